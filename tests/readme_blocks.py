@@ -1,0 +1,112 @@
+"""Finds the README's fenced blocks, and runs a Python one; used by test_readme.py and by .ci/run.
+
+    python tests/readme_blocks.py "Try it"      prints the one shell block of that section
+    python tests/readme_blocks.py --run FILE    runs a Python block, in which `await` may stand at the top
+
+A block is told how to be tested by a comment on a line of its own, right above it, that readers do not see:
+
+    <!-- test: pods=3 boot_seconds=0 ids=["a1b2c3"] -->     arguments of the emulator it is run against
+    <!-- test: until="http" -->                             runs until stopped: interrupted once it printed that
+    <!-- test: raises="NotFoundError" -->                   ends with that exception
+"""
+
+import ast
+import asyncio
+import inspect
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+README = Path(__file__).parent.parent / "README.md"
+PYTHON = ("python", "py")
+SHELL = ("bash", "sh", "shell", "console")
+
+_FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
+_HEADING = re.compile(r"^#+\s+(?P<title>.+?)\s*#*$")
+_MARKER = re.compile(r"^<!--\s*test:\s*(?P<options>.*?)\s*-->$")
+_OPTION = re.compile(r"(?P<name>\w+)=(?P<value>\S+)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its text, where it stands, and how it wants to be tested."""
+
+    language: str
+    text: str
+    section: str
+    line: int
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def command(self) -> str:
+        """What a reader would type: of a console block the lines after `$`, else all of it."""
+        if self.language != "console":
+            return self.text
+        return "\n".join(line[2:] for line in self.text.splitlines() if line.startswith("$ "))
+
+
+def find_blocks(markdown: str) -> list[Block]:
+    """All fenced blocks in the order in which they stand."""
+    blocks: list[Block] = []
+    section, options = "", dict[str, Any]()
+    lines = iter(enumerate(markdown.splitlines(), start=1))
+    for number, line in lines:
+        if fence := _FENCE.match(line):
+            text: list[str] = []
+            for _, inner in lines:
+                if inner.rstrip() == fence["fence"]:
+                    break
+                text.append(inner)
+            language = fence["language"].lower()
+            blocks.append(Block(language, "\n".join(text) + "\n", section, number, options))
+            options = {}
+        elif heading := _HEADING.match(line):
+            section = heading["title"]
+        elif marker := _MARKER.match(line.strip()):
+            options = _options(marker["options"])
+        elif line.strip():
+            options = {}
+    return blocks
+
+
+def shell_block(section: str, markdown: str) -> Block:
+    """The one shell block of a section; raises `LookupError` if there is none, or more."""
+    found = [block for block in find_blocks(markdown) if block.section == section and block.language in SHELL]
+    if len(found) != 1:
+        msg = f"README.md must have one shell block under the heading {section!r}, it has {len(found)}"
+        raise LookupError(msg)
+    return found[0]
+
+
+def run_python(file: Path) -> None:
+    """Run a block as a script of its own, in which `await` and `async with` may stand at the top."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code: CodeType = compile(file.read_text(), str(file), "exec", flags=flags)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    result = eval(code, names)  # noqa: S307  the README's own text
+    if inspect.iscoroutine(result):
+        asyncio.run(_finish(result))
+
+
+async def _finish(coroutine: Any) -> None:
+    await coroutine
+
+
+def _options(text: str) -> dict[str, Any]:
+    return {match["name"]: ast.literal_eval(match["value"]) for match in _OPTION.finditer(text)}
+
+
+def main(arguments: list[str]) -> None:
+    """The command line described above."""
+    if arguments[0] == "--run":
+        run_python(Path(arguments[1]))
+    else:
+        block = shell_block(arguments[0], README.read_text(encoding="utf-8"))
+        sys.stdout.write(block.command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
