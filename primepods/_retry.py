@@ -1,0 +1,114 @@
+"""When to try again, and how long to wait: pure decisions, nothing here sleeps or sends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import attrs
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
+
+
+def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
+    def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            msg = f"RetryPolicy.{attribute.name} must be a number, got {value!r}"
+            raise TypeError(msg)
+        if not (value >= minimum and math.isfinite(value)):
+            msg = f"RetryPolicy.{attribute.name} must be a finite number of at least {minimum}, got {value!r}"
+            raise ValueError(msg)
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How a client repeats what failed for a passing reason.
+
+    GET and DELETE are repeated after connection failures, timeouts, answers cut short, 429, 500, 502, 503
+    and 504; POST only when the server provably received nothing. The wait before attempt ``n + 1`` is
+    ``base_delay * 2 ** (n - 1)`` seconds, at most ``max_delay``, times a random number from 0 to 1 with
+    ``jitter``. A ``Retry-After`` up to ``max_delay`` is waited for (plus some jitter); a longer one raises at
+    once, with the error's ``retry_after`` set.
+
+    Attributes:
+        attempts: How often a request is sent at most, the first time included; 1 means no retry.
+        base_delay: Seconds before the second attempt.
+        max_delay: Longest wait in seconds.
+        jitter: Whether waits are randomised, so that many clients do not return in step.
+    """
+
+    attempts: int = attrs.field(default=5, validator=_at_least(1))
+    base_delay: float = attrs.field(default=0.5, validator=_at_least(0))
+    max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
+    jitter: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """What the retry decision needs to know of an attempt that failed.
+
+    Attributes:
+        reason: For the log and the error, such as ``"503"`` or ``"connection reset"``.
+        transient: Whether trying again can help at all.
+        maybe_received: Whether the server may have received the request.
+        retry_after: Seconds the server asked to wait.
+    """
+
+    reason: str
+    transient: bool = True
+    maybe_received: bool = True
+    retry_after: float | None = None
+
+
+def decide(
+    policy: RetryPolicy, *, attempt: int, method: str, failure: Failure, chance: float
+) -> float | None:
+    """Return the seconds to wait before the next attempt, or ``None`` to give up.
+
+    Args:
+        policy: The client's policy.
+        attempt: Number of the attempt that failed, from 1.
+        method: HTTP method.
+        failure: What went wrong.
+        chance: A random number from 0 to 1.
+    """
+    if not failure.transient or attempt >= policy.attempts:
+        return None
+    if failure.maybe_received and method not in IDEMPOTENT_METHODS:
+        return None
+    # 2.0 ** 1024 overflows; max_delay has long won by then.
+    backoff = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
+    if failure.retry_after is None:
+        return backoff * (chance if policy.jitter else 1.0)
+    if failure.retry_after > policy.max_delay:
+        return None
+    return failure.retry_after + (chance * backoff if policy.jitter else 0.0)
+
+
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """Read a ``Retry-After`` header, seconds or an HTTP date; ``None`` where it is neither.
+
+    Args:
+        value: The header's value.
+        now: Seconds since the epoch, against which a date is counted.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - datetime.fromtimestamp(now, UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

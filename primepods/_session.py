@@ -1,0 +1,274 @@
+"""One call: attempts, retries and the deadline around them. Knows HTTP, but neither pods nor aiohttp."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import attrs
+
+from ._answers import Response, decipher, is_html, one_line, protocol_error
+from ._retry import RETRY_STATUSES, Failure, RetryPolicy, decide, parse_retry_after
+from ._transport import Broken, Sent, Transport
+from ._wire import Request, other_spelling
+from .config import Settings, origin
+from .errors import (
+    APIError,
+    NotFoundError,
+    PrimePodsError,
+    ProtocolError,
+    RateLimitError,
+    RequestTimeoutError,
+    TransportError,
+)
+
+log = logging.getLogger("primepods")
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What :meth:`AsyncClient.with_options` can change."""
+
+    timeout: float
+    deadline: float
+    retry: RetryPolicy
+
+
+class Gone(PrimePodsError):  # noqa: N818 - a message between two modules, not an error for users
+    """A DELETE that may have been carried out unseen was repeated, and the thing is no longer there."""
+
+
+@attrs.define
+class _Call:
+    """A call in progress.
+
+    Attributes:
+        request: What is asked, in the spelling in use.
+        deadline_at: When it has to end.
+        attempt: Number of the current attempt, from 1.
+        maybe_received: Whether the server may have received any of the attempts.
+        maybe_acted: Whether it may have acted on one whose answer was lost or an error of its own.
+        redirected: Whether the server has corrected the spelling once.
+        last_failure: Why the previous attempt failed.
+    """
+
+    request: Request
+    deadline_at: float
+    attempt: int = 0
+    maybe_received: bool = False
+    maybe_acted: bool = False
+    redirected: bool = False
+    last_failure: str = ""
+
+
+class Session:
+    """Sends requests until they are answered or hopeless.
+
+    Args:
+        settings: The client's settings.
+        transport: The connections, shared by all views of a client.
+        options: Timeouts and retries of this view.
+    """
+
+    def __init__(self, settings: Settings, transport: Transport, options: Options) -> None:
+        self.settings = settings
+        self.transport = transport
+        self.options = options
+        self._clock = settings.clock
+
+    async def call(self, request: Request) -> Any:
+        """Send ``request`` and return the answer's data, retrying what the policy allows.
+
+        Raises:
+            APIError: The API said no.
+            TransportError: No answer came.
+            ProtocolError: What came is no answer.
+            ClientClosedError: The client is closed.
+            Gone: See there.
+        """
+        call = _Call(self.transport.respell(request), self._clock.time() + self.options.deadline)
+        while True:
+            call.attempt += 1
+            outcome = await self._attempt(call)
+            cause = None
+            if isinstance(outcome, Broken):
+                failure, cause = outcome.failure, outcome.cause
+                error: PrimePodsError = self._broken_error(call, outcome)
+            elif outcome.response.status in _REDIRECTS:
+                self._follow(call, outcome.response)
+                continue
+            else:
+                try:
+                    return self._decipher(call, outcome.response)
+                except (APIError, ProtocolError) as exc:
+                    error = exc
+                failure = _judge(error, outcome.response)
+                self._raise_if_gone(call, error, resent=outcome.resent)
+            delay = self._next_delay(call, failure, error)
+            if delay is None:
+                # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
+                raise error from cause
+            log.info(
+                "retrying %s %s in %.2f s: %s (attempt %d of %d)",
+                *(call.request.method, call.request.path, delay, failure.reason),
+                *(call.attempt + 1, self.options.retry.attempts),
+            )
+            await self._clock.sleep(delay)
+
+    def broken(self, request: Request, *, path: str, reason: str, value: object) -> ProtocolError:
+        """Build the error for an answer whose JSON has not the promised shape."""
+        key = self.settings.api_key
+        remedy = "The API may have changed: look for a newer primepods, and report this."
+        return protocol_error(request, reason, value, key, path=path, remedy=remedy)
+
+    async def _attempt(self, call: _Call) -> Sent | Broken:
+        """Wait for a free slot and send once; the deadline bounds both."""
+        slots = self.transport.slots
+        try:
+            async with self._clock.timeout_at(call.deadline_at):
+                await slots.acquire()
+        except TimeoutError:
+            return Broken(failure=Failure(reason="no free slot", maybe_received=False), kind="timeout")
+        try:
+            started = self._clock.time()
+            ends_at = min(started + self.options.timeout, call.deadline_at)
+            outcome = await self.transport.send(call.request, ends_at=ends_at)
+            self._log(call, outcome, self._clock.time() - started)
+            return outcome
+        finally:
+            slots.release()
+
+    def _log(self, call: _Call, outcome: Sent | Broken, seconds: float) -> None:
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        if isinstance(outcome, Sent):
+            result = f"{outcome.response.status}, {len(outcome.response.body)} bytes"
+        else:
+            result = one_line(outcome.failure.reason)
+        log.debug(
+            "%s %s: %s, %.1f ms, attempt %d",
+            *(call.request.method, call.request.path, result, seconds * 1e3, call.attempt),
+        )
+
+    def _decipher(self, call: _Call, response: Response) -> Any:
+        retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._clock.wall())
+        return decipher(call.request, response, key=self.settings.api_key, retry_after=retry_after)
+
+    def _raise_if_gone(self, call: _Call, error: PrimePodsError, *, resent: bool) -> None:
+        """Read the 404 to a repeated DELETE as what it is: the first one worked."""
+        if (
+            call.request.method == "DELETE"
+            and isinstance(error, NotFoundError)
+            and (call.maybe_acted or resent)
+        ):
+            raise Gone
+
+    def _next_delay(self, call: _Call, failure: Failure, error: PrimePodsError) -> float | None:
+        """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
+        call.maybe_received = call.maybe_received or failure.maybe_received
+        # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
+        may_have_acted = failure.maybe_received and not isinstance(error, RateLimitError)
+        call.maybe_acted = call.maybe_acted or may_have_acted
+        if isinstance(error, APIError | TransportError):
+            error.attempts = call.attempt
+        if isinstance(error, TransportError):
+            error.maybe_received = call.maybe_received
+        now = self._clock.time()
+        if now >= call.deadline_at:
+            return None
+        delay = decide(
+            self.options.retry,
+            attempt=call.attempt,
+            method=call.request.method,
+            failure=failure,
+            chance=self._clock.random(),
+        )
+        if delay is not None and now + delay >= call.deadline_at:
+            error.add_note(
+                f"Not tried again: the next attempt, in {delay:.1f} s, would pass the deadline of "
+                f"{self.options.deadline:g} s."
+            )
+            return None
+        call.last_failure = failure.reason
+        return delay
+
+    def _broken_error(self, call: _Call, broken: Broken) -> TransportError | ProtocolError:
+        request, reason = call.request, self.settings.api_key.scrub(one_line(broken.failure.reason))
+        if broken.kind == "protocol":
+            return protocol_error(request, reason, None, self.settings.api_key)
+        tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
+        before = f"; the attempt before failed with: {call.last_failure}" if call.last_failure else ""
+        past_deadline = self._clock.time() >= call.deadline_at
+        fields: dict[str, Any] = {
+            "method": request.method,
+            "path": request.path,
+            "attempts": call.attempt,
+            "maybe_received": broken.failure.maybe_received,
+        }
+        asked = f"{request.method} {request.path} on {self.settings.base_url}"
+        if broken.kind == "timeout" or past_deadline:
+            limit = "deadline" if past_deadline else "timeout"
+            seconds = getattr(self.options, limit)
+            text = (
+                f"{asked}: {reason}; {limit} of {seconds:g} s ({tries}{before}). Raise `{limit}`, or look at "
+                "the network and the API's status page."
+            )
+            return RequestTimeoutError(text, limit=limit, **fields)
+        remedy = "Check the base URL, the network and the proxy."
+        if not broken.failure.transient:
+            remedy = "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
+        return TransportError(f"{asked}: {reason} ({tries}{before}). {remedy}", **fields)
+
+    def _follow(self, call: _Call, response: Response) -> None:
+        """Take a redirect to another spelling of the same path; refuse any other.
+
+        Raises:
+            ProtocolError: It leads elsewhere, or around in a circle.
+        """
+        location = response.headers.get("location", "")
+        problem = None if call.redirected else self._redirect_problem(call.request, response.status, location)
+        if call.redirected:
+            problem = "redirected again after it was followed once"
+        if problem is not None:
+            shown = self.settings.api_key.scrub(one_line(location))[:200]
+            raise protocol_error(
+                call.request,
+                f"a redirect ({response.status}) to {shown!r}, which is not followed: {problem}",
+                None,
+                self.settings.api_key,
+                remedy="Check the base URL: give the API's final address.",
+            )
+        call.redirected = True
+        call.attempt -= 1
+        self.transport.learn(call.request.route)
+        call.request = attrs.evolve(call.request, path=other_spelling(call.request.path))
+
+    def _redirect_problem(self, request: Request, status: int, location: str) -> str | None:
+        base = self.settings.base_url
+        try:
+            there = urlsplit(urljoin(base + request.target, location))
+            elsewhere = origin(there) != origin(urlsplit(base))
+        except ValueError:
+            return "it is no URL"
+        if elsewhere:
+            return "it leads to another origin, which must not see the API key"
+        here = urlsplit(base + request.target)
+        if there.path != other_spelling(here.path) or there.query not in {"", here.query}:
+            return "it is not another spelling of the same path"
+        if status not in {307, 308} and request.method not in {"GET", "HEAD"}:
+            return "it would change the method"
+        return None
+
+
+def _judge(error: PrimePodsError, response: Response) -> Failure:
+    """Say what an answer that is an error means for the retry decision."""
+    if isinstance(error, APIError):
+        return Failure(
+            reason=f"{response.status} {one_line(error.message)[:80]}",
+            transient=response.status in RETRY_STATUSES,
+            retry_after=error.retry_after,
+        )
+    return Failure(reason="an answer that is no JSON", transient=not is_html(response))

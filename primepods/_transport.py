@@ -1,0 +1,288 @@
+"""One attempt on the wire: the only importer of aiohttp's client.
+
+Everything that can go wrong below HTTP comes back as a :class:`Broken`, never as one of aiohttp's exceptions:
+their tracebacks hold the request's headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from ._answers import Response
+from ._retry import Failure
+from ._secret import Secret
+from ._version import __version__
+from ._wire import Request, other_spelling
+from .config import Settings
+from .errors import ClientClosedError, ConfigError
+
+CONNECT_TIMEOUT: Final = 10.0
+MAX_LEARNT: Final = 1_000
+MAX_BODY: Final = 64 * 1024 * 1024
+"""Answers above this many bytes are refused: a page of 1,000 pods has about 1.5 MB."""
+
+
+@attrs.frozen(kw_only=True)
+class Broken:
+    """An attempt that brought no usable answer.
+
+    Attributes:
+        failure: For the retry decision.
+        kind: ``"transport"``, ``"timeout"`` or ``"protocol"``: the error it becomes.
+        cause: The library's exception, without its traceback.
+    """
+
+    failure: Failure
+    kind: str
+    cause: BaseException | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Sent:
+    """An attempt that brought an answer.
+
+    Attributes:
+        response: The answer.
+        resent: Whether aiohttp sent the request twice, as it does when a reused connection turns out closed.
+    """
+
+    response: Response
+    resent: bool
+
+
+class _BodyTooLargeError(Exception):
+    """The answer has more than ``MAX_BODY`` bytes."""
+
+
+class Transport:
+    """An aiohttp session, opened at first use, and the bound on requests in flight.
+
+    Args:
+        settings: The client's settings.
+        session: The caller's own session, used and never closed.
+    """
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession | None) -> None:
+        if session is not None:
+            _check_session(session)
+        self.closed = False
+        self._settings = settings
+        self._own = session is None
+        self._http = session
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(settings.max_concurrency)
+        self._headers = _headers(settings)
+        self._respelt: set[str] = set()
+
+    @property
+    def slots(self) -> asyncio.Semaphore:
+        """The bound on requests in flight, in the running loop.
+
+        Raises:
+            ClientClosedError: The client is closed, or in use by another loop.
+        """
+        self._open()
+        return self._slots
+
+    def respell(self, request: Request) -> Request:
+        """Return ``request`` in the spelling that the server was found to want."""
+        if request.route not in self._respelt:
+            return request
+        return attrs.evolve(request, path=other_spelling(request.path))
+
+    def learn(self, route: str) -> None:
+        """Remember for the client's life that ``route`` wants the other spelling than the one in use."""
+        if route in self._respelt:
+            self._respelt.remove(route)
+        elif len(self._respelt) < MAX_LEARNT:
+            self._respelt.add(route)
+
+    async def send(self, request: Request, *, ends_at: float) -> Sent | Broken:
+        """Send ``request`` once and read the answer, until the clock says ``ends_at``.
+
+        Raises:
+            ClientClosedError: The client, or the caller's session, is closed.
+        """
+        http = self._open()
+        sends = 0
+
+        async def count(
+            wire: aiohttp.ClientRequest,
+            handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+        ) -> aiohttp.ClientResponse:
+            nonlocal sends
+            sends += 1
+            return await handler(wire)
+
+        limit = self._settings.clock.timeout_at(ends_at)
+        try:
+            async with (
+                limit,
+                http.request(
+                    request.method,
+                    URL(self._settings.base_url + request.target, encoded=True),
+                    middlewares=(*_own_middlewares(http), count),
+                    **self._options(request, http),
+                ) as answer,
+            ):
+                response = Response(
+                    status=answer.status,
+                    headers={name.lower(): value for name, value in answer.headers.items()},
+                    body=await _read(answer),
+                )
+                return Sent(response=response, resent=sends > 1)
+        except Exception as exc:  # noqa: BLE001 - translated as a whole; what is unknown is raised again
+            caught = exc
+        if self.closed or http.closed:
+            raise self._closed_error()
+        expired = isinstance(caught, TimeoutError) and limit.expired()
+        broken = _translate(caught, expired=expired, received=sends > 0)
+        if broken is None:
+            raise caught
+        return broken
+
+    async def aclose(self) -> None:
+        """Close the session if it is ours. Requests in flight end with :class:`ClientClosedError`."""
+        self.closed = True
+        if self._own and self._http is not None and not self._http.closed:
+            await self._http.close()
+
+    def _options(self, request: Request, http: aiohttp.ClientSession) -> dict[str, Any]:
+        headers = dict(self._headers)
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        # A session that does not decompress must not be sent compressed answers.
+        headers["Accept-Encoding"] = "gzip, deflate" if http.auto_decompress else "identity"
+        options: dict[str, Any] = {
+            "headers": headers,
+            "data": request.body,
+            "allow_redirects": False,
+            "raise_for_status": False,
+            # The attempt as a whole is timed by the caller's clock; only connecting has a limit of its own.
+            "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        }
+        if self._own and self._settings.proxy is not None:
+            options["proxy"] = str(self._settings.proxy)
+        return options
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self.closed or (not self._own and self._http is not None and self._http.closed):
+            raise self._closed_error()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._move_to(loop)
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._http
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Bind to ``loop``: at first use, or when the loop used before has ended."""
+        if self._loop is not None and not self._loop.is_closed():
+            msg = (
+                "This client is in use by another event loop. Make one client a loop, or close this one and "
+                "make a new one."
+            )
+            raise ClientClosedError(msg)
+        self._loop = loop
+        self._slots = asyncio.Semaphore(self._settings.max_concurrency)
+        if self._own:
+            self._http = None
+
+    def _closed_error(self) -> ClientClosedError:
+        what = "This client" if self.closed else "The aiohttp session that this client was given"
+        return ClientClosedError(f"{what} is closed. Make a new client, or close it later.")
+
+
+def _check_session(session: aiohttp.ClientSession) -> None:
+    if not isinstance(session, aiohttp.ClientSession):
+        msg = f"session must be an aiohttp.ClientSession, got {type(session).__name__}"
+        raise TypeError(msg)
+    if session.auth is not None:
+        msg = (
+            "The session carries its own `auth`, which would replace the API key. Pass a session without it."
+        )
+        raise ConfigError(msg)
+
+
+def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:
+    # Middlewares given with a request replace the session's, and the session does not publish its own.
+    return tuple(getattr(http, "_middlewares", ()))
+
+
+def _headers(settings: Settings) -> Mapping[str, str]:
+    product = f"primepods/{__version__} aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
+    headers: dict[str, str] = {
+        "Authorization": Secret(f"Bearer {settings.api_key}"),
+        "Accept": "application/json",
+        "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
+    }
+    if settings.team_id is not None:
+        headers["X-Prime-Team-ID"] = settings.team_id
+    return headers
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """Read the body, but never hold more than ``MAX_BODY`` bytes (and one read's worth) of it."""
+    if (answer.content_length or 0) > MAX_BODY:
+        raise _BodyTooLargeError
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in answer.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise _BodyTooLargeError
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _translate(  # noqa: C901, PLR0911 - one case an exception: a table
+    exc: Exception, *, expired: bool, received: bool
+) -> Broken | None:
+    """Say what an exception of aiohttp means; ``None`` for one that is a defect and no failure of the wire.
+
+    Args:
+        exc: The exception.
+        expired: Whether it is the attempt's own time that ran out.
+        received: Whether the request may have reached the server.
+    """
+    cause = exc.with_traceback(None)
+    # The chain leads to frames whose locals hold the request as it went over the wire.
+    cause.__context__ = cause.__cause__ = None
+    text = " ".join(f"{type(exc).__name__}: {exc}".split())
+
+    def broken(kind: str, reason: str, *, maybe: bool = received, transient: bool = True) -> Broken:
+        failure = Failure(reason=reason, transient=transient, maybe_received=maybe)
+        return Broken(failure=failure, kind=kind, cause=cause)
+
+    match exc:
+        case _BodyTooLargeError():
+            return broken("protocol", f"more than {MAX_BODY:,} bytes", transient=False)
+        case aiohttp.ConnectionTimeoutError():
+            return broken("timeout", f"no connection within {CONNECT_TIMEOUT:g} s", maybe=False)
+        case TimeoutError() if expired:
+            return broken("timeout", "no answer in time")
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return broken("transport", text, maybe=False, transient=False)
+        case aiohttp.ClientConnectorError():
+            return broken("transport", text, maybe=False)
+        case aiohttp.ClientPayloadError():
+            return broken("protocol", f"cut short or garbled ({text})")
+        case aiohttp.ClientHttpProxyError():
+            return broken("transport", f"the proxy refused: {exc.status} {exc.message}", maybe=False)
+        case aiohttp.ClientResponseError():
+            return broken("protocol", f"not HTTP ({text})")
+        case aiohttp.ClientError() | OSError():
+            return broken("transport", text)
+        case _:
+            return None

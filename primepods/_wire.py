@@ -1,0 +1,215 @@
+"""Requests, built and checked without I/O: what is not right is refused here, before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import attrs
+
+from ._json import dumps
+
+PODS: Final = "/api/v1/pods"
+MAX_IDS_PER_REQUEST: Final = 100
+MAX_REQUEST_LINE: Final = 8_000
+MAX_ID_LENGTH: Final = 512
+_RESERVED_IDS: Final = frozenset({"status", "history"})
+_LINE_OVERHEAD: Final = len("GET  HTTP/1.1\r\n")
+_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+
+Scalar = str | int | float | bool
+Params = Mapping[str, Scalar | Sequence[Scalar] | None]
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request to the API.
+
+    Attributes:
+        method: In upper case.
+        path: Percent-encoded, from the base URL on.
+        route: The path with its variables unfilled: what a redirect's lesson is remembered for.
+        query: Already encoded, without the question mark.
+        body: JSON, encoded.
+        text_allowed: Whether an answer that is no JSON may be plain text.
+    """
+
+    method: str
+    path: str
+    route: str
+    query: str = ""
+    body: bytes | None = attrs.field(default=None, repr=False)
+    text_allowed: bool = False
+
+    @property
+    def target(self) -> str:
+        """Path and query, as they stand in the request line."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+
+def other_spelling(path: str) -> str:
+    """Return ``path`` with its trailing slash dropped or added."""
+    return path[:-1] if path.endswith("/") else f"{path}/"
+
+
+def check_id(pod_id: str, name: str = "pod_id") -> str:
+    """Return ``pod_id`` if no request made with it can reach anything but that pod.
+
+    Raises:
+        TypeError: Not a string.
+        ValueError: Empty, too long, or holding what an id cannot hold.
+    """
+    if not isinstance(pod_id, str):
+        msg = f"{name} must be a string, got {type(pod_id).__name__}"
+        raise TypeError(msg)
+    if not pod_id:
+        problem = "is empty"
+    elif len(pod_id) > MAX_ID_LENGTH:
+        problem = f"is longer than {MAX_ID_LENGTH} characters"
+        pod_id = f"{pod_id[:20]}…"
+    elif not pod_id.isprintable() or any(char.isspace() for char in pod_id):
+        problem = "holds whitespace or control characters"
+    elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
+        problem = "would change the request's path"
+    elif pod_id.lower() in _RESERVED_IDS:
+        problem = "is a word of the API's own"
+    else:
+        return pod_id
+    msg = f"{name} {problem}: {pod_id!r}. Pass the `id` of a pod, as `pods.list()` gives it."
+    raise ValueError(msg)
+
+
+def check_ids(pod_ids: Iterable[str]) -> list[str]:
+    """Return the ids without duplicates, in their order.
+
+    Raises:
+        TypeError: One string where many ids are meant, or something that is no iterable of strings.
+        ValueError: One of them is no pod id.
+    """
+    if isinstance(pod_ids, str | bytes):
+        kind = type(pod_ids).__name__
+        msg = f"pod_ids must be an iterable of ids, got the single {kind} {pod_ids!r}: use [pod_id]"
+        raise TypeError(msg)
+    if not isinstance(pod_ids, Iterable):
+        msg = f"pod_ids must be an iterable of ids, got {type(pod_ids).__name__}"
+        raise TypeError(msg)
+    return list(dict.fromkeys(check_id(pod_id, f"pod_ids[{n}]") for n, pod_id in enumerate(pod_ids)))
+
+
+def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
+    """Return ``value`` if it is an integer in range.
+
+    Raises:
+        TypeError: Not an integer.
+        ValueError: Out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{name} must be an integer, got {value!r}"
+        raise TypeError(msg)
+    if not minimum <= value <= maximum:
+        msg = f"{name} must be from {minimum} to {maximum}, got {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def pod_path(pod_id: str) -> str:
+    """Return the path of one pod."""
+    return f"{PODS}/{quote(check_id(pod_id), safe='')}"
+
+
+def page_request(path: str, **params: str | int) -> Request:
+    """Ask for one page of a listing."""
+    return Request(method="GET", path=path, route=path, query=urlencode(params))
+
+
+def status_request(encoded_ids: Sequence[str]) -> Request:
+    """Ask for the status of up to 100 pods whose ids are already percent-encoded."""
+    path = f"{PODS}/status"
+    return Request(method="GET", path=path, route=path, query="&".join([f"pod_ids={i}" for i in encoded_ids]))
+
+
+def chunk_ids(pod_ids: Iterable[str], prefix: str = "") -> Iterator[list[str]]:
+    """Split ids into requests of at most 100 ids and 8,000 bytes of request line.
+
+    Args:
+        pod_ids: Checked ids without duplicates.
+        prefix: Path of the base URL, which counts into the line.
+    """
+    room = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
+    chunk: list[str] = []
+    used = 0
+    for pod_id in pod_ids:
+        cost = len("&pod_ids=") + len(quote(pod_id, safe=""))
+        if chunk and (len(chunk) == MAX_IDS_PER_REQUEST or used + cost > room):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(pod_id)
+        used += cost
+    if chunk:
+        yield chunk
+
+
+def free_request(method: str, path: str, params: Params | None, body: Any) -> Request:
+    """Build the request of ``client.request``.
+
+    Raises:
+        TypeError: A parameter of the wrong type, or a body that is no JSON.
+        ValueError: A method or path that would leave the API, or values that a request cannot carry.
+    """
+    method = method.upper()
+    if method not in _METHODS:
+        msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {method!r}"
+        raise ValueError(msg)
+    problem = _path_problem(path)
+    if problem:
+        msg = f"path {problem}, got {path!r}. Give it from the host on, like '/api/v1/ssh_keys/', without query."
+        raise ValueError(msg)
+    encoded = quote(path, safe="/%:@!$&'()*+,;=~-._")
+    return Request(
+        method=method,
+        path=encoded,
+        route=encoded,
+        query=urlencode(list(_flatten(params or {}))),
+        body=None if body is None else _dump(body),
+    )
+
+
+def _path_problem(path: str) -> str | None:
+    if not path.startswith("/") or path.startswith("//"):
+        return "must begin with a single slash"
+    if "?" in path or "#" in path or "\\" in path:
+        return "must not hold ? # or a backslash"
+    if not path.isprintable() or " " in path:
+        return "must not hold spaces or control characters"
+    segments = re.sub("%2e", ".", path, flags=re.IGNORECASE).split("/")
+    if "." in segments or ".." in segments or "%2f" in path.lower() or "%5c" in path.lower():
+        return "must not hold dot segments or encoded slashes"
+    return None
+
+
+def _flatten(params: Params) -> Iterator[tuple[str, str]]:
+    for key, value in params.items():
+        values = [value] if isinstance(value, str | int | float) or value is None else value
+        for item in values:
+            if item is None:
+                continue
+            if isinstance(item, bool):
+                yield key, str(item).lower()
+            elif isinstance(item, str | int | float):
+                yield key, str(item)
+            else:
+                msg = f"params[{key!r}] must be strings, numbers or lists of them, got {item!r}"
+                raise TypeError(msg)
+
+
+def _dump(body: Any) -> bytes:
+    try:
+        return dumps(body)
+    except TypeError as exc:
+        msg = f"json cannot be sent: {exc}"
+        raise TypeError(msg) from None
+    except ValueError as exc:
+        msg = f"json cannot be sent: {exc}"
+        raise ValueError(msg) from None

@@ -1,0 +1,141 @@
+"""The asynchronous client: composition and lifecycle only."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from ._retry import RetryPolicy
+from ._session import Gone, Options, Session
+from ._transport import Transport
+from ._wire import Params, free_request
+from .config import Settings, check_retry, check_seconds, resolve
+from .resources.pods import AsyncPods
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_DEFAULT_RETRY = RetryPolicy()
+
+
+class AsyncClient:
+    """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
+
+    Building one needs no running event loop and sends nothing. Each setting comes from the argument, else the
+    environment, else the official command's files (see :mod:`primepods.config`), else the default.
+
+    Args:
+        api_key: The API key. Environment: ``PRIME_API_KEY``.
+        base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
+            or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
+        team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
+        timeout: Seconds for one attempt; connecting has 10 s of its own.
+        deadline: Seconds for one call with all its retries; for an iterator, for each page.
+        max_concurrency: Requests in flight from this client, whatever the number of callers.
+        retry: When and how often to try again.
+        user_agent: Put before ours in the ``User-Agent`` header.
+        session: Your own ``aiohttp.ClientSession``; connector, proxy, CA and tracing are then yours. It is
+            never closed.
+
+    Raises:
+        ConfigError: No key, or a key, URL, file or variable that cannot be used.
+        ValueError: A number out of range.
+        TypeError: An argument of the wrong type.
+    """
+
+    pods: AsyncPods
+
+    def __init__(  # noqa: PLR0913 - one parameter a setting
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        team_id: str | None = None,
+        timeout: float = 30.0,
+        deadline: float = 120.0,
+        max_concurrency: int = 16,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        user_agent: str | None = None,
+        session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        settings = resolve(
+            api_key=api_key,
+            base_url=base_url,
+            team_id=team_id,
+            timeout=timeout,
+            deadline=deadline,
+            max_concurrency=max_concurrency,
+            retry=retry,
+            user_agent=user_agent,
+        )
+        self._assemble(settings, Transport(settings, session), owner=True)
+
+    def _assemble(self, settings: Settings, transport: Transport, *, owner: bool) -> None:
+        options = Options(timeout=settings.timeout, deadline=settings.deadline, retry=settings.retry)
+        self._session = Session(settings, transport, options)
+        self._owner = owner
+        self.pods = AsyncPods(self._session)
+
+    def with_options(
+        self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
+    ) -> Self:
+        """Return a view on the same connections with other timeouts or retries.
+
+        What is ``None`` stays as it is. Closing a view closes nothing; closing the client ends its views.
+
+        Args:
+            timeout: Seconds for one attempt.
+            deadline: Seconds for one call with all its retries.
+            retry: When and how often to try again.
+        """
+        settings = self._session.settings
+        changed = attrs.evolve(
+            settings,
+            timeout=settings.timeout if timeout is None else check_seconds("timeout", timeout),
+            deadline=settings.deadline if deadline is None else check_seconds("deadline", deadline),
+            retry=settings.retry if retry is None else check_retry(retry),
+        )
+        view = object.__new__(type(self))
+        view._assemble(changed, self._session.transport, owner=False)
+        return view
+
+    async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
+        """Call any endpoint of the API, with this client's key, retries and errors.
+
+        Args:
+            method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
+            path: From the host on, such as ``/api/v1/ssh_keys/``.
+            params: Query parameters; lists are repeated, ``None`` is left out.
+            json: Body.
+
+        Returns:
+            The decoded JSON of the answer, or ``None`` for an empty one (also when a DELETE whose answer was
+            lost was repeated and found nothing left to delete).
+        """
+        try:
+            return await self._session.call(free_request(method, path, params, json))
+        except Gone:
+            return None
+
+    async def aclose(self) -> None:
+        """Close the connections (not a session that you brought). Further calls raise ClientClosedError."""
+        if self._owner:
+            await self._session.transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._session.transport.closed else ""
+        return f"<AsyncClient {self._session.settings.base_url}{state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        msg = "A client holds connections and a key and is not pickled. Build one where it is used."
+        raise TypeError(msg)

@@ -1,0 +1,361 @@
+"""Settings, and where they come from: the only module that reads the environment or files.
+
+Each setting is looked for in this order: the argument; the environment (``PRIME_API_KEY``, ``PRIME_TEAM_ID``,
+``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, which names a saved context); the
+official command's files ``~/.prime/environments/NAME.json`` (with ``PRIME_CONTEXT``) and ``~/.prime/config.json``; the
+default. The files are only read. A key from a file goes to that file's host and no other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import os
+import re
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+
+from ._answers import KEY_PAGE
+from ._clock import SYSTEM_CLOCK, Clock
+from ._json import is_object
+from ._retry import RetryPolicy
+from ._secret import Secret
+from .errors import ConfigError
+
+DEFAULT_BASE_URL = "https://api.primeintellect.ai"
+
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All that a client was told, resolved and checked. Hashable; pickles without the key."""
+
+    api_key: Secret = attrs.field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    team_id: str | None = None
+    timeout: float = 30.0
+    deadline: float = 120.0
+    max_concurrency: int = 16
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    user_agent: str | None = None
+    proxy: Secret | None = attrs.field(default=None, repr=False)
+    clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
+
+
+@attrs.frozen
+class _Found:
+    """A value and where it was found."""
+
+    value: str
+    source: str
+    file: _File | None = None
+
+
+@attrs.frozen
+class _File:
+    """One of the official command's files, read."""
+
+    path: Path
+    fields: Mapping[str, Any]
+
+    def text(self, name: str) -> str | None:
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            msg = f"{self.path}: {name} must be a string, not {type(value).__name__}. Correct the file."
+            raise ConfigError(msg)
+        return value.strip() or None
+
+    @property
+    def base_url(self) -> str:
+        return self.text("base_url") or DEFAULT_BASE_URL
+
+
+def resolve(  # noqa: PLR0913 - one parameter a setting
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    team_id: str | None,
+    timeout: float,
+    deadline: float,
+    max_concurrency: int,
+    retry: RetryPolicy,
+    user_agent: str | None,
+) -> Settings:
+    """Turn a client's arguments into :class:`Settings`.
+
+    Raises:
+        ConfigError: No key anywhere, or a key, URL, file or variable that cannot be used.
+        ValueError: A number out of range.
+        TypeError: An argument of the wrong type.
+    """
+    files = _read_files(os.environ)
+    key = _find_key(api_key, files)
+    url = _find_base_url(base_url, files)
+    url_parts = check_base_url(url)
+    _keep_file_keys_home(key, url, url_parts)
+    team = _find_team(team_id, files)
+    return Settings(
+        api_key=_check_key(key),
+        base_url=url_parts.geturl(),
+        team_id=team,
+        timeout=check_seconds("timeout", timeout),
+        deadline=check_seconds("deadline", deadline),
+        max_concurrency=_check_concurrency(max_concurrency),
+        retry=check_retry(retry),
+        user_agent=None if user_agent is None else _check_user_agent(user_agent),
+        proxy=find_proxy(url_parts),
+    )
+
+
+def check_seconds(name: str, value: float) -> float:
+    """Return ``value`` as a float if it is a positive, finite number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{name} must be a number of seconds, got {value!r}"
+        raise TypeError(msg)
+    if not (value > 0 and math.isfinite(value)):
+        msg = f"{name} must be a positive, finite number of seconds, got {value!r}"
+        raise ValueError(msg)
+    return float(value)
+
+
+def check_retry(value: RetryPolicy) -> RetryPolicy:
+    """Return ``value`` if it is a :class:`RetryPolicy`."""
+    if not isinstance(value, RetryPolicy):
+        msg = f"retry must be a primepods.RetryPolicy, got {value!r}; for no retries: RetryPolicy(attempts=1)"
+        raise TypeError(msg)
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` names this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a URL, default ports spelt out."""
+    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+def check_base_url(found: _Found) -> SplitResult:
+    """Return the URL in its one spelling: no trailing slash, no ``/api/v1``.
+
+    Raises:
+        ConfigError: It is no URL, or would send the key unencrypted to another machine.
+    """
+    text = found.value.strip()
+    remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as exc:
+        msg = f"The base URL {text!r} ({found.source}) is no URL: {exc}. {remedy}"
+        raise ConfigError(msg) from None
+    if parts.username is not None or parts.password is not None:
+        msg = f"The base URL ({found.source}) holds a user or password; remove it. The key goes in api_key."
+        raise ConfigError(msg)
+    bad_text = not text.isascii() or not text.isprintable() or " " in text
+    if bad_text or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.query or parts.fragment:
+        msg = f"The base URL {text!r} ({found.source}) is not of the form https://host. {remedy}"
+        raise ConfigError(msg)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        msg = (
+            f"The base URL {text!r} ({found.source}) is plain http, which would send the API key "
+            "unencrypted. Use https; http is accepted for loopback addresses only."
+        )
+        raise ConfigError(msg)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
+    path = parts.path.rstrip("/").removesuffix("/api/v1")
+    if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
+        msg = f"The base URL {text!r} ({found.source}) has a path with empty or dot segments. {remedy}"
+        raise ConfigError(msg)
+    return SplitResult(parts.scheme, netloc, path, "", "")
+
+
+def find_proxy(url: SplitResult) -> Secret | None:
+    """Return the proxy that the environment names for ``url``, as httpx would find it.
+
+    Raises:
+        ConfigError: The proxy is of a kind that aiohttp does not speak.
+    """
+    host = url.hostname or ""
+    if is_loopback(host):
+        return None
+    proxies = urllib.request.getproxies()
+    scheme = url.scheme if url.scheme in proxies else "all"
+    proxy = proxies.get(scheme)
+    if not proxy or urllib.request.proxy_bypass(url.netloc):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in _DEFAULT_PORTS:
+        kind = urlsplit(proxy).scheme
+        msg = (
+            f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not speak. "
+            "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as one of "
+            "aiohttp-socks."
+        )
+        raise ConfigError(msg)
+    return Secret(proxy)
+
+
+def _read_files(environ: Mapping[str, str]) -> list[_File]:
+    """Return the official command's files that count, the most specific first."""
+    try:
+        folder = Path.home() / ".prime"
+    except RuntimeError:  # no home directory: then there are no files
+        return []
+    config = _read_file(folder / "config.json")
+    files = [] if config is None else [config]
+    context = environ.get("PRIME_CONTEXT")
+    if not context:
+        return files
+    if context.lower() == "production":
+        # The built-in context: the file's key, the vendor's host, no team.
+        fields = {} if config is None else {"api_key": config.fields.get("api_key")}
+        return [] if config is None else [_File(config.path, fields)]
+    if not _CONTEXT_NAME.fullmatch(context):
+        msg = (
+            f"PRIME_CONTEXT is {context!r}; a context's name has letters, digits, hyphens and underscores "
+            "only. Correct or unset it."
+        )
+        raise ConfigError(msg)
+    path = folder / "environments" / f"{context}.json"
+    chosen = _read_file(path)
+    if chosen is None:
+        msg = f"PRIME_CONTEXT is {context!r}, but {path} does not exist. Correct or unset the variable."
+        raise ConfigError(msg)
+    return [chosen, *files]
+
+
+def _read_file(path: Path) -> _File | None:
+    try:
+        fields = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as exc:
+        # The cause is not chained: a JSON error holds the whole document, the key included.
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not JSON"
+    else:
+        if is_object(fields):
+            return _File(path, fields)
+        reason = "it is not a JSON object"
+    msg = f"{path} cannot be used: {reason}. Repair or remove it, or pass api_key."
+    raise ConfigError(msg)
+
+
+def _environment(*names: str) -> _Found | None:
+    for name in names:
+        value = os.environ.get(name, "").strip()
+        if value:
+            return _Found(value, f"environment variable {name}")
+    return None
+
+
+def _argument(name: str, value: str | None) -> _Found | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        msg = f"{name} must be a string, got {type(value).__name__}"
+        raise TypeError(msg)
+    if not value.strip():
+        msg = f"The argument {name} is empty. Pass a value, or leave it out to use the environment and files."
+        raise ConfigError(msg)
+    return _Found(value.strip(), f"argument {name}")
+
+
+def _find_key(argument: str | None, files: list[_File]) -> _Found:
+    found = _argument("api_key", argument) or _environment("PRIME_API_KEY")
+    if found is not None:
+        return found
+    for file in files:
+        value = file.text("api_key")
+        if value:
+            return _Found(value, f"field api_key of {file.path}", file)
+    looked = "the argument api_key, the environment variable PRIME_API_KEY, ~/.prime/config.json"
+    msg = (
+        f"No API key found in {looked}. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
+        "Write to delete) and set PRIME_API_KEY."
+    )
+    raise ConfigError(msg)
+
+
+def _find_base_url(argument: str | None, files: list[_File]) -> _Found:
+    found = _argument("base_url", argument) or _environment("PRIME_API_BASE_URL", "PRIME_BASE_URL")
+    if found is not None:
+        return found
+    if files:
+        return _Found(files[0].base_url, f"field base_url of {files[0].path}", files[0])
+    return _Found(DEFAULT_BASE_URL, "the default")
+
+
+def _find_team(argument: str | None, files: list[_File]) -> str | None:
+    found = _argument("team_id", argument) or _environment("PRIME_TEAM_ID")
+    if found is None and files:
+        value = files[0].text("team_id")
+        found = _Found(value, f"field team_id of {files[0].path}") if value else None
+    if found is None:
+        return None
+    return _header_safe("team ID", found)
+
+
+def _keep_file_keys_home(key: _Found, url: _Found, parts: SplitResult) -> None:
+    """Refuse to send a file's key to a host that the same file does not name."""
+    if key.file is None:
+        return
+    home = _Found(key.file.base_url, f"field base_url of {key.file.path}")
+    if origin(check_base_url(home)) != origin(parts):
+        msg = (
+            f"The API key comes from {key.file.path} and belongs to {home.value}, but the base URL is "
+            f"{url.value!r} ({url.source}). Pass api_key or set PRIME_API_KEY for that host as well."
+        )
+        raise ConfigError(msg)
+
+
+def _header_safe(what: str, found: _Found) -> str:
+    if not (found.value.isascii() and found.value.isprintable()) or " " in found.value:
+        msg = (
+            f"The {what} ({found.source}) holds spaces, control or non-ASCII characters, which a request "
+            "cannot carry. Copy it again."
+        )
+        raise ConfigError(msg)
+    return found.value
+
+
+def _check_key(found: _Found) -> Secret:
+    return Secret(_header_safe("API key", found))
+
+
+def _check_concurrency(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"max_concurrency must be an integer, got {value!r}"
+        raise TypeError(msg)
+    if value < 1:
+        msg = f"max_concurrency must be at least 1, got {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _check_user_agent(value: str) -> str:
+    if not isinstance(value, str):
+        msg = f"user_agent must be a string, got {type(value).__name__}"
+        raise TypeError(msg)
+    if not (value.strip() and value.isascii() and value.isprintable()):
+        msg = f"user_agent must be printable ASCII text, got {value!r}"
+        raise ValueError(msg)
+    return value.strip()

@@ -1,0 +1,218 @@
+"""Everything that primepods raises on purpose, in one tree.
+
+::
+
+    PrimePodsError
+    ├── ConfigError
+    ├── ClientClosedError
+    ├── TransportError
+    │   └── RequestTimeoutError      (also a TimeoutError)
+    ├── ProtocolError
+    └── APIError
+        ├── BadRequestError          400
+        ├── AuthenticationError      401
+        ├── PaymentRequiredError     402
+        ├── PermissionDeniedError    403
+        ├── NotFoundError            404, or a row that a 200 lacks
+        ├── ConflictError            409
+        ├── ValidationError          422
+        ├── RateLimitError           429
+        └── ServerError              5xx
+
+Bad arguments are a plain ``ValueError`` or ``TypeError``, raised before a request is sent. No message,
+attribute or pickle of these classes holds the API key.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigError",
+    "ConflictError",
+    "FieldError",
+    "NotFoundError",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "PrimePodsError",
+    "ProtocolError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ServerError",
+    "TransportError",
+    "ValidationError",
+]
+
+
+class PrimePodsError(Exception):
+    """Base of all errors of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call __init__ with `args`, which breaks on keyword-only parameters.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+class ConfigError(PrimePodsError):
+    """The client cannot be built: a setting is missing or wrong. Names the source and the remedy."""
+
+
+class ClientClosedError(PrimePodsError):
+    """The client was closed (or belongs to another running event loop) and cannot send any more."""
+
+
+class TransportError(PrimePodsError):
+    """No usable answer came: DNS, connection refused or reset, TLS.
+
+    Attributes:
+        method: HTTP method of the request.
+        path: Path of the request.
+        attempts: How many times the request was tried.
+        maybe_received: Whether the server may have received, and acted on, one of the attempts.
+    """
+
+    def __init__(self, message: str, *, method: str, path: str, attempts: int, maybe_received: bool) -> None:
+        super().__init__(message)
+        self.method = method
+        self.path = path
+        self.attempts = attempts
+        self.maybe_received = maybe_received
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """An attempt took longer than ``timeout``, or a call with its retries longer than ``deadline``.
+
+    Attributes:
+        limit: Which of the two ran out: ``"timeout"`` or ``"deadline"``.
+    """
+
+    def __init__(  # noqa: PLR0913 - as APIError
+        self,
+        message: str,
+        *,
+        method: str,
+        path: str,
+        attempts: int,
+        maybe_received: bool,
+        limit: str,
+    ) -> None:
+        super().__init__(message, method=method, path=path, attempts=attempts, maybe_received=maybe_received)
+        self.limit = limit
+
+
+class ProtocolError(PrimePodsError):
+    """An answer that breaks the API's contract: not JSON, a wrong shape, cut short, too large.
+
+    Attributes:
+        method: HTTP method of the request.
+        url_path: Path of the request.
+        path: Where in the answer, as spelt on the wire: ``data[3].gpuCount``; empty for the whole answer.
+        excerpt: The beginning of the offending part, at most 200 characters, without secrets.
+    """
+
+    def __init__(
+        self, message: str, *, method: str, url_path: str, path: str = "", excerpt: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.method = method
+        self.url_path = url_path
+        self.path = path
+        self.excerpt = excerpt
+
+
+class FieldError(NamedTuple):
+    """One complaint of a 422 answer: the parameter as the API spells it, and what is wrong with it."""
+
+    param: str
+    details: str
+
+
+class APIError(PrimePodsError):
+    """The API answered with an error.
+
+    Attributes:
+        status_code: HTTP status of the answer.
+        method: HTTP method of the request.
+        path: Path of the request.
+        message: What the API said, in one line.
+        body: The decoded JSON body, or the text where it is no JSON, or ``None``.
+        headers: Headers of the answer, names in lower case.
+        request_id: The answer's ``x-request-id`` (or a relative of it), for the vendor's support.
+        retry_after: Seconds that the API asked to wait, or ``None``.
+        attempts: How many times the request was sent.
+    """
+
+    def __init__(  # noqa: PLR0913 - an error carries all that is known of the exchange
+        self,
+        text: str,
+        *,
+        status_code: int,
+        method: str,
+        path: str,
+        message: str,
+        body: Any = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.status_code = status_code
+        self.method = method
+        self.path = path
+        self.message = message
+        self.body = body
+        self.headers: Mapping[str, str] = dict(headers)
+        self.request_id = next(
+            (headers[name] for name in ("x-request-id", "request-id", "cf-ray") if name in headers), None
+        )
+        self.retry_after = retry_after
+        self.attempts = 1
+
+
+class BadRequestError(APIError):
+    """400: the API did not accept the request."""
+
+
+class AuthenticationError(APIError):
+    """401: the key is missing, wrong or expired."""
+
+
+class PaymentRequiredError(APIError):
+    """402: the wallet has not enough funds."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the key lacks a permission, or the API did not recognise it."""
+
+
+class NotFoundError(APIError):
+    """404, or an answer of 200 that lacks the row asked for. Terminated pods move to the history."""
+
+
+class ConflictError(APIError):
+    """409: the resource is in a state that does not allow this."""
+
+
+class ValidationError(APIError):
+    """422: the API refused some parameters.
+
+    Attributes:
+        errors: One :class:`FieldError` ``(param, details)`` a complaint.
+    """
+
+    def __init__(self, text: str, *, errors: tuple[FieldError, ...] = (), **fields: Any) -> None:
+        super().__init__(text, **fields)
+        self.errors = errors
+
+
+class RateLimitError(APIError):
+    """429: too many requests. ``retry_after`` says how long the API wants us to wait."""
+
+
+class ServerError(APIError):
+    """5xx: the API, or a gateway before it, failed."""

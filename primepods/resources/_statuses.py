@@ -1,0 +1,157 @@
+"""Statuses of many pods: chunks, refused ids, and calls that share a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+from collections import deque
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from .._concurrency import map_bounded
+from .._convert import DecodeError, decode_statuses
+from .._session import Session
+from .._wire import chunk_ids, status_request
+from ..errors import APIError
+from ..models import PodStatus
+
+# Answers that can be about one id among many (or about their sum): the batch is split to find it.
+_SPLIT_STATUSES = frozenset({400, 413, 414, 422})
+_MAX_REFUSALS = 8
+
+
+@attrs.frozen
+class Answer:
+    """Rows and refused ids of one or more status requests."""
+
+    rows: dict[str, PodStatus]
+    errors: dict[str, APIError]
+
+
+class StatusReader:
+    """Reads status rows through a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._gathering: _Batch | None = None
+
+    async def read(self, pod_ids: list[str]) -> Answer:
+        """Ask for checked, distinct ids, 100 a request and concurrently."""
+        settings = self._session.settings
+        chunks = list(chunk_ids(pod_ids, prefix=urlsplit(settings.base_url).path))
+        answer = Answer({}, {})
+        for part in await map_bounded(self._read_chunk, chunks, settings.max_concurrency):
+            answer.rows.update(part.rows)
+            answer.errors.update(part.errors)
+        return answer
+
+    async def read_one(self, pod_id: str) -> PodStatus | None:
+        """Ask for one id; calls made in the same iteration of the event loop share their requests."""
+        loop = asyncio.get_running_loop()
+        batch = self._gathering
+        if batch is None or batch.loop is not loop:
+            batch = self._gathering = _Batch(loop)
+            # An empty context: else the batch's log lines would land in whichever task came first.
+            loop.call_soon(self._start, batch, context=contextvars.Context())
+        return await batch.wait_for(pod_id)
+
+    def _start(self, batch: _Batch) -> None:
+        if self._gathering is batch:
+            self._gathering = None
+        batch.run(self)
+
+    async def _read_chunk(self, pod_ids: list[str]) -> Answer:
+        """Ask for one request's worth of ids; split it where the API refuses it."""
+        answer = Answer({}, {})
+        queue, refusals, accepted = deque([pod_ids]), 0, False
+        first: APIError | None = None
+        while queue:
+            ids = queue.popleft()
+            try:
+                rows = await self._ask(ids)
+            except APIError as exc:
+                if exc.status_code not in _SPLIT_STATUSES:
+                    raise
+                refusal = exc
+            else:
+                accepted = True
+                answer.rows.update(rows)
+                continue
+            first, refusals = first or refusal, refusals + 1
+            if len(ids) == 1:
+                answer.errors[ids[0]] = refusal
+            else:
+                queue += [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+            if refusals >= _MAX_REFUSALS and not accepted:
+                # It is not about an id: the API refuses whatever is asked.
+                raise first
+        return answer
+
+    async def _ask(self, pod_ids: list[str]) -> dict[str, PodStatus]:
+        request = status_request([quote(pod_id, safe="") for pod_id in pod_ids])
+        data = await self._session.call(request)
+        try:
+            rows = decode_statuses(data)
+        except DecodeError as exc:
+            broken = exc
+        else:
+            asked = set(pod_ids)
+            return {row.pod_id: row for row in rows if row.pod_id in asked}
+        raise self._session.broken(request, path=broken.path, reason=broken.reason, value=broken.value)
+
+
+class _Batch:
+    """Calls for single pods that share their requests."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: dict[str, set[asyncio.Future[PodStatus | None]]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait_for(self, pod_id: str) -> PodStatus | None:
+        future: asyncio.Future[PodStatus | None] = self.loop.create_future()
+        self._waiting.setdefault(pod_id, set()).add(future)
+        try:
+            return await future
+        finally:
+            self._leave(pod_id, future)
+
+    def run(self, reader: StatusReader) -> None:
+        """Start the requests, unless everybody has left already."""
+        if self._waiting:
+            self._task = self.loop.create_task(self._run(reader), context=contextvars.Context())
+
+    def _leave(self, pod_id: str, future: asyncio.Future[PodStatus | None]) -> None:
+        self._waiting[pod_id].discard(future)
+        if not self._waiting[pod_id]:
+            del self._waiting[pod_id]
+        if not self._waiting and self._task is not None:
+            self._task.cancel()
+
+    async def _run(self, reader: StatusReader) -> None:
+        try:
+            answer = await reader.read(list(self._waiting))
+        except Exception as exc:  # noqa: BLE001 - whatever broke the request ends the calls that wait for it
+            for pod_id in self._waiting:
+                self._fail(pod_id, exc)
+            return
+        except asyncio.CancelledError:
+            for futures in self._waiting.values():
+                for future in futures:
+                    future.cancel()
+            raise
+        for pod_id, futures in self._waiting.items():
+            error = answer.errors.get(pod_id)
+            if error is not None:
+                self._fail(pod_id, error)
+            for future in futures:
+                if not future.done():
+                    future.set_result(answer.rows.get(pod_id))
+
+    def _fail(self, pod_id: str, error: Exception) -> None:
+        for future in self._waiting[pod_id]:
+            if not future.done():
+                # One exception each: tracebacks and notes of one caller must not show up at another's.
+                future.set_exception(copy.copy(error))
