@@ -1,0 +1,100 @@
+"""The vocabulary of the emulated market: providers, GPUs, images. Plain data, spelled as on the wire."""
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Provider:
+    """A cloud that rents machines, with the habits that callers notice."""
+
+    name: str
+    boot_factor: float
+    """Boot time relative to the others: containers are quick, bare metal is slow."""
+    ssh_user: str
+    ssh_port: int
+    security: str
+    region: str
+    data_center: str
+    country: str
+
+
+@frozen(kw_only=True)
+class Gpu:
+    """A GPU model on the market; `price` is US dollars per GPU and hour."""
+
+    name: str
+    memory: int
+    socket: str
+    price: float
+
+
+def _provider(  # noqa: PLR0913  one row of the table below
+    name: str,
+    boot_factor: float,
+    ssh: str,
+    region: str,
+    data_center: str,
+    country: str,
+    security: str = "secure_cloud",
+) -> Provider:
+    user, _, port = ssh.partition(":")
+    return Provider(
+        name=name,
+        boot_factor=boot_factor,
+        ssh_user=user,
+        ssh_port=int(port),
+        security=security,
+        region=region,
+        data_center=data_center,
+        country=country,
+    )
+
+
+PROVIDERS = (
+    _provider("runpod", 0.6, "root:10022", "united_states", "US-KS-2", "US", "community_cloud"),
+    _provider("primecompute", 0.9, "root:22", "united_states", "US-TX-1", "US"),
+    _provider("hyperstack", 1.0, "ubuntu:22", "canada", "CANADA-1", "CA"),
+    _provider("datacrunch", 0.8, "root:22", "eu_north", "FIN-01", "FI"),
+    _provider("massedcompute", 1.2, "ubuntu:22", "united_states", "US-NE-1", "US"),
+    _provider("lambdalabs", 1.1, "ubuntu:22", "united_states", "US-CA-1", "US"),
+    _provider("nebius", 1.0, "ubuntu:22", "eu_north", "EU-NORTH-1", "FI"),
+    _provider("crusoecloud", 1.1, "ubuntu:22", "united_states", "US-EAST-1", "US"),
+    _provider("latitude", 1.4, "ubuntu:22", "south_america", "SAO-1", "BR"),
+    _provider("dc_roan", 1.5, "root:2222", "eu_west", "ROAN-1", "FR"),
+)
+
+CLUSTER_PROVIDERS = tuple(p for p in PROVIDERS if p.name in {"dc_roan", "nebius", "primecompute"})
+
+GPUS = (
+    Gpu(name="H100_80GB", memory=80, socket="SXM5", price=1.89),
+    Gpu(name="H100_80GB", memory=80, socket="PCIe", price=1.9),
+    Gpu(name="H200_141GB", memory=141, socket="SXM5", price=2.79),
+    Gpu(name="B200_180GB", memory=180, socket="SXM6", price=3.99),
+    Gpu(name="A100_80GB", memory=80, socket="SXM4", price=1.29),
+    Gpu(name="L40S_48GB", memory=48, socket="PCIe", price=0.79),
+    Gpu(name="A6000_48GB", memory=48, socket="PCIe", price=0.45),
+    Gpu(name="RTX4090_24GB", memory=24, socket="PCIe", price=0.39),
+    Gpu(name="RTX3090_24GB", memory=24, socket="PCIe", price=0.22),
+)
+
+GPU_COUNTS = (1, 1, 1, 2, 4, 8)
+
+IMAGES = (
+    "ubuntu_22_cuda_12",
+    "cuda_12_4_pytorch_2_5",
+    "cuda_12_6_pytorch_2_7",
+    "axolotl",
+    "vllm_llama_8b",
+    "prime_rl",
+)
+
+FAILURES_EARLY = (
+    "Provider ran out of capacity while provisioning",
+    "Provider rejected the order: quota exceeded",
+)
+
+FAILURES_INSTALL = (
+    "Image pull failed: manifest unknown",
+    "NVIDIA driver check failed: no devices were found",
+    "Unsupported image for this machine",
+)

@@ -1,0 +1,137 @@
+"""A loopback socket and the connections on it, with nothing left behind once it is closed."""
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+# One line a request would drown the log of whoever tests with an emulator: the request log is for that.
+# Set this logger to INFO to see them all the same.
+ACCESS_LOG = logging.getLogger("primepods.emulator.access")
+ACCESS_LOG.setLevel(logging.WARNING)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Refusal = Callable[[int, str], web.Response]
+
+MAX_LINE = 8190
+"""Longest request line and header that is read, in bytes: what common servers and proxies allow."""
+
+ACCEPTING = 5
+"""Turns of the loop, at most, from accepting a connection to its `connection_made`."""
+
+
+def check_loopback(host: str) -> None:
+    """Raise `ValueError` for a host that other machines could reach."""
+    if host == "localhost":
+        return
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    msg = f"the emulator serves this machine only: use 127.0.0.1, ::1 or localhost, not {host!r}"
+    raise ValueError(msg)
+
+
+class Listener:
+    """Serves `handler` on a loopback port from the running loop."""
+
+    def __init__(self, handler: Handler, refusal: Refusal) -> None:
+        self.refusal = refusal
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self._web: web.Server | None = None
+        self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+
+    async def start(self, host: str, port: int) -> int:
+        """Bind to `host` and `port` (0: any free one); returns the port. Raises `OSError` if it is taken."""
+        loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        manager = self._web = web.Server(self._serve)
+        self._server = await loop.create_server(
+            lambda: _Connection(self, manager, loop), host, port, backlog=1024
+        )
+        address = self._server.sockets[0].getsockname()
+        return int(address[1])
+
+    async def stop(self) -> None:
+        """Stop listening, abandon what is in flight, cut every connection."""
+        if self._server is None or self._web is None:
+            return
+        # asyncio loses (and leaks) a connection that is being accepted while its server closes. A timer fires
+        # behind all that the same turn of the loop accepts, so what it wakes runs behind the last of them.
+        await asyncio.sleep(0.001)
+        self._server.close()
+        # What was accepted last is made in one of the next turns: cut it too.
+        for _ in range(ACCEPTING):
+            await asyncio.sleep(0)
+        self._web.pre_shutdown()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in list(self._transports.values()):
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+        if self._transports:
+            await self._idle.wait()
+        await self._web.shutdown(0.1)
+        await self._server.wait_closed()
+        self._server = self._web = None
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        if task is None:  # pragma: no cover  aiohttp runs every handler in a task
+            return await self._handler(request)
+        self._tasks.add(task)
+        try:
+            return await self._handler(request)
+        finally:
+            self._tasks.discard(task)
+
+    def opened(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
+        """Take note of a new connection."""
+        self._transports[connection] = transport
+        self._idle.clear()
+
+    def closed(self, connection: RequestHandler) -> None:
+        """Take note of a connection's end."""
+        self._transports.pop(connection, None)
+        if not self._transports:
+            self._idle.set()
+
+
+class _Connection(RequestHandler):
+    """A connection that its listener can cut, and that answers in JSON even to what is no HTTP."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            manager, loop=loop, access_log=ACCESS_LOG, max_line_size=MAX_LINE, max_field_size=MAX_LINE
+        )
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._listener.opened(self, transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._listener.closed(self)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= web.HTTPInternalServerError.status_code:
+            self.log_exception("The emulator failed to answer %s", request.path, exc_info=exc)
+        response = self._listener.refusal(status, message or "Bad Request")
+        response.force_close()
+        return response

@@ -1,0 +1,73 @@
+"""What was asked of the emulator, for tests to assert on."""
+
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+from attrs import define, field
+
+LONGEST = 200_000
+
+
+@define(kw_only=True)
+class Request:
+    """One request. Never holds a header, and the key's text is blotted out wherever it stands."""
+
+    method: str
+    path: str
+    """As sent, without the query."""
+    query: list[tuple[str, str]]
+    """All pairs in their order."""
+    concurrency: int
+    """Requests in flight when this one came in, itself included."""
+    time: float
+    """Seconds on the emulator's clock when it came in."""
+    status: int | None = None
+    """What was answered.
+
+    `None` while it is in flight, and when a fault cut the connection before any answer.
+    """
+
+
+@define(eq=False)
+class RequestLog(Sequence[Request]):
+    """All requests in the order of their arrival; the oldest are dropped beyond 200,000.
+
+    Safe from any thread.
+    """
+
+    _entries: list[Request] = field(factory=list[Request])
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Request]: ...
+    def __getitem__(self, index: int | slice) -> Request | list[Request]:
+        """The entry, or the entries, at `index`."""
+        return self._entries[index]
+
+    def __len__(self) -> int:
+        """How many requests are remembered."""
+        return len(self._entries)
+
+    def append(self, entry: Request) -> None:
+        """Remember a request."""
+        self._entries.append(entry)
+        if len(self._entries) > LONGEST:
+            del self._entries[: LONGEST // 10]
+
+    def clear(self) -> None:
+        """Forget everything so far."""
+        self._entries.clear()
+
+    def where(
+        self, *, method: str | None = None, path: str | None = None, status: int | Iterable[int] | None = None
+    ) -> list[Request]:
+        """The requests with this method, exactly this path, and this status or one of these."""
+        wanted = {status} if isinstance(status, int) else None if status is None else set(status)
+        return [
+            entry
+            for entry in self._entries[:]
+            if method in {None, entry.method}
+            and path in {None, entry.path}
+            and (wanted is None or entry.status in wanted)
+        ]

@@ -1,0 +1,74 @@
+"""From a path to the operation behind it: wrong slashes, wrong methods and unknown paths are settled here."""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from attrs import frozen
+
+from primepods.emulator.http import Call, Refused, Reply, detail
+
+Handler = Callable[..., Reply]
+"""Takes the call and the path's parameters by name."""
+
+
+@frozen
+class Route:
+    """One operation. A part of `path` in braces matches any one part that is not empty."""
+
+    method: str
+    path: str
+    handler: Handler
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, method: str, path: str, handler: Handler) -> "Route":
+        """The route for `method` and `path`."""
+        return cls(method, path, handler, tuple(path.split("/")))
+
+    def match(self, parts: list[str]) -> dict[str, str] | None:
+        """The parameters in a path that is this route's, else `None`."""
+        if len(parts) != len(self.parts):
+            return None
+        found: dict[str, str] = {}
+        for mine, theirs in zip(self.parts, parts, strict=True):
+            if mine.startswith("{") and theirs:
+                found[mine[1:-1]] = theirs
+            elif mine != theirs:
+                return None
+        return found
+
+
+class Router:
+    """The table of routes; a literal path goes before one with parameters if it is entered before."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self._routes = routes
+
+    def resolve(self, call: Call) -> tuple[Route, dict[str, str]]:
+        """The route of a call and its path's parameters; raises `Refused` with a 307, a 404 or a 405."""
+        matches = self._matches(call.path)
+        for route, params in matches:
+            if route.method == call.method:
+                return route, params
+        if matches:
+            allow = ", ".join(sorted({route.method for route, _ in matches}))
+            raise Refused(detail(405, "Method Not Allowed", {"Allow": allow}))
+        other = call.path[:-1] if call.path.endswith("/") else call.path + "/"
+        if self._matches(other):
+            raise Refused(_redirect(call, other))
+        raise Refused(detail(404, "Not Found"))
+
+    def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
+        parts = [unquote(part) for part in path.split("/")]
+        found = ((route, route.match(parts)) for route in self._routes)
+        return [(route, params) for route, params in found if params is not None]
+
+
+def _redirect(call: Call, path: str) -> Reply:
+    """307 to another spelling of the path.
+
+    It names the host as the request did: from 127.0.0.1 to localhost, clients would drop the key on the way.
+    """
+    target = f"{path}?{call.raw_query}" if call.raw_query else path
+    location = f"http://{call.host}{target}" if call.host else target
+    return Reply(307, b'{"detail":"Temporary Redirect"}', {"Location": location})

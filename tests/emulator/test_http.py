@@ -1,0 +1,186 @@
+"""What is answered to requests that are right, nearly right, and wrong."""
+
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from .caller import HISTORY, PODS, STATUS, Caller
+from .conftest import Serve
+
+
+def raw(call: Caller, request: bytes) -> bytes:
+    """The whole answer to these bytes, on a connection that ends after it."""
+    where = urlsplit(call.emulator.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+        connection.sendall(request)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def test_no_key_is_403_and_a_wrong_key_401(call: Caller) -> None:
+    """As the API tells them apart."""
+    missing = call("GET", PODS, headers={})
+    wrong = call("GET", PODS, headers={"Authorization": "Bearer nope"})
+    assert (missing.status, missing.json) == (403, {"detail": "Not authenticated"})
+    assert (wrong.status, wrong.json) == (401, {"detail": "Invalid token"})
+
+
+@pytest.mark.parametrize("value", ["Basic abc", "Bearer", "Bearer ", "nonsense"])
+def test_other_schemes_are_403(call: Caller, value: str) -> None:
+    """What is no bearer token is no authentication."""
+    assert call("GET", PODS, headers={"Authorization": value}).status == 403
+
+
+def test_the_scheme_is_read_in_any_case(call: Caller) -> None:
+    """RFC 9110 says so."""
+    headers = {"Authorization": f"bEARER {call.emulator.api_key}"}
+    assert call("GET", PODS, headers=headers).status == 200
+
+
+def test_unknown_pods_are_404(call: Caller) -> None:
+    """In get, delete and log."""
+    for method, path in (("GET", PODS + "x"), ("DELETE", PODS + "x"), ("GET", PODS + "x/log")):
+        answer = call(method, path)
+        assert (answer.status, answer.json) == (404, {"detail": "Pod not found"})
+
+
+@pytest.mark.parametrize("path", ["/", "/x", "/api/v1/", "/api/v1/podsy", PODS + "a/b", "/api/v1/pods//log"])
+def test_unknown_paths_are_404(call: Caller, path: str) -> None:
+    """Also where an id would be empty."""
+    answer = call("GET", path)
+    assert (answer.status, answer.json) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PATCH", STATUS, "DELETE, GET"),
+        ("PUT", PODS + "some-pod", "DELETE, GET"),
+        ("POST", PODS + "some-pod/log", "GET"),
+    ],
+)
+def test_wrong_methods_are_405_with_allow(call: Caller, method: str, path: str, allow: str) -> None:
+    """`/pods/status` also reads as a pod's id, which can be deleted."""
+    answer = call(method, path)
+    assert (answer.status, answer.json) == (405, {"detail": "Method Not Allowed"})
+    assert answer.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("/api/v1/pods", PODS),
+        (STATUS + "/", STATUS),
+        (HISTORY + "/", HISTORY),
+        (PODS + "some-pod/", PODS + "some-pod"),
+        (PODS + "some-pod/log/", PODS + "some-pod/log"),
+    ],
+)
+def test_the_other_slash_spelling_is_redirected(call: Caller, wrong: str, right: str) -> None:
+    """307, which keeps the method, with the query."""
+    answer = call("GET", wrong, [("limit", "3"), ("pod_ids", "a")])
+    assert answer.status == 307
+    assert answer.headers["Location"] == f"{call.emulator.url}{right}?limit=3&pod_ids=a"
+    assert answer.json
+
+
+def test_a_redirect_names_the_host_as_the_request_did(call: Caller) -> None:
+    """From one spelling of the host to another, clients drop the key."""
+    host = f"localhost:{urlsplit(call.emulator.url).port}"
+    answer = call("GET", "/api/v1/pods", headers={"Host": host})
+    assert answer.headers["Location"] == f"http://{host}{PODS}"
+
+
+def test_a_redirect_for_a_strange_host_is_relative(call: Caller) -> None:
+    """No text of the request's choosing gets into a header."""
+    answer = call("GET", "/api/v1/pods", headers={"Host": "a b<c>"})
+    assert answer.headers["Location"] == PODS
+
+
+@pytest.mark.parametrize("key", ["offset", "limit"])
+@pytest.mark.parametrize("value", ["x", "", "1.5", "1e3", "+1", "1_0", "٣", str(2**63), "9" * 30, "9" * 500])
+def test_values_that_are_no_integers_are_422(call: Caller, key: str, value: str) -> None:
+    """In the schema's shape, naming the parameter."""
+    for path in (PODS, HISTORY):
+        answer = call("GET", path, [(key, value)])
+        assert answer.status == 422
+        [error] = answer.json["errors"]
+        assert error["param"] == key
+        assert error["details"]
+
+
+def test_a_key_given_twice_is_422(call: Caller) -> None:
+    """A scalar has one value."""
+    answer = call("GET", PODS, [("limit", "1"), ("limit", "2")])
+    assert (answer.status, answer.json["errors"][0]["param"]) == (422, "limit")
+
+
+def test_a_nul_byte_is_422(call: Caller) -> None:
+    """No database holds one."""
+    assert call("GET", STATUS, [("pod_ids", "a\0b")]).status == 422
+
+
+@pytest.mark.parametrize(("key", "value"), [("sort_by", "name"), ("sort_order", "up"), ("sort_by", "")])
+def test_unknown_sort_orders_are_422(call: Caller, key: str, value: str) -> None:
+    """The explanation lists what there is."""
+    answer = call("GET", HISTORY, [(key, value)])
+    assert answer.status == 422
+    assert " or " in answer.json["errors"][0]["details"]
+
+
+def test_negative_paging_is_clamped(call: Caller) -> None:
+    """The schema lets it in but not out."""
+    page = call.get(PODS, ("offset", "-5"), ("limit", "-1"))
+    assert (page["offset"], page["limit"], page["data"], page["total_count"]) == (0, 0, [], 10)
+
+
+def test_paging_far_past_the_end_is_empty(call: Caller) -> None:
+    """Up to the largest integer there is."""
+    page = call.get(PODS, ("offset", str(2**63 - 1)), ("limit", str(2**63 - 1)))
+    assert (page["data"], page["total_count"]) == ([], 10)
+
+
+def test_pages_are_cut_to_the_server_s_own_limit(serve: Serve) -> None:
+    """And say so."""
+    call = serve(pods=10, max_page_size=4)
+    page = call.get(PODS, ("limit", "100"))
+    assert (page["limit"], len(page["data"])) == (4, 4)
+
+
+def test_what_is_no_http_is_answered_in_json(call: Caller) -> None:
+    """Down to the request line; it is in the log as UNKNOWN."""
+    answer = raw(call, b"NONSENSE\r\n\r\n")
+    assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+    assert b"application/json" in answer
+    assert (call.emulator.requests[-1].method, call.emulator.requests[-1].status) == ("UNKNOWN", 400)
+
+
+def test_a_request_line_over_8190_bytes_is_refused(call: Caller) -> None:
+    """As common servers do: about 200 ids of 32 characters."""
+    query = [("pod_ids", f"{number:032x}") for number in range(250)]
+    answer = call("GET", STATUS, query)
+    assert answer.status == 400
+    assert answer.json["detail"]
+
+
+def test_status_rows_come_once_in_the_order_asked_and_only_for_pods(call: Caller) -> None:
+    """Ids that the API does not know have no row."""
+    first, second = list(call.emulator.pods)[:2]
+    rows = call.status(second, "unknown", first, second)
+    assert [row["podId"] for row in rows] == [second, first]
+
+
+def test_status_without_ids_is_empty(call: Caller) -> None:
+    """The schema's default."""
+    assert call.get(STATUS) == {"data": [], "status": None}
+
+
+def test_percent_and_plus_are_decoded(serve: Serve) -> None:
+    """In paths and in queries."""
+    call = serve()
+    pod_id = call.emulator.add_pod(id="a b+c")
+    assert call.get(PODS + "a%20b%2Bc")["id"] == pod_id
+    assert [row["podId"] for row in call.status("a b+c")] == [pod_id]

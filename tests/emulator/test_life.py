@@ -1,0 +1,278 @@
+"""Birth, boot, failure and end of pods, on a clock that is moved by hand."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+
+import pytest
+from attrs import evolve
+
+from primepods.emulator import Emulator, ManualClock
+
+from .caller import HISTORY, PODS, Caller
+from .conftest import Serve
+
+
+def fleet(emulator: Emulator) -> Counter[str]:
+    """How many pods are in which state."""
+    return Counter(pod.status for pod in emulator.pods.values())
+
+
+def test_a_pod_boots_in_the_documented_order(serve: Serve) -> None:
+    """PROVISIONING, PENDING, ACTIVE with growing progress, FINISHED; never backwards."""
+    call = serve()
+    pod_id = call.emulator.add_pod(boot_seconds=100.0)
+    seen: list[tuple[str, str]] = []
+    progress: list[int] = []
+    for _ in range(101):
+        [row] = call.status(pod_id)
+        if (state := (row["status"], row["installationStatus"])) not in seen:
+            seen.append(state)
+        if row["installationProgress"] is not None:
+            progress.append(row["installationProgress"])
+        assert (row["ip"] is not None) == (row["status"] == "ACTIVE")
+        call.emulator.advance(1)
+    assert seen == [
+        ("PROVISIONING", "PENDING"),
+        ("PENDING", "PENDING"),
+        ("ACTIVE", "ACTIVE"),
+        ("ACTIVE", "FINISHED"),
+    ]
+    assert progress == sorted(progress)
+    assert progress[0] < 10
+    assert progress[-1] == 100
+    assert len(set(progress)) > 20
+
+
+def test_the_fleet_is_ready_within_three_times_the_boot_time(serve: Serve) -> None:
+    """And some are well before."""
+    call = serve(pods=200, boot_seconds=30.0)
+    assert fleet(call.emulator) == {"PROVISIONING": 200}
+    call.emulator.advance(45)
+    ready = [pod for pod in call.emulator.pods.values() if pod.installation_status == "FINISHED"]
+    assert 50 < len(ready) < 200
+    call.emulator.advance(45)
+    assert all(pod.installation_progress == 100 for pod in call.emulator.pods.values())
+
+
+def test_boot_time_zero_means_ready_at_once(serve: Serve) -> None:
+    """For tests that care about something else."""
+    call = serve(pods=20, boot_seconds=0)
+    assert {(pod.status, pod.installation_status) for pod in call.emulator.pods.values()} == {
+        ("ACTIVE", "FINISHED")
+    }
+
+
+def test_the_same_seed_makes_the_same_fleet(serve: Serve) -> None:
+    """Down to the bytes of the answers and the key; another seed makes another."""
+    first, second, other = (serve(pods=30, seed=seed, failure_rate=0.2) for seed in (3, 3, 4))
+    for call in (first, second):
+        call.emulator.advance(20)
+    assert first("GET", PODS).body == second("GET", PODS).body
+    assert first.emulator.api_key == second.emulator.api_key != other.emulator.api_key
+    assert not set(first.emulator.pods) & set(other.emulator.pods)
+
+
+def test_the_fleet_is_mixed(serve: Serve) -> None:
+    """Several providers, GPUs and prices; a few with several nodes; names and ids of their own."""
+    pods = serve(pods=200).emulator.pods.values()
+    assert len({pod.provider for pod in pods}) >= 5
+    assert len({pod.gpu_name for pod in pods}) >= 5
+    assert len({pod.price_hr for pod in pods}) >= 50
+    assert 1 <= sum(pod.nodes > 1 for pod in pods) <= 30
+    assert len({pod.id for pod in pods}) == len({pod.name for pod in pods}) == 200
+    assert all(len(pod.id) == 32 and int(pod.id, 16) >= 0 for pod in pods)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.0, 0), (0.1, 10), (1.0, 100)])
+def test_the_failure_rate_is_an_exact_share_of_the_fleet(serve: Serve, rate: float, expected: int) -> None:
+    """Failed pods say why and have no address."""
+    call = serve(pods=100, boot_seconds=10.0, failure_rate=rate)
+    call.emulator.advance(30)
+    failed = [row for row in call.status(*call.emulator.pods) if row["status"] == "ERROR"]
+    assert len(failed) == expected
+    assert all(row["installationStatus"] == "ERROR" and row["installationFailure"] for row in failed)
+    assert all(row["ip"] is None and row["sshConnection"] is None for row in failed)
+    assert fleet(call.emulator)["ACTIVE"] == 100 - expected
+
+
+def test_a_pod_can_be_told_how_to_fail(serve: Serve) -> None:
+    """With a text of the test's choosing; and pods can be spared where all fail."""
+    call = serve(failure_rate=1.0)
+    broken = call.emulator.add_pod(failure="no more coffee", boot_seconds=0)
+    spared = call.emulator.add_pod(failure=None, boot_seconds=0)
+    first, second = call.status(broken, spared)
+    assert (first["status"], first["installationFailure"]) == ("ERROR", "no more coffee")
+    assert second["status"] == "ACTIVE"
+
+
+def test_a_pod_is_as_it_was_ordered(serve: Serve) -> None:
+    """Whatever is fixed is not drawn."""
+    call = serve()
+    pod_id = call.emulator.add_pod(
+        "mine",
+        id="some-id",
+        provider="a_provider_added_later",
+        gpu_name="H200_141GB",
+        gpu_count=3,
+        socket="SXM6",
+        price_hr=1.25,
+        image="axolotl",
+        team_id="team-1",
+        boot_seconds=0,
+        nodes=1,
+    )
+    pod = call.get(PODS + pod_id)
+    keys = (
+        "id",
+        "name",
+        "providerType",
+        "gpuName",
+        "gpuCount",
+        "socket",
+        "priceHr",
+        "environmentType",
+        "teamId",
+    )
+    assert [pod[key] for key in keys] == [
+        "some-id", "mine", "a_provider_added_later", "H200_141GB", 3, "SXM6", 1.25, "axolotl", "team-1",
+    ]  # fmt: skip
+    assert pod["sshConnection"].startswith("root@")
+
+
+def test_what_cannot_be_ordered_is_refused(serve: Serve) -> None:
+    """A misspelt override must not be ignored, a taken id not be shared."""
+    emulator = serve().emulator
+    emulator.add_pod(id="taken")
+    with pytest.raises(ValueError, match="taken"):
+        emulator.add_pod(id="taken")
+    with pytest.raises(TypeError, match="boot_secs"):
+        emulator.add_pod(boot_secs=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def test_a_deleted_pod_is_deleting_for_a_while_and_then_history(serve: Serve) -> None:
+    """Gone from list, get and status at the same moment."""
+    call = serve(pods=3, boot_seconds=0, delete_seconds=5.0)
+    pod_id = next(iter(call.emulator.pods))
+    call.emulator.advance(100)
+    for _ in range(2):
+        assert call("DELETE", PODS + pod_id).json == {"status": "DELETING"}
+    [row] = call.status(pod_id)
+    assert (row["status"], row["ip"]) == ("DELETING", None)
+    assert call.get(PODS + pod_id)["status"] == "DELETING"
+    call.emulator.advance(4.9)
+    assert call.get(PODS)["total_count"] == 3
+    assert call.get(HISTORY)["data"] == []
+    call.emulator.advance(0.1)
+    assert call.status(pod_id) == []
+    assert call("GET", PODS + pod_id).status == 404
+    assert call("DELETE", PODS + pod_id).status == 404
+    assert pod_id not in [pod["id"] for pod in call.get(PODS)["data"]]
+    [past] = call.get(HISTORY)["data"]
+    assert (past["id"], past["terminatedAt"]) == (pod_id, "2026-01-01T00:01:45Z")
+
+
+def test_without_a_delay_a_delete_answers_terminated(serve: Serve) -> None:
+    """As in the schema's example."""
+    call = serve(pods=1, delete_seconds=0)
+    [pod_id] = call.emulator.pods
+    assert call("DELETE", PODS + pod_id).json == {"status": "TERMINATED"}
+    assert call.get(PODS)["data"] == []
+
+
+def test_a_pod_can_vanish_behind_the_api_s_back(call: Caller) -> None:
+    """At once, even while it is being deleted; it is in the history once."""
+    first, second, *_ = call.emulator.pods
+    call("DELETE", PODS + first)
+    for pod_id in (first, second):
+        call.emulator.delete_pod(pod_id)
+        assert pod_id not in call.emulator.pods
+    call.emulator.advance(100)
+    assert sorted(row["id"] for row in call.get(HISTORY)["data"]) == sorted([first, second])
+    with pytest.raises(KeyError):
+        call.emulator.delete_pod(first)
+    with pytest.raises(KeyError):
+        call.emulator.pods[first]
+
+
+def test_begun_minutes_are_billed_from_active_on(serve: Serve) -> None:
+    """90 seconds at 6 an hour are two minutes: 0.2. What never was active costs nothing."""
+    call = serve(delete_seconds=0)
+    for name, boot in (("used", 0.0), ("never", 1000.0)):
+        call.emulator.add_pod(name, boot_seconds=boot, price_hr=6.0)
+    call.emulator.advance(90)
+    for pod_id in list(call.emulator.pods):
+        call("DELETE", PODS + pod_id)
+    costs = {row["name"]: row["totalBilledPrice"] for row in call.get(HISTORY)["data"]}
+    assert costs == {"used": 0.2, "never": 0.0}
+
+
+def test_history_is_sorted_as_asked(serve: Serve) -> None:
+    """By either date, either way, newest end first by default; what still runs comes last."""
+    call = serve(history=60)
+    rows = call.get(HISTORY)["data"]
+    ends = [row["terminatedAt"] for row in rows]
+    done = [end for end in ends if end is not None]
+    assert done == sorted(done, reverse=True)
+    assert ends == done + [None] * (60 - len(done))
+    assert len({row["type"] for row in rows}) > 4
+    by_birth = call.get(HISTORY, ("sort_by", "createdAt"), ("sort_order", "asc"))["data"]
+    births = [row["createdAt"] for row in by_birth]
+    assert births == sorted(births)
+
+
+def test_history_is_paged(serve: Serve) -> None:
+    """Every row on one page."""
+    call = serve(history=25)
+    pages = [call.get(HISTORY, ("offset", str(at)), ("limit", "10")) for at in (0, 10, 20)]
+    assert [len(page["data"]) for page in pages] == [10, 10, 5]
+    assert len({row["id"] for page in pages for row in page["data"]}) == page_total(pages) == 25
+
+
+def page_total(pages: list[dict[str, int]]) -> int:
+    """The total that all pages agree on."""
+    [total] = {page["total_count"] for page in pages}
+    return total
+
+
+def test_the_list_keeps_its_order_oldest_first(call: Caller) -> None:
+    """What is added comes last, what goes leaves the others where they are."""
+    before = [pod["id"] for pod in call.get(PODS)["data"]]
+    call.emulator.delete_pod(before[3])
+    added = call.emulator.add_pod()
+    after = [pod["id"] for pod in call.get(PODS)["data"]]
+    assert after == before[:3] + before[4:] + [added]
+
+
+def test_times_are_on_the_emulator_s_clock(serve: Serve) -> None:
+    """Birth and last change, from the clock's epoch."""
+    call = serve()
+    call.emulator.advance(3600)
+    pod_id = call.emulator.add_pod(boot_seconds=50)
+    call.emulator.advance(50)
+    pod = call.get(PODS + pod_id)
+    born, changed = (datetime.fromisoformat(pod[key]) for key in ("createdAt", "updatedAt"))
+    assert born == ManualClock().epoch + timedelta(hours=1)
+    assert changed - born == timedelta(seconds=50)
+
+
+def test_the_log_tells_the_boot(serve: Serve) -> None:
+    """Up to now, newest line last, as many as asked."""
+    call = serve()
+    pod_id = call.emulator.add_pod(boot_seconds=10, failure="image pull failed")
+    path = f"{PODS}{pod_id}/log"
+    assert "provisioning" in call.get(path)["data"]
+    call.emulator.advance(10)
+    lines = call.get(path)["data"].splitlines()
+    assert lines[-1].endswith("error: image pull failed")
+    assert call.get(path, ("tail", "1"))["data"] == lines[-1]
+    assert call.get(path, ("tail", "0"))["data"] == call.get(path, ("tail", "-3"))["data"] == ""
+    assert call("GET", path, [("tail", "x")]).status == 422
+
+
+def test_a_view_of_a_pod_is_a_value(call: Caller) -> None:
+    """Equal when the same, not changed by what comes later."""
+    pod_id = next(iter(call.emulator.pods))
+    before = call.emulator.pods[pod_id]
+    assert evolve(before) == call.emulator.pods[pod_id]
+    call.emulator.advance(60)
+    assert before.status == "PROVISIONING" != call.emulator.pods[pod_id].status

@@ -1,0 +1,291 @@
+"""Starting, stopping, clocks, the request log: what the emulator is to the test that holds it."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from itertools import pairwise
+
+import aiohttp
+import pytest
+
+from primepods.emulator import Emulator, ManualClock, SystemClock
+from primepods.emulator.__main__ import main
+
+from .caller import PODS, STATUS, Caller
+from .conftest import Serve
+
+
+async def fetch(emulator: Emulator, path: str) -> int:
+    """The status of one GET."""
+    headers = {"Authorization": f"Bearer {emulator.api_key}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(emulator.url + path, headers=headers) as answer,
+    ):
+        await answer.read()
+        return answer.status
+
+
+@pytest.mark.anyio
+async def test_it_serves_from_the_running_loop() -> None:
+    """With `async with`, and leaves no thread, task or listening socket behind."""
+    threads, tasks = threading.active_count(), asyncio.all_tasks()
+    async with Emulator(pods=3) as emu:
+        assert await fetch(emu, PODS) == 200
+        assert threading.active_count() == threads
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await fetch(emu, PODS)
+
+
+@pytest.mark.anyio
+async def test_it_serves_beside_a_running_loop() -> None:
+    """With `with`, from a thread of its own."""
+    with Emulator(pods=3) as emu:
+        assert await fetch(emu, PODS) == 200
+
+
+def test_it_leaves_no_thread_behind() -> None:
+    """Also with a connection that its client keeps open."""
+    before = threading.active_count()
+    with Emulator() as emu:
+        port = int(emu.url.rpartition(":")[2])
+        connection = socket.create_connection(("127.0.0.1", port))
+    with connection:
+        assert connection.recv(1) == b""
+    assert threading.active_count() == before
+
+
+def test_it_can_be_restarted_on_its_port_with_its_state() -> None:
+    """As a server that was down for a while."""
+    emu = Emulator(pods=2, boot_seconds=0)
+    with emu:
+        url = emu.url
+        pod_id = emu.add_pod()
+    with emu:
+        assert emu.url == url
+        assert Caller(emu).get(PODS + pod_id)["id"] == pod_id
+
+
+def test_it_cannot_be_served_twice_at_once() -> None:
+    """Nor entered again from within."""
+    with Emulator() as emu, pytest.raises(RuntimeError, match="already"):
+        emu.start()
+
+
+@pytest.mark.anyio
+async def test_a_taken_port_is_an_error_that_can_be_caught() -> None:
+    """In either way to serve; the second try succeeds once the port is free."""
+    with Emulator() as first:
+        port = int(first.url.rpartition(":")[2])
+        second = Emulator(port=port)
+        with pytest.raises(OSError, match=r"[Aa]ddress"):
+            second.start()
+        with pytest.raises(OSError, match=r"[Aa]ddress"):
+            await second.__aenter__()
+    with second:
+        assert second.url == first.url
+
+
+def test_stopping_what_does_not_run_does_nothing() -> None:
+    """Neither before the start nor twice."""
+    emu = Emulator()
+    emu.stop()
+    emu.start().stop()
+    emu.stop()
+
+
+def test_it_has_no_url_before_it_is_started() -> None:
+    """The message says how to start it."""
+    with pytest.raises(RuntimeError, match="with Emulator"):
+        _ = Emulator().url
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "", "::"])  # noqa: S104  that is the point
+def test_it_serves_this_machine_only(host: str) -> None:
+    """An emulator is no server for others."""
+    with pytest.raises(ValueError, match="this machine only"):
+        Emulator(host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_it_serves_on_any_name_of_the_loopback(host: str) -> None:
+    """Also where that is IPv6."""
+    if host == "::1" and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with Emulator(host=host) as emu:
+        assert Caller(emu).get(PODS)["total_count"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pods": -1},
+        {"boot_seconds": -1.0},
+        {"boot_seconds": float("nan")},
+        {"delete_seconds": float("inf")},
+        {"failure_rate": 1.5},
+        {"speed": 0.0},
+        {"clock": ManualClock(), "speed": 2.0},
+        {"api_key": ""},
+        {"api_key": "a b"},
+        {"api_key": "schlüssel"},
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, object]) -> None:
+    """When it is made, not when it is used."""
+    with pytest.raises(ValueError, match=r".+"):
+        Emulator(**arguments)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_the_key_can_be_chosen_and_is_not_shown() -> None:
+    """Not in the repr either."""
+    with Emulator(api_key="my-key") as emu:
+        assert Caller(emu).get(PODS)
+        assert "my-key" not in repr(emu)
+        assert emu.url in repr(emu)
+
+
+def test_a_clock_that_runs_cannot_be_advanced() -> None:
+    """The message says which clock can."""
+    with pytest.raises(RuntimeError, match="ManualClock"):
+        Emulator().advance(1)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_manual_clock_moves_forward(seconds: float) -> None:
+    """By finite amounts."""
+    with pytest.raises(ValueError, match="forward"):
+        ManualClock().advance(seconds)
+
+
+def test_a_manual_clock_needs_a_timezone() -> None:
+    """The wire's times are in UTC."""
+    with pytest.raises(ValueError, match="timezone"):
+        ManualClock(epoch=datetime(2026, 1, 1))  # noqa: DTZ001  that is the point
+
+
+@pytest.mark.anyio
+async def test_sleepers_on_a_manual_clock_wake_when_it_has_moved_far_enough() -> None:
+    """From whatever thread it is moved; who stops waiting is forgotten."""
+    clock = ManualClock()
+    await clock.sleep(0)
+    short, long = (asyncio.create_task(clock.sleep(seconds)) for seconds in (5, 10))
+    await asyncio.sleep(0)
+    clock.advance(4)
+    await asyncio.sleep(0)
+    assert not short.done()
+    await asyncio.to_thread(clock.advance, 1)
+    await short
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
+    clock.advance(100)
+
+
+@pytest.mark.anyio
+async def test_a_fast_clock_runs_fast() -> None:
+    """A thousand emulated seconds in a few real milliseconds."""
+    clock = SystemClock(speed=1e6)
+    before = clock.now()
+    await clock.sleep(1000)
+    assert clock.now() - before >= 1000
+
+
+def test_speed_makes_pods_boot_faster() -> None:
+    """A boot of an hour is over before the third answer, or the thousandth."""
+    with Emulator(pods=1, boot_seconds=3600.0, speed=1e6) as emu:
+        call = Caller(emu)
+        [pod_id] = emu.pods
+        statuses = [call.status(pod_id)[0]["status"]]
+        while statuses[-1] != "ACTIVE":
+            statuses.append(call.status(pod_id)[0]["status"])
+        assert len(statuses) < 10_000
+
+
+def test_requests_are_logged_in_their_order(call: Caller) -> None:
+    """Method, path, query, status and time."""
+    call.get(STATUS, ("pod_ids", "a"), ("pod_ids", "b"))
+    call.emulator.advance(3)
+    call("DELETE", PODS + "x")
+    first, second = call.emulator.requests
+    assert (first.method, first.path, first.status, first.time) == ("GET", STATUS, 200, 0.0)
+    assert first.query == [("pod_ids", "a"), ("pod_ids", "b")]
+    assert (second.method, second.path, second.status, second.time) == ("DELETE", PODS + "x", 404, 3.0)
+    assert call.emulator.requests[:1] == [first]
+    assert call.emulator.requests.where(method="DELETE") == [second]
+    assert call.emulator.requests.where(path=STATUS, status=200) == [first]
+    assert call.emulator.requests.where(status=(200, 404)) == [first, second]
+    call.emulator.requests.clear()
+    assert len(call.emulator.requests) == 0
+
+
+def test_the_key_is_never_logged(call: Caller) -> None:
+    """Not even if it is sent where it has no business."""
+    key = call.emulator.api_key
+    call("GET", f"{PODS}{key}", [("pod_ids", key), (key, "x")])
+    assert key not in repr(list(call.emulator.requests))
+
+
+@pytest.mark.anyio
+async def test_requests_in_flight_are_counted() -> None:
+    """Those that come in together are in flight together."""
+    async with Emulator(pods=3) as emu:
+        await asyncio.gather(*(fetch(emu, PODS) for _ in range(8)))
+        assert max(entry.concurrency for entry in emu.requests) > 1
+        await fetch(emu, PODS)
+        assert emu.requests[-1].concurrency == 1
+
+
+@pytest.mark.anyio
+async def test_latency_keeps_requests_in_flight() -> None:
+    """Eight at once count up to eight."""
+    async with Emulator(latency=0.05) as emu:
+        await asyncio.gather(*(fetch(emu, PODS) for _ in range(8)))
+        assert [entry.concurrency for entry in emu.requests] == list(range(1, 9))
+
+
+def test_pods_can_be_added_while_the_api_is_read(serve: Serve) -> None:
+    """From two threads: every page is whole, every total grows."""
+    call = serve(pods=50, boot_seconds=0)
+
+    def add() -> None:
+        for _ in range(300):
+            call.emulator.add_pod()
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    pages = [call.get(PODS, ("limit", "1000")) for _ in range(10)]
+    thread.join()
+    assert all(len(page["data"]) == min(page["total_count"], 1000) for page in pages)
+    assert all(before["total_count"] <= after["total_count"] for before, after in pairwise(pages))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_prints_url_and_key_and_ends_on_a_signal(number: signal.Signals) -> None:
+    """Cleanly: nothing on stderr, exit code 0."""
+    command = [sys.executable, "-W", "error", "-m", "primepods.emulator", "--pods", "5", "--api-key", "k"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(  # noqa: S603  our own command
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        url, key = process.stdout.readline().strip(), process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+        assert key == "k"
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=10)
+    assert (rest, errors, process.returncode) == ("", "", 0)
+
+
+def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line, with exit code 1."""
+    assert main(["--pods", "-3"]) == 1
+    assert "pods must be zero or more" in capsys.readouterr().out
