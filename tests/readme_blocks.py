@@ -6,7 +6,7 @@
 A block is told how to be tested by a comment on a line of its own, right above it, that readers do not see:
 
     <!-- test: pods=3 boot_seconds=0 ids=["a1b2c3"] -->     arguments of the emulator it is run against
-    <!-- test: until="http" -->                             runs until stopped: interrupted once it printed that
+    <!-- test: until="http" -->                             is interrupted once it printed that
     <!-- test: raises="NotFoundError" -->                   ends with that exception
 """
 

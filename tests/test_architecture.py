@@ -1,0 +1,189 @@
+"""The arrows between the rooms of the package, read from its imports.
+
+A new module needs a row in `ARROWS`: deciding what it may know is part of making it.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "primepods"
+
+# Which of our modules a module may import; a package stands for all that is in it, the empty name for what
+# `import primepods` gives. Rows may be ahead of the code.
+ARROWS: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "_secret": set(),
+    "_clock": set(),
+    "_concurrency": set(),
+    "_json": set(),
+    "ssh": set(),
+    "_wire": {"_json", "errors"},
+    "_retry": {"errors"},
+    "_answers": {"_json", "_secret", "_wire", "errors"},
+    "models": {"errors", "ssh"},
+    "_convert": {"_json", "errors", "models", "ssh"},
+    "pages": {"errors", "models"},
+    "polling": {"_clock", "_concurrency", "errors", "models"},
+    "config": {"_answers", "_clock", "_json", "_retry", "_secret", "errors"},
+    "_transport": {"_answers", "_clock", "_retry", "_secret", "_version", "_wire", "config", "errors"},
+    "_session": {"_answers", "_clock", "_retry", "_transport", "_wire", "config", "errors"},
+    "resources": {
+        "_answers",
+        "_concurrency",
+        "_convert",
+        "_session",
+        "_wire",
+        "errors",
+        "models",
+        "pages",
+        "polling",
+    },
+    "client": {
+        "_clock",
+        "_retry",
+        "_session",
+        "_transport",
+        "_version",
+        "_wire",
+        "config",
+        "errors",
+        "polling",
+        "resources",
+    },
+    "_portal": {"errors"},
+    "sync": {"_portal", "_retry", "client", "config", "errors", "models", "pages", "polling", "resources"},
+    "": {"_retry", "_version", "client", "errors", "models", "pages", "polling", "resources", "ssh", "sync"},
+    "emulator": set(),
+    "cli": {"", "emulator"},
+    "pytest_plugin": {"", "emulator"},
+    "__main__": {"cli"},
+}
+
+# Who may import what is not ours. Everything else of PyPI is for nobody.
+LIBRARIES: dict[str, set[str]] = {
+    "attrs": set(ARROWS),
+    "aiohttp": {"_transport", "client", "emulator"},
+    "yarl": {"_transport"},
+    "cattrs": {"_convert"},
+    "anyio": {"_portal"},
+    "orjson": {"_json"},
+    "typer": {"cli"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "pytest": {"pytest_plugin"},
+}
+
+# What decides, translates or describes has no clock, no loop, no socket, and so needs none in its tests.
+PURE = {"errors", "models", "ssh", "_answers", "_convert", "_json", "_retry", "_secret", "_wire"}
+IMPURE = {"asyncio", "logging", "random", "select", "socket", "subprocess", "threading", "time"}
+
+MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.py"))
+
+
+def dotted(path: str) -> str:
+    """`resources/pods` gives `resources.pods`, `emulator/__init__` `emulator`, `__init__` the empty name."""
+    return path.replace("/", ".").removesuffix("__init__").rstrip(".")
+
+
+def room(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    return module.split(".", maxsplit=1)[0]
+
+
+@cache
+def tree(path: str) -> ast.Module:
+    """The module's syntax."""
+    return ast.parse((ROOT / f"{path}.py").read_text(encoding="utf-8"))
+
+
+def imports(path: str) -> Iterator[str]:
+    """Every module that a module imports, anywhere in it; ours as `primepods` or `primepods.x.y`."""
+    ours = {f"primepods.{dotted(other)}".rstrip(".") for other in MODULES}
+    here = ["primepods", *path.split("/")[:-1]]
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = here[: len(here) + 1 - node.level] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            for alias in node.names:
+                # `from . import errors` names a module, `from .errors import APIError` a thing in one.
+                longer = f"{base}.{alias.name}"
+                yield longer if longer in ours else base
+
+
+def inner(path: str) -> set[str]:
+    """The rooms of ours that a module looks into, besides its own."""
+    names = {name for name in imports(path) if name == "primepods" or name.startswith("primepods.")}
+    return {room(name.removeprefix("primepods").lstrip(".")) for name in names} - {room(dotted(path))}
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_arrows_run_one_way(path: str) -> None:
+    """A module imports only those of ours that the table lets it see."""
+    here = room(dotted(path))
+    assert here in ARROWS, f"primepods/{path}.py needs a row in ARROWS: what may it import?"
+    assert inner(path) <= ARROWS[here]
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_libraries_are_known_in_one_place(path: str) -> None:
+    """Each library has its few importers; nothing else of PyPI is used at all."""
+    here = room(dotted(path))
+    outer = {name.split(".")[0] for name in imports(path)} - {"primepods", *sys.stdlib_module_names}
+    assert {name for name in outer if here not in LIBRARIES.get(name, set())} == set()
+
+
+def test_the_table_itself_has_no_circle() -> None:
+    """Along the arrows nobody comes back to where they started."""
+    done: set[str] = set()
+    left = dict(ARROWS)
+    while left:
+        free = {name for name, seen in left.items() if seen <= done}
+        assert free, f"a circle among {sorted(left)}"
+        done |= free
+        left = {name: seen for name, seen in left.items() if name not in done}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) in PURE])
+def test_pure_modules_stay_pure(path: str) -> None:
+    """What decides or translates can be tested without a loop, a socket or a clock."""
+    assert {name.split(".")[0] for name in imports(path)} & IMPURE == set()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) != "config"])
+def test_only_config_reads_the_environment_and_files(path: str) -> None:
+    """Where a setting comes from is decided in one module."""
+    reading = {"environ", "environb", "getenv", "getenvb", "expanduser", "read_bytes", "read_text"}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in reading, f"line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "open", f"line {node.lineno}"
+    assert {"pathlib", "io"} & set(imports(path)) == set()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) == "emulator"])
+def test_the_emulator_uses_the_server_half_of_aiohttp(path: str) -> None:
+    """The stand-in for the API never calls anybody."""
+    names = {name for name in imports(path) if name.split(".")[0] == "aiohttp"}
+    used = [node.names for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
+    plain = {alias.name for aliases in used for alias in aliases}
+    assert all(name.startswith("aiohttp.web") or (name == "aiohttp" and "web" in plain) for name in names)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) in {"cli", "pytest_plugin"}])
+def test_the_command_is_a_caller_like_any_other(path: str) -> None:
+    """Command and plugin use the public names of the package and of the emulator, and no others."""
+    own = f"primepods.{room(dotted(path))}"
+    names = {name for name in imports(path) if name.split(".")[0] == "primepods" and not name.startswith(own)}
+    assert names <= {"primepods", "primepods.emulator"}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "primepods":
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]

@@ -1,0 +1,122 @@
+"""The package as it is handed over: its names, its version, what it needs and what is in its wheel."""
+
+import email
+import re
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+import primepods
+
+ROOT = Path(__file__).parent.parent
+
+# What other people's code imports: a name that leaves this list breaks somebody.
+PUBLIC_NAMES = [
+    "APIError",
+    "AsyncClient",
+    "AsyncPager",
+    "AsyncPods",
+    "AttachedResource",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigError",
+    "ConflictError",
+    "Deletions",
+    "Endpoint",
+    "FieldError",
+    "HistoryRecord",
+    "InstallationState",
+    "Node",
+    "NotFoundError",
+    "Page",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "Pod",
+    "PodState",
+    "PodStatus",
+    "PodStatuses",
+    "PortMapping",
+    "PrimePodsError",
+    "ProtocolError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "Resources",
+    "RetryPolicy",
+    "SSHTarget",
+    "ServerError",
+    "TransportError",
+    "ValidationError",
+    "__version__",
+]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from this tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    [file] = folder.glob("*.whl")
+    return zipfile.ZipFile(file)
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    """What the wheel says about itself."""
+    [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return email.message_from_bytes(wheel.read(name))
+
+
+def required(metadata: Message) -> list[str]:
+    """The names of what is installed with the package, without extras."""
+    lines = [str(line) for line in metadata.get_all("Requires-Dist", [])]
+    return sorted(re.split(r"[^\w-]", line)[0] for line in lines if "extra ==" not in line)
+
+
+def test_public_names_are_pinned() -> None:
+    """`primepods.__all__` is the list above, sorted, and each name is there."""
+    assert list(primepods.__all__) == sorted(PUBLIC_NAMES)
+    assert all(hasattr(primepods, name) for name in primepods.__all__)
+
+
+def test_core_needs_four_libraries(metadata: Message) -> None:
+    """Without extras: aiohttp, anyio, attrs and cattrs, each with a lower bound and no upper one."""
+    assert required(metadata) == ["aiohttp", "anyio", "attrs", "cattrs"]
+    assert not [line for line in metadata.get_all("Requires-Dist", []) if "<" in line]
+    assert metadata["Requires-Python"] == ">=3.11"
+
+
+def test_extras_are_pinned(metadata: Message) -> None:
+    """The extras that README and users name."""
+    assert {"bench", "cli", "speed", "test"} <= set(metadata.get_all("Provides-Extra", []))
+
+
+def test_version_is_one(metadata: Message) -> None:
+    """The wheel, the module and the newest entry of the changelog name the same version."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[?(\d[^\]\s]*)", changelog, re.MULTILINE)
+    assert newest is not None
+    assert metadata["Version"] == primepods.__version__ == newest[1]
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    """Every module, the typing marker and the licence; no tests, no caches."""
+    names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
+    assert set(names) == {*modules, "primepods/py.typed"}
+    assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+
+
+def test_import_loads_no_extra() -> None:
+    """`import primepods` warns of nothing and needs neither the extras nor the emulator."""
+    extras = {"typer", "rich", "pytest", "primepods.cli", "primepods.emulator"}
+    check = f"import sys, primepods; print(*{extras} & set(sys.modules))"
+    command = [sys.executable, "-W", "error", "-c", check]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (found.stdout.strip(), found.stderr) == ("", "")

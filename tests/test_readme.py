@@ -1,0 +1,221 @@
+"""Everything that the README shows is run: its Python and its commands, against an emulator.
+
+Two sections are run by `.ci/run` instead, each in a fresh copy of the tree: "Try it" and "Run the tests".
+How a block says what it needs is described in `readme_blocks.py`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primepods.emulator import Emulator
+from tests.readme_blocks import PYTHON, README, SHELL, Block, find_blocks, shell_block
+
+RUN_BY_CI = ("Try it", "Run the tests")
+SECONDS = 45
+BLOCKS = find_blocks(README.read_text(encoding="utf-8")) if README.exists() else []
+RUNNABLE = [block for block in BLOCKS if block.language in PYTHON + SHELL and block.section not in RUN_BY_CI]
+
+
+def name(block: Block) -> str:
+    """How a block is called in pytest's output."""
+    return f"{block.section}, line {block.line}"
+
+
+@contextmanager
+def world(block: Block) -> Iterator[dict[str, str]]:
+    """An emulator as the block wants it; gives the environment in which the block runs."""
+    options = {"pods": 3, "boot_seconds": 0.0} | block.options
+    ids: list[str] = options.pop("ids", [])
+    for name in ("until", "raises"):
+        options.pop(name, None)
+    with Emulator(**options) as emulator:
+        for pod_id in ids:
+            emulator.add_pod(id=pod_id)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        yield os.environ | {
+            "PRIME_API_KEY": emulator.api_key,
+            "PRIME_API_BASE_URL": emulator.url,
+            "PATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": "error",
+        }
+
+
+def command(block: Block, folder: Path) -> list[str]:
+    """What runs the block; a block that defines tests is run by pytest."""
+    if block.language in SHELL:
+        return ["bash", "-euo", "pipefail", "-c", block.command]
+    file = folder / "test_readme_block.py"
+    file.write_text(block.text, encoding="utf-8")
+    if "def test_" in block.text:
+        return [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(folder),
+            str(file),
+        ]
+    return [sys.executable, str(Path(__file__).parent / "readme_blocks.py"), "--run", str(file)]
+
+
+def run(block: Block, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Run the block to its end; returns exit code and output."""
+    done = subprocess.run(
+        command(block, folder),
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def run_until(block: Block, folder: Path, environment: dict[str, str], sign: str) -> tuple[int, str]:
+    """Run a block that does not end by itself, press Ctrl-C when it printed `sign`; exit code and output."""
+    process = subprocess.Popen(
+        command(block, folder),
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    output: list[str] = []
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+            if sign in line:
+                os.killpg(process.pid, signal.SIGINT)
+    watchdog.cancel()
+    return process.returncode, "".join(output)
+
+
+def test_readme_exists() -> None:
+    """There is a README, and it shows something to run."""
+    assert README.exists(), "README.md is missing"
+    assert RUNNABLE, "README.md has no block that can be run"
+
+
+@pytest.mark.parametrize("section", RUN_BY_CI)
+def test_sections_run_by_ci_hold_one_command(section: str) -> None:
+    """`.ci/run` finds its two commands: one block, one line, nothing to fill in."""
+    text = README.read_text(encoding="utf-8") if README.exists() else ""
+    assert len(shell_block(section, text).command.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", RUNNABLE, ids=name)
+def test_block_runs(block: Block, tmp_path: Path) -> None:
+    """A reader who pastes the block sees it work."""
+    expected: str | None = block.options.get("raises")
+    sign: str | None = block.options.get("until")
+    with world(block) as environment:
+        if sign is not None:
+            code, output = run_until(block, tmp_path, environment, sign)
+            assert sign in output, output
+        else:
+            code, output = run(block, tmp_path, environment)
+    if expected is None:
+        assert code == 0, f"{output}\n--- the block, from line {block.line} of README.md:\n{block.text}"
+    else:
+        assert code != 0, output
+        assert expected in output.splitlines()[-1], output
+
+
+MARKDOWN = """
+# Top
+<!-- test: pods=2 ids=["a","b"] -->
+
+```python
+x = await y
+```
+
+## Sub section
+<!-- test: pods=1 -->
+Words in between end the comment's reach.
+
+```console
+$ primepods --version
+primepods 1
+```
+
+~~~text
+``` not a fence of ours
+~~~
+
+```bash
+true
+```
+"""
+
+
+def test_blocks_are_found() -> None:
+    """Language, section, line and options of each block."""
+    found = [(b.language, b.section, b.line, b.options) for b in find_blocks(MARKDOWN)]
+    assert found == [
+        ("python", "Top", 5, {"pods": 2, "ids": ["a", "b"]}),
+        ("console", "Sub section", 13, {}),
+        ("text", "Sub section", 18, {}),
+        ("bash", "Sub section", 22, {}),
+    ]
+
+
+def test_console_blocks_show_output_that_is_not_run() -> None:
+    """Of a console block only what follows the prompt is a command."""
+    [block] = [block for block in find_blocks(MARKDOWN) if block.language == "console"]
+    assert block.command == "primepods --version"
+
+
+def test_a_section_with_two_commands_is_refused() -> None:
+    """`.ci/run` must not guess which one is meant."""
+    with pytest.raises(LookupError, match="it has 2"):
+        shell_block("Sub section", MARKDOWN)
+
+
+def test_failures_are_seen(tmp_path: Path) -> None:
+    """A block that breaks, a command that fails, and a test that fails in a block are failures here too."""
+    blocks: list[tuple[str, str]] = [
+        ("python", "import asyncio\nawait asyncio.sleep(0)\nraise SystemExit(3)"),
+        ("bash", "false\ntrue"),
+        ("python", "def test_it():\n    assert False"),
+        ("python", "import warnings\nwarnings.warn('x')"),
+    ]
+    with world(Block("", "", "", 0)) as environment:
+        codes = [run(Block(kind, text, "", 0), tmp_path, environment)[0] for kind, text in blocks]
+    assert 0 not in codes
+
+
+def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
+    """A block finds key and URL in the environment, and the pods that it asked for."""
+    options: dict[str, Any] = {"pods": 2, "ids": ["known1"]}
+    text = (
+        "import primepods\n"
+        "async with primepods.AsyncClient() as client:\n"
+        "    assert (await client.pods.get('known1')).id == 'known1'\n"
+        "    print(len(await client.pods.page()))\n"
+    )
+    block = Block("python", text, "", 0, options)
+    with world(block) as environment:
+        assert run(block, tmp_path, environment) == (0, "3\n")
