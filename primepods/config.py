@@ -2,8 +2,9 @@
 
 Each setting is looked for in this order: the argument; the environment (``PRIME_API_KEY``, ``PRIME_TEAM_ID``,
 ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, which names a saved context); the
-official command's files ``~/.prime/environments/NAME.json`` (with ``PRIME_CONTEXT``) and ``~/.prime/config.json``; the
-default. The files are only read. A key from a file goes to that file's host and no other.
+official command's files ``~/.prime/environments/NAME.json`` (with ``PRIME_CONTEXT``) and
+``~/.prime/config.json``; the default. The files are only read. A key from a file goes to that file's host and
+no other.
 """
 
 from __future__ import annotations
@@ -207,8 +208,8 @@ def find_proxy(url: SplitResult) -> Secret | None:
         kind = urlsplit(proxy).scheme
         msg = (
             f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not speak. "
-            "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as one of "
-            "aiohttp-socks."
+            "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as "
+            "one of aiohttp-socks."
         )
         raise ConfigError(msg)
     return Secret(proxy)
