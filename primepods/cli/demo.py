@@ -1,0 +1,209 @@
+"""`primepods demo`: the main job of the package, on pods that cost nothing."""
+
+import asyncio
+import shlex
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import typer
+
+import primepods
+from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
+from primepods.emulator import Emulator
+
+from .render import Screen, safe
+
+BOOT_SECONDS = 180.0
+SLOWEST = 3
+"""No emulated boot takes longer than this many times `BOOT_SECONDS`."""
+PATIENCE = 30.0
+"""Real seconds after which the slowest pod is overdue."""
+INTERVAL = 0.25
+"""Real seconds between two looks at the fleet."""
+SHOWN = 5
+"""Examples to show of anything."""
+
+
+def command(
+    *,
+    pods: Annotated[int, typer.Option(min=1, max=5_000, help="How many pods to start with.")] = 500,
+    speed: Annotated[
+        float, typer.Option(min=1, max=1_000, help="Emulated seconds in a real one; a boot takes minutes.")
+    ] = 60.0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same pods.")] = 7,
+    failure_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the pods that fail instead of getting ready.")
+    ] = 0.04,
+) -> None:
+    """Watch a fleet of emulated pods boot, fail and be deleted: no account, and nothing is billed."""
+    screen = Screen()
+    try:
+        emulator = Emulator(
+            pods=pods,
+            speed=speed,
+            seed=seed,
+            failure_rate=failure_rate,
+            boot_seconds=BOOT_SECONDS,
+            history=20,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    limit = BOOT_SECONDS * SLOWEST / speed + PATIENCE
+    try:
+        asyncio.run(_run(emulator, screen, limit))
+    except (primepods.PrimePodsError, OSError) as error:
+        reason = str(error) or f"the pods had not come to rest after {limit:.0f} s"
+        screen.say(safe(f"primepods demo: {reason}", longest=1_000), style="bold red")
+        raise typer.Exit(1) from None
+
+
+async def _run(emulator: Emulator, screen: Screen, limit: float) -> None:
+    begun = time.monotonic()
+    async with emulator, AsyncClient(emulator.api_key, base_url=emulator.url) as client:
+        screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
+        pods = await _list(client, screen)
+        async with asyncio.timeout(limit):
+            statuses = await _settle(client, pods, screen)
+        _show_fleet(screen, pods, statuses)
+        _show_failures(screen, pods, statuses)
+        _show_ssh(screen, pods, statuses)
+        deleted = await _delete(client, screen, statuses)
+        async with asyncio.timeout(limit):
+            await _leave(client, deleted)
+        _show_bill(screen, [record async for record in client.pods.history() if record.id in deleted])
+    _show_requests(screen, emulator, time.monotonic() - begun)
+
+
+async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
+    screen.heading("Listing the pods: client.pods.list()")
+    pods: dict[str, Pod] = {}
+    with screen.meter("listed") as meter:
+        async for page in client.pods.list().pages():
+            pods |= {pod.id: pod for pod in page}
+            meter.update(len(pods), page.total_count)
+    return pods
+
+
+async def _settle(client: AsyncClient, pods: Iterable[str], screen: Screen) -> dict[str, PodStatus]:
+    """Look at all pods that are not ready or failed yet, until there are none."""
+    screen.heading("Waiting until each is ready or has failed: client.pods.statuses(ids)")
+    settled: dict[str, PodStatus] = {}
+    everything = list(pods)
+    pending = everything
+    with screen.meter("settled") as meter:
+        while pending:
+            answer = await client.pods.statuses(pending)
+            settled |= {key: row for key, row in answer.items() if row.is_ready or row.has_failed}
+            pending = [pod_id for pod_id in pending if pod_id not in settled]
+            failed = sum(row.has_failed for row in settled.values())
+            note = f"{len(settled) - failed} ready, {failed} failed, {len(pending)} to go"
+            meter.update(len(settled), len(everything), note)
+            await asyncio.sleep(INTERVAL if pending else 0)
+    return settled
+
+
+async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, PodStatus]) -> set[str]:
+    """Delete what has failed, and a few that are ready."""
+    failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
+    ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:SHOWN]
+    screen.heading("Deleting the failed and a few others: client.pods.delete_many(ids)")
+    deletions = await client.pods.delete_many(failed + ready)
+    deletions.raise_for_errors()
+    screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deletions)} accepted")
+    return set(deletions)
+
+
+async def _leave(client: AsyncClient, deleted: set[str]) -> None:
+    """Wait until the API has no more rows for what was deleted."""
+    left = await client.pods.statuses(deleted)
+    while left:
+        await asyncio.sleep(INTERVAL)
+        left = await client.pods.statuses(left)
+
+
+def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
+    groups: defaultdict[tuple[str, str], list[Pod]] = defaultdict(list)
+    for pod_id, row in statuses.items():
+        state = "failed" if row.has_failed else "ready"
+        groups[state, pods[pod_id].gpu_name].append(pods[pod_id])
+    screen.heading("The fleet")
+    screen.table(
+        {"State": "left", "GPU": "left", "Pods": "right", "GPUs": "right", "Price/hour": "right"},
+        [(state, safe(gpu), *_amounts(group)) for (state, gpu), group in sorted(groups.items())],
+        total=("all", "", *_amounts(pods.values())),
+    )
+
+
+def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
+    """How many pods and GPUs there are, and what they cost an hour."""
+    group = list(pods)
+    return (
+        f"{len(group):,}",
+        f"{sum(pod.gpu_count for pod in group):,}",
+        f"{sum(pod.price_hr for pod in group):,.2f}",
+    )
+
+
+def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    for pod_id, row in statuses.items():
+        if row.failure is not None:
+            reasons[row.failure].append(pods[pod_id].name or pod_id)
+    if not reasons:
+        return
+    screen.heading("What failed, and why")
+    screen.table(
+        {"Pods": "right", "Reason": "left", "For example": "left"},
+        [(str(len(names)), safe(reason), safe(names[0])) for reason, names in sorted(reasons.items())],
+    )
+
+
+def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
+    targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
+    if not targets:
+        return
+    screen.heading(f"Logging in to the {len(targets)} ready ones (these addresses are made up)")
+    for pod_id, target in list(targets.items())[:SHOWN]:
+        screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", longest=200))
+
+
+def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
+    screen.heading("What was billed for the deleted ones: client.pods.history()")
+    records.sort(key=lambda record: record.total_billed_price, reverse=True)
+    rows = [
+        (
+            safe(record.name or record.id),
+            safe(record.gpu_name),
+            _minutes(record),
+            f"{record.price_hr:,.2f}",
+            f"{record.total_billed_price:,.2f}",
+        )
+        for record in records[:SHOWN]
+    ]
+    rest = records[SHOWN:]
+    if rest:
+        billed = sum(record.total_billed_price for record in rest)
+        rows.append((safe(f"{len(rest)} more"), safe(""), "", "", f"{billed:,.2f}"))
+    screen.table(
+        {"Name": "left", "GPU": "left", "Minutes": "right", "Price/hour": "right", "Billed": "right"},
+        rows,
+        total=("all", "", "", "", f"{sum(record.total_billed_price for record in records):,.2f}"),
+    )
+
+
+def _minutes(record: HistoryRecord) -> str:
+    if record.terminated_at is None:
+        return ""
+    return f"{(record.terminated_at - record.created_at).total_seconds() / 60:.1f}"
+
+
+def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
+    statuses = emulator.requests.where(path="/api/v1/pods/status")
+    at_once = max(request.concurrency for request in emulator.requests)
+    screen.heading("All of it")
+    screen.say(
+        f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {at_once} at once; "
+        f"{len(statuses)} of them asked for the statuses of up to 100 pods."
+    )

@@ -1,0 +1,139 @@
+"""How the command looks: bars and colours in a terminal, plain lines anywhere else."""
+
+import sys
+import time
+import unicodedata
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+Cell = str | Text
+
+_UNPRINTABLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+_ELLIPSIS = "..."
+_EVERY = 2.0
+"""Seconds after which something must be seen to happen."""
+
+
+def safe(text: str, *, longest: int = 80) -> Text:
+    """Text from elsewhere as it may be shown: one line, no markup, nothing that steers a terminal.
+
+    Args:
+        text: A name, a reason, a state: whatever the server sent.
+        longest: Most characters to keep.
+    """
+    words = " ".join(text.split())
+    kept = words if len(words) <= longest else words[: longest - len(_ELLIPSIS)] + _ELLIPSIS
+    return Text(
+        "".join("\N{REPLACEMENT CHARACTER}" if _steers(character) else character for character in kept)
+    )
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in _UNPRINTABLE
+
+
+class Meter(Protocol):
+    """Shows how far something has come."""
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        """Show that `done` of `total` are done, with a word on the rest."""
+
+
+class Screen:
+    """Where the command writes.
+
+    Args:
+        console: For tests; by default one on stdout.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console if console is not None else _console()
+        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
+
+    def say(self, text: Cell = "", *, style: str = "") -> None:
+        """One line, which is never broken, so that what it shows can be copied."""
+        self.console.print(text, style=style, soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        """The line above a part."""
+        self.say()
+        self.say(text, style="bold")
+
+    def table(
+        self,
+        columns: Mapping[str, JustifyMethod],
+        rows: Iterable[Sequence[Cell]],
+        *,
+        total: Sequence[Cell] = (),
+    ) -> None:
+        """A table; `columns` gives each heading its side, `total` is the last row, apart from the others."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=bool(total))
+        for index, (heading, side) in enumerate(columns.items()):
+            footer = total[index] if total else ""
+            table.add_column(heading, footer=footer, justify=side, no_wrap=side == "right")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+    @contextmanager
+    def meter(self, what: str) -> Generator[Meter]:
+        """Show progress while the block runs: a bar that moves, or a line now and then."""
+        if not self.live:
+            yield _Lines(self, what)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield _Bar(progress, what)
+
+
+class _Bar:
+    """A bar in a terminal."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(what, total=None, note="")
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        self._progress.update(self._task, completed=done, total=total, note=note)
+
+
+class _Lines:
+    """A line whenever another tenth is done or two seconds have passed, and at the end."""
+
+    def __init__(self, screen: Screen, what: str) -> None:
+        self._screen = screen
+        self._what = what
+        self._shown = -1
+        self._due = 0
+        self._at = -_EVERY
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        now = time.monotonic()
+        if done == self._shown or (done < self._due and done != total and now < self._at + _EVERY):
+            return
+        of = "" if total is None else f" of {total}"
+        self._screen.say(f"{self._what}: {done}{of}{f' ({note})' if note else ''}")
+        self._shown, self._at = done, now
+        self._due = done + max(1, (total or 0) // 10)
+
+
+def _console() -> Console:
+    # What the terminal's encoding lacks is shown as a question mark, not as a traceback.
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")
+    # A pipe gets no control codes, whatever the environment says about colours.
+    return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
