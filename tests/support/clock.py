@@ -1,0 +1,193 @@
+"""A clock that moves when it is told to, or when everything else stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+_QUIET_TURNS: Final = 10
+_QUIET_SECONDS: Final = 0.001
+"""Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
+
+
+async def settle(turns: int = _QUIET_TURNS) -> None:
+    """Return when the loop has had nothing else to do for some turns and a millisecond: all sockets rest."""
+    for _ in range(2):
+        quiet = 0
+        while quiet < turns:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if _is_idle(asyncio.get_running_loop()) else 0
+        await asyncio.sleep(_QUIET_SECONDS)
+
+
+def _is_idle(loop: asyncio.AbstractEventLoop) -> bool:
+    return not loop._ready  # type: ignore[attr-defined]
+
+
+def _wake(waker: asyncio.Future[None]) -> None:
+    if not waker.done():
+        waker.set_result(None)
+
+
+class ManualClock:
+    """The package's `Clock` without waiting: its time moves by `advance`, or by itself with ``auto``.
+
+    Args:
+        auto: jump to the next timer whenever nothing else can proceed, so that retries and timeouts of real
+            requests need no hand to drive them. Of no use to a test that itself keeps a server waiting.
+        chance: what `random` gives, or a generator to draw from.
+        start: monotonic seconds at the beginning.
+        wall: seconds since the epoch at the beginning.
+    """
+
+    def __init__(
+        self,
+        *,
+        auto: bool = False,
+        chance: float | Random = 0.5,
+        start: float = 1_000.0,
+        wall: float = 1_767_225_600.0,
+    ) -> None:
+        self.sleeps: list[float] = []
+        """Every pause that was asked for, in seconds."""
+        self._auto = auto
+        self._chance = chance
+        self._now = self._start = start
+        self._wall = wall
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._gone: set[int] = set()
+        self._driver: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the clock was made."""
+        return self._now - self._start
+
+    @property
+    def timers(self) -> int:
+        """How many sleepers and timeouts are waiting."""
+        return len(self._timers) - len(self._gone)
+
+    def time(self) -> float:
+        """Monotonic seconds."""
+        return self._now
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return self._wall + self.elapsed
+
+    def random(self) -> float:
+        """The fixed number, or the generator's next."""
+        return self._chance.random() if isinstance(self._chance, Random) else self._chance
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once the clock has moved on by ``seconds``."""
+        self.sleeps.append(seconds)
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        waker = asyncio.get_running_loop().create_future()
+        number = self.call_at(self._now + seconds, lambda: _wake(waker))
+        try:
+            await waker
+        finally:
+            self.cancel(number)
+
+    def timeout_at(self, when: float) -> ManualTimeout:
+        """A timeout that fires when this clock reaches ``when``."""
+        return ManualTimeout(self, when)
+
+    async def advance(self, seconds: float) -> None:
+        """Move on by ``seconds``, firing what falls due in its order and letting the loop rest in between."""
+        until = self._now + seconds
+        await settle()
+        while (due := self._next()) is not None and due <= until:
+            self._jump(due)
+            await settle()
+        self._now = until
+        await settle()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> int:
+        """Call ``callback`` when the clock reaches ``when``; returns a number for `cancel`."""
+        number = next(self._numbers)
+        heapq.heappush(self._timers, (when, number, callback))
+        if self._auto:
+            self._drive()
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Forget a callback; does nothing for one that was called."""
+        if any(number == other for _, other, _ in self._timers):
+            self._gone.add(number)
+
+    def _next(self) -> float | None:
+        while self._timers and self._timers[0][1] in self._gone:
+            self._gone.discard(heapq.heappop(self._timers)[1])
+        return self._timers[0][0] if self._timers else None
+
+    def _jump(self, when: float) -> None:
+        self._now = max(self._now, when)
+        while (due := self._next()) is not None and due <= self._now:
+            heapq.heappop(self._timers)[2]()
+
+    def _drive(self) -> None:
+        """Watch the running loop, by callbacks and not by a task, so that no test counts it as a leak."""
+        loop = asyncio.get_running_loop()
+        if self._driver is not loop:
+            self._driver = loop
+            loop.call_soon(self._watch, loop, 0, False)  # noqa: FBT003
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, rested: bool) -> None:  # noqa: FBT001
+        due = self._next()
+        if due is None or self._driver is not loop:
+            if self._driver is loop:
+                self._driver = None
+            return
+        if not _is_idle(loop):
+            quiet, rested = 0, False
+        if quiet < _QUIET_TURNS:
+            loop.call_soon(self._watch, loop, quiet + 1, rested)
+        elif not rested:
+            loop.call_later(_QUIET_SECONDS, self._watch, loop, 0, True)  # noqa: FBT003
+        else:
+            self._jump(due)
+            loop.call_soon(self._watch, loop, 0, False)  # noqa: FBT003
+
+
+class ManualTimeout:
+    """`asyncio.timeout` on a manual clock."""
+
+    def __init__(self, clock: ManualClock, when: float) -> None:
+        self._clock = clock
+        self._when = when
+        self._inner = asyncio.timeout(None)
+        self._number: int | None = None
+
+    def expired(self) -> bool:
+        """Whether it was this timeout that fired."""
+        return self._inner.expired()
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        if self._when <= self._clock.time():
+            self._fire()
+        else:
+            self._number = self._clock.call_at(self._when, self._fire)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._number is not None:
+            self._clock.cancel(self._number)
+        await self._inner.__aexit__(kind, exc, trace)
+
+    def _fire(self) -> None:
+        self._number = None
+        self._inner.reschedule(asyncio.get_running_loop().time())
