@@ -98,7 +98,7 @@ def test_extras_are_pinned(metadata: Message) -> None:
 
 
 def test_version_is_one(metadata: Message) -> None:
-    """The wheel and the module name the same version; the changelog begins with it, or with what is to come."""
+    """Wheel and module name the same version; the changelog begins with it, or with what is to come."""
     assert metadata["Version"] == primepods.__version__
     newest = re.search(
         r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,19 @@ def name(block: Block) -> str:
 
 
 @contextmanager
-def world(block: Block) -> Iterator[dict[str, str]]:
+def world(block: Block) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
-    options = {"pods": 3, "boot_seconds": 0.0} | block.options
+    options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
-    for name in ("until", "raises"):
-        options.pop(name, None)
+    for steering in ("until", "raises"):
+        options.pop(steering, None)
     with Emulator(**options) as emulator:
         for pod_id in ids:
             emulator.add_pod(id=pod_id)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        yield os.environ | {
+        # What steers this test run is not meant for one that a block starts.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        yield inherited | {
             "PRIME_API_KEY": emulator.api_key,
             "PRIME_API_BASE_URL": emulator.url,
             "PATH": path,
