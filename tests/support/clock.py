@@ -59,9 +59,9 @@ class ManualClock:
         self._chance = chance
         self._now = self._start = start
         self._wall = wall
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int]] = []
+        self._callbacks: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
-        self._gone: set[int] = set()
         self._driver: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -72,7 +72,7 @@ class ManualClock:
     @property
     def timers(self) -> int:
         """How many sleepers and timeouts are waiting."""
-        return len(self._timers) - len(self._gone)
+        return len(self._callbacks)
 
     def time(self) -> float:
         """Monotonic seconds."""
@@ -116,25 +116,25 @@ class ManualClock:
     def call_at(self, when: float, callback: Callable[[], None]) -> int:
         """Call ``callback`` when the clock reaches ``when``; returns a number for `cancel`."""
         number = next(self._numbers)
-        heapq.heappush(self._timers, (when, number, callback))
+        self._callbacks[number] = callback
+        heapq.heappush(self._timers, (when, number))
         if self._auto:
             self._drive()
         return number
 
     def cancel(self, number: int) -> None:
         """Forget a callback; does nothing for one that was called."""
-        if any(number == other for _, other, _ in self._timers):
-            self._gone.add(number)
+        self._callbacks.pop(number, None)
 
     def _next(self) -> float | None:
-        while self._timers and self._timers[0][1] in self._gone:
-            self._gone.discard(heapq.heappop(self._timers)[1])
+        while self._timers and self._timers[0][1] not in self._callbacks:
+            heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     def _jump(self, when: float) -> None:
         self._now = max(self._now, when)
         while (due := self._next()) is not None and due <= self._now:
-            heapq.heappop(self._timers)[2]()
+            self._callbacks.pop(heapq.heappop(self._timers)[1])()
 
     def _drive(self) -> None:
         """Watch the running loop, by callbacks and not by a task, so that no test counts it as a leak."""
