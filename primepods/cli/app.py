@@ -25,6 +25,8 @@ def _root(
 
 
 # Without typer's own tracebacks: they show local variables, and one of those can be a key.
-app = typer.Typer(callback=_root, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(
+    callback=_root, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 app.command("demo")(demo.command)
 app.command("emulator")(emulator.command)

@@ -2,10 +2,9 @@
 
 import sys
 import time
-import unicodedata
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -13,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-Cell = str | Text
+Cell: TypeAlias = str | Text
 
-_UNPRINTABLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS = "..."
 _EVERY = 2.0
 """Seconds after which something must be seen to happen."""
@@ -30,13 +29,7 @@ def safe(text: str, *, longest: int = 80) -> Text:
     """
     words = " ".join(text.split())
     kept = words if len(words) <= longest else words[: longest - len(_ELLIPSIS)] + _ELLIPSIS
-    return Text(
-        "".join("\N{REPLACEMENT CHARACTER}" if _steers(character) else character for character in kept)
-    )
-
-
-def _steers(character: str) -> bool:
-    return unicodedata.category(character) in _UNPRINTABLE
+    return Text("".join(character if character.isprintable() else _REPLACEMENT for character in kept))
 
 
 class Meter(Protocol):
@@ -54,8 +47,8 @@ class Screen:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console if console is not None else _console()
-        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.console: Console = console if console is not None else _console()
+        self.live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: Cell = "", *, style: str = "") -> None:
         """One line, which is never broken, so that what it shows can be copied."""

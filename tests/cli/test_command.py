@@ -1,0 +1,71 @@
+"""The command as a whole: its script, its version, and what it says where its extra is missing."""
+
+import runpy
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import primepods
+from primepods import cli
+from primepods.cli.app import app
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Let the command be imported anew, in an interpreter that does not have `module`."""
+    for name in ("app", "demo", "emulator", "render"):
+        monkeypatch.delitem(sys.modules, f"primepods.cli.{name}", raising=False)
+        monkeypatch.delattr(cli, name, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_version() -> None:
+    """`--version` names the package and its version."""
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"primepods {primepods.__version__}\n")
+
+
+def test_help_names_the_nouns() -> None:
+    """Without arguments the command says what it can do."""
+    result = CliRunner().invoke(app, [])
+    assert "demo" in result.output
+    assert "emulator" in result.output
+
+
+@pytest.mark.parametrize("library", ["typer", "rich"])
+def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without typer or rich the command says what to install, without a traceback."""
+    hide(monkeypatch, library)
+    with pytest.raises(SystemExit, match=r"pip install 'primepods\[cli\]'") as ended:
+        cli.main()
+    assert library in str(ended.value)
+
+
+def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken installation shows what is broken."""
+    hide(monkeypatch, "primepods.emulator")
+    with pytest.raises(ModuleNotFoundError, match=r"primepods\.emulator"):
+        cli.main()
+
+
+def test_script_and_module_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m primepods.cli` is the console script."""
+    monkeypatch.setattr(sys, "argv", ["primepods", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("primepods.cli", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"primepods {primepods.__version__}\n"
+
+
+def test_importing_the_module_runs_nothing() -> None:
+    """Only `python -m` runs it."""
+    assert runpy.run_module("primepods.cli.__main__")["main"] is cli.main
+
+
+@pytest.mark.slow
+def test_process(clean_environment: object) -> None:
+    """A process of its own answers, too."""
+    command = [sys.executable, "-W", "error", "-m", "primepods.cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"primepods {primepods.__version__}\n"

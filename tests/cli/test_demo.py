@@ -1,0 +1,155 @@
+"""`primepods demo`: the whole story, told on a few pods."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from unittest.mock import Mock
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import primepods
+from primepods.cli import demo
+from primepods.cli.app import app
+
+
+def run(*arguments: str) -> Result:
+    """The demo, with small or fast settings."""
+    return CliRunner().invoke(app, ["demo", "--speed", "1000", *arguments])
+
+
+@pytest.mark.slow
+def test_story() -> None:
+    """Listing, waiting, the fleet, its failures, ssh, deletion and the bill, in this order."""
+    result = run("--pods", "120", "--failure-rate", "0.2")
+    assert result.exit_code == 0, result.output
+    story = [
+        r"listed: 120 of 120",
+        r"settled: 120 of 120 \(\d+ ready, \d+ failed, 0 to go\)",
+        r"failed +\S+ +\d+ +\d+ +[\d.]+",
+        r"ready +\S+ +\d+ +\d+ +[\d,.]+",
+        r"all +120 +\d+ +[\d,.]+",
+        r"What failed, and why",
+        r"ssh -p \d+ -- \w+@198\.1[89]\.\d+\.\d+",
+        r"\d+ failed and 5 ready pods: all \d+ accepted",
+        r"What was billed",
+        r"\d+ more +",
+        r"all +[\d.]+",
+        r"up to \d+ at once",
+    ]
+    assert re.search(".*".join(story), result.output, re.DOTALL), result.output
+    assert "\x1b" not in result.output
+
+
+@pytest.mark.slow
+def test_nothing_fails_and_little_is_deleted() -> None:
+    """A fleet of two sound pods has no table of failures, and no rest on the bill."""
+    result = run("--pods", "2", "--failure-rate", "0")
+    assert result.exit_code == 0, result.output
+    assert "What failed" not in result.output
+    assert "0 failed and 2 ready pods" in result.output
+    assert " more " not in result.output
+
+
+@pytest.mark.slow
+def test_everything_fails() -> None:
+    """Without a ready pod there is nothing to log in to."""
+    result = run("--pods", "3", "--failure-rate", "1")
+    assert result.exit_code == 0, result.output
+    assert "Logging in" not in result.output
+
+
+@pytest.mark.slow
+def test_in_a_terminal() -> None:
+    """In a terminal there is a bar, and the demo ends as well as elsewhere."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "primepods.cli", "demo", "--pods", "150", "--speed", "1000"]
+    environment = os.environ | {"TERM": "xterm-256color"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        output = b"".join(chunks(ours))
+    os.close(ours)
+    assert process.returncode == 0, output
+    assert b"150/150" in output
+    assert b"\x1b[" in output
+
+
+def chunks(descriptor: int) -> Sequence[bytes]:
+    """All that a terminal shows until its other side is closed."""
+    found: list[bytes] = []
+    while True:
+        try:
+            chunk = os.read(descriptor, 65_536)
+        except OSError:  # how Linux says that the other side is closed
+            return found
+        if not chunk:
+            return found
+        found.append(chunk)
+
+
+@pytest.mark.slow
+def test_default_fleet_takes_seconds() -> None:
+    """Five hundred pods are born, used and deleted in less than twenty seconds."""
+    begun = time.monotonic()
+    result = CliRunner().invoke(app, ["demo"])
+    assert result.exit_code == 0, result.output
+    assert "settled: 500 of 500" in result.output
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--pods", "0"], ["--speed", "nan"], ["--failure-rate", "2"], ["--speed", "x"]]
+)
+def test_arguments_that_make_no_sense(arguments: list[str]) -> None:
+    """A wrong number is refused, not tried."""
+    result = CliRunner().invoke(app, ["demo", *arguments])
+    assert result.exit_code == 2
+
+
+def test_what_the_emulator_refuses_is_a_wrong_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reason is shown like that of any other wrong argument."""
+    monkeypatch.setattr(demo, "Emulator", Mock(side_effect=ValueError("no such speed")))
+    result = run("--pods", "1")
+    assert result.exit_code == 2
+    assert "Invalid value: no such speed" in result.output
+
+
+def test_errors_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong ends the demo with its reason and without a traceback."""
+
+    async def broken(*_: object) -> None:
+        raise primepods.PrimePodsError("[red]no route\x1b[2J")
+
+    monkeypatch.setattr(demo, "_settle", broken)
+    result = run("--pods", "1")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == "primepods demo: [red]no route\N{REPLACEMENT CHARACTER}[2J"
+
+
+def test_pods_that_never_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo does not wait for ever."""
+    monkeypatch.setattr(demo, "SLOWEST", 0)
+    monkeypatch.setattr(demo, "PATIENCE", 0.3)
+    result = CliRunner().invoke(app, ["demo", "--pods", "2", "--speed", "1"])
+    assert result.exit_code == 1
+    assert "the pods had not come to rest after" in result.output
+
+
+def test_a_record_that_has_not_ended() -> None:
+    """The bill has no minutes for what still runs."""
+    record = primepods.HistoryRecord(
+        id="a",
+        type="Instance",
+        gpu_name="A100",
+        gpu_count=1,
+        price_hr=1.0,
+        total_billed_price=0.0,
+        provider_type="x",
+        created_at=datetime.now(UTC),
+    )
+    assert demo._minutes(record) == ""
