@@ -1,0 +1,156 @@
+"""What both type checkers must make of the public API; read by them, never executed.
+
+An `assert_type` that fails is a change that somebody's checker would notice.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, assert_type
+
+import aiohttp
+
+import primepods
+from primepods import (
+    APIError,
+    AsyncClient,
+    AsyncPager,
+    AsyncPods,
+    Deletions,
+    Endpoint,
+    FieldError,
+    HistoryRecord,
+    InstallationState,
+    Node,
+    Page,
+    Pod,
+    PodState,
+    PodStatus,
+    PodStatuses,
+    PrimePodsError,
+    Resources,
+    RetryPolicy,
+    SSHTarget,
+)
+from primepods.emulator import EmulatedPod, Emulator, ManualClock
+
+
+async def clients(session: aiohttp.ClientSession) -> None:
+    """Every way to make a client, and what it gives."""
+    AsyncClient()
+    AsyncClient("key")
+    AsyncClient(session=session)
+    AsyncClient(
+        api_key="key",
+        base_url="http://127.0.0.1",
+        team_id="team",
+        timeout=1,
+        deadline=2.5,
+        max_concurrency=4,
+        retry=RetryPolicy(attempts=5, base_delay=0.5, max_delay=30.0, jitter=True),
+        user_agent="mine/1",
+    )
+    async with AsyncClient() as client:
+        assert_type(client, AsyncClient)
+        assert_type(client.pods, AsyncPods)
+        assert_type(client.with_options(timeout=1, deadline=2, retry=RetryPolicy()), AsyncClient)
+        assert_type(await client.request("GET", "/api/v1/pods/", params={"limit": 1}, json=[1]), Any)
+        await client.aclose()
+
+
+async def pods(client: AsyncClient) -> None:
+    """What each call returns."""
+    assert_type(await client.pods.page(offset=0, limit=10), Page[Pod])
+    assert_type(client.pods.list(page_size=50), AsyncPager[Pod])
+    assert_type([pod async for pod in client.pods.list()], list[Pod])
+    assert_type([page async for page in client.pods.list().pages()], list[Page[Pod]])
+    async with client.pods.list() as pager:
+        assert_type(pager, AsyncPager[Pod])
+    assert_type(await client.pods.get("id"), Pod)
+    assert_type(await client.pods.status("id"), PodStatus)
+    assert_type(await client.pods.statuses(["id"]), PodStatuses)
+    assert_type(await client.pods.delete("id", missing_ok=True), PodState)
+    assert_type(await client.pods.delete_many({"id"}, missing_ok=True), Deletions)
+    assert_type(await client.pods.history_page(sort_by="createdAt", sort_order="asc"), Page[HistoryRecord])
+    assert_type([record async for record in client.pods.history()], list[HistoryRecord])
+    assert_type(await client.pods.logs("id", tail=5), str)
+
+
+async def misuse(client: AsyncClient) -> None:
+    """What the checkers must refuse: an `ignore` that is not needed is an error, too."""
+    await client.pods.page(0, 10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.pods.history_page(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.pods.delete("id", True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # noqa: FBT003
+
+
+def models(pod: Pod, status: PodStatus, record: HistoryRecord, page: Page[Pod]) -> None:
+    """Fields and what is derived from them."""
+    assert_type(page.total_count, int | None)
+    assert_type(page.data, tuple[Pod, ...])
+    assert_type(list(page), list[Pod])
+    assert_type(len(page), int)
+    assert_type(pod.id, str)
+    assert_type(pod.name, str | None)
+    assert_type(pod.status, PodState | None)
+    assert_type(pod.price_hr, float)
+    assert_type(pod.gpu_count, int)
+    assert_type(pod.created_at, datetime | None)
+    assert_type(pod.resources, Resources | None)
+    assert_type(pod.extra, Mapping[str, Any])
+    assert_type(status.pod_id, str)
+    assert_type(status.cost_per_hr, float | None)
+    assert_type(status.installation_status, InstallationState | None)
+    for machine in (pod, status):
+        assert_type(machine.is_ready, bool)
+        assert_type(machine.has_failed, bool)
+        assert_type(machine.failure, str | None)
+        assert_type(machine.nodes, tuple[Node, ...])
+        assert_type(machine.ssh, SSHTarget | None)
+        assert_type(machine.endpoint(8000), Endpoint | None)
+        assert_type(machine.jupyter_url, str | None)
+    assert_type(record.total_billed_price, float)
+    assert_type(record.terminated_at, datetime | None)
+    assert_type(PodState("HIBERNATING").is_known, bool)
+    assert_type(PodState("ACTIVE"), PodState)
+
+
+def logins(target: SSHTarget, endpoint: Endpoint) -> None:
+    """Where to go and how."""
+    assert_type(target.user, str)
+    assert_type(target.port, int)
+    assert_type(target.argv(), list[str])
+    assert_type(endpoint.url, str)
+
+
+def results(statuses: PodStatuses, deletions: Deletions) -> None:
+    """Mappings that also say what is not in them."""
+    assert_type(dict(statuses), dict[str, PodStatus])
+    assert_type(statuses.missing, tuple[str, ...])
+    assert_type(statuses.errors, Mapping[str, APIError])
+    assert_type(deletions["id"], PodState)
+    assert_type(deletions.errors, Mapping[str, PrimePodsError])
+    deletions.raise_for_errors()
+
+
+def errors(error: APIError, invalid: primepods.ValidationError) -> None:
+    """What an error tells."""
+    assert_type(error.status_code, int)
+    assert_type(error.method, str)
+    assert_type(error.message, str)
+    assert_type(error.headers, Mapping[str, str])
+    assert_type(error.request_id, str | None)
+    assert_type(error.retry_after, float | None)
+    assert_type(error.attempts, int)
+    assert_type(invalid.errors, tuple[FieldError, ...])
+
+
+async def emulator() -> None:
+    """The emulator, in both ways to run it."""
+    with Emulator(pods=2, seed=7, boot_seconds=30, clock=ManualClock()) as threaded:
+        assert_type(threaded, Emulator)
+    async with Emulator() as emu:
+        assert_type(emu, Emulator)
+        assert_type(emu.url, str)
+        assert_type(emu.api_key, str)
+        assert_type(emu.pods, Mapping[str, EmulatedPod])
+        assert_type(emu.add_pod("name", gpu_count=8), str)
