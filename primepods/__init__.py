@@ -17,6 +17,7 @@ from .errors import (
     NotFoundError,
     PaymentRequiredError,
     PermissionDeniedError,
+    PodFailedError,
     PrimePodsError,
     ProtocolError,
     RateLimitError,
@@ -24,31 +25,35 @@ from .errors import (
     ServerError,
     TransportError,
     ValidationError,
+    WaitError,
+    WaitTimeoutError,
 )
 from .models import (
     AttachedResource,
-    Deletions,
     Endpoint,
     HistoryRecord,
     InstallationState,
     Node,
     Page,
     Pod,
+    PodChange,
     PodState,
     PodStatus,
-    PodStatuses,
     PortMapping,
     Resources,
 )
 from .pages import AsyncPager
 from .resources.pods import AsyncPods
+from .results import Deletions, PodStatuses
 from .ssh import SSHTarget
+from .waiting import AsyncWatch, failed, gone, ready, settled
 
 __all__ = [
     "APIError",
     "AsyncClient",
     "AsyncPager",
     "AsyncPods",
+    "AsyncWatch",
     "AttachedResource",
     "AuthenticationError",
     "BadRequestError",
@@ -66,6 +71,8 @@ __all__ = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "Pod",
+    "PodChange",
+    "PodFailedError",
     "PodState",
     "PodStatus",
     "PodStatuses",
@@ -80,5 +87,11 @@ __all__ = [
     "ServerError",
     "TransportError",
     "ValidationError",
+    "WaitError",
+    "WaitTimeoutError",
     "__version__",
+    "failed",
+    "gone",
+    "ready",
+    "settled",
 ]

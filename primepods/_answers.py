@@ -34,6 +34,17 @@ _DEEPEST_MESSAGE: Final = 5
 _PASSWORD: Final = re.compile(r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*("|$))""", re.IGNORECASE)
 
 
+@attrs.define
+class Memo:
+    """The body of the last answer to a request that is made again and again."""
+
+    body: bytes | None = attrs.field(default=None, repr=False)
+
+
+UNCHANGED: Final = object()
+"""Stands for the data of an answer that is the last one, to the byte."""
+
+
 @attrs.frozen(kw_only=True)
 class Response:
     """One answer, read to its end. Header names are in lower case."""
@@ -126,7 +137,7 @@ _CLASSES: Final[Mapping[int, type[APIError]]] = {
 }
 _REMEDIES: Final[Mapping[int, str]] = {
     400: "Correct the request.",
-    401: f"The API key is missing, wrong or expired: make one at {KEY_PAGE}; pass it as api_key or PRIME_API_KEY.",
+    401: f"The API key is missing, wrong or expired: make one at {KEY_PAGE}, pass it as api_key.",
     402: "Add funds to the wallet.",
     404: "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`.",
     409: "Look at the state of the pod with `pods.get()`, then try again.",
@@ -139,8 +150,8 @@ _REMEDIES: Final[Mapping[int, str]] = {
 def _permission_remedy(method: str) -> str:
     need = "Instances: Read" if method in {"GET", "HEAD", "OPTIONS"} else "Instances: Read and Write"
     return (
-        f"This needs an API key with the permission {need}; see {KEY_PAGE}. The API also says so to a key that "
-        "it does not know, and for pods of another team."
+        f"This needs an API key with the permission {need}; see {KEY_PAGE}. The API also says so to a key "
+        "that it does not know, and for pods of another team."
     )
 
 

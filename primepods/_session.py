@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from ._answers import Response, decipher, is_html, one_line, protocol_error
+from ._answers import UNCHANGED, Memo, Response, decipher, is_html, one_line, protocol_error
 from ._retry import RETRY_STATUSES, Failure, RetryPolicy, decide, parse_retry_after
 from ._transport import Broken, Sent, Transport
 from ._wire import Request, other_spelling
@@ -79,8 +80,15 @@ class Session:
         self.options = options
         self._clock = settings.clock
 
-    async def call(self, request: Request) -> Any:
+    async def call(self, request: Request, *, memo: Memo | None = None) -> Any:
         """Send ``request`` and return the answer's data, retrying what the policy allows.
+
+        Args:
+            request: What to ask.
+            memo: The last answer to the same request, if it is asked again and again.
+
+        Returns:
+            The decoded JSON; ``UNCHANGED``, without decoding, when the answer is the memo's to the byte.
 
         Raises:
             APIError: The API said no.
@@ -102,7 +110,7 @@ class Session:
                 continue
             else:
                 try:
-                    return self._decipher(call, outcome.response)
+                    return self._decipher(call, outcome.response, memo)
                 except (APIError, ProtocolError) as exc:
                     error = exc
                 failure = _judge(error, outcome.response)
@@ -153,9 +161,14 @@ class Session:
             *(call.request.method, call.request.path, result, seconds * 1e3, call.attempt),
         )
 
-    def _decipher(self, call: _Call, response: Response) -> Any:
+    def _decipher(self, call: _Call, response: Response, memo: Memo | None) -> Any:
+        if memo is not None and response.status == HTTPStatus.OK and response.body == memo.body:
+            return UNCHANGED
         retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._clock.wall())
-        return decipher(call.request, response, key=self.settings.api_key, retry_after=retry_after)
+        data = decipher(call.request, response, key=self.settings.api_key, retry_after=retry_after)
+        if memo is not None:
+            memo.body = response.body
+        return data
 
     def _raise_if_gone(self, call: _Call, error: PrimePodsError, *, resent: bool) -> None:
         """Read the 404 to a repeated DELETE as what it is: the first one worked."""
@@ -176,6 +189,7 @@ class Session:
             error.attempts = call.attempt
         if isinstance(error, TransportError):
             error.maybe_received = call.maybe_received
+            error.transient = failure.transient
         now = self._clock.time()
         if now >= call.deadline_at:
             return None

@@ -74,6 +74,7 @@ class Transport:
             _check_session(session)
         self.closed = False
         self._settings = settings
+        self.given = session
         self._own = session is None
         self._http = session
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -114,6 +115,23 @@ def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
     return value
 
 
+def check_seconds(name: str, value: float, *, minimum: float | None = None) -> float:
+    """Return ``value`` as a float if it is a number of seconds: positive, or of at least ``minimum``.
+
+    Raises:
+        TypeError: No number.
+        ValueError: Out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{name} must be a number of seconds, got {value!r}"
+        raise TypeError(msg)
+    allowed = "positive" if minimum is None else f"at least {minimum:g}"
+    if not math.isfinite(value) or (value <= 0 if minimum is None else value < minimum):
+        msg = f"{name} must be a finite number of seconds, {allowed}, got {value!r}"
+        raise ValueError(msg)
+    return float(value)
+
+
 def pod_path(pod_id: str) -> str:
     """Return the path of one pod."""
     return f"{PODS}/{quote(check_id(pod_id), safe='')}"
@@ -164,7 +182,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         raise ValueError(msg)
     problem = _path_problem(path)
     if problem:
-        msg = f"path {problem}, got {path!r}. Give it from the host on, like '/api/v1/ssh_keys/', without query."
+        msg = f"path {problem}, got {path!r}. Give it like '/api/v1/ssh_keys/', without query."
         raise ValueError(msg)
     encoded = quote(path, safe="/%:@!$&'()*+,;=~-._")
     return Request(

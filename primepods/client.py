@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from ._answers import missing_row
 from ._retry import RetryPolicy
 from ._session import Gone, Options, Session
 from ._transport import Transport
-from ._wire import Params, free_request
-from .config import Settings, check_retry, check_seconds, resolve
+from ._wire import PODS, Params, check_seconds, free_request
+from .config import Settings, check_retry, resolve
+from .polling import join
+from .resources._backend import HubBackend, hub_key
 from .resources.pods import AsyncPods
+from .waiting import OpenFeeds, Waits
 
 if TYPE_CHECKING:
     import aiohttp
@@ -72,11 +77,22 @@ class AsyncClient:
         )
         self._assemble(settings, Transport(settings, session), owner=True)
 
-    def _assemble(self, settings: Settings, transport: Transport, *, owner: bool) -> None:
+    def _assemble(
+        self, settings: Settings, transport: Transport, *, owner: bool, open_feeds: OpenFeeds | None = None
+    ) -> None:
         options = Options(timeout=settings.timeout, deadline=settings.deadline, retry=settings.retry)
         self._session = Session(settings, transport, options)
         self._owner = owner
-        self.pods = AsyncPods(self._session)
+        self._open_feeds = open_feeds or OpenFeeds()
+        waits = Waits(
+            settings.clock,
+            self._open_feeds,
+            join=partial(
+                join, hub_key(settings, transport.given), partial(HubBackend, settings, transport.given)
+            ),
+            missing=partial(missing_row, "GET", f"{PODS}/status"),
+        )
+        self.pods = AsyncPods(self._session, waits)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
@@ -98,7 +114,7 @@ class AsyncClient:
             retry=settings.retry if retry is None else check_retry(retry),
         )
         view = object.__new__(type(self))
-        view._assemble(changed, self._session.transport, owner=False)
+        view._assemble(changed, self._session.transport, owner=False, open_feeds=self._open_feeds)
         return view
 
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
@@ -122,6 +138,7 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections (not a session that you brought). Further calls raise ClientClosedError."""
         if self._owner:
+            self._open_feeds.close()
             await self._session.transport.aclose()
 
     async def __aenter__(self) -> Self:

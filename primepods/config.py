@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import math
 import os
 import re
 import urllib.request
@@ -27,6 +26,7 @@ from ._clock import SYSTEM_CLOCK, Clock
 from ._json import is_object
 from ._retry import RetryPolicy
 from ._secret import Secret
+from ._wire import check_seconds
 from .errors import ConfigError
 
 DEFAULT_BASE_URL = "https://api.primeintellect.ai"
@@ -116,17 +116,6 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
         proxy=find_proxy(url_parts),
     )
-
-
-def check_seconds(name: str, value: float) -> float:
-    """Return ``value`` as a float if it is a positive, finite number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name} must be a number of seconds, got {value!r}"
-        raise TypeError(msg)
-    if not (value > 0 and math.isfinite(value)):
-        msg = f"{name} must be a positive, finite number of seconds, got {value!r}"
-        raise ValueError(msg)
-    return float(value)
 
 
 def check_retry(value: RetryPolicy) -> RetryPolicy:

@@ -8,16 +8,19 @@
     ├── TransportError
     │   └── RequestTimeoutError      (also a TimeoutError)
     ├── ProtocolError
-    └── APIError
-        ├── BadRequestError          400
-        ├── AuthenticationError      401
-        ├── PaymentRequiredError     402
-        ├── PermissionDeniedError    403
-        ├── NotFoundError            404, or a row that a 200 lacks
-        ├── ConflictError            409
-        ├── ValidationError          422
-        ├── RateLimitError           429
-        └── ServerError              5xx
+    ├── APIError
+    │   ├── BadRequestError          400
+    │   ├── AuthenticationError      401
+    │   ├── PaymentRequiredError     402
+    │   ├── PermissionDeniedError    403
+    │   ├── NotFoundError            404, or a row that a 200 lacks
+    │   ├── ConflictError            409
+    │   ├── ValidationError          422
+    │   ├── RateLimitError           429
+    │   └── ServerError              5xx
+    └── WaitError
+        ├── WaitTimeoutError         (also a TimeoutError)
+        └── PodFailedError
 
 Bad arguments are a plain ``ValueError`` or ``TypeError``, raised before a request is sent. No message,
 attribute or pickle of these classes holds the API key.
@@ -25,10 +28,12 @@ attribute or pickle of these classes holds the API key.
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .models import PodStatus
 
 __all__ = [
     "APIError",
@@ -41,6 +46,7 @@ __all__ = [
     "NotFoundError",
     "PaymentRequiredError",
     "PermissionDeniedError",
+    "PodFailedError",
     "PrimePodsError",
     "ProtocolError",
     "RateLimitError",
@@ -48,6 +54,8 @@ __all__ = [
     "ServerError",
     "TransportError",
     "ValidationError",
+    "WaitError",
+    "WaitTimeoutError",
 ]
 
 
@@ -56,7 +64,11 @@ class PrimePodsError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call __init__ with `args`, which breaks on keyword-only parameters.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigError(PrimePodsError):
@@ -75,10 +87,12 @@ class TransportError(PrimePodsError):
         path: Path of the request.
         attempts: How many times the request was tried.
         maybe_received: Whether the server may have received, and acted on, one of the attempts.
+        transient: Whether trying again later can help; not with a certificate that is not trusted.
     """
 
     def __init__(self, message: str, *, method: str, path: str, attempts: int, maybe_received: bool) -> None:
         super().__init__(message)
+        self.transient = True
         self.method = method
         self.path = path
         self.attempts = attempts
@@ -216,3 +230,46 @@ class RateLimitError(APIError):
 
 class ServerError(APIError):
     """5xx: the API, or a gateway before it, failed."""
+
+
+class WaitError(PrimePodsError):
+    """A wait ended without its pods being where they were wanted. The pods go on, and are billed.
+
+    Attributes:
+        statuses: Every pod's status as last seen, by id; pods never seen or gone are not in it.
+        pending: Ids of the pods that were still being waited for.
+    """
+
+    def __init__(self, message: str, *, statuses: Mapping[str, PodStatus], pending: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.statuses = statuses
+        self.pending = pending
+
+
+class WaitTimeoutError(WaitError, TimeoutError):
+    """The wait's ``timeout`` ran out. Names the pods still pending and what they cost."""
+
+
+class PodFailedError(WaitError):
+    """A pod has failed, so that it will not get where it was wanted by itself.
+
+    Attributes:
+        pod_id: The pod that failed.
+        last: Its status as last seen; ``None`` if it is gone and was never seen.
+        reason: Why, in one line.
+    """
+
+    def __init__(  # noqa: PLR0913 - as APIError
+        self,
+        message: str,
+        *,
+        statuses: Mapping[str, PodStatus],
+        pending: tuple[str, ...],
+        pod_id: str,
+        last: PodStatus | None,
+        reason: str,
+    ) -> None:
+        super().__init__(message, statuses=statuses, pending=pending)
+        self.pod_id = pod_id
+        self.last = last
+        self.reason = reason

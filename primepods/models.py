@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from .errors import APIError, PrimePodsError
 from .ssh import SSHTarget, parse_ssh
 
 T_co = TypeVar("T_co", covariant=True)
@@ -72,7 +71,7 @@ class InstallationState(_OpenEnum):
 
 
 _FAILED = frozenset({PodState.ERROR, PodState.TERMINATED, PodState.DELETING, PodState.STOPPED})
-_INSTALL_FAILED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
+_NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
 
 
 @attrs.frozen(kw_only=True)
@@ -197,7 +196,7 @@ class _Machine:
     @property
     def is_installed(self) -> bool:
         """Whether the installation is finished: it says so, is at 100 %, or reports nothing at all."""
-        if self.installation_status in _INSTALL_FAILED:
+        if self.installation_status in _NOT_INSTALLED:
             return False
         if self.installation_status == InstallationState.FINISHED:
             return True
@@ -221,7 +220,7 @@ class _Machine:
         """Whether it will not become ready by itself: ERROR, STOPPED, DELETING, TERMINATED or a failed
         installation. An ``installation_failure`` alone is a retry in progress, not the end.
         """
-        return self.status in _FAILED or self.installation_status in _INSTALL_FAILED
+        return self.status in _FAILED or self.installation_status == InstallationState.ERROR
 
     @property
     def failure(self) -> str | None:
@@ -382,80 +381,19 @@ class Page(Generic[T_co]):
         return len(self.data)
 
 
-class PodStatuses(Mapping[str, PodStatus]):
-    """The status of many pods: a mapping from pod id to :class:`PodStatus`, in the order asked.
+@attrs.frozen(kw_only=True)
+class PodChange:
+    """What became of a pod between two looks at it.
 
     Attributes:
-        missing: Ids for which the API had no row: gone, not visible yet, or never there.
-        errors: Ids that the API refused, with the error of each.
+        pod_id: The pod's id.
+        before: Its status as last reported here; ``None`` in the first report.
+        after: Its status now; ``None`` when it is gone.
     """
 
-    __slots__ = ("_rows", "errors", "missing")
-
-    def __init__(
-        self,
-        rows: Mapping[str, PodStatus],
-        *,
-        missing: tuple[str, ...] = (),
-        errors: Mapping[str, APIError] = MappingProxyType({}),
-    ) -> None:
-        self._rows = dict(rows)
-        self.missing = missing
-        self.errors: Mapping[str, APIError] = dict(errors)
-
-    def __getitem__(self, pod_id: str) -> PodStatus:
-        return self._rows[pod_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        return f"<PodStatuses: {len(self)} rows, {len(self.missing)} missing, {len(self.errors)} errors>"
-
-
-class Deletions(Mapping[str, PodState]):
-    """What became of many deletions: a mapping from pod id to the state that the API answered.
-
-    Attributes:
-        errors: The pods that were not deleted, with the error of each. They may still be billed.
-    """
-
-    __slots__ = ("_states", "errors")
-
-    def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
-        self._states = dict(states)
-        self.errors: Mapping[str, PrimePodsError] = dict(errors)
-
-    def __getitem__(self, pod_id: str) -> PodState:
-        return self._states[pod_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def __repr__(self) -> str:
-        return f"<Deletions: {len(self)} accepted, {len(self.errors)} errors>"
-
-    def raise_for_errors(self) -> None:
-        """Do nothing if every deletion was accepted.
-
-        Raises:
-            PrimePodsError: Some were not; the message names up to five, ``errors`` has all of them.
-        """
-        if not self.errors:
-            return
-        shown = "; ".join(f"{pod_id}: {error}" for pod_id, error in list(self.errors.items())[:5])
-        total = len(self) + len(self.errors)
-        msg = (
-            f"{len(self.errors)} of {total} pods were not deleted and may still be billed: {shown}. "
-            "See `.errors` for all, and try those ids again."
-        )
-        raise PrimePodsError(msg)
+    pod_id: str
+    before: PodStatus | None
+    after: PodStatus | None
 
 
 def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:

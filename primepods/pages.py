@@ -3,9 +3,9 @@
 One page is a snapshot. Call a page *grounded* when it begins at offset 0 or its first row has been yielded
 before. All that follows a grounded row within its page is contiguous, so nothing that lasts is skipped
 between one grounded page and the next. Pages therefore overlap by one row. When a page is not grounded (rows
-before it were deleted), what was prefetched is dropped and the pager steps back until it stands on known ground again;
-offset 0 always is. The proof needs no order among the fetches, so pages may be prefetched; it only needs rows
-that last to keep their order, as they do in this API.
+before it were deleted), what was prefetched is dropped and the pager steps back until it stands on known
+ground again; offset 0 always is. The proof needs no order among the fetches, so pages may be prefetched; it
+only needs rows that last to keep their order, as they do in this API.
 """
 
 from __future__ import annotations

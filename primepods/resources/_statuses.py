@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
+from .._answers import UNCHANGED, Memo
 from .._concurrency import map_bounded
 from .._convert import DecodeError, decode_statuses
 from .._session import Session
@@ -30,6 +31,14 @@ class Answer:
     errors: dict[str, APIError]
 
 
+@attrs.define
+class Known:
+    """What was last answered to a chunk of ids that is asked for again and again."""
+
+    memo: Memo = attrs.field(factory=Memo)
+    rows: dict[str, PodStatus] = attrs.field(factory=dict[str, PodStatus])
+
+
 class StatusReader:
     """Reads status rows through a session."""
 
@@ -42,7 +51,7 @@ class StatusReader:
         settings = self._session.settings
         chunks = list(chunk_ids(pod_ids, prefix=urlsplit(settings.base_url).path))
         answer = Answer({}, {})
-        for part in await map_bounded(self._read_chunk, chunks, settings.max_concurrency):
+        for part in await map_bounded(self.read_chunk, chunks, settings.max_concurrency):
             answer.rows.update(part.rows)
             answer.errors.update(part.errors)
         return answer
@@ -62,7 +71,7 @@ class StatusReader:
             self._gathering = None
         batch.run(self)
 
-    async def _read_chunk(self, pod_ids: list[str]) -> Answer:
+    async def read_chunk(self, pod_ids: list[str], known: Known | None = None) -> Answer:
         """Ask for one request's worth of ids; split it where the API refuses it."""
         answer = Answer({}, {})
         queue, refusals, accepted = deque([pod_ids]), 0, False
@@ -70,7 +79,7 @@ class StatusReader:
         while queue:
             ids = queue.popleft()
             try:
-                rows = await self._ask(ids)
+                rows = await self._ask(ids, known if ids is pod_ids else None)
             except APIError as exc:
                 if exc.status_code not in _SPLIT_STATUSES:
                     raise
@@ -89,16 +98,23 @@ class StatusReader:
                 raise first
         return answer
 
-    async def _ask(self, pod_ids: list[str]) -> dict[str, PodStatus]:
+    async def _ask(self, pod_ids: list[str], known: Known | None) -> dict[str, PodStatus]:
         request = status_request([quote(pod_id, safe="") for pod_id in pod_ids])
-        data = await self._session.call(request)
+        data = await self._session.call(request, memo=None if known is None else known.memo)
+        if known is not None and data is UNCHANGED:
+            return known.rows
         try:
-            rows = decode_statuses(data)
+            decoded = decode_statuses(data)
         except DecodeError as exc:
             broken = exc
         else:
             asked = set(pod_ids)
-            return {row.pod_id: row for row in rows if row.pod_id in asked}
+            rows = {row.pod_id: row for row in decoded if row.pod_id in asked}
+            if known is not None:
+                known.rows = rows
+            return rows
+        if known is not None:
+            known.memo.body = None
         raise self._session.broken(request, path=broken.path, reason=broken.reason, value=broken.value)
 
 

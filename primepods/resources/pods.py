@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from .._answers import missing_row
 from .._concurrency import map_bounded
 from .._convert import (
-    DecodeError,
     decode_deletion,
     decode_history,
     decode_log,
@@ -20,10 +19,13 @@ from .._convert import (
     decode_pods,
 )
 from .._session import Gone, Session
-from .._wire import PODS, Request, check_count, check_id, check_ids, page_request, pod_path
+from .._wire import PODS, Request, check_count, check_id, check_ids, check_seconds, page_request, pod_path
 from ..errors import NotFoundError, PrimePodsError
-from ..models import Deletions, HistoryRecord, Page, Pod, PodState, PodStatus, PodStatuses
+from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pages import AsyncPager, Source
+from ..results import Deletions, PodStatuses
+from ..waiting import AsyncWatch, OnChange, Until, Wait, Waits, gone, ready
+from ._ask import ask, pod_request
 from ._statuses import StatusReader
 
 T = TypeVar("T")
@@ -31,6 +33,7 @@ T = TypeVar("T")
 SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
 
+_SHORTEST_INTERVAL = 0.05
 _MAX_LIMIT = 1_000
 _MAX_INTEGER = 2**31 - 1
 
@@ -46,8 +49,9 @@ class AsyncPods:
     arguments that cannot be sent; :class:`~primepods.ClientClosedError`.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, waits: Waits) -> None:
         self._session = session
+        self._waits = waits
         self._statuses = StatusReader(session)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
@@ -82,8 +86,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
-        request = Request(method="GET", path=pod_path(pod_id), route=f"{PODS}/{{id}}")
-        return await self._ask(request, partial(decode_pod, pod_id=pod_id))
+        return await ask(self._session, pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     async def status(self, pod_id: str) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
@@ -122,6 +125,141 @@ class AsyncPods:
             errors={pod_id: errors[pod_id] for pod_id in ids if pod_id in errors},
         )
 
+    def watch(
+        self, pod_ids: Iterable[str], *, interval: float = 5.0, timeout: float | None = None
+    ) -> AsyncWatch:
+        """Iterate the changes of some pods: ``async for change in pods.watch(ids)``.
+
+        Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change; ``after`` is
+        ``None`` when the pod is gone. Ends when all are gone. All watches and waits of an event loop with
+        equal settings share one poller.
+
+        Args:
+            pod_ids: Ids; duplicates are watched once.
+            interval: Seconds between two looks at a pod, from 0.05.
+            timeout: Seconds after which iterating raises; ``None`` for never.
+
+        Raises:
+            WaitTimeoutError: While iterating: the time ran out before all pods were gone.
+        """
+        _check_interval(interval)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        return AsyncWatch(self._waits, check_ids(pod_ids), interval=interval, timeout=timeout)
+
+    async def wait(  # noqa: PLR0913 - all but the first have defaults
+        self,
+        pod_ids: Iterable[str],
+        *,
+        until: Until = ready,
+        timeout: float = 1800.0,
+        interval: float = 5.0,
+        on_change: OnChange | None = None,
+        appear_grace: float = 60.0,
+        install_grace: float = 120.0,
+    ) -> PodStatuses:
+        """Wait until ``until`` has held once for every pod; by default, until all are ready.
+
+        All waits of an event loop with equal settings share one poller: hundreds of waits for one pod each
+        cost no more than one wait for hundreds. Waiting needs nothing but the ids: after a crash, wait
+        again. Cancelling a wait deletes nothing.
+
+        Args:
+            pod_ids: Ids; duplicates are waited for once.
+            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a function of a status that
+                returns a ``bool``; ``None`` stands for a pod that is gone.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two looks at a pod, from 0.05.
+            on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`; what it
+                raises ends this wait.
+            appear_grace: Seconds for a pod that the API does not know (yet) to appear.
+            install_grace: Seconds for a failed installation to recover, as it often does by itself.
+
+        Returns:
+            Each pod's status when it was done; pods that are gone are in ``.missing``.
+
+        Raises:
+            PodFailedError: A pod has failed, so that ``until`` will not hold (not with ``until=gone``).
+            WaitTimeoutError: The time ran out; names the pods still pending, and what kept failing.
+            NotFoundError: A pod never appeared (with ``until=gone`` that is success).
+        """
+        _check_interval(interval)
+        check_seconds("timeout", timeout)
+        check_seconds("appear_grace", appear_grace, minimum=0.0)
+        check_seconds("install_grace", install_grace, minimum=0.0)
+        _check_callable("until", until)
+        if on_change is not None:
+            _check_callable("on_change", on_change)
+        wait = Wait(
+            self._waits,
+            check_ids(pod_ids),
+            until=until,
+            timeout=timeout,
+            interval=interval,
+            on_change=on_change,
+            appear_grace=appear_grace,
+            install_grace=install_grace,
+        )
+        return await wait.run()
+
+    async def wait_ready(  # noqa: PLR0913 - all but the first have defaults
+        self,
+        pod_id: str,
+        *,
+        timeout: float = 1800.0,
+        interval: float = 5.0,
+        on_change: OnChange | None = None,
+        appear_grace: float = 60.0,
+        install_grace: float = 120.0,
+    ) -> PodStatus:
+        """Wait until one pod is ready, and return its status; see :meth:`wait`.
+
+        Args:
+            pod_id: The pod's id.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two looks, from 0.05.
+            on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`.
+            appear_grace: Seconds for a pod that the API does not know (yet) to appear.
+            install_grace: Seconds for a failed installation to recover.
+
+        Raises:
+            PodFailedError: The pod has failed.
+            WaitTimeoutError: The time ran out.
+            NotFoundError: The pod never appeared.
+        """
+        check_id(pod_id)
+        statuses = await self.wait(
+            [pod_id],
+            timeout=timeout,
+            interval=interval,
+            on_change=on_change,
+            appear_grace=appear_grace,
+            install_grace=install_grace,
+        )
+        return statuses[pod_id]
+
+    async def wait_gone(
+        self,
+        pod_id: str,
+        *,
+        timeout: float = 600.0,
+        interval: float = 5.0,
+        on_change: OnChange | None = None,
+    ) -> None:
+        """Wait until the API has no such pod any more; a pod that was never there is gone. See :meth:`wait`.
+
+        Args:
+            pod_id: The pod's id.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two looks, from 0.05.
+            on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`.
+
+        Raises:
+            WaitTimeoutError: The time ran out: the pod is still there, and billed.
+        """
+        check_id(pod_id)
+        await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
+
     async def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
 
@@ -136,9 +274,8 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
         """
-        request = Request(method="DELETE", path=pod_path(pod_id), route=f"{PODS}/{{id}}")
         try:
-            return await self._ask(request, decode_deletion)
+            return await ask(self._session, pod_request("DELETE", pod_id), decode_deletion)
         except Gone:
             return PodState.TERMINATED
         except NotFoundError:
@@ -229,11 +366,11 @@ class AsyncPods:
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1, maximum=_MAX_INTEGER)}"
         request = Request(method="GET", path=path, route=f"{PODS}/{{id}}/log", query=query, text_allowed=True)
-        return await self._ask(request, decode_log)
+        return await ask(self._session, request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> Page[Pod]:
         request = page_request(f"{PODS}/", offset=offset, limit=limit)
-        return await self._ask(request, partial(decode_pods, offset=offset, limit=limit))
+        return await ask(self._session, request, partial(decode_pods, offset=offset, limit=limit))
 
     async def _history_page(
         self, offset: int, limit: int, sort_by: SortBy, sort_order: SortOrder
@@ -241,20 +378,22 @@ class AsyncPods:
         request = page_request(
             f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
-        return await self._ask(request, partial(decode_history, offset=offset, limit=limit))
+        return await ask(self._session, request, partial(decode_history, offset=offset, limit=limit))
 
     def _source(
         self, fetch: Callable[[int, int], Awaitable[Page[T]]], key: Callable[[T], str], path: str
     ) -> Source[T]:
         return Source(fetch=fetch, key=key, path=path, window=self._session.settings.max_concurrency)
 
-    async def _ask(self, request: Request, decode: Callable[[Any], T]) -> T:
-        data = await self._session.call(request)
-        try:
-            return decode(data)
-        except DecodeError as exc:
-            broken = exc
-        raise self._session.broken(request, path=broken.path, reason=broken.reason, value=broken.value)
+
+def _check_interval(interval: float) -> None:
+    check_seconds("interval", interval, minimum=_SHORTEST_INTERVAL)
+
+
+def _check_callable(name: str, value: object) -> None:
+    if not callable(value):
+        msg = f"{name} must be a function, got {value!r}"
+        raise TypeError(msg)
 
 
 def _check_sorting(sort_by: str, sort_order: str) -> None:

@@ -1,0 +1,85 @@
+"""What calls about many pods return: mappings that also say what is not in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from .errors import APIError, PrimePodsError
+from .models import PodState, PodStatus
+
+
+class PodStatuses(Mapping[str, PodStatus]):
+    """The status of many pods: a mapping from pod id to :class:`PodStatus`, in the order asked.
+
+    Attributes:
+        missing: Ids for which the API had no row: gone, not visible yet, or never there.
+        errors: Ids that the API refused, with the error of each.
+    """
+
+    __slots__ = ("_rows", "errors", "missing")
+
+    def __init__(
+        self,
+        rows: Mapping[str, PodStatus],
+        *,
+        missing: tuple[str, ...] = (),
+        errors: Mapping[str, APIError] = MappingProxyType({}),
+    ) -> None:
+        self._rows = dict(rows)
+        self.missing = missing
+        self.errors: Mapping[str, APIError] = dict(errors)
+
+    def __getitem__(self, pod_id: str) -> PodStatus:
+        return self._rows[pod_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<PodStatuses: {len(self)} rows, {len(self.missing)} missing, {len(self.errors)} errors>"
+
+
+class Deletions(Mapping[str, PodState]):
+    """What became of many deletions: a mapping from pod id to the state that the API answered.
+
+    Attributes:
+        errors: The pods that were not deleted, with the error of each. They may still be billed.
+    """
+
+    __slots__ = ("_states", "errors")
+
+    def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
+        self._states = dict(states)
+        self.errors: Mapping[str, PrimePodsError] = dict(errors)
+
+    def __getitem__(self, pod_id: str) -> PodState:
+        return self._states[pod_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __repr__(self) -> str:
+        return f"<Deletions: {len(self)} accepted, {len(self.errors)} errors>"
+
+    def raise_for_errors(self) -> None:
+        """Do nothing if every deletion was accepted.
+
+        Raises:
+            PrimePodsError: Some were not; the message names up to five, ``errors`` has all of them.
+        """
+        if not self.errors:
+            return
+        shown = "; ".join(f"{pod_id}: {error}" for pod_id, error in list(self.errors.items())[:5])
+        total = len(self) + len(self.errors)
+        msg = (
+            f"{len(self.errors)} of {total} pods were not deleted and may still be billed: {shown}. "
+            "See `.errors` for all, and try those ids again."
+        )
+        raise PrimePodsError(msg)
