@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent / "primepods"
 # `import primepods` gives. Rows may be ahead of the code.
 ARROWS: dict[str, set[str]] = {
     "_version": set(),
-    "errors": set(),
+    "errors": {"models"},  # for the type checkers only
     "_secret": set(),
     "_clock": set(),
     "_concurrency": set(),
@@ -26,11 +26,14 @@ ARROWS: dict[str, set[str]] = {
     "_wire": {"_json", "errors"},
     "_retry": {"errors"},
     "_answers": {"_json", "_secret", "_wire", "errors"},
-    "models": {"errors", "ssh"},
+    "models": {"ssh"},
+    "results": {"errors", "models"},
     "_convert": {"_json", "errors", "models", "ssh"},
     "pages": {"errors", "models"},
     "results": {"errors", "models"},
-    "polling": {"_clock", "_concurrency", "errors", "models"},
+    "_views": {"errors", "models"},
+    "polling": {"_clock", "_views", "errors", "models"},
+    "waiting": {"_clock", "_views", "errors", "models", "polling", "results"},
     "waiting": {"_clock", "_concurrency", "errors", "models", "polling", "results"},
     "config": {"_answers", "_clock", "_json", "_retry", "_secret", "_wire", "errors"},
     "_transport": {"_answers", "_clock", "_retry", "_secret", "_version", "_wire", "config", "errors"},

@@ -20,6 +20,7 @@ PUBLIC_NAMES = [
     "AsyncClient",
     "AsyncPager",
     "AsyncPods",
+    "AsyncWatch",
     "AttachedResource",
     "AuthenticationError",
     "BadRequestError",
@@ -37,6 +38,8 @@ PUBLIC_NAMES = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "Pod",
+    "PodChange",
+    "PodFailedError",
     "PodState",
     "PodStatus",
     "PodStatuses",
@@ -51,7 +54,13 @@ PUBLIC_NAMES = [
     "ServerError",
     "TransportError",
     "ValidationError",
+    "WaitError",
+    "WaitTimeoutError",
     "__version__",
+    "failed",
+    "gone",
+    "ready",
+    "settled",
 ]
 
 
