@@ -34,7 +34,6 @@ ARROWS: dict[str, set[str]] = {
     "_views": {"errors", "models"},
     "polling": {"_clock", "_views", "errors", "models"},
     "waiting": {"_clock", "_views", "errors", "models", "polling", "results"},
-    "waiting": {"_clock", "_concurrency", "errors", "models", "polling", "results"},
     "config": {"_answers", "_clock", "_json", "_retry", "_secret", "_wire", "errors"},
     "_transport": {"_answers", "_clock", "_retry", "_secret", "_version", "_wire", "config", "errors"},
     "_session": {"_answers", "_clock", "_retry", "_transport", "_wire", "config", "errors"},
