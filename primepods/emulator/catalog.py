@@ -1,4 +1,4 @@
-"""The vocabulary of the emulated market: providers, GPUs, images. Plain data, spelled as on the wire."""
+"""The emulated market's goods: providers, GPUs, images. Plain data, spelled as on the wire."""
 
 from attrs import frozen
 
@@ -20,7 +20,7 @@ class Provider:
 
 @frozen(kw_only=True)
 class Gpu:
-    """A GPU model on the market; `price` is US dollars per GPU and hour."""
+    """A GPU model on the market; `price` is US dollars per GPU and hour, `memory` GB per GPU."""
 
     name: str
     memory: int
@@ -28,16 +28,11 @@ class Gpu:
     price: float
 
 
-def _provider(  # noqa: PLR0913  one row of the table below
-    name: str,
-    boot_factor: float,
-    ssh: str,
-    region: str,
-    data_center: str,
-    country: str,
-    security: str = "secure_cloud",
+def _provider(
+    name: str, boot_factor: float, ssh: str, place: str, security: str = "secure_cloud"
 ) -> Provider:
-    user, _, port = ssh.partition(":")
+    user, port = ssh.split(":")
+    region, data_center, country = place.split()
     return Provider(
         name=name,
         boot_factor=boot_factor,
@@ -51,16 +46,16 @@ def _provider(  # noqa: PLR0913  one row of the table below
 
 
 PROVIDERS = (
-    _provider("runpod", 0.6, "root:10022", "united_states", "US-KS-2", "US", "community_cloud"),
-    _provider("primecompute", 0.9, "root:22", "united_states", "US-TX-1", "US"),
-    _provider("hyperstack", 1.0, "ubuntu:22", "canada", "CANADA-1", "CA"),
-    _provider("datacrunch", 0.8, "root:22", "eu_north", "FIN-01", "FI"),
-    _provider("massedcompute", 1.2, "ubuntu:22", "united_states", "US-NE-1", "US"),
-    _provider("lambdalabs", 1.1, "ubuntu:22", "united_states", "US-CA-1", "US"),
-    _provider("nebius", 1.0, "ubuntu:22", "eu_north", "EU-NORTH-1", "FI"),
-    _provider("crusoecloud", 1.1, "ubuntu:22", "united_states", "US-EAST-1", "US"),
-    _provider("latitude", 1.4, "ubuntu:22", "south_america", "SAO-1", "BR"),
-    _provider("dc_roan", 1.5, "root:2222", "eu_west", "ROAN-1", "FR"),
+    _provider("runpod", 0.6, "root:10022", "united_states US-KS-2 US", "community_cloud"),
+    _provider("primecompute", 0.9, "root:22", "united_states US-TX-1 US"),
+    _provider("hyperstack", 1.0, "ubuntu:22", "canada CANADA-1 CA"),
+    _provider("datacrunch", 0.8, "root:22", "eu_north FIN-01 FI"),
+    _provider("massedcompute", 1.2, "ubuntu:22", "united_states US-NE-1 US"),
+    _provider("lambdalabs", 1.1, "ubuntu:22", "united_states US-CA-1 US"),
+    _provider("nebius", 1.0, "ubuntu:22", "eu_north EU-NORTH-1 FI"),
+    _provider("crusoecloud", 1.1, "ubuntu:22", "united_states US-EAST-1 US"),
+    _provider("latitude", 1.4, "ubuntu:22", "south_america SAO-1 BR"),
+    _provider("dc_roan", 1.5, "root:2222", "eu_west ROAN-1 FR"),
 )
 
 CLUSTER_PROVIDERS = tuple(p for p in PROVIDERS if p.name in {"dc_roan", "nebius", "primecompute"})
@@ -76,6 +71,8 @@ GPUS = (
     Gpu(name="RTX4090_24GB", memory=24, socket="PCIe", price=0.39),
     Gpu(name="RTX3090_24GB", memory=24, socket="PCIe", price=0.22),
 )
+
+CLUSTER_GPUS = GPUS[:1] + GPUS[2:4]
 
 GPU_COUNTS = (1, 1, 1, 2, 4, 8)
 
@@ -97,4 +94,9 @@ FAILURES_INSTALL = (
     "Image pull failed: manifest unknown",
     "NVIDIA driver check failed: no devices were found",
     "Unsupported image for this machine",
+)
+
+HICCUPS = (
+    "Image pull failed, retrying",
+    "Package mirror timed out, retrying",
 )

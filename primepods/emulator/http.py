@@ -1,6 +1,7 @@
 """Requests and replies as plain values, and the API's ways to say no. Pure: no sockets, no state."""
 
 import re
+from typing import overload
 from urllib.parse import parse_qsl
 
 from attrs import field, frozen
@@ -22,6 +23,8 @@ class Call:
     authorization: str | None = None
     body: bytes = b""
     raw_query: str = ""
+    lag: float = 0.0
+    """Seconds by which the answer lags behind: not of the request's choosing, but of a fault's."""
 
 
 @frozen
@@ -81,7 +84,13 @@ def many(call: Call, name: str) -> list[str]:
     return values
 
 
-def integer(call: Call, name: str, default: int, *, low: int = -INT64, high: int = INT64 - 1) -> int:
+@overload
+def integer(call: Call, name: str, default: int, *, low: int = ..., high: int = ...) -> int: ...
+@overload
+def integer(call: Call, name: str, default: None, *, low: int = ..., high: int = ...) -> int | None: ...
+def integer(
+    call: Call, name: str, default: int | None, *, low: int = -INT64, high: int = INT64 - 1
+) -> int | None:
     """The integer value of a query key; anything that is none, or out of bounds, is refused."""
     text = scalar(call, name)
     if text is None:
@@ -96,11 +105,9 @@ def integer(call: Call, name: str, default: int, *, low: int = -INT64, high: int
     return value
 
 
-def choice(call: Call, name: str, allowed: tuple[str, ...], default: str) -> str:
-    """The value of a query key that must be one of `allowed`."""
+def choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
+    """The value of a query key that must be one of `allowed` if it is there."""
     value = scalar(call, name)
-    if value is None:
-        return default
-    if value not in allowed:
+    if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))
     return value

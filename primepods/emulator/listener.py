@@ -3,8 +3,8 @@
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -14,14 +14,34 @@ from aiohttp.web_protocol import RequestHandler
 ACCESS_LOG = logging.getLogger("primepods.emulator.access")
 ACCESS_LOG.setLevel(logging.WARNING)
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Refusal = Callable[[int, str], web.Response]
-
 MAX_LINE = 8190
 """Longest request line and header that is read, in bytes: what common servers and proxies allow."""
 
 ACCEPTING = 5
 """Turns of the loop, at most, from accepting a connection to its `connection_made`."""
+
+
+class Serves(Protocol):
+    """What answers the requests."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        ...
+
+    def refused(self, status: int, message: str) -> web.Response:
+        """Answer what was no HTTP that could be read."""
+        ...
+
+
+class _Nobody:
+    """Answers while nothing is mounted."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return self.refused(503, "No emulator is served here at the moment")
+
+    def refused(self, status: int, message: str) -> web.Response:
+        return web.json_response({"detail": message}, status=status)
 
 
 def check_loopback(host: str) -> None:
@@ -36,11 +56,10 @@ def check_loopback(host: str) -> None:
 
 
 class Listener:
-    """Serves `handler` on a loopback port from the running loop."""
+    """Serves an app on a loopback port from the running loop."""
 
-    def __init__(self, handler: Handler, refusal: Refusal) -> None:
-        self.refusal = refusal
-        self._handler = handler
+    def __init__(self, app: Serves | None = None) -> None:
+        self.app: Serves = app if app is not None else _Nobody()
         self._server: asyncio.Server | None = None
         self._web: web.Server | None = None
         self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
@@ -70,6 +89,18 @@ class Listener:
         for _ in range(ACCEPTING):
             await asyncio.sleep(0)
         self._web.pre_shutdown()
+        await self._cut()
+        await self._web.shutdown(0.1)
+        await self._server.wait_closed()
+        self._server = self._web = None
+
+    async def mount(self, app: Serves | None) -> None:
+        """Serve another app from now on, after cutting every connection of the one before."""
+        self.app = _Nobody()
+        await self._cut()
+        self.app = app if app is not None else self.app
+
+    async def _cut(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -78,17 +109,14 @@ class Listener:
                 transport.abort()
         if self._transports:
             await self._idle.wait()
-        await self._web.shutdown(0.1)
-        await self._server.wait_closed()
-        self._server = self._web = None
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         if task is None:  # pragma: no cover  aiohttp runs every handler in a task
-            return await self._handler(request)
+            return await self.app.handle(request)
         self._tasks.add(task)
         try:
-            return await self._handler(request)
+            return await self.app.handle(request)
         finally:
             self._tasks.discard(task)
 
@@ -132,6 +160,6 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         if status >= web.HTTPInternalServerError.status_code:
             self.log_exception("The emulator failed to answer %s", request.path, exc_info=exc)
-        response = self._listener.refusal(status, message or "Bad Request")
+        response = self._listener.app.refused(status, message or "Bad Request")
         response.force_close()
         return response

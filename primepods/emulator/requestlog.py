@@ -21,6 +21,8 @@ class Request:
     """Requests in flight when this one came in, itself included."""
     time: float
     """Seconds on the emulator's clock when it came in."""
+    faults: list[str] = field(factory=list[str])
+    """The names of the faults that struck it."""
     status: int | None = None
     """What was answered.
 

@@ -15,15 +15,16 @@ Handler = Callable[..., Reply]
 class Route:
     """One operation. A part of `path` in braces matches any one part that is not empty."""
 
+    name: str
     method: str
     path: str
     handler: Handler
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, method: str, path: str, handler: Handler) -> "Route":
-        """The route for `method` and `path`."""
-        return cls(method, path, handler, tuple(path.split("/")))
+    def of(cls, name: str, method: str, path: str, handler: Handler) -> "Route":
+        """The route for `method` and `path`; `name` is what fault plans call it."""
+        return cls(name, method, path, handler, tuple(path.split("/")))
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         """The parameters in a path that is this route's, else `None`."""

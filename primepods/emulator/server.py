@@ -1,20 +1,25 @@
 """`Emulator`: the whole thing, as its user holds it."""
 
-import asyncio
-import math
-import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, wait
-from random import Random
+import json
+import os
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
-from primepods.emulator.api import PodsApi
 from primepods.emulator.app import App
-from primepods.emulator.clock import Clock, ManualClock, SystemClock
+from primepods.emulator.clock import Clock, SystemClock
+from primepods.emulator.control import Control
+from primepods.emulator.core import Core
+from primepods.emulator.faultplan import FaultPlan
+from primepods.emulator.host import Host
 from primepods.emulator.listener import Listener, check_loopback
-from primepods.emulator.pods import EmulatedPod, Nature, PodOverrides, PodRecord, view
+from primepods.emulator.nature import Nature, check_amount
+from primepods.emulator.pods import EmulatedPod, PodOverrides, view
+from primepods.emulator.randomness import stream
 from primepods.emulator.requestlog import RequestLog
+from primepods.emulator.snapshot import nature_of
 from primepods.emulator.world import World
 
 
@@ -51,14 +56,23 @@ class Emulator:
     object: after leaving, the same emulator can be entered again on the same port, as a server that was
     restarted.
 
+    All durations are seconds on the emulator's clock, all money is US dollars.
+
     Args:
-        pods: how many pods there are at the start, all born at second 0; the same seed makes the same fleet.
+        pods: how many pods there are at the start, all born then; the same seed makes the same fleet.
         seed: what everything random is drawn from.
         boot_seconds: about how long a pod takes from birth to ready, drawn for each between 0.3 and 3 times
             this; 0 means that pods are ready at once.
         delete_seconds: how long a deleted pod is DELETING before it moves to the history.
+        appear_seconds: how long a created pod is missing from list, get and status.
         failure_rate: share of pods, 0 to 1, whose boot ends in ERROR.
-        cluster_rate: share of pods, 0 to 1, that have several nodes.
+        flaky_rate: share of pods whose installation fails once or twice, is retried, and succeeds.
+        cluster_rate: share of pods that have several nodes.
+        spot_rate: share of pods that the provider takes away without a word.
+        spot_seconds: how long spot pods live on average.
+        stock: about how many of each offer can be had, changing every five minutes; `None` means no end of
+        them.
+        funds: what there is to spend; when it is spent, all pods are deleted. `None` means no end of it.
         history: how many rows of all kinds are in the history at the start.
         api_key: the only key that is let in; by default one made from the seed.
         host: 127.0.0.1 or another name of this machine's loopback.
@@ -67,6 +81,8 @@ class Emulator:
         speed: emulated seconds per real second, for the default clock.
         max_page_size: longer pages are cut to this many rows.
         latency: real seconds that every answer takes at least.
+        control: whether the routes under `/_emulator/` are there, which look at and change the state over
+        HTTP.
 
     Raises `ValueError` for arguments that make no sense, `OSError` on entering if the port is taken.
     """
@@ -78,8 +94,14 @@ class Emulator:
         seed: int = 0,
         boot_seconds: float = 30.0,
         delete_seconds: float = 5.0,
+        appear_seconds: float = 0.0,
         failure_rate: float = 0.0,
+        flaky_rate: float = 0.0,
         cluster_rate: float = 0.05,
+        spot_rate: float = 0.0,
+        spot_seconds: float = 3600.0,
+        stock: int | None = None,
+        funds: float | None = None,
         history: int = 0,
         api_key: str | None = None,
         host: str = "127.0.0.1",
@@ -88,44 +110,52 @@ class Emulator:
         speed: float = 1.0,
         max_page_size: int = 1000,
         latency: float = 0.0,
+        control: bool = False,
     ) -> None:
-        check_loopback(host)
-        _check_amounts(
-            pods=pods,
+        nature = Nature(
+            seed=seed,
             boot_seconds=boot_seconds,
             delete_seconds=delete_seconds,
-            history=history,
-            latency=latency,
+            appear_seconds=appear_seconds,
+            failure_rate=failure_rate,
+            flaky_rate=flaky_rate,
+            cluster_rate=cluster_rate,
+            spot_rate=spot_rate,
+            spot_seconds=spot_seconds,
+            stock=stock,
+            max_page_size=max_page_size,
         )
-        _check_shares(failure_rate=failure_rate, cluster_rate=cluster_rate)
-        if clock is not None and speed != 1.0:
-            msg = "speed is for the default clock: give either clock or speed"
-            raise ValueError(msg)
-        self.clock: Clock = clock if clock is not None else SystemClock(speed=speed)
-        self.api_key = _checked_key(api_key) if api_key is not None else _made_key(seed)
-        self.requests = RequestLog()
-        self._host = host
-        self._port = port
+        check_loopback(host)
+        check_amount("pods", pods)
+        check_amount("history", history)
+        check_amount("latency", latency)
+        self.clock = _clock(clock, speed)
+        self.api_key = _made_key(seed) if api_key is None else _checked_key(api_key)
+        self._address = (host, port)
         self._bound: int | None = None
-        nature = Nature(
-            seed=seed, boot_seconds=boot_seconds, failure_rate=failure_rate, cluster_rate=cluster_rate
+        self._core = core = Core(
+            nature, self.clock, pods=pods, history=history, funds=funds, api_key=self.api_key
         )
-        self._world = World(clock=self.clock, nature=nature, delete_seconds=delete_seconds)
-        self._world.seed_pods(pods)
-        self._world.seed_history(history)
-        api = PodsApi(self._world, api_key=self.api_key, max_page_size=max_page_size)
-        app = App(api, self.requests, self.clock, api_key=self.api_key, latency=latency)
-        self._listener = Listener(app.handle, app.refused)
-        self._serving = False
-        self._thread: threading.Thread | None = None
-        self._started: Future[None] = Future()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._app = App(core, Control(core) if control else None, api_key=self.api_key, latency=latency)
+        self._host: Host | None = None
+        self._listener: Listener | None = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """Make an emulator from what `save` has written.
+
+        It is what the saved one was, and its fleet goes on where it was; `options` are those of `Emulator`
+        that are to be different. Raises `ValueError` if the file is no snapshot, `OSError` if it cannot be
+        read.
+        """
+        saved = _read(path)
+        emulator = cls(**{**nature_of(saved), **options})
+        emulator.restore(saved)
+        return emulator
 
     def __repr__(self) -> str:
         """Where it is; never the key."""
-        where = f"http://{self._url_host()}:{self._bound}" if self._bound else "not started"
-        return f"<Emulator {where}>"
+        return f"<Emulator {self.url if self._bound else 'not started'}>"
 
     @property
     def url(self) -> str:
@@ -136,65 +166,99 @@ class Emulator:
         if self._bound is None:
             msg = "the emulator has no URL before it is started: use it as `with Emulator() as emu:`"
             raise RuntimeError(msg)
-        return f"http://{self._url_host()}:{self._bound}"
+        host = self._address[0]
+        return f"http://[{host}]:{self._bound}" if ":" in host else f"http://{host}:{self._bound}"
 
     @property
     def pods(self) -> Mapping[str, EmulatedPod]:
         """The pods that the API would list now, by id."""
-        return PodsView(self._world)
+        return PodsView(self._core.world)
+
+    @property
+    def requests(self) -> RequestLog:
+        """What was asked so far, in the order of arrival."""
+        return self._core.requests
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong, and when: `emu.faults.add(Status(503), on="status", times=3)`."""
+        return self._core.faults
+
+    @property
+    def spent(self) -> float:
+        """What all pods, living and gone, have cost until now."""
+        with self._core.world.lock:
+            return self._core.world.spent()
 
     def add_pod(self, name: str | None = None, **overrides: Unpack[PodOverrides]) -> str:
         """Bear a pod now, behind the API's back; returns its id. See `PodOverrides` for what can be fixed.
 
         Raises `ValueError` for an id that is taken, `TypeError` for an override that there is not.
         """
-        unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
-        if unknown:
-            known = ", ".join(PodOverrides.__annotations__)
-            msg = f"a pod has no {unknown}; what can be fixed: name, {known}"
-            raise TypeError(msg)
-        with self._world.lock:
-            return self._world.add(name, overrides).id
+        return self._core.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
         """Let a pod vanish at once, as when a provider takes it away; raises `KeyError` for an unknown id."""
-        with self._world.lock:
-            self._world.vanish(self._record(pod_id))
+        self._core.delete_pod(pod_id)
+
+    def set_stock(self, cloud_id: str, left: int) -> None:
+        """Say how many of an offer can still be ordered; raises `KeyError` for an unknown offer."""
+        self._core.set_stock(cloud_id, left)
+
+    def add_funds(self, dollars: float) -> None:
+        """Pay in. An account that had no end of money then has what it has spent so far, and this."""
+        self._core.add_funds(dollars)
 
     def advance(self, seconds: float) -> None:
         """Move the `ManualClock` by `seconds`; raises `RuntimeError` if the clock moves by itself."""
-        if not isinstance(self.clock, ManualClock):
-            msg = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
-            raise RuntimeError(msg)  # noqa: TRY004  the argument is fine, the emulator is not
-        self.clock.advance(seconds)
+        self._core.advance(seconds)
+
+    def reset(self) -> None:
+        """Go back to the start: the same fleet, born now; no faults, no requests, no ssh keys."""
+        self._core.reset()
+
+    def snapshot(self) -> dict[str, object]:
+        """All state but faults and requests, as JSON; what clients have set as Jupyter passwords is in it."""
+        return self._core.snapshot()
+
+    def restore(self, saved: Mapping[str, object]) -> None:
+        """Take the state of a `snapshot`, as if no time had passed since; raises `ValueError` if it is
+        none.
+        """
+        self._core.restore(saved)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `snapshot` to one JSON file, for `load`."""
+        Path(path).write_text(json.dumps(self.snapshot(), indent=1) + "\n", encoding="utf-8")
 
     def start(self) -> Self:
         """Serve from a thread of its own; what `with` does.
 
         Raises `RuntimeError` if it is being served already.
         """
-        self._claim()
-        self._started = Future()
-        self._thread = threading.Thread(target=self._run, name="primepods-emulator", daemon=True)
-        self._thread.start()
-        try:
-            self._started.result()
-        except BaseException:
-            self.stop()
-            raise
+        self._check_free()
+        host = Host(self._address[0], self._port(), self._app)
+        host.start()
+        self._host, self._bound = host, host.port
         return self
 
     def stop(self) -> None:
         """End what `start` began, abandoning requests in flight. Does nothing if it is not running."""
-        if self._thread is None:
-            return
-        # Whoever interrupts `start` comes here before the thread has got as far as having a loop to stop.
-        wait([self._started])
-        if self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._thread = self._loop = self._stop = None
-        self._serving = False
+        if self._host is not None:
+            self._host.stop()
+            self._host = None
+
+    @contextmanager
+    def on(self, host: Host) -> Generator[Self]:
+        """Serve on a socket that others have used before, and will use again: what the pytest fixtures do."""
+        self._check_free()
+        host.mount(self._app)
+        self._host, self._bound = host, host.port
+        try:
+            yield self
+        finally:
+            host.mount(None)
+            self._host = None
 
     def __enter__(self) -> Self:
         """Start serving from a thread of its own."""
@@ -208,70 +272,37 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         """Start serving from the running loop."""
-        self._claim()
-        try:
-            await self._open()
-        except BaseException:
-            self._serving = False
-            raise
+        self._check_free()
+        listener = Listener(self._app)
+        self._bound = await listener.start(self._address[0], self._port())
+        self._listener = listener
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop serving."""
-        await self._listener.stop()
-        self._serving = False
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
 
-    def _claim(self) -> None:
-        if self._serving:
+    def _check_free(self) -> None:
+        if self._host is not None or self._listener is not None:
             msg = "this emulator is being served already"
             raise RuntimeError(msg)
-        self._serving = True
 
-    async def _open(self) -> None:
+    def _port(self) -> int:
         # A restart comes back where clients look for it.
-        self._bound = await self._listener.start(self._host, self._bound or self._port)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        stop = asyncio.Event()
-        try:
-            await self._open()
-        except BaseException as error:  # noqa: BLE001  it is raised again in the thread that asked
-            self._started.set_exception(error)
-            return
-        self._loop, self._stop = asyncio.get_running_loop(), stop
-        self._started.set_result(None)
-        try:
-            await stop.wait()
-        finally:
-            await self._listener.stop()
-
-    def _record(self, pod_id: str) -> PodRecord:
-        record = self._world.find(pod_id)
-        if record is None:
-            raise KeyError(pod_id)
-        return record
-
-    def _url_host(self) -> str:
-        return f"[{self._host}]" if ":" in self._host else self._host
+        return self._bound if self._bound is not None else self._address[1]
 
 
-def _check_amounts(**amounts: float) -> None:
-    for name, value in amounts.items():
-        if not (math.isfinite(value) and value >= 0):
-            msg = f"{name} must be zero or more, not {value!r}"
-            raise ValueError(msg)
-
-
-def _check_shares(**shares: float) -> None:
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            msg = f"{name} is a share between 0 and 1, not {value!r}"
-            raise ValueError(msg)
+def _clock(clock: Clock | None, speed: float) -> Clock:
+    if clock is None:
+        return SystemClock(speed=speed)
+    if speed != 1.0:
+        msg = "speed is for the default clock: give either clock or speed"
+        raise ValueError(msg)
+    return clock
 
 
 def _checked_key(key: str) -> str:
@@ -283,4 +314,12 @@ def _checked_key(key: str) -> str:
 
 
 def _made_key(seed: int) -> str:
-    return f"emu_{Random(f'{seed}:key').getrandbits(160):040x}"
+    return f"emu_{stream(seed, 'key').getrandbits(160):040x}"
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, object]:
+    saved = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(saved, dict):
+        msg = f"{os.fspath(path)} is no snapshot of an emulator"
+        raise ValueError(msg)  # noqa: TRY004  the argument is fine, what is in the file is not
+    return saved  # pyright: ignore[reportUnknownVariableType]

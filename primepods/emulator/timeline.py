@@ -9,7 +9,7 @@ from random import Random
 
 from attrs import evolve, frozen
 
-from primepods.emulator.catalog import FAILURES_EARLY, FAILURES_INSTALL
+from primepods.emulator.catalog import FAILURES_EARLY, FAILURES_INSTALL, HICCUPS
 
 PROVISIONING = "PROVISIONING"
 PENDING = "PENDING"
@@ -22,6 +22,8 @@ FINISHED = "FINISHED"
 SLOWEST = 3.0
 """No boot takes longer than this many times `boot_seconds`."""
 FASTEST = 0.3
+PAUSE = 0.2
+"""Share of a failed attempt's time that passes before the next one."""
 EARLY = 0.3
 """Share of the failing boots that never get a machine."""
 
@@ -130,8 +132,36 @@ def boots(rng: Random, duration: float) -> Timeline:
     return (*_waiting(marks), installing(marks.active, 100), ready(marks.ready))
 
 
+def recovers(rng: Random, duration: float, retries: int) -> Timeline:
+    """A boot whose installation fails `retries` times, is retried by the platform, and succeeds.
+
+    While an attempt has failed, the installation is in ERROR; while the next one runs, the text of the
+    failure stays. All within `duration` seconds.
+    """
+    if duration <= 0:
+        return (ready(),)
+    marks = _marks(rng, duration)
+    attempt = (marks.ready - marks.active) / (retries + 1)
+    steps = _waiting(marks)
+    failure: str | None = None
+    for number in range(retries):
+        begin = marks.active + number * attempt
+        reached = rng.randint(5, 80)
+        steps.append(installing(begin, reached, failure))
+        failure = rng.choice(HICCUPS)
+        steps.append(_hiccup(begin + attempt * (1 - PAUSE), failure))
+    return (*steps, installing(marks.ready - attempt, 100, failure), ready(marks.ready))
+
+
+def _hiccup(since: float, failure: str) -> Step:
+    stage = Stage(status=ACTIVE, installation=ERROR, failure=failure, addressed=True, since=since)
+    return Step(since, stage)
+
+
 def breaks(rng: Random, duration: float, failure: str | None = None) -> Timeline:
-    """A boot that ends in ERROR within `duration` seconds, with `failure` as its text or one that is drawn."""
+    """A boot that ends in ERROR within `duration` seconds, with `failure` as its text or one that is
+    drawn.
+    """
     marks = _marks(rng, duration)
     early = rng.random() < EARLY
     text = failure if failure is not None else rng.choice(FAILURES_EARLY if early else FAILURES_INSTALL)

@@ -7,28 +7,9 @@ import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from attrs import frozen
-
+from primepods.emulator.history import HistoryRow
 from primepods.emulator.pods import USER_ID, WALLET_ID, PodRecord
-from primepods.emulator.timeline import Stage
-
-
-@frozen(kw_only=True)
-class HistoryRow:
-    """Something that was paid for and is no more. Times are seconds on the emulator's clock."""
-
-    id: str
-    name: str
-    provider: str
-    type: str
-    created: float
-    terminated: float | None
-    gpu_name: str
-    gpu_count: int
-    socket: str | None
-    price_hr: float
-    team_id: str | None
-    billed: float
+from primepods.emulator.timeline import FINISHED, Stage
 
 
 def encode(value: object) -> bytes:
@@ -54,22 +35,12 @@ def status_answer(rows: Iterable[bytes]) -> bytes:
 
 def pod_row(record: PodRecord, epoch: datetime, now: float) -> bytes:
     """A pod as list and get show it."""
-    stage = record.stage(now)
-    done = record.rendered.get("pod")
-    if done is None or done[0] != stage:
-        done = stage, encode(_pod(record, stage, epoch) | record.pod_fields)
-        record.rendered["pod"] = done
-    return done[1]
+    return record.rendered("pod", now, lambda stage: encode(_pod(record, stage, epoch) | record.pod_fields))
 
 
 def status_row(record: PodRecord, now: float) -> bytes:
     """A pod as the status endpoint shows it."""
-    stage = record.stage(now)
-    done = record.rendered.get("status")
-    if done is None or done[0] != stage:
-        done = stage, encode(_status(record, stage) | record.status_fields)
-        record.rendered["status"] = done
-    return done[1]
+    return record.rendered("status", now, lambda stage: encode(_status(record, stage) | record.status_fields))
 
 
 def history_row(row: HistoryRow, epoch: datetime) -> bytes:
@@ -120,16 +91,16 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
         "customTemplateId": None,
         "clusterId": f"cluster-{record.id[:12]}" if record.nodes > 1 else None,
         "primePortMapping": _ports(record) if stage.addressed else None,
-        "sshConnection": _ssh(record) if stage.addressed else None,
-        "ip": _ip(record) if stage.addressed else None,
+        "sshConnection": _ssh(record, stage),
+        "ip": _ip(record, stage),
         "resources": {
             "memory": record.memory,
             "disk": record.disk,
             "vcpus": record.vcpus,
             "shared_disk": None,
         },
-        "attachedResources": [_disk(record)],
-        "isSpot": None,
+        "attachedResources": [_disk(record), *(_shared_disk(disk_id) for disk_id in record.disk_ids)],
+        "isSpot": True if record.spot else None,
         "autoRestart": False,
     }
 
@@ -141,25 +112,38 @@ def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
         "podId": record.id,
         "providerType": record.provider,
         "status": stage.status,
-        "sshConnection": _ssh(record) if stage.addressed else None,
+        "sshConnection": _ssh(record, stage),
         "costPerHr": record.price_hr,
         "priceHr": record.price_hr,
         "primePortMapping": _ports(record) if stage.addressed else None,
-        "ip": _ip(record) if stage.addressed else None,
+        "ip": _ip(record, stage),
         "installationStatus": stage.installation,
         "installationFailure": stage.failure,
         "installationProgress": stage.progress,
     }
 
 
-def _ip(record: PodRecord) -> str | list[str]:
+def _addresses(record: PodRecord, stage: Stage) -> list[str | None]:
     addresses = record.addresses()
-    return addresses if record.nodes > 1 else addresses[0]
+    if not record.staggered or stage.installation == FINISHED:
+        return list(addresses)
+    up = 1 + (record.nodes - 1) * (stage.progress or 0) // 100
+    return [address if index < up else None for index, address in enumerate(addresses)]
 
 
-def _ssh(record: PodRecord) -> str | list[str]:
-    lines = [f"{record.ssh_user}@{ip} -p {record.ssh_port}" for ip in record.addresses()]
-    return lines if record.nodes > 1 else lines[0]
+def _by_node(record: PodRecord, values: list[str | None]) -> str | list[str | None] | None:
+    return values if record.nodes > 1 else values[0]
+
+
+def _ip(record: PodRecord, stage: Stage) -> str | list[str | None] | None:
+    return _by_node(record, _addresses(record, stage)) if stage.addressed else None
+
+
+def _ssh(record: PodRecord, stage: Stage) -> str | list[str | None] | None:
+    if not stage.addressed:
+        return None
+    lines = [ip and f"{record.ssh_user}@{ip} -p {record.ssh_port}" for ip in _addresses(record, stage)]
+    return _by_node(record, lines)
 
 
 def _ports(record: PodRecord) -> list[dict[str, object]]:
@@ -191,4 +175,17 @@ def _disk(record: PodRecord) -> dict[str, object]:
         "resourcePath": None,
         "size": record.disk,
         "isShared": False,
+    }
+
+
+def _shared_disk(disk_id: str) -> dict[str, object]:
+    return {
+        "resourceType": "DISK",
+        "id": disk_id,
+        "status": "ATTACHED",
+        "isDetachable": True,
+        "mountPath": f"/mnt/{disk_id}",
+        "resourcePath": None,
+        "size": 1000,
+        "isShared": True,
     }

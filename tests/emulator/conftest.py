@@ -14,12 +14,6 @@ Serve = Callable[..., Caller]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The emulator is an asyncio server."""
-    return "asyncio"
-
-
-@pytest.fixture
 def serve() -> Iterator[Serve]:
     """Start an emulator on a manual clock with the given arguments; it is stopped at the end of the test."""
     with ExitStack() as stack:

@@ -273,7 +273,7 @@ def test_the_command_prints_url_and_key_and_ends_on_a_signal(number: signal.Sign
     """Cleanly: nothing on stderr, exit code 0."""
     command = [sys.executable, "-W", "error", "-m", "primepods.emulator", "--pods", "5", "--api-key", "k"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(  # noqa: S603  our own command
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None

@@ -1,0 +1,229 @@
+"""When things go wrong: rules that pick requests by what they are for, by number, by chance and by time."""
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from attrs import Factory, define, field, frozen
+
+from primepods.emulator.clock import Clock
+from primepods.emulator.faults import Fault
+from primepods.emulator.http import Call
+from primepods.emulator.randomness import stream
+
+
+@frozen(kw_only=True)
+class When:
+    """Which requests a rule is for; see `FaultPlan.add`."""
+
+    on: frozenset[str] | None = None
+    path: str | None = None
+    pod_id: str | None = None
+    times: int | None = None
+    skip: int = 0
+    probability: float = 1.0
+    start: float = 0.0
+    end: float | None = None
+    beyond: int = 0
+    window: float = 1.0
+
+    def matches(self, call: Call, operation: str | None, now: float) -> bool:
+        """Tell whether a request is one of those that the rule is for, chance and numbers aside."""
+        return (
+            (self.on is None or operation in self.on)
+            and (self.path is None or fnmatchcase(call.path, self.path))
+            and (self.pod_id is None or _names(call, self.pod_id))
+            and self.start <= now
+            and (self.end is None or now < self.end)
+        )
+
+
+def _names(call: Call, pod_id: str) -> bool:
+    return pod_id in call.path.split("/") or ("pod_ids", pod_id) in call.query
+
+
+@define(kw_only=True, eq=False)
+class Rule:
+    """A fault and when it strikes. As a context manager it is in force until the block ends."""
+
+    number: int
+    fault: Fault
+    when: When
+    hits: int = 0
+    """How many requests it has struck."""
+    _plan: "FaultPlan" = field(repr=False, alias="plan")
+    _rng: Random = field(repr=False, alias="rng")
+    _seen: int = 0
+    _recent: deque[float] = Factory(deque[float])
+
+    def remove(self) -> None:
+        """Take it out of the plan; does nothing if it is out."""
+        self._plan.remove(self)
+
+    def strikes(self, call: Call, operation: str | None, now: float) -> bool:
+        """Decide about one request."""
+        when = self.when
+        if not when.matches(call, operation, now) or (when.times is not None and self.hits >= when.times):
+            return False
+        self._seen += 1
+        if self._seen <= when.skip or not self._crowded(now) or self._rng.random() >= when.probability:
+            return False
+        self.hits += 1
+        return True
+
+    def _crowded(self, now: float) -> bool:
+        """Tell whether more than `beyond` requests were let through in the last `window` seconds."""
+        if not self.when.beyond:
+            return True
+        while self._recent and self._recent[0] <= now - self.when.window:
+            self._recent.popleft()
+        if len(self._recent) >= self.when.beyond:
+            return True
+        self._recent.append(now)
+        return False
+
+    def __enter__(self) -> Self:
+        """It is in force already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take it out of the plan."""
+        self.remove()
+
+
+class FaultPlan:
+    """All rules, in the order in which they were added; safe to change from any thread."""
+
+    def __init__(self, clock: Clock, operations: Collection[str], seed: int) -> None:
+        self._clock = clock
+        self._operations = operations
+        self._seed = seed
+        self._added = 0
+        self._rules: list[Rule] = []
+        self._lock = threading.Lock()
+
+    def add(  # noqa: PLR0913  each is one way to choose
+        self,
+        fault: Fault,
+        *,
+        on: str | Collection[str] | None = None,
+        path: str | None = None,
+        pod_id: str | None = None,
+        times: int | None = None,
+        skip: int = 0,
+        probability: float = 1.0,
+        after: float = 0.0,
+        lasting: float | None = None,
+        beyond: int = 0,
+        window: float = 1.0,
+    ) -> Rule:
+        """Let `fault` strike every request that fits all that is given; returns the rule, which counts its
+        hits.
+
+        Of several rules that fit a request, the first decides its answer; delays and lags before it add up.
+
+        Args:
+            fault: what goes wrong.
+            on: the operation or operations: list, create, get, status, delete, log, history, gpus,
+                gpu_summary, multi_node, disks, ssh_keys, ssh_key_upload, ssh_key_delete, ssh_key_update.
+            path: the request's path, in which `*` stands for anything.
+            pod_id: only requests about this pod, in the path or among the ids.
+            times: only the first so many.
+            skip: not the first so many.
+            probability: only this share, drawn from the emulator's seed.
+            after: from so many seconds after now on.
+            lasting: for so many seconds from then on.
+            beyond: only what comes in excess of so many requests within `window` seconds, as a rate limit
+            does.
+            window: see `beyond`.
+
+        Raises `ValueError` for an operation that there is not and for numbers that make no sense.
+        """
+        start = self._clock.now() + after
+        when = When(
+            on=self._checked(on),
+            path=path,
+            pod_id=pod_id,
+            times=times,
+            skip=skip,
+            probability=probability,
+            start=start,
+            end=None if lasting is None else start + lasting,
+            beyond=beyond,
+            window=window,
+        )
+        _check_numbers(when, after, lasting)
+        with self._lock:
+            self._added += 1
+            rng = stream(self._seed, f"fault:{self._added}")
+            rule = Rule(number=self._added, fault=fault, when=when, plan=self, rng=rng)
+            self._rules.append(rule)
+        return rule
+
+    def remove(self, rule: Rule) -> None:
+        """Take a rule out of the plan; does nothing if it is out."""
+        with self._lock:
+            self._rules = [other for other in self._rules if other is not rule]
+
+    def clear(self) -> None:
+        """Take out all rules, and begin again with the same randomness."""
+        with self._lock:
+            self._rules = []
+            self._added = 0
+
+    def __iter__(self) -> Iterator[Rule]:
+        """The rules that are in force or may come into force."""
+        return iter(self._rules[:])
+
+    def __len__(self) -> int:
+        """How many rules there are."""
+        return len(self._rules)
+
+    def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
+        """Find what strikes this request: any number of delays and lags, at most one that decides the
+        answer.
+        """
+        struck: list[Fault] = []
+        with self._lock:
+            for rule in self._rules:
+                if rule.strikes(call, operation, now):
+                    struck.append(rule.fault)
+                    if rule.fault.ends:
+                        break
+        return struck
+
+    def _checked(self, on: str | Collection[str] | None) -> frozenset[str] | None:
+        if on is None:
+            return None
+        names = frozenset({on} if isinstance(on, str) else on)
+        unknown = names - set(self._operations)
+        if unknown:
+            msg = (
+                f"there is no operation {', '.join(sorted(unknown))}; there are {', '.join(self._operations)}"
+            )
+            raise ValueError(msg)
+        return names
+
+
+def _check_numbers(when: When, after: float, lasting: float | None) -> None:
+    amounts = {
+        "times": when.times,
+        "skip": when.skip,
+        "after": after,
+        "lasting": lasting,
+        "beyond": when.beyond,
+        "window": when.window,
+    }
+    for name, value in amounts.items():
+        if value is not None and not value >= 0:
+            msg = f"{name} must be zero or more, not {value!r}"
+            raise ValueError(msg)
+    if not 0 <= when.probability <= 1:
+        msg = f"probability is a share between 0 and 1, not {when.probability!r}"
+        raise ValueError(msg)

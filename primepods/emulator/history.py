@@ -1,0 +1,121 @@
+"""The history: what was paid for and is no more."""
+
+from collections.abc import Iterable
+from random import Random
+
+from attrs import Factory, define, frozen
+
+from primepods.emulator.billing import billed
+from primepods.emulator.catalog import GPUS, PROVIDERS
+from primepods.emulator.pods import PodRecord
+
+OTHER_KINDS = (
+    "Instance",
+    "Instance",
+    "Instance",
+    "Cluster",
+    "Disk",
+    "Sandbox",
+    "Inference",
+    "Image",
+    "Training",
+)
+
+
+@frozen(kw_only=True)
+class HistoryRow:
+    """One thing that was paid for. Times are seconds on the emulator's clock."""
+
+    id: str
+    name: str
+    provider: str
+    type: str
+    created: float
+    terminated: float | None
+    gpu_name: str
+    gpu_count: int
+    socket: str | None
+    price_hr: float
+    team_id: str | None
+    billed: float
+
+
+@define(eq=False)
+class History:
+    """All rows; they are only ever added, so that each order has to be made once."""
+
+    rows: list[HistoryRow] = Factory(list[HistoryRow])
+    _orders: dict[tuple[str, bool], list[HistoryRow]] = Factory(dict[tuple[str, bool], list[HistoryRow]])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.rows.clear()
+        self._orders.clear()
+
+    def extend(self, rows: Iterable[HistoryRow]) -> None:
+        """Add rows."""
+        self.rows.extend(rows)
+        self._orders.clear()
+
+    def ordered(self, by: str, *, descending: bool) -> list[HistoryRow]:
+        """All rows by `terminatedAt` or `createdAt`."""
+        order = (by, descending)
+        if order not in self._orders:
+            key = _by_birth if by == "createdAt" else _by_end
+            self._orders[order] = sorted(self.rows, key=key, reverse=descending)
+        return self._orders[order]
+
+    def until(self, then: float) -> "History":
+        """The history as it was at `then`."""
+        return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
+
+
+def _by_birth(row: HistoryRow) -> tuple[float, str]:
+    return row.created, row.id
+
+
+def _by_end(row: HistoryRow) -> tuple[float, str]:
+    # What still runs sorts as the oldest: at the end of the default order.
+    return (row.terminated if row.terminated is not None else float("-inf")), row.id
+
+
+def ended(record: PodRecord, gone: float) -> HistoryRow:
+    """The row of a pod that is gone."""
+    return HistoryRow(
+        id=record.id,
+        name=record.name,
+        provider=record.provider,
+        type="Cluster" if record.nodes > 1 else "Instance",
+        created=record.created,
+        terminated=gone,
+        gpu_name=record.gpu_name,
+        gpu_count=record.gpu_count,
+        socket=record.socket,
+        price_hr=record.price_hr,
+        team_id=record.team_id,
+        billed=billed(record, gone),
+    )
+
+
+def past(rng: Random, number: int) -> HistoryRow:
+    """A row of some kind, from the weeks before the clock's start."""
+    kind = rng.choice(OTHER_KINDS)
+    gpu = rng.choice(GPUS)
+    created = -float(rng.randint(2 * 86400, 30 * 86400))
+    lifetime = float(rng.randint(300, 86400))
+    price = round(gpu.price * rng.uniform(0.8, 1.2), 2)
+    has_gpu = kind not in {"Disk", "Sandbox", "Image"}
+    return HistoryRow(
+        id=f"{rng.getrandbits(128):032x}",
+        name=f"old-{kind.lower()}-{number:05d}",
+        provider=rng.choice(PROVIDERS).name,
+        type=kind,
+        created=created,
+        terminated=None if kind == "Sandbox" else created + lifetime,
+        gpu_name=gpu.name if has_gpu else "CPU_NODE",
+        gpu_count=rng.choice((1, 2, 8)) if has_gpu else 0,
+        socket=gpu.socket if has_gpu else None,
+        price_hr=price,
+        team_id=None,
+        billed=round(price * lifetime / 3600, 6),
+    )

@@ -1,0 +1,63 @@
+"""A thread with a loop and a listener in it, for emulators that are used from outside of any loop."""
+
+import asyncio
+import threading
+from concurrent.futures import Future, wait
+
+from primepods.emulator.app import App
+from primepods.emulator.listener import Listener
+
+
+class Host:
+    """Serves one app after another on the same socket, from a thread of its own."""
+
+    def __init__(self, host: str, port: int, app: App | None = None) -> None:
+        self.port = port
+        self._host = host
+        self._listener = Listener(app)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._started: Future[None] = Future()
+
+    def start(self) -> None:
+        """Start the thread and bind the port; raises `OSError` if it is taken."""
+        self._thread = threading.Thread(target=self._run, name="primepods-emulator", daemon=True)
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the thread, abandoning requests in flight. Does nothing if it is not running."""
+        if self._thread is None:
+            return
+        # Whoever interrupts `start` comes here before the thread has got as far as having a loop to stop.
+        wait([self._started])
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._thread = self._loop = None
+
+    def mount(self, app: App | None) -> None:
+        """Serve another app, or none; every connection of the one before is cut first."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._listener.mount(app), self._loop).result()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            self.port = await self._listener.start(self._host, self.port)
+        except BaseException as error:  # noqa: BLE001  it is raised again in the thread that asked
+            self._started.set_exception(error)
+            return
+        self._loop = asyncio.get_running_loop()
+        self._started.set_result(None)
+        try:
+            await self._stop.wait()
+        finally:
+            await self._listener.stop()

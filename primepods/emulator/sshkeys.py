@@ -1,0 +1,54 @@
+"""The account's ssh keys."""
+
+import re
+from random import Random
+
+from attrs import Factory, define
+
+PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [^\r\n\0]*)?\s*")
+
+
+@define(kw_only=True)
+class SSHKey:
+    """One uploaded key. Times are seconds on the emulator's clock."""
+
+    id: str
+    name: str
+    public_key: str
+    primary: bool
+    created: float
+    updated: float
+
+
+@define(kw_only=True, eq=False)
+class KeyRing:
+    """All keys, oldest first; at most one of them is primary."""
+
+    rng: Random = Factory(Random)
+    keys: dict[str, SSHKey] = Factory(dict[str, SSHKey])
+
+    def reset(self, rng: Random) -> None:
+        """Forget all keys; the ids of the next ones are drawn from `rng`."""
+        self.rng = rng
+        self.keys.clear()
+
+    def add(self, name: str, public_key: str, now: float) -> SSHKey:
+        """Keep a key; the first one becomes primary."""
+        key_id = f"{self.rng.getrandbits(128):032x}"
+        key = SSHKey(
+            id=key_id,
+            name=name,
+            public_key=public_key,
+            primary=not self.keys,
+            created=now,
+            updated=now,
+        )
+        self.keys[key_id] = key
+        return key
+
+    def make_primary(self, key: SSHKey, now: float) -> None:
+        """Make one key the primary one, and no other."""
+        for other in self.keys.values():
+            if other.primary != (other is key):
+                other.primary = other is key
+                other.updated = now
