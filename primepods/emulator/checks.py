@@ -1,6 +1,4 @@
-"""Whether a JSON body is what the schema wants: small checks, put together, each yielding what is wrong
-where.
-"""
+"""Whether a JSON body is what the schema wants: small checks that yield what is wrong, and where."""
 
 import json
 import math

@@ -1,5 +1,4 @@
-"""Routes under `/_emulator/` that look at and change what clients cannot: for hands, scripts and other
-languages.
+"""Routes under `/_emulator/`, for hands, scripts and other languages: they change what clients cannot.
 
 They are off unless the emulator is made with `control=True`, and want the same key as the API.
 """

@@ -1,6 +1,4 @@
-"""All the state of one emulator, put together: what the API shows, what a control route or a test can
-change.
-"""
+"""All the state of one emulator: what the API shows, and what a control route or a test can change."""
 
 from collections.abc import Mapping
 

@@ -123,10 +123,10 @@ class FaultPlan:
         beyond: int = 0,
         window: float = 1.0,
     ) -> Rule:
-        """Let `fault` strike every request that fits all that is given; returns the rule, which counts its
-        hits.
+        """Let `fault` strike every request that fits all that is given.
 
         Of several rules that fit a request, the first decides its answer; delays and lags before it add up.
+        Returns the rule, which counts its hits and can be removed.
 
         Args:
             fault: what goes wrong.
@@ -139,8 +139,7 @@ class FaultPlan:
             probability: only this share, drawn from the emulator's seed.
             after: from so many seconds after now on.
             lasting: for so many seconds from then on.
-            beyond: only what comes in excess of so many requests within `window` seconds, as a rate limit
-            does.
+            beyond: only what exceeds so many requests within `window` seconds, as a rate limit does; 0: all.
             window: see `beyond`.
 
         Raises `ValueError` for an operation that there is not and for numbers that make no sense.
@@ -186,9 +185,7 @@ class FaultPlan:
         return len(self._rules)
 
     def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
-        """Find what strikes this request: any number of delays and lags, at most one that decides the
-        answer.
-        """
+        """Find what strikes this request: delays and lags, and at most one fault that decides the answer."""
         struck: list[Fault] = []
         with self._lock:
             for rule in self._rules:

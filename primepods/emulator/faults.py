@@ -62,9 +62,7 @@ class Fault:
         return True
 
     def outcome(self, reply: Reply) -> Reply | Raw:
-        """What the client gets instead of the API's reply (which is empty if the request did not reach
-        it).
-        """
+        """What the client gets, given the reply of the API (an empty one if it did not get the request)."""
         return reply
 
 
@@ -154,9 +152,7 @@ class Cut(Fault):
 
 @frozen
 class WrongLength(Fault):
-    """The API acts; the length in the answer's head is `by` bytes more (or less, if negative) than in
-    truth.
-    """
+    """The API acts; the head of the answer promises `by` bytes more than there are (less, if negative)."""
 
     by: int = field(default=10, validator=validators.instance_of(int))
 
@@ -196,9 +192,7 @@ class Empty(Fault):
 
 @frozen
 class EmptyData(Fault):
-    """A replica that knows nothing: 200 with no rows in the shape of the answer, or with `null` for the
-    rows.
-    """
+    """A replica that knows nothing: the usual answer without its rows, or with `null` for them."""
 
     null: bool = field(default=False, validator=_flag)
 

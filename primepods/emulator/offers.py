@@ -87,9 +87,7 @@ class Market:
         return next((offer for offer in self.offers if offer.cloud_id == cloud_id), None)
 
     def left(self, offer: Offer, now: float, living: Iterable[PodRecord]) -> int | None:
-        """Count how many of an offer can be had at `now`, when these pods live; `None` means no end of
-        them.
-        """
+        """Count how many of an offer can be had while these pods live; `None` means no end of them."""
         capacity = self._capacity(offer, now)
         if capacity is None:
             return None

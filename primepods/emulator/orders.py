@@ -83,9 +83,7 @@ class Order:
         return None if value is None else int(value)
 
     def check(self, offer: Offer | None) -> Offer:
-        """Hold the order against the offer that it names; raises `Refused` with a 400 in prose, as the
-        API.
-        """
+        """Hold the order against the offer that it names; raises `Refused` with a 400 in prose."""
         reason = "No offer with this cloudId" if offer is None else next(iter(self._objections(offer)), None)
         if offer is None or reason is not None:
             raise Refused(detail(400, str(reason)))

@@ -222,9 +222,7 @@ class Emulator:
         return self._core.snapshot()
 
     def restore(self, saved: Mapping[str, object]) -> None:
-        """Take the state of a `snapshot`, as if no time had passed since; raises `ValueError` if it is
-        none.
-        """
+        """Take the state of a `snapshot`, as if no time had passed; raises `ValueError` if it is none."""
         self._core.restore(saved)
 
     def save(self, path: str | os.PathLike[str]) -> None:

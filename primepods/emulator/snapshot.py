@@ -44,9 +44,7 @@ def dump(world: World, market: Market, keys: KeyRing) -> dict[str, object]:
 
 
 def nature_of(saved: Mapping[str, object]) -> Fields:
-    """What the saved emulator was like, as arguments for a new one; raises `ValueError` if it is no
-    snapshot.
-    """
+    """What the saved emulator was like, as arguments for a new one; raises `ValueError` for no snapshot."""
     _check(saved)
     return asdict(Nature(**cast("Fields", saved["nature"])))
 

@@ -159,9 +159,7 @@ def _hiccup(since: float, failure: str) -> Step:
 
 
 def breaks(rng: Random, duration: float, failure: str | None = None) -> Timeline:
-    """A boot that ends in ERROR within `duration` seconds, with `failure` as its text or one that is
-    drawn.
-    """
+    """A boot that ends in ERROR within `duration` seconds, with `failure` or a drawn text as its reason."""
     marks = _marks(rng, duration)
     early = rng.random() < EARLY
     text = failure if failure is not None else rng.choice(FAILURES_EARLY if early else FAILURES_INSTALL)

@@ -161,8 +161,8 @@ class World:
         return self.born
 
     def _appear(self, now: float) -> None:
-        # Who goes before having appeared passes through the list for no time at all, on the way to the
-        history.due = [r for r in self.hidden if r.appears <= now or (r.gone is not None and r.gone <= now)]
+        # Who goes before having appeared passes through the list for no time, on the way to the history.
+        due = [r for r in self.hidden if r.appears <= now or (r.gone is not None and r.gone <= now)]
         self.hidden = [record for record in self.hidden if record not in due]
         self.pods.update((record.id, record) for record in sorted(due, key=lambda record: record.appears))
 
