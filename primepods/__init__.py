@@ -46,6 +46,7 @@ from .pages import AsyncPager
 from .resources.pods import AsyncPods
 from .results import Deletions, PodStatuses
 from .ssh import SSHTarget
+from .sync import Client, Pager, Pods, Watch
 from .waiting import AsyncWatch, failed, gone, ready, settled
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "AttachedResource",
     "AuthenticationError",
     "BadRequestError",
+    "Client",
     "ClientClosedError",
     "ConfigError",
     "ConflictError",
@@ -68,6 +70,7 @@ __all__ = [
     "Node",
     "NotFoundError",
     "Page",
+    "Pager",
     "PaymentRequiredError",
     "PermissionDeniedError",
     "Pod",
@@ -76,6 +79,7 @@ __all__ = [
     "PodState",
     "PodStatus",
     "PodStatuses",
+    "Pods",
     "PortMapping",
     "PrimePodsError",
     "ProtocolError",
@@ -89,6 +93,7 @@ __all__ = [
     "ValidationError",
     "WaitError",
     "WaitTimeoutError",
+    "Watch",
     "__version__",
     "failed",
     "gone",

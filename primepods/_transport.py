@@ -7,6 +7,7 @@ their tracebacks hold the request's headers.
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -78,6 +79,8 @@ class Transport:
         self._own = session is None
         self._http = session
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._inherited: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._headers = _headers(settings)
         self._respelt: set[str] = set()
@@ -189,7 +192,10 @@ class Transport:
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind to ``loop``: at first use, or when the loop used before has ended."""
-        if self._loop is not None and not self._loop.is_closed():
+        if self._process != os.getpid():
+            # A fork: the sockets are the parent's. Kept, since collecting them would complain of leaks.
+            self._process, self._inherited = os.getpid(), self._http
+        elif self._loop is not None and not self._loop.is_closed():
             msg = (
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
                 "make a new one."
