@@ -15,6 +15,8 @@ from primepods import (
     AsyncClient,
     AsyncPager,
     AsyncPods,
+    AsyncWatch,
+    Client,
     Deletions,
     Endpoint,
     FieldError,
@@ -22,7 +24,10 @@ from primepods import (
     InstallationState,
     Node,
     Page,
+    Pager,
     Pod,
+    PodChange,
+    Pods,
     PodState,
     PodStatus,
     PodStatuses,
@@ -30,6 +35,7 @@ from primepods import (
     Resources,
     RetryPolicy,
     SSHTarget,
+    Watch,
 )
 from primepods.emulator import EmulatedPod, Emulator, ManualClock
 
@@ -73,6 +79,54 @@ async def pods(client: AsyncClient) -> None:
     assert_type(await client.pods.history_page(sort_by="createdAt", sort_order="asc"), Page[HistoryRecord])
     assert_type([record async for record in client.pods.history()], list[HistoryRecord])
     assert_type(await client.pods.logs("id", tail=5), str)
+
+
+async def waiting(client: AsyncClient) -> None:
+    """Waits and watches, and what they call."""
+    assert_type(await client.pods.wait(["id"]), PodStatuses)
+    assert_type(await client.pods.wait(["id"], until=primepods.settled, on_change=print), PodStatuses)
+    assert_type(await client.pods.wait(["id"], until=lambda status: status is None), PodStatuses)
+    assert_type(await client.pods.wait_ready("id", timeout=60, interval=1, on_change=told), PodStatus)
+    await client.pods.wait_gone("id")
+    watch = client.pods.watch(["id"], interval=1, timeout=5)
+    assert_type(watch, AsyncWatch)
+    async with watch:
+        assert_type([change async for change in watch], list[PodChange])
+    for until in (primepods.ready, primepods.failed, primepods.gone, primepods.settled):
+        assert_type(until(None), bool)
+
+
+async def told(change: PodChange) -> None:
+    """Called with each change."""
+    assert_type(change.pod_id, str)
+    assert_type(change.before, PodStatus | None)
+    assert_type(change.after, PodStatus | None)
+
+
+def blocking() -> None:
+    """The same without `await`."""
+    with Client("key", base_url="http://127.0.0.1", retry=RetryPolicy()) as client:
+        assert_type(client, Client)
+        assert_type(client.pods, Pods)
+        assert_type(client.with_options(timeout=1), Client)
+        assert_type(client.request("GET", "/api/v1/pods/"), Any)
+        assert_type(client.pods.page(), Page[Pod])
+        assert_type(client.pods.list(), Pager[Pod])
+        assert_type(list(client.pods.list()), list[Pod])
+        assert_type(list(client.pods.list().pages()), list[Page[Pod]])
+        assert_type(client.pods.get("id"), Pod)
+        assert_type(client.pods.status("id"), PodStatus)
+        assert_type(client.pods.statuses(["id"]), PodStatuses)
+        assert_type(client.pods.delete("id"), PodState)
+        assert_type(client.pods.delete_many(["id"]), Deletions)
+        assert_type(list(client.pods.history()), list[HistoryRecord])
+        assert_type(client.pods.logs("id"), str)
+        assert_type(client.pods.wait(["id"], until=primepods.gone), PodStatuses)
+        assert_type(client.pods.wait_ready("id"), PodStatus)
+        assert_type(client.pods.watch(["id"]), Watch)
+        assert_type(list(client.pods.watch(["id"])), list[PodChange])
+        client.pods.wait_gone("id")
+        client.close()
 
 
 async def misuse(client: AsyncClient) -> None:
@@ -142,6 +196,15 @@ def errors(error: APIError, invalid: primepods.ValidationError) -> None:
     assert_type(error.retry_after, float | None)
     assert_type(error.attempts, int)
     assert_type(invalid.errors, tuple[FieldError, ...])
+
+
+def wait_errors(error: primepods.WaitError, failure: primepods.PodFailedError) -> None:
+    """What a wait that did not end well tells."""
+    assert_type(error.statuses, Mapping[str, PodStatus])
+    assert_type(error.pending, tuple[str, ...])
+    assert_type(failure.pod_id, str)
+    assert_type(failure.last, PodStatus | None)
+    assert_type(failure.reason, str)
 
 
 async def emulator() -> None:
