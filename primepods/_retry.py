@@ -49,6 +49,32 @@ class RetryPolicy:
     jitter: bool = True
 
 
+class RetryBudget:
+    """Keeps the callers of one client from storming an API that is down.
+
+    A retry takes a token, a success brings one back. While most attempts succeed the budget stays full; when
+    most fail it runs out, and failures are then reported without a retry until successes have refilled it.
+
+    Args:
+        capacity: How many retries may fail in a row.
+    """
+
+    def __init__(self, capacity: int = 100) -> None:
+        self._capacity = capacity
+        self._tokens = capacity
+
+    def take(self) -> bool:
+        """Take the token for a retry; ``False`` if there is none."""
+        if not self._tokens:
+            return False
+        self._tokens -= 1
+        return True
+
+    def give(self) -> None:
+        """Bring back a token after a success."""
+        self._tokens = min(self._capacity, self._tokens + 1)
+
+
 @attrs.frozen(kw_only=True)
 class Failure:
     """What the retry decision needs to know of an attempt that failed.

@@ -110,9 +110,12 @@ class Session:
                 continue
             else:
                 try:
-                    return self._decipher(call, outcome.response, memo)
+                    data = self._decipher(call, outcome.response, memo)
                 except (APIError, ProtocolError) as exc:
                     error = exc
+                else:
+                    self.transport.budget.give()
+                    return data
                 failure = _judge(error, outcome.response)
                 self._raise_if_gone(call, error, resent=outcome.resent)
             delay = self._next_delay(call, failure, error)
@@ -204,6 +207,12 @@ class Session:
             error.add_note(
                 f"Not tried again: the next attempt, in {delay:.1f} s, would pass the deadline of "
                 f"{self.options.deadline:g} s."
+            )
+            return None
+        if delay is not None and not self.transport.budget.take():
+            error.add_note(
+                "Not tried again: most requests of this client fail, and its retry budget is used up. Each "
+                "success refills it; wait before you ask again."
             )
             return None
         call.last_failure = failure.reason

@@ -17,7 +17,7 @@ import attrs
 from yarl import URL
 
 from ._answers import Response
-from ._retry import Failure
+from ._retry import Failure, RetryBudget
 from ._secret import Secret
 from ._version import __version__
 from ._wire import Request, other_spelling
@@ -76,6 +76,7 @@ class Transport:
         self.closed = False
         self._settings = settings
         self.given = session
+        self.budget = RetryBudget()
         self._own = session is None
         self._http = session
         self._loop: asyncio.AbstractEventLoop | None = None
