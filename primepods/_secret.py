@@ -20,6 +20,10 @@ class Secret(str):
     def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
         return Secret, ("",)
 
+    def __getitem__(self, key: Any, /) -> Secret:
+        # Printers of local variables show the beginning of what is long.
+        return Secret(super().__getitem__(key))
+
     def scrub(self, text: str) -> str:
         """Return ``text`` without this secret."""
         return text.replace(str(self), "[redacted]") if self else text

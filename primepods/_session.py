@@ -102,6 +102,9 @@ class Session:
             call.attempt += 1
             outcome = await self._attempt(call)
             cause = None
+            if isinstance(outcome, Sent):
+                # Here, because a redirect or a 429 may come between the lost answer and the 404.
+                call.maybe_acted = call.maybe_acted or outcome.resent
             if isinstance(outcome, Broken):
                 failure, cause = outcome.failure, outcome.cause
                 error: PrimePodsError = self._broken_error(call, outcome)
@@ -117,7 +120,7 @@ class Session:
                     self.transport.budget.give()
                     return data
                 failure = _judge(error, outcome.response)
-                self._raise_if_gone(call, error, resent=outcome.resent)
+                self._raise_if_gone(call, error)
             delay = self._next_delay(call, failure, error)
             if delay is None:
                 # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
@@ -173,13 +176,9 @@ class Session:
             memo.body = response.body
         return data
 
-    def _raise_if_gone(self, call: _Call, error: PrimePodsError, *, resent: bool) -> None:
+    def _raise_if_gone(self, call: _Call, error: PrimePodsError) -> None:
         """Read the 404 to a repeated DELETE as what it is: the first one worked."""
-        if (
-            call.request.method == "DELETE"
-            and isinstance(error, NotFoundError)
-            and (call.maybe_acted or resent)
-        ):
+        if call.request.method == "DELETE" and isinstance(error, NotFoundError) and call.maybe_acted:
             raise Gone
 
     def _next_delay(self, call: _Call, failure: Failure, error: PrimePodsError) -> float | None:
@@ -219,7 +218,7 @@ class Session:
         return delay
 
     def _broken_error(self, call: _Call, broken: Broken) -> TransportError | ProtocolError:
-        request, reason = call.request, self.settings.api_key.scrub(one_line(broken.failure.reason))
+        request, reason = call.request, broken.failure.reason
         if broken.kind == "protocol":
             return protocol_error(request, reason, None, self.settings.api_key)
         tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
@@ -232,7 +231,7 @@ class Session:
             "maybe_received": broken.failure.maybe_received,
         }
         asked = f"{request.method} {request.path} on {self.settings.base_url}"
-        if broken.kind == "timeout" or past_deadline:
+        if past_deadline or broken.kind == "timeout":
             limit = "deadline" if past_deadline else "timeout"
             seconds = getattr(self.options, limit)
             text = (
@@ -241,6 +240,10 @@ class Session:
             )
             return RequestTimeoutError(text, limit=limit, **fields)
         remedy = "Check the base URL, the network and the proxy."
+        if broken.kind == "connect":
+            return RequestTimeoutError(
+                f"{asked}: {reason} ({tries}{before}). {remedy}", limit="timeout", **fields
+            )
         if not broken.failure.transient:
             remedy = "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
         return TransportError(f"{asked}: {reason} ({tries}{before}). {remedy}", **fields)
@@ -266,8 +269,8 @@ class Session:
             )
         call.redirected = True
         call.attempt -= 1
-        self.transport.learn(call.request.route)
         call.request = attrs.evolve(call.request, path=other_spelling(call.request.path))
+        self.transport.learn(call.request)
 
     def _redirect_problem(self, request: Request, status: int, location: str) -> str | None:
         base = self.settings.base_url

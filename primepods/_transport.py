@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from ._answers import Response
+from ._answers import Response, one_line
 from ._retry import Failure, RetryBudget
 from ._secret import Secret
 from ._version import __version__
@@ -36,7 +36,7 @@ class Broken:
 
     Attributes:
         failure: For the retry decision.
-        kind: ``"transport"``, ``"timeout"`` or ``"protocol"``: the error it becomes.
+        kind: ``"transport"``, ``"connect"``, ``"timeout"`` or ``"protocol"``: the error it becomes.
         cause: The library's exception, without its traceback.
     """
 
@@ -51,11 +51,20 @@ class Sent:
 
     Attributes:
         response: The answer.
-        resent: Whether aiohttp sent the request twice, as it does when a reused connection turns out closed.
+        resent: Whether the server may have received the request before: aiohttp sends it a second time, by
+            itself, when a connection ends without an answer.
     """
 
     response: Response
     resent: bool
+
+
+# Raised before a request is written: whoever raises them has received nothing.
+_NOTHING_SENT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
 
 
 class _BodyTooLargeError(Exception):
@@ -83,8 +92,10 @@ class Transport:
         self._process = os.getpid()
         self._inherited: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
+        self._closer: AsyncGenerator[None, None] | None = None
         self._headers = _headers(settings)
-        self._respelt: set[str] = set()
+        self._authorization = Secret(f"Bearer {settings.api_key}")
+        self._slashes: dict[str, bool] = {}
 
     @property
     def slots(self) -> asyncio.Semaphore:
@@ -93,21 +104,19 @@ class Transport:
         Raises:
             ClientClosedError: The client is closed, or in use by another loop.
         """
-        self._open()
+        self._check()
         return self._slots
 
     def respell(self, request: Request) -> Request:
         """Return ``request`` in the spelling that the server was found to want."""
-        if request.route not in self._respelt:
+        if self._slashes.get(request.route, request.path.endswith("/")) == request.path.endswith("/"):
             return request
         return attrs.evolve(request, path=other_spelling(request.path))
 
-    def learn(self, route: str) -> None:
-        """Remember for the client's life that ``route`` wants the other spelling than the one in use."""
-        if route in self._respelt:
-            self._respelt.remove(route)
-        elif len(self._respelt) < MAX_LEARNT:
-            self._respelt.add(route)
+    def learn(self, request: Request) -> None:
+        """Remember for the client's life that the server wants the spelling of ``request``."""
+        if request.route in self._slashes or len(self._slashes) < MAX_LEARNT:
+            self._slashes[request.route] = request.path.endswith("/")
 
     async def send(self, request: Request, *, ends_at: float) -> Sent | Broken:
         """Send ``request`` once and read the answer, until the clock says ``ends_at``.
@@ -115,16 +124,24 @@ class Transport:
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
         """
-        http = self._open()
-        sends = 0
+        self._check()
+        http = self._http or await self._connect()
+        received = 0
 
-        async def count(
+        async def last(
             wire: aiohttp.ClientRequest,
             handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
         ) -> aiohttp.ClientResponse:
-            nonlocal sends
-            sends += 1
-            return await handler(wire)
+            """Look at what goes over the wire, behind all that aiohttp and the caller's session do to it."""
+            nonlocal received
+            # Only here, where no `auth` and no .netrc comes after it, and no hook has recorded the headers.
+            wire.headers["Authorization"] = self._authorization
+            received += 1
+            try:
+                return await handler(wire)
+            except _NOTHING_SENT:
+                received -= 1
+                raise
 
         limit = self._settings.clock.timeout_at(ends_at)
         try:
@@ -133,7 +150,7 @@ class Transport:
                 http.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    middlewares=(*_own_middlewares(http), count),
+                    middlewares=(*_own_middlewares(http), last),
                     **self._options(request, http),
                 ) as answer,
             ):
@@ -142,13 +159,13 @@ class Transport:
                     headers={name.lower(): value for name, value in answer.headers.items()},
                     body=await _read(answer),
                 )
-                return Sent(response=response, resent=sends > 1)
+                return Sent(response=response, resent=received > 1)
         except Exception as exc:  # noqa: BLE001 - translated as a whole; what is unknown is raised again
             caught = exc
         if self.closed or http.closed:
             raise self._closed_error()
         expired = isinstance(caught, TimeoutError) and limit.expired()
-        broken = _translate(caught, expired=expired, received=sends > 0)
+        broken = _translate(caught, self._settings.api_key, expired=expired, received=received > 0)
         if broken is None:
             raise caught
         return broken
@@ -156,8 +173,9 @@ class Transport:
     async def aclose(self) -> None:
         """Close the session if it is ours. Requests in flight end with :class:`ClientClosedError`."""
         self.closed = True
-        if self._own and self._http is not None and not self._http.closed:
-            await self._http.close()
+        closer, self._closer = self._closer, None
+        if closer is not None:
+            await closer.aclose()
 
     def _options(self, request: Request, http: aiohttp.ClientSession) -> dict[str, Any]:
         headers = dict(self._headers)
@@ -177,35 +195,43 @@ class Transport:
             options["proxy"] = str(self._settings.proxy)
         return options
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _check(self) -> None:
+        """Raise an error if nothing can be sent from the running loop."""
         if self.closed or (not self._own and self._http is not None and self._http.closed):
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._move_to(loop)
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        return self._http
+
+    async def _connect(self) -> aiohttp.ClientSession:
+        http = self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+        self._closer = _close_in_the_end(http)
+        await anext(self._closer)
+        return http
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind to ``loop``: at first use, or when the loop used before has ended."""
         if self._process != os.getpid():
             # A fork: the sockets are the parent's. Kept, since collecting them would complain of leaks.
-            self._process, self._inherited = os.getpid(), self._http
+            self._process, self._inherited = os.getpid(), (self._http, self._closer)
         elif self._loop is not None and not self._loop.is_closed():
             msg = (
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
                 "make a new one."
             )
             raise ClientClosedError(msg)
+        session_loop = getattr(self._http, "_loop", loop)
+        if not self._own and session_loop is not loop:
+            msg = "The aiohttp session that this client was given belongs to another event loop."
+            raise ClientClosedError(msg)
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         if self._own:
-            self._http = None
+            self._http = self._closer = None
 
     def _closed_error(self) -> ClientClosedError:
         what = "This client" if self.closed else "The aiohttp session that this client was given"
@@ -223,6 +249,14 @@ def _check_session(session: aiohttp.ClientSession) -> None:
         raise ConfigError(msg)
 
 
+async def _close_in_the_end(http: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+    """Close ``http`` when this is closed: by the client, or by `asyncio.run` at the end of the loop."""
+    try:
+        yield
+    finally:
+        await http.close()
+
+
 def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:
     # Middlewares given with a request replace the session's, and the session does not publish its own.
     return tuple(getattr(http, "_middlewares", ()))
@@ -231,7 +265,6 @@ def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:
 def _headers(settings: Settings) -> Mapping[str, str]:
     product = f"primepods/{__version__} aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
     headers: dict[str, str] = {
-        "Authorization": Secret(f"Bearer {settings.api_key}"),
         "Accept": "application/json",
         "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
     }
@@ -254,40 +287,40 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _translate(  # noqa: C901, PLR0911 - one case an exception: a table
-    exc: Exception, *, expired: bool, received: bool
+def _translate(  # noqa: PLR0911 - one case an exception: a table
+    exc: Exception, key: Secret, *, expired: bool, received: bool
 ) -> Broken | None:
     """Say what an exception of aiohttp means; ``None`` for one that is a defect and no failure of the wire.
 
     Args:
         exc: The exception.
+        key: Redacted where the server repeats it.
         expired: Whether it is the attempt's own time that ran out.
         received: Whether the request may have reached the server.
     """
     cause = exc.with_traceback(None)
     # The chain leads to frames whose locals hold the request as it went over the wire.
     cause.__context__ = cause.__cause__ = None
-    text = " ".join(f"{type(exc).__name__}: {exc}".split())
+    text = key.scrub(one_line(f"{type(exc).__name__}: {exc}"))
+    shown = cause if key not in f"{exc} {exc!r}" else None
 
-    def broken(kind: str, reason: str, *, maybe: bool = received, transient: bool = True) -> Broken:
-        failure = Failure(reason=reason, transient=transient, maybe_received=maybe)
-        return Broken(failure=failure, kind=kind, cause=cause)
+    def broken(kind: str, reason: str, *, transient: bool = True) -> Broken:
+        failure = Failure(reason=reason, transient=transient, maybe_received=received)
+        return Broken(failure=failure, kind=kind, cause=shown)
 
     match exc:
         case _BodyTooLargeError():
             return broken("protocol", f"more than {MAX_BODY:,} bytes", transient=False)
         case aiohttp.ConnectionTimeoutError():
-            return broken("timeout", f"no connection within {CONNECT_TIMEOUT:g} s", maybe=False)
+            return broken("connect", f"no connection within {CONNECT_TIMEOUT:g} s")
         case TimeoutError() if expired:
             return broken("timeout", "no answer in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return broken("transport", text, maybe=False, transient=False)
-        case aiohttp.ClientConnectorError():
-            return broken("transport", text, maybe=False)
+            return broken("transport", text, transient=False)
         case aiohttp.ClientPayloadError():
             return broken("protocol", f"cut short or garbled ({text})")
         case aiohttp.ClientHttpProxyError():
-            return broken("transport", f"the proxy refused: {exc.status} {exc.message}", maybe=False)
+            return broken("transport", f"the proxy refused: {exc.status} {one_line(exc.message)}")
         case aiohttp.ClientResponseError():
             return broken("protocol", f"not HTTP ({text})")
         case aiohttp.ClientError() | OSError():

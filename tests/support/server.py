@@ -79,6 +79,8 @@ class Reply(Answer):
     """Close after this many bytes of the body."""
     close: bool = attrs.field(default=False, kw_only=True)
     """Close behind the answer without having said so: what an idle keep-alive connection meets."""
+    stall: bool = attrs.field(default=False, kw_only=True)
+    """After what is sent of the body, send no more, and close only when the client does."""
     drip: float = attrs.field(default=0.0, kw_only=True)
     """Seconds between two bytes of the body, on ``clock``."""
     clock: Sleeper | None = attrs.field(default=None, kw_only=True)
@@ -106,6 +108,8 @@ class Reply(Answer):
         else:
             writer.write(body)
         await writer.drain()
+        if self.stall:
+            await reader.read()
         return not (self.close or self.cut is not None or self.length is not None)
 
 
@@ -196,6 +200,7 @@ class Server:
         script: answers in their order, or a function that finds one for each request.
         default: the answer where the script has none left.
         tls: serve HTTPS.
+        port: 0 for any free one.
     """
 
     def __init__(
@@ -204,6 +209,7 @@ class Server:
         *,
         default: Answer | None = None,
         tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.requests: list[Received] = []
         self.connections = 0
@@ -219,7 +225,7 @@ class Server:
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._port = 0
+        self._port = port
 
     @property
     def url(self) -> str:

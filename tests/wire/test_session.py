@@ -1,0 +1,544 @@
+"""One call: what is tried again, how long it waits, when it gives up, and what it says then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import primepods
+from primepods import RetryPolicy
+from primepods._retry import parse_retry_after
+from tests.support.client import KEY, make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import (
+    Answer,
+    Close,
+    Hang,
+    Held,
+    Raw,
+    Received,
+    Reply,
+    Reset,
+    Server,
+    refused_url,
+    reply,
+)
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/api/v1/things"
+OK = reply({"ok": True})
+
+# Every way in which an attempt can fail that may go better the next time.
+TRANSIENT: dict[str, Answer] = {
+    "429": reply({"detail": "slow down"}, 429),
+    "500": reply({"detail": "oops"}, 500),
+    "502 of a gateway": Reply(
+        502, b"<html><h1>Bad Gateway</h1></html>", headers={"Content-Type": "text/html"}
+    ),
+    "503": Reply(503),
+    "504": Reply(504, b"upstream"),
+    "reset": Reset(),
+    "closed": Close(),
+    "cut head": Raw(b"HTTP/1.1 200 OK\r\nContent-"),
+    "cut body": Reply(200, b'{"ok": true}', cut=5),
+    "body shorter than said": Reply(200, b'{"ok": true}', length=20),
+    "cut chunk": Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{"),
+    "no chunk": Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n"),
+    "chunks without an end": Reply(200, b'{"ok": true}', chunked=True, cut=12),
+    "no HTTP": Raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+    "no JSON": Reply(200, b'{"ok": tr', headers={"Content-Type": "application/json"}),
+    "no UTF-8": Reply(200, b'{"ok": "\xff\xfe"}'),
+    "never": Hang(),
+}
+# Where a connection ends without an answer, aiohttp sends a GET or DELETE again, at once and by itself.
+RESENT = ("reset", "closed", "cut head")
+# And those after which the same request would only fail the same way.
+FINAL: dict[str, tuple[Answer, type[primepods.PrimePodsError]]] = {
+    "400": (reply({"detail": "no"}, 400), primepods.BadRequestError),
+    "401": (reply({"detail": "no"}, 401), primepods.AuthenticationError),
+    "402": (reply({"detail": "no"}, 402), primepods.PaymentRequiredError),
+    "403": (reply({"detail": "no"}, 403), primepods.PermissionDeniedError),
+    "404": (reply({"detail": "no"}, 404), primepods.NotFoundError),
+    "409": (reply({"detail": "no"}, 409), primepods.ConflictError),
+    "418": (reply({"detail": "no"}, 418), primepods.APIError),
+    "422": (reply({"errors": [{"param": "a", "details": "b"}]}, 422), primepods.ValidationError),
+    "501": (Reply(501), primepods.ServerError),
+    "a web page": (
+        Reply(200, b"<!doctype html><p>Log in", headers={"Content-Type": "text/html"}),
+        primepods.ProtocolError,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("kind", TRANSIENT)
+async def test_what_may_go_better_is_tried_again(method: str, kind: str) -> None:
+    """GET and DELETE survive each passing failure, twice in a row, with growing pauses in between."""
+    clock = ManualClock(auto=True, chance=0.5)
+    failures = [TRANSIENT[kind]] * (4 if kind in RESENT else 2)
+    async with (
+        Server([*failures, OK]) as server,
+        make_client(server.url, clock=clock, timeout=10) as client,
+    ):
+        assert await client.request(method, PATH) == {"ok": True}
+    assert [request.method for request in server.requests] == [method] * (len(failures) + 1)
+    assert clock.sleeps == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize("failure", TRANSIENT.values(), ids=TRANSIENT.keys())
+async def test_what_may_have_been_done_is_not_sent_twice(method: str, failure: Answer) -> None:
+    """A POST that the server may have received goes out once, whatever became of it."""
+    clock = ManualClock(auto=True)
+    async with (
+        Server([OK, failure, OK]) as server,
+        make_client(server.url, clock=clock, timeout=10) as client,
+    ):
+        await client.request("GET", PATH)
+        with pytest.raises(primepods.PrimePodsError) as caught:
+            await client.request(method, PATH, json={"name": "costly"})
+    assert len(server.requests) == 2
+    assert clock.sleeps == []
+    if isinstance(caught.value, primepods.TransportError):
+        assert caught.value.maybe_received
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+@pytest.mark.parametrize(("failure", "kind"), FINAL.values(), ids=FINAL.keys())
+async def test_what_is_final_is_raised_at_once(
+    method: str, failure: Answer, kind: type[primepods.PrimePodsError]
+) -> None:
+    """An answer that would only be the same again is not asked for again."""
+    clock = ManualClock(auto=True)
+    async with Server([failure, OK]) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(kind) as caught:
+            await client.request(method, PATH)
+    assert type(caught.value) is kind
+    assert len(server.requests) == 1
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "PATCH"])
+async def test_a_refused_connection_is_tried_again_with_any_method(method: str) -> None:
+    """Who could not even connect has sent nothing: then a POST, too, is repeated, and arrives once."""
+    clock = ManualClock()
+    url = refused_url()
+    async with make_client(url, clock=clock) as client:
+        task = asyncio.create_task(client.request(method, PATH, json={"name": "costly"}))
+        await settle()
+        assert clock.timers == 1
+        async with Server([OK], port=int(url.rpartition(":")[2])) as server:
+            await clock.advance(1)
+            assert await task == {"ok": True}
+    assert [request.method for request in server.requests] == [method]
+
+
+async def test_a_connection_reset_at_once_may_have_carried_the_request() -> None:
+    """A server that resets what it accepted may have read it: a GET is repeated, a POST is not."""
+    clock = ManualClock(auto=True)
+    async with Server(default=OK) as server, make_client(server.url, clock=clock) as client:
+        server.reset_connections = 4
+        assert await client.request("GET", PATH) == {"ok": True}
+    async with Server(default=OK) as server, make_client(server.url, clock=clock) as client:
+        server.reset_connections = 100
+        with pytest.raises(primepods.TransportError) as caught:
+            await client.with_options(retry=RetryPolicy(attempts=2)).request("DELETE", PATH)
+        assert caught.value.maybe_received
+    async with Server(default=OK) as server, make_client(server.url, clock=clock) as client:
+        server.reset_connections = 1
+        with pytest.raises(primepods.TransportError) as caught:
+            await client.request("POST", PATH)
+        assert caught.value.maybe_received
+        assert caught.value.attempts == 1
+        assert server.requests == []
+
+
+async def test_refused_to_the_end_was_never_received() -> None:
+    """After refused connections only, the error says that the server has got nothing, and counts attempts."""
+    clock = ManualClock(auto=True, chance=1.0)
+    url = refused_url()
+    async with make_client(url, clock=clock) as client:
+        with pytest.raises(primepods.TransportError, match=r"5 attempts") as caught:
+            await client.request("POST", PATH)
+    assert caught.value.attempts == 5
+    assert not caught.value.maybe_received
+    assert clock.sleeps == [0.5, 1.0, 2.0, 4.0]
+    assert url in str(caught.value)
+    assert not isinstance(caught.value, TimeoutError)
+
+
+async def test_received_once_is_received_for_good() -> None:
+    """One attempt that the server may have read counts, even when the later ones were refused."""
+    clock = ManualClock()
+    async with Server([Reset()] * 2) as server, make_client(server.url, clock=clock) as client:
+        task = asyncio.create_task(client.request("DELETE", PATH))
+        await settle()
+        await server.stop()
+        await clock.advance(100)
+        with pytest.raises(primepods.TransportError) as caught:
+            await task
+    assert caught.value.maybe_received
+    assert caught.value.attempts == 5
+
+
+@pytest.mark.parametrize(("attempts", "pauses"), [(1, []), (2, [0.5]), (7, [0.5, 1.0, 2.0, 4.0, 4.0, 4.0])])
+async def test_the_last_failure_is_the_one_that_is_raised(attempts: int, pauses: list[float]) -> None:
+    """The policy's number of attempts is kept, pauses double up to the longest, and the error counts them."""
+    clock = ManualClock(auto=True, chance=0.01)
+    policy = RetryPolicy(attempts=attempts, base_delay=0.5, max_delay=4.0, jitter=False)
+    script = [reply({"detail": f"number {n}"}, 503) for n in range(1, 20)]
+    async with Server(script) as server, make_client(server.url, clock=clock, retry=policy) as client:
+        with pytest.raises(primepods.ServerError, match=f"number {attempts}") as caught:
+            await client.request("GET", PATH)
+    assert caught.value.attempts == attempts == len(server.requests)
+    assert clock.sleeps == pauses
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("as_date", [False, True])
+async def test_retry_after_is_waited_for(*, status: int, as_date: bool) -> None:
+    """Seconds or a date: the next attempt comes no sooner, and not all clients come back together."""
+    clock = ManualClock(auto=True, chance=0.5)
+    value = format_datetime(datetime.fromtimestamp(clock.wall() + 7, UTC), usegmt=True) if as_date else "7"
+    script = [Reply(status, headers={"Retry-After": value}), OK]
+    async with Server(script) as server, make_client(server.url, clock=clock) as client:
+        assert await client.request("GET", PATH) == {"ok": True}
+    assert clock.sleeps == [7 + 0.5 * 0.5]
+
+
+async def test_retry_after_in_the_past_or_in_no_language_is_no_wait_of_its_own() -> None:
+    """A date that has passed asks for no wait; a value that is none is as if it were not there."""
+    clock = ManualClock(auto=True, chance=0.5)
+    past = format_datetime(datetime.fromtimestamp(clock.wall() - 100, UTC), usegmt=True)
+    for value, pause in (
+        (past, 0.25),
+        ("-5", 0.25),
+        ("soon", 0.25),
+        ("", 0.25),
+        ("nan", 0.25),
+        ("inf", 0.25),
+    ):
+        clock.sleeps.clear()
+        script = [Reply(503, headers={"Retry-After": value}), OK]
+        async with Server(script) as server, make_client(server.url, clock=clock) as client:
+            assert await client.request("GET", PATH) == {"ok": True}
+        assert clock.sleeps == [pause], value
+
+
+async def test_a_retry_after_that_is_too_long_is_the_callers_business() -> None:
+    """Above `max_delay` nothing is waited for: the error comes at once and carries the number."""
+    clock = ManualClock(auto=True)
+    script = [reply({"detail": "tomorrow"}, 429, headers={"Retry-After": "31"}), OK]
+    async with Server(script) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.RateLimitError, match="tomorrow") as caught:
+            await client.request("GET", PATH)
+    assert caught.value.retry_after == 31
+    assert clock.sleeps == []
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[A-Za-z]{0,3},? ?[0-9]{0,3}[ -][A-Za-z]{0,3}[ -][0-9: +-]*")))
+def test_no_retry_after_breaks_the_parser(value: str) -> None:
+    """Whatever a server writes into the header: a finite number of seconds, not negative, or nothing."""
+    seconds = parse_retry_after(value, now=1e9)
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+async def test_an_attempt_ends_by_its_timeout_and_the_next_may_succeed() -> None:
+    """A server that says nothing costs one attempt's time, not the call's."""
+    clock = ManualClock(auto=True, chance=0.0)
+    async with Server([Hang(), OK]) as server, make_client(server.url, clock=clock, timeout=7) as client:
+        assert await client.request("GET", PATH) == {"ok": True}
+    assert clock.elapsed == 7
+    assert server.open == 0
+
+
+async def test_a_dripping_answer_counts_against_the_timeout() -> None:
+    """The timeout is for the attempt as a whole: a byte now and then does not extend it."""
+    clock = ManualClock(auto=True)
+    drip = Reply(200, b'{"ok": true}', drip=3.0, clock=clock)
+    retry = RetryPolicy(attempts=1)
+    async with (
+        Server([drip]) as server,
+        make_client(server.url, clock=clock, timeout=10, retry=retry) as client,
+    ):
+        with pytest.raises(primepods.RequestTimeoutError) as caught:
+            await client.request("GET", PATH)
+    assert clock.elapsed == 10
+    assert caught.value.limit == "timeout"
+
+
+async def test_a_timeout_says_which_limit_it_was() -> None:
+    """`RequestTimeoutError` is a `TimeoutError`, names the attempt's limit, and counts the attempts."""
+    clock = ManualClock(auto=True, chance=0.0)
+    retry = RetryPolicy(attempts=3)
+    async with (
+        Server(default=Hang()) as server,
+        make_client(server.url, clock=clock, timeout=10, retry=retry) as client,
+    ):
+        with pytest.raises(primepods.RequestTimeoutError, match=r"timeout of 10 s \(3 attempts") as caught:
+            await client.request("GET", PATH)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.limit == "timeout"
+    assert caught.value.attempts == 3
+    assert caught.value.maybe_received
+    assert clock.elapsed == 30
+
+
+async def test_a_call_ends_by_its_deadline() -> None:
+    """The deadline cuts the last attempt short, however many the policy would allow."""
+    clock = ManualClock(auto=True, chance=0.0)
+    async with (
+        Server(default=Hang()) as server,
+        make_client(server.url, clock=clock, timeout=10, deadline=25) as client,
+    ):
+        with pytest.raises(primepods.RequestTimeoutError, match=r"deadline of 25 s \(3 attempts") as caught:
+            await client.request("GET", PATH)
+    assert caught.value.limit == "deadline"
+    assert clock.elapsed == 25
+    assert len(server.requests) == 3
+
+
+async def test_no_pause_is_begun_that_would_pass_the_deadline() -> None:
+    """Where the next attempt would come too late the failure is raised at once, and says why."""
+    clock = ManualClock(auto=True)
+    script = [reply({"detail": "later"}, 429, headers={"Retry-After": "20"}), OK]
+    async with Server(script) as server, make_client(server.url, clock=clock, deadline=15) as client:
+        with pytest.raises(primepods.RateLimitError) as caught:
+            await client.request("GET", PATH)
+    assert clock.elapsed == 0
+    assert "would pass the deadline of 15 s" in caught.value.__notes__[0]
+
+
+async def test_waiting_for_a_slot_counts_against_the_deadline() -> None:
+    """A call that never gets its turn ends by its deadline, without having been sent."""
+    clock = ManualClock()
+    event = asyncio.Event()
+    async with (
+        Server([Held(event, OK), OK]) as server,
+        make_client(server.url, clock=clock, max_concurrency=1, timeout=100) as client,
+    ):
+        first = asyncio.create_task(client.request("GET", PATH))
+        await settle()
+        second = asyncio.create_task(client.with_options(deadline=5).request("POST", PATH))
+        await clock.advance(5)
+        with pytest.raises(primepods.RequestTimeoutError, match="no free slot") as caught:
+            await second
+        assert caught.value.limit == "deadline"
+        assert not caught.value.maybe_received
+        assert len(server.requests) == 1
+        event.set()
+        assert await first == {"ok": True}
+        assert await client.request("GET", PATH) == {"ok": True}
+
+
+@given(
+    kinds=st.lists(st.sampled_from(sorted(TRANSIENT)), max_size=8),
+    attempts=st.integers(1, 6),
+    jitter=st.booleans(),
+)
+async def test_a_call_gives_the_answer_or_ends_in_time(
+    *, kinds: list[str], attempts: int, jitter: bool
+) -> None:
+    """Any series of failures leads to the right answer or to an error of ours, by the deadline."""
+    clock = ManualClock(auto=True)
+    policy = RetryPolicy(attempts=attempts, jitter=jitter)
+    async with (
+        Server([TRANSIENT[kind] for kind in kinds], default=OK) as server,
+        make_client(server.url, clock=clock, timeout=10, deadline=30, retry=policy) as client,
+    ):
+        try:
+            assert await client.request("GET", PATH) == {"ok": True}
+            assert len(server.requests) == len(kinds) + 1
+        except primepods.PrimePodsError:
+            assert attempts <= len(server.requests) <= 2 * attempts or clock.elapsed > 10
+    assert clock.elapsed <= 30
+    assert clock.timers == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, "/api/v1/things"),
+        (
+            {"params": {"a": [1, 2], "b": None, "c": True, "d": "x y/ä"}},
+            "/api/v1/things?a=1&a=2&c=true&d=x+y%2F%C3%A4",
+        ),
+    ],
+)
+async def test_the_escape_hatch_sends_what_it_is_given(options: dict[str, object], sent: str) -> None:
+    """`client.request` reaches any endpoint, in the spelling given, with the key and a JSON body."""
+    async with Server(default=OK) as server, make_client(server.url, team_id="team-1") as client:
+        assert await client.request("post", PATH, json={"ä": 1.5}, **options) == {"ok": True}  # type: ignore[arg-type]
+    (request,) = server.requests
+    assert (request.method, request.target) == ("POST", sent)
+    assert request.body == '{"ä":1.5}'.encode()
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["x-prime-team-id"] == "team-1"
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["user-agent"].startswith("primepods/")
+    assert "cookie" not in request.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/a%20b", "/a%2520b", "/a+b", "/a:b@c", "/ä", "/a;b=c,d", "/a'(b)*!$", "/trailing/"]
+)
+async def test_paths_go_out_as_they_are(path: str) -> None:
+    """What is percent-encoded stays so, once; only what cannot stand in a path is encoded."""
+    async with Server(default=OK) as server, make_client(server.url + "/prefix/api/v1/") as client:
+        await client.request("GET", path)
+    assert server.requests[0].target == "/prefix" + path.replace("ä", "%C3%A4")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["x", "", "//host/x", "/x?y", "/x#y", "/a/../b", "/a/%2e%2E/b", "/a\r\nb", "/a b", "/a%2Fb", "\\x"],
+)
+async def test_paths_that_would_leave_the_api_are_not_sent(path: str) -> None:
+    """A path that means something else than it says is a ValueError before anything goes out."""
+    async with Server(default=OK) as server, make_client(server.url) as client:
+        with pytest.raises(ValueError, match="path must"):
+            await client.request("GET", path)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("method", ["GE T", "CONNECT", "TRACE", "", "GET\r\nX: y"])
+async def test_methods_that_no_endpoint_has_are_not_sent(method: str) -> None:
+    """A method is one of seven."""
+    async with Server(default=OK) as server, make_client(server.url) as client:
+        with pytest.raises(ValueError, match="method must"):
+            await client.request(method, PATH)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+async def test_an_empty_answer_is_none(method: str) -> None:
+    """Where no data is promised, an empty body is an answer; also where HEAD announces one."""
+    length = 5_000 if method == "HEAD" else None
+    async with Server([Reply(200, length=length)]) as server, make_client(server.url) as client:
+        assert await client.request(method, PATH) is None
+    assert len(server.requests) == 1
+
+
+async def test_an_empty_answer_to_a_get_is_asked_for_again() -> None:
+    """A GET promises data: without any it is a `ProtocolError`, after all attempts."""
+    clock = ManualClock(auto=True)
+    async with Server(default=Reply(200)) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.ProtocolError, match="an empty body"):
+            await client.request("GET", PATH)
+    assert len(server.requests) == 5
+
+
+async def test_a_view_has_its_own_limits_and_the_same_connections() -> None:
+    """`with_options` changes what it is given, for the view only; both share one connection, and one end."""
+    clock = ManualClock(auto=True, chance=0.0)
+    async with Server([OK, OK, Hang(), Hang(), OK]) as server:
+        client = make_client(server.url, clock=clock, timeout=8)
+        view = client.with_options(timeout=2, retry=RetryPolicy(attempts=1))
+        assert await client.request("GET", PATH) == await view.request("GET", PATH)
+        assert server.connections == 1
+        with pytest.raises(primepods.RequestTimeoutError, match=r"timeout of 2 s \(1 attempt\)"):
+            await view.request("GET", PATH)
+        assert clock.elapsed == 2
+        assert await client.request("GET", PATH) == {"ok": True}
+        assert clock.elapsed == 10
+        async with view:
+            pass
+        assert "closed" not in repr(client)
+        await client.aclose()
+        with pytest.raises(primepods.ClientClosedError):
+            await view.request("GET", PATH)
+
+
+@pytest.mark.parametrize("name", ["timeout", "deadline"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "5"])
+def test_a_view_refuses_what_is_no_limit(name: str, value: object) -> None:
+    """What the constructor refuses, `with_options` refuses too, and names it."""
+    client = primepods.AsyncClient(KEY)
+    with pytest.raises((TypeError, ValueError), match=name):
+        client.with_options(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="retry"):
+        client.with_options(retry=3)  # type: ignore[arg-type]
+
+
+async def test_silent_unless_asked(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a logging set-up nothing is printed, and no record of ours is above INFO."""
+    clock = ManualClock(auto=True)
+    async with (
+        Server([Reset(), Reset(), Reply(503), OK]) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        await client.request("GET", PATH)
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    assert logging.getLogger("primepods").handlers == []
+
+
+async def test_a_line_a_request_and_a_line_a_retry(caplog: pytest.LogCaptureFixture) -> None:
+    """DEBUG has one line a request (method, path, status, bytes, time, attempt), INFO one a retry and why."""
+    clock = ManualClock(auto=True)
+    caplog.set_level(logging.DEBUG, "primepods")
+    async with (
+        Server([Reset(), Reset(), reply({"detail": "no room"}, 503), OK]) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        await client.request("GET", PATH, params={"secret": "x"})
+    lines = [
+        (record.levelname, record.getMessage()) for record in caplog.records if record.name == "primepods"
+    ]
+    assert [level for level, _ in lines] == ["DEBUG", "INFO", "DEBUG", "INFO", "DEBUG"]
+    assert lines[0][1].endswith("Connection reset by peer, 0.0 ms, attempt 1")
+    assert lines[1][1].startswith("retrying GET /api/v1/things in 0.25 s: ClientOSError")
+    assert lines[2][1] == "GET /api/v1/things: 503, 21 bytes, 0.0 ms, attempt 2"
+    assert lines[3][1] == "retrying GET /api/v1/things in 0.50 s: 503 no room. (attempt 3 of 5)"
+    assert lines[4][1] == "GET /api/v1/things: 200, 12 bytes, 0.0 ms, attempt 3"
+
+
+async def test_what_a_server_says_cannot_write_to_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    """Control codes in an answer, or in what is no answer, reach neither a message nor the log."""
+    clock = ManualClock(auto=True)
+    caplog.set_level(logging.DEBUG, "primepods")
+    evil = "\x1b]0;owned\x07\x9b31m\u202e"
+    script = [
+        Raw(f"HTTP/1.1 {evil}\r\n\r\n".encode()),
+        Raw(f"{evil}\r\n\r\n".encode()),
+        Raw(b"HTTP/1.1 200 OK\r\nBad \x1b[31m header\r\n\r\n"),
+        reply({"detail": evil}, 503),
+        reply({"detail": evil}, 400, headers={"X-Request-Id": "r-1"}),
+    ]
+    errors: list[primepods.PrimePodsError] = []
+    async with Server(script) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.BadRequestError) as caught:
+            await client.request("GET", PATH)
+        errors.append(caught.value)
+        for answer in script[:4]:
+            server.script(answer)
+            with pytest.raises(primepods.PrimePodsError) as again:
+                await client.with_options(retry=RetryPolicy(attempts=1)).request("GET", PATH)
+            errors.append(again.value)
+    shown = [str(error) for error in errors] + [record.getMessage() for record in caplog.records]
+    assert [text for text in shown if not text.isprintable()] == []
+    assert caught.value.request_id == "r-1"
+    assert caught.value.attempts == 5
+
+
+async def test_calls_do_not_share_their_errors() -> None:
+    """A thousand calls that fail together raise a thousand exceptions."""
+
+    def answer(request: Received) -> Answer:
+        return reply({"detail": request.target}, 404)
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        calls = [client.request("GET", f"/{n}") for n in range(200)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert len({id(error) for error in errors}) == 200
+    assert all(f"/{n}" in str(error) for n, error in enumerate(errors))
