@@ -32,4 +32,5 @@ def runs_dry(records: list[PodRecord], funds: float, solvent: float, broke: floa
             broke = middle
         else:
             solvent = middle
-    return broke
+    # Money goes in steps, at the end of paid minutes: that is the moment meant.
+    return round(broke, 2)

@@ -21,7 +21,8 @@ def json_body(call: Call) -> object:
 
 def checked(value: object, check: Check) -> None:
     """Raise `Refused` with a 422 that tells all that is wrong with a body."""
-    problems = sorted(check(value, ""))
+    # The API names the fields of a pod without the pod.
+    problems = [(at.removeprefix("pod."), details) for at, details in sorted(check(value, ""))]
     if problems:
         raise invalid(*problems)
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from primepods.emulator.api import PREFIX, paging
 from primepods.emulator.checks import boolean, checked, fields, json_body, nullable, text
-from primepods.emulator.http import Call, Refused, Reply, detail, invalid, ok
+from primepods.emulator.http import Call, Refused, Reply, detail, ok
 from primepods.emulator.pods import USER_ID
 from primepods.emulator.routes import Route
 from primepods.emulator.sshkeys import PUBLIC_KEY, KeyRing, SSHKey
@@ -44,7 +44,7 @@ class KeysApi:
         checked(body, _UPLOAD)
         given = cast("dict[str, str]", body)
         if not PUBLIC_KEY.fullmatch(given["publicKey"]):
-            raise invalid(("publicKey", "Input should be a public key in OpenSSH's format"))
+            raise Refused(detail(400, "publicKey is no public key in OpenSSH's format"))
         key = self._ring.add(given["name"], given["publicKey"].strip(), self._world.clock.now())
         return ok(_row(key, self._world.clock.epoch))
 
@@ -58,7 +58,7 @@ class KeysApi:
         primary = cast("dict[str, bool | None]", body).get("isPrimary")
         key = self._known(key_id)
         if primary is False:
-            raise invalid(("isPrimary", "Input should be true: make another key primary instead"))
+            raise Refused(detail(400, "isPrimary must be true: make another key primary instead"))
         if primary is None:
             return ok({"message": "Nothing to update", "updated_fields": {}})
         self._ring.make_primary(key, self._world.clock.now())

@@ -6,9 +6,9 @@ from attrs import frozen
 
 from primepods.emulator.api import PREFIX
 from primepods.emulator.catalog import Provider
-from primepods.emulator.http import Call, Reply, choice, integer, invalid, many, ok, scalar
-from primepods.emulator.offers import Market, Offer, summarise
-from primepods.emulator.offerwire import disk_row, offer_row, offers_answer
+from primepods.emulator.http import Call, Reply, choice, integer, invalid, many, scalar
+from primepods.emulator.offers import Market, Offer, cheapest
+from primepods.emulator.offerwire import disk_row, offer_row, offers_answer, summary_answer
 from primepods.emulator.routes import Route
 from primepods.emulator.vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
 from primepods.emulator.world import World
@@ -44,7 +44,7 @@ class MarketApi:
 
     def _summary(self, call: Call) -> Reply:
         del call
-        return ok(summarise(self._market.offers))
+        return Reply(200, summary_answer(cheapest(self._market.offers)))
 
     def _disks(self, call: Call) -> Reply:
         page, wanted = _page(call), _Place.of(call)

@@ -152,7 +152,7 @@ def _disk_offer(provider: Provider) -> DiskOffer:
     return DiskOffer(cloud_id=f"{provider.name}-disk", provider=provider, size=size)
 
 
-def summarise(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, float | None]]]:
+def cheapest(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, float | None]]]:
     """Find the cheapest prices by GPU and number of GPUs: on demand, community, spot."""
     summary: dict[str, dict[str, dict[str, float | None]]] = {}
     for offer in offers:

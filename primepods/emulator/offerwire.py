@@ -21,6 +21,16 @@ def stock_status(left: int | None) -> str:
     return "Low" if left <= LOW else "Medium" if left <= MEDIUM else "High"
 
 
+def summary_answer(prices: dict[str, dict[str, dict[str, float | None]]]) -> bytes:
+    """The cheapest prices by GPU and number of GPUs."""
+    return encode(
+        {
+            gpu: {count: {"cheapest": best} for count, best in by_count.items()}
+            for gpu, by_count in prices.items()
+        }
+    )
+
+
 def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
     """An offer as the availability endpoints show it."""
     community = offer.provider.security == "community_cloud"

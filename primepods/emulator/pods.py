@@ -61,7 +61,7 @@ class PodRecord:
         return deleting(stage_at(self.timeline, asked), asked)
 
     def rendered(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
-        """What `render` makes of the stage at `now`; made again only if that has changed: mostly, it has not."""
+        """What `render` makes of the stage at `now`; made again only if that has changed."""
         stage = self.stage(now)
         done = self._rendered.get(kind)
         if done is None or (done[0] is not stage and done[0] != stage):

@@ -1,0 +1,396 @@
+"""Offers and orders: what there is, what it takes to get it, and why one does not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from .caller import HISTORY, PODS, Answer, Caller
+from .conftest import Serve
+
+GPUS = "/api/v1/availability/gpus"
+CLUSTERS = "/api/v1/availability/multi-node"
+SUMMARY = "/api/v1/availability/gpu-summary"
+DISKS = "/api/v1/availability/disks"
+
+# The sample of the API's documents, re-typed.
+OFFER: dict[str, Any] = {
+    "cloudId": "n3-H100x1",
+    "gpuType": "H100_80GB",
+    "socket": "PCIe",
+    "provider": "hyperstack",
+    "region": "canada",
+    "dataCenter": "CANADA-1",
+    "country": "CA",
+    "gpuCount": 1,
+    "gpuMemory": 80,
+    "internetSpeed": None,
+    "interconnect": None,
+    "interconnectType": None,
+    "provisioningTime": None,
+    "stockStatus": "Available",
+    "security": "secure_cloud",
+    "isSpot": None,
+    "prepaidTime": None,
+}
+AMOUNT = {
+    "minCount",
+    "defaultCount",
+    "maxCount",
+    "pricePerUnit",
+    "step",
+    "defaultIncludedInPrice",
+    "additionalInfo",
+}
+
+
+def every(call: Caller, path: str, *query: tuple[str, str]) -> list[dict[str, Any]]:
+    """All offers, read as the official client does: until there are as many as there are said to be."""
+    rows: list[dict[str, Any]] = []
+    page = 1
+    while True:
+        answer = call.get(path, *query, ("page", str(page)), ("page_size", "30"))
+        rows += answer["items"]
+        if len(rows) >= answer["totalCount"]:
+            return rows
+        page += 1
+
+
+def offer_with(call: Caller, path: str = GPUS, **wanted: Any) -> dict[str, Any]:
+    """The first offer with these values."""
+    return next(row for row in every(call, path) if all(row[key] == value for key, value in wanted.items()))
+
+
+def body_for(offer: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A create request for an offer."""
+    pod = {key: offer[key] for key in ("cloudId", "gpuType", "socket", "gpuCount")}
+    return {"pod": {**pod, "maxPrice": None, **fields}, "provider": {"type": offer["provider"]}}
+
+
+def order(call: Caller, body: Any) -> Answer:
+    """Send a create request."""
+    return call("POST", PODS, body=json.dumps(body).encode())
+
+
+def fixed(call: Caller) -> dict[str, Any]:
+    """An offer that leaves nothing to choose and whose price is fixed."""
+    rows = every(call, GPUS)
+    return next(row for row in rows if row["disk"]["minCount"] is None and not row["prices"]["isVariable"])
+
+
+def test_an_offer_has_the_shape_of_the_documented_one(call: Caller) -> None:
+    """Every key of the sample, and those that clients demand in each amount."""
+    row = fixed(call)
+    assert OFFER.keys() | {"disk", "sharedDisk", "vcpu", "memory", "prices", "images"} == row.keys()
+    assert all(row[key].keys() == AMOUNT for key in ("disk", "sharedDisk", "vcpu", "memory"))
+    assert row["prices"].keys() == {"onDemand", "communityPrice", "isVariable", "currency"}
+
+
+def test_pages_of_offers_add_up_to_the_total(call: Caller) -> None:
+    """Each offer once, more than fit on a page, with an id of its own."""
+    rows = every(call, GPUS)
+    assert len(rows) > 100
+    assert len({row["cloudId"] for row in rows}) == len(rows)
+    assert call.get(GPUS)["items"] == rows[:100]
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        ("gpu_type", "gpuType"),
+        ("socket", "socket"),
+        ("security", "security"),
+        ("data_center_id", "dataCenter"),
+        ("cloud_id", "cloudId"),
+        ("gpu_count", "gpuCount"),
+        ("regions", "region"),
+    ],
+)
+def test_offers_are_filtered(call: Caller, key: str, field: str) -> None:
+    """By everything that the schema has."""
+    rows = every(call, GPUS)
+    value = rows[7][field]
+    assert every(call, GPUS, (key, str(value))) == [row for row in rows if row[field] == value]
+
+
+def test_several_regions_are_all_shown(call: Caller) -> None:
+    """The key is repeated."""
+    rows = every(call, GPUS, ("regions", "canada"), ("regions", "eu_west"))
+    assert {row["region"] for row in rows} == {"canada", "eu_west"}
+
+
+def test_clusters_have_nodes_and_a_network(call: Caller) -> None:
+    """And are no single machines."""
+    rows = every(call, CLUSTERS)
+    assert rows
+    assert all(row["gpuCount"] >= 16 and row["interconnect"] and row["interconnectType"] for row in rows)
+    assert not {row["cloudId"] for row in rows} & {row["cloudId"] for row in every(call, GPUS)}
+
+
+def test_the_summary_has_the_cheapest_prices(call: Caller) -> None:
+    """By GPU and number of GPUs, in the schema's nesting."""
+    summary = call.get(SUMMARY)
+    rows = [row for row in every(call, GPUS) + every(call, CLUSTERS) if not row["isSpot"]]
+    for gpu, by_count in summary.items():
+        for count, prices in by_count.items():
+            same = [row for row in rows if (row["gpuType"], str(row["gpuCount"])) == (gpu, count)]
+            on_demand = [row["prices"]["onDemand"] for row in same if row["prices"]["onDemand"] is not None]
+            assert prices["cheapest"]["onDemand"] == min(on_demand, default=None)
+    spots = {prices["cheapest"]["spotPrice"] for by_count in summary.values() for prices in by_count.values()}
+    assert len(spots) > 1
+
+
+def test_disks_are_listed_and_filtered(call: Caller) -> None:
+    """By region, place and id."""
+    rows = every(call, DISKS)
+    assert len(rows) == 10
+    for key, field in (("regions", "region"), ("data_center_id", "dataCenter"), ("cloud_id", "cloudId")):
+        assert every(call, DISKS, (key, rows[2][field])) == [
+            row for row in rows if row[field] == rows[2][field]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("page", "0"),
+        ("page_size", "101"),
+        ("page_size", "0"),
+        ("gpu_type", "H99"),
+        ("regions", "the moon"),
+        ("security", "maybe"),
+        ("gpu_count", "many"),
+        ("cloud_id", "a\0b"),
+    ],
+)
+def test_filters_that_make_no_sense_are_422(call: Caller, key: str, value: str) -> None:
+    """Naming the parameter."""
+    answer = call("GET", GPUS, [(key, value)])
+    assert (answer.status, answer.json["errors"][0]["param"]) == (422, key)
+
+
+def test_an_order_becomes_a_pod(call: Caller) -> None:
+    """As ordered, at the offer's price, answered at once and in the list from then on."""
+    offer = fixed(call)
+    answer = order(call, body_for(offer, name="mine", image="axolotl", diskSize=333, autoRestart=True))
+    pod = answer.json
+    assert answer.status == 200
+    assert (pod["name"], pod["gpuName"], pod["gpuCount"]) == ("mine", offer["gpuType"], offer["gpuCount"])
+    assert (pod["environmentType"], pod["resources"]["disk"], pod["autoRestart"]) == ("axolotl", 333, True)
+    assert pod["priceHr"] == (offer["prices"]["onDemand"] or offer["prices"]["communityPrice"])
+    assert pod["status"] == "PROVISIONING"
+    assert call.get(PODS + pod["id"]) == pod
+    assert call.emulator.pods[pod["id"]].status == "PROVISIONING"
+
+
+def test_names_need_not_be_given_nor_be_unique(call: Caller) -> None:
+    """Absent, null, or twice the same."""
+    offer = fixed(call)
+    pods = [
+        order(call, body_for(offer, **name)).json
+        for name in ({}, {"name": None}, {"name": "a"}, {"name": "a"})
+    ]
+    assert len({pod["id"] for pod in pods}) == 4
+    assert pods[0]["name"]
+    assert pods[2]["name"] == pods[3]["name"] == "a"
+
+
+def test_a_cluster_has_nodes(call: Caller) -> None:
+    """And is one in the history, too."""
+    offer = every(call, CLUSTERS)[0]
+    pod = order(call, body_for(offer)).json
+    assert pod["clusterId"]
+    call.emulator.advance(100)
+    assert len(call.status(pod["id"])[0]["ip"]) == offer["gpuCount"] // 8
+    call.emulator.delete_pod(pod["id"])
+    assert call.get(HISTORY)["data"][0]["type"] == "Cluster"
+
+
+def test_team_disks_and_secrets_come_back(call: Caller) -> None:
+    """As far as the API shows them; fields that clients add at the top are ignored."""
+    body = {
+        **body_for(fixed(call), jupyterPassword="hunter2", customTemplateId="t"),
+        "team": {"teamId": "team-1"},
+        "disks": ["disk-a"],
+        "sharedWithTeam": True,
+        "teamMemberIds": [],
+    }
+    pod = order(call, body).json
+    assert (pod["teamId"], pod["jupyterPassword"], pod["customTemplateId"]) == ("team-1", "hunter2", "t")
+    assert [disk["id"] for disk in pod["attachedResources"]][1:] == ["disk-a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"gpuCount": 0}, "gpuCount"),
+        ({"gpuCount": 1.5}, "gpuCount"),
+        ({"gpuCount": True}, "gpuCount"),
+        ({"gpuCount": 2**63}, "gpuCount"),
+        ({"gpuType": "H99"}, "gpuType"),
+        ({"socket": None}, "socket"),
+        ({"cloudId": 7}, "cloudId"),
+        ({"cloudId": "a\0b"}, "cloudId"),
+        ({"image": "windows"}, "image"),
+        ({"diskSize": -1}, "diskSize"),
+        ({"maxPrice": "cheap"}, "maxPrice"),
+        ({"maxPrice": 1e300}, "maxPrice"),
+        ({"autoRestart": "yes"}, "autoRestart"),
+        ({"envVars": {}}, "envVars"),
+        ({"envVars": [{"key": "A"}]}, "envVars.0.value"),
+        ({"prepaidForHr": 0}, "prepaidForHr"),
+        ({"prepaidForHr": "1"}, "prepaidForHr"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_pods_that_the_schema_forbids_are_422(call: Caller, change: dict[str, Any], param: str) -> None:
+    """Naming the field, as in the sample, without the way to it from the top."""
+    answer = order(call, body_for(fixed(call), **change))
+    assert (answer.status, answer.json["errors"][0]["param"]) == (422, param)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "pod"),
+        ([], "body"),
+        (None, "body"),
+        ({"pod": None, "provider": {"type": "runpod"}}, "pod"),
+        ({"pod": {}, "provider": {}}, "cloudId"),
+    ],
+)
+def test_bodies_without_what_is_needed_are_422(call: Caller, body: Any, param: str) -> None:
+    """All that is missing is named."""
+    answer = order(call, body)
+    assert answer.status == 422
+    assert param in {error["param"] for error in answer.json["errors"]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b"NaN", b'{"pod": 1e999}', b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"],
+)
+def test_bodies_that_are_no_json_are_422(call: Caller, body: bytes) -> None:
+    """Not UTF-8, not closed, not finite, too deep, too long a number."""
+    answer = call("POST", PODS, body=body)
+    assert (answer.status, answer.json["errors"]) == (
+        422,
+        [{"param": "body", "details": "JSON decode error"}],
+    )
+
+
+def test_a_body_over_a_megabyte_is_413(call: Caller) -> None:
+    """In JSON, as everything."""
+    answer = call("POST", PODS, body=b" " * (1 << 20) + b"{}")
+    assert (answer.status, answer.json) == (413, {"detail": "Request body too large"})
+
+
+def test_a_garbled_body_is_400(call: Caller) -> None:
+    """One that is not in the encoding that its header says."""
+    headers = {"Authorization": f"Bearer {call.emulator.api_key}", "Content-Encoding": "gzip"}
+    assert call("POST", PODS, headers=headers, body=b"not gzip").status == 400
+
+
+def test_a_client_that_asks_first_is_told_to_go_on(call: Caller) -> None:
+    """`Expect: 100-continue`."""
+    headers = {"Authorization": f"Bearer {call.emulator.api_key}", "Expect": "100-continue"}
+    assert call("POST", PODS, headers=headers, body=json.dumps(body_for(fixed(call))).encode()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"cloudId": "nowhere"}, "No offer with this cloudId"),
+        ({"gpuType": "P4_8GB"}, "has gpuType"),
+        ({"socket": "SXM2"}, "has socket SXM4, not SXM2"),
+        ({"gpuCount": 3}, "has gpuCount"),
+        ({"country": "XX"}, "has country"),
+        ({"dataCenterId": "XX"}, "has dataCenterId"),
+        ({"maxPrice": 0.001}, "above maxPrice"),
+        ({"image": "flux"}, "Image flux is not available"),
+        ({"image": "custom_template"}, "customTemplateId is required"),
+        ({"sshKeyId": "unknown"}, "SSH key not found"),
+    ],
+)
+def test_orders_that_the_offer_does_not_match_are_400(
+    call: Caller, change: dict[str, Any], reason: str
+) -> None:
+    """In prose, as the API; nothing is created."""
+    answer = order(call, body_for(offer_with(call, socket="SXM4"), **change))
+    assert answer.status == 400
+    assert reason in answer.json["detail"]
+    assert call.get(PODS)["total_count"] == 10
+
+
+def test_some_offers_want_a_highest_price(call: Caller) -> None:
+    """With the message that has been seen; null and 0 are no limit."""
+    rows = every(call, GPUS)
+    offer = next(row for row in rows if row["prices"]["isVariable"] and row["disk"]["minCount"] is None)
+    body = body_for(offer)
+    del body["pod"]["maxPrice"]
+    answer = order(call, body)
+    assert (answer.status, answer.json) == (400, {"detail": "Missing field: max_price not specified"})
+    assert [order(call, body_for(offer, maxPrice=limit)).status for limit in (None, 0, 1e6)] == [
+        200,
+        200,
+        200,
+    ]
+
+
+def test_sizes_are_held_to_the_offer_s_range(call: Caller) -> None:
+    """Where it has one."""
+    offer = next(row for row in every(call, GPUS) if row["disk"]["minCount"] is not None)
+    least, most, step = (offer["disk"][key] for key in ("minCount", "maxCount", "step"))
+    sizes = {least: 200, most: 200, least + step: 200, least - 1: 400, most + 1: 400, least + 1: 400}
+    assert {size: order(call, body_for(offer, diskSize=size)).status for size in sizes} == sizes
+
+
+def test_stock_runs_out_and_comes_back(serve: Serve) -> None:
+    """Each order takes one, each end of a pod gives one back."""
+    call = serve(delete_seconds=0)
+    offer = fixed(call)
+    call.emulator.set_stock(offer["cloudId"], 2)
+    pods = [order(call, body_for(offer)) for _ in range(3)]
+    assert [answer.status for answer in pods] == [200, 200, 400]
+    assert "sold out" in pods[2].json["detail"]
+    assert offer_with(call, cloudId=offer["cloudId"])["stockStatus"] == "Unavailable"
+    call("DELETE", PODS + pods[0].json["id"])
+    assert offer_with(call, cloudId=offer["cloudId"])["stockStatus"] == "Low"
+    assert order(call, body_for(offer)).status == 200
+    with pytest.raises(KeyError):
+        call.emulator.set_stock("nowhere", 1)
+
+
+def test_scarce_stock_differs_and_changes(serve: Serve) -> None:
+    """From offer to offer and every five minutes, the same for the same seed."""
+    first, second = serve(stock=4, seed=5), serve(stock=4, seed=5)
+    levels: list[list[str]] = []
+    for _ in range(3):
+        levels.append([row["stockStatus"] for row in every(first, GPUS)])
+        assert levels[-1] == [row["stockStatus"] for row in every(second, GPUS)]
+        first.emulator.advance(300)
+        second.emulator.advance(300)
+    assert {"Low", "Medium", "High"} <= set(levels[0] + levels[1])
+    assert levels[0] != levels[1] != levels[2]
+
+
+def test_without_a_limit_there_is_no_end_of_stock(call: Caller) -> None:
+    """The default."""
+    offer = fixed(call)
+    assert all(order(call, body_for(offer)).status == 200 for _ in range(30))
+    assert offer_with(call, cloudId=offer["cloudId"])["stockStatus"] == "Available"
+
+
+def test_created_pods_can_appear_late(serve: Serve) -> None:
+    """Missing everywhere for a while, then there, as if it had been all the time."""
+    call = serve(appear_seconds=3.0, stock=5)
+    pod_id = order(call, body_for(fixed(call))).json["id"]
+    for _ in range(2):
+        assert call.get(PODS)["data"] == []
+        assert call.status(pod_id) == []
+        assert call("GET", PODS + pod_id).status == 404
+        assert pod_id not in call.emulator.pods
+        call.emulator.advance(1)
+    call.emulator.advance(1)
+    assert [row["podId"] for row in call.status(pod_id)] == [pod_id]
+    assert call.get(PODS)["total_count"] == 1
