@@ -30,8 +30,8 @@ from .models import (
 
 T = TypeVar("T")
 
-# A key that JSON objects of the API do not have: it carries the unknown fields into `extra`.
-_EXTRA_KEY: Final = "\0extra"
+# Carries the unknown fields into `extra`. Should the API ever send such a key, it is an unknown field too.
+_EXTRA_KEY: Final = "$extra"
 _KEPT_NAMES: Final = frozenset({"shared_disk"})
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 

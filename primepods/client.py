@@ -74,6 +74,7 @@ class AsyncClient:
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
+            own_connections=session is None,
         )
         self._assemble(settings, Transport(settings, session), owner=True)
 

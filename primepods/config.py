@@ -91,17 +91,23 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
     max_concurrency: int,
     retry: RetryPolicy,
     user_agent: str | None,
+    own_connections: bool,
 ) -> Settings:
     """Turn a client's arguments into :class:`Settings`.
+
+    A client with connections of its own uses the proxy that the environment names.
 
     Raises:
         ConfigError: No key anywhere, or a key, URL, file or variable that cannot be used.
         ValueError: A number out of range.
         TypeError: An argument of the wrong type.
     """
-    files = _read_files(os.environ)
-    key = _find_key(api_key, files)
-    url = _find_base_url(base_url, files)
+    given_key = _argument("api_key", api_key) or _environment("PRIME_API_KEY")
+    given_url = _argument("base_url", base_url) or _environment("PRIME_API_BASE_URL", "PRIME_BASE_URL")
+    # With both given the files say nothing that matters: their team belongs to their own key and host.
+    files = _read_files(os.environ) if given_key is None or given_url is None else []
+    key = given_key or _find_key(files)
+    url = given_url or _find_base_url(files)
     url_parts = check_base_url(url)
     _keep_file_keys_home(key, url, url_parts)
     team = _find_team(team_id, files)
@@ -114,7 +120,7 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
         max_concurrency=_check_concurrency(max_concurrency),
         retry=check_retry(retry),
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
-        proxy=find_proxy(url_parts),
+        proxy=find_proxy(url_parts) if own_connections else None,
     )
 
 
@@ -245,7 +251,7 @@ def _read_file(path: Path) -> _File | None:
         if is_object(fields):
             return _File(path, fields)
         reason = "it is not a JSON object"
-    msg = f"{path} cannot be used: {reason}. Repair or remove it, or pass api_key."
+    msg = f"{path} cannot be used: {reason}. Repair or remove it, or give both api_key and base_url."
     raise ConfigError(msg)
 
 
@@ -269,10 +275,7 @@ def _argument(name: str, value: str | None) -> _Found | None:
     return _Found(value.strip(), f"argument {name}")
 
 
-def _find_key(argument: str | None, files: list[_File]) -> _Found:
-    found = _argument("api_key", argument) or _environment("PRIME_API_KEY")
-    if found is not None:
-        return found
+def _find_key(files: list[_File]) -> _Found:
     for file in files:
         value = file.text("api_key")
         if value:
@@ -285,10 +288,7 @@ def _find_key(argument: str | None, files: list[_File]) -> _Found:
     raise ConfigError(msg)
 
 
-def _find_base_url(argument: str | None, files: list[_File]) -> _Found:
-    found = _argument("base_url", argument) or _environment("PRIME_API_BASE_URL", "PRIME_BASE_URL")
-    if found is not None:
-        return found
+def _find_base_url(files: list[_File]) -> _Found:
     if files:
         return _Found(files[0].base_url, f"field base_url of {files[0].path}", files[0])
     return _Found(DEFAULT_BASE_URL, "the default")

@@ -64,11 +64,18 @@ class PrimePodsError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call __init__ with `args`, which breaks on keyword-only parameters.
-        return _rebuild, (type(self), self.args), self.__dict__
+        state = self.__dict__.copy()
+        if "__notes__" in state:
+            # A list of its own: a note added to a copy must not show up at the original.
+            state["__notes__"] = list(state["__notes__"])
+        return _rebuild, (type(self), self.args), state
 
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
-    return kind.__new__(kind, *args)
+    error = kind.__new__(kind, *args)
+    # Not redundant: OSError, and so TimeoutError, leaves this to an __init__ that is not called here.
+    error.args = args
+    return error
 
 
 class ConfigError(PrimePodsError):
@@ -181,7 +188,7 @@ class APIError(PrimePodsError):
         self.message = message
         self.body = body
         self.headers: Mapping[str, str] = dict(headers)
-        self.request_id = next(
+        self.request_id: str | None = next(
             (headers[name] for name in ("x-request-id", "request-id", "cf-ray") if name in headers), None
         )
         self.retry_after = retry_after

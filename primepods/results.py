@@ -27,7 +27,7 @@ class PodStatuses(Mapping[str, PodStatus]):
         errors: Mapping[str, APIError] = MappingProxyType({}),
     ) -> None:
         self._rows = dict(rows)
-        self.missing = missing
+        self.missing: tuple[str, ...] = missing
         self.errors: Mapping[str, APIError] = dict(errors)
 
     def __getitem__(self, pod_id: str) -> PodStatus:
