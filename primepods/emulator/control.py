@@ -3,6 +3,7 @@
 They are off unless the emulator is made with `control=True`, and want the same key as the API.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from primepods.emulator.pods import PodOverrides
 from primepods.emulator.routes import Route, Router
 
 CONTROL = "/_emulator/"
+FOR_EVER = "inf"
+"""JSON has no infinity, which is how long a delay can be."""
 
 
 class Control:
@@ -59,7 +62,7 @@ class Control:
         except RuntimeError as error:
             return detail(409, str(error))
         except (TypeError, ValueError) as error:
-            return detail(422, str(error))
+            return detail(422, str(error.args[0]))
 
     def _state(self, call: Call) -> Reply:
         del call
@@ -114,6 +117,8 @@ class Control:
             return detail(422, f"kind must be one of {', '.join(KINDS)}")
         names = {attribute.name for attribute in attrs_fields(kind)} & body.keys()
         arguments: Any = {name: body.pop(name) for name in names}
+        if arguments.get("seconds") == FOR_EVER:
+            arguments["seconds"] = math.inf
         return ok(_rule(self._core.faults.add(kind(**arguments), **cast("Any", body))))
 
     def _clear_faults(self, call: Call) -> Reply:
@@ -166,5 +171,4 @@ def _rule(rule: Rule) -> dict[str, object]:
 
 
 def _plain(fault: Fault) -> dict[str, object]:
-    # JSON has no infinity, which is how long a delay can be.
-    return {name: "inf" if value == float("inf") else value for name, value in asdict(fault).items()}
+    return {name: FOR_EVER if value == math.inf else value for name, value in asdict(fault).items()}

@@ -1,0 +1,442 @@
+"""Everything that can go wrong, on the wire, as clients see it; and when it does."""
+
+import asyncio
+import http.client
+import json
+import math
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from primepods.emulator import (
+    BadChunk,
+    Cut,
+    Delay,
+    Drip,
+    Empty,
+    EmptyData,
+    Emulator,
+    Fault,
+    Html,
+    ManualClock,
+    Redirect,
+    Reset,
+    Stale,
+    Status,
+    WrongLength,
+)
+
+from .caller import HISTORY, PODS, STATUS, Caller
+from .conftest import Serve
+from .test_orders import body_for, fixed, order
+
+
+def raw_get(call: Caller, path: str = PODS) -> bytes:
+    """All bytes of an answer, up to the end of the connection."""
+    where = urlsplit(call.emulator.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+        key = call.emulator.api_key
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, {"detail": "Invalid token"}),
+        (402, {"detail": "Insufficient funds"}),
+        (403, {"detail": "Not authenticated"}),
+        (404, {"detail": "Pod not found"}),
+        (409, {"detail": "Conflict"}),
+        (422, {"errors": [{"param": "pod_ids", "details": "Input should be a valid string"}]}),
+        (429, {"message": "Too many requests"}),
+        (500, {"detail": "Internal Server Error"}),
+        (599, {"detail": "Status 599"}),
+    ],
+)
+def test_errors_have_the_api_s_bodies(call: Caller, status: int, body: Any) -> None:
+    """As in the samples; and the API did not get the request."""
+    call.emulator.faults.add(Status(status))
+    pod_id = next(iter(call.emulator.pods))
+    answer = call("DELETE", PODS + pod_id)
+    assert (answer.status, answer.json) == (status, body)
+    assert call.emulator.pods[pod_id].status == "PROVISIONING"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_gateways_speak_html(call: Caller, status: int) -> None:
+    """As they do."""
+    call.emulator.faults.add(Status(status))
+    answer = call("GET", PODS)
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "text/html")
+    assert answer.body.startswith(b"<html>")
+
+
+def test_an_error_can_have_any_body(call: Caller) -> None:
+    """FastAPI's own 422, for one."""
+    body = {"detail": [{"loc": ["query", "limit"], "msg": "bad", "type": "int_parsing"}]}
+    call.emulator.faults.add(Status(422, body=body))
+    assert call("GET", PODS).json == body
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(2, "2"), (0.5, "0.5"), ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT")],
+)
+def test_retry_after_is_a_number_or_a_date(call: Caller, given: float | str, sent: str) -> None:
+    """Whatever the header allows."""
+    call.emulator.faults.add(Status(429, retry_after=given))
+    assert call("GET", PODS).headers["Retry-After"] == sent
+
+
+def test_an_error_can_come_after_the_act(call: Caller) -> None:
+    """The pod is being deleted all the same."""
+    call.emulator.faults.add(Status(500, acted=True))
+    pod_id = next(iter(call.emulator.pods))
+    assert call("DELETE", PODS + pod_id).status == 500
+    assert call.emulator.pods[pod_id].status == "DELETING"
+
+
+@pytest.mark.parametrize(("acted", "state"), [(False, "PROVISIONING"), (True, "DELETING")])
+def test_the_connection_is_reset_before_or_after_the_act(call: Caller, *, acted: bool, state: str) -> None:
+    """The client cannot tell which; the log says that nothing was answered."""
+    call.emulator.faults.add(Reset(acted=acted), on="delete")
+    pod_id = next(iter(call.emulator.pods))
+    with pytest.raises(ConnectionResetError):
+        call("DELETE", PODS + pod_id)
+    assert call.emulator.pods[pod_id].status == state
+    assert call.emulator.requests[-1].status is None
+    assert call.emulator.requests[-1].faults == ["Reset"]
+
+
+def test_a_cut_body_ends_early(call: Caller) -> None:
+    """After the share of its bytes that is asked for."""
+    whole = call("GET", PODS).body
+    call.emulator.faults.add(Cut(0.25))
+    with pytest.raises(http.client.IncompleteRead) as error:
+        call("GET", PODS)
+    assert error.value.partial == whole[: len(whole) // 4]
+    assert call.emulator.requests[-1].status == 200
+
+
+def test_a_wrong_length_is_more_or_less(call: Caller) -> None:
+    """Too long: the body seems cut; too short: it is no JSON."""
+    with call.emulator.faults.add(WrongLength()), pytest.raises(http.client.IncompleteRead):
+        call("GET", PODS)
+    with call.emulator.faults.add(WrongLength(-10)):
+        answer = call("GET", PODS)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.body)
+
+
+def test_html_with_200(call: Caller) -> None:
+    """A login page, a maintenance page."""
+    call.emulator.faults.add(Html())
+    answer = call("GET", PODS)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html")
+
+
+def test_html_can_come_after_the_act(call: Caller) -> None:
+    """A gateway that lost the answer."""
+    call.emulator.faults.add(Html(502, acted=True))
+    pod_id = next(iter(call.emulator.pods))
+    assert call("DELETE", PODS + pod_id).status == 502
+    assert call.emulator.pods[pod_id].status == "DELETING"
+
+
+def test_an_empty_answer_has_a_status_only(call: Caller) -> None:
+    """And the act is done."""
+    call.emulator.faults.add(Empty())
+    pod_id = next(iter(call.emulator.pods))
+    answer = call("DELETE", PODS + pod_id)
+    assert (answer.status, answer.body, answer.headers["Content-Length"]) == (200, b"", "0")
+    assert call.emulator.pods[pod_id].status == "DELETING"
+
+
+def test_empty_data_is_an_answer_without_rows(call: Caller) -> None:
+    """As a replica that lost its data gives: well-formed, and wrong."""
+    pod_id = next(iter(call.emulator.pods))
+    call.emulator.faults.add(EmptyData(), on=("list", "gpus", "get"))
+    call.emulator.faults.add(EmptyData(null=True), on="status")
+    assert call.get(PODS) == {"total_count": 0, "offset": 0, "limit": 100, "data": [], "status": None}
+    assert call.get(STATUS, ("pod_ids", pod_id)) == {"data": None, "status": None}
+    assert call.get("/api/v1/availability/gpus") == {"items": [], "totalCount": 0}
+    assert call.get(PODS + pod_id)["id"] == pod_id
+
+
+def test_empty_data_leaves_alone_what_is_no_data(call: Caller) -> None:
+    """Redirects and other answers without rows."""
+    call.emulator.faults.add(EmptyData())
+    assert call("GET", "/api/v1/pods").status == 307
+
+
+def test_a_stale_replica_shows_the_past(serve: Serve) -> None:
+    """In list, get, status and history: who was not born yet is missing, who is gone is there."""
+    call = serve(delete_seconds=5.0)
+    old = call.emulator.add_pod(boot_seconds=0)
+    call.emulator.advance(10)
+    new = call.emulator.add_pod(boot_seconds=0)
+    call("DELETE", PODS + old)
+    call.emulator.advance(6)
+    assert [pod["id"] for pod in call.get(PODS)["data"]] == [new]
+    with call.emulator.faults.add(Stale(8)):
+        assert [pod["id"] for pod in call.get(PODS)["data"]] == [old]
+        assert call("GET", PODS + new).status == 404
+        assert call.status(old, new)[0]["status"] == "ACTIVE"
+        assert call.get(HISTORY)["data"] == []
+    with call.emulator.faults.add(Stale(2)):
+        assert [row["status"] for row in call.status(old, new)] == ["DELETING", "ACTIVE"]
+    assert call.get(HISTORY)["total_count"] == 1
+
+
+def test_lags_add_up_with_what_follows(serve: Serve) -> None:
+    """A stale answer can be cut, too."""
+    call = serve()
+    call.emulator.add_pod()
+    call.emulator.advance(10)
+    call.emulator.add_pod()
+    call.emulator.faults.add(Stale(3))
+    call.emulator.faults.add(Stale(4))
+    call.emulator.faults.add(WrongLength(-1))
+    answer = call("GET", PODS)
+    assert json.loads(answer.body + b"}")["total_count"] == 1
+    assert call.emulator.requests[-1].faults == ["Stale", "Stale", "WrongLength"]
+
+
+def test_a_redirect_goes_where_it_is_told(call: Caller) -> None:
+    """To another host, with any code of that kind; the API does not get the request."""
+    call.emulator.faults.add(Redirect("http://example.com/x", 302))
+    pod_id = next(iter(call.emulator.pods))
+    answer = call("DELETE", PODS + pod_id)
+    assert (answer.status, answer.headers["Location"]) == (302, "http://example.com/x")
+    assert call.emulator.pods[pod_id].status == "PROVISIONING"
+
+
+def test_a_bad_chunk_breaks_the_body(call: Caller) -> None:
+    """After a first one that is good."""
+    call.emulator.faults.add(BadChunk())
+    received = raw_get(call)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head
+    size, _, rest = body.partition(b"\r\n")
+    assert rest[int(size, 16) :].startswith(b"\r\nzz\r\n")
+    with pytest.raises(http.client.HTTPException):
+        call("GET", PODS)
+
+
+@pytest.fixture
+async def emu() -> AsyncIterator[Emulator]:
+    """An emulator in this loop, on a manual clock."""
+    async with Emulator(pods=3, clock=ManualClock()) as emulator:
+        yield emulator
+
+
+async def get(emu: Emulator) -> bytes:
+    """The list, as aiohttp gets it."""
+    headers = {"Authorization": f"Bearer {emu.api_key}"}
+    async with aiohttp.ClientSession() as session, session.get(emu.url + PODS, headers=headers) as answer:
+        return await answer.read()
+
+
+async def until_in_flight(emu: Emulator, count: int = 1) -> None:
+    """Wait until so many requests have come in."""
+    for _ in range(10_000):
+        if len(emu.requests) >= count:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("no request came in")
+
+
+@pytest.mark.anyio
+async def test_a_delay_lasts_as_long_as_the_clock_says(emu: Emulator) -> None:
+    """What comes in meanwhile is in flight together; then all is answered."""
+    emu.faults.add(Delay(10))
+    waiting = [asyncio.create_task(get(emu)) for _ in range(5)]
+    await until_in_flight(emu, 5)
+    assert [entry.concurrency for entry in emu.requests] == [1, 2, 3, 4, 5]
+    emu.advance(9)
+    assert {entry.status for entry in emu.requests} == {None}
+    emu.advance(1)
+    assert len(set(await asyncio.gather(*waiting))) == 1
+    assert {entry.status for entry in emu.requests} == {200}
+
+
+@pytest.mark.anyio
+async def test_a_request_can_hang_for_ever(emu: Emulator) -> None:
+    """The client gives up; the emulator can be stopped all the same, which the fixture does."""
+    emu.faults.add(Delay(math.inf))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(get(emu), 0.05)
+    assert emu.requests[-1].status is None
+
+
+@pytest.mark.anyio
+async def test_a_slow_body_drips(emu: Emulator) -> None:
+    """A piece at once, the others as time goes by."""
+    whole = await get(emu)
+    emu.faults.add(Drip(8.0, pieces=4))
+    dripping = asyncio.create_task(get(emu))
+    await until_in_flight(emu, 2)
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        assert not dripping.done()
+        emu.advance(2)
+    await asyncio.sleep(0.01)
+    emu.advance(2)
+    assert await dripping == whole
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_stops_the_dripping(emu: Emulator) -> None:
+    """And the next request is answered as ever."""
+    with emu.faults.add(Drip(8.0)):
+        dripping = asyncio.create_task(get(emu))
+        await until_in_flight(emu)
+        dripping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dripping
+        await asyncio.sleep(0.01)
+        emu.advance(100)
+    assert json.loads(await get(emu))["total_count"] == 3
+
+
+def statuses(call: Caller, count: int) -> list[int]:
+    """The statuses of so many lists."""
+    return [call("GET", PODS).status for _ in range(count)]
+
+
+def test_faults_strike_by_operation(call: Caller) -> None:
+    """One, several, or all, what is no operation included."""
+    rule = call.emulator.faults.add(Status(500), on="status")
+    assert (call("GET", STATUS).status, call("GET", PODS).status) == (500, 200)
+    rule.remove()
+    rule.remove()
+    call.emulator.faults.add(Status(500), on={"list", "history"})
+    assert [call("GET", path).status for path in (STATUS, PODS, HISTORY)] == [200, 500, 500]
+    call.emulator.faults.add(Status(503))
+    assert call("GET", "/nowhere").status == 503
+
+
+def test_faults_strike_by_path_and_pod(call: Caller) -> None:
+    """In the path or among the ids."""
+    first, second, *_ = call.emulator.pods
+    call.emulator.faults.add(Status(500), pod_id=first)
+    assert call("GET", PODS + first).status == 500
+    assert call("GET", PODS + second).status == 200
+    assert call("GET", STATUS, [("pod_ids", second), ("pod_ids", first)]).status == 500
+    call.emulator.faults.clear()
+    call.emulator.faults.add(Status(500), path="/api/v1/pods/*/log")
+    assert (call("GET", f"{PODS}{first}/log").status, call("GET", PODS + first).status) == (500, 200)
+
+
+def test_faults_strike_by_number(call: Caller) -> None:
+    """Not the first so many, then so many times; the rule counts."""
+    rule = call.emulator.faults.add(Status(500), skip=2, times=3)
+    assert statuses(call, 8) == [200, 200, 500, 500, 500, 200, 200, 200]
+    assert rule.hits == 3
+
+
+def test_faults_strike_by_chance_and_the_seed_repeats_it(serve: Serve) -> None:
+    """The same sequence for the same seed, also after clearing; another for another."""
+    calls = [serve(seed=seed) for seed in (1, 1, 2)]
+    for call in calls:
+        call.emulator.faults.add(Status(500), probability=0.5)
+    runs = [statuses(call, 40) for call in calls]
+    assert runs[0] == runs[1] != runs[2]
+    assert 10 < runs[0].count(500) < 30
+    again = calls[2]
+    again.emulator.faults.clear()
+    again.emulator.faults.add(Status(500), probability=0.5)
+    assert statuses(again, 40) == runs[2]
+
+
+def test_faults_strike_by_time(call: Caller) -> None:
+    """From then on, for so long."""
+    call.emulator.advance(100)
+    call.emulator.faults.add(Status(500), after=10, lasting=5)
+    seen: list[int] = []
+    for seconds in (0, 9, 1, 4, 1):
+        call.emulator.advance(seconds)
+        seen += statuses(call, 1)
+    assert seen == [200, 200, 500, 500, 200]
+
+
+def test_faults_strike_what_is_too_much(call: Caller) -> None:
+    """A rate limit: three in any ten seconds are let through."""
+    call.emulator.faults.add(Status(429, retry_after=1), beyond=3, window=10)
+    assert statuses(call, 5) == [200, 200, 200, 429, 429]
+    call.emulator.advance(10)
+    assert statuses(call, 4) == [200, 200, 200, 429]
+
+
+def test_the_first_rule_that_fits_decides(call: Caller) -> None:
+    """And the next one only counts what is left for it."""
+    first = call.emulator.faults.add(Status(500), times=1)
+    second = call.emulator.faults.add(Status(503))
+    assert statuses(call, 2) == [500, 503]
+    assert (first.hits, second.hits) == (1, 1)
+    assert list(call.emulator.faults) == [first, second]
+    assert len(call.emulator.faults) == 2
+    assert "Status" in repr(first)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"on": "lists"},
+        {"times": -1},
+        {"probability": 1.5},
+        {"after": -1},
+        {"lasting": math.nan},
+        {"beyond": -1},
+        {"skip": -1},
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(call: Caller, arguments: dict[str, Any]) -> None:
+    """A mistyped operation must not become a fault that never strikes."""
+    with pytest.raises(ValueError, match=r"there is no operation lists; there are list|must be|is a share"):
+        call.emulator.faults.add(Status(500), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (Status, (99,)),
+        (Status, ("500",)),
+        (Delay, (-1,)),
+        (Delay, (math.nan,)),
+        (Delay, ("1",)),
+        (Cut, (1.0,)),
+        (WrongLength, (0.5,)),
+        (Redirect, ("a\r\nb",)),
+        (Redirect, ("x", 200)),
+        (Drip, (1, 0)),
+        (Stale, (None,)),
+        (Reset, ("yes",)),
+    ],
+)
+def test_faults_that_make_no_sense_are_refused(kind: type[Fault], arguments: tuple[Any, ...]) -> None:
+    """When they are made."""
+    with pytest.raises((ValueError, TypeError)):
+        kind(*arguments)
+
+
+def test_the_base_of_faults_changes_nothing(call: Caller) -> None:
+    """It is there to be inherited from."""
+    call.emulator.faults.add(Fault())
+    assert call.get(PODS)["total_count"] == 10
+
+
+def test_a_lost_create_can_be_found_by_its_name(call: Caller) -> None:
+    """The rehearsal that matters most: the answer is lost, the pod is there and costs money."""
+    call.emulator.faults.add(Reset(acted=True), on="create", times=1)
+    with pytest.raises(ConnectionResetError):
+        order(call, body_for(fixed(call), name="only-one"))
+    assert [pod["name"] for pod in call.get(PODS)["data"]].count("only-one") == 1
