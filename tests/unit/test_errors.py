@@ -1,0 +1,165 @@
+"""The tree of errors: its shape, and that errors travel between processes and threads without loss."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any, Final
+
+import pytest
+
+import primepods
+from primepods import errors
+from primepods.errors import (
+    APIError,
+    ConfigError,
+    FieldError,
+    NotFoundError,
+    PodFailedError,
+    PrimePodsError,
+    ProtocolError,
+    RequestTimeoutError,
+    TransportError,
+    ValidationError,
+    WaitError,
+    WaitTimeoutError,
+)
+from primepods.models import PodState, PodStatus
+
+# The tree of the documentation: each class with its parents.
+TREE: Final = {
+    "PrimePodsError": (Exception,),
+    "ConfigError": (PrimePodsError,),
+    "ClientClosedError": (PrimePodsError,),
+    "TransportError": (PrimePodsError,),
+    "RequestTimeoutError": (TransportError, TimeoutError),
+    "ProtocolError": (PrimePodsError,),
+    "APIError": (PrimePodsError,),
+    "BadRequestError": (APIError,),
+    "AuthenticationError": (APIError,),
+    "PaymentRequiredError": (APIError,),
+    "PermissionDeniedError": (APIError,),
+    "NotFoundError": (APIError,),
+    "ConflictError": (APIError,),
+    "ValidationError": (APIError,),
+    "RateLimitError": (APIError,),
+    "ServerError": (APIError,),
+    "WaitError": (PrimePodsError,),
+    "WaitTimeoutError": (WaitError, TimeoutError),
+    "PodFailedError": (WaitError,),
+}
+LAST = PodStatus(pod_id="a", status=PodState("HIBERNATING"), extra={"someNewField": {"x": 1}})
+
+
+def example(kind: type[PrimePodsError]) -> PrimePodsError:
+    """An error of a class, with a value in every attribute that it has."""
+    fields: dict[str, Any] = {}
+    if issubclass(kind, TransportError):
+        fields = {"method": "GET", "path": "/p", "attempts": 3, "maybe_received": True}
+        if issubclass(kind, RequestTimeoutError):
+            fields["limit"] = "deadline"
+    elif issubclass(kind, ProtocolError):
+        fields = {"method": "GET", "url_path": "/p", "path": "data[3].gpuCount", "excerpt": '"many"'}
+    elif issubclass(kind, APIError):
+        fields = {
+            "status_code": 422,
+            "method": "POST",
+            "path": "/p",
+            "message": "No.",
+            "body": {"errors": [{"param": "p", "details": "d"}]},
+            "headers": {"x-request-id": "r-1"},
+            "retry_after": 2.5,
+        }
+        if issubclass(kind, ValidationError):
+            fields["errors"] = (FieldError("p", "d"),)
+    elif issubclass(kind, WaitError):
+        fields = {"statuses": {"a": LAST}, "pending": ("a", "b")}
+        if issubclass(kind, PodFailedError):
+            fields |= {"pod_id": "a", "last": LAST, "reason": "status ERROR"}
+    error = kind("what happened", **fields)
+    error.add_note("first note")
+    return error
+
+
+ALL = [getattr(errors, name) for name in TREE]
+
+
+def test_the_tree_is_the_documented_one() -> None:
+    """Each class is there, stands under its parents, is exported by the package, and no other is."""
+    assert {name: getattr(errors, name).__bases__ for name in TREE} == TREE
+    assert set(errors.__all__) == {*TREE, "FieldError"}
+    for name in errors.__all__:
+        assert getattr(primepods, name) is getattr(errors, name)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_errors_pickle_with_all_they_carry(kind: type[PrimePodsError], protocol: int) -> None:
+    """Class, message, every attribute and the notes survive the way to another process."""
+    error = example(kind)
+    other = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own
+    assert type(other) is kind
+    assert str(other) == "what happened"
+    assert other.args == error.args
+    assert vars(other) == vars(error)
+    assert other.__notes__ == ["first note"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_errors_copy_with_all_they_carry(kind: type[PrimePodsError], make: Any) -> None:
+    """A copy is equal in all its parts."""
+    error = example(kind)
+    other = make(error)
+    assert (type(other), str(other), vars(other)) == (kind, str(error), vars(error))
+
+
+def test_a_note_on_a_copy_is_not_seen_at_the_original() -> None:
+    """Each of many waiters gets a copy of one error: what one adds to its own is not everybody's."""
+    error = example(ConfigError)
+    other = copy.copy(error)
+    other.add_note("second note")
+    assert error.__notes__ == ["first note"]
+    assert other.__notes__ == ["first note", "second note"]
+
+
+def test_a_subclass_of_a_users_own_pickles_as_well() -> None:
+    """Whoever derives an error with arguments of its own need not know how ours are pickled."""
+    error = OwnError("a", "b")
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(other), other.args, other.second) == (OwnError, ("a",), "b")
+
+
+class OwnError(ConfigError):
+    """An error whose constructor wants more than the message."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+        self.second = second
+
+
+@pytest.mark.parametrize("kind", [RequestTimeoutError, WaitTimeoutError])
+def test_timeouts_are_timeouts(kind: type[PrimePodsError]) -> None:
+    """`except TimeoutError` catches ours, and their text is the message alone."""
+    with pytest.raises(TimeoutError) as caught:
+        raise example(kind)
+    assert str(caught.value) == "what happened"
+
+
+def test_an_api_error_starts_with_the_first_attempt_and_knows_its_request_id() -> None:
+    """`attempts` counts from one; the id comes from the headers that carry it, the best one first."""
+    fields: dict[str, Any] = {"status_code": 404, "method": "GET", "path": "/p", "message": "m"}
+    headers = {"cf-ray": "c", "request-id": "r", "x-request-id": "x"}
+    assert NotFoundError("t", **fields).attempts == 1
+    assert NotFoundError("t", **fields).request_id is None
+    for best in ("x", "r", "c"):
+        assert NotFoundError("t", **fields, headers=headers).request_id == best
+        headers.popitem()
+
+
+def test_an_error_keeps_headers_of_its_own() -> None:
+    """What becomes of the mapping that it was made from does not change the error."""
+    headers = {"x-request-id": "r-1"}
+    error = APIError("t", status_code=500, method="GET", path="/p", message="m", headers=headers)
+    headers.clear()
+    assert error.headers == {"x-request-id": "r-1"}
