@@ -14,7 +14,6 @@ import attrs
 # What cannot be an option, a second word, or mean anything to a shell that somebody pastes it into.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_PORT_FLAG = re.compile(r"-p ?(\d{1,5})")
 _LONGEST = 512
 
 
@@ -30,9 +29,9 @@ def _check_host(_: object, __: object, value: str) -> None:
         raise ValueError(msg)
 
 
-def _check_port(_: object, __: object, value: int) -> None:
+def _check_port(_: object, __: object, value: object) -> None:
     highest = 65_535
-    if not 1 <= value <= highest:
+    if type(value) is not int or not 1 <= value <= highest:
         msg = f"port must be from 1 to {highest}, got {value!r}"
         raise ValueError(msg)
 
@@ -81,31 +80,37 @@ def parse_ssh(text: str | None) -> SSHTarget | None:
     Args:
         text: What the API sent for one node.
     """
-    if not text or len(text) > _LONGEST or not text.isprintable():
+    if not text or len(text) > _LONGEST or not text.strip().isprintable():
         return None
     words = text.split()
-    if words and words[0] == "ssh":
+    if words[:1] == ["ssh"]:
         del words[0]
-    rest = " ".join(words)
-    flag = _PORT_FLAG.search(f" {rest} ")
-    port = int(flag[1]) if flag else None
-    address = (rest.replace(flag[0], "", 1) if flag else rest).strip()
-    user, at, host = address.rpartition("@")
+    # Word by word: a host may be called `gpu-p100`, which holds no port.
+    flag = next((n for n, word in enumerate(words) if word.startswith("-p")), None)
+    port = None
+    if flag is not None:
+        given = words.pop(flag).removeprefix("-p") or (words.pop(flag) if flag < len(words) else "")
+        port = _port(given)
+        if port is None:
+            return None
+    if len(words) != 1:
+        return None
+    user, at, host = words[0].rpartition("@")
     host, host_port = _split_port(host)
+    port = host_port if port is None else port
     try:
-        return SSHTarget(user if at else "root", host, port or host_port or 22)
+        return SSHTarget(user if at else "root", host, 22 if port is None else port)
     except ValueError:
         return None
 
 
+def _port(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,5}", text) else None
+
+
 def _split_port(host: str) -> tuple[str, int | None]:
     """Split ``host:port`` and ``[v6]:port``; a bare IPv6 address has no port."""
-    if host.startswith("["):
-        address, bracket, tail = host[1:].partition("]")
-        if not bracket or (tail and not re.fullmatch(r":\d{1,5}", tail)):
-            return "", None
-        return address, int(tail[1:]) if tail else None
-    name, colon, port = host.partition(":")
-    if colon and port.isascii() and port.isdigit() and len(port) <= 5:  # noqa: PLR2004 - 65535 has five digits
-        return name, int(port)
-    return host, None
+    parts = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{1,5}))?", host)
+    if parts is None:
+        return host, None
+    return parts[1] or parts[2], _port(parts[3] or "")

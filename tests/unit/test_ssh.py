@@ -1,0 +1,237 @@
+"""The reader of `sshConnection`: every spelling that was seen, and that no text at all can do harm."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import pickle
+import re
+import shlex
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from primepods import SSHTarget
+from primepods.ssh import parse_ssh
+from tests.fixtures import status_rows
+
+USERS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}\Z")
+HOSTS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,40}\Z") | st.ip_addresses().map(str)
+PORTS = st.integers(1, 65_535)
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "host", "port"),
+    [
+        ("root@135.23.125.123 -p 22", "root", "135.23.125.123", 22),
+        ("ubuntu@10.0.0.2 -p 2222", "ubuntu", "10.0.0.2", 2222),
+        ("ssh root@65.108.32.154 -p 22", "root", "65.108.32.154", 22),
+        ("ssh -p 10022 root@1.2.3.4", "root", "1.2.3.4", 10022),
+        ("-p 10022 root@1.2.3.4", "root", "1.2.3.4", 10022),
+        ("root@1.2.3.4 -p22", "root", "1.2.3.4", 22),
+        ("root@1.2.3.4", "root", "1.2.3.4", 22),
+        ("root@1.2.3.4:2200", "root", "1.2.3.4", 2200),
+        ("root@1.2.3.4:2200 -p 2300", "root", "1.2.3.4", 2300),
+        ("1.2.3.4 -p 22", "root", "1.2.3.4", 22),
+        ("a.b_c+d-1@host-1.example.com. -p 65535", "a.b_c+d-1", "host-1.example.com.", 65_535),
+        ("root@[2001:db8::1] -p 22", "root", "2001:db8::1", 22),
+        ("root@[2001:db8::1]:2200", "root", "2001:db8::1", 2200),
+        ("root@2001:db8::1 -p 2200", "root", "2001:db8::1", 2200),
+        ("root@::1", "root", "::1", 22),
+        ("root@[host.example.com]:2200", "root", "host.example.com", 2200),
+        ("  ssh   root@1.2.3.4   -p   22  ", "root", "1.2.3.4", 22),
+        ("root@1.2.3.4 -p 22\n", "root", "1.2.3.4", 22),
+        # Names of machines that look as if they held an option.
+        ("root@gpu-p100.example.com", "root", "gpu-p100.example.com", 22),
+        ("root@gpu-p4-1.example.com -p 2200", "root", "gpu-p4-1.example.com", 2200),
+        ("user-p22@1.2.3.4", "user-p22", "1.2.3.4", 22),
+        ("root@ssh", "root", "ssh", 22),
+    ],
+)
+def test_every_spelling_is_read(text: str, user: str, host: str, port: int) -> None:
+    """Prefix or none, the port before, behind or within, other users, IPv6."""
+    assert parse_ssh(text) == SSHTarget(user, host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "   ",
+        "ubuntu@",
+        "ssh ubuntu@",
+        "ubuntu@ -p 22",
+        "@",
+        "@1.2.3.4",
+        "ssh",
+        "-p 22",
+        "root@1.2.3.4 -p",
+        "root@1.2.3.4 -p x",
+        "root@1.2.3.4 -p 0",
+        "root@1.2.3.4 -p 65536",
+        "root@1.2.3.4 -p 222222",
+        "root@1.2.3.4 -p ٢٢",
+        "root@1.2.3.4 -p 22 -p 23",
+        "root@1.2.3.4:0",
+        "root@1.2.3.4:65536",
+        "root@1.2.3.4:",
+        "root@[2001:db8::1]:x",
+        "root@[2001:db8::1",
+        "root@[]",
+        "root@fe80::1%eth0",
+        # A second word, an option, a shell's characters, control codes.
+        "root@1.2.3.4 rm",
+        "-oProxyCommand=x@1.2.3.4",
+        "root@-oProxyCommand=x",
+        "ssh -oProxyCommand=x root@1.2.3.4",
+        "root@1.2.3.4 -p 22 -oProxyCommand=x",
+        "-p22@1.2.3.4",
+        "root@$(id)",
+        "root@`id`",
+        "root@1.2.3.4;id",
+        "root@1.2.3.4|id",
+        "root@~",
+        "root@*",
+        "root@a@b",
+        "root@1.2.3.4\n-p 22",
+        "root@1.2.3.4\x00",
+        "root@1.2.3.4\x1b[2J",
+        "root@host\u202e",
+        "root@höst",
+        "r" * 600 + "@1.2.3.4",
+    ],
+)
+def test_what_names_no_usable_host_is_none(text: str | None) -> None:
+    """A placeholder, nonsense, or something that `ssh` or a shell could take for more than a host."""
+    assert parse_ssh(text) is None
+
+
+def lines() -> st.SearchStrategy[str]:
+    """Text made of the pieces that the parser looks for, in any order."""
+    pieces = st.sampled_from(
+        [
+            *" @:-[]%",
+            "ssh",
+            " ssh ",
+            " -p ",
+            "-p",
+            "22",
+            "root",
+            "1.2.3.4",
+            "::1",
+            "-o",
+            "\n",
+            "\0",
+            "'",
+            "$",
+            "٢",
+        ]
+    )
+    return st.lists(pieces | st.text(max_size=3), max_size=10).map("".join)
+
+
+@given(st.text() | lines())
+@example("root@-p22")
+@example("--@h")
+def test_no_text_yields_more_than_one_word_or_an_option(text: str) -> None:
+    """Whatever is sent, the outcome is nothing, or a command whose every word is what it seems to be."""
+    target = parse_ssh(text)
+    if target is None:
+        return
+    ssh, flag, port, end, where = target.argv()
+    assert (ssh, flag, end) == ("ssh", "-p", "--")
+    assert 1 <= int(port) <= 65_535
+    assert where == f"{target.user}@{target.host}"
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]*", where)
+    assert not target.host.startswith("-")
+    assert shlex.split(str(target)) == ["ssh", "-p", port, where]
+    assert target.user == "root" or target.user in text
+    assert target.host in text
+
+
+@given(USERS, HOSTS, PORTS)
+def test_targets_survive_being_written_and_read(user: str, host: str, port: int) -> None:
+    """The command line of a target is read as that target again; copies and pickles are equal."""
+    target = SSHTarget(user, host, port)
+    assert parse_ssh(str(target)) == target
+    assert parse_ssh(str(target).removeprefix("ssh ")) == target
+    assert pickle.loads(pickle.dumps(target)) == target  # noqa: S301 - our own
+    assert copy.deepcopy(target) == target
+    assert hash(target) == hash(SSHTarget(user, host, port))
+
+
+@given(USERS, HOSTS, PORTS, st.booleans())
+def test_the_apis_own_spellings_are_read_for_every_host(
+    user: str,
+    host: str,
+    port: int,
+    prefix: bool,  # noqa: FBT001
+) -> None:
+    """`user@host -p port`, with `ssh` before it or not, brackets around IPv6 or not."""
+    try:
+        shown = f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        shown = host
+    for where in {host, shown}:
+        line = f"{'ssh ' if prefix else ''}{user}@{where} -p {port}"
+        assert parse_ssh(line) == SSHTarget(user, host, port)
+
+
+@pytest.mark.parametrize(
+    ("user", "host", "port"),
+    [
+        ("-l", "h", 22),
+        ("", "h", 22),
+        ("a b", "h", 22),
+        ("a\n", "h", 22),
+        ("root", "-h", 22),
+        ("root", "", 22),
+        ("root", "h h", 22),
+        ("root", "h\n", 22),
+        ("root", "[::1]", 22),
+        ("root", "fe80::1%$(id)", 22),
+        ("root", "h", 0),
+        ("root", "h", 65_536),
+        ("root", "h", -1),
+        ("root", "h", True),
+        ("root", "h", "22"),
+        ("root", "h", 22.0),
+    ],
+)
+def test_a_target_made_by_hand_is_checked_as_well(user: str, host: str, port: int) -> None:
+    """No `SSHTarget` exists whose parts could be read as an option or as more than one word."""
+    with pytest.raises(ValueError, match=r"must be|^port"):
+        SSHTarget(user, host, port)
+
+
+def test_argv_can_be_extended_by_a_command() -> None:
+    """What is appended runs on the pod; `--` keeps it and the host from being options."""
+    target = SSHTarget("root", "1.2.3.4", 2200)
+    assert [*target.argv(), "nvidia-smi"] == ["ssh", "-p", "2200", "--", "root@1.2.3.4", "nvidia-smi"]
+    assert str(target) == "ssh -p 2200 root@1.2.3.4"
+    target.argv().clear()
+    assert target.argv()
+
+
+def test_all_lines_of_the_documents_are_read_or_known_to_be_placeholders() -> None:
+    """Each `sshConnection` of the sample documents, node by node."""
+    found = {}
+    for pod_id, row in status_rows().items():
+        value = row["sshConnection"]
+        found[pod_id] = [str(parse_ssh(line)) for line in (value if isinstance(value, list) else [value])]
+    assert found == {
+        "my_first_pod_id": ["ssh -p 22 root@135.23.125.123"],
+        "my_second_pod_id": ["None"],
+        "stopped_multi_node": ["None"],
+        "two_nodes": ["ssh -p 22 root@10.0.0.1", "ssh -p 2222 ubuntu@10.0.0.2"],
+        "one_node_still_booting": ["ssh -p 22 root@10.0.0.1", "None"],
+        "placeholder_host": ["None"],
+        "ssh_prefix": ["ssh -p 22 root@65.108.32.154"],
+        "active_without_ssh": ["None"],
+        "install_retrying": ["ssh -p 22 root@10.0.0.9"],
+        "install_error": ["None"],
+        "from_the_future": ["None"],
+        "many_ports": ["ssh -p 10022 root@10.1.1.1"],
+    }
