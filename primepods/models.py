@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -22,7 +21,26 @@ from .ssh import SSHTarget, parse_ssh
 
 T_co = TypeVar("T_co", covariant=True)
 
-NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
+
+class _NoExtra(dict[str, Any]):
+    """The one empty ``extra`` that all models share; refuses to be filled.
+
+    A ``dict``, so that models pickle, copy and, through ``attrs.asdict``, become JSON.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        msg = "The extra of a model cannot be changed."
+        raise TypeError(msg)
+
+    __setitem__ = __ior__ = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
+
+    def __reduce__(self) -> str:
+        return "NO_EXTRA"
+
+
+NO_EXTRA: Mapping[str, Any] = _NoExtra()
 _JUPYTER_PORT = "8888"
 _FULL_PROGRESS = 100
 _HIGHEST_PORT = 65_535
@@ -40,6 +58,10 @@ class _OpenEnum(StrEnum):
         word._name_ = value
         word._value_ = value
         return word
+
+    def __repr__(self) -> str:
+        # The word of a server that we do not know may hold anything, so it is shown escaped.
+        return super().__repr__() if self.is_known else f"{type(self).__name__}({str(self)!r})"
 
     @property
     def is_known(self) -> bool:
@@ -230,7 +252,8 @@ class _Machine:
         state = (
             f"status {self.status}" if self.status in _FAILED else f"installation {self.installation_status}"
         )
-        return f"{state}: {self.installation_failure}" if self.installation_failure else state
+        reason = _one_line(self.installation_failure or "")
+        return f"{state}: {reason}" if reason else state
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return where a port of the pod is reached from outside, or ``None`` if it is not.
@@ -239,9 +262,13 @@ class _Machine:
             internal_port: Port in the pod, such as 8000.
 
         Raises:
+            TypeError: Not an integer.
             ValueError: No port number.
         """
-        if isinstance(internal_port, bool) or not 1 <= internal_port <= _HIGHEST_PORT:
+        if isinstance(internal_port, bool) or not isinstance(internal_port, int):
+            msg = f"internal_port must be an integer, got {internal_port!r}"
+            raise TypeError(msg)
+        if not 1 <= internal_port <= _HIGHEST_PORT:
             msg = f"internal_port must be from 1 to 65535, got {internal_port!r}"
             raise ValueError(msg)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
@@ -255,7 +282,7 @@ class _Machine:
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
         for mapping in by_use + by_port:
-            endpoint = self._reach(mapping, int(mapping.internal) if mapping.internal.isdecimal() else None)
+            endpoint = self._reach(mapping, _port(mapping.internal))
             if endpoint is not None:
                 return endpoint.url
         return None
@@ -398,6 +425,11 @@ class PodChange:
 
 def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
     return value if isinstance(value, tuple) else (value,)
+
+
+def _one_line(text: str) -> str:
+    """Return text from the server without line ends and control codes."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _port(text: str) -> int | None:
