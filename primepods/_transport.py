@@ -82,10 +82,10 @@ class Transport:
     def __init__(self, settings: Settings, session: aiohttp.ClientSession | None) -> None:
         if session is not None:
             _check_session(session)
-        self.closed = False
+        self.closed: bool = False
         self._settings = settings
         self.given = session
-        self.budget = RetryBudget()
+        self.budget: RetryBudget = RetryBudget()
         self._own = session is None
         self._http = session
         self._loop: asyncio.AbstractEventLoop | None = None
