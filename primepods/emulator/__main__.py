@@ -5,6 +5,8 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from primepods.emulator.server import Emulator
 
@@ -22,19 +24,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; `argv` are the arguments after its name. Returns the exit code."""
     options = _parser().parse_args(argv)
     try:
-        emulator = Emulator(
-            port=options.port,
-            pods=options.pods,
-            seed=options.seed,
-            boot_seconds=options.boot_seconds,
-            speed=options.speed,
-            api_key=options.api_key,
-        )
+        emulator = _emulator(options)
         serve_forever(emulator)
+        if options.state is not None:
+            emulator.save(options.state)
     except (OSError, ValueError) as error:
         print(f"primepods emulator: {error}", flush=True)  # noqa: T201  this is a command
         return 1
     return 0
+
+
+def _emulator(options: argparse.Namespace) -> Emulator:
+    """What the options describe; started by hand, so that its control routes are on."""
+    serving: dict[str, Any] = {
+        "port": options.port,
+        "speed": options.speed,
+        "api_key": options.api_key,
+        "control": True,
+    }
+    if options.state is not None and options.state.exists():
+        return Emulator.load(options.state, **serving)
+    return Emulator(pods=options.pods, seed=options.seed, boot_seconds=options.boot_seconds, **serving)
 
 
 async def _serve(emulator: Emulator, announce: Callable[[str], None]) -> None:
@@ -71,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--api-key", default=None, help="the key that is let in (default: made from the seed)"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=None,
+        help="a JSON file to go on from, if it is there, and to save to",
     )
     return parser
 

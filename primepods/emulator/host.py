@@ -9,9 +9,12 @@ from primepods.emulator.listener import Listener
 
 
 class Host:
-    """Serves one app after another on the same socket, from a thread of its own."""
+    """Serves one emulator after another on the same socket, from a thread of its own; see `Emulator.on`.
 
-    def __init__(self, host: str, port: int, app: App | None = None) -> None:
+    `port` is 0 for any free one; after `start` it is the one that was bound.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, app: App | None = None) -> None:
         self.port = port
         self._host = host
         self._listener = Listener(app)

@@ -1,6 +1,8 @@
 """Starting, stopping, clocks, the request log: what the emulator is to the test that holds it."""
 
 import asyncio
+import http.client
+import json
 import os
 import re
 import signal
@@ -10,6 +12,8 @@ import sys
 import threading
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -289,3 +293,36 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
     """In one line, with exit code 1."""
     assert main(["--pods", "-3"]) == 1
     assert "pods must be zero or more" in capsys.readouterr().out
+
+
+def test_the_command_goes_on_from_a_file(tmp_path: Path) -> None:
+    """Saved at the end, read at the next start; started by hand, it has control routes."""
+    state = tmp_path / "fleet.json"
+    command = [
+        sys.executable,
+        "-m",
+        "primepods.emulator",
+        "--api-key",
+        "k",
+        "--pods",
+        "5",
+        "--state",
+        str(state),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ids: list[list[str]] = []
+    for _ in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            where = urlsplit(process.stdout.readline().strip())
+            connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+            headers = {"Authorization": "Bearer k"}
+            connection.request("POST", "/_emulator/pods", b"{}", headers)
+            json.load(connection.getresponse())
+            connection.request("GET", PODS, headers=headers)
+            ids.append([pod["id"] for pod in json.load(connection.getresponse())["data"]])
+            connection.close()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+    assert len(ids[1]) == 7
+    assert ids[1][:6] == ids[0]
