@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeGuard
+import math
+from typing import Any, Final, TypeGuard
 
 try:
     import orjson
 except ImportError:
     orjson = None  # type: ignore[assignment,unused-ignore]
+
+_ALWAYS_SMALL: Final = 19
+"""Integers of fewer characters fit into 64 bits."""
 
 
 def loads(data: bytes) -> Any:
@@ -19,11 +23,16 @@ def loads(data: bytes) -> Any:
     """
     if orjson is not None:
         return orjson.loads(data)
+    text = data.decode()
     try:
-        return json.loads(data.decode(), parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
+        if "\\u" in text:
+            # Refuses half of a surrogate pair, which no file or terminal takes.
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         msg = "nested too deeply"
         raise ValueError(msg) from None
+    return value
 
 
 def dumps(value: Any) -> bytes:
@@ -58,6 +67,18 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def _refuse_constant(name: str) -> None:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        msg = f"the number {text[:20]} is not finite"
+        raise ValueError(msg)
+    return number
+
+
+def _integer(text: str) -> int | float:
+    """Read an integer, and one beyond 64 bits as orjson does."""
+    if len(text) < _ALWAYS_SMALL:
+        return int(text)
+    number = _number(text)
+    integer = int(text)
+    return integer if -(2**63) <= integer < 2**64 else number
