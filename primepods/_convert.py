@@ -54,12 +54,12 @@ class _Mismatch(ValueError):  # noqa: N818 - what it says is caught and put into
         self.value = value
 
 
-class _InList(Exception):  # noqa: N818 - a marker on the way to a DecodeError
-    """Something went wrong in the list's element ``index``."""
+class _Inside(Exception):  # noqa: N818 - a marker on the way to a DecodeError
+    """Something went wrong at ``place``, such as ``[3]`` or ``.priceHr``."""
 
-    def __init__(self, index: int, cause: Exception) -> None:
-        super().__init__(index, cause)
-        self.index = index
+    def __init__(self, place: str, cause: Exception) -> None:
+        super().__init__(place, cause)
+        self.place = place
         self.cause = cause
 
 
@@ -109,16 +109,23 @@ def decode_deletion(data: Any) -> PodState:
 
 def decode_log(data: Any) -> str:
     """Find the text in whatever JSON the log came wrapped in."""
+    try:
+        return _log_text(data)
+    except RecursionError:
+        return show(data)
+
+
+def _log_text(data: Any) -> str:
     if data is None:
         return ""
     if isinstance(data, str):
         return data
     if is_list(data):
-        return "\n".join(decode_log(item) for item in data)
+        return "\n".join([_log_text(item) for item in data])
     if is_object(data):
         for key in _LOG_KEYS:
             if key in data:
-                return decode_log(data[key])
+                return _log_text(data[key])
     return show(data)
 
 
@@ -178,8 +185,8 @@ def _locate(exc: Exception, path: str) -> DecodeError:
             inner, note = placed[0]
             name = _wire_name(note.name)
             path, exc = f"{path}.{name}" if path else name, inner
-        elif isinstance(exc, _InList):
-            path, exc = f"{path}[{exc.index}]", exc.cause
+        elif isinstance(exc, _Inside):
+            path, exc = f"{path}{exc.place}", exc.cause
         elif isinstance(exc, KeyError):
             return DecodeError(path, "is missing", None)
         else:
@@ -204,7 +211,7 @@ def _text(value: Any, _: object) -> str:
 def _number(value: Any, _: object) -> float:
     if value.__class__ is float or value.__class__ is int:
         number = float(value)
-    elif isinstance(value, str):
+    elif isinstance(value, str) and "_" not in value:
         try:
             number = float(value)
         except ValueError:
@@ -235,21 +242,21 @@ def _boolean(value: Any, _: object) -> bool:
 
 
 def _moment(value: Any, _: object) -> datetime:
+    if not isinstance(value, str):
+        raise _Mismatch("a date and time", value)
     try:
-        moment = datetime.fromisoformat(value if value[-1:] == "Z" else value.upper())
-    except (ValueError, TypeError, AttributeError):
+        moment = datetime.fromisoformat(value.upper())
+    except ValueError:
         raise _Mismatch("a date and time", value) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _size(value: Any, _: object) -> int | str | None:
-    """Read a size: a number where it is one, else the API's text."""
-    if value is None:
-        return None
-    try:
-        return _integer(value, int)
-    except _Mismatch:
-        return _text(value, str)
+    """Read a size: a whole number where it is one, else the API's text."""
+    if value is None or value.__class__ is int:
+        return value
+    text = _text(value, str)
+    return _integer(text, int) if text.strip().isdecimal() else text
 
 
 def _per_node(value: Any, _: object) -> str | tuple[str | None, ...] | None:
@@ -287,7 +294,7 @@ def _list_of(decode: Callable[[Any, Any], T]) -> Callable[[Any, Any], tuple[T, .
             try:
                 done.append(decode(item, kind))
             except Exception as exc:  # noqa: BLE001 - carries any failure and its index up
-                raise _InList(len(done), exc) from None
+                raise _Inside(f"[{len(done)}]", exc) from None
         return tuple(done)
 
     return read
@@ -319,8 +326,11 @@ def _status_price(row: dict[str, Any]) -> dict[str, Any]:
         return row
     row = dict(row)
     price = row.pop("priceHr")
-    if row.get("costPerHr") is None:
-        row["costPerHr"] = price
+    if row.get("costPerHr") is None and price is not None:
+        try:
+            row["costPerHr"] = _number(price, float)
+        except _Mismatch as exc:
+            raise _Inside(".priceHr", exc) from None
     return row
 
 
