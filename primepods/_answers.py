@@ -50,7 +50,7 @@ class Response:
     """One answer, read to its end. Header names are in lower case."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
 
@@ -80,10 +80,13 @@ def _success(request: Request, response: Response, key: Secret) -> Any:
     try:
         return loads(response.body)
     except ValueError as exc:
-        if request.text_allowed and not is_html(response):
-            return response.body.decode(errors="replace")
-        reason = "HTML" if is_html(response) else f"no JSON ({key.scrub(str(exc))})"
-        raise protocol_error(request, reason, response.body, key) from None
+        reason = f"no JSON ({exc})"
+    # Raised outside the `except`: the decoder's error holds the whole document.
+    if is_html(response):
+        reason = "HTML"
+    elif request.text_allowed:
+        return response.body.decode(errors="replace")
+    raise protocol_error(request, reason, response.body, key)
 
 
 def is_html(response: Response) -> bool:

@@ -254,12 +254,12 @@ class Session:
         Raises:
             ProtocolError: It leads elsewhere, or around in a circle.
         """
-        location = response.headers.get("location", "")
+        location = self.settings.api_key.scrub(response.headers.get("location", ""))
         problem = None if call.redirected else self._redirect_problem(call.request, response.status, location)
         if call.redirected:
             problem = "redirected again after it was followed once"
         if problem is not None:
-            shown = self.settings.api_key.scrub(one_line(location))[:200]
+            shown = one_line(location)[:200]
             raise protocol_error(
                 call.request,
                 f"a redirect ({response.status}) to {shown!r}, which is not followed: {problem}",

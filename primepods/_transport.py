@@ -7,6 +7,7 @@ their tracebacks hold the request's headers.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import platform
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -185,7 +186,8 @@ class Transport:
         headers["Accept-Encoding"] = "gzip, deflate" if http.auto_decompress else "identity"
         options: dict[str, Any] = {
             "headers": headers,
-            "data": request.body,
+            # As a stream: a large body in one piece would hold up the loop, and aiohttp warns of it.
+            "data": None if request.body is None else io.BytesIO(request.body),
             "allow_redirects": False,
             "raise_for_status": False,
             # The attempt as a whole is timed by the caller's clock; only connecting has a limit of its own.

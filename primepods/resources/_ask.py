@@ -32,5 +32,6 @@ async def ask(session: Session, request: Request, decode: Callable[[Any], T]) ->
     try:
         return decode(data)
     except DecodeError as exc:
-        broken = exc
-    raise session.broken(request, path=broken.path, reason=broken.reason, value=broken.value)
+        error = session.broken(request, path=exc.path, reason=exc.reason, value=exc.value)
+    del data  # A traceback that prints locals would print passwords with it.
+    raise error

@@ -6,27 +6,42 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakKeyDictionary
 
 _QUIET_TURNS: Final = 10
 _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
 
 
+# Turns of a loop that only watch it: they must not take each other for work.
+_watching: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+
+
 async def settle(turns: int = _QUIET_TURNS) -> None:
     """Return when the loop has had nothing else to do for some turns and a millisecond: all sockets rest."""
+    loop = asyncio.get_running_loop()
     for _ in range(2):
         quiet = 0
         while quiet < turns:
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if _is_idle(asyncio.get_running_loop()) else 0
+            _count(loop, 1)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                _count(loop, -1)
+            quiet = quiet + 1 if _is_idle(loop) else 0
         await asyncio.sleep(_QUIET_SECONDS)
 
 
+def _count(loop: asyncio.AbstractEventLoop, change: int) -> None:
+    _watching[loop] = _watching.get(loop, 0) + change
+
+
 def _is_idle(loop: asyncio.AbstractEventLoop) -> bool:
-    return not loop._ready  # type: ignore[attr-defined]
+    return len(loop._ready) <= _watching.get(loop, 0)  # type: ignore[attr-defined]
 
 
 def _wake(waker: asyncio.Future[None]) -> None:
@@ -141,9 +156,17 @@ class ManualClock:
         loop = asyncio.get_running_loop()
         if self._driver is not loop:
             self._driver = loop
-            loop.call_soon(self._watch, loop, 0, False)  # noqa: FBT003
+            self._soon(loop, 0, rested=False)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, rested: bool) -> None:  # noqa: FBT001
+    def _soon(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
+        def turn() -> None:
+            _count(loop, -1)
+            self._watch(loop, quiet, rested=rested)
+
+        _count(loop, 1)
+        loop.call_soon(turn)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
         due = self._next()
         if due is None or self._driver is not loop:
             if self._driver is loop:
@@ -152,12 +175,12 @@ class ManualClock:
         if not _is_idle(loop):
             quiet, rested = 0, False
         if quiet < _QUIET_TURNS:
-            loop.call_soon(self._watch, loop, quiet + 1, rested)
+            self._soon(loop, quiet + 1, rested=rested)
         elif not rested:
-            loop.call_later(_QUIET_SECONDS, self._watch, loop, 0, True)  # noqa: FBT003
+            loop.call_later(_QUIET_SECONDS, partial(self._watch, loop, 0, rested=True))
         else:
             self._jump(due)
-            loop.call_soon(self._watch, loop, 0, False)  # noqa: FBT003
+            self._soon(loop, 0, rested=False)
 
 
 class ManualTimeout:
