@@ -118,6 +118,9 @@ class Session:
                     error = exc
                 else:
                     self.transport.budget.give()
+                    if call.redirected:
+                        # Not before: a gateway's whim must not teach a spelling that answers 404 for good.
+                        self.transport.learn(call.request)
                     return data
                 failure = _judge(error, outcome.response)
                 self._raise_if_gone(call, error)
@@ -270,7 +273,6 @@ class Session:
         call.redirected = True
         call.attempt -= 1
         call.request = attrs.evolve(call.request, path=other_spelling(call.request.path))
-        self.transport.learn(call.request)
 
     def _redirect_problem(self, request: Request, status: int, location: str) -> str | None:
         base = self.settings.base_url
