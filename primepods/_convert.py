@@ -15,8 +15,10 @@ import attrs
 from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
+from ._compile import compile_decoder, reusing
 from ._json import is_list, is_object, show
 from .models import (
+    NO_EXTRA,
     AttachedResource,
     HistoryRecord,
     InstallationState,
@@ -33,6 +35,8 @@ T = TypeVar("T")
 # Carries the unknown fields into `extra`. Should the API ever send such a key, it is an unknown field too.
 _EXTRA_KEY: Final = "$extra"
 _KEPT_NAMES: Final = frozenset({"shared_disk"})
+_STATES: Final = dict(PodState.__members__)
+_INSTALLATIONS: Final = dict(InstallationState.__members__)
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
 
@@ -70,9 +74,10 @@ def describe(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
+        # In full or not at all: a secret that is cut could no longer be told and redacted.
         text = repr(value)
         longest = 60
-        return text if len(text) <= longest else f"{text[:longest]}…"
+        return text if len(text) <= longest else f"{len(text):,} characters"
     return "an object" if is_object(value) else "a list"
 
 
@@ -245,7 +250,7 @@ def _moment(value: Any, _: object) -> datetime:
     if not isinstance(value, str):
         raise _Mismatch("a date and time", value)
     try:
-        moment = datetime.fromisoformat(value.upper())
+        moment = datetime.fromisoformat(value if value[-1:] == "Z" else value.upper())
     except ValueError:
         raise _Mismatch("a date and time", value) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
@@ -269,11 +274,13 @@ def _per_node(value: Any, _: object) -> str | tuple[str | None, ...] | None:
 
 
 def _state(value: Any, _: object) -> PodState:
-    return PodState(_text(value, str))
+    word = _text(value, str)
+    return _STATES.get(word) or PodState(word)
 
 
 def _installation(value: Any, _: object) -> InstallationState:
-    return InstallationState(_text(value, str))
+    word = _text(value, str)
+    return _INSTALLATIONS.get(word) or InstallationState(word)
 
 
 def _optional(hook: Callable[[Any, Any], T]) -> Callable[[Any, Any], T | None]:
@@ -300,24 +307,35 @@ def _list_of(decode: Callable[[Any, Any], T]) -> Callable[[Any, Any], tuple[T, .
     return read
 
 
-def _model_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]:
-    names = {field.name: _wire_name(field.name) for field in attrs.fields(model)}
-    del names["extra"]
+def _precise_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]:
+    names = _wire_names(model)
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
     overrides["extra"] = override(rename=_EXTRA_KEY, struct_hook=lambda value, _: value)
     inner = make_dict_structure_fn(model, converter, **overrides)
     known = frozenset(names.values())
-    rename = _status_price if model is PodStatus else None
 
     def read(value: Any, kind: Any) -> Any:
-        if not is_object(value):
-            raise _Mismatch("an object", value)
-        row = value if rename is None else rename(value)
+        row = _row_of(model, value)
         if not row.keys() <= known:
             row = {**row, _EXTRA_KEY: {key: row[key] for key in row.keys() - known}}
         return inner(row, kind)
 
     return read
+
+
+def _fast_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]:
+    decode = compile_decoder(model, _wire_names(model), converter.get_structure_hook, NO_EXTRA)
+    return lambda value, _: decode(_row_of(model, value))
+
+
+def _row_of(model: Any, value: Any) -> dict[str, Any]:
+    if not is_object(value):
+        raise _Mismatch("an object", value)
+    return _status_price(value) if model is PodStatus else value
+
+
+def _wire_names(model: Any) -> dict[str, str]:
+    return {field.name: _wire_name(field.name) for field in attrs.fields(model) if field.name != "extra"}
 
 
 def _status_price(row: dict[str, Any]) -> dict[str, Any]:
@@ -353,11 +371,16 @@ def _converter(*, precise: bool) -> Converter:
     # Inner models first: the outer ones' decoders are compiled with the hooks they find.
     models: tuple[Any, ...] = (PortMapping, Resources, AttachedResource, Pod, PodStatus, HistoryRecord)
     for model in models:
-        model_hook: Callable[[Any, Any], Any] = _model_hook(converter, model)
-        converter.register_structure_hook(model, model_hook)
-        _register_exact(converter, model | None, _optional(model_hook))
-        _register_exact(converter, tuple.__class_getitem__((model, ...)), _list_of(model_hook))
+        hook = _precise_hook(converter, model) if precise else _fast_hook(converter, model)
+        converter.register_structure_hook(model, hook)
+        share = reusing if not precise else _as_it_is
+        _register_exact(converter, model | None, share(_optional(hook)))
+        _register_exact(converter, tuple.__class_getitem__((model, ...)), share(_list_of(hook)))
     return converter
+
+
+def _as_it_is(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return hook
 
 
 def _register_exact(converter: Converter, kind: Any, hook: Callable[[Any, Any], Any]) -> None:
