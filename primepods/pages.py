@@ -56,7 +56,11 @@ class AsyncPager(Generic[T]):
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
     :class:`Page` objects. *Every item that is there from the first request to the last is yielded exactly
     once, whatever is created or deleted meanwhile*; items that come or go during the listing may or may not
-    appear. Nothing is requested before the first item is wanted, and no second page before a second page is.
+    appear. It rests on the order of the list: an item that moves within it while it is read may be missed.
+    Nothing is requested before the first item is wanted, and no second page before a second page is.
+
+    A server that cannot be paged (it ignores ``offset``, gives one row a page, never ends, or changes its
+    list faster than it can be read) ends the iteration with a :class:`~primepods.ProtocolError`.
 
     Leaving the loop early leaks nothing; ``async with pager:`` makes it prompt.
     """
@@ -65,6 +69,7 @@ class AsyncPager(Generic[T]):
         self._source = source
         self._page_size = page_size
         self._open: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
+        self._kept: list[AsyncGenerator[Any, None]] | None = None
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self._track(self._items())
@@ -79,18 +84,23 @@ class AsyncPager(Generic[T]):
             await iterator.aclose()
 
     async def __aenter__(self) -> Self:
+        # A loop that is left lets go of its iterator; kept, it can be closed at the end of the block.
+        self._kept = list(self._open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+        self._kept = None
 
     def __repr__(self) -> str:
         return f"<AsyncPager of {self._source.path}, page_size={self._page_size}>"
 
     def _track(self, iterator: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         self._open.add(iterator)
+        if self._kept is not None:
+            self._kept.append(iterator)
         return iterator
 
     async def _items(self) -> AsyncGenerator[T, None]:
@@ -126,11 +136,10 @@ class _Listing(Generic[T]):
                 fresh = self._fresh(page)
                 if fresh.data:
                     yield fresh
-                if following is None:
-                    return
                 doubts = doubts + 1 if following == offset else 0
-                if doubts > _DOUBTS:
-                    self._refuse_single_rows()
+                self._searching = doubts > 0
+                if following is None or doubts > _DOUBTS:
+                    await self._refuse_single_rows()
                     return
                 offset = following
         finally:
@@ -138,13 +147,13 @@ class _Listing(Generic[T]):
 
     async def _grounded(self, offset: int) -> tuple[int, Page[T]]:
         """Return a page at ``offset``, or as far before it as it takes to stand on known ground."""
-        step, empty_before = 1, False
+        step, empty_at = 1, -1
         while True:
             page = await self._page(offset)
             keys = self._keys(page)
-            if not keys and not empty_before:
+            if not keys and empty_at != offset:
                 # A replica that lost its rows answers like this: an empty page is believed when said twice.
-                empty_before = True
+                empty_at = offset
                 continue
             if offset and len(keys) > 1 and keys == self._last_keys:
                 page = await self._check_offset_counts(offset, keys)
@@ -163,19 +172,26 @@ class _Listing(Generic[T]):
         end = offset + len(page)
         self._total = page.total_count
         self._longest = max(self._longest, len(page))
-        if page.total_count == end:
+        # Behind a page that is full there may be more, whatever the count says; behind a shorter one there is
+        # not, unless the server caps its pages and counts wrong.
+        if page.total_count == end and len(page) < self._limit:
             return None
         claims_more = page.total_count is not None and page.total_count > end
         if len(page) > 1:
             return end - 1
         return offset if claims_more else None
 
-    def _refuse_single_rows(self) -> None:
-        """Believe that the list ends where no page shows more, unless no page ever showed two rows."""
-        if self._longest == 1:
-            raise self._error(
-                f"total_count is {self._total}, yet no page holds more than one row", "Report it."
-            )
+    async def _refuse_single_rows(self) -> None:
+        """Believe that the list ends where no page shows more, but not if no page can show two rows.
+
+        Raises:
+            ProtocolError: The server gives one row a page: there is no overlap to stand on.
+        """
+        if self._longest != 1 or self._total == 1:
+            return
+        await self._drop()
+        if await self._page(1) and len(await self._page(0)) == 1:
+            raise self._error("no page holds more than one row", "Report it.")
 
     def _fresh(self, page: Page[T]) -> Page[T]:
         """Return what of a grounded page has not been yielded, and remember it."""
