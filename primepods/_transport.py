@@ -20,6 +20,7 @@ from yarl import URL
 from ._answers import Response, one_line
 from ._retry import Failure, RetryBudget
 from ._secret import Secret
+from ._unpack import ACCEPTED, Unpacker, UnpackError
 from ._version import __version__
 from ._wire import Request, other_spelling
 from .config import Settings
@@ -152,7 +153,7 @@ class Transport:
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
                     middlewares=(*_own_middlewares(http), last),
-                    **self._options(request, http),
+                    **self._options(request),
                 ) as answer,
             ):
                 response = Response(
@@ -178,18 +179,17 @@ class Transport:
         if closer is not None:
             await closer.aclose()
 
-    def _options(self, request: Request, http: aiohttp.ClientSession) -> dict[str, Any]:
+    def _options(self, request: Request) -> dict[str, Any]:
         headers = dict(self._headers)
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        # A session that does not decompress must not be sent compressed answers.
-        headers["Accept-Encoding"] = "gzip, deflate" if http.auto_decompress else "identity"
         options: dict[str, Any] = {
             "headers": headers,
             # As a stream: a large body in one piece would hold up the loop, and aiohttp warns of it.
             "data": None if request.body is None else io.BytesIO(request.body),
             "allow_redirects": False,
             "raise_for_status": False,
+            "auto_decompress": False,
             # The attempt as a whole is timed by the caller's clock; only connecting has a limit of its own.
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         }
@@ -268,6 +268,7 @@ def _headers(settings: Settings) -> Mapping[str, str]:
     product = f"primepods/{__version__} aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
     headers: dict[str, str] = {
         "Accept": "application/json",
+        "Accept-Encoding": ACCEPTED,
         "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
     }
     if settings.team_id is not None:
@@ -276,17 +277,23 @@ def _headers(settings: Settings) -> Mapping[str, str]:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Read the body, but never hold more than ``MAX_BODY`` bytes (and one read's worth) of it."""
+    """Read the body, unpacked, but never hold more than ``MAX_BODY`` bytes (and one read's worth) of it."""
     if (answer.content_length or 0) > MAX_BODY:
         raise _BodyTooLargeError
-    chunks: list[bytes] = []
-    size = 0
+    unpacker = Unpacker(answer.headers.get("Content-Encoding", ""))
+    pieces: list[bytes] = []
+    received = size = 0
     async for chunk in answer.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BODY:
+        received += len(chunk)
+        if received > MAX_BODY:
             raise _BodyTooLargeError
-        chunks.append(chunk)
-    return b"".join(chunks)
+        for piece in unpacker.feed(chunk):
+            size += len(piece)
+            if size > MAX_BODY:
+                raise _BodyTooLargeError
+            pieces.append(piece)
+    unpacker.end()
+    return b"".join(pieces)
 
 
 def _translate(  # noqa: PLR0911 - one case an exception: a table
@@ -319,7 +326,7 @@ def _translate(  # noqa: PLR0911 - one case an exception: a table
             return broken("timeout", "no answer in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             return broken("transport", text, transient=False)
-        case aiohttp.ClientPayloadError():
+        case aiohttp.ClientPayloadError() | UnpackError():
             return broken("protocol", f"cut short or garbled ({text})")
         case aiohttp.ClientHttpProxyError():
             return broken("transport", f"the proxy refused: {exc.status} {one_line(exc.message)}")

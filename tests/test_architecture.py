@@ -19,6 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "_version": set(),
     "errors": {"models"},  # for the type checkers only
     "_secret": set(),
+    "_unpack": set(),
     "_clock": set(),
     "_concurrency": set(),
     "_json": set(),
@@ -35,7 +36,17 @@ ARROWS: dict[str, set[str]] = {
     "polling": {"_clock", "_views", "errors", "models"},
     "waiting": {"_clock", "_views", "errors", "models", "polling", "results"},
     "config": {"_answers", "_clock", "_json", "_retry", "_secret", "_wire", "errors"},
-    "_transport": {"_answers", "_clock", "_retry", "_secret", "_version", "_wire", "config", "errors"},
+    "_transport": {
+        "_answers",
+        "_clock",
+        "_retry",
+        "_secret",
+        "_unpack",
+        "_version",
+        "_wire",
+        "config",
+        "errors",
+    },
     "_session": {"_answers", "_clock", "_retry", "_transport", "_wire", "config", "errors"},
     "resources": {
         "_answers",
@@ -118,7 +129,7 @@ LIBRARIES: dict[str, set[str]] = {
 }
 
 # What decides, translates or describes has no clock, no loop, no socket, and so needs none in its tests.
-PURE = {"errors", "models", "ssh", "_answers", "_convert", "_json", "_retry", "_secret", "_wire"}
+PURE = {"errors", "models", "ssh", "_answers", "_convert", "_json", "_retry", "_secret", "_unpack", "_wire"}
 IMPURE = {"asyncio", "logging", "random", "select", "socket", "subprocess", "threading", "time"}
 
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.py"))
