@@ -1,0 +1,374 @@
+"""The runs: one seed, one job, a fleet that may change meanwhile, and faults in 30 % of all answers.
+
+``python -m tests.chaos.runs SEED`` repeats one and prints every request and what struck it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import primepods
+from primepods import HistoryRecord, Pod, PodState, PodStatus
+from tests.chaos.stage import LAG, Deck, Run, guarded, is_patient, stage
+from tests.support.server import Server
+
+T = TypeVar("T", Pod, HistoryRecord)
+
+UNKNOWN = "no-such-pod"
+"""An id that no pod has."""
+PATIENCE = 50_000.0
+"""Seconds for a wait: an API that asks to be left alone for a quarter of an hour may do so many times."""
+
+
+async def listing_at_rest(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """All pods in their order while nothing changes, though answers lag, lie and break."""
+    async with stage(seed, elsewhere, pods=seed * 7 % 53, boot_seconds=0.0) as run:
+        note(run)
+        before = [pod async for pod in run.client.pods.list()]
+        assert [pod.id for pod in before] == list(run.emulator.pods)
+        run.begin()
+        listed: list[Pod] = []
+        if await run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 20)), listed)):
+            assert listed == before
+        assert listed == before[: len(listed)]
+    return outcome(run)
+
+
+async def listing_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """Each pod that is there throughout exactly once, whatever else comes and goes."""
+    async with stage(seed, elsewhere, pods=10 + seed * 11 % 37, boot_seconds=0.0) as run:
+        note(run)
+        throughout = set(run.emulator.pods)
+        ever = set(throughout)
+
+        def change() -> None:
+            """Before each of the first answers, some go and some come."""
+            if len(run.deck.dealt) > 60:
+                return
+            pods = list(run.emulator.pods)
+            for pod_id in run.rng.sample(pods, min(len(pods), run.rng.choice([0, 0, 0, 1, 1, 5]))):
+                run.emulator.delete_pod(pod_id)
+                throughout.discard(pod_id)
+            ever.update(run.emulator.add_pod() for _ in range(run.rng.choice([0, 0, 0, 0, 1, 3])))
+
+        run.deck.before = change
+        run.begin()
+        listed: list[Pod] = []
+        whole = await run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 20)), listed))
+        check_each_once(listed, throughout if whole else set(), ever)
+    return outcome(run)
+
+
+async def history_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """Each record that is there throughout exactly once, while pods end; unchanged in what it says."""
+    rows = seed * 5 % 61
+    async with stage(seed, elsewhere, pods=12, boot_seconds=0.0, history=rows, delete_seconds=0.0) as run:
+        note(run)
+        order: dict[str, Any] = {
+            "sort_by": run.rng.choice(["terminatedAt", "createdAt"]),
+            "sort_order": run.rng.choice(["asc", "desc"]),
+        }
+        before = {record.id: record async for record in run.client.pods.history(**order)}
+        assert len(before) == rows
+        ever = set(before) | set(run.emulator.pods)
+        churns = run.rng.random() < 0.5
+
+        def change() -> None:
+            """Before each answer, a pod may end."""
+            if churns and run.emulator.pods and run.rng.random() < 0.3:
+                run.emulator.delete_pod(next(iter(run.emulator.pods)))
+
+        run.deck.before = change
+        run.begin()
+        listed: list[HistoryRecord] = []
+        pager = run.client.pods.history(page_size=run.rng.randint(1, 25), **order)
+        whole = await run.attempt(collect(pager, listed))
+        check_each_once(listed, set(before) if whole else set(), ever)
+        assert all(before.get(record.id, record) == record for record in listed)
+    return outcome(run)
+
+
+async def statuses(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """The rows of all pods that there are, and no others; and the same asked for one by one."""
+    count = 130 if seed % 10 == 0 else 1 + seed * 3 % 17
+    async with stage(seed, elsewhere, pods=count, boot_seconds=0.0) as run:
+        note(run)
+        pods = run.client.pods
+        ids = [*run.emulator.pods, *(f"{UNKNOWN}{n}" for n in range(run.rng.randint(0, 3)))]
+        run.rng.shuffle(ids)
+        before = await pods.statuses(ids)
+        known = await pods.get(next(iter(run.emulator.pods)))
+        run.begin()
+        after = await run.attempt(pods.statuses(ids))
+        if after is not None:
+            assert dict(after) == dict(before)
+            assert (list(after), after.missing, dict(after.errors)) == (list(before), before.missing, {})
+        some = run.rng.sample(ids, min(len(ids), 3))
+        for pod_id, row in zip(some, await asyncio.gather(*map(asked(run, pods.status), some)), strict=True):
+            assert row in (before.get(pod_id), None)
+        assert await asked(run, pods.get)(known.id) in (known, None)
+        assert await asked(run, pods.get)(UNKNOWN) is None
+    return outcome(run)
+
+
+async def deletions(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """What is reported as deleted is; what is there is never reported as unknown."""
+    slow = seed % 4 * 5.0
+    async with stage(seed, elsewhere, pods=1 + seed % 12, boot_seconds=0.0, delete_seconds=slow) as run:
+        note(run)
+        ids = list(run.emulator.pods)
+        kept, single, doomed = ids[:2], ids[2:4], ids[4:]
+        run.begin()
+        for pod_id in single:
+            state = await run.attempt(run.client.pods.delete(pod_id))
+            assert state is None or is_going(run, pod_id), f"{pod_id} was not deleted"
+        answer = await run.client.pods.delete_many([*doomed, *doomed[:1]])
+        assert set(answer) | set(answer.errors) == set(doomed)
+        assert not set(answer) & set(answer.errors)
+        for error in answer.errors.values():
+            run.excuse(error)
+        for pod_id, state in answer.items():
+            assert state in {PodState.DELETING, PodState.TERMINATED}
+            assert is_going(run, pod_id), f"{pod_id} was not deleted"
+        assert all(not is_going(run, pod_id) for pod_id in kept), "a pod was deleted that nobody named"
+        await unknown_is_not_deleted(run)
+    return outcome(run)
+
+
+async def unknown_is_not_deleted(run: Run) -> None:
+    """A mistyped id is not found; only where an answer was lost can it not be told from one that is gone."""
+    before = len(run.deck.dealt)
+    try:
+        await run.client.pods.delete(UNKNOWN)
+    except primepods.NotFoundError:
+        return
+    except primepods.PrimePodsError as error:
+        run.excuse(error)
+    else:
+        assert len(run.deck.dealt) > before + 1, "a pod that is not there was deleted"
+
+
+async def wait_until_settled(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """A fleet that boots, stumbles and fails is told apart as it is, by one wait or by many."""
+    fleet = {"pods": 1 + seed % 6, "failure_rate": 0.3, "flaky_rate": 0.2, "boot_seconds": 20.0, "age": LAG}
+    async with stage(seed, elsewhere, **fleet) as run:
+        note(run)
+        run.begin()
+        ids = list(run.emulator.pods)
+        options: dict[str, Any] = {"timeout": PATIENCE, "interval": run.rng.choice([5.0, 8.0])}
+        if run.rng.random() < 0.5:
+            whole = await run.client.pods.wait(ids, until=primepods.settled, **options)
+            assert (list(whole), whole.missing) == (ids, ())
+            rows = dict(whole)
+        else:
+            waits = [run.client.pods.wait([one], until=primepods.settled, **options) for one in ids]
+            rows = {key: row for part in await asyncio.gather(*waits) for key, row in part.items()}
+        for pod_id in ids:
+            truth = run.emulator.pods[pod_id]
+            assert rows[pod_id].is_ready == (truth.status == "ACTIVE"), (rows[pod_id], truth)
+            assert rows[pod_id].has_failed == (truth.status == "ERROR"), (rows[pod_id], truth)
+    return outcome(run)
+
+
+async def wait_until_ready(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """Who waits for ready gets it when it is so, or hears that the pod has failed when it has."""
+    failing = 0.25 if seed % 3 == 0 else 0.0
+    fleet = {"pods": 1 + seed % 4, "failure_rate": failing, "boot_seconds": 15.0, "age": LAG}
+    async with stage(seed, elsewhere, **fleet) as run:
+        note(run)
+        run.begin()
+
+        async def wait(pod_id: str) -> None:
+            failed = None
+            try:
+                row = await run.client.pods.wait_ready(pod_id, timeout=PATIENCE)
+                assert row.is_ready
+            except primepods.PodFailedError as error:
+                failed = error.pod_id
+            truth = run.emulator.pods[pod_id].status
+            assert (truth, failed) in {("ACTIVE", None), ("ERROR", pod_id)}
+
+        await asyncio.gather(*map(wait, run.emulator.pods))
+    return outcome(run)
+
+
+async def delete_and_wait(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """A fleet is deleted and gone: not before it is gone, and afterwards it stands in the history."""
+    fleet = {"pods": 1 + seed % 5, "boot_seconds": 0.0, "delete_seconds": 5.0 + seed % 20}
+    async with stage(seed, elsewhere, **fleet) as run:
+        note(run)
+        ids = list(run.emulator.pods)
+        run.begin()
+        answer = await run.client.pods.delete_many(ids)
+        for error in answer.errors.values():
+            run.excuse(error)
+
+        async def leave(pod_id: str) -> None:
+            await run.client.pods.wait_gone(pod_id, timeout=PATIENCE)
+            assert pod_id not in run.emulator.pods, f"{pod_id} is still there"
+
+        await asyncio.gather(*map(leave, answer))
+        await run.clock.sleep(LAG)
+        listed: list[HistoryRecord] = []
+        whole = await run.attempt(collect(run.client.pods.history(page_size=3), listed))
+        check_each_once(listed, set(answer) if whole else set(), set(ids))
+    return outcome(run)
+
+
+async def watch_until_gone(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """Each pod's state and then its changes, each once, up to the end of all of them."""
+    fleet = {"pods": 1 + seed % 5, "boot_seconds": 10.0, "delete_seconds": 8.0, "age": LAG}
+    async with stage(seed, elsewhere, **fleet) as run:
+        note(run)
+        last: dict[str, PodStatus | None] = {}
+        left = list(run.emulator.pods)
+        run.begin()
+
+        async def clear() -> None:
+            await run.clock.sleep(run.rng.uniform(0.0, 30.0))
+            while left:
+                left[:] = (await run.client.pods.delete_many(left, missing_ok=True)).errors
+
+        clearing = asyncio.create_task(clear())
+        async for change in run.client.pods.watch(left, timeout=PATIENCE):
+            assert change.before == last.get(change.pod_id)
+            assert change.pod_id not in last or change.after != change.before
+            last[change.pod_id] = change.after
+            if change.after is None:
+                assert change.pod_id not in run.emulator.pods, f"{change.pod_id} is still there"
+        await clearing
+        assert set(last.values()) == {None}
+    return outcome(run)
+
+
+async def all_at_once(elsewhere: str, seed: int, note: Note) -> Counter[str]:
+    """Listing, asking, waiting and deleting on one client at the same time."""
+    async with stage(seed, elsewhere, pods=12, boot_seconds=2.0, delete_seconds=3.0, age=300.0) as run:
+        note(run)
+        ids = list(run.emulator.pods)
+        kept, doomed = ids[: run.rng.randint(4, 8)], ids[8:]
+        run.begin()
+        listed: list[Pod] = []
+
+        async def clear() -> None:
+            answer = await run.client.pods.delete_many(doomed)
+            for error in answer.errors.values():
+                run.excuse(error)
+            await asyncio.gather(*(run.client.pods.wait_gone(one, timeout=PATIENCE) for one in answer))
+            assert not set(answer) & set(run.emulator.pods)
+
+        async def look() -> None:
+            rows = await run.attempt(run.client.pods.statuses(ids))
+            assert rows is None or set(kept) <= set(rows)
+
+        whole, *_ = await asyncio.gather(
+            run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 5)), listed)),
+            clear(),
+            look(),
+            *(run.client.pods.wait_ready(one, timeout=PATIENCE) for one in kept[:2]),
+        )
+        check_each_once(listed, set(kept) if whole else set(), set(ids))
+    return outcome(run)
+
+
+Note = Callable[[Run], None]
+Job = Callable[[str, int, Note], Awaitable[Counter[str]]]
+
+JOBS: tuple[Job, ...] = (
+    listing_at_rest,
+    listing_under_churn,
+    history_under_churn,
+    statuses,
+    deletions,
+    wait_until_settled,
+    wait_until_ready,
+    delete_and_wait,
+    watch_until_gone,
+    all_at_once,
+)
+
+
+def job_of(seed: int) -> Job:
+    """What a seed does: one job after the other, patiently and not."""
+    return JOBS[seed // 2 % len(JOBS)]
+
+
+def outcome(run: Run) -> Counter[str]:
+    """What is counted of a run."""
+    struck = sum(1 for line in run.deck.dealt if line.rstrip().endswith(")"))
+    return Counter(
+        {"runs": 1, "whole": not run.errors, "requests": len(run.deck.dealt), "faults": struck}
+    ) + Counter(run.errors)
+
+
+async def collect(pager: AsyncIterator[T] | primepods.AsyncPager[T], into: list[T]) -> bool:
+    """Read a listing to its end."""
+    async for item in pager:
+        into.append(item)  # noqa: PERF401 - what was read before an error counts
+    return True
+
+
+def check_each_once(listed: list[T], throughout: set[str], ever: set[str]) -> None:
+    """All of ``throughout``, none twice, none that never was."""
+    ids = [item.id for item in listed]
+    assert len(ids) == len(set(ids)), f"listed twice: {[one for one, n in Counter(ids).items() if n > 1]}"
+    assert throughout <= set(ids), f"lost: {throughout - set(ids)}"
+    assert set(ids) <= ever, f"made up: {set(ids) - ever}"
+
+
+def asked(run: Run, call: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaitable[Any]]:
+    """A call about one pod, of which only the unknown ones are not found."""
+
+    async def ask(pod_id: str) -> Any:
+        try:
+            return await call(pod_id)
+        except primepods.NotFoundError:
+            assert pod_id.startswith(UNKNOWN), f"{pod_id} is there"
+        except primepods.PrimePodsError as error:
+            run.excuse(error)
+        return None
+
+    return ask
+
+
+def is_going(run: Run, pod_id: str) -> bool:
+    """Whether a pod is deleted, or is being."""
+    pod = run.emulator.pods.get(pod_id)
+    return pod is None or pod.status == "DELETING"
+
+
+async def run_seeds(seeds: range) -> Counter[str]:
+    """Run them all, and sum up."""
+    total: Counter[str] = Counter()
+    async with Server() as elsewhere:
+        for seed in seeds:
+            decks: list[Deck] = []
+            work = job_of(seed)(elsewhere.url, seed, lambda run: decks.append(run.deck))  # noqa: B023 - awaited at once
+            total += await guarded(seed, work, lambda: decks[0] if decks else None)  # noqa: B023 - as above
+        assert elsewhere.connections == 0, "a redirect to another origin was followed"
+    return total
+
+
+def main() -> None:
+    """Repeat one run, and show it."""
+    seed = int(sys.argv[1])
+    kind = "patient" if is_patient(seed) else "with the usual limits"
+    print(f"seed {seed}: {getattr(job_of(seed), '__name__', '')}, {kind}")  # noqa: T201 - a command
+
+    async def show() -> None:
+        async with Server() as elsewhere:
+            runs: list[Run] = []
+            try:
+                print(await job_of(seed)(elsewhere.url, seed, runs.append))  # noqa: T201 - as above
+            finally:
+                print("\n".join(runs[0].deck.dealt))  # noqa: T201 - as above
+
+    asyncio.run(show())
+
+
+if __name__ == "__main__":
+    main()
