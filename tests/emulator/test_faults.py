@@ -109,8 +109,10 @@ def test_the_connection_is_reset_before_or_after_the_act(call: Caller, *, acted:
     """The client cannot tell which; the log says that nothing was answered."""
     call.emulator.faults.add(Reset(acted=acted), on="delete")
     pod_id = next(iter(call.emulator.pods))
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError) as error:
         call("DELETE", PODS + pod_id)
+    # A reset, and not just an end without an answer, which is a subclass of it.
+    assert error.type is ConnectionResetError
     assert call.emulator.pods[pod_id].status == state
     assert call.emulator.requests[-1].status is None
     assert call.emulator.requests[-1].faults == ["Reset"]
@@ -194,6 +196,19 @@ def test_a_stale_replica_shows_the_past(serve: Serve) -> None:
     with call.emulator.faults.add(Stale(2)):
         assert [row["status"] for row in call.status(old, new)] == ["DELETING", "ACTIVE"]
     assert call.get(HISTORY)["total_count"] == 1
+
+
+def test_a_stale_replica_keeps_the_order_and_forgets_who_was_gone_then(serve: Serve) -> None:
+    """As the list was at that moment."""
+    call = serve(delete_seconds=0)
+    names = ["first", "second", "third"]
+    ids = [call.emulator.add_pod(name) for name in names]
+    for seconds, pod_id in zip((10, 10, 10), ids, strict=True):
+        call.emulator.advance(seconds)
+        call("DELETE", PODS + pod_id)
+    for lag, expected in ((25, names), (15, names[1:]), (5, names[2:])):
+        with call.emulator.faults.add(Stale(lag)):
+            assert [pod["name"] for pod in call.get(PODS)["data"]] == expected
 
 
 def test_lags_add_up_with_what_follows(serve: Serve) -> None:

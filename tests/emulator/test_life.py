@@ -179,6 +179,29 @@ def test_without_a_delay_a_delete_answers_terminated(serve: Serve) -> None:
     assert call.get(PODS)["data"] == []
 
 
+def test_deleting_twice_changes_nothing(serve: Serve) -> None:
+    """Neither when it ends nor since when it is being deleted."""
+    call = serve(pods=1, boot_seconds=0, delete_seconds=5.0)
+    [pod_id] = call.emulator.pods
+    call("DELETE", PODS + pod_id)
+    before = call.get(PODS + pod_id)
+    call.emulator.advance(4)
+    call("DELETE", PODS + pod_id)
+    assert call.get(PODS + pod_id) == before
+    call.emulator.advance(1)
+    assert call.get(PODS)["data"] == []
+
+
+def test_an_id_can_be_used_again_once_its_pod_is_gone(serve: Serve) -> None:
+    """The second life does not end when the first one would have."""
+    call = serve()
+    call.emulator.add_pod(id="again", vanish_seconds=100)
+    call.emulator.delete_pod("again")
+    call.emulator.add_pod(id="again")
+    call.emulator.advance(200)
+    assert list(call.emulator.pods) == ["again"]
+
+
 def test_a_pod_can_vanish_behind_the_api_s_back(call: Caller) -> None:
     """At once, even while it is being deleted; it is in the history once."""
     first, second, *_ = call.emulator.pods
@@ -220,6 +243,16 @@ def test_history_is_sorted_as_asked(serve: Serve) -> None:
     assert births == sorted(births)
 
 
+def test_history_grows_while_it_is_read(serve: Serve) -> None:
+    """What has gone since the last look comes first."""
+    call = serve(pods=2, history=3)
+    assert len(call.get(HISTORY)["data"]) == 3
+    for pod_id in list(call.emulator.pods):
+        call.emulator.advance(1)
+        call.emulator.delete_pod(pod_id)
+        assert call.get(HISTORY)["data"][0]["id"] == pod_id
+
+
 def test_history_is_paged(serve: Serve) -> None:
     """Every row on one page."""
     call = serve(history=25)
@@ -248,11 +281,16 @@ def test_times_are_on_the_emulator_s_clock(serve: Serve) -> None:
     call = serve()
     call.emulator.advance(3600)
     pod_id = call.emulator.add_pod(boot_seconds=50)
-    call.emulator.advance(50)
-    pod = call.get(PODS + pod_id)
-    born, changed = (datetime.fromisoformat(pod[key]) for key in ("createdAt", "updatedAt"))
-    assert born == ManualClock().epoch + timedelta(hours=1)
-    assert changed - born == timedelta(seconds=50)
+    changes: dict[str, timedelta] = {}
+    for _ in range(51):
+        pod = call.get(PODS + pod_id)
+        born, changed = (datetime.fromisoformat(pod[key]) for key in ("createdAt", "updatedAt"))
+        assert born == ManualClock().epoch + timedelta(hours=1)
+        changes[pod["status"] + pod["installationStatus"]] = changed - born
+        call.emulator.advance(1)
+    assert list(changes.values()) == sorted(changes.values())
+    assert len(set(changes.values())) == len(changes) == 4
+    assert changes["ACTIVEFINISHED"] == timedelta(seconds=50)
 
 
 def test_the_log_tells_the_boot(serve: Serve) -> None:
