@@ -136,6 +136,9 @@ class Transport:
         ) -> aiohttp.ClientResponse:
             """Look at what goes over the wire, behind all that aiohttp and the caller's session do to it."""
             nonlocal received
+            if received and not self.budget.take():
+                # aiohttp is about to send a second time, by itself: a retry like any other.
+                raise aiohttp.ServerDisconnectedError
             # Only here, where no `auth` and no .netrc comes after it, and no hook has recorded the headers.
             wire.headers["Authorization"] = self._authorization
             received += 1
