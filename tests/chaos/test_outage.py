@@ -1,0 +1,185 @@
+"""An API that is down for a minute, and a thousand who wait, and a thousand who ask: no storm, and no end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+import primepods
+from primepods import RetryPolicy
+from primepods._retry import RetryBudget
+from tests.support.client import make_client
+from tests.support.clock import ManualClock
+from tests.support.server import Answer, Close, Received, Reply, Reset, Server, reply
+
+pytestmark = pytest.mark.anyio
+
+MANY = 1_000
+OUTAGE = 60.0
+PAUSE = 20.0
+"""Seconds between two calls of one who asks in a loop."""
+INTERVAL = 5.0
+"""Seconds between two looks of those who wait."""
+BUDGET = 100
+"""Retries that a client has in hand: those that may fail in a row."""
+STATUS = "/api/v1/pods/status"
+
+POD = {"gpuName": "H100", "gpuCount": 1, "priceHr": 1.0, "providerType": "x", "status": "ACTIVE"}
+ROW = {"providerType": "x", "status": "ACTIVE", "installationStatus": "PENDING"}
+READY = {**ROW, "installationStatus": "FINISHED", "ip": "1.2.3.4", "sshConnection": "root@1.2.3.4"}
+
+DOWN: dict[str, Callable[[], Answer]] = {
+    "503": lambda: Reply(503, b'{"detail": "down"}'),
+    "reset": Reset,
+    "closed": Close,
+}
+
+
+class Api:
+    """Pods that are being installed, until they are ready; down from and to given times."""
+
+    def __init__(self, clock: ManualClock, down: Callable[[], Answer], begins: float = 1.0) -> None:
+        self.ready = False
+        self.begins = begins
+        self.ends = begins + OUTAGE
+        self.asked: Counter[str] = Counter()
+        """Requests during the outage, by what they ask for."""
+        self._clock = clock
+        self._down = down
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing is answered now."""
+        return self.begins <= self._clock.elapsed < self.ends
+
+    def answer(self, request: Received) -> Answer:
+        """Answer, or fail."""
+        is_status = request.path == STATUS
+        if self.is_down:
+            self.asked["status" if is_status else "get"] += 1
+            return self._down()
+        if is_status:
+            row = READY if self.ready else ROW
+            return reply({"data": [{"podId": one, **row} for one in request.values("pod_ids")]})
+        return reply({"id": request.path.rpartition("/")[2], **POD})
+
+
+class Asker:
+    """One who calls ``get`` again and again, with a pause between two calls."""
+
+    def __init__(self, api: Api, clock: ManualClock, pod_id: str) -> None:
+        self.calls = 0
+        self.unretried = 0
+        """Calls that ended without a retry, because most requests fail."""
+        self.recovered = 0
+        self._api = api
+        self._clock = clock
+        self._pod_id = pod_id
+
+    async def ask(self, client: primepods.AsyncClient) -> None:
+        """Ask until an answer has come after the outage."""
+        while not self.recovered:
+            was_down = self._api.is_down
+            self.calls += was_down
+            try:
+                await client.pods.get(self._pod_id)
+            except primepods.PrimePodsError as error:
+                self.unretried += any("retry budget" in note for note in getattr(error, "__notes__", ()))
+            else:
+                self.recovered += self._clock.elapsed >= self._api.ends
+            await self._clock.sleep(PAUSE)
+
+
+@pytest.mark.parametrize("kind", DOWN)
+async def test_an_outage_is_no_storm(kind: str) -> None:
+    """The sum of requests in an outage of a minute is that of the calls and the ticks, and one budget more.
+
+    A thousand wait, a thousand ask every twenty seconds. Without the budget each of those calls would send five
+    requests. When the API is back everybody goes on, without having been told.
+    """
+    clock = ManualClock(auto=True)
+    api = Api(clock, DOWN[kind])
+    ids = [f"pod{n:04}" for n in range(MANY)]
+    async with Server(api.answer) as server, make_client(server.url, clock=clock) as client:
+        askers = [Asker(api, clock, pod_id) for pod_id in ids]
+        waits = [asyncio.create_task(client.pods.wait_ready(one, interval=INTERVAL)) for one in ids]
+        loops = [asyncio.create_task(asker.ask(client)) for asker in askers]
+        await asyncio.gather(*loops)
+        api.ready = True
+        rows = await asyncio.gather(*waits)
+    calls = sum(asker.calls for asker in askers)
+    assert calls <= MANY * (OUTAGE / PAUSE + 1)
+    # One budget is the client's, the other that of the poller, whose retries are aiohttp's own.
+    assert calls <= api.asked["get"] <= calls + BUDGET
+    assert api.asked["status"] <= (OUTAGE / INTERVAL + 2) * MANY / 100 + BUDGET
+    assert api.asked.total() <= 4_440
+    assert sum(asker.unretried for asker in askers) >= calls - BUDGET - MANY
+    assert all(asker.recovered for asker in askers)
+    assert all(row.is_ready for row in rows)
+    assert clock.elapsed < api.ends + 3 * PAUSE
+
+
+async def test_a_client_a_caller_is_no_storm_of_waits_either() -> None:
+    """A thousand clients with one waiter each poll as one: the outage costs them a dozen ticks."""
+    clock = ManualClock(auto=True)
+    api = Api(clock, DOWN["503"])
+    async with Server(api.answer) as server:
+        clients = [make_client(server.url, clock=clock) for _ in range(MANY)]
+        waits = [
+            asyncio.create_task(client.pods.wait_ready(f"pod{n:04}", interval=INTERVAL))
+            for n, client in enumerate(clients)
+        ]
+        await clock.sleep(api.ends + 1)
+        api.ready = True
+        rows = await asyncio.gather(*waits)
+        for client in clients:
+            await client.aclose()
+    assert api.asked.total() <= (OUTAGE / INTERVAL + 2) * MANY / 100
+    assert all(row.is_ready for row in rows)
+
+
+async def test_the_error_says_why_nothing_was_tried_again() -> None:
+    """The first calls are retried; then no more, each error says so, and the first success allows one retry."""
+    clock = ManualClock(auto=True)
+    up = False
+
+    def answer(_: Received) -> Answer:
+        return reply({"ok": True}) if up else Reply(503)
+
+    retry = RetryPolicy(attempts=5)
+    async with Server(answer) as server, make_client(server.url, clock=clock, retry=retry) as client:
+        attempts: list[int] = []
+        for _ in range(BUDGET // 4 + 3):
+            with pytest.raises(primepods.ServerError) as caught:
+                await client.request("GET", "/x")
+            attempts.append(caught.value.attempts)
+        assert attempts == [5] * (BUDGET // 4) + [1] * 3
+        (note,) = caught.value.__notes__
+        assert "most requests of this client fail" in note
+        assert "retry budget is used up" in note
+        view = client.with_options(retry=RetryPolicy(attempts=9))
+        with pytest.raises(primepods.ServerError) as caught:
+            await view.request("GET", "/x")
+        assert caught.value.attempts == 1, "a view has no budget of its own"
+        up = True
+        for _ in range(3):
+            await client.request("GET", "/x")
+        up = False
+        with pytest.raises(primepods.ServerError) as caught:
+            await client.request("GET", "/x")
+        assert caught.value.attempts == 1 + 3
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.45])
+async def test_while_most_succeed_retries_go_on(share: float) -> None:
+    """Up to almost half of all answers may fail for ever: the budget refills as fast as it is used."""
+    budget = RetryBudget()
+    failing = round(1_000 * share)
+    for n in range(10_000):
+        if n * 7 % 1_000 < failing:
+            assert budget.take()
+        else:
+            budget.give()
