@@ -70,7 +70,7 @@ def check_id(pod_id: str, name: str = "pod_id") -> str:
     elif len(pod_id) > MAX_ID_LENGTH:
         problem = f"is longer than {MAX_ID_LENGTH} characters"
         pod_id = f"{pod_id[:20]}…"
-    elif not pod_id.isprintable() or any(char.isspace() for char in pod_id):
+    elif not pod_id.isprintable() or " " in pod_id:  # All other whitespace is not printable.
         problem = "holds whitespace or control characters"
     elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
         problem = "would change the request's path"
@@ -134,7 +134,12 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
 
 def pod_path(pod_id: str) -> str:
     """Return the path of one pod."""
-    return f"{PODS}/{quote(check_id(pod_id), safe='')}"
+    return f"{PODS}/{encode_id(check_id(pod_id))}"
+
+
+def encode_id(pod_id: str) -> str:
+    """Return a checked id percent-encoded; nearly all are letters and digits, which are told at a glance."""
+    return pod_id if pod_id.encode().isalnum() else quote(pod_id, safe="")
 
 
 def page_request(path: str, **params: str | int) -> Request:
@@ -159,7 +164,7 @@ def chunk_ids(pod_ids: Iterable[str], prefix: str = "") -> Iterator[list[str]]:
     chunk: list[str] = []
     used = 0
     for pod_id in pod_ids:
-        cost = len("&pod_ids=") + len(quote(pod_id, safe=""))
+        cost = len("&pod_ids=") + len(encode_id(pod_id))
         if chunk and (len(chunk) == MAX_IDS_PER_REQUEST or used + cost > room):
             yield chunk
             chunk, used = [], 0

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import copy
 from collections import deque
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -14,7 +14,7 @@ from .._answers import UNCHANGED, Memo
 from .._concurrency import map_bounded
 from .._convert import DecodeError, decode_statuses
 from .._session import Session
-from .._wire import chunk_ids, status_request
+from .._wire import chunk_ids, encode_id, status_request
 from ..errors import APIError
 from ..models import PodStatus
 
@@ -107,7 +107,7 @@ class StatusReader:
         return answer
 
     async def _ask(self, pod_ids: list[str], known: Known | None) -> dict[str, PodStatus]:
-        request = status_request([quote(pod_id, safe="") for pod_id in pod_ids])
+        request = status_request([encode_id(pod_id) for pod_id in pod_ids])
         data = await self._session.call(request, memo=None if known is None else known.memo)
         if known is not None and data is UNCHANGED:
             return known.rows
