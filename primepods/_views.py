@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -15,7 +16,9 @@ from .models import Pod, PodState, PodStatus
 MISSES_BEFORE_GONE: Final = 2
 """Status requests without a row, after which ``get`` is asked whether the pod is gone."""
 LOOK_AGAIN: Final = 30.0
-"""Seconds before ``get`` is asked again for what it did not have."""
+"""Seconds before ``get`` is asked again about the same pod."""
+
+E = TypeVar("E", bound=Exception)
 
 
 @attrs.define(eq=False)
@@ -29,7 +32,14 @@ class View:
         gone: Whether it was there and is confirmed to be no more.
         absent: Whether it was never seen, and is confirmed not to be there.
         refused: The API's complaint about this id.
-        trouble: What failed when it was last asked for; ``None`` if nothing did.
+        trouble: What failed when its status was last asked for; ``None`` if nothing did.
+        look_trouble: The same of ``get``.
+        seen_at: When an answer last said what is shown, or that nothing is there.
+        in_flight: Whether a request for its status is under way or about to be.
+        looking: The same of ``get``.
+        look_at: When ``get`` may be asked.
+        feeds: Who wants to hear of it.
+        expecting: Those among them that have not heard anything yet.
     """
 
     pod_id: str
@@ -39,74 +49,80 @@ class View:
     absent: bool = False
     refused: APIError | None = None
     trouble: PrimePodsError | None = None
-    address: Pod | None = None
-    misses: int = 0
+    look_trouble: PrimePodsError | None = None
+    seen_at: float = -math.inf
     in_flight: bool = False
-    look_at: float = 0.0
     looking: bool = False
-    lacks_address: bool = False
+    look_at: float = -math.inf
     feeds: set[Feed] = attrs.field(factory=set["Feed"])
     expecting: set[Feed] = attrs.field(factory=set["Feed"])
+    _address: Pod | None = None
+    _lacks_address: bool = False
+    _misses: int = 0
+    _missed_at: float = -math.inf
 
-    @property
-    def wants_look(self) -> bool:
-        """Whether the status rows do not say all: ``get`` must be asked."""
-        if self.misses >= MISSES_BEFORE_GONE:
-            return not self.gone
-        if self.raw is None or self.misses:
+    def wants_look(self, now: float) -> bool:
+        """Whether the status rows do not say all, and it is time to ask ``get``."""
+        if self._missing:
+            # A newcomer is not kept waiting: without a row, only `get` has something to tell.
+            unheard = bool(self.expecting) and not self.absent
+            return not self.gone and (now >= self.look_at or unheard)
+        if self._misses or self.raw is None or now < self.look_at:
             return False
-        if self.raw.status == PodState.TERMINATED:
-            return not self.gone
-        return self.lacks_address
+        return self._lacks_address or (self._terminated and not self.gone)
 
-    def observe(self, row: PodStatus | None, sequence: int) -> None:
+    def observe(self, row: PodStatus | None, sequence: int, now: float) -> None:
         """Take in the row that a status request brought for this pod, or that it brought none."""
-        self.refused = self.trouble = None
+        self.refused = None
         if row is None:
-            self.misses += 1
-            if self.gone or self.absent:
-                self.tell(sequence, changed=False)
-        elif row is self.raw and not (self.misses or self.expecting or self.gone):
+            self._miss(sequence, now)
+            return
+        self.seen_at = now
+        if row is self.raw and not (self._misses or self.expecting or self.gone):
             # Most polls end here: nothing has changed.
             return
-        elif self.gone and row.status == PodState.TERMINATED:
+        if self.gone and row.status == PodState.TERMINATED:
             self.tell(sequence, changed=False)
-        else:
-            news = self.gone or self.absent or self.misses > 0 or row != self.raw
-            self.gone = self.absent = False
-            self.misses, self.raw = 0, row
-            if news:
-                self.lacks_address = (
-                    row.status == PodState.ACTIVE and row.is_installed and not row.has_address
-                )
-            self._show(_with_address(row, self.address) if news else self.row, sequence)
+            return
+        news = self.gone or self.absent or self._misses > 0 or row != self.raw
+        self.gone = self.absent = False
+        self._misses, self.raw = 0, row
+        self._show(self._complete(row, now) if news else self.row, sequence)
 
     def found(self, pod: Pod, sequence: int, now: float) -> None:
         """Take in what ``get`` says of a pod whose status row lacks something, or is lacking."""
+        self.look_trouble = None
         if pod.status == PodState.TERMINATED:
             self.raw = self.raw or _as_status(pod)
             self._vanish(sequence)
-        elif self.misses or self.raw is None:
+        elif self._misses or self.raw is None:
             self.gone = self.absent = False
+            self.seen_at = now
             self.raw = self.raw or _as_status(pod)
             self._show(_as_status(pod), sequence)
-        else:
-            self.look_at = now + LOOK_AGAIN
-            self.address = pod
-            self._show(_with_address(self.raw, pod), sequence)
+        elif self._lacks_address:
+            self._address = pod
+            self._show(self._complete(self.raw, now), sequence)
 
-    def not_found(self, sequence: int, now: float) -> None:
-        """Take in a 404: with missing rows, or after TERMINATED, it is the proof that the pod is gone."""
-        terminated = self.raw is not None and self.raw.status == PodState.TERMINATED
-        if self.misses < MISSES_BEFORE_GONE and not terminated:
-            # A row has come meanwhile, or `get` is behind the status that it was asked to complete.
-            self.look_at = now + LOOK_AGAIN
-        elif self.raw is not None:
+    def not_found(self, sequence: int) -> None:
+        """Take in a 404: with missing rows, or after TERMINATED, it is the proof that the pod is gone.
+
+        Otherwise a row has come meanwhile, or ``get`` is behind the status that it was asked to complete.
+        """
+        self.look_trouble = None
+        if not self._missing and not self._terminated:
+            return
+        if self.raw is not None:
             self._vanish(sequence)
         else:
             news, self.absent = not self.absent, True
-            self.look_at = now + LOOK_AGAIN
             self.tell(sequence, changed=news)
+
+    def look_failed(self, error: PrimePodsError) -> None:
+        """Note that ``get`` did not answer. An address can wait; a proof is asked for after the next tick."""
+        self.look_trouble = error
+        if self._missing or self._terminated:
+            self.look_at = -math.inf
 
     def tell(self, sequence: int, *, changed: bool = True) -> None:
         """Notify the feeds that came before request ``sequence``: all of them, or those without news yet."""
@@ -114,6 +130,38 @@ class View:
             if feed.since < sequence:
                 self.expecting.discard(feed)
                 feed.notify(self.pod_id)
+
+    @property
+    def _missing(self) -> bool:
+        return self._misses >= MISSES_BEFORE_GONE
+
+    @property
+    def _terminated(self) -> bool:
+        return self.raw is not None and self.raw.status == PodState.TERMINATED
+
+    def _miss(self, sequence: int, now: float) -> None:
+        """Count a look that brought no row. Newcomers make more looks than ticks: those do not count."""
+        if self.row is None:
+            self.seen_at = now
+        spacing = min((feed.interval for feed in self.feeds), default=0.0) / 2
+        if now >= self._missed_at + spacing or not self._misses:
+            self._misses, self._missed_at = self._misses + 1, now
+            if self._misses == MISSES_BEFORE_GONE:
+                self.look_at = now
+        if self.gone or self.absent:
+            self.tell(sequence, changed=False)
+
+    def _complete(self, row: PodStatus, now: float) -> PodStatus:
+        """Fill in the address that ``get`` had, as long as the pod stays ACTIVE; see what is lacking then."""
+        if row.status != PodState.ACTIVE:
+            self._address = None
+        shown = _with_address(row, self._address)
+        self._lacks_address = shown.status == PodState.ACTIVE and shown.is_installed and not shown.has_address
+        if not self._lacks_address:
+            self.look_trouble = None
+        if row.status == PodState.TERMINATED:
+            self.look_at = now
+        return shown
 
     def _show(self, row: PodStatus | None, sequence: int) -> None:
         changed = row != self.row
@@ -135,7 +183,7 @@ class Feed:
     """
 
     def __init__(self, pod_ids: Iterable[str], interval: float) -> None:
-        self.pod_ids = dict.fromkeys(pod_ids)
+        self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
         self.interval = interval
         self.since = 0
         self.views: dict[str, View] = {}
@@ -168,7 +216,7 @@ class Feed:
     def end(self, error: Exception) -> None:
         """End it with an exception of its own: tracebacks and notes of one must not show up at another's."""
         if self._error is None:
-            self._error = copy.copy(error)
+            self._error = twin(error)
             self._wake()
 
     def _wake(self) -> None:
@@ -176,9 +224,24 @@ class Feed:
             self._waiter.set_result(None)
 
 
+def twin(error: E) -> E:
+    """Return another exception of the same kind, message and cause."""
+    kind = type(error)
+    try:
+        made = copy.copy(error)
+    except Exception:  # noqa: BLE001 - its class wants other arguments than it keeps: make it without asking
+        made = kind.__new__(kind, *error.args)
+        made.args = error.args
+        made.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        made.__notes__ = list(notes)
+    made.__cause__ = error.__cause__
+    return made
+
+
 def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:
     """Fill in from ``get`` the address that a status row lacks."""
-    if pod is None or row.has_address or row.status != PodState.ACTIVE:
+    if pod is None or row.has_address:
         return row
     return attrs.evolve(
         row,

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
 from ._clock import Clock
-from ._views import Feed, View
+from ._views import LOOK_AGAIN, Feed, View
 from .errors import (
     APIError,
     AuthenticationError,
@@ -33,6 +34,8 @@ from .errors import (
     TransportError,
 )
 from .models import Pod, PodStatus
+
+T = TypeVar("T")
 
 _JITTER: Final = 0.1
 _GATHER: Final = 0.05
@@ -59,6 +62,8 @@ class Backend(Protocol):
     """What the hub needs of the API; nothing in it retries."""
 
     clock: Clock
+    concurrency: int
+    """How many chunks may be asked for at the same time."""
     lookups: int
     """How many pods may be looked up one by one at the same time."""
 
@@ -89,13 +94,51 @@ class _Grid:
 
     interval: float
     epoch: float
-    next_at: float
+    ticks: int = 0
+    next_at: float = -math.inf
     ids: dict[str, int] = attrs.field(factory=dict[str, int])
 
     def advance(self, now: float, chance: float) -> None:
         """Move to the next time. Jitter moves a time, never the grid; times that were missed are skipped."""
-        ticks = int((max(now, self.next_at) - self.epoch) / self.interval) + 1
-        self.next_at = self.epoch + (ticks + _JITTER * chance) * self.interval
+        self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
+        self.next_at = self.epoch + (self.ticks + _JITTER * chance) * self.interval
+
+
+@attrs.frozen
+class _Chunk:
+    """Pods that are asked for with one request, and what was last answered to the same."""
+
+    views: list[View]
+    known: Any
+
+
+class _Crew(Generic[T]):
+    """Works off a queue, a few items at a time."""
+
+    def __init__(
+        self,
+        size: int,
+        work: Callable[[T], Awaitable[None]],
+        start: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._size = size
+        self._work = work
+        self._start = start
+        self._queue: deque[T] = deque()
+        self._busy = 0
+
+    def add(self, item: T) -> None:
+        self._queue.append(item)
+        if self._busy < self._size:
+            self._busy += 1
+            self._start(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                await self._work(self._queue.popleft())
+        finally:
+            self._busy -= 1
 
 
 class Hub:
@@ -113,16 +156,22 @@ class Hub:
         self._grids: dict[float, _Grid] = {}
         self._known: dict[tuple[str, ...], Any] = {}
         self._newcomers: dict[str, None] = {}
-        self._newcomers_at = 0.0
-        self._paused_until = 0.0
+        self._newcomers_at = math.inf
+        self._paused_until = -math.inf
         self._pause = _FIRST_PAUSE
+        self._limit: RateLimitError | None = None
         self._sequence = 0
-        self._lookups: deque[View] = deque()
-        self._looking = 0
+        self._polls = _Crew(backend.concurrency, self._poll, self._start)
+        self._looks = _Crew(backend.lookups, self._look_up, self._start)
         self._jobs: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         # An empty context: else its log lines would land in whichever task happened to come first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+
+    @property
+    def pausing(self) -> RateLimitError | None:
+        """What the API said when it asked for less, while the hub heeds it."""
+        return self._limit if self._clock.time() < self._paused_until else None
 
     def enter(self, feed: Feed) -> None:
         """Begin to poll for ``feed``: once promptly, then on the grid of its interval."""
@@ -131,10 +180,8 @@ class Hub:
         self._feeds.add(feed)
         grid = self._grids.get(feed.interval)
         if grid is None:
-            grid = self._grids[feed.interval] = _Grid(feed.interval, now, now)
+            grid = self._grids[feed.interval] = _Grid(feed.interval, now)
             grid.advance(now, self._clock.random())
-        if not self._newcomers:
-            self._newcomers_at = now + _GATHER * feed.interval
         self._newcomers_at = min(self._newcomers_at, now + _GATHER * feed.interval)
         for pod_id in feed.pod_ids:
             view = self._views.get(pod_id)
@@ -150,51 +197,66 @@ class Hub:
     def drop(self, feed: Feed, pod_id: str) -> None:
         """Poll no longer for one of the feed's pods."""
         view = feed.views.pop(pod_id, None)
-        if view is None:
+        if view is not None and feed in self._feeds:
+            self._forget(feed, view)
+
+    def release(self, feed: Feed) -> None:
+        """End the polling for ``feed``; whoever leaves last puts out the light."""
+        if feed not in self._feeds:
             return
+        self._feeds.discard(feed)
+        for view in feed.views.values():
+            self._forget(feed, view)
+        if not self._feeds:
+            self._retire()
+            if not self._task.cancelling():
+                # Once is enough: a second time would interrupt its tidying up.
+                self._task.cancel()
+
+    async def ended(self) -> None:
+        """Return when nothing is left, if nobody waits any more."""
+        if not self._feeds:
+            # Who is cancelled meanwhile still leaves nothing behind.
+            await asyncio.shield(asyncio.wait([self._task]))
+
+    def _forget(self, feed: Feed, view: View) -> None:
         view.feeds.discard(feed)
         view.expecting.discard(feed)
         grid = self._grids[feed.interval]
-        grid.ids[pod_id] -= 1
-        if not grid.ids[pod_id]:
-            del grid.ids[pod_id]
+        grid.ids[view.pod_id] -= 1
+        if not grid.ids[view.pod_id]:
+            del grid.ids[view.pod_id]
         if not grid.ids:
             del self._grids[feed.interval]
         if not view.feeds:
-            del self._views[pod_id]
-            self._newcomers.pop(pod_id, None)
-
-    async def leave(self, feed: Feed) -> None:
-        """End the polling for ``feed``; whoever leaves last puts out the light."""
-        for pod_id in list(feed.views):
-            self.drop(feed, pod_id)
-        self._feeds.discard(feed)
-        if self._feeds:
-            return
-        self._retire()
-        self._task.cancel()
-        # A leaver that is cancelled meanwhile still leaves nothing behind.
-        await asyncio.shield(asyncio.wait([self._task]))
+            del self._views[view.pod_id]
+            self._newcomers.pop(view.pod_id, None)
 
     def _retire(self) -> None:
         """See to it that nobody joins any more."""
-        for place in [place for place, hub in _hubs.items() if hub is self]:
-            del _hubs[place]
+        for place in [place for place, hub in list(_hubs.items()) if hub is self]:
+            _hubs.pop(place, None)
 
     async def _run(self) -> None:
         try:
             while True:
                 await self._sleep_until(max(self._due_at(), self._paused_until))
                 self._tick()
+        except asyncio.CancelledError:
+            await self._shut_down(PrimePodsError("The polling was cancelled from outside. Wait again."))
+            raise
         except Exception as exc:  # noqa: BLE001 - whatever breaks here must not leave anybody hanging
-            self._end_all(exc)
-        finally:
-            self._retire()
-            self._end_all(PrimePodsError("The polling was cancelled from outside. Wait again."))
-            for job in self._jobs:
-                job.cancel()
+            await self._shut_down(exc)
+
+    async def _shut_down(self, error: Exception) -> None:
+        self._retire()
+        self._end_all(error)
+        for job in self._jobs:
+            job.cancel()
+        try:
             if self._jobs:
                 await asyncio.wait(self._jobs)
+        finally:
             await self._backend.aclose()
 
     async def _sleep_until(self, when: float) -> None:
@@ -209,11 +271,9 @@ class Hub:
                 raise
 
     def _due_at(self) -> float:
-        times = [grid.next_at for grid in self._grids.values()]
-        if any(not self._views[pod_id].in_flight for pod_id in self._newcomers):
-            times.append(self._newcomers_at)
         # Without a grid nobody waits: whoever left last is about to end this.
-        return min(times, default=self._clock.time() + _LONGEST_PAUSE)
+        idle = self._clock.time() + _LONGEST_PAUSE
+        return min([idle, self._newcomers_at, *(grid.next_at for grid in self._grids.values())])
 
     def _tick(self) -> None:
         """Send for all that is due; each pod at most once, in full batches."""
@@ -224,9 +284,15 @@ class Hub:
         pod_ids = dict.fromkeys(pod_id for grid in due for pod_id in grid.ids)
         if due or self._newcomers_at <= now:
             pod_ids |= self._newcomers
-        idle = [pod_id for pod_id in pod_ids if not self._views[pod_id].in_flight]
-        for chunk in self._backend.chunks(idle):
-            self._send(chunk, self._memory(chunk) if due else None)
+            self._newcomers_at = math.inf
+        views = [view for pod_id in pod_ids if not (view := self._views[pod_id]).in_flight]
+        # First those whose last request failed: else a rate limit would always leave out the same ones.
+        views.sort(key=lambda view: view.trouble is None)
+        for view in views:
+            view.in_flight = True
+        for chunk in self._backend.chunks(view.pod_id for view in views):
+            known = self._memory(chunk) if due else None
+            self._polls.add(_Chunk([self._views[pod_id] for pod_id in chunk], known))
 
     def _due_grids(self, now: float) -> list[_Grid]:
         """Move on the grids that are due, and with them those that nearly are, so that requests are
@@ -248,66 +314,78 @@ class Hub:
             del self._known[next(iter(self._known))]
         return known
 
-    def _send(self, chunk: list[str], known: Any) -> None:
-        self._sequence += 1
-        for pod_id in chunk:
-            self._views[pod_id].in_flight = True
-            self._newcomers.pop(pod_id, None)
-        self._start(self._poll(chunk, known, self._sequence))
-
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _poll(self, chunk: list[str], known: Any, sequence: int) -> None:
-        """Ask for one chunk and pass on what it brings, be it an error."""
-        views = [self._views[pod_id] for pod_id in chunk]
+    async def _poll(self, chunk: _Chunk) -> None:
+        """Ask for one chunk, unless a pause has begun, and pass on what it brings, be it an error."""
+        views = chunk.views
+        trouble: PrimePodsError | None = None
         try:
-            answer = await self._backend.statuses(chunk, known)
-            self._pause = _FIRST_PAUSE
-            for view in views:
-                error = answer.errors.get(view.pod_id)
-                if error is None:
-                    view.observe(answer.rows.get(view.pod_id), sequence)
-                    self._look(view)
-                else:
-                    view.refused = error
-                    view.tell(sequence)
+            trouble = self.pausing
+            if trouble is None:
+                await self._ask(views, chunk.known)
         except PrimePodsError as exc:
-            self._failed(exc, views)
+            trouble = exc if self._passes(exc, views) else None
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
             self._end(views, exc)
         finally:
             for view in views:
                 view.in_flight = False
-            if self._newcomers:
-                # One of them may have been in flight, with a request sent before it came.
-                self._wake.set()
+                view.trouble = trouble
+                if view.pod_id in self._newcomers:
+                    # It came while the request was under way, and is owed one of its own.
+                    self._newcomers_at = -math.inf
+                    self._wake.set()
 
-    def _failed(self, error: PrimePodsError, views: Iterable[View]) -> None:
-        """Sort an error: it pauses the hub, passes by itself, or ends waits."""
-        views = list(views)
+    async def _ask(self, views: list[View], known: Any) -> None:
+        self._sequence += 1
+        sequence = self._sequence
+        for view in views:
+            if self._views.get(view.pod_id) is view:
+                self._newcomers.pop(view.pod_id, None)
+        answer = await self._backend.statuses([view.pod_id for view in views], known)
+        self._pause = _FIRST_PAUSE
+        now = self._clock.time()
+        for view in views:
+            error = answer.errors.get(view.pod_id)
+            if error is None:
+                view.observe(answer.rows.get(view.pod_id), sequence, now)
+                self._look(view, now)
+            else:
+                view.refused = error
+                view.tell(sequence)
+
+    def _passes(self, error: PrimePodsError, views: Iterable[View]) -> bool:
+        """Tell whether an error passes by itself. One that does not ends the waits; a 429 pauses the hub."""
         if isinstance(error, RateLimitError):
-            self._pause_for(error.retry_after)
+            self._heed(error)
         elif isinstance(error, AuthenticationError | PermissionDeniedError):
             self._end_all(error)
-            return
+            return False
         elif not (
             isinstance(error, ServerError | ProtocolError)
             or (isinstance(error, TransportError) and error.transient)
         ):
             self._end(views, error)
-            return
-        for view in views:
-            view.trouble = error
+            return False
+        return True
 
-    def _pause_for(self, retry_after: float | None) -> None:
-        seconds = self._pause if retry_after is None else retry_after
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+    def _heed(self, limit: RateLimitError) -> None:
+        """Pause the hub. A burst of refusals counts once: the largest of many jitters would be no jitter."""
+        now = self._clock.time()
+        if limit.retry_after is None and now < self._paused_until:
+            return
+        seconds = self._pause if limit.retry_after is None else limit.retry_after
+        if now + seconds <= self._paused_until:
+            return
+        if limit.retry_after is None:
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         # With the exact time many processes would come back in step.
-        until = self._clock.time() + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
-        self._paused_until = max(self._paused_until, until)
+        self._paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
+        self._limit = limit
 
     def _end(self, views: Iterable[View], error: Exception) -> None:
         for feed in {feed for view in views for feed in view.feeds}:
@@ -317,41 +395,34 @@ class Hub:
         for feed in self._feeds:
             feed.end(error)
 
-    def _look(self, view: View) -> None:
+    def _look(self, view: View, now: float) -> None:
         """Have ``get`` asked for a pod of which the status does not say all."""
-        if view.wants_look and not view.looking and self._clock.time() >= view.look_at:
+        if not view.looking and view.wants_look(now):
             view.looking = True
-            self._lookups.append(view)
-            if self._looking < self._backend.lookups:
-                self._looking += 1
-                self._start(self._look_up())
+            self._looks.add(view)
 
-    async def _look_up(self) -> None:
-        """Ask for the queued pods one by one."""
+    async def _look_up(self, view: View) -> None:
         try:
-            while self._lookups:
-                view = self._lookups.popleft()
-                try:
-                    # What a pause leaves out is asked for again after the next tick.
-                    if view.feeds and self._clock.time() >= self._paused_until:
-                        await self._look_at(view)
-                finally:
-                    view.looking = False
+            # What a pause leaves out is asked for again after the next tick.
+            if view.feeds and self.pausing is None:
+                await self._ask_for(view)
         finally:
-            self._looking -= 1
+            view.looking = False
 
-    async def _look_at(self, view: View) -> None:
+    async def _ask_for(self, view: View) -> None:
         self._sequence += 1
         sequence = self._sequence
+        view.look_at = self._clock.time() + LOOK_AGAIN
         try:
             pod = await self._backend.pod(view.pod_id)
         except NotFoundError:
-            view.not_found(sequence, self._clock.time())
+            view.not_found(sequence)
         except PermissionDeniedError as exc:
             # This may be about the one pod, where the same answer to a batch is about the key.
             self._end([view], exc)
         except PrimePodsError as exc:
-            self._failed(exc, [view])
+            if self._passes(exc, [view]):
+                view.look_failed(exc)
         except Exception as exc:  # noqa: BLE001 - as in _poll
             self._end([view], exc)
         else:
@@ -371,9 +442,9 @@ def join(key: object, make_backend: Callable[[], Backend]) -> Hub:
         make_backend: Makes what a new hub asks.
     """
     loop = asyncio.get_running_loop()
-    for place in [place for place in _hubs if place[0].is_closed()]:
+    for place in [place for place in list(_hubs) if place[0].is_closed()]:
         # A loop that was thrown away with waits in it; its hub will never run again.
-        del _hubs[place]
+        _hubs.pop(place, None)
     place = (loop, key)
     hub = _hubs.get(place)
     if hub is None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
+import math
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from types import AsyncGeneratorType, TracebackType
+from typing import Final, Self, cast
 
 import attrs
 
 from ._clock import Clock
-from ._views import Feed, View
+from ._views import Feed, View, twin
 from .errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError
 from .models import InstallationState, PodChange, PodState, PodStatus
 from .polling import Hub
@@ -53,28 +52,32 @@ class OpenFeeds:
     """All that a client and its views wait for: it ends when the client closes."""
 
     def __init__(self) -> None:
-        self._feeds: set[Feed] = set()
+        self._hubs: dict[Feed, Hub] = {}
         self._closed = False
 
-    def add(self, feed: Feed) -> None:
-        """Note that somebody waits.
+    def check(self) -> None:
+        """Do nothing, unless the client is closed.
 
         Raises:
-            ClientClosedError: The client is closed.
+            ClientClosedError: It is.
         """
         if self._closed:
             raise _closed()
-        self._feeds.add(feed)
+
+    def add(self, feed: Feed, hub: Hub) -> None:
+        """Note that somebody waits."""
+        self._hubs[feed] = hub
 
     def discard(self, feed: Feed) -> None:
         """Note that somebody waits no more."""
-        self._feeds.discard(feed)
+        self._hubs.pop(feed, None)
 
     def close(self) -> None:
-        """End all waits."""
+        """End all waits, also those of iterators that nobody looks at any more."""
         self._closed = True
-        for feed in self._feeds:
+        for feed, hub in self._hubs.items():
             feed.end(_closed())
+            hub.release(feed)
 
 
 @attrs.frozen
@@ -93,20 +96,47 @@ class Waits:
     join: Callable[[], Hub]
     missing: Callable[[str], NotFoundError]
 
-    @asynccontextmanager
-    async def feed(self, pod_ids: list[str], interval: float) -> AsyncGenerator[tuple[Feed, Hub]]:
+    def polling(self, pod_ids: list[str], interval: float) -> _Polling:
         """Poll for ``pod_ids`` in the block."""
-        feed = Feed(pod_ids, interval)
-        self.open_feeds.add(feed)
-        try:
-            hub = self.join()
-            hub.enter(feed)
-            try:
-                yield feed, hub
-            finally:
-                await hub.leave(feed)
-        finally:
-            self.open_feeds.discard(feed)
+        return _Polling(self, Feed(pod_ids, interval))
+
+
+class _Polling:
+    """``async with`` it, and the hub polls for a feed.
+
+    No generator: a loop that ends closes all generators at once, and a watch must not meet its own in that.
+    """
+
+    def __init__(self, waits: Waits, feed: Feed) -> None:
+        self.feed = feed
+        self._waits = waits
+        self._hub: Hub | None = None
+
+    async def __aenter__(self) -> tuple[Feed, Hub]:
+        self._waits.open_feeds.check()
+        hub = self._hub = self._waits.join()
+        hub.enter(self.feed)
+        self._waits.open_feeds.add(self.feed, hub)
+        return self.feed, hub
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+        # A coroutine that is being closed must not await: the collector does that, in whatever loop.
+        if kind is not GeneratorExit:
+            await self.ended()
+
+    def release(self) -> None:
+        """Poll for it no longer."""
+        self._waits.open_feeds.discard(self.feed)
+        if self._hub is not None:
+            self._hub.release(self.feed)
+
+    async def ended(self) -> None:
+        """Return when nothing is left of the hub, if this was the last."""
+        if self._hub is not None:
+            await self._hub.ended()
 
 
 def _closed() -> ClientClosedError:
@@ -129,12 +159,16 @@ class _Tracker:
         self.rows: dict[str, PodStatus] = {}
         self._feed = feed
         self._clock = clock
-        self._appear_by = clock.time() + appear_grace
+        self._appear_by = self._look_at = clock.time() + appear_grace
         self._absent: dict[str, None] = {}
 
-    async def changes(self, until: float | None) -> list[PodChange]:
-        """Return what has changed, each pod's newest state once; nothing when ``until`` comes first."""
-        times = [time for time in (until, self._appear_by if self._absent else None) if time is not None]
+    async def changes(self, until: float | None) -> Iterator[PodChange]:
+        """Wait until something has changed, or the clock says ``until``.
+
+        Returns:
+            What has changed, each pod's state as it is when it is taken from the iterator.
+        """
+        times = [time for time in (until, self._look_at if self._absent else None) if time is not None]
         views: list[View] = []
         if times:
             limit = self._clock.timeout_at(min(times))
@@ -146,15 +180,26 @@ class _Tracker:
                     raise
         else:
             views = await self._feed.changed()
-        found = [self._change(view) for view in views]
-        if self._absent and self._clock.time() >= self._appear_by:
-            found += [self._report(pod_id, None) for pod_id in self._absent]
-            self._absent.clear()
-        return [change for change in found if change is not None]
+        return self._take(views)
+
+    def _take(self, views: list[View]) -> Iterator[PodChange]:
+        for view in views:
+            change = self._change(view)
+            if change is not None:
+                yield change
+        now = self._clock.time()
+        if self._absent and now >= self._look_at:
+            self._look_at = now + self._feed.interval
+            for pod_id in list(self._absent):
+                # An outage is no proof: only an answer from after the grace is.
+                if self._feed.views[pod_id].seen_at >= self._appear_by:
+                    del self._absent[pod_id]
+                    self.last[pod_id] = None
+                    yield PodChange(pod_id=pod_id, before=None, after=None)
 
     def _change(self, view: View) -> PodChange | None:
         if view.refused is not None:
-            raise copy.copy(view.refused)
+            raise twin(view.refused)
         if view.absent:
             if view.pod_id not in self.last:
                 self._absent[view.pod_id] = None
@@ -209,61 +254,66 @@ class Wait:
         self._install_grace = install_grace
         self._pending = dict.fromkeys(pod_ids)
         self._doubtful: dict[str, float] = {}
+        self._doubted_at = -math.inf
 
     async def run(self) -> PodStatuses:
         """Wait until every pod has been where it was wanted."""
         if not self._ids:
             return PodStatuses({})
         limit = self._clock.timeout_at(self._clock.time() + self._timeout)
-        async with self._waits.feed(self._ids, self._interval) as (feed, hub):
+        async with self._waits.polling(self._ids, self._interval) as (feed, hub):
             tracker = _Tracker(feed, self._clock, self._appear_grace)
             try:
                 async with limit:
                     await self._until_done(tracker, feed, hub)
-                    return self._statuses(tracker)
+                    return _as_statuses(self._ids, tracker.last)
             except TimeoutError:
                 if not limit.expired():
                     raise
-            raise self._timed_out(tracker, feed)
+            raise timed_out(list(self._pending), self._timeout, tracker.last, feed, hub)
 
     async def _until_done(self, tracker: _Tracker, feed: Feed, hub: Hub) -> None:
         while self._pending:
-            for change in await tracker.changes(min(self._doubtful.values(), default=None)):
+            for change in await tracker.changes(self._doubt_ends()):
                 if self._on_change is not None:
                     told = self._on_change(change)
                     if inspect.isawaitable(told):
                         await told
-                if change.before is None and change.after is None and self._until is not gone:
-                    raise self._waits.missing(change.pod_id)
                 self._judge(change.pod_id, tracker, feed, hub)
             now = self._clock.time()
-            for pod_id in [pod_id for pod_id, time in self._doubtful.items() if time <= now]:
-                self._judge(pod_id, tracker, feed, hub)
+            if now >= (self._doubt_ends() or math.inf):
+                self._doubted_at = now
+                for pod_id in [pod_id for pod_id, time in self._doubtful.items() if time <= now]:
+                    self._judge(pod_id, tracker, feed, hub)
 
     def _judge(self, pod_id: str, tracker: _Tracker, feed: Feed, hub: Hub) -> None:
         """Decide whether a pod is where it was wanted, has failed, or is still on its way."""
         status = tracker.last[pod_id]
-        believed = self._believe(pod_id, status)
+        doubtful = self._doubts(feed.views[pod_id], status)
         ours = self._until is settled or self._until is failed
-        if (believed or not ours) and self._until(status):
+        if not (doubtful and ours) and self._until(status):
             self._doubtful.pop(pod_id, None)
             self._pending.pop(pod_id, None)
             hub.drop(feed, pod_id)
-        elif believed and failed(status) and self._until is not gone:
+        elif self._until is gone or doubtful:
+            return
+        elif status is None and pod_id not in tracker.rows:
+            raise self._waits.missing(pod_id)
+        elif failed(status):
             raise self._failed(pod_id, status, tracker)
 
-    def _believe(self, pod_id: str, status: PodStatus | None) -> bool:
-        """Tell whether a pod is what it seems: a failed installation may recover for a while."""
+    def _doubts(self, view: View, status: PodStatus | None) -> bool:
+        """Tell whether a failed installation may still recover: until an answer from after the grace."""
         if status is None or status.status in _ENDED or status.installation_status != InstallationState.ERROR:
-            self._doubtful.pop(pod_id, None)
-            return True
-        now = self._clock.time()
-        return now >= self._doubtful.setdefault(pod_id, now + self._install_grace)
+            self._doubtful.pop(view.pod_id, None)
+            return False
+        return view.seen_at < self._doubtful.setdefault(view.pod_id, view.seen_at + self._install_grace)
 
-    def _statuses(self, tracker: _Tracker) -> PodStatuses:
-        last = tracker.last
-        rows = {pod_id: row for pod_id in self._ids if (row := last.get(pod_id)) is not None}
-        return PodStatuses(rows, missing=tuple(pod_id for pod_id in self._ids if pod_id not in rows))
+    def _doubt_ends(self) -> float | None:
+        """Return when to look again at the pods in doubt: at the end of a grace, then once an interval."""
+        if not self._doubtful:
+            return None
+        return max(min(self._doubtful.values()), self._doubted_at + self._interval)
 
     def _failed(self, pod_id: str, status: PodStatus | None, tracker: _Tracker) -> PodFailedError:
         if status is None:
@@ -276,23 +326,16 @@ class Wait:
         rest = f" {others} other pods were still waited for." if others else ""
         return PodFailedError(
             f"Pod {pod_id} has failed: {reason}. {remedy}{rest}",
-            statuses=self._statuses(tracker),
+            statuses=_as_statuses(self._ids, tracker.last),
             pending=tuple(self._pending),
             pod_id=pod_id,
             last=tracker.rows.get(pod_id),
             reason=reason,
         )
 
-    def _timed_out(self, tracker: _Tracker, feed: Feed) -> WaitTimeoutError:
-        return timed_out(list(self._pending), self._timeout, tracker.last, feed, self._statuses(tracker))
-
 
 def timed_out(
-    pending: list[str],
-    timeout: float,
-    last: dict[str, PodStatus | None],
-    feed: Feed,
-    statuses: PodStatuses,
+    pending: list[str], timeout: float, last: dict[str, PodStatus | None], feed: Feed, hub: Hub
 ) -> WaitTimeoutError:
     """Build the error that names who is still pending, what it costs, and what kept failing."""
     shown = ", ".join(f"{pod_id} ({_describe(last.get(pod_id))})" for pod_id in pending[:_NAMED])
@@ -301,14 +344,25 @@ def timed_out(
         row.cost_per_hr for pod_id in pending if (row := last.get(pod_id)) and row.cost_per_hr is not None
     ]
     cost = f" They cost at least {sum(prices):.2f} an hour." if prices else ""
-    troubles = {pod_id: view.trouble for pod_id, view in feed.views.items() if view.trouble is not None}
-    trouble = next((error for pod_id, error in troubles.items() if pod_id in pending), None)
-    failing = f" What kept failing: {trouble}" if trouble is not None else ""
+    views = [feed.views[pod_id] for pod_id in pending]
+    troubles = (view.trouble or view.look_trouble for view in views)
+    trouble = next((error for error in troubles if error is not None), hub.pausing)
+    failing = ""
+    if trouble is not None:
+        failing = f" What kept failing: {trouble}"
+    elif any(view.seen_at == -math.inf for view in views):
+        failing = " The API has not answered yet."
     text = (
         f"After {timeout:g} s {len(pending)} of {len(feed.pod_ids)} pods are still pending: {shown}{more}."
         f"{cost} They go on and are billed: wait again with the same ids, or delete them.{failing}"
     )
-    return WaitTimeoutError(text, statuses=statuses, pending=tuple(pending))
+    return WaitTimeoutError(text, statuses=_as_statuses(feed.pod_ids, last), pending=tuple(pending))
+
+
+def _as_statuses(pod_ids: Iterable[str], last: dict[str, PodStatus | None]) -> PodStatuses:
+    """Return every pod's last state in the order asked; those gone or never seen are ``missing``."""
+    rows = {pod_id: row for pod_id in pod_ids if (row := last.get(pod_id)) is not None}
+    return PodStatuses(rows, missing=tuple(pod_id for pod_id in pod_ids if pod_id not in rows))
 
 
 def _describe(status: PodStatus | None) -> str:
@@ -316,6 +370,10 @@ def _describe(status: PodStatus | None) -> str:
         return "not seen"
     progress = status.installation_progress
     return f"{status.status}, installation {progress} %" if progress is not None else f"{status.status}"
+
+
+class _StoppedError(Exception):
+    """Somebody has closed the watch while it waited."""
 
 
 class AsyncWatch:
@@ -331,17 +389,24 @@ class AsyncWatch:
         self._ids = pod_ids
         self._interval = interval
         self._timeout = timeout
-        self._open: weakref.WeakSet[AsyncGenerator[PodChange, None]] = weakref.WeakSet()
+        self._open: weakref.WeakKeyDictionary[AsyncGeneratorType[PodChange, None], _Polling] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def __aiter__(self) -> AsyncIterator[PodChange]:
-        iterator = self._changes()
-        self._open.add(iterator)
+        polling = self._waits.polling(self._ids, self._interval)
+        iterator = cast("AsyncGeneratorType[PodChange, None]", self._changes(polling))
+        self._open[iterator] = polling
         return iterator
 
     async def aclose(self) -> None:
-        """End all iterations of this watch."""
-        for iterator in list(self._open):
-            await iterator.aclose()
+        """End all iterations of this watch, also those that wait for a change in another task."""
+        for iterator, polling in list(self._open.items()):
+            polling.feed.end(_StoppedError())
+            polling.release()
+            if not iterator.ag_running:
+                await iterator.aclose()
+            await polling.ended()
 
     async def __aenter__(self) -> Self:
         return self
@@ -354,22 +419,20 @@ class AsyncWatch:
     def __repr__(self) -> str:
         return f"<AsyncWatch of {len(self._ids)} pods, interval={self._interval:g}>"
 
-    async def _changes(self) -> AsyncGenerator[PodChange, None]:
+    async def _changes(self, polling: _Polling) -> AsyncGenerator[PodChange, None]:
         if not self._ids:
             return
         clock = self._waits.clock
         ends_at = None if self._timeout is None else clock.time() + self._timeout
-        async with self._waits.feed(self._ids, self._interval) as (feed, hub):
-            tracker = _Tracker(feed, clock, APPEAR_GRACE)
-            while feed.views:
-                for change in await tracker.changes(ends_at):
-                    if change.after is None:
-                        hub.drop(feed, change.pod_id)
-                    yield change
-                if ends_at is not None and feed.views and clock.time() >= ends_at:
-                    rows = {
-                        pod_id: row for pod_id in self._ids if (row := tracker.last.get(pod_id)) is not None
-                    }
-                    raise timed_out(
-                        list(feed.views), self._timeout or 0.0, tracker.last, feed, PodStatuses(rows)
-                    )
+        try:
+            async with polling as (feed, hub):
+                tracker = _Tracker(feed, clock, APPEAR_GRACE)
+                while feed.views:
+                    for change in await tracker.changes(ends_at):
+                        if change.after is None:
+                            hub.drop(feed, change.pod_id)
+                        yield change
+                    if ends_at is not None and feed.views and clock.time() >= ends_at:
+                        raise timed_out(list(feed.views), self._timeout or 0.0, tracker.last, feed, hub)
+        except _StoppedError:
+            return

@@ -34,6 +34,7 @@ class HubBackend:
 
     def __init__(self, settings: Settings, session: Any) -> None:
         self.clock = settings.clock
+        self.concurrency = settings.max_concurrency
         self.lookups = max(1, settings.max_concurrency // 4)
         self._transport = Transport(settings, session)
         options = Options(timeout=settings.timeout, deadline=_PATIENCE, retry=_ONCE)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import copy
 from collections import deque
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import attrs
@@ -20,6 +21,7 @@ from ..models import PodStatus
 
 # Answers that can be about one id among many (or about their sum): the batch is split to find it.
 _SPLIT_STATUSES = frozenset({400, 413, 414, 422})
+_REFUSED_HALVES = 3
 _MAX_REFUSALS = 8
 
 
@@ -80,7 +82,12 @@ class StatusReader:
         return await self.read_chunk(pod_ids)
 
     async def read_chunk(self, pod_ids: list[str], known: Known | None = None) -> Answer:
-        """Ask for one request's worth of ids; split it where the API refuses it."""
+        """Ask for one request's worth of ids; split it where the API refuses it.
+
+        Raises:
+            APIError: The first refusal, when the whole, its halves and some ids alone were all refused: then
+                it is not about an id.
+        """
         answer = Answer({}, {})
         queue, refusals, accepted = deque([pod_ids]), 0, False
         first: APIError | None = None
@@ -101,8 +108,11 @@ class StatusReader:
                 answer.errors[ids[0]] = refusal
             else:
                 queue += [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
-            if refusals >= _MAX_REFUSALS and not accepted:
-                # It is not about an id: the API refuses whatever is asked.
+            if accepted or not queue:
+                continue
+            if refusals == _REFUSED_HALVES:
+                queue = _singles_first(queue, _MAX_REFUSALS - refusals)
+            elif refusals == _MAX_REFUSALS:
                 raise first
         return answer
 
@@ -124,6 +134,15 @@ class StatusReader:
         if known is not None:
             known.memo.body = None
         raise self._session.broken(request, path=broken.path, reason=broken.reason, value=broken.value)
+
+
+def _singles_first(groups: Iterable[list[str]], count: int) -> deque[list[str]]:
+    """Put ``count`` ids, taken evenly from all groups, before them: a few bad ones cannot be all of those."""
+    groups = list(groups)
+    ids = [pod_id for group in groups for pod_id in group]
+    singles = ids[:: -(-len(ids) // count)]
+    rest = ([pod_id for pod_id in group if pod_id not in singles] for group in groups)
+    return deque([*([pod_id] for pod_id in singles), *filter(None, rest)])
 
 
 class _Batch:

@@ -1,0 +1,1 @@
+"""Waiting and watching, on a clock moved by hand and over a real socket."""
