@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -126,7 +126,8 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
         msg = f"{name} must be a number of seconds, got {value!r}"
         raise TypeError(msg)
     allowed = "positive" if minimum is None else f"at least {minimum:g}"
-    if not math.isfinite(value) or (value <= 0 if minimum is None else value < minimum):
+    in_range = value > 0 if minimum is None else value >= minimum
+    if not in_range or value > sys.float_info.max:
         msg = f"{name} must be a finite number of seconds, {allowed}, got {value!r}"
         raise ValueError(msg)
     return float(value)
@@ -181,6 +182,10 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         TypeError: A parameter of the wrong type, or a body that is no JSON.
         ValueError: A method or path that would leave the API, or values that a request cannot carry.
     """
+    for name, value in (("method", method), ("path", path)):
+        if not isinstance(value, str):
+            msg = f"{name} must be a string, got {type(value).__name__}"
+            raise TypeError(msg)
     method = method.upper()
     if method not in _METHODS:
         msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {method!r}"
@@ -194,7 +199,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         method=method,
         path=encoded,
         route=encoded,
-        query=urlencode(list(_flatten(params or {}))),
+        query=urlencode(list(_flatten({} if params is None else params))),
         body=None if body is None else _dump(body),
     )
 
@@ -206,6 +211,8 @@ def _path_problem(path: str) -> str | None:
         return "must not hold ? # or a backslash"
     if not path.isprintable() or " " in path:
         return "must not hold spaces or control characters"
+    if re.search("%(?![0-9a-fA-F]{2})", path):
+        return "must hold % only before two hexadecimal digits"
     segments = re.sub("%2e", ".", path, flags=re.IGNORECASE).split("/")
     if "." in segments or ".." in segments or "%2f" in path.lower() or "%5c" in path.lower():
         return "must not hold dot segments or encoded slashes"
@@ -213,18 +220,20 @@ def _path_problem(path: str) -> str | None:
 
 
 def _flatten(params: Params) -> Iterator[tuple[str, str]]:
+    if not isinstance(params, Mapping):
+        msg = f"params must be a mapping, got {type(params).__name__}"
+        raise TypeError(msg)
     for key, value in params.items():
-        values = [value] if isinstance(value, str | int | float) or value is None else value
+        values: Iterable[object] = [value]
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+            values = value
         for item in values:
             if item is None:
                 continue
-            if isinstance(item, bool):
-                yield key, str(item).lower()
-            elif isinstance(item, str | int | float):
-                yield key, str(item)
-            else:
+            if not isinstance(item, str | int | float):
                 msg = f"params[{key!r}] must be strings, numbers or lists of them, got {item!r}"
                 raise TypeError(msg)
+            yield key, str(item).lower() if isinstance(item, bool) else str(item)
 
 
 def _dump(body: Any) -> bytes:

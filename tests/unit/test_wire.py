@@ -1,0 +1,445 @@
+"""Requests before they are sent: what cannot be right is refused, and what is sent goes where it should."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from primepods._wire import (
+    MAX_ID_LENGTH,
+    MAX_IDS_PER_REQUEST,
+    MAX_REQUEST_LINE,
+    PODS,
+    check_count,
+    check_id,
+    check_ids,
+    check_seconds,
+    chunk_ids,
+    free_request,
+    other_spelling,
+    page_request,
+    pod_path,
+    status_request,
+)
+from tests.support.json_values import VALUES_AND_INFINITIES
+
+BASE = "https://api.example.com/prefix"
+ODD_IDS = [
+    "",
+    " ",
+    "a b",
+    "a\tb",
+    "a\n",
+    "\x00",
+    "a\x7f",
+    "a\u00a0b",
+    "a\u2028b",
+    "a\u202eb",
+    "\ud800",
+    ".",
+    "..",
+    "/",
+    "a/b",
+    "../x",
+    "a\\b",
+    "status",
+    "history",
+    "Status",
+    "HISTORY",
+    "x" * (MAX_ID_LENGTH + 1),
+]
+FINE_IDS = [
+    "b8b3f3c0d2a54e0fb5a6e4f0a0a5c111",
+    "my_first_pod_id",
+    "...",
+    "a.b",
+    "-",
+    "log",
+    "status2",
+    "%2e%2e",
+    "%2F",
+    "a?b=c",
+    "a#b",
+    "a&b=c",
+    "a;b",
+    "a+b",
+    "ünïcødé",
+    "x" * MAX_ID_LENGTH,
+]
+
+
+# --- Ids -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pod_id", ODD_IDS)
+def test_what_cannot_be_an_id_is_refused(pod_id: str) -> None:
+    """With the reason, the offender (in part, if it is long) and where ids come from."""
+    for check in (check_id, pod_path):
+        with pytest.raises(ValueError, match=r"^pod_id (is|holds|would) .*`pods\.list\(\)`") as caught:
+            check(pod_id)
+        assert len(str(caught.value)) < 250
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("pod_id", [None, 5, b"abc", ["abc"], object()])
+def test_an_id_is_a_string(pod_id: Any) -> None:
+    """Anything else is a `TypeError` that names the type."""
+    with pytest.raises(TypeError, match=f"^pod_id must be a string, got {type(pod_id).__name__}$"):
+        check_id(pod_id)
+
+
+@pytest.mark.parametrize("pod_id", FINE_IDS)
+def test_what_could_be_an_id_is_escaped(pod_id: str) -> None:
+    """An id is opaque: whatever its characters mean in a URL, they arrive as sent."""
+    assert check_id(pod_id) is pod_id
+    assert unquote(pod_path(pod_id).removeprefix(f"{PODS}/")) == pod_id
+
+
+@given(
+    st.text() | st.sampled_from([*ODD_IDS, *FINE_IDS]) | st.text(alphabet="./\\%2eEfF?#;&=status", max_size=9)
+)
+@example("%2e%2e%2fssh_keys")
+@example("..%00")
+def test_no_id_changes_the_path_of_a_request(pod_id: str) -> None:
+    """It is refused, or the request's path is one segment below the pods, and the id is that segment."""
+    try:
+        path = pod_path(pod_id)
+    except ValueError:
+        return
+    parts = urlsplit(BASE + path)
+    assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("https", "api.example.com", "", "")
+    assert parts.path == f"/prefix{path}"
+    empty, api, version, pods, segment = path.split("/")
+    assert (empty, api, version, pods) == ("", "api", "v1", "pods")
+    assert segment not in {"", ".", "..", "status", "history"}
+    assert segment.isascii()
+    assert segment.isprintable()
+    assert not set(segment) & set(" ?#/\\;&=")
+    assert unquote(segment) == pod_id
+
+
+@given(st.lists(st.sampled_from(FINE_IDS)))
+def test_duplicates_are_dropped_and_the_order_kept(pod_ids: list[str]) -> None:
+    """Of any iterable, read once."""
+    found = check_ids(iter(pod_ids))
+    assert len(found) == len(set(pod_ids))
+    assert found == sorted(set(pod_ids), key=pod_ids.index)
+    assert check_ids(dict.fromkeys(pod_ids)) == found
+
+
+@pytest.mark.parametrize(
+    ("pod_ids", "message"),
+    [
+        ("abc", r"^pod_ids must be an iterable of ids, got the single str 'abc': use \[pod_id\]$"),
+        (b"abc", "the single bytes"),
+        (None, r"^pod_ids must be an iterable of ids, got NoneType$"),
+        (5, "got int"),
+        (["abc", 5], r"^pod_ids\[1\] must be a string, got int$"),
+        ([["abc"]], r"^pod_ids\[0\] must be a string, got list$"),
+    ],
+)
+def test_many_ids_are_an_iterable_of_strings(pod_ids: Any, message: str) -> None:
+    """The classic mistake of one string, and any other, is named at once and not sent letter by letter."""
+    with pytest.raises(TypeError, match=message):
+        check_ids(pod_ids)
+
+
+def test_an_odd_id_among_many_is_named_by_its_index() -> None:
+    """So that it can be found in a thousand."""
+    with pytest.raises(ValueError, match=r"^pod_ids\[2\] would change the request's path: 'a/b'"):
+        check_ids(["a", "b", "a/b", "c"])
+
+
+# --- Chunks ----------------------------------------------------------------------------------------
+
+
+def is_id(pod_id: str) -> bool:
+    """Whether a text is a pod id."""
+    try:
+        check_id(pod_id)
+    except ValueError:
+        return False
+    return True
+
+
+IDS = st.lists(st.text(min_size=1, max_size=MAX_ID_LENGTH).filter(is_id), unique=True)
+
+
+def request_line(chunk: Iterable[str], prefix: str) -> bytes:
+    """The line that goes over the wire."""
+    request = status_request([quote(pod_id, safe="") for pod_id in chunk])
+    return f"{request.method} {prefix}{request.target} HTTP/1.1\r\n".encode()
+
+
+@given(IDS, st.sampled_from(["", "/prefix", "/" + "p" * 1_000]))
+@example([f"{n:032d}" for n in range(1_234)], "")
+@example([f"{n:02d}" + "é" * (MAX_ID_LENGTH - 2) for n in range(30)], "")
+@example([f"{n:02d}" + "é" * (MAX_ID_LENGTH - 2) for n in range(30)], "/" + "p" * 1_000)
+def test_chunks_lose_nothing_and_fit(pod_ids: list[str], prefix: str) -> None:
+    """All ids in their order, at most 100 a request and 8,000 bytes of request line, the prefix included."""
+    chunks = list(chunk_ids(iter(pod_ids), prefix=prefix))
+    assert [pod_id for chunk in chunks for pod_id in chunk] == pod_ids
+    for chunk in chunks:
+        assert 1 <= len(chunk) <= MAX_IDS_PER_REQUEST == 100
+        assert len(request_line(chunk, prefix)) <= MAX_REQUEST_LINE == 8_000
+    for chunk, following in pairwise(chunks):
+        # No request is wasted: with the next id it would have been too long, give or take a separator.
+        assert len(chunk) == 100 or len(request_line([*chunk, following[0]], prefix)) >= MAX_REQUEST_LINE - 1
+
+
+def test_ids_of_the_usual_length_go_a_hundred_at_a_time() -> None:
+    """1,234 pods are 13 requests."""
+    chunks = list(chunk_ids(f"{n:032x}" for n in range(1_234)))
+    assert [len(chunk) for chunk in chunks] == [100] * 12 + [34]
+    assert list(chunk_ids([])) == []
+
+
+def test_a_status_request_repeats_its_key() -> None:
+    """Never joined by commas."""
+    request = status_request(["a", "b%2Cc"])
+    assert request.target == "/api/v1/pods/status?pod_ids=a&pod_ids=b%2Cc"
+    assert (request.method, request.path, request.route) == ("GET", f"{PODS}/status", f"{PODS}/status")
+
+
+def test_a_page_request_has_its_parameters_in_the_query() -> None:
+    """In their order, escaped."""
+    request = page_request(f"{PODS}/", offset=0, limit=10, sort_by="a&b")
+    assert request.target == "/api/v1/pods/?offset=0&limit=10&sort_by=a%26b"
+    assert page_request(f"{PODS}/").target == f"{PODS}/"
+
+
+@given(st.from_regex(r"\A(/[ab]{1,2}){1,3}/?\Z"))
+def test_a_path_has_two_spellings(path: str) -> None:
+    """With a slash at the end and without; each is the other of the other."""
+    assert other_spelling(other_spelling(path)) == path
+    assert other_spelling(path) != path
+    assert other_spelling(path).rstrip("/") == path.rstrip("/")
+
+
+# --- Numbers ---------------------------------------------------------------------------------------
+
+
+def test_counts_are_integers_in_range() -> None:
+    """Both ends included; a bool or float is no count."""
+    assert [check_count("limit", n, minimum=1, maximum=3) for n in (1, 2, 3)] == [1, 2, 3]
+    for value in (0, 4, -1):
+        with pytest.raises(ValueError, match=f"^limit must be from 1 to 3, got {value}$"):
+            check_count("limit", value, minimum=1, maximum=3)
+    wrong: list[Any] = [True, 1.0, "1", None]
+    for value in wrong:
+        with pytest.raises(TypeError, match=r"^limit must be an integer, got "):
+            check_count("limit", value, minimum=1, maximum=3)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), float("-inf"), 10**400, -(10**400)])
+def test_seconds_are_positive_and_finite(value: float) -> None:
+    """Nought, infinity, no number and numbers too large for a float are refused alike."""
+    with pytest.raises(ValueError, match=r"^timeout must be a finite number of seconds, positive, got "):
+        check_seconds("timeout", value)
+
+
+def test_seconds_are_numbers() -> None:
+    """Returned as floats; a minimum may be nought, and text is no number."""
+    assert check_seconds("timeout", 2) == 2.0
+    assert type(check_seconds("timeout", 2)) is float
+    assert check_seconds("timeout", 1e-9) == 1e-9
+    assert check_seconds("grace", 0, minimum=0) == 0.0
+    with pytest.raises(ValueError, match=r"at least 0\.05, got 0\.04$"):
+        check_seconds("interval", 0.04, minimum=0.05)
+    wrong: list[Any] = ["2", True, None, [2]]
+    for value in wrong:
+        with pytest.raises(TypeError, match=r"^timeout must be a number of seconds, got "):
+            check_seconds("timeout", value)
+
+
+# --- Any other request -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/api/v1/ssh_keys/", "/api/v1/ssh_keys/"),
+        ("/api/v1/availability/gpus", "/api/v1/availability/gpus"),
+        ("/", "/"),
+        ("/a/ünï", "/a/%C3%BCn%C3%AF"),
+        ("/a/%C3%BC", "/a/%C3%BC"),
+        ("/a/b:c@d,e;f=g", "/a/b:c@d,e;f=g"),
+        ('/a/"<>^`{|}', "/a/%22%3C%3E%5E%60%7B%7C%7D"),
+        ("/a/...", "/a/..."),
+        ("/a/..b", "/a/..b"),
+    ],
+)
+def test_a_path_is_sent_as_given(path: str, sent: str) -> None:
+    """Escapes that are there stay; what a URL cannot hold is escaped."""
+    request = free_request("get", path, None, None)
+    assert (request.method, request.path, request.route, request.target, request.body) == (
+        "GET",
+        sent,
+        sent,
+        sent,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "api/v1/pods",
+        "//evil.example.com/x",
+        "https://evil.example.com/x",
+        "@evil.example.com",
+        ":443/x",
+        "\\evil.example.com",
+        "/\\evil.example.com",
+        "/a?b=c",
+        "/a#b",
+        "/a b",
+        "/a\n",
+        "/a\r\nHost: evil",
+        "/a\x00",
+        "/a\u2028",
+        "/\ud800",
+        "/.",
+        "/..",
+        "/a/../b",
+        "/a/./b",
+        "/a/..",
+        "/a/%2e%2e/b",
+        "/a/.%2E/b",
+        "/a/%2e",
+        "/a%2fb",
+        "/a%2F..%2Fb",
+        "/a%5cb",
+        "/a/50%",
+        "/a/%zz",
+        "/a/%2",
+    ],
+)
+def test_a_path_stays_within_the_api(path: str) -> None:
+    """No other host, no way up, no query in disguise, nothing that ends the request line."""
+    with pytest.raises(ValueError, match=r"^path must (not )?(begin|hold) .*Give it like") as caught:
+        free_request("GET", path, None, None)
+    assert str(caught.value).isprintable()
+
+
+@given(st.text() | st.text(alphabet="/.\\%2eE5cCfF?#@: \nab").map("/{}".format))
+def test_no_path_leaves_the_api(path: str) -> None:
+    """Whatever is given is refused, or requested from the same host with nothing taken away or added."""
+    try:
+        request = free_request("GET", path, None, None)
+    except ValueError:
+        return
+    parts = urlsplit(BASE + request.target)
+    assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("https", "api.example.com", "", "")
+    assert parts.path == f"/prefix{request.path}"
+    assert request.path.isascii()
+    assert request.path.isprintable()
+    assert " " not in request.path
+    assert unquote(request.path) == unquote(path)
+    walked = unquote(request.path).split("/")
+    assert "." not in walked
+    assert ".." not in walked
+    assert len(walked) == len(path.split("/"))
+
+
+@pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "GET ", "GET\r\n", "FETCH", "\uff27ET"])
+def test_methods_are_those_of_an_api(method: str) -> None:
+    """Nothing that a proxy would take for its own, and nothing made up."""
+    with pytest.raises(ValueError, match=r"^method must be one of DELETE, GET, "):
+        free_request(method, "/a", None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, "/a"), r"^method must be a string, got NoneType$"),
+        (("GET", None), r"^path must be a string, got NoneType$"),
+        (("GET", b"/a"), r"^path must be a string, got bytes$"),
+        (("GET", "/a", [("a", 1)]), r"^params must be a mapping, got list$"),
+        (("GET", "/a", "a=1"), r"^params must be a mapping, got str$"),
+        (("GET", "/a", []), r"^params must be a mapping, got list$"),
+        (
+            ("GET", "/a", {"a": b"xy"}),
+            r"^params\['a'\] must be strings, numbers or lists of them, got b'xy'$",
+        ),
+        (("GET", "/a", {"a": {"b": 1}}), r"^params\['a'\] must be "),
+        (("GET", "/a", {"a": object()}), r"^params\['a'\] must be "),
+        (("GET", "/a", {"a": [[1]]}), r"^params\['a'\] must be "),
+        (("GET", "/a", {"a": [b"x"]}), r"^params\['a'\] must be "),
+        (("POST", "/a", None, {"a": {1}}), r"^json cannot be sent: .*set"),
+        (("POST", "/a", None, object()), r"^json cannot be sent: "),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_named(arguments: tuple[Any, ...], message: str) -> None:
+    """A `TypeError` before anything is sent, in words of the call's own parameters."""
+    with pytest.raises(TypeError, match=message):
+        free_request(*(*arguments, None, None)[:4])
+
+
+def test_a_body_that_is_no_json_is_named() -> None:
+    """NaN, half a surrogate pair, a circle, a bottomless well."""
+    circle: list[Any] = []
+    circle.append(circle)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for body in (float("nan"), [float("inf")], "\ud800", circle, deep):
+        with pytest.raises(ValueError, match=r"^json cannot be sent: "):
+            free_request("POST", "/a", None, body)
+
+
+def test_parameters_are_repeated_and_left_out() -> None:
+    """Lists repeat their key, `None` is left out, truth is spelt as in JSON, all is escaped."""
+    params: dict[str, Any] = {
+        "a": 1,
+        "b": ["x", None, "y"],
+        "c": None,
+        "d": True,
+        "e": [],
+        "f": ("ü&=", 1.5, False),
+        "g h": "",
+    }
+    request = free_request("GET", "/a", params, None)
+    assert request.query == "a=1&b=x&b=y&d=true&f=%C3%BC%26%3D&f=1.5&f=false&g+h="
+    assert free_request("GET", "/a", {}, None).target == "/a"
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.text(), max_size=3), max_size=4))
+def test_parameters_arrive_as_given(params: dict[str, Any]) -> None:
+    """Whatever the text, the server reads the same pairs."""
+    wanted = [
+        (key, text)
+        for key, value in params.items()
+        for text in ([value] if isinstance(value, str) else value)
+    ]
+    try:
+        request = free_request("GET", "/a", params, None)
+    except UnicodeEncodeError:
+        assert any("\ud800" <= char <= "\udfff" for pair in wanted for text in pair for char in text)
+        return
+    assert parse_qsl(request.query, keep_blank_values=True) == wanted
+    assert request.target.isascii()
+    assert request.target.isprintable()
+
+
+@given(VALUES_AND_INFINITIES)
+def test_a_body_arrives_as_given(body: Any) -> None:
+    """Every JSON value, falsy ones included; only `None` is no body."""
+    try:
+        request = free_request("POST", "/a", None, body)
+    except ValueError:
+        return
+    if body is None:
+        assert request.body is None
+    else:
+        assert request.body is not None
+        assert json.loads(request.body) == body
+        assert b"body" not in repr(request).encode()
