@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,11 +20,17 @@ def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             msg = f"RetryPolicy.{attribute.name} must be a number, got {value!r}"
             raise TypeError(msg)
-        if not (value >= minimum and math.isfinite(value)):
+        if not minimum <= value <= sys.float_info.max:
             msg = f"RetryPolicy.{attribute.name} must be a finite number of at least {minimum}, got {value!r}"
             raise ValueError(msg)
 
     return check
+
+
+def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if not isinstance(value, int):
+        msg = f"RetryPolicy.{attribute.name} must be an integer, got {value!r}"
+        raise TypeError(msg)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +50,7 @@ class RetryPolicy:
         jitter: Whether waits are randomised, so that many clients do not return in step.
     """
 
-    attempts: int = attrs.field(default=5, validator=_at_least(1))
+    attempts: int = attrs.field(default=5, validator=[_whole, _at_least(1)])
     base_delay: float = attrs.field(default=0.5, validator=_at_least(0))
     max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
     jitter: bool = True
