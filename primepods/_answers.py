@@ -12,7 +12,7 @@ import attrs
 
 from ._json import is_list, is_object, loads, show
 from ._secret import Secret
-from ._wire import Request
+from ._wire import PODS, Request
 from .errors import (
     APIError,
     AuthenticationError,
@@ -31,7 +31,13 @@ from .errors import (
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
 _EXCERPT: Final = 200
 _DEEPEST_MESSAGE: Final = 5
-_PASSWORD: Final = re.compile(r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*("|$))""", re.IGNORECASE)
+_LONGEST_TEXT: Final = 20_000
+"""Characters of an error's text that are looked at for a message of 500."""
+_MOST_ERRORS: Final = 1_000
+_PASSWORD: Final = re.compile(
+    r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*(?:"|\\?$)|\[[^\]]*\]?|\{[^}]*\}?|[^",\]\}\s]+)""",
+    re.IGNORECASE,
+)
 
 
 @attrs.define
@@ -74,7 +80,7 @@ def decipher(request: Request, response: Response, *, key: Secret, retry_after: 
 
 def _success(request: Request, response: Response, key: Secret) -> Any:
     if not response.body.strip():
-        if request.method == "GET" and not request.text_allowed:
+        if request.method == "GET" and not request.text_allowed and response.status != HTTPStatus.NO_CONTENT:
             raise protocol_error(request, "an empty body", response.body, key)
         return None
     try:
@@ -91,7 +97,8 @@ def _success(request: Request, response: Response, key: Secret) -> Any:
 
 def is_html(response: Response) -> bool:
     """Tell whether a web page came back: a login page or a gateway, not the API."""
-    return "html" in response.headers.get("content-type", "") or response.body.lstrip()[:1] == b"<"
+    kind = response.headers.get("content-type", "").lower()
+    return "html" in kind or (response.body.lstrip()[:1] == b"<" and not kind.startswith("text/plain"))
 
 
 def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
@@ -107,7 +114,7 @@ def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
         path: Where in the answer.
         remedy: What to do; the default suspects the base URL or a gateway.
     """
-    excerpt = _excerpt(found, key)
+    excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
     shown = f" The answer begins: {excerpt!r}." if excerpt else ""
     remedy = remedy or "Check the base URL; if it is right, the API or a gateway before it failed: try later."
@@ -119,8 +126,30 @@ def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
 def _excerpt(found: object, key: Secret) -> str:
     if found is None:
         return ""
-    text = found[: 4 * _EXCERPT].decode(errors="replace") if isinstance(found, bytes) else show(found)
-    return key.scrub(one_line(_PASSWORD.sub(r'\1"[redacted]"', text)))[:_EXCERPT]
+    if isinstance(found, bytes):
+        # Scrubbed before it is cut, or half of the key could be left at the end.
+        text = key.scrub(found.decode(errors="replace"))
+    else:
+        text = show(_scrubbed(found, key))
+    return one_line(_PASSWORD.sub(r'\1"[redacted]"', text[: 4 * _EXCERPT]))[:_EXCERPT]
+
+
+def _scrubbed(value: Any, key: Secret) -> Any:
+    """Return a decoded value without the key, however the JSON spelt it; ``None`` for a bottomless one."""
+    try:
+        return _scrub(value, key)
+    except RecursionError:
+        return None
+
+
+def _scrub(value: Any, key: Secret) -> Any:
+    if isinstance(value, str):
+        return key.scrub(value)
+    if is_list(value):
+        return [_scrub(item, key) for item in value]
+    if is_object(value):
+        return {key.scrub(name): _scrub(item, key) for name, item in value.items()}
+    return value
 
 
 def one_line(text: str) -> str:
@@ -140,7 +169,6 @@ _CLASSES: Final[Mapping[int, type[APIError]]] = {
 }
 _REMEDIES: Final[Mapping[int, str]] = {
     400: "Correct the request.",
-    401: f"The API key is missing, wrong or expired: make one at {KEY_PAGE}, pass it as api_key.",
     402: "Add funds to the wallet.",
     404: "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`.",
     409: "Look at the state of the pod with `pods.get()`, then try again.",
@@ -150,11 +178,30 @@ _REMEDIES: Final[Mapping[int, str]] = {
 }
 
 
-def _permission_remedy(method: str) -> str:
-    need = "Instances: Read" if method in {"GET", "HEAD", "OPTIONS"} else "Instances: Read and Write"
+def _remedy(status: int, request: Request) -> str:
+    """Say what to do about an error."""
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return _key_remedy(status, request)
+    if status == HTTPStatus.NOT_FOUND and not request.path.startswith(PODS):
+        return "Check the path and the ids in it."
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "The API or a gateway before it failed: try later."
+    return _REMEDIES.get(status, "See the API's message.")
+
+
+def _key_remedy(status: int, request: Request) -> str:
+    need = "that allows this"
+    if request.path.startswith(PODS):
+        reads = request.method in {"GET", "HEAD", "OPTIONS"}
+        need = f"with the permission Instances: {'Read' if reads else 'Read and Write'}"
+    if status == HTTPStatus.UNAUTHORIZED:
+        return (
+            f"The API key is missing, wrong or expired: make one {need} at {KEY_PAGE} and pass it as api_key "
+            "or set PRIME_API_KEY."
+        )
     return (
-        f"This needs an API key with the permission {need}; see {KEY_PAGE}. The API also says so to a key "
-        "that it does not know, and for pods of another team."
+        f"This needs an API key {need}; see {KEY_PAGE}. The API also says so to a key that it does not know, "
+        "and for pods of another team."
     )
 
 
@@ -162,12 +209,6 @@ def _failure(request: Request, response: Response, key: Secret, retry_after: flo
     body, message, errors = _read_error(response, key)
     status = response.status
     kind = _CLASSES.get(status, ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError)
-    if status == HTTPStatus.FORBIDDEN:
-        remedy = _permission_remedy(request.method)
-    elif kind is ServerError:
-        remedy = "The API or a gateway before it failed: try later."
-    else:
-        remedy = _REMEDIES.get(status, "See the API's message.")
     fields: dict[str, Any] = {
         "status_code": status,
         "method": request.method,
@@ -180,7 +221,8 @@ def _failure(request: Request, response: Response, key: Secret, retry_after: flo
     if kind is ValidationError:
         fields["errors"] = errors
     phrase = f"{status} {_phrase(status)}".strip()
-    return kind(f"{request.method} {request.path}: {phrase}: {message} {remedy}", **fields)
+    text = f"{request.method} {request.path}: {phrase}: {message} {_remedy(status, request)}"
+    return kind(text, **fields)
 
 
 def missing_row(method: str, path: str, pod_id: str) -> NotFoundError:
@@ -204,13 +246,11 @@ def _phrase(status: int) -> str:
 
 def _read_error(response: Response, key: Secret) -> tuple[Any, str, tuple[FieldError, ...]]:
     """Find the message in any of the shapes in which errors have been seen."""
-    text = key.scrub(response.body.decode(errors="replace"))
     try:
-        body: Any = loads(text.encode())
+        body = _scrubbed(loads(response.body), key)
     except ValueError:
-        plain = html.unescape(re.sub(r"<[^>]*>", " ", text)) if "<" in text else text
-        message = _sentence(plain)
-        return text or None, message or "The answer has no text.", ()
+        text = key.scrub(response.body.decode(errors="replace"))
+        return text or None, _sentence(key.scrub(_plain(text))) or "The answer has no text.", ()
     errors = _field_errors(body)
     if errors:
         return (
@@ -219,6 +259,15 @@ def _read_error(response: Response, key: Secret) -> tuple[Any, str, tuple[FieldE
             errors,
         )
     return body, _sentence(_message(body)) or "The answer has no text.", ()
+
+
+def _plain(text: str) -> str:
+    """Return the words of a web page: its title, or all of them; other text as it is."""
+    text = text[:_LONGEST_TEXT]
+    if "<" not in text:
+        return text
+    title = re.search(r"<title[^<>]*>([^<]+)", text, re.IGNORECASE)
+    return html.unescape(title[1] if title else re.sub(r"<[^<>]*>", " ", text))
 
 
 def _message(body: Any, depth: int = 0) -> str:
@@ -237,7 +286,7 @@ def _field_errors(body: Any) -> tuple[FieldError, ...]:
         return ()
     found: list[FieldError] = []
     for entries in (body.get("errors"), body.get("detail")):
-        for entry in entries if is_list(entries) else ():
+        for entry in entries[:_MOST_ERRORS] if is_list(entries) else ():
             if is_object(entry):
                 found.append(_field_error(entry))
             elif isinstance(entry, str):
@@ -248,17 +297,21 @@ def _field_errors(body: Any) -> tuple[FieldError, ...]:
 def _field_error(entry: dict[str, Any]) -> FieldError:
     place = entry.get("loc")
     if is_list(place):
-        parts = [str(part) for part in place]
+        parts = [_words(part) for part in place]
         param = ".".join(parts[1:] if parts[:1] in (["body"], ["query"], ["path"]) and parts[1:] else parts)
     else:
-        param = str(entry.get("param") or "")
-    details = entry.get("details") or entry.get("msg") or entry.get("message") or show(entry)
-    return FieldError(one_line(param), one_line(str(details)))
+        param = _words(entry.get("param") or "")
+    details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
+    return FieldError(one_line(param), one_line(_words(details)))
+
+
+def _words(value: Any) -> str:
+    return (value if isinstance(value, str) else show(value))[:_LONGEST_TEXT]
 
 
 def _sentence(text: str) -> str:
     """Return the server's words as one short line that ends like a sentence."""
-    line = one_line(text)
+    line = one_line(text.strip()[:_LONGEST_TEXT])
     longest = 500
     if len(line) > longest:
         line = f"{line[:longest]}…"

@@ -1,0 +1,571 @@
+"""Answers: every error that was seen becomes a message to act on, and none of them shows a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from primepods import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    FieldError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    PrimePodsError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    ValidationError,
+    _answers,
+    _json,
+)
+from primepods._answers import KEY_PAGE, Response, decipher, is_html, missing_row, one_line, protocol_error
+from primepods._secret import Secret
+from primepods._wire import PODS, Request
+from tests.fixtures import document
+from tests.support.json_values import VALUES
+
+KEY = Secret("pit_0123456789_secret_of_the_tests")
+PATH = f"{PODS}/my_pod_id"
+PACKAGE = Path(_answers.__file__).parent
+
+
+def ask(method: str = "GET", path: str = PATH, *, text_allowed: bool = False) -> Request:
+    """A request for one pod, or for something else."""
+    return Request(method=method, path=path, route=path, text_allowed=text_allowed)
+
+
+def respond(status: int, body: Any = b"", **headers: str) -> Response:
+    """An answer with JSON, or with bytes."""
+    return Response(
+        status=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        body=body if isinstance(body, bytes) else json.dumps(body).encode(),
+    )
+
+
+def read(response: Response, request: Request | None = None, retry_after: float | None = None) -> Any:
+    """The data of an answer."""
+    return decipher(request or ask(), response, key=KEY, retry_after=retry_after)
+
+
+def fail(status: int, body: Any = b"", request: Request | None = None, **headers: str) -> APIError:
+    """The error of an answer."""
+    with pytest.raises(APIError) as caught:
+        read(respond(status, body, **headers), request)
+    return caught.value
+
+
+def refuse(response: Response, request: Request | None = None) -> ProtocolError:
+    """The error of an answer that breaks the contract."""
+    with pytest.raises(ProtocolError) as caught:
+        read(response, request)
+    return caught.value
+
+
+def outcome(response: Response) -> PrimePodsError | None:
+    """The error of an answer, if it is one."""
+    try:
+        read(response)
+    except PrimePodsError as error:
+        return error
+    return None
+
+
+# --- Success ---------------------------------------------------------------------------------------
+
+
+def encodes(value: Any) -> bool:
+    """Whether a value is one of JSON's."""
+    try:
+        return bool(_json.loads(_json.dumps(value)) == value)
+    except ValueError:
+        return False
+
+
+def is_json(body: bytes) -> bool:
+    """Whether bytes are JSON."""
+    try:
+        _json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+@given(VALUES.filter(encodes))
+def test_the_data_of_a_success_is_its_json(value: Any) -> None:
+    """Whatever it is, for every status from 200 to 299."""
+    for status in (200, 201, 202, 299):
+        assert read(respond(status, value)) == value
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n"])
+def test_an_empty_body_is_nothing_where_nothing_is_asked_for(body: bytes) -> None:
+    """To a DELETE or POST it is an answer, to a GET only if the status says that it has none."""
+    assert read(respond(200, body), ask("DELETE")) is None
+    assert read(respond(202, body), ask("POST")) is None
+    assert read(respond(204, body), ask("DELETE")) is None
+    assert read(respond(204, body)) is None
+    assert read(respond(200, body), ask(text_allowed=True)) is None
+    error = refuse(respond(200, body))
+    assert str(error).startswith(f"GET {PATH}: the API's answer is broken: an empty body. Check the base URL")
+    assert error.excerpt == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "reason"),
+    [
+        (b"OK", {}, "no JSON ("),
+        (b'{"a": 1', {"content_type": "application/json"}, "no JSON ("),
+        (b'{"a": NaN}', {}, "no JSON ("),
+        (b'{"a": "\xff"}', {}, "no JSON ("),
+        (b"[" * 100_000, {}, "no JSON ("),
+        (b"<html><body>Log in</body></html>", {}, "HTML."),
+        (b"  <!doctype html>", {}, "HTML."),
+        (b"Log in", {"content_type": "Text/HTML; charset=utf-8"}, "HTML."),
+    ],
+)
+def test_a_success_that_is_no_json_breaks_the_contract(
+    body: bytes, headers: dict[str, str], reason: str
+) -> None:
+    """Says what was asked, what came back and how it begins, and suspects the base URL."""
+    error = refuse(respond(200, body, **headers))
+    assert str(error).startswith(f"GET {PATH}: the API's answer is broken: {reason}")
+    assert "Check the base URL" in str(error)
+    assert (error.method, error.url_path, error.path) == ("GET", PATH, "")
+    assert error.excerpt
+    assert repr(error.excerpt) in str(error)
+    assert error.__context__ is None
+
+
+def test_text_is_an_answer_where_text_is_allowed() -> None:
+    """A log may begin with an angle bracket; a web page is none, though."""
+    log = ask(path=f"{PATH}/log", text_allowed=True)
+    assert read(respond(200, b"line 1\nline 2\xff\n"), log) == "line 1\nline 2\ufffd\n"
+    assert read(respond(200, b"<frozen importlib>: x", content_type="text/plain; charset=utf-8"), log) == (
+        "<frozen importlib>: x"
+    )
+    assert read(respond(200, ["line 1"]), log) == ["line 1"]
+    for page in (respond(200, b"<html>"), respond(200, b"Log in", content_type="text/html")):
+        assert "HTML" in str(refuse(page, log))
+        assert is_html(page)
+
+
+# --- Every error that was seen ---------------------------------------------------------------------
+
+# Status and body of each sample, and the message that a user reads for it.
+MESSAGES: list[tuple[type[APIError], str]] = [
+    (AuthenticationError, "Invalid token."),
+    (PermissionDeniedError, "Not authenticated."),
+    (NotFoundError, "Pod not found."),
+    (ValidationError, "gpuCount: Input should be greater than 0."),
+    (ValidationError, "pod.gpuCount: Input should be greater than 0."),
+    (BadRequestError, "Missing field: max_price not specified."),
+    (PaymentRequiredError, "Insufficient funds."),
+    (RateLimitError, "Too many requests."),
+    (ServerError, "502 Bad Gateway."),
+    (ServerError, "The answer has no text."),
+]
+
+
+@pytest.mark.parametrize("index", range(len(MESSAGES)))
+def test_every_sample_of_an_error_is_readable(index: int) -> None:
+    """Of the right class, with the API's own words, what was asked, the status, and what to do next."""
+    samples = document("error_bodies")
+    assert len(samples) == len(MESSAGES)
+    sample, (kind, message) = samples[index], MESSAGES[index]
+    headers = {name.lower(): value for name, value in sample.get("headers", {}).items()}
+    body = json.dumps(sample["body"]).encode() if "body" in sample else sample["text"].encode()
+    response = Response(status=sample["status"], headers=headers, body=body)
+    with pytest.raises(kind) as caught:
+        read(response, retry_after=2.0)
+    error = caught.value
+    assert type(error) is kind
+    assert error.message == message
+    told = str(error)
+    assert told.startswith(f"GET {PATH}: {sample['status']} ")
+    assert f": {message} " in told
+    assert told.endswith(".")
+    assert len(told) > len(message) + 60
+    assert error.body == (sample.get("body") or sample.get("text") or None)
+    assert (error.status_code, error.method, error.path) == (sample["status"], "GET", PATH)
+    assert (error.headers, error.retry_after, error.attempts) == (headers, 2.0, 1)
+    assert pickle.loads(pickle.dumps(error)).body == error.body  # noqa: S301 - our own
+
+
+def test_both_shapes_of_a_422_give_the_same_complaints() -> None:
+    """The schema's and FastAPI's, and a mixture; the place without the word for where it was."""
+    ours = fail(422, {"errors": [{"param": "a", "details": "b"}, {"param": "c", "details": "d"}]})
+    theirs = fail(422, {"detail": [{"loc": ["body", "a"], "msg": "b"}, {"loc": ["query", "c"], "msg": "d"}]})
+    assert isinstance(ours, ValidationError)
+    assert isinstance(theirs, ValidationError)
+    assert ours.errors == theirs.errors == (FieldError("a", "b"), FieldError("c", "d"))
+    assert ours.errors[0].param == "a"
+    assert ours.message == theirs.message == "a: b; c: d."
+    mixed = fail(
+        422, {"errors": [{"param": "a", "details": "b"}], "detail": ["x", {"loc": ["y", 0], "msg": "z"}]}
+    )
+    assert isinstance(mixed, ValidationError)
+    assert mixed.errors == (("a", "b"), ("", "x"), ("y.0", "z"))
+    assert mixed.message == "a: b; x; y.0: z."
+
+
+@pytest.mark.parametrize(
+    ("body", "errors", "message"),
+    [
+        ({"detail": "no"}, (), "no."),
+        ({"errors": []}, (), '{"errors": []}.'),
+        ({"errors": [{}]}, (("", "{}"),), "{}."),
+        ({"errors": [{"param": None, "details": None}]}, (("", '{"param": null, "details": null}'),), None),
+        ({"errors": [{"param": 5, "message": "m"}]}, (("5", "m"),), "5: m."),
+        ({"errors": [5, None]}, (), "[5, null]."),
+        ({"errors": {"a": "b"}}, (), '{"a": "b"}.'),
+        ({"detail": [{"loc": ["body"], "msg": "m"}]}, (("body", "m"),), "body: m."),
+        ({"detail": [{"loc": [], "msg": "m"}]}, (("", "m"),), "m."),
+        ({"detail": [{"loc": [["x"], {"y": 1}], "msg": ["m"]}]}, (('["x"].{"y": 1}', '["m"]'),), None),
+        ([{"param": "a"}], (), '[{"param": "a"}].'),
+    ],
+)
+def test_odd_complaints_are_told_as_well(body: Any, errors: tuple[Any, ...], message: str | None) -> None:
+    """What has not the shape is shown as it is, and nothing raises."""
+    error = fail(422, body)
+    assert isinstance(error, ValidationError)
+    assert error.errors == errors
+    assert message is None or error.message == message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"message": "m"}, "m."),
+        ({"error": "m"}, "m."),
+        ({"error": {"message": "m!", "code": 5}}, "m!"),
+        ({"detail": {"error": {"msg": "m?"}}}, "m?"),
+        ({"title": "m…"}, "m…"),
+        ({"detail": "", "message": "m"}, "m."),
+        ({"detail": None}, '{"detail": null}.'),
+        ({"code": 5}, '{"code": 5}.'),
+        ("m", "m."),
+        (["m"], '["m"].'),
+        (5, "5."),
+        (True, "true."),
+        (None, "The answer has no text."),
+        ({}, "The answer has no text."),
+        ([], "The answer has no text."),
+        ("", "The answer has no text."),
+        ({"detail": {"detail": {"detail": {"detail": {"detail": {"detail": "m"}}}}}}, '{"detail": "m"}.'),
+        (b"upstream connect error\nor reset", "upstream connect error or reset."),
+        (b"\xff\xfe", "\ufffd\ufffd."),
+        (b" \n", "The answer has no text."),
+        (
+            b"<html><head><title>\n 504 Gateway </title><style>b{}</style></head><body>x</body></html>",
+            "504 Gateway.",
+        ),
+        (b"<h1>Bad&nbsp;Gateway &lt;nginx&gt;</h1><hr>", "Bad Gateway <nginx>."),
+        (b"<title></title><p>Words", "Words."),
+        (b"<?xml version='1.0'?><Error><Message>Words</Message></Error>", "Words."),
+        (b"<br><br>", "The answer has no text."),
+        (b"a < b", "a < b."),
+    ],
+)
+def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
+    """In whatever JSON, text or web page it is wrapped, in one line that ends as a sentence."""
+    error = fail(500, body)
+    assert error.message == message
+    assert f": {message} The API or a gateway" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "remedy"),
+    [
+        (400, BadRequestError, "Correct the request."),
+        (402, PaymentRequiredError, "Add funds to the wallet."),
+        (
+            404,
+            NotFoundError,
+            "a terminated pod leaves list, get and status and is found in `pods.history()`.",
+        ),
+        (405, APIError, "See the API's message."),
+        (409, ConflictError, "Look at the state of the pod with `pods.get()`, then try again."),
+        (413, APIError, "Send less at once."),
+        (418, APIError, "See the API's message."),
+        (422, ValidationError, "Correct the parameters named."),
+        (429, RateLimitError, "or give RetryPolicy a larger max_delay."),
+        (500, ServerError, "try later."),
+        (503, ServerError, "try later."),
+        (599, ServerError, "try later."),
+        (302, APIError, "See the API's message."),
+        (304, APIError, "See the API's message."),
+        (100, APIError, "See the API's message."),
+    ],
+)
+def test_each_status_has_its_class_and_a_remedy(status: int, kind: type[APIError], remedy: str) -> None:
+    """Also those that nobody has seen yet."""
+    error = fail(status, {"detail": "Words"})
+    assert type(error) is kind
+    assert str(error).startswith(f"GET {PATH}: {status}")
+    assert str(error).endswith(remedy)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("method", "need"), [("GET", "Read"), ("DELETE", "Read and Write"), ("POST", "Read and Write")]
+)
+def test_what_a_key_lacks_is_said(status: int, method: str, need: str) -> None:
+    """The permission for what was asked, and where keys come from."""
+    told = str(fail(status, {"detail": "no"}, ask(method)))
+    assert KEY_PAGE in told
+    assert f"the permission Instances: {need}" in told
+    assert ("Write" in told) == (need != "Read")
+    other = str(fail(status, {"detail": "no"}, ask(method, "/api/v1/ssh_keys/")))
+    assert KEY_PAGE in other
+    assert "Instances" not in other
+
+
+def test_other_endpoints_get_no_advice_about_pods() -> None:
+    """`client.request` reaches what is no pod."""
+    assert str(fail(404, {"detail": "no"}, ask(path="/api/v1/ssh_keys/x"))).endswith(
+        "Check the path and the ids in it."
+    )
+
+
+def test_a_missing_row_is_not_found() -> None:
+    """The same class as a 404, with what was asked and where terminated pods go."""
+    error = missing_row("GET", f"{PODS}/status", "a\x1bb")
+    assert isinstance(error, NotFoundError)
+    assert (error.status_code, error.method, error.path) == (404, "GET", f"{PODS}/status")
+    assert (error.body, error.headers) == (None, {})
+    assert str(error).startswith(f"GET {PODS}/status: The API has no pod 'a\\x1bb'. Check the id")
+    assert "pods.history()" in str(error)
+
+
+# --- Secrets and control codes ---------------------------------------------------------------------
+
+
+def told(error: PrimePodsError) -> str:
+    """All that anybody could see of an error: text, attributes, pickle, log record, locals of our frames."""
+    record = logging.LogRecord("x", logging.ERROR, "x", 1, "%s %r", (error, error), None)
+    pickled = pickle.dumps(error, protocol=0).decode("latin-1")
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    assert ours
+    shown = [str(frame.locals) for frame in ours]
+    return "\n".join([str(error), repr(error), repr(vars(error)), record.getMessage(), pickled, *shown])
+
+
+def unicode_escapes(text: str) -> bytes:
+    """JSON that spells every character by its number."""
+    return b'"' + b"".join(b"\\u%04x" % ord(char) for char in text) + b'"'
+
+
+ECHOES: dict[str, bytes] = {
+    "text": f"your key {KEY} is bad".encode(),
+    "a web page": f"<title>{KEY}</title><p>{KEY}</p>".encode(),
+    "a web page without a title": f"<p>Bearer {KEY}</p>".encode(),
+    "detail": json.dumps({"detail": f"key {KEY}"}).encode(),
+    "elsewhere": json.dumps({"detail": "no", "request": {"headers": [f"Bearer {KEY}"]}}).encode(),
+    "a name": json.dumps({"detail": {str(KEY): 1}}).encode(),
+    "a parameter": json.dumps({"errors": [{"param": str(KEY), "details": f"{KEY}"}]}).encode(),
+    "a place": json.dumps(
+        {"detail": [{"loc": ["body", str(KEY)], "msg": str(KEY), "input": str(KEY)}]}
+    ).encode(),
+    "escapes": b'{"detail": ' + unicode_escapes(KEY) + b"}",
+    "no UTF-8": b"\xff" + KEY.encode() + b"\xff",
+    "cut short": b'{"detail": "' + KEY.encode(),
+    "half of it at the end of what is shown": b" " * 790 + KEY.encode(),
+    "half of it at the end of what is looked at": b"\n" * 19_990 + KEY.encode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("status", [400, 401, 422, 500])
+def test_a_key_that_the_server_repeats_is_nowhere(echo: str, status: int) -> None:
+    """Not in message, body, headers, complaints, pickle, nor among the locals of a traceback."""
+    headers = {"x-echo": f"Bearer {KEY}", "x-request-id": str(KEY), "content-type": "text/plain"}
+    with pytest.raises(APIError) as caught:
+        read(Response(status=status, headers=headers, body=ECHOES[echo]))
+    assert KEY[:12] not in told(caught.value)
+    assert caught.value.headers["x-echo"] == "Bearer [redacted]"
+    assert caught.value.request_id == "[redacted]"
+
+
+@pytest.mark.parametrize(
+    "echo", ["text", "a web page", "no UTF-8", "cut short", "half of it at the end of what is shown"]
+)
+def test_a_key_in_a_broken_answer_is_nowhere(echo: str) -> None:
+    """Not in the excerpt, also where that ends in the middle of it."""
+    assert KEY[:12] not in told(refuse(Response(status=200, headers={}, body=ECHOES[echo])))
+
+
+def test_a_key_in_a_wrong_place_is_nowhere() -> None:
+    """An answer whose JSON has not the promised shape is shown in part as well."""
+    found = {"a": [str(KEY)], str(KEY): 1}
+    error = protocol_error(ask(), f"expected a number, got '{KEY}'", found, KEY, path="data[0]")
+    assert str(KEY) not in str(error)
+    assert error.excerpt == '{"a": ["[redacted]"], "[redacted]": 1}'
+
+
+def test_the_key_is_redacted_wherever_it_is_a_local_variable() -> None:
+    """A traceback that prints local variables names the key and shows it redacted."""
+    assert "'key': \"'[redacted]'\"" in told(fail(401, {"detail": "no"}))
+
+
+PASSWORDS: dict[str, bytes] = {
+    "a row that is cut": b'{"jupyterPassword": "hunter2", "a": ',
+    "cut within": b'{"jupyterPassword": "hunter2',
+    "cut after a backslash": b'{"jupyterPassword": "hunter2\\',
+    "with a quote in it": b'{"jupyterPassword":"hun\\"ter2 hunter2" ',
+    "a list": b'{"PASSWORD" : ["hunter2", "hunter2"]',
+    "an object": b'{"password": {"x": "hunter2"}',
+    "an object that is cut": b'{"password": {"x": "hunter2',
+    "a bare word": b'{"db_password_old": hunter2}',
+    "beyond what is looked at": b'{"a": "' + b"x" * 750 + b'", "password": "' + b"hunter2" * 50,
+}
+
+
+@pytest.mark.parametrize("name", PASSWORDS)
+def test_passwords_are_not_in_an_excerpt(name: str) -> None:
+    """Whatever the password is, and wherever the answer breaks off."""
+    error = refuse(respond(200, PASSWORDS[name]))
+    assert error.excerpt
+    assert "hunter2" not in told(error)
+
+
+def test_passwords_are_not_in_the_excerpt_of_a_value() -> None:
+    """Neither as a field of what is shown nor as what is shown itself."""
+    row = {"id": [], "jupyterPassword": "hunter2", "name": "x", "n": {"password": 5}}
+    error = protocol_error(ask(), "is missing", row, KEY, path="data[0].gpuName")
+    assert error.excerpt == (
+        '{"id": [], "jupyterPassword": "[redacted]", "name": "x", "n": {"password": "[redacted]"}}'
+    )
+    error = protocol_error(
+        ask(), "expected a string, got a list", ["hunter2"], KEY, path="data[0].jupyterPassword"
+    )
+    assert (error.excerpt, error.path) == ("", "data[0].jupyterPassword")
+    assert "hunter2" not in str(error)
+
+
+def test_the_place_of_a_wrong_shape_is_in_the_message() -> None:
+    """With what stood there, as the API wrote it, and what to do."""
+    error = protocol_error(
+        ask(), "expected an integer, got 'many'", "many", KEY, path="data[3].gpuCount", remedy="Do."
+    )
+    assert str(error) == (
+        f"GET {PATH}: the API's answer is broken at data[3].gpuCount: expected an integer, got 'many'. "
+        "The answer begins: '\"many\"'. Do."
+    )
+    assert (error.path, error.url_path, error.excerpt) == ("data[3].gpuCount", PATH, '"many"')
+    assert "begins" not in str(protocol_error(ask(), "is missing", None, KEY))
+
+
+def test_an_excerpt_is_short_and_one_line() -> None:
+    """At most 200 characters, nothing that moves a cursor."""
+    error = refuse(respond(200, b"line 1\r\n\x1b[2J\x07 line 2 " * 1_000))
+    assert len(error.excerpt) == 200
+    assert error.excerpt.isprintable()
+    assert error.excerpt.startswith("line 1 ")
+    assert len(str(error)) < 600
+
+
+@given(
+    st.text() | st.text(alphabet="\x1b[2J\r\n\t\x00\u202e\u2028 ab"), st.sampled_from([200, 400, 422, 500])
+)
+@example("\x1b]0;title\x07", 422)
+def test_control_codes_reach_no_terminal(text: str, status: int) -> None:
+    """Neither from JSON, from plain text nor from a web page."""
+    bodies: list[Any] = [
+        {"detail": text},
+        {"errors": [{"param": text, "details": text}]},
+        {"detail": [{"loc": [text], "msg": text}]},
+        {text: text},
+        text.encode(errors="replace"),
+        b"<title>" + text.encode(errors="replace"),
+    ]
+    for body in bodies:
+        error = outcome(respond(status, body))
+        assert str(error).isprintable()
+        assert getattr(error, "message", "").isprintable()
+        assert all(part.isprintable() for pair in getattr(error, "errors", ()) for part in pair)
+
+
+@given(st.text())
+def test_one_line_is_one_printable_line(text: str) -> None:
+    """All words stay, in their order."""
+    line = one_line(text)
+    assert line.isprintable()
+    assert "".join(line.split()) == "".join(char for char in "".join(text.split()) if char.isprintable())
+
+
+# --- Bodies without end ----------------------------------------------------------------------------
+
+HUGE: Mapping[str, bytes] = {
+    "text": b"x" * 20_000_000,
+    "words": b"x " * 10_000_000,
+    "blanks": b" " * 20_000_000 + b"x",
+    "angle brackets": b"<" * 20_000_000,
+    "titles": b"<title" * 3_000_000,
+    "tags": b"<a>" * 5_000_000,
+    "a string": b'{"detail": "' + b"x" * 20_000_000 + b'"}',
+    "many complaints": b'{"errors": [' + b'"x",' * 1_000_000 + b'"x"]}',
+    "one long complaint": b'{"errors": [{"param": "' + b"x" * 20_000_000 + b'", "details": "y"}]}',
+    "quotes": b'"password' * 1_000_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [200, 422, 502])
+@pytest.mark.parametrize("name", HUGE)
+def test_a_huge_body_takes_no_time_and_makes_no_long_message(name: str, status: int) -> None:
+    """Seconds for a loop that nothing else can run on would be an outage of its own."""
+    response = Response(status=status, headers={"content-type": "text/plain"}, body=HUGE[name])
+    started = time.perf_counter()
+    error = outcome(response)
+    assert time.perf_counter() - started < 5
+    assert len(str(error)) < 1_500
+
+
+def nested(opening: bytes, closing: bytes, levels: int) -> bytes:
+    """JSON of a depth that decoders accept, and beyond."""
+    return opening * levels + b'"end"' + closing * levels
+
+
+@pytest.mark.parametrize("levels", [5, 300, 480, 900, 1_000, 5_000])
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_bottomless_body_is_an_error_like_any_other(status: int, levels: int) -> None:
+    """No `RecursionError` comes out, wherever the depth is."""
+    deep = nested(b"[", b"]", levels)
+    bodies = [
+        deep,
+        nested(b'{"detail":', b"}", levels),
+        b'{"errors": [{"param": ' + deep + b', "details": ' + deep + b"}]}",
+        b'{"detail": [{"loc": [' + deep + b'], "msg": ' + deep + b"}]}",
+    ]
+    for body in bodies:
+        error = fail(status, body)
+        assert error.message
+        assert len(str(error)) < 1_500
+        pickle.dumps(str(error))
+
+
+@given(st.binary() | VALUES.map(lambda value: json.dumps(value).encode()), st.integers(100, 999))
+def test_no_answer_breaks_the_reading(body: bytes, status: int) -> None:
+    """Whatever comes, with whatever status, the outcome is data or one of our errors, in printable words."""
+    error = outcome(respond(status, body))
+    assert (error is None) == (
+        200 <= status < 300 and (is_json(body) or (status == 204 and not body.strip()))
+    )
+    assert error is None or str(error).isprintable()
+    assert error is None or str(error).startswith(f"GET {PATH}: ")
