@@ -10,6 +10,7 @@ import marshal
 import sys
 import typing
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -25,10 +26,17 @@ _INLINE: Final[Mapping[Any, str]] = {
     float: "{0}.__class__ is not float or not -MAX <= {0} <= MAX",
 }
 _MOST_REUSED: Final = 4_096
+_LONGEST_REUSED: Final = 2_000
+"""Bytes of JSON above which a part is not kept: what is kept stays for good."""
 
 
 def compile_decoder(
-    model: type[T], wire_names: Mapping[str, str], hook_of: Callable[[Any], Hook], extra: Any
+    model: type[T],
+    wire_names: Mapping[str, str],
+    hook_of: Callable[[Any], Hook],
+    *,
+    extra: Any,
+    unknown: Callable[[dict[str, Any], AbstractSet[str]], Mapping[str, Any]],
 ) -> Callable[[dict[str, Any]], T]:
     """Return a function that builds ``model`` from a JSON object.
 
@@ -37,9 +45,10 @@ def compile_decoder(
         wire_names: Key of each field but ``extra``.
         hook_of: Gives the hook of a type: called with the value and the type, it returns the field's value.
         extra: Stands for "no unknown fields".
+        unknown: Gives the unknown fields, by the object and their keys.
     """
     space: dict[str, Any] = {"model": model, "known": frozenset(wire_names.values()), "extra": extra}
-    space |= {"MAX": sys.float_info.max, "new": object.__new__}
+    space |= {"unknown": unknown, "MAX": sys.float_info.max, "new": object.__new__}
     kinds = typing.get_type_hints(model)
     lines = ["def decode(row):", "    get = row.get"]
     fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(model)  # type: ignore[arg-type]
@@ -52,7 +61,7 @@ def compile_decoder(
     lines += [
         "    made = new(model)",
         *(f"    put_{name}(made, {name})" for name in wire_names),
-        "    rest = extra if row.keys() <= known else {key: row[key] for key in row.keys() - known}",
+        "    rest = extra if row.keys() <= known else unknown(row, row.keys() - known)",
         "    put_extra(made, rest)",
         "    return made",
     ]
@@ -85,6 +94,8 @@ def reusing(hook: Hook) -> Hook:
         found = known.get(key)
         if found is None:
             found = hook(value, kind)
+            if len(key) > _LONGEST_REUSED:
+                return found
             if len(known) >= _MOST_REUSED:
                 known.clear()
             known[key] = found

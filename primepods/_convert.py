@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -37,6 +38,7 @@ _EXTRA_KEY: Final = "$extra"
 _KEPT_NAMES: Final = frozenset({"shared_disk"})
 _STATES: Final = dict(PodState.__members__)
 _INSTALLATIONS: Final = dict(InstallationState.__members__)
+_DEEPEST_EXTRA: Final = 40
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
 
@@ -317,15 +319,33 @@ def _precise_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]
     def read(value: Any, kind: Any) -> Any:
         row = _row_of(model, value)
         if not row.keys() <= known:
-            row = {**row, _EXTRA_KEY: {key: row[key] for key in row.keys() - known}}
+            row = {**row, _EXTRA_KEY: _unknown(row, row.keys() - known)}
         return inner(row, kind)
 
     return read
 
 
 def _fast_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]:
-    decode = compile_decoder(model, _wire_names(model), converter.get_structure_hook, NO_EXTRA)
+    names, hook_of = _wire_names(model), converter.get_structure_hook
+    decode = compile_decoder(model, names, hook_of, extra=NO_EXTRA, unknown=_unknown)
     return lambda value, _: decode(_row_of(model, value))
+
+
+def _unknown(row: dict[str, Any], keys: AbstractSet[str]) -> dict[str, Any]:
+    """Return a row's unknown fields. What is nested without end could not be compared, copied or pickled."""
+    rest = {key: row[key] for key in keys}
+    if not _is_flat(rest, _DEEPEST_EXTRA):
+        raise _Mismatch(f"unknown fields of at most {_DEEPEST_EXTRA} levels", row)
+    return rest
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Tell whether a value is nested at most so deep."""
+    if is_object(value):
+        return levels > 0 and all(_is_flat(item, levels - 1) for item in value.values())
+    if is_list(value):
+        return levels > 0 and all(_is_flat(item, levels - 1) for item in value)
+    return True
 
 
 def _row_of(model: Any, value: Any) -> dict[str, Any]:

@@ -662,7 +662,9 @@ def test_nesting_is_a_wrong_shape_and_no_crash(place: str) -> None:
     """As deep as a decoder of JSON lets through."""
     with pytest.raises(DecodeError):
         decode_pods({"data": [broken_at(POD_ROW, place, nested(1_000))]}, 0, 1)
-    assert pod(someNewField=nested(1_000)).extra["someNewField"] is not None
+    with pytest.raises(DecodeError, match="unknown fields of at most 40 levels"):
+        pod(someNewField=nested(1_000))
+    assert pod(someNewField=nested(39)) == pod(someNewField=nested(39))
 
 
 @given(data=VALUES)
