@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import sys
+from urllib.parse import unquote
 
 from aiohttp import web
 from attrs import evolve
@@ -20,6 +21,7 @@ from primepods.emulator.http import Call, Refused, Reply, detail, parse_query
 from primepods.emulator.requestlog import Request
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+_ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 _NOTHING = Reply(200, b"")
 # Linger for no time at all: closing then resets. Windows spells the structure with shorts.
@@ -76,6 +78,9 @@ class App:
             call = await _with_body(request, call)
         except Refused as refused:
             return refused.reply
+        except ConnectionError:
+            # The client left before it had said what it wants.
+            return Raw(None)
         for fault in faults:
             if fault.waits:
                 await self._clock.sleep(fault.waits)
@@ -115,11 +120,14 @@ class App:
         return entry
 
     def _blotted(self, text: str) -> str:
-        return text.replace(self._api_key, REDACTED)
+        plain = unquote(text) if "%" in text else text
+        return plain.replace(self._api_key, REDACTED) if self._api_key in plain else text
 
 
 def _call(request: web.BaseRequest) -> Call:
     raw, _, raw_query = request.raw_path.partition("?")
+    # To a proxy, and so to any server, the whole URL may be sent.
+    raw = _ORIGIN.sub("", raw)
     host = request.headers.get("Host", "")
     return Call(
         method=request.method,

@@ -43,8 +43,8 @@ class SystemClock:
         if not (math.isfinite(speed) and speed > 0):
             msg = f"speed must be a positive number of emulated seconds per real second, not {speed!r}"
             raise ValueError(msg)
-        self.speed = speed
-        self.epoch = datetime.now(UTC)
+        self.speed: float = speed
+        self.epoch: datetime = datetime.now(UTC)
         self._started = time.monotonic()
 
     def now(self) -> float:
@@ -67,7 +67,7 @@ class ManualClock:
         if epoch.tzinfo is None:
             msg = "epoch must be a timezone-aware datetime, for example datetime(2026, 1, 1, tzinfo=UTC)"
             raise ValueError(msg)
-        self.epoch = epoch
+        self.epoch: datetime = epoch
         self._now = 0.0
         self._lock = threading.Lock()
         self._sleepers: list[tuple[float, asyncio.AbstractEventLoop, asyncio.Event]] = []

@@ -24,19 +24,19 @@ class Core:
     def __init__(  # noqa: PLR0913  the last four by keyword
         self, nature: Nature, clock: Clock, *, pods: int, history: int, funds: float | None, api_key: str
     ) -> None:
-        self.clock = clock
+        self.clock: Clock = clock
         self._start = (pods, history, funds)
-        self.world = World(clock=clock, nature=nature)
-        self.market = Market(nature.seed, nature.stock)
-        self.keys = KeyRing()
+        self.world: World = World(clock=clock, nature=nature)
+        self.market: Market = Market(nature.seed, nature.stock)
+        self.keys: KeyRing = KeyRing()
         routes = [
             *PodsApi(self.world, self.market, self.keys).routes(),
             *MarketApi(self.world, self.market).routes(),
             *KeysApi(self.world, self.keys).routes(),
         ]
-        self.api = Api(self.world, routes, api_key=api_key)
-        self.faults = FaultPlan(clock, [route.name for route in routes], nature.seed)
-        self.requests = RequestLog()
+        self.api: Api = Api(self.world, routes, api_key=api_key)
+        self.faults: FaultPlan = FaultPlan(clock, [route.name for route in routes], nature.seed)
+        self.requests: RequestLog = RequestLog()
         self.reset()
 
     def reset(self) -> None:

@@ -15,7 +15,7 @@ class Host:
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, app: App | None = None) -> None:
-        self.port = port
+        self.port: int = port
         self._host = host
         self._listener = Listener(app)
         self._thread: threading.Thread | None = None

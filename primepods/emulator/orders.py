@@ -68,10 +68,10 @@ class Order:
         checked(body, _BODY)
         whole = cast("Mapping[str, object]", body)
         self._pod = cast("Mapping[str, object]", whole["pod"])
-        self.provider = cast("Mapping[str, str]", whole["provider"])["type"]
-        self.disk_ids = list(cast("list[str] | None", whole.get("disks")) or [])
+        self.provider: str = cast("Mapping[str, str]", whole["provider"])["type"]
+        self.disk_ids: list[str] = list(cast("list[str] | None", whole.get("disks")) or [])
         team = cast("Mapping[str, str] | None", whole.get("team"))
-        self.team_id = None if team is None else team["teamId"]
+        self.team_id: str | None = None if team is None else team["teamId"]
 
     def text(self, key: str) -> str | None:
         """Give a text field of the pod, or `None`."""

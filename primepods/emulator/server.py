@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 from primepods.emulator.app import App
 from primepods.emulator.clock import Clock, SystemClock
@@ -129,8 +129,8 @@ class Emulator:
         check_amount("pods", pods)
         check_amount("history", history)
         check_amount("latency", latency)
-        self.clock = _clock(clock, speed)
-        self.api_key = _made_key(seed) if api_key is None else _checked_key(api_key)
+        self.clock: Clock = _clock(clock, speed)
+        self.api_key: str = _made_key(seed) if api_key is None else _checked_key(api_key)
         self._address = (host, port)
         self._bound: int | None = None
         self._core = core = Core(
@@ -320,4 +320,4 @@ def _read(path: str | os.PathLike[str]) -> dict[str, object]:
     if not isinstance(saved, dict):
         msg = f"{os.fspath(path)} is no snapshot of an emulator"
         raise ValueError(msg)  # noqa: TRY004  the argument is fine, what is in the file is not
-    return saved  # pyright: ignore[reportUnknownVariableType]
+    return cast("dict[str, object]", saved)

@@ -211,6 +211,17 @@ def test_a_stale_replica_keeps_the_order_and_forgets_who_was_gone_then(serve: Se
             assert [pod["name"] for pod in call.get(PODS)["data"]] == expected
 
 
+def test_a_stale_replica_shows_who_is_gone_in_the_old_place(serve: Serve) -> None:
+    """Between those who live."""
+    call = serve(pods=5)
+    before = [pod["id"] for pod in call.get(PODS)["data"]]
+    call.emulator.advance(10)
+    call.emulator.delete_pod(before[2])
+    call.emulator.advance(10)
+    call.emulator.faults.add(Stale(15))
+    assert [pod["id"] for pod in call.get(PODS)["data"]] == before
+
+
 def test_lags_add_up_with_what_follows(serve: Serve) -> None:
     """A stale answer can be cut, too."""
     call = serve()

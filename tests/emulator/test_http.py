@@ -1,6 +1,7 @@
 """What is answered to requests that are right, nearly right, and wrong."""
 
 import socket
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -184,3 +185,32 @@ def test_percent_and_plus_are_decoded(serve: Serve) -> None:
     pod_id = call.emulator.add_pod(id="a b+c")
     assert call.get(PODS + "a%20b%2Bc")["id"] == pod_id
     assert [row["podId"] for row in call.status("a b+c")] == [pod_id]
+
+
+def test_a_whole_url_can_be_asked_for(call: Caller) -> None:
+    """As RFC 9112 wants of every server."""
+    request = f"GET {call.emulator.url}{PODS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    answer = raw(call, f"{request}Authorization: Bearer {call.emulator.api_key}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert call.emulator.requests[-1].path == PODS
+
+
+def test_a_head_request_has_no_body(call: Caller) -> None:
+    """And is not allowed, as FastAPI sees it."""
+    answer = call("HEAD", PODS)
+    assert (answer.status, answer.body, answer.headers["Allow"]) == (405, b"", "GET, POST")
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(
+    call: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets no answer, and the log of the process stays quiet."""
+    where = urlsplit(call.emulator.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+        connection.sendall(b"POST /api/v1/pods/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        while not call.emulator.requests:
+            time.sleep(0.001)
+    while call.get(PODS)["total_count"] != 10 or call.emulator.requests[-1].concurrency != 1:
+        time.sleep(0.001)
+    assert (call.emulator.requests[0].method, call.emulator.requests[0].status) == ("POST", None)
+    assert not caplog.records

@@ -89,9 +89,9 @@ AS_INTEGER = {"memory", "disk", "vcpus", "size"}
 def shape(value: Any, key: str = "") -> Any:
     """The keys and the kinds of a JSON value: what must be the same on both sides."""
     if isinstance(value, dict):
-        return {name: shape(inner, name) for name, inner in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return {name: shape(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [shape(inner) for inner in value[:1]]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return [shape(inner) for inner in value[:1]]
     if key in AS_INTEGER or (isinstance(value, int | float) and not isinstance(value, bool)):
         return "number"
     return type(value).__name__
