@@ -1,0 +1,249 @@
+"""The client as a whole: where its settings come from, who shares it, what others see of it, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import primepods
+from primepods.config import find_proxy
+from primepods.emulator import Emulator
+from tests.support.client import KEY, make_client
+from tests.support.clock import settle
+from tests.support.server import Answer, Held, Received, Reply, Reset, Server, reply
+
+OK = reply({"ok": True})
+PATH = "/api/v1/things"
+
+
+@pytest.mark.anyio
+async def test_async_with_closes_whatever_happens() -> None:
+    """The block's exception comes through, the connections do not outlive it, and the client is spent."""
+    async with Server(default=OK) as server:
+
+        async def fail(client: primepods.AsyncClient) -> None:
+            async with client as same:
+                assert same is client
+                await client.request("GET", PATH)
+                raise ZeroDivisionError
+
+        client = make_client(server.url)
+        with pytest.raises(ZeroDivisionError):
+            await fail(client)
+        await settle()
+        assert server.open == 0
+        async with client:
+            with pytest.raises(primepods.ClientClosedError):
+                await client.request("GET", PATH)
+
+
+def test_a_program_that_closes_its_client_leaves_no_warning() -> None:
+    """Calls, a listing that is left, failures and the end of the loop: no resource is reported unclosed."""
+
+    async def main() -> None:
+        async with (
+            Emulator(pods=300, seed=1) as emu,
+            make_client(emu.url, api_key=emu.api_key) as client,
+        ):
+            async for pod in client.pods.list(page_size=20):
+                await client.pods.status(pod.id)
+                if pod.id == list(emu.pods)[30]:
+                    break
+            with pytest.raises(primepods.NotFoundError):
+                await client.pods.get("nobody")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(main(), debug=True)
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+
+
+@pytest.mark.anyio
+async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key, team and address of the environment are what goes over the wire; arguments go before them."""
+    async with Server(default=OK) as server:
+        monkeypatch.setenv("PRIME_API_KEY", "key-of-environment")
+        monkeypatch.setenv("PRIME_TEAM_ID", "team-of-environment")
+        monkeypatch.setenv("PRIME_BASE_URL", f"{server.url}/api/v1/")
+        async with primepods.AsyncClient() as client:
+            await client.request("GET", PATH)
+        async with primepods.AsyncClient("key-of-argument", team_id="team-of-argument") as client:
+            await client.request("GET", PATH)
+    first, second = server.requests
+    assert (first.target, second.target) == (PATH, PATH)
+    assert first.headers["authorization"] == "Bearer key-of-environment"
+    assert first.headers["x-prime-team-id"] == "team-of-environment"
+    assert second.headers["authorization"] == "Bearer key-of-argument"
+    assert second.headers["x-prime-team-id"] == "team-of-argument"
+
+
+@pytest.mark.anyio
+async def test_settings_come_from_the_official_commands_files(clean_environment: Path) -> None:
+    """What `prime login` has written is used, and left as it was; its key goes to its own host only."""
+    folder = clean_environment / ".prime"
+    folder.mkdir()
+    async with Server(default=OK) as server, Server(default=OK) as other:
+        config = {"api_key": "key-of-file", "team_id": "team-of-file", "base_url": server.url}
+        (folder / "config.json").write_text(json.dumps(config))
+        async with primepods.AsyncClient() as client:
+            await client.request("GET", PATH)
+        with pytest.raises(primepods.ConfigError, match=r"config\.json and belongs to"):
+            primepods.AsyncClient(base_url=other.url)
+        async with primepods.AsyncClient("key-of-argument", base_url=other.url) as client:
+            await client.request("GET", PATH)
+        assert json.loads((folder / "config.json").read_text()) == config
+        assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert server.requests[0].headers["authorization"] == "Bearer key-of-file"
+    assert server.requests[0].headers["x-prime-team-id"] == "team-of-file"
+    assert other.requests[0].headers["authorization"] == "Bearer key-of-argument"
+
+
+def test_all_but_the_key_are_keywords() -> None:
+    """The constructor's parameters, in the order of the documentation, with its defaults."""
+    parameters = inspect.signature(primepods.AsyncClient).parameters
+    assert list(parameters) == [
+        *("api_key", "base_url", "team_id", "timeout", "deadline"),
+        *("max_concurrency", "retry", "user_agent", "session"),
+    ]
+    kinds = [parameter.kind for parameter in parameters.values()]
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 8
+    assert (parameters["timeout"].default, parameters["deadline"].default) == (30.0, 120.0)
+    assert parameters["max_concurrency"].default == 16
+    assert parameters["retry"].default == primepods.RetryPolicy()
+
+
+PROXIES: list[tuple[dict[str, str], str, str | None]] = [
+    ({}, "https://api.example.test", None),
+    ({"HTTPS_PROXY": "http://proxy.test:3128"}, "https://api.example.test", "http://proxy.test:3128"),
+    ({"https_proxy": "proxy.test:3128"}, "https://api.example.test", "http://proxy.test:3128"),
+    ({"HTTPS_PROXY": "https://proxy.test"}, "https://api.example.test", "https://proxy.test"),
+    ({"ALL_PROXY": "http://proxy.test:3128"}, "https://api.example.test", "http://proxy.test:3128"),
+    ({"HTTP_PROXY": "http://proxy.test:3128"}, "https://api.example.test", None),
+    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://api.example.test", "http://a"),
+    ({"HTTPS_PROXY": "http://a", "NO_PROXY": "example.test"}, "https://api.example.test", None),
+    ({"HTTPS_PROXY": "http://a", "NO_PROXY": "*"}, "https://api.example.test", None),
+    ({"HTTPS_PROXY": "http://a", "NO_PROXY": "ample.test"}, "https://api.example.test", "http://a"),
+    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://localhost:8443", None),
+    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://127.8.9.10", None),
+    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://[::1]:8443", None),
+    ({"HTTP_PROXY": "http://a", "ALL_PROXY": "http://b"}, "http://127.0.0.1:8080", None),
+]
+
+
+@pytest.mark.parametrize(("environment", "url", "proxy"), PROXIES)
+def test_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, proxy: str | None
+) -> None:
+    """As httpx does it: by scheme, then ALL_PROXY, not for NO_PROXY; and never for this machine."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = find_proxy(urlsplit(url))
+    assert (found if found is None else str(found)) == proxy
+    assert "proxy.test" not in repr(found)
+
+
+def test_a_proxy_of_another_kind_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SOCKS proxy would be silently bypassed: it is a `ConfigError` with the way out."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@proxy.test:1080")
+    with pytest.raises(primepods.ConfigError, match="socks5 proxy") as caught:
+        primepods.AsyncClient(KEY)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_open_telemetry_sees_each_request_and_no_key() -> None:
+    """The instrumentation that the README shows: a span for each attempt, and no key even where headers are
+    recorded.
+    """
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    options: dict[str, Any] = {"tracer_provider": provider}
+    if "captured_request_headers" in inspect.signature(create_trace_config).parameters:
+        options |= {"captured_request_headers": [".*"], "sensitive_headers": []}
+    trace = create_trace_config(**options)
+    async with (
+        Server([Reply(503), Reset(), Reset(), OK]) as server,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        make_client(server.url, session=session, retry=primepods.RetryPolicy(base_delay=0)) as client,
+    ):
+        assert await client.request("GET", PATH) == {"ok": True}
+    spans = exporter.get_finished_spans()
+    assert len(spans) == 3
+    assert {span.name for span in spans} == {"GET"}
+    assert KEY not in "".join(span.to_json() for span in spans)
+    provider.shutdown()
+
+
+@pytest.mark.anyio
+async def test_many_clients_on_one_session() -> None:
+    """A service with a client per tenant: one session, each tenant's own key, and each client's own bound."""
+    event = asyncio.Event()
+    async with (
+        Server(default=Held(event, OK)) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+    ):
+        clients = [
+            make_client(server.url, session=session, api_key=f"tenant-{n}", max_concurrency=2)
+            for n in range(20)
+        ]
+        calls = [
+            asyncio.ensure_future(client.request("GET", f"/{n}"))
+            for _ in range(5)
+            for n, client in enumerate(clients)
+        ]
+        await settle()
+        assert server.in_flight == 40
+        event.set()
+        await asyncio.gather(*calls)
+        await asyncio.gather(*[client.aclose() for client in clients])
+        assert not session.closed
+    assert len(server.requests) == 100
+    for request in server.requests:
+        assert request.headers["authorization"] == f"Bearer tenant-{request.path[1:]}"
+
+
+@pytest.mark.anyio
+async def test_a_thousand_callers_of_one_client() -> None:
+    """They share sixteen connections, and each gets its own answer."""
+
+    def answer(request: Received) -> Answer:
+        return reply({"path": request.path})
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        answers = await asyncio.gather(*[client.request("GET", f"/{n}") for n in range(1_000)])
+    assert answers == [{"path": f"/{n}"} for n in range(1_000)]
+    assert (server.connections, server.most_in_flight) == (16, 16)
+
+
+@pytest.mark.anyio
+async def test_a_view_of_a_view_is_a_view() -> None:
+    """Options add up, what is left out stays, and none of the views can close the client."""
+    async with Server(default=OK) as server, make_client(server.url, timeout=5, deadline=50) as client:
+        view = client.with_options(timeout=6).with_options(deadline=60)
+        policy = primepods.RetryPolicy(attempts=1)
+        third = view.with_options(retry=policy)
+        seen = [(v._session.options.timeout, v._session.options.deadline) for v in (client, view, third)]
+        assert seen == [(5, 50), (6, 60), (6, 60)]
+        assert (third._session.options.retry, view._session.options.retry) == (
+            policy,
+            primepods.RetryPolicy(),
+        )
+        await third.aclose()
+        await view.aclose()
+        assert await third.request("GET", PATH) == {"ok": True}
+    assert server.connections == 1

@@ -1,0 +1,592 @@
+"""Every operation on pods: the request that it is, and what becomes of each answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+import primepods
+from primepods import AsyncClient, InstallationState, PodState, RetryPolicy
+from primepods.emulator import Emulator
+from tests.fixtures import document, page_examples
+from tests.support.client import KEY, make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Answer, Close, Hang, Raw, Received, Reply, Reset, Server, refused_url, reply
+
+pytestmark = pytest.mark.anyio
+
+POD = {
+    "id": "my_pod_id",
+    "gpuName": "H100_80GB",
+    "gpuCount": 8,
+    "priceHr": 3.52,
+    "providerType": "primecompute",
+}
+GONE = reply({"detail": "Pod not found"}, 404)
+DELETING = reply({"status": "DELETING"})
+ONCE = RetryPolicy(attempts=1)
+
+Call = Callable[[AsyncClient], Awaitable[object]]
+EMPTY = {"total_count": 0, "offset": 0, "limit": 100, "data": []}
+
+
+# What the page says, to the letter.
+
+
+async def test_the_pages_curl_examples_are_our_requests() -> None:
+    """Each `curl` of the API's page, verbatim, is a call of ours: same method, path, query and header."""
+    calls: list[Call] = [
+        lambda client: client.pods.page(),
+        lambda client: client.pods.page(offset=0, limit=10),
+        lambda client: client.pods.get("my_pod_id"),
+        lambda client: client.pods.statuses(["my_first_pod_id", "my_second_pod_id"]),
+        lambda client: client.pods.delete("my_pod_id"),
+    ]
+
+    def answer(request: Received) -> Answer:
+        if request.path.endswith("status"):
+            return reply({"data": [{"podId": "my_first_pod_id", "providerType": "x", "status": "ACTIVE"}]})
+        return reply(
+            POD if request.method == "GET" and request.path.endswith("id") else EMPTY | {"status": "DELETING"}
+        )
+
+    examples = page_examples("bash")
+    async with Server(answer) as server, make_client(server.url, api_key="your_api_key") as client:
+        for call, example in zip(calls, examples, strict=True):
+            await call(client)
+            words = shlex.split(example.replace("\\\n", " "))
+            options = dict(zip(words[1::2], words[2::2], strict=True))
+            sent, url = server.requests[-1], urlsplit(options["--url"])
+            assert (sent.method, url.netloc) == (options["--request"], "api.primeintellect.ai")
+            # The page writes `status/`, the schema and the server `status`, which saves a redirect.
+            assert sent.path == url.path.replace("/status/", "/status")
+            # What the first example leaves to the API's defaults, we say.
+            assert sent.target.partition("?")[2] == (url.query or sent.target.partition("?")[2])
+            assert f"Authorization: {sent.headers['authorization']}" == options["--header"]
+    assert server.targets[0] == "GET /api/v1/pods/?offset=0&limit=100"
+    assert len(server.requests) == len(examples) == 5
+
+
+async def test_the_pages_json_examples_are_our_fields() -> None:
+    """The JSON of the API's page, verbatim, comes out with every field of it."""
+    listing, status = page_examples("json")
+    page_text = listing.replace("[...]", json.dumps([POD]))
+    pair = f'{{"data": [{status}]}}'
+    script = [Reply(200, page_text.encode()), Reply(200, pair.encode())]
+    async with Server(script) as server, make_client(server.url) as client:
+        page = await client.pods.page(limit=10)
+        found = await client.pods.status("my_first_pod_id")
+    assert (page.total_count, page.offset, page.limit, len(page)) == (15, 0, 10, 1)
+    assert found.pod_id == "my_first_pod_id"
+    assert found.provider_type == "primeconpute"
+    assert found.status == PodState.ACTIVE
+    assert found.ssh is not None
+    assert (found.ssh.user, found.ssh.host, found.ssh.port) == ("root", "135.23.125.123", 22)
+    assert found.cost_per_hr == 3.52
+    (mapping,) = found.prime_port_mapping
+    assert (mapping.internal, mapping.external, mapping.protocol) == ("22", "22", "TCP")
+    assert (mapping.used_by, mapping.description) == ("SSH", "")
+    assert found.ip == "135.23.125.123"
+    assert found.installation_failure is None
+    assert found.installation_progress == 100
+    assert found.extra == {}
+    assert found.is_ready
+
+
+REQUESTS: dict[str, tuple[Call, str]] = {
+    "page": (lambda client: client.pods.page(offset=20, limit=7), "GET /api/v1/pods/?offset=20&limit=7"),
+    "get": (lambda client: client.pods.get("a-1_B"), "GET /api/v1/pods/a-1_B"),
+    "get, encoded": (
+        lambda client: client.pods.get("a%2Fb?c#d&ä"),
+        "GET /api/v1/pods/a%252Fb%3Fc%23d%26%C3%A4",
+    ),
+    "status": (lambda client: client.pods.status("a&b=c"), "GET /api/v1/pods/status?pod_ids=a%26b%3Dc"),
+    "delete": (lambda client: client.pods.delete("a"), "DELETE /api/v1/pods/a"),
+    "history page": (
+        lambda client: client.pods.history_page(),
+        "GET /api/v1/pods/history?offset=0&limit=100&sort_by=terminatedAt&sort_order=desc",
+    ),
+    "history page, sorted": (
+        lambda client: client.pods.history_page(offset=5, limit=1_000, sort_by="createdAt", sort_order="asc"),
+        "GET /api/v1/pods/history?offset=5&limit=1000&sort_by=createdAt&sort_order=asc",
+    ),
+    "logs": (lambda client: client.pods.logs("a"), "GET /api/v1/pods/a/log?tail=100"),
+    "logs, tail": (lambda client: client.pods.logs("a", tail=1), "GET /api/v1/pods/a/log?tail=1"),
+    "logs, all": (lambda client: client.pods.logs("a", tail=None), "GET /api/v1/pods/a/log"),
+}
+
+
+@pytest.mark.parametrize(("call", "target"), REQUESTS.values(), ids=REQUESTS.keys())
+async def test_each_operation_is_one_request(call: Call, target: str) -> None:
+    """Method, path and query of every operation, encoded as they must be."""
+    data = POD | EMPTY | {"status": "ACTIVE"}
+    if target.startswith("GET /api/v1/pods/status"):
+        data = {"data": [{"podId": "a&b=c", "providerType": "x", "status": "ACTIVE"}]}
+    async with Server(default=reply(data)) as server, make_client(server.url) as client:
+        await call(client)
+    assert server.targets == [target]
+    assert server.requests[0].body == b""
+    assert "content-type" not in server.requests[0].headers
+
+
+BAD_IDS = [
+    "",
+    " ",
+    "a b",
+    ".",
+    "..",
+    "a/b",
+    "a\\b",
+    "status",
+    "HISTORY",
+    "a\n",
+    "a\r\nX: y",
+    "a\x00",
+    "\u202e",
+    "\u00a0",
+    "a" * 513,
+    5,
+    None,
+    b"a",
+    True,
+]
+
+
+@pytest.mark.parametrize("pod_id", BAD_IDS)
+async def test_what_is_no_id_reaches_no_endpoint(pod_id: Any) -> None:
+    """An id that could mean another path, or the API's own words, is refused before anything is sent."""
+    async with Server() as server, make_client(server.url) as client:
+        pods = client.pods
+        for method in (pods.get, pods.status, pods.delete, pods.logs, pods.wait_ready, pods.wait_gone):
+            with pytest.raises((ValueError, TypeError), match="pod_id"):
+                await method(pod_id)
+        assert server.connections == 0
+
+
+BAD_CALLS: list[tuple[str, dict[str, Any]]] = [
+    *[
+        (method, {"offset": value})
+        for method in ("page", "history_page")
+        for value in (-1, 1.0, "0", True, 2**31)
+    ],
+    *[
+        (method, {"limit": value})
+        for method in ("page", "history_page")
+        for value in (0, 1_001, None, True, "5")
+    ],
+    ("history_page", {"sort_by": "created_at"}),
+    ("history_page", {"sort_order": "descending"}),
+    ("history", {"sort_by": None}),
+    ("history", {"sort_order": "ASC"}),
+    *[("logs", {"pod_id": "a", "tail": value}) for value in (0, -1, 1.5, "5", True, 2**31)],
+]
+
+
+@pytest.mark.parametrize(("method", "arguments"), BAD_CALLS)
+async def test_numbers_and_words_out_of_range_are_refused(method: str, arguments: dict[str, Any]) -> None:
+    """Nothing is sent; the message names the parameter and the value."""
+    name, value = list(arguments.items())[-1]
+    async with Server() as server, make_client(server.url) as client:
+
+        async def call() -> None:
+            await getattr(client.pods, method)(**arguments)
+
+        with pytest.raises((ValueError, TypeError), match=name) as caught:
+            await call()
+        assert repr(value) in str(caught.value)
+        assert server.connections == 0
+
+
+# Answers.
+
+
+async def test_a_page_is_a_snapshot() -> None:
+    """`Page` has what the API says of it, can be iterated and measured; a null list is an empty one."""
+    listing = document("pods_page")
+    async with (
+        Server([reply(listing), reply(EMPTY | {"data": None})]) as server,
+        make_client(server.url) as client,
+    ):
+        page = await client.pods.page()
+        empty = await client.pods.page()
+    assert [pod.id for pod in page] == [row["id"] for row in listing["data"]]
+    assert len(page) == len(listing["data"])
+    assert (page.total_count, page.offset, page.limit) == tuple(
+        listing[k] for k in ("total_count", "offset", "limit")
+    )
+    assert (len(empty), empty.data) == (0, ())
+
+
+async def test_get_fills_in_an_id_that_the_answer_lacks() -> None:
+    """One pod was asked for: then its id is known. A list row without one is nobody's."""
+    bare = {name: value for name, value in POD.items() if name != "id"}
+    async with (
+        Server([reply(bare), reply(EMPTY | {"data": [POD, bare]})]) as server,
+        make_client(server.url) as client,
+    ):
+        assert (await client.pods.get("my_pod_id")).id == "my_pod_id"
+        with pytest.raises(primepods.ProtocolError, match=r"data\[1\]\.id") as caught:
+            await client.pods.page()
+    assert caught.value.path == "data[1].id"
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 5, {"data": "x"}, [POD]])
+async def test_a_wrong_shape_is_a_protocol_error(value: object) -> None:
+    """JSON that is no page, pod or record is an error that names the request, and it is not sent again."""
+    calls: list[Call] = [
+        lambda client: client.pods.page(),
+        lambda client: client.pods.get("a"),
+        lambda client: client.pods.history_page(),
+    ]
+    for call in calls:
+        async with Server(default=reply(value)) as server, make_client(server.url) as client:
+            with pytest.raises(primepods.ProtocolError, match="GET /api/v1/pods"):
+                await call(client)
+        assert len(server.requests) == 1
+
+
+async def test_the_errors_of_the_api() -> None:
+    """Every error document that was seen becomes its class, with the API's words."""
+    kinds = {
+        400: primepods.BadRequestError,
+        401: primepods.AuthenticationError,
+        402: primepods.PaymentRequiredError,
+        403: primepods.PermissionDeniedError,
+        404: primepods.NotFoundError,
+        422: primepods.ValidationError,
+        429: primepods.RateLimitError,
+        500: primepods.ServerError,
+        502: primepods.ServerError,
+    }
+    for case in document("error_bodies"):
+        body = case["text"].encode() if "text" in case else json.dumps(case["body"]).encode()
+        answer = Reply(case["status"], body, headers=case.get("headers", {}))
+        async with Server(default=answer) as server, make_client(server.url, retry=ONCE) as client:
+            with pytest.raises(
+                kinds[case["status"]], match=f"GET /api/v1/pods/a: {case['status']} "
+            ) as caught:
+                await client.pods.get("a")
+        assert caught.value.status_code == case["status"]
+        assert (caught.value.method, caught.value.path) == ("GET", "/api/v1/pods/a")
+        assert caught.value.attempts == 1
+
+
+async def test_permissions_are_named() -> None:
+    """401 and 403 say where keys come from and which permission the call needs."""
+    async with (
+        Server(default=reply({"detail": "Forbidden"}, 403)) as server,
+        make_client(server.url) as client,
+    ):
+        with pytest.raises(primepods.PermissionDeniedError, match="Instances: Read; see https://"):
+            await client.pods.page()
+        with pytest.raises(primepods.PermissionDeniedError, match="Instances: Read and Write; see https://"):
+            await client.pods.delete("a")
+    async with (
+        Server(default=reply({"detail": "Invalid token"}, 401)) as server,
+        make_client(server.url) as client,
+    ):
+        with pytest.raises(primepods.AuthenticationError, match="https://"):
+            await client.pods.page()
+
+
+# Deletion.
+
+STATES: dict[str, tuple[Answer, PodState]] = {
+    "TERMINATED": (reply({"status": "TERMINATED"}), PodState.TERMINATED),
+    "DELETING": (DELETING, PodState.DELETING),
+    "202": (reply({"status": "DELETING"}, 202), PodState.DELETING),
+    "200 without a body": (Reply(200), PodState.DELETING),
+    "202 without a body": (Reply(202), PodState.DELETING),
+    "204": (Reply(204), PodState.DELETING),
+    "a new word": (reply({"status": "HIBERNATING"}), PodState("HIBERNATING")),
+}
+
+
+@pytest.mark.parametrize(("answer", "state"), STATES.values(), ids=STATES.keys())
+async def test_delete_returns_what_the_api_says(answer: Answer, state: PodState) -> None:
+    """The state of the answer, DELETING where it has none."""
+    async with Server([answer]) as server, make_client(server.url) as client:
+        assert await client.pods.delete("a") == state
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(200, b"<html>ok", headers={"Content-Type": "text/html"}), reply([1]), reply("ok")]
+)
+async def test_an_answer_that_is_none_is_no_success(answer: Answer) -> None:
+    """What cannot be read as the answer to a deletion is not taken for one."""
+    async with Server(default=answer) as server, make_client(server.url, retry=ONCE) as client:
+        with pytest.raises(primepods.ProtocolError):
+            await client.pods.delete("a")
+
+
+async def test_a_first_404_is_a_mistyped_id() -> None:
+    """A pod that the API does not have was not deleted by us, unless the caller does not mind."""
+    async with Server(default=GONE) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.NotFoundError, match="history"):
+            await client.pods.delete("a")
+        assert len(server.requests) == 1
+        assert await client.pods.delete("a", missing_ok=True) == PodState.TERMINATED
+
+
+# Failures after which the deletion may have been carried out although nobody was told.
+LOST: dict[str, list[Answer]] = {
+    "reset": [Reset()] * 2,
+    "closed": [Close()] * 2,
+    "cut answer": [Reply(200, b'{"status": "DELETING"}', cut=3)],
+    "no HTTP": [Raw(b"garbage\r\n\r\n")],
+    "no JSON": [Reply(200, b"OK")],
+    "500": [Reply(500)],
+    "502": [Reply(502, b"<html>")],
+    "503": [Reply(503)],
+    "504": [Reply(504)],
+    "never": [Hang()],
+    "500, then 429": [Reply(500), Reply(429)],
+    "never, then 429 twice": [Hang(), Reply(429), Reply(429)],
+    "resent by aiohttp": [Reset()],
+    "resent by aiohttp, then 429": [Reset(), Reply(429)],
+    "resent by aiohttp, then a redirect": [Reset(), Reply(307, headers={"Location": "/api/v1/pods/a/"})],
+}
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("missing_ok", [True, False])
+@pytest.mark.parametrize("kind", LOST)
+async def test_a_deletion_whose_answer_was_lost_has_worked(*, kind: str, own: bool, missing_ok: bool) -> None:
+    """A 404 to a DELETE that may have been carried out unseen is its success, with any session."""
+
+    async def through(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        return await handler(request)
+
+    clock = ManualClock(auto=True)
+    async with (
+        Server([*LOST[kind], GONE]) as server,
+        aiohttp.ClientSession(middlewares=[through]) as session,
+        make_client(server.url, clock=clock, timeout=5, session=None if own else session) as client,
+    ):
+        assert await client.pods.delete("a", missing_ok=missing_ok) == PodState.TERMINATED
+    assert len(server.requests) == len(LOST[kind]) + 1
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_connection_that_died_while_idle_is_no_mistyped_id(*, own: bool) -> None:
+    """A kept connection is found closed and the DELETE sent again: the 404 then is the second answer."""
+    async with (
+        Server([reply(EMPTY), Close(), GONE]) as server,
+        aiohttp.ClientSession() as session,
+        make_client(server.url, session=None if own else session, retry=ONCE) as client,
+    ):
+        await client.pods.page()
+        assert await client.pods.delete("a") == PodState.TERMINATED
+    assert [request.connection for request in server.requests] == [0, 0, 1]
+
+
+async def test_a_lost_answer_before_a_refused_connection_counts() -> None:
+    """The server acted and went down; when it is back the pod is gone, and that was us."""
+    clock = ManualClock()
+    received = asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        if request.method == "GET":
+            return reply(EMPTY)
+        received.set()
+        return Reset()
+
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        await client.pods.page()
+        task = asyncio.create_task(client.pods.delete("a"))
+        await received.wait()
+        await server.stop()
+        await settle()
+        port = int(server.url.rpartition(":")[2])
+        async with Server([GONE], port=port):
+            await clock.advance(1)
+            assert await task == PodState.TERMINATED
+
+
+async def test_who_says_429_has_done_nothing() -> None:
+    """The 404 behind it is the first word about the pod: there is none."""
+    clock = ManualClock(auto=True)
+    async with (
+        Server([Reply(429), Reply(429), GONE]) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.delete("a")
+    assert len(server.requests) == 3
+
+
+async def test_who_refuses_the_connection_has_done_nothing() -> None:
+    """A server that was down for the first attempt has deleted nothing either."""
+    clock = ManualClock()
+    url = refused_url()
+    async with make_client(url, clock=clock) as client:
+        task = asyncio.create_task(client.pods.delete("a"))
+        await settle()
+        async with Server([GONE], port=int(url.rpartition(":")[2])):
+            await clock.advance(1)
+            with pytest.raises(primepods.NotFoundError):
+                await task
+
+
+async def test_the_escape_hatch_knows_lost_answers_too() -> None:
+    """`client.request("DELETE", …)` of anything is `None` where its answer was lost and the thing is gone."""
+    clock = ManualClock(auto=True)
+    async with Server([Reply(500), GONE, GONE]) as server, make_client(server.url, clock=clock) as client:
+        assert await client.request("DELETE", "/api/v1/ssh_keys/1") is None
+        with pytest.raises(primepods.NotFoundError):
+            await client.request("DELETE", "/api/v1/ssh_keys/1")
+
+
+async def test_delete_many_stops_at_nothing() -> None:
+    """Each pod has its outcome, in the order asked: a state, or an error where it may still be billed."""
+    clock = ManualClock(auto=True)
+    outcomes: dict[str, Answer] = {
+        "a": DELETING,
+        "mistyped": GONE,
+        "b": reply({"status": "TERMINATED"}),
+        "forbidden": reply({"detail": "not yours"}, 403),
+        "odd": Reply(200, b"<html>", headers={"Content-Type": "text/html"}),
+        "down": Reply(503),
+        "c": Reply(204),
+    }
+
+    def answer(request: Received) -> Answer:
+        return outcomes[request.path.rpartition("/")[2]]
+
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        deletions = await client.pods.delete_many([*outcomes, "a"])
+        again = await client.pods.delete_many(["a", "mistyped"], missing_ok=True)
+    assert dict(deletions) == {"a": PodState.DELETING, "b": PodState.TERMINATED, "c": PodState.DELETING}
+    assert {pod_id: type(error) for pod_id, error in deletions.errors.items()} == {
+        "mistyped": primepods.NotFoundError,
+        "forbidden": primepods.PermissionDeniedError,
+        "odd": primepods.ProtocolError,
+        "down": primepods.ServerError,
+    }
+    assert list(deletions.errors) == ["mistyped", "forbidden", "odd", "down"]
+    with pytest.raises(
+        primepods.PrimePodsError, match="4 of 7 pods were not deleted and may still be billed"
+    ):
+        deletions.raise_for_errors()
+    again.raise_for_errors()
+    assert dict(again) == {"a": PodState.DELETING, "mistyped": PodState.TERMINATED}
+    assert [request.path for request in server.requests].count("/api/v1/pods/a") == 2
+
+
+async def test_delete_many_is_concurrent_within_the_bound() -> None:
+    """A fleet is deleted as fast as the client may ask, and no faster."""
+    async with Server(lambda _: DELETING) as server, make_client(server.url, max_concurrency=7) as client:
+        deletions = await client.pods.delete_many(f"p{n}" for n in range(300))
+    assert len(deletions) == 300
+    assert server.most_in_flight == 7
+
+
+async def test_a_cancelled_delete_many_sends_no_more() -> None:
+    """Cancelling it ends what is under way and begins nothing new; no task is left."""
+    before = asyncio.all_tasks()
+    async with Server(default=Hang()) as server, make_client(server.url, max_concurrency=4) as client:
+        task = asyncio.create_task(client.pods.delete_many([f"p{n}" for n in range(50)]))
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await settle()
+        assert (len(server.requests), server.in_flight) == (4, 0)
+    await settle()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_closed_client_deletes_nothing_and_says_so_for_each() -> None:
+    """Not even then does a deletion look done."""
+    client = make_client("http://127.0.0.1:1")
+    await client.aclose()
+    deletions = await client.pods.delete_many(["a", "b"])
+    assert len(deletions) == 0
+    assert {type(error) for error in deletions.errors.values()} == {primepods.ClientClosedError}
+
+
+# History and logs.
+
+
+async def test_history_records() -> None:
+    """Rows of every kind, with their times, prices and what they lack."""
+    async with Server([reply(document("history_page"))]) as server, make_client(server.url) as client:
+        page = await client.pods.history_page()
+    first, second = page
+    assert (first.type, first.total_billed_price, first.gpu_name) == ("Instance", 4.75, "H100_80GB")
+    assert first.created_at.utcoffset() is not None
+    assert first.terminated_at is not None
+    assert (second.type, second.terminated_at, second.gpu_count) == ("Sandbox", None, 0)
+
+
+LOGS: dict[str, tuple[Answer, str]] = {
+    "a string": (reply("one\ntwo"), "one\ntwo"),
+    "data": (reply({"data": "one\ntwo"}), "one\ntwo"),
+    "lines": (reply({"data": ["one", "two"]}), "one\ntwo"),
+    "a list": (reply(["one", "two"]), "one\ntwo"),
+    "plain text": (Reply(200, b"one\ntwo", headers={"Content-Type": "text/plain"}), "one\ntwo"),
+    "no UTF-8": (Reply(200, b"one\xff", headers={"Content-Type": "text/plain"}), "one\ufffd"),
+    "nothing": (Reply(200), ""),
+    "204": (Reply(204), ""),
+    "null": (reply(None), ""),
+    "no data": (reply({"data": None}), ""),
+}
+
+
+@pytest.mark.parametrize(("answer", "text"), LOGS.values(), ids=LOGS.keys())
+async def test_a_log_is_text(answer: Answer, text: str) -> None:
+    """Whatever JSON the API wraps it in, or none."""
+    async with Server([answer]) as server, make_client(server.url) as client:
+        assert await client.pods.logs("a") == text
+    assert len(server.requests) == 1
+
+
+async def test_a_log_that_is_a_web_page_is_none() -> None:
+    """A gateway's HTML is not a pod's output."""
+    page = Reply(200, b"<!doctype html><p>Log in", headers={"Content-Type": "text/html"})
+    async with Server([page]) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.ProtocolError, match="HTML"):
+            await client.pods.logs("a")
+
+
+# Against the emulator.
+
+
+async def test_a_pods_life_over_the_wire() -> None:
+    """Listed, looked at, deleted, found in the history with what it cost: with real requests throughout."""
+    async with (
+        Emulator(pods=3, seed=1, boot_seconds=0, delete_seconds=0, history=2) as emu,
+        make_client(emu.url, api_key=emu.api_key) as client,
+    ):
+        page = await client.pods.page(limit=2)
+        assert (page.total_count, len(page), page.limit) == (3, 2, 2)
+        pod = await client.pods.get(page.data[0].id)
+        assert pod == page.data[0]
+        status = await client.pods.status(pod.id)
+        assert (status.pod_id, status.status, status.ssh, status.cost_per_hr) == (
+            pod.id,
+            pod.status,
+            pod.ssh,
+            pod.price_hr,
+        )
+        assert status.installation_status == InstallationState.FINISHED
+        assert await client.pods.logs(pod.id, tail=1)
+        assert await client.pods.delete(pod.id) == PodState.TERMINATED
+        for call in (client.pods.get, client.pods.status, client.pods.logs, client.pods.delete):
+            with pytest.raises(primepods.NotFoundError, match=re.escape(pod.id)):
+                await call(pod.id)
+        records = [record async for record in client.pods.history(page_size=2)]
+        assert records[0].id == pod.id
+        assert len(records) == 3
+        assert {entry.status for entry in emu.requests} == {200, 404}
+        assert KEY not in repr(list(emu.requests))
