@@ -86,7 +86,11 @@ def describe(value: object) -> str:
 def decode_pod(data: Any, pod_id: str) -> Pod:
     """Decode the answer of ``GET /pods/{id}``; ``pod_id`` stands in for an id that it lacks."""
     row = _object(data, "")
-    return _row(row if row.get("id") is not None else {**row, "id": pod_id}, Pod, "")
+    pod = _row(row if row.get("id") is not None else {**row, "id": pod_id}, Pod, "")
+    if pod.id != pod_id:
+        # A cache or a proxy that mixes up answers: this is the state of another pod.
+        raise DecodeError("id", str(_Mismatch(repr(pod_id), pod.id)), pod.id)
+    return pod
 
 
 def decode_pods(data: Any, offset: int, limit: int) -> Page[Pod]:

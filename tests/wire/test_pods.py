@@ -127,7 +127,7 @@ REQUESTS: dict[str, tuple[Call, str]] = {
 @pytest.mark.parametrize(("call", "target"), REQUESTS.values(), ids=REQUESTS.keys())
 async def test_each_operation_is_one_request(call: Call, target: str) -> None:
     """Method, path and query of every operation, encoded as they must be."""
-    data = POD | EMPTY | {"status": "ACTIVE"}
+    data = POD | EMPTY | {"id": None, "status": "ACTIVE"}
     if target.startswith("GET /api/v1/pods/status"):
         data = {"data": [{"podId": "a&b=c", "providerType": "x", "status": "ACTIVE"}]}
     async with Server(default=reply(data)) as server, make_client(server.url) as client:
