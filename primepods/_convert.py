@@ -89,7 +89,7 @@ def decode_pod(data: Any, pod_id: str) -> Pod:
     pod = _row(row if row.get("id") is not None else {**row, "id": pod_id}, Pod, "")
     if pod.id != pod_id:
         # A cache or a proxy that mixes up answers: this is the state of another pod.
-        raise DecodeError("id", str(_Mismatch(repr(pod_id), pod.id)), pod.id)
+        raise DecodeError("id", str(_Mismatch(describe(pod_id), pod.id)), pod.id)
     return pod
 
 
