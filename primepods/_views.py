@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import Final
 
 import attrs
 
-from .errors import APIError, PrimePodsError
+from .errors import APIError, PrimePodsError, twin
 from .models import Pod, PodState, PodStatus
 
 MISSES_BEFORE_GONE: Final = 2
 """Status requests without a row, after which ``get`` is asked whether the pod is gone."""
 LOOK_AGAIN: Final = 30.0
 """Seconds before ``get`` is asked again about the same pod."""
-
-E = TypeVar("E", bound=Exception)
 
 
 @attrs.define(eq=False)
@@ -222,21 +219,6 @@ class Feed:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def twin(error: E) -> E:
-    """Return another exception of the same kind, message and cause."""
-    kind = type(error)
-    try:
-        made = copy.copy(error)
-    except Exception:  # noqa: BLE001 - its class wants other arguments than it keeps: make it without asking
-        made = kind.__new__(kind, *error.args)
-        made.args = error.args
-        made.__dict__.update(error.__dict__)
-    if notes := getattr(error, "__notes__", None):
-        made.__notes__ = list(notes)
-    made.__cause__ = error.__cause__
-    return made
 
 
 def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:

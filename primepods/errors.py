@@ -28,9 +28,10 @@ attribute or pickle of these classes holds the API key.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from .models import PodStatus
@@ -58,6 +59,8 @@ __all__ = [
     "WaitTimeoutError",
 ]
 
+E = TypeVar("E", bound=Exception)
+
 
 class PrimePodsError(Exception):
     """Base of all errors of this package."""
@@ -76,6 +79,21 @@ def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsErro
     # Not redundant: OSError, and so TimeoutError, leaves this to an __init__ that is not called here.
     error.args = args
     return error
+
+
+def twin(error: E) -> E:
+    """Return another exception of the same kind, message and cause."""
+    kind = type(error)
+    try:
+        made = copy.copy(error)
+    except Exception:  # noqa: BLE001 - its class wants other arguments than it keeps: make it without asking
+        made = kind.__new__(kind, *error.args)
+        made.args = error.args
+        made.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        made.__notes__ = list(notes)
+    made.__cause__ = error.__cause__
+    return made
 
 
 class ConfigError(PrimePodsError):

@@ -12,8 +12,8 @@ from typing import Final, Self, cast
 import attrs
 
 from ._clock import Clock
-from ._views import Feed, View, twin
-from .errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError
+from ._views import Feed, View
+from .errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError, twin
 from .models import InstallationState, PodChange, PodState, PodStatus
 from .polling import Hub
 from .results import PodStatuses

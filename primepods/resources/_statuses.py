@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 from collections import deque
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from .._concurrency import map_bounded
 from .._convert import DecodeError, decode_statuses
 from .._session import Session
 from .._wire import chunk_ids, encode_id, status_request
-from ..errors import APIError
+from ..errors import APIError, twin
 from ..models import PodStatus
 
 # Answers that can be about one id among many (or about their sum): the batch is split to find it.
@@ -197,4 +196,4 @@ class _Batch:
         for future in self._waiting[pod_id]:
             if not future.done():
                 # One exception each: tracebacks and notes of one caller must not show up at another's.
-                future.set_exception(copy.copy(error))
+                future.set_exception(twin(error))
