@@ -312,7 +312,7 @@ def test_one_pod_is_decoded_as_a_row_of_the_list_is(row: Any) -> None:
     """`get` and `list` make the same of the same pod; only `get` knows the id that an answer lacks."""
     listed = decode_pods({"data": [row]}, 0, 1).data[0]
     assert decode_pod(row, listed.id) == listed
-    with pytest.raises(DecodeError, match=r"^id: expected .*another., got "):
+    with pytest.raises(DecodeError, match=r"^id: expected .*, got "):
         decode_pod(row, f"{listed.id[:9]}another")
     del row["id"]
     assert decode_pod(row, "asked").id == "asked"
