@@ -32,6 +32,7 @@ from .errors import ConfigError
 DEFAULT_BASE_URL = "https://api.primeintellect.ai"
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -53,28 +54,35 @@ class Settings:
 
 @attrs.frozen
 class _Found:
-    """A value and where it was found."""
+    """A value, perhaps the key, and where it was found."""
 
-    value: str
+    value: str = attrs.field(repr=False)
     source: str
     file: _File | None = None
 
 
 @attrs.frozen
 class _File:
-    """One of the official command's files, read."""
+    """One of the official command's files, read.
+
+    Attributes:
+        home: The base URL to which the file's key belongs, where another is used with it.
+    """
 
     path: Path
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any] = attrs.field(repr=False)
+    home: str | None = None
 
     def text(self, name: str) -> str | None:
         value = self.fields.get(name)
         if value is None:
             return None
-        if not isinstance(value, str):
-            msg = f"{self.path}: {name} must be a string, not {type(value).__name__}. Correct the file."
-            raise ConfigError(msg)
-        return value.strip() or None
+        if isinstance(value, str):
+            return value.strip() or None
+        kind = type(value).__name__
+        del value  # tracebacks show what a frame holds
+        msg = f"{self.path}: {name} must be a string, not {kind}. Correct the file."
+        raise ConfigError(msg)
 
     @property
     def base_url(self) -> str:
@@ -102,6 +110,8 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
         ValueError: A number out of range.
         TypeError: An argument of the wrong type.
     """
+    # For tracebacks that print this frame's variables.
+    api_key = Secret(api_key) if isinstance(api_key, str) else api_key
     given_key = _argument("api_key", api_key) or _environment("PRIME_API_KEY")
     given_url = _argument("base_url", base_url) or _environment("PRIME_API_BASE_URL", "PRIME_BASE_URL")
     # With both given the files say nothing that matters: their team belongs to their own key and host.
@@ -153,19 +163,18 @@ def check_base_url(found: _Found) -> SplitResult:
     Raises:
         ConfigError: It is no URL, or would send the key unencrypted to another machine.
     """
-    text = found.value.strip()
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as exc:
-        msg = f"The base URL {text!r} ({found.source}) is no URL: {exc}. {remedy}"
-        raise ConfigError(msg) from None
-    if parts.username is not None or parts.password is not None:
+    # What may hold a secret is not repeated, and no variable of this frame either.
+    if "@" in found.value:
         msg = f"The base URL ({found.source}) holds a user or password; remove it. The key goes in api_key."
         raise ConfigError(msg)
-    bad_text = not text.isascii() or not text.isprintable() or " " in text
-    if bad_text or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.query or parts.fragment:
+    if "?" in found.value or "#" in found.value:
+        msg = f"The base URL ({found.source}) holds a query or fragment; remove it. The key goes in api_key."
+        raise ConfigError(msg)
+    text = found.value.strip()
+    parts = _split_url(text)
+    port = None if parts is None else parts.port
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
         msg = f"The base URL {text!r} ({found.source}) is not of the form https://host. {remedy}"
         raise ConfigError(msg)
     if parts.scheme == "http" and not is_loopback(parts.hostname):
@@ -176,11 +185,26 @@ def check_base_url(found: _Found) -> SplitResult:
         raise ConfigError(msg)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
-    path = parts.path.rstrip("/").removesuffix("/api/v1")
+    path = parts.path.rstrip("/")
     if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
         msg = f"The base URL {text!r} ({found.source}) has a path with empty or dot segments. {remedy}"
         raise ConfigError(msg)
-    return SplitResult(parts.scheme, netloc, path, "", "")
+    return SplitResult(parts.scheme, netloc, path.removesuffix("/api/v1"), "", "")
+
+
+def _split_url(text: str) -> SplitResult | None:
+    """Split a URL if its host could be one and all of it can be sent."""
+    if not re.fullmatch(r"[!-~]+", text):
+        return None
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(parts.hostname or "")
+            return parts
+    except ValueError:
+        return None
+    return parts if re.fullmatch(_HOST, parts.hostname or "") else None
 
 
 def find_proxy(url: SplitResult) -> Secret | None:
@@ -192,22 +216,37 @@ def find_proxy(url: SplitResult) -> Secret | None:
     host = url.hostname or ""
     if is_loopback(host):
         return None
-    proxies = urllib.request.getproxies()
+    proxies = {name: Secret(value) for name, value in urllib.request.getproxies().items()}
     scheme = url.scheme if url.scheme in proxies else "all"
     proxy = proxies.get(scheme)
     if not proxy or urllib.request.proxy_bypass(url.netloc):
         return None
     if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in _DEFAULT_PORTS:
-        kind = urlsplit(proxy).scheme
+        proxy = Secret(f"http://{proxy}")
+    kind = _proxy_kind(proxy)
+    if kind is None:
+        msg = (
+            f"The environment ({scheme.upper()}_PROXY) names a proxy by what is no URL. Correct or unset it."
+        )
+        raise ConfigError(msg)
+    if kind not in _DEFAULT_PORTS:
         msg = (
             f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not speak. "
             "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as "
             "one of aiohttp-socks."
         )
         raise ConfigError(msg)
-    return Secret(proxy)
+    return proxy
+
+
+def _proxy_kind(proxy: str) -> str | None:
+    """Return the scheme of a proxy's URL, or ``None`` if it is no URL."""
+    try:
+        parts = urlsplit(str(proxy))
+        usable = parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts.scheme if usable else None
 
 
 def _read_files(environ: Mapping[str, str]) -> list[_File]:
@@ -218,13 +257,14 @@ def _read_files(environ: Mapping[str, str]) -> list[_File]:
         return []
     config = _read_file(folder / "config.json")
     files = [] if config is None else [config]
-    context = environ.get("PRIME_CONTEXT")
+    context = environ.get("PRIME_CONTEXT", "").strip()
     if not context:
         return files
     if context.lower() == "production":
-        # The built-in context: the file's key, the vendor's host, no team.
-        fields = {} if config is None else {"api_key": config.fields.get("api_key")}
-        return [] if config is None else [_File(config.path, fields)]
+        # The built-in context: the file's key (if it is for that host), the vendor's host, no team.
+        if config is None:
+            return []
+        return [_File(config.path, {"api_key": config.fields.get("api_key")}, home=config.base_url)]
     if not _CONTEXT_NAME.fullmatch(context):
         msg = (
             f"PRIME_CONTEXT is {context!r}; a context's name has letters, digits, hyphens and underscores "
@@ -240,17 +280,19 @@ def _read_files(environ: Mapping[str, str]) -> list[_File]:
 
 
 def _read_file(path: Path) -> _File | None:
+    # The error is raised where neither its chain nor a variable holds the document, and with it the key.
     try:
         fields = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as exc:
-        # The cause is not chained: a JSON error holds the whole document, the key included.
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not JSON"
-    else:
         if is_object(fields):
             return _File(path, fields)
+        del fields
         reason = "it is not a JSON object"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        reason = exc.strerror or "it cannot be read"
+    except (ValueError, RecursionError):
+        reason = "it is not JSON"
     msg = f"{path} cannot be used: {reason}. Repair or remove it, or give both api_key and base_url."
     raise ConfigError(msg)
 
@@ -290,7 +332,8 @@ def _find_key(files: list[_File]) -> _Found:
 
 def _find_base_url(files: list[_File]) -> _Found:
     if files:
-        return _Found(files[0].base_url, f"field base_url of {files[0].path}", files[0])
+        source = f"field base_url of {files[0].path}" if files[0].home is None else "PRIME_CONTEXT"
+        return _Found(files[0].base_url, source, files[0])
     return _Found(DEFAULT_BASE_URL, "the default")
 
 
@@ -308,7 +351,7 @@ def _keep_file_keys_home(key: _Found, url: _Found, parts: SplitResult) -> None:
     """Refuse to send a file's key to a host that the same file does not name."""
     if key.file is None:
         return
-    home = _Found(key.file.base_url, f"field base_url of {key.file.path}")
+    home = _Found(key.file.home or key.file.base_url, f"field base_url of {key.file.path}")
     if origin(check_base_url(home)) != origin(parts):
         msg = (
             f"The API key comes from {key.file.path} and belongs to {home.value}, but the base URL is "
