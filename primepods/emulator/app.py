@@ -46,7 +46,7 @@ class App:
         """Answer one request."""
         call = _call(request)
         if self._control is not None and call.path.startswith(CONTROL):
-            return _response(self._control.answer(await _with_body(request, call)))
+            return await _controlled(self._control, request, call)
         target = self._api.target(call)
         name = target.route.name if isinstance(target, Target) else None
         faults = self._faults.pick(call, name, self._clock.now())
@@ -122,6 +122,16 @@ class App:
     def _blotted(self, text: str) -> str:
         plain = unquote(text) if "%" in text else text
         return plain.replace(self._api_key, REDACTED) if self._api_key in plain else text
+
+
+async def _controlled(control: Control, request: web.BaseRequest, call: Call) -> web.Response:
+    try:
+        return _response(control.answer(await _with_body(request, call)))
+    except Refused as refused:
+        return _response(refused.reply)
+    except ConnectionError:
+        # The client left in the middle: aiohttp drops what it gets.
+        return web.Response()
 
 
 def _call(request: web.BaseRequest) -> Call:

@@ -1,8 +1,10 @@
 """The control routes, and snapshots: looking at and changing what clients cannot."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -47,6 +49,17 @@ def test_control_is_not_in_the_request_log(call: Caller) -> None:
     """It is no request of a client under test."""
     done(call, "GET", "state")
     assert len(call.emulator.requests) == 0
+
+
+def test_bodies_that_cannot_be_read_are_refused(call: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    """As by the API: too long, no JSON, broken off."""
+    assert call("POST", "/_emulator/pods", body=b" " * (1 << 20) + b"{}").status == 413
+    assert call("POST", "/_emulator/pods", body=b"{").status == 422
+    where = urlsplit(call.emulator.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+        connection.sendall(b"POST /_emulator/pods HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    done(call, "GET", "state")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("path", "status"), [("nothing", 404), ("state/", 307), ("advance", 405)])

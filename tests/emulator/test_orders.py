@@ -357,6 +357,10 @@ def test_stock_runs_out_and_comes_back(serve: Serve) -> None:
     call("DELETE", PODS + pods[0].json["id"])
     assert offer_with(call, cloudId=offer["cloudId"])["stockStatus"] == "Low"
     assert order(call, body_for(offer)).status == 200
+    call.emulator.set_stock(offer["cloudId"], 1)
+    assert [order(call, body_for(offer)).status for _ in range(2)] == [200, 400]
+    call.emulator.reset()
+    assert [order(call, body_for(offer)).status for _ in range(5)] == [200] * 5
     with pytest.raises(KeyError):
         call.emulator.set_stock("nowhere", 1)
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_it_leaves_no_thread_behind() -> None:
     with connection:
         assert connection.recv(1) == b""
     assert threading.active_count() == before
+
+
+def test_a_client_that_does_not_read_does_not_keep_it_from_stopping() -> None:
+    """However much is waiting to be sent."""
+    with Emulator(pods=1000) as emu:
+        port = int(emu.url.rpartition(":")[2])
+        connection = socket.create_connection(("127.0.0.1", port))
+        request = f"GET {PODS}?limit=1000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {emu.api_key}\r\n\r\n"
+        connection.sendall(request.encode() * 20)
+        while len(emu.requests) < 5:
+            time.sleep(0.001)
+    connection.close()
 
 
 def test_it_can_be_restarted_on_its_port_with_its_state() -> None:
