@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks` measures primepods against a floor and against its peers."""

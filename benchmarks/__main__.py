@@ -1,0 +1,96 @@
+"""Measure everything: `python -m benchmarks [--quick] [--output FOLDER] [--only GROUP ...]`.
+
+The server runs in a process of its own; all that is compared is measured in turns, after a warm-up, several
+times. Prints medians with quartiles, and ratios of pairs that were measured next to each other; writes
+`results.json` and `results.svg` beside this file, or, after `--quick`, only where `--output` says.
+
+Needs the extra `bench`. A peer that is not installed is left out, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from . import report
+from .bench import Bench, Selector
+from .decoding import decoding
+from .fetching import contests, growth, listing, single, statuses
+from .measure import Contest, Row
+from .picture import draw
+from .server import running
+from .startup import startup
+from .watching import memory, ticks
+
+GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "statuses": statuses,
+    "decoding": decoding,
+    "ticks": ticks,
+    "memory": memory,
+    "startup": startup,
+    "single": single,
+    "growth": growth,
+}
+
+
+def measure(bench: Bench, only: list[str]) -> tuple[list[Row], list[Contest]]:
+    """Run all groups, printing as they go."""
+    rows: list[Row] = []
+    found: list[Contest] = []
+    for contest in contests(bench) if not only or "contests" in only else ():
+        found.append(contest)
+        print(*report.contest_lines(contest), sep="\n", flush=True)
+    print(f"\n{report.HEAD}", flush=True)
+    for name, group in {"contests": lambda _: listing(found), **GROUPS}.items():
+        if not only or name in only:
+            for row in group(bench):
+                rows.append(row)
+                print(report.line(row), flush=True)
+    return rows, found
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small and seldom: to see that it works")
+    parser.add_argument("--output", type=Path, help="folder for results.json and results.svg")
+    parser.add_argument("--only", nargs="+", default=[], choices=[*GROUPS, "contests"], metavar="GROUP")
+    options = parser.parse_args()
+    output = options.output or (None if options.quick or options.only else Path(__file__).parent)
+    began = time.monotonic()
+    # The official client reads, and may write, files in the home directory.
+    selector = Selector()
+    loop_factory = partial(asyncio.SelectorEventLoop, selector)
+    with tempfile.TemporaryDirectory() as home, asyncio.Runner(loop_factory=loop_factory) as runner:
+        os.environ |= {"HOME": home, "USERPROFILE": home, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        for name in [name for name in os.environ if name.startswith("PRIME_")]:
+            del os.environ[name]
+        print(report.machine())
+        for name in report.absent():
+            print(f"{name} is not installed and is left out")
+        population = 2_000 if options.quick else 100_000
+        with running(population) as server:
+            bench = Bench(server, runner, selector, population)
+            if options.quick:
+                bench = replace(bench, pods=1_000, repetitions=2, sizes=(250, 500, 1_000))
+            rows, found = measure(bench, options.only)
+    print(f"\n{time.monotonic() - began:.0f} s", "" if not options.quick else "(quick: quote no figures)")
+    if output is not None:
+        results = report.as_json(rows, found)
+        (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        (output / "results.svg").write_text(draw(found, results["machine"]))
+        print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()

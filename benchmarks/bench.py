@@ -1,0 +1,73 @@
+"""What all groups of measurements share: the server, the loop, and how much is done."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import selectors
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from .server import Server
+
+
+class Selector(selectors.DefaultSelector):
+    """Knows since when its loop has had nothing to do."""
+
+    idle_since = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for something to happen."""
+        self.idle_since = time.monotonic()
+        return super().select(timeout)
+
+
+@dataclass
+class Bench:
+    """Where and how much is measured.
+
+    Attributes:
+        server: The server.
+        runner: The event loop of the asynchronous clients.
+        selector: The loop's.
+        population: Pods that the server has.
+        pods: Pods in one job.
+        repetitions: Samples of each figure, the least; what is quick is repeated more.
+        sizes: Numbers of pods at which growth is measured.
+    """
+
+    server: Server
+    runner: asyncio.Runner
+    selector: Selector
+    population: int = 100_000
+    pods: int = 10_000
+    repetitions: int = 9
+    sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
+
+    def slices(self, size: int) -> Iterator[int]:
+        """Yield where pods begin that have not been asked for lately, over and over."""
+        return itertools.cycle(range(0, self.population - size + 1, size))
+
+    def timed(self, work: Callable[[], Awaitable[int]], expected: int) -> dict[str, float]:
+        """Run ``work`` in the loop; return its wall and processor time."""
+
+        async def run() -> dict[str, float]:
+            wall, cpu = time.perf_counter(), time.thread_time()
+            got = await work()
+            figures = {"wall": time.perf_counter() - wall, "cpu": time.thread_time() - cpu}
+            assert got == expected, (got, expected)
+            return figures
+
+        return self.runner.run(run())
+
+
+def present(module: str) -> bool:
+    """Tell whether a peer is installed."""
+    return importlib.util.find_spec(module) is not None
+
+
+def after(delay: float) -> str:
+    """Name a server's delay."""
+    return f"server {delay * 1e3:.0f} ms"

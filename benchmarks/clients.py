@@ -1,0 +1,165 @@
+"""The asynchronous clients that are compared: ours, the floor, and what one would write by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+import primepods
+
+from .server import KEY
+
+CHUNK = 100
+IN_FLIGHT = 16
+_PODS = "/api/v1/pods"
+
+
+class Floor:
+    """The least that one can do: aiohttp and orjson, in the same batches, with as many requests at once.
+
+    No types, no checks, no retries, no limits in time; the query is put together once and not encoded again.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._loads: Callable[[bytes], Any] = importlib.import_module("orjson").loads
+        except ModuleNotFoundError:
+            self._loads = importlib.import_module("json").loads
+        self._url = url + _PODS
+        self._session: aiohttp.ClientSession | None = None
+
+    async def _ask(self, target: str) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Authorization": f"Bearer {KEY}"},
+            )
+        async with self._session.get(URL(self._url + target, encoded=True)) as answer:
+            assert answer.status == 200  # noqa: PLR2004 - HTTP's OK
+            return self._loads(await answer.read())
+
+    async def statuses(self, ids: list[str]) -> int:
+        """Ask for the status of many pods."""
+        found: dict[str, Any] = {}
+
+        async def ask(chunk: list[str]) -> None:
+            data = await self._ask("/status?pod_ids=" + "&pod_ids=".join(chunk))
+            for row in data["data"]:
+                found[row["podId"]] = row
+
+        await in_flight(ask, chunks(ids))
+        return len(found)
+
+    async def list(self) -> int:
+        """Read the whole list."""
+        first = await self._ask(f"/?offset=0&limit={CHUNK}")
+        pages = {0: first["data"]}
+
+        async def ask(offset: int) -> None:
+            pages[offset] = (await self._ask(f"/?offset={offset}&limit={CHUNK}"))["data"]
+
+        await in_flight(ask, range(CHUNK, first["total_count"], CHUNK))
+        return sum(len(rows) for rows in pages.values())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class Naive(Floor):
+    """What a first script does: aiohttp, one pod after the other, and `json()`."""
+
+    async def statuses(self, ids: list[str]) -> int:
+        """Ask for one pod after the other."""
+        found = {}
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
+            for pod_id in ids:
+                async with session.get(f"{self._url}/{pod_id}") as answer:
+                    answer.raise_for_status()
+                    found[pod_id] = await answer.json()
+        return len(found)
+
+
+class Ours:
+    """primepods.AsyncClient, as it comes."""
+
+    def __init__(self, url: str) -> None:
+        self.client = primepods.AsyncClient(KEY, base_url=url, max_concurrency=IN_FLIGHT)
+
+    async def statuses(self, ids: list[str]) -> int:
+        """Ask for the status of many pods."""
+        return len(await self.client.pods.statuses(ids))
+
+    async def list(self) -> int:
+        """Read the whole list."""
+        pods = [pod async for pod in self.client.pods.list()]
+        return len(pods)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+
+
+class Httpx:
+    """httpx.AsyncClient, in the same batches, with as many requests at once."""
+
+    def __init__(self, url: str) -> None:
+        httpx = importlib.import_module("httpx")
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {KEY}"}, limits=httpx.Limits(max_connections=IN_FLIGHT)
+        )
+        self._url = url + _PODS
+
+    async def _ask(self, path: str, params: dict[str, Any]) -> Any:
+        answer = await self._http.get(self._url + path, params=params)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def statuses(self, ids: list[str]) -> int:
+        """Ask for the status of many pods."""
+        found: dict[str, Any] = {}
+
+        async def ask(chunk: list[str]) -> None:
+            for row in (await self._ask("/status", {"pod_ids": chunk}))["data"]:
+                found[row["podId"]] = row
+
+        await in_flight(ask, chunks(ids))
+        return len(found)
+
+    async def list(self) -> int:
+        """Read the whole list."""
+        first = await self._ask("/", {"offset": 0, "limit": CHUNK})
+        pages = {0: first["data"]}
+
+        async def ask(offset: int) -> None:
+            pages[offset] = (await self._ask("/", {"offset": offset, "limit": CHUNK}))["data"]
+
+        await in_flight(ask, range(CHUNK, first["total_count"], CHUNK))
+        return sum(len(rows) for rows in pages.values())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+
+def chunks(ids: list[str]) -> list[list[str]]:
+    """Split ids into requests."""
+    return [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
+
+
+async def in_flight(ask: Callable[[Any], Awaitable[None]], items: Any) -> None:
+    """Ask for all items, so many at a time."""
+    queue: Iterator[Any] = iter(items)
+
+    async def work() -> None:
+        for item in queue:
+            await ask(item)
+
+    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))

@@ -1,0 +1,89 @@
+"""From the bytes of an answer to models, in processor time; no bytes twice in a row."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.request import urlopen
+
+from primepods._convert import decode_pods, decode_statuses
+from primepods._json import loads
+
+from .bench import Bench, present
+from .clients import CHUNK, chunks
+from .fleet import pod_ids
+from .measure import Job, Row, Target, interleave
+
+Decode = Callable[[bytes], object]
+
+
+def decoding(bench: Bench) -> Iterator[Row]:
+    """Status rows and pods, against pydantic with the official client's models."""
+    page = f"{bench.server.urls[0.0]}/api/v1/pods"
+    bench.server.show(0, bench.pods)
+    queries = ["/status?pod_ids=" + "&pod_ids=".join(chunk) for chunk in chunks(pod_ids(0, bench.pods))]
+    offsets = range(0, bench.pods, CHUNK)
+    for what, bodies, ours in (
+        ("status rows", [_read(page + query) for query in queries], _our_statuses),
+        ("pods", [_read(f"{page}/?offset={at}&limit={CHUNK}") for at in offsets], _our_pods),
+    ):
+        decoders: dict[str, Decode] = {"ours": ours, "parsing alone, untyped": loads}
+        if present("prime_cli"):
+            decoders |= _their_statuses() if what == "status rows" else _their_pods()
+        jobs = {name: _job(decode, bodies) for name, decode in decoders.items()}
+        got = interleave(jobs, repetitions=2 * bench.repetitions)
+        for name in list(decoders)[1:]:
+            yield Row(
+                key=f"decoding {what}, {name}",
+                what=f"decoding 100 {what} from bytes",
+                ours=got["ours"],
+                other=got[name],
+                against=name,
+                target=Target(1.0) if name.startswith("pydantic") else None,
+            )
+
+
+def _our_statuses(body: bytes) -> object:
+    return decode_statuses(loads(body))
+
+
+def _our_pods(body: bytes) -> object:
+    return decode_pods(loads(body), 0, CHUNK)
+
+
+def _their_statuses() -> dict[str, Decode]:
+    model: Any = importlib.import_module("prime_cli.api.pods").PodStatus
+    rows = list.__class_getitem__(model)
+    whole: Any = importlib.import_module("pydantic").create_model("StatusList", data=(rows, ...))
+    row = model.model_validate
+    return {
+        "pydantic v2 on the bytes": whole.model_validate_json,
+        "the official client's own way": lambda body: [row(each) for each in json.loads(body)["data"]],
+    }
+
+
+def _their_pods() -> dict[str, Decode]:
+    whole = importlib.import_module("prime_cli.api.pods").PodList
+    return {
+        "pydantic v2 on the bytes": whole.model_validate_json,
+        "the official client's own way": lambda body: whole.model_validate(json.loads(body)),
+    }
+
+
+def _job(decode: Decode, bodies: list[bytes]) -> Job:
+    def job() -> float:
+        began = time.thread_time()
+        for body in bodies:
+            decode(body)
+        return (time.thread_time() - began) / len(bodies)
+
+    return job
+
+
+def _read(url: str) -> bytes:
+    with urlopen(url) as answer:  # noqa: S310 - our own server
+        body: bytes = answer.read()
+        return body

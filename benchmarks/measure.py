@@ -1,0 +1,126 @@
+"""How things are measured: in turns, several times, and reported as medians, spreads and ratios of pairs."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Job = Callable[[], Mapping[str, float] | float]
+"""Does one thing once, having prepared itself, and returns its figure; or several figures by name."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a ratio should be.
+
+    Attributes:
+        bound: The limit.
+        least: Whether the ratio should be at least, not at most, the limit.
+    """
+
+    bound: float
+    least: bool = False
+
+    def met(self, value: float) -> bool:
+        """Tell whether a value is within the target."""
+        return value >= self.bound if self.least else value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.least else '≤'} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a figure of ours, what it is compared with, and what is wanted.
+
+    Attributes:
+        key: For machines.
+        what: For people.
+        ours: Samples of ours.
+        other: Samples of the other, pair by pair taken next to ours; empty if the figure stands alone.
+        against: Who the other is.
+        unit: ``"s"``, ``"B"``, or nothing.
+        inverse: Whether the ratio is the other's figure by ours: how many times as fast we are.
+        target: What is wanted of the ratio, or of the figure if it stands alone.
+    """
+
+    key: str
+    what: str
+    ours: Sequence[float]
+    other: Sequence[float] = ()
+    against: str = ""
+    unit: str = "s"
+    inverse: bool = False
+    target: Target | None = None
+
+    @property
+    def values(self) -> list[float]:
+        """What the target is about, once for each repetition."""
+        if not self.other:
+            return list(self.ours)
+        pairs = zip(self.ours, self.other, strict=True)
+        return [other / ours if self.inverse else ours / other for ours, other in pairs]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; ``None`` if there is none."""
+        return None if self.target is None else self.target.met(statistics.median(self.values))
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One job, done by several clients: for the picture."""
+
+    what: str
+    clients: Mapping[str, Sequence[float]]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def interleave(jobs: Mapping[str, Job], *, repetitions: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Run all jobs in turns, in an order that rotates; return the samples of each figure."""
+    samples: dict[str, list[float]] = {}
+    names = list(jobs)
+    for repetition in range(warm_up + repetitions):
+        turn = repetition % len(names)
+        for name in names[turn:] + names[:turn]:
+            gc.collect()
+            got = jobs[name]()
+            if repetition >= warm_up:
+                figures = got if isinstance(got, Mapping) else {"": got}
+                for figure, value in figures.items():
+                    samples.setdefault(f"{name}:{figure}" if figure else name, []).append(value)
+    return samples
+
+
+def seconds(call: Callable[[], object], times: int = 1) -> float:
+    """Return how long a call takes, on the average of ``times``."""
+    began = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - began) / times
+
+
+def spread(samples: Sequence[float]) -> tuple[float, float]:
+    """Return the first and the third quartile."""
+    if len(samples) == 1:
+        return samples[0], samples[0]
+    first, _, third = statistics.quantiles(samples, n=4, method="inclusive")
+    return first, third
+
+
+def exponent(figures: Mapping[int, float]) -> float:
+    """Return ``e`` of the ``n ** e`` that fits best: 1 is linear."""
+    xs = [math.log(size) for size in figures]
+    ys = [math.log(max(figure, 1e-9)) for figure in figures.values()]
+    return statistics.linear_regression(xs, ys).slope
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """Return what is written down of samples."""
+    first, third = spread(samples)
+    return {"median": statistics.median(samples), "q1": first, "q3": third, "n": len(samples)}

@@ -1,0 +1,86 @@
+"""What pods cost in memory, in a process of its own: `python -m benchmarks.memory WHAT URL PODS`.
+
+Prints JSON: ``bytes`` that Python's allocator counts, ``answers`` of them that are the server's bytes where
+the poller keeps those, and by how much the process grew (in a run before, since counting costs memory).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from urllib.request import urlopen
+
+from .clients import Ours, chunks
+from .fleet import pod_ids
+
+_SETTLE = 3.0
+"""Intervals of a watch until what it keeps of its answers is there."""
+
+
+async def measure(what: str, url: str, pods: int, meter: Callable[[], float]) -> float:
+    """Return by how much ``meter`` rises while the result of ``what`` is held."""
+    client, ids = Ours(url), pod_ids(0, pods)
+    await client.statuses(ids[:100])
+    gc.collect()
+    before = meter()
+    held: Any = None
+    if what == "statuses":
+        held = await client.client.pods.statuses(ids)
+    elif what == "list":
+        held = [pod async for pod in client.client.pods.list()]
+    else:
+        interval = max(0.4, pods / 8_000) * (4 if tracemalloc.is_tracing() else 1)
+        changes = cast("Any", client.client.pods.watch(ids, interval=interval).__aiter__())
+        for _ in range(pods):
+            await anext(changes)
+        held = changes, asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(_SETTLE * interval)
+    gc.collect()
+    after = meter()
+    if what == "watch":
+        held[1].cancel()
+        await asyncio.wait([held[1]])
+        await held[0].aclose()
+    del held
+    await client.aclose()
+    return after - before
+
+
+def _resident() -> float:
+    """Return the memory of this process; of all its life where the system does not tell the present."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import resource  # noqa: PLC0415 - not on every system
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _answers(url: str, ids: list[str]) -> int:
+    """Return the size of what the server answers when asked for the status of all pods."""
+    size = 0
+    for chunk in chunks(ids):
+        with urlopen(f"{url}/api/v1/pods/status?pod_ids=" + "&pod_ids=".join(chunk)) as answer:  # noqa: S310 - our own server
+            size += len(answer.read())
+    return size
+
+
+def main(what: str, url: str, pods: int) -> None:
+    """Measure and print."""
+    resident = asyncio.run(measure(what, url, pods, _resident))
+    tracemalloc.start()
+    counted = asyncio.run(measure(what, url, pods, lambda: tracemalloc.get_traced_memory()[0]))
+    tracemalloc.stop()
+    answers = _answers(url, pod_ids(0, pods)) if what == "watch" else 0
+    print(json.dumps({"bytes": counted, "resident": resident, "answers": answers}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,169 @@
+"""A server in a process of its own that does next to nothing, so that what is measured is the client.
+
+It knows three questions of the API, answers with bytes that were encoded before, and looks at nothing that
+clients differ in. It listens twice: one port answers at once, the other after 50 ms.
+
+    python -m benchmarks.server PODS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+from urllib.request import urlopen
+
+from .fleet import Fleet
+
+KEY = "benchmark_key"
+DELAYS = (0.0, 0.05)
+"""Seconds that pass before an answer, one port each."""
+ROOT = Path(__file__).parent.parent
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+
+class World:
+    """What the server knows.
+
+    Args:
+        fleet: All pods; the list shows a part of them.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._start, self._count = 0, len(fleet.listed)
+        self.marks: list[tuple[float, float]] = []
+        """When each request came and when its answer went, by the clock that all processes share."""
+
+    def answer(self, target: bytes) -> bytes:
+        """Return the body that answers a request."""
+        path, _, query = target.partition(b"?")
+        if path.endswith(b"/status"):
+            statuses = self._fleet.statuses
+            rows = [statuses[pair[8:]] for pair in query.split(b"&")]  # Behind `pod_ids=`.
+            return b'{"data":[%b],"status":null}' % b",".join(rows)
+        if path.startswith(b"/bench/"):
+            return self._control(path.split(b"/")[2:])
+        if query:
+            return self._page(dict(pair.split(b"=") for pair in query.split(b"&")))
+        return self._fleet.pods[path.rpartition(b"/")[2]]
+
+    def _page(self, query: dict[bytes, bytes]) -> bytes:
+        offset, limit = int(query[b"offset"]), int(query[b"limit"])
+        first, last = self._start + offset, min(self._start + offset + limit, self._start + self._count)
+        rows = b",".join(self._fleet.listed[first:last])
+        head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (self._count, offset, limit)
+        return head + rows + b'],"status":null}'
+
+    def _control(self, words: list[bytes]) -> bytes:
+        if words[0] == b"list":
+            self._start, self._count = int(words[1]), int(words[2])
+            return b"null"
+        marks, self.marks = self.marks, []
+        return json.dumps(marks).encode()
+
+
+class Connection(asyncio.Protocol):
+    """Just enough of HTTP/1.1 for well-behaved clients."""
+
+    def __init__(self, world: World, delay: float) -> None:
+        self._world = world
+        self._delay = delay
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to write."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request that is complete."""
+        came = time.monotonic()
+        self._received += data
+        while b"\r\n\r\n" in self._received:
+            head, _, self._received = self._received.partition(b"\r\n\r\n")
+            target = head.split(b" ", 2)[1]
+            body = self._world.answer(target)
+            if target.startswith(b"/bench/"):
+                self._send(body)
+            elif self._delay:
+                asyncio.get_running_loop().call_later(self._delay, self._send, body, came)
+            else:
+                self._send(body, came)
+
+    def _send(self, body: bytes, came: float | None = None) -> None:
+        self._transport.write(_HEAD % len(body) + body)
+        if came is not None:
+            self._world.marks.append((came, time.monotonic()))
+
+
+async def _serve(pods: int) -> None:
+    """Listen; say where; end with the standard input."""
+    world, loop = World(Fleet(pods)), asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(partial(Connection, world, delay), "127.0.0.1", 0) for delay in DELAYS
+    ]
+    print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    for server in servers:
+        server.close()
+
+
+class Server:
+    """The running server, seen from outside.
+
+    Args:
+        urls: Its addresses by delay in seconds.
+    """
+
+    def __init__(self, urls: dict[float, str]) -> None:
+        self.urls = urls
+
+    def show(self, start: int, count: int) -> None:
+        """Have the list show ``count`` pods from number ``start`` on."""
+        self._control(f"list/{start}/{count}")
+
+    def marks(self) -> list[tuple[float, float]]:
+        """Return when each request since the last time came, and when its answer went."""
+        found: list[tuple[float, float]] = self._control("marks")
+        return found
+
+    def _control(self, what: str) -> Any:
+        with urlopen(f"{self.urls[0.0]}/bench/{what}") as answer:  # noqa: S310 - our own server
+            return json.load(answer)
+
+
+@contextmanager
+def running(pods: int) -> Iterator[Server]:
+    """Run a server with so many pods."""
+    command = [sys.executable, "-m", "benchmarks.server", str(pods)]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        ports = json.loads(stdout.readline())
+        try:
+            yield Server(
+                {delay: f"http://127.0.0.1:{port}" for delay, port in zip(DELAYS, ports, strict=True)}
+            )
+        finally:
+            stdin.close()
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which a child finds these benchmarks and the package beside them."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1])))

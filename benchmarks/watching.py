@@ -1,0 +1,142 @@
+"""The shared poller, looking at pods that do not change: what a tick takes, what a pod costs in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from primepods import PodChange
+
+from .bench import Bench
+from .clients import CHUNK, Floor, Ours
+from .fetching import growth_row
+from .fleet import pod_ids
+from .measure import Row, Target
+from .server import environment
+
+_WARM_UP = 2
+_PATIENCE = 5
+_HALVES = {"ours": 0.0, "floor": 0.5}
+"""Where in an interval each works."""
+_FIGURES = 2 * len(_HALVES)
+
+
+def ticks(bench: Bench) -> Iterator[Row]:
+    """A tick of the shared poller when nothing has changed, against the floor asking for the same."""
+    interval = max(1.0, bench.pods / 8_000)
+    got = bench.runner.run(_ticks(bench, interval))
+    for figure, name in (("wall", "wall time"), ("cpu", "processor time")):
+        yield Row(
+            key=f"tick {figure}",
+            what=f"a tick of the shared poller, {bench.pods:,} pods, nothing changed, {name}",
+            ours=got[f"ours:{figure}"],
+            other=got[f"floor:{figure}"],
+            against="floor",
+            target=Target(1.0),
+        )
+
+
+async def _ticks(bench: Bench, interval: float) -> dict[str, list[float]]:
+    """Measure ticks of a watch, and between them the floor asking for the same.
+
+    The poller's ticks lie on a grid, so it is known in which half of an interval they fall. The wall time is
+    from the first request that reaches the server until the loop has nothing more to do, for both.
+    """
+    ids, loop = pod_ids(0, bench.pods), asyncio.get_running_loop()
+    ours, floor = Ours(bench.server.urls[0.0]), Floor(bench.server.urls[0.0])
+    samples: dict[str, list[float]] = {}
+    began = loop.time()
+    changes = cast("Any", ours.client.pods.watch(ids, interval=interval).__aiter__())
+    async with aclosing(changes):
+        seen = {(await anext(changes)).pod_id for _ in ids}
+        assert seen == set(ids)
+        news: asyncio.Task[PodChange] = asyncio.ensure_future(anext(changes))
+        first = int((loop.time() - began) / interval) + 1
+        try:
+            for tick in itertools.count(first):
+                figures: dict[str, float] = {}
+                for name, half in _HALVES.items():
+                    starts = began + (tick + half) * interval
+                    got = await _half(bench, floor if name == "floor" else None, ids, starts, interval)
+                    figures |= {f"{name}:{figure}": took for figure, took in got.items()}
+                if tick >= first + _WARM_UP and len(figures) == _FIGURES:
+                    for name, took in figures.items():
+                        samples.setdefault(name, []).append(took)
+                if any(len(taken) == bench.repetitions for taken in samples.values()):
+                    break
+                if tick > first + _PATIENCE * bench.repetitions:
+                    msg = f"a tick takes more than {interval / 2} s: this machine is too slow, or too busy"
+                    raise RuntimeError(msg)
+            assert not news.done()
+        finally:
+            news.cancel()
+            await asyncio.wait([news])
+    await ours.aclose()
+    await floor.aclose()
+    return samples
+
+
+async def _half(
+    bench: Bench, floor: Floor | None, ids: list[str], starts: float, interval: float
+) -> dict[str, float]:
+    """Measure what happens in half an interval: the poller's tick, or the floor's.
+
+    Returns nothing if it did not fit in.
+    """
+    await _until(starts - 0.02 * interval)
+    await asyncio.to_thread(bench.server.marks)
+    cpu = time.thread_time()
+    if floor is not None:
+        await floor.statuses(ids)
+    await _until(starts + 0.45 * interval)
+    ended, cpu = bench.selector.idle_since, time.thread_time() - cpu
+    marks = await asyncio.to_thread(bench.server.marks)
+    if len(marks) != -(-len(ids) // CHUNK):
+        return {}
+    return {"cpu": cpu, "wall": ended - min(came for came, _ in marks)}
+
+
+async def _until(when: float) -> None:
+    await asyncio.sleep(max(0.0, when - asyncio.get_running_loop().time()))
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """What a watched pod costs, and how memory grows with the number of pods."""
+    grown: dict[str, dict[int, float]] = {"watch": {}, "statuses": {}, "list": {}}
+    watched: dict[str, float] = {}
+    for size in sorted({*bench.sizes, bench.pods}):
+        for what, figures in grown.items():
+            got = _measure_memory(bench, what, size)
+            figures[size] = got["bytes"]
+            if what == "watch" and size == bench.pods:
+                watched = {name: figure / size for name, figure in got.items()}
+    yield Row(
+        key="memory watched",
+        what=f"memory per watched pod beyond the answers' bytes, {bench.pods:,} pods",
+        ours=[watched["bytes"] - watched["answers"]],
+        unit="B",
+        target=Target(2048.0),
+    )
+    yield Row(
+        key="memory watched resident",
+        what=f"the same with the answers' {watched['answers']:.0f} B, as the process grows",
+        ours=[watched["resident"]],
+        unit="B",
+    )
+    for what, figures in grown.items():
+        yield growth_row(f"memory of `{what}`", {size: figures[size] for size in bench.sizes})
+
+
+def _measure_memory(bench: Bench, what: str, size: int) -> dict[str, float]:
+    bench.server.show(0, size)
+    command = [sys.executable, "-m", "benchmarks.memory", what, bench.server.urls[0.0], str(size)]
+    done = subprocess.run(command, env=environment(), check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures

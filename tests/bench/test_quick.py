@@ -1,0 +1,117 @@
+"""The benchmarks run, and print sane things. No thresholds: figures of a test machine mean nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from benchmarks.fleet import Fleet, pod_id, rows
+from primepods.emulator import Emulator
+
+from ..emulator.caller import PODS, Caller
+
+ROOT = Path(__file__).parent.parent.parent
+
+# What is measured wherever aiohttp is: whoever compares two machines finds these in both.
+KEYS = {
+    "statuses wall server 0 ms",
+    "statuses wall again server 0 ms",
+    "statuses wall server 50 ms",
+    "list floor server 0 ms",
+    "decoding status rows, parsing alone, untyped",
+    "decoding pods, parsing alone, untyped",
+    "tick wall",
+    "tick cpu",
+    "memory watched",
+    "import",
+    "growth time of `statuses`",
+    "growth time of `list`",
+    "growth memory of `watch`",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_all_is_measured_and_written(tmp_path: Path) -> None:
+    """`python -m benchmarks --quick`, as CI runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--output", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PRIME_API_KEY": "must not be sent", "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = {row["key"]: row for row in results["rows"]}
+    assert found.keys() >= KEYS
+    for row in found.values():
+        check_figures(row)
+        assert row["what"] in done.stdout
+    for contest in results["contests"]:
+        assert contest["clients"].keys() >= {"floor", "primepods"}
+    for peer in results["absent"]:
+        assert f"{peer} is not installed and is left out" in done.stdout
+    assert "Python" in results["machine"]
+    picture = ET.parse(tmp_path / "results.svg").getroot()  # noqa: S314 - written by ourselves
+    assert picture.tag.endswith("svg")
+    assert len(picture) > 20
+
+
+def check_figures(row: dict[str, Any]) -> None:
+    """All that was measured is a number, and times and ratios are above nothing."""
+    for part in ("ours", "other", "ratio"):
+        figures = row.get(part)
+        if figures is not None:
+            assert all(math.isfinite(figure) for figure in figures.values()), row
+            assert figures["q1"] <= figures["median"] <= figures["q3"], row
+            assert figures["median"] > 0, row
+
+
+def test_the_pods_that_are_measured_look_like_the_emulator_s() -> None:
+    """Field by field: what is fast on rows that no server sends would prove nothing."""
+    with Emulator(pods=200, seed=3, boot_seconds=0) as emu:
+        caller = Caller(emu)
+        listed = caller.get(PODS, ("limit", "200"))["data"]
+        emu_statuses = caller.status(*[pod["id"] for pod in listed[:100]])
+    pods, statuses = zip(*(rows(number) for number in range(200)), strict=True)
+    for ours, theirs in ((pods, listed), (statuses, emu_statuses)):
+        assert fields(ours).keys() == fields(theirs).keys()
+        for path, types in fields(theirs).items():
+            assert fields(ours)[path] >= types, path
+
+
+def fields(value: Any) -> dict[str, set[str]]:
+    """The types found at each path, null left out; those of a list's items at one path."""
+    found: dict[str, set[str]] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                found.setdefault(f"{path}.{key}", set())
+                walk(f"{path}.{key}", inner)
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                walk(path, inner)
+        elif value is not None:
+            found[path].add(type(value).__name__)
+
+    walk("", value)
+    return found
+
+
+def test_a_fleet_has_different_pods() -> None:
+    """No two ids are the same, and every row is found by its id."""
+    fleet = Fleet(500)
+    assert len(fleet.pods) == len(fleet.statuses) == len(fleet.listed) == 500
+    assert json.loads(fleet.statuses[pod_id(7).encode()])["podId"] == pod_id(7)
