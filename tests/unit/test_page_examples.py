@@ -1,0 +1,179 @@
+"""The API's page `Managing Pods`: each of its examples, verbatim, and our call for it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import attrs
+import pytest
+
+import primepods
+from primepods import PodState, PodStatus, PortMapping, SSHTarget
+from primepods.emulator import Emulator
+from tests.fixtures import document, page_examples
+from tests.support.server import Received, Reply, Server, reply
+
+pytestmark = pytest.mark.anyio
+
+Call = Callable[[primepods.AsyncClient], Awaitable[Any]]
+IDS: Final = ("my_pod_id", "my_first_pod_id", "my_second_pod_id")
+DEFAULTS: Final = [("offset", "0"), ("limit", "100")]
+"""What the page says of a list request that does not name them."""
+
+
+@attrs.frozen
+class Curl:
+    """The request that one of the page's commands makes."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+
+    @classmethod
+    def read(cls, command: str) -> Curl:
+        """Read a command as the shell would, were it quoted as it is meant."""
+        program, *words = shlex.split(command.replace("\\\n", ""))
+        assert program == "curl"
+        options = list(zip(words[::2], words[1::2], strict=True))
+        assert {name for name, _ in options} <= {"--request", "--url", "--header"}
+        headers = [value.split(": ", 1) for name, value in options if name == "--header"]
+        found = dict(options)
+        return cls(found["--request"], found["--url"], {name.lower(): value for name, value in headers})
+
+    @property
+    def asked(self) -> tuple[str, str, list[tuple[str, str]]]:
+        """Method, path without the slash at its end, and query."""
+        parts = urlsplit(self.url)
+        return self.method, parts.path.rstrip("/"), parse_qsl(parts.query)
+
+
+COMMANDS: Final = page_examples("bash")
+CALLS: Final[list[Call]] = [
+    lambda client: client.pods.page(),
+    lambda client: client.pods.page(offset=0, limit=10),
+    lambda client: client.pods.get("my_pod_id"),
+    lambda client: client.pods.statuses(["my_first_pod_id", "my_second_pod_id"]),
+    lambda client: client.pods.delete("my_pod_id"),
+]
+
+
+def answer(request: Received) -> Reply:
+    """What the page says that the API answers."""
+    if request.method == "DELETE":
+        return reply({"status": "TERMINATED"})
+    if "status" in request.path:
+        return reply({"data": [json.loads(page_examples("json")[1])]})
+    page = document("pods_page")
+    return reply(page if request.path == "/api/v1/pods/" else {**page["data"][0], "id": "my_pod_id"})
+
+
+def test_no_example_is_left_out() -> None:
+    """Five commands and two documents, each with a call or a test of its own."""
+    assert len(COMMANDS) == len(CALLS) == 5
+    assert len(page_examples("json")) == 2
+
+
+@pytest.mark.parametrize("index", range(len(COMMANDS)))
+async def test_our_call_makes_the_request_of_the_command(index: int) -> None:
+    """Once, with the same method, path, query and key; and the iterator begins with the same request."""
+    curl = Curl.read(COMMANDS[index])
+    assert urlsplit(curl.url).netloc == "api.primeintellect.ai"
+    assert list(curl.headers) == ["authorization"]
+    key = curl.headers["authorization"].removeprefix("Bearer ")
+    calls = [CALLS[index]]
+    if index == 0:
+        calls.append(lambda client: anext(aiter(client.pods.list())))
+    if index == 3:
+        calls.append(lambda client: client.pods.statuses(iter(IDS[1:])))
+    for call in calls:
+        async with Server(answer) as server, primepods.AsyncClient(key, base_url=server.url) as client:
+            await call(client)
+        (request,) = server.requests
+        method, path, query = curl.asked
+        assert (request.method, request.path.rstrip("/")) == (method, path)
+        assert request.query == (DEFAULTS if index == 0 else query)
+        assert request.headers["authorization"] == curl.headers["authorization"] == f"Bearer {key}"
+        assert request.body == b""
+
+
+async def test_the_commands_can_be_sent_to_the_letter() -> None:
+    """`client.request` adds nothing: each of the page's URLs arrives as it stands there."""
+    async with Server(default=reply({})) as server, primepods.AsyncClient("k", base_url=server.url) as client:
+        for command in COMMANDS:
+            curl = Curl.read(command)
+            parts = urlsplit(curl.url)
+            params: dict[str, list[str]] = {}
+            for name, value in parse_qsl(parts.query):
+                params.setdefault(name, []).append(value)
+            await client.request(curl.method, parts.path, params=params)
+    wanted = [Curl.read(command) for command in COMMANDS]
+    sent = [f"{request.method} https://api.primeintellect.ai{request.target}" for request in server.requests]
+    assert sent == [f"{curl.method} {curl.url}" for curl in wanted]
+
+
+async def test_the_emulator_answers_all_of_them_without_a_redirect() -> None:
+    """The same requests, in its own log, with ids that it knows."""
+    async with Emulator(pods=3, seed=7, boot_seconds=0) as emu:
+        ids = dict(zip(IDS, emu.pods, strict=True))
+        async with primepods.AsyncClient(emu.api_key, base_url=emu.url) as client:
+            await client.pods.page()
+            await client.pods.page(offset=0, limit=10)
+            pod = await client.pods.get(ids["my_pod_id"])
+            statuses = await client.pods.statuses([ids["my_first_pod_id"], ids["my_second_pod_id"]])
+            deleted = await client.pods.delete(ids["my_pod_id"])
+        assert pod.id == ids["my_pod_id"]
+        assert list(statuses) == [ids["my_first_pod_id"], ids["my_second_pod_id"]]
+        assert isinstance(deleted, PodState)
+        wanted = []
+        for command in COMMANDS:
+            for name, pod_id in ids.items():
+                command = command.replace(name, pod_id)  # noqa: PLW2901 - one name after the other
+            wanted.append(Curl.read(command).asked)
+        wanted[0] = (*wanted[0][:2], DEFAULTS)
+        assert [(entry.method, entry.path.rstrip("/"), entry.query) for entry in emu.requests] == wanted
+        assert [entry.status for entry in emu.requests] == [200] * 5
+
+
+async def test_the_page_of_pods_has_the_fields_of_the_example() -> None:
+    """The first document, whose list is three dots: its counts, around the pods of a real page."""
+    dots = page_examples("json")[0]
+    assert dots.count("[...]") == 1
+    pods = document("pods_page")["data"]
+    body = dots.replace("[...]", json.dumps(pods))
+    async with (
+        Server([Reply(200, body.encode())]) as server,
+        primepods.AsyncClient("k", base_url=server.url) as client,
+    ):
+        page = await client.pods.page(offset=0, limit=10)
+    assert (page.total_count, page.offset, page.limit) == (15, 0, 10)
+    assert [pod.id for pod in page] == [pod["id"] for pod in pods]
+
+
+async def test_a_status_has_the_fields_of_the_example() -> None:
+    """The second document, verbatim, with every field where a user finds it."""
+    row = page_examples("json")[1]
+    async with (
+        Server([Reply(200, f'{{"data": [{row}]}}'.encode())]) as server,
+        primepods.AsyncClient("k", base_url=server.url) as client,
+    ):
+        status = await client.pods.status("my_first_pod_id")
+    assert status == PodStatus(
+        pod_id="my_first_pod_id",
+        provider_type="primeconpute",
+        status=PodState.ACTIVE,
+        ssh_connection="root@135.23.125.123 -p 22",
+        cost_per_hr=3.52,
+        prime_port_mapping=(
+            PortMapping(internal="22", external="22", protocol="TCP", used_by="SSH", description=""),
+        ),
+        ip="135.23.125.123",
+        installation_failure=None,
+        installation_progress=100,
+    )
+    assert status.is_ready
+    assert status.ssh == SSHTarget("root", "135.23.125.123", 22)
+    assert status.extra == {}
