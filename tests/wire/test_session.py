@@ -542,3 +542,46 @@ async def test_calls_do_not_share_their_errors() -> None:
         errors = await asyncio.gather(*calls, return_exceptions=True)
     assert len({id(error) for error in errors}) == 200
     assert all(f"/{n}" in str(error) for n, error in enumerate(errors))
+
+
+async def test_an_api_that_is_down_is_not_stormed() -> None:
+    """All callers of a client share a budget of retries; used up, it says so, and successes refill it."""
+    clock = ManualClock(auto=True)
+    down = True
+
+    def answer(request: Received) -> Answer:
+        return Reply(503) if down else OK
+
+    policy = RetryPolicy(base_delay=0)
+    async with Server(answer) as server, make_client(server.url, clock=clock, retry=policy) as client:
+        view = client.with_options(timeout=5)
+        calls = [caller.request("GET", PATH) for caller in (client, view) for _ in range(50)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert len(server.requests) == 100 + 100
+        assert {type(error) for error in errors} == {primepods.ServerError}
+        noted = [
+            error for error in errors if "retry budget is used up" in "".join(getattr(error, "__notes__", []))
+        ]
+        assert len(noted) >= 50
+        down = False
+        for _ in range(3):
+            await client.request("GET", PATH)
+        down = True
+        before = len(server.requests)
+        with pytest.raises(primepods.ServerError) as caught:
+            await client.request("GET", PATH)
+        assert caught.value.attempts == len(server.requests) - before == 1 + 3
+
+
+async def test_what_aiohttp_sends_again_is_a_retry_like_any_other() -> None:
+    """Without a budget left the library's own second attempt is not made either; with one, it uses it up."""
+    clock = ManualClock(auto=True)
+    policy = RetryPolicy(base_delay=0, attempts=1)
+    async with (
+        Server(default=Reset()) as server,
+        make_client(server.url, clock=clock, retry=policy) as client,
+    ):
+        for _ in range(150):
+            with pytest.raises(primepods.TransportError):
+                await client.request("GET", PATH)
+    assert len(server.requests) == 150 + 100
