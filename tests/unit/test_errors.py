@@ -23,6 +23,7 @@ from primepods.errors import (
     ValidationError,
     WaitError,
     WaitTimeoutError,
+    twin,
 )
 from primepods.models import PodState, PodStatus
 
@@ -163,3 +164,36 @@ def test_an_error_keeps_headers_of_its_own() -> None:
     error = APIError("t", status_code=500, method="GET", path="/p", message="m", headers=headers)
     headers.clear()
     assert error.headers == {"x-request-id": "r-1"}
+
+
+class PickyError(Exception):
+    """As of a library: what it keeps is not what its constructor wants."""
+
+    def __init__(self, first: str, *, second: int) -> None:
+        super().__init__(first)
+        self.second = second
+
+
+@pytest.mark.parametrize("kind", [*ALL, PickyError])
+def test_a_twin_is_the_same_error_at_another_place(kind: type[Exception]) -> None:
+    """Kind, message, attributes and cause are its own copies; notes and traceback are not shared."""
+    error = PickyError("what happened", second=2) if kind is PickyError else example(kind)  # type: ignore[arg-type]
+    error.__notes__ = ["first note"]
+    error.__cause__ = cause = OSError("the cause")
+    with pytest.raises(kind):
+        raise error
+    other = twin(error)
+    assert other is not error
+    assert (type(other), str(other), other.args) == (kind, "what happened", error.args)
+    assert vars(other) == vars(error)
+    assert other.__cause__ is cause
+    assert other.__traceback__ is None
+    other.add_note("second note")
+    assert error.__notes__ == ["first note"]
+
+
+def test_a_twin_of_an_error_without_notes_has_none() -> None:
+    """Nor does it get a cause."""
+    other = twin(ValueError("v"))
+    assert (type(other), other.args, other.__cause__) == (ValueError, ("v",), None)
+    assert not hasattr(other, "__notes__")

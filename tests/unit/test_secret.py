@@ -1,0 +1,51 @@
+"""A string that does not show itself, and is a string for all that needs it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from primepods._secret import Secret
+
+KEY = Secret("pit_0123456789")
+
+
+def test_a_secret_is_shown_redacted() -> None:
+    """By itself, in containers, in part, with any printer that asks for a `repr`."""
+    for shown in (repr(KEY), f"{KEY!r}", repr([KEY]), repr({"key": KEY}), repr(KEY[:8]), repr(KEY[0])):
+        assert "redacted" in shown
+        assert "pit" not in shown
+
+
+def test_a_secret_is_a_string_where_it_is_used() -> None:
+    """Equal, hashed and joined as its text."""
+    assert KEY == "pit_0123456789"
+    assert hash(KEY) == hash("pit_0123456789")
+    assert f"Bearer {KEY}" == "Bearer pit_0123456789"
+    assert type(str(KEY)) is str
+
+
+def test_a_secret_does_not_travel() -> None:
+    """What is pickled or copied is empty, at any protocol."""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        data = pickle.dumps(KEY, protocol)
+        assert b"pit_" not in data
+        assert pickle.loads(data) == ""  # noqa: S301 - our own
+    assert isinstance(copy.deepcopy(KEY), Secret)
+
+
+@given(st.text(), st.text())
+def test_scrubbed_text_does_not_hold_the_secret(before: str, after: str) -> None:
+    """Wherever it stood, and as often; all else stays."""
+    text = f"{before}{KEY}{after}{KEY}"
+    scrubbed = KEY.scrub(text)
+    assert str(KEY) not in scrubbed
+    assert scrubbed == f"{before}[redacted]{after}[redacted]"
+
+
+def test_an_empty_secret_is_nowhere() -> None:
+    """What was pickled does not tear texts apart."""
+    assert Secret("").scrub("text") == "text"
