@@ -164,8 +164,8 @@ def lasting(url: str, elsewhere: str) -> tuple[Fault, ...]:
 class Deck:
     """Decides what strikes each request: stands in for the emulator's own plan, with the run's seed.
 
-    An answer that lost its rows is not dealt twice in a row to the same operation: nobody could tell it from
-    the truth.
+    An answer that lost its rows is not dealt to the same operation again before a true one: nobody could tell
+    it from the truth.
     """
 
     def __init__(self, rng: Random, faults: tuple[Fault, ...]) -> None:
@@ -196,7 +196,6 @@ class Deck:
         while True:
             fault = self._rng.choice(self._faults)
             if not isinstance(fault, EmptyData):
-                self._lost.discard(operation)
                 return fault
             if operation not in self._lost:
                 self._lost.add(operation)

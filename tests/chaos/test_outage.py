@@ -97,8 +97,8 @@ class Asker:
 async def test_an_outage_is_no_storm(kind: str) -> None:
     """The sum of requests in an outage of a minute is that of the calls and the ticks, and one budget more.
 
-    A thousand wait, a thousand ask every twenty seconds. Without the budget each of those calls would send five
-    requests. When the API is back everybody goes on, without having been told.
+    A thousand wait, a thousand ask every twenty seconds. Without the budget each of those calls would send
+    five requests. When the API is back everybody goes on, without having been told.
     """
     clock = ManualClock(auto=True)
     api = Api(clock, DOWN[kind])
@@ -141,8 +141,15 @@ async def test_a_client_a_caller_is_no_storm_of_waits_either() -> None:
     assert all(row.is_ready for row in rows)
 
 
+async def failure(client: primepods.AsyncClient) -> primepods.ServerError:
+    """What a call ends with while the API is down."""
+    with pytest.raises(primepods.ServerError) as caught:
+        await client.request("GET", "/x")
+    return caught.value
+
+
 async def test_the_error_says_why_nothing_was_tried_again() -> None:
-    """The first calls are retried; then no more, each error says so, and the first success allows one retry."""
+    """The first calls are retried; then no more, each error says so, and each success allows one retry."""
     clock = ManualClock(auto=True)
     up = False
 
@@ -151,26 +158,18 @@ async def test_the_error_says_why_nothing_was_tried_again() -> None:
 
     retry = RetryPolicy(attempts=5)
     async with Server(answer) as server, make_client(server.url, clock=clock, retry=retry) as client:
-        attempts: list[int] = []
-        for _ in range(BUDGET // 4 + 3):
-            with pytest.raises(primepods.ServerError) as caught:
-                await client.request("GET", "/x")
-            attempts.append(caught.value.attempts)
-        assert attempts == [5] * (BUDGET // 4) + [1] * 3
-        (note,) = caught.value.__notes__
+        errors = [await failure(client) for _ in range(BUDGET // 4 + 3)]
+        assert [error.attempts for error in errors] == [5] * (BUDGET // 4) + [1] * 3
+        (note,) = errors[-1].__notes__
         assert "most requests of this client fail" in note
         assert "retry budget is used up" in note
         view = client.with_options(retry=RetryPolicy(attempts=9))
-        with pytest.raises(primepods.ServerError) as caught:
-            await view.request("GET", "/x")
-        assert caught.value.attempts == 1, "a view has no budget of its own"
+        assert (await failure(view)).attempts == 1, "a view has no budget of its own"
         up = True
         for _ in range(3):
             await client.request("GET", "/x")
         up = False
-        with pytest.raises(primepods.ServerError) as caught:
-            await client.request("GET", "/x")
-        assert caught.value.attempts == 1 + 3
+        assert (await failure(client)).attempts == 1 + 3
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.45])
