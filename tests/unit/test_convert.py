@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primepods import (
@@ -285,7 +285,6 @@ LISTINGS: dict[str, tuple[Callable[[Any], Any], st.SearchStrategy[Any]]] = {
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 def test_whatever_the_schema_allows_is_decoded(listing: str, data: st.DataObject) -> None:
     """Every field arrives at its attribute with its value, what is unknown in `extra`, and nothing else."""
@@ -306,7 +305,6 @@ def test_whatever_the_schema_allows_is_decoded(listing: str, data: st.DataObject
         )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(POD)
 def test_one_pod_is_decoded_as_a_row_of_the_list_is(row: Any) -> None:
     """`get` and `list` make the same of the same pod; only `get` knows the id that an answer lacks."""
