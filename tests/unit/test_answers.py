@@ -7,9 +7,8 @@ import logging
 import pickle
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import example, given
@@ -511,28 +510,29 @@ def test_one_line_is_one_printable_line(text: str) -> None:
 
 # --- Bodies without end ----------------------------------------------------------------------------
 
-HUGE: Mapping[str, bytes] = {
-    "text": b"x" * 20_000_000,
-    "words": b"x " * 10_000_000,
-    "blanks": b" " * 20_000_000 + b"x",
-    "angle brackets": b"<" * 20_000_000,
-    "titles": b"<title" * 3_000_000,
-    "tags": b"<a>" * 5_000_000,
-    "a string": b'{"detail": "' + b"x" * 20_000_000 + b'"}',
-    "many complaints": b'{"errors": [' + b'"x",' * 1_000_000 + b'"x"]}',
-    "one long complaint": b'{"errors": [{"param": "' + b"x" * 20_000_000 + b'", "details": "y"}]}',
-    "quotes": b'"password' * 1_000_000,
+HUGE: Final[dict[str, tuple[bytes, bytes, bytes]]] = {
+    "text": (b"", b"x", b""),
+    "words": (b"", b"x ", b""),
+    "blanks": (b"", b" ", b"x"),
+    "angle brackets": (b"", b"<", b""),
+    "titles": (b"", b"<title", b""),
+    "tags": (b"", b"<a>", b""),
+    "a string": (b'{"detail": "', b"x", b'"}'),
+    "many complaints": (b'{"errors": [', b'"x",', b'"x"]}'),
+    "one long complaint": (b'{"errors": [{"param": "', b"x", b'", "details": "y"}]}'),
+    "passwords": (b"", b'"password', b""),
 }
+"""How each begins, what is repeated in it, and how it ends."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 422, 502])
 @pytest.mark.parametrize("name", HUGE)
 def test_a_huge_body_takes_no_time_and_makes_no_long_message(name: str, status: int) -> None:
     """Seconds for a loop that nothing else can run on would be an outage of its own."""
-    response = Response(status=status, headers={"content-type": "text/plain"}, body=HUGE[name])
+    begin, middle, end = HUGE[name]
+    body = begin + middle * (5_000_000 // len(middle)) + end
     started = time.perf_counter()
-    error = outcome(response)
+    error = outcome(Response(status=status, headers={"content-type": "text/plain"}, body=body))
     assert time.perf_counter() - started < 5
     assert len(str(error)) < 1_500
 
