@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +173,29 @@ async def test_refused_to_the_end_was_never_received() -> None:
     assert clock.sleeps == [0.5, 1.0, 2.0, 4.0]
     assert url in str(caught.value)
     assert not isinstance(caught.value, TimeoutError)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_only_a_deletion_can_have_worked_unseen(method: str) -> None:
+    """A 404 behind a failed attempt of anything but a DELETE is a 404."""
+    clock = ManualClock(auto=True)
+    script = [Reply(500), Reset(), Reply(404)]
+    async with Server(script) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.NotFoundError):
+            await client.request(method, PATH)
+    assert len(server.requests) == 3
+
+
+async def test_the_librarys_exception_is_the_cause() -> None:
+    """What the HTTP library said hangs on our error for whoever looks, but without its frames."""
+    clock = ManualClock(auto=True)
+    async with make_client(refused_url(), clock=clock) as client:
+        with pytest.raises(primepods.TransportError) as caught:
+            await client.request("GET", PATH)
+    cause = caught.value.__cause__
+    assert isinstance(cause, aiohttp.ClientConnectorError)
+    assert cause.__traceback__ is None
+    assert cause.__cause__ is cause.__context__ is None
 
 
 async def test_received_once_is_received_for_good() -> None:
