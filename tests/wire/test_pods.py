@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shlex
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -16,7 +14,7 @@ import pytest
 import primepods
 from primepods import AsyncClient, InstallationState, PodState, RetryPolicy
 from primepods.emulator import Emulator
-from tests.fixtures import document, page_examples
+from tests.fixtures import document
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Raw, Received, Reply, Reset, Server, refused_url, reply
@@ -36,69 +34,6 @@ ONCE = RetryPolicy(attempts=1)
 
 Call = Callable[[AsyncClient], Awaitable[object]]
 EMPTY = {"total_count": 0, "offset": 0, "limit": 100, "data": []}
-
-
-# What the page says, to the letter.
-
-
-async def test_the_pages_curl_examples_are_our_requests() -> None:
-    """Each `curl` of the API's page, verbatim, is a call of ours: same method, path, query and header."""
-    calls: list[Call] = [
-        lambda client: client.pods.page(),
-        lambda client: client.pods.page(offset=0, limit=10),
-        lambda client: client.pods.get("my_pod_id"),
-        lambda client: client.pods.statuses(["my_first_pod_id", "my_second_pod_id"]),
-        lambda client: client.pods.delete("my_pod_id"),
-    ]
-
-    def answer(request: Received) -> Answer:
-        if request.path.endswith("status"):
-            return reply({"data": [{"podId": "my_first_pod_id", "providerType": "x", "status": "ACTIVE"}]})
-        return reply(
-            POD if request.method == "GET" and request.path.endswith("id") else EMPTY | {"status": "DELETING"}
-        )
-
-    examples = page_examples("bash")
-    async with Server(answer) as server, make_client(server.url, api_key="your_api_key") as client:
-        for call, example in zip(calls, examples, strict=True):
-            await call(client)
-            words = shlex.split(example.replace("\\\n", " "))
-            options = dict(zip(words[1::2], words[2::2], strict=True))
-            sent, url = server.requests[-1], urlsplit(options["--url"])
-            assert (sent.method, url.netloc) == (options["--request"], "api.primeintellect.ai")
-            # The page writes `status/`, the schema and the server `status`, which saves a redirect.
-            assert sent.path == url.path.replace("/status/", "/status")
-            # What the first example leaves to the API's defaults, we say.
-            assert sent.target.partition("?")[2] == (url.query or sent.target.partition("?")[2])
-            assert f"Authorization: {sent.headers['authorization']}" == options["--header"]
-    assert server.targets[0] == "GET /api/v1/pods/?offset=0&limit=100"
-    assert len(server.requests) == len(examples) == 5
-
-
-async def test_the_pages_json_examples_are_our_fields() -> None:
-    """The JSON of the API's page, verbatim, comes out with every field of it."""
-    listing, status = page_examples("json")
-    page_text = listing.replace("[...]", json.dumps([POD]))
-    pair = f'{{"data": [{status}]}}'
-    script = [Reply(200, page_text.encode()), Reply(200, pair.encode())]
-    async with Server(script) as server, make_client(server.url) as client:
-        page = await client.pods.page(limit=10)
-        found = await client.pods.status("my_first_pod_id")
-    assert (page.total_count, page.offset, page.limit, len(page)) == (15, 0, 10, 1)
-    assert found.pod_id == "my_first_pod_id"
-    assert found.provider_type == "primeconpute"
-    assert found.status == PodState.ACTIVE
-    assert found.ssh is not None
-    assert (found.ssh.user, found.ssh.host, found.ssh.port) == ("root", "135.23.125.123", 22)
-    assert found.cost_per_hr == 3.52
-    (mapping,) = found.prime_port_mapping
-    assert (mapping.internal, mapping.external, mapping.protocol) == ("22", "22", "TCP")
-    assert (mapping.used_by, mapping.description) == ("SSH", "")
-    assert found.ip == "135.23.125.123"
-    assert found.installation_failure is None
-    assert found.installation_progress == 100
-    assert found.extra == {}
-    assert found.is_ready
 
 
 REQUESTS: dict[str, tuple[Call, str]] = {

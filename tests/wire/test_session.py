@@ -326,6 +326,7 @@ async def test_a_call_ends_by_its_deadline() -> None:
             await client.request("GET", PATH)
     assert caught.value.limit == "deadline"
     assert clock.elapsed == 25
+    assert not hasattr(caught.value, "__notes__")
     assert len(server.requests) == 3
 
 
