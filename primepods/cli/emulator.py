@@ -25,7 +25,13 @@ def command(  # noqa: PLR0913 - one parameter an option
     """
     try:
         emulator = Emulator(
-            port=port, pods=pods, seed=seed, boot_seconds=boot_seconds, speed=speed, api_key=api_key
+            port=port,
+            pods=pods,
+            seed=seed,
+            boot_seconds=boot_seconds,
+            speed=speed,
+            api_key=api_key,
+            control=True,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
