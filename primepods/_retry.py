@@ -11,6 +11,8 @@ from typing import Any
 
 import attrs
 
+from .errors import shown
+
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 
@@ -18,18 +20,25 @@ RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
     def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            msg = f"RetryPolicy.{attribute.name} must be a number, got {value!r}"
+            msg = f"RetryPolicy.{attribute.name} must be a number, got {shown(value)}"
             raise TypeError(msg)
         if not minimum <= value <= sys.float_info.max:
-            msg = f"RetryPolicy.{attribute.name} must be a finite number of at least {minimum}, got {value!r}"
+            allowed = f"a finite number of at least {minimum}"
+            msg = f"RetryPolicy.{attribute.name} must be {allowed}, got {shown(value)}"
             raise ValueError(msg)
 
     return check
 
 
+def _flag(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        msg = f"RetryPolicy.{attribute.name} must be True or False, got {shown(value)}"
+        raise TypeError(msg)
+
+
 def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int):
-        msg = f"RetryPolicy.{attribute.name} must be an integer, got {value!r}"
+        msg = f"RetryPolicy.{attribute.name} must be an integer, got {shown(value)}"
         raise TypeError(msg)
 
 
@@ -53,7 +62,7 @@ class RetryPolicy:
     attempts: int = attrs.field(default=5, validator=[_whole, _at_least(1)])
     base_delay: float = attrs.field(default=0.5, validator=_at_least(0))
     max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
-    jitter: bool = True
+    jitter: bool = attrs.field(default=True, validator=_flag)
 
 
 class RetryBudget:

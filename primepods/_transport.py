@@ -24,7 +24,7 @@ from ._unpack import ACCEPTED, Unpacker, UnpackError
 from ._version import __version__
 from ._wire import Request, other_spelling
 from .config import Settings
-from .errors import ClientClosedError, ConfigError
+from .errors import ClientClosedError, ConfigError, shown
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_LEARNT: Final = 1_000
@@ -245,7 +245,7 @@ class Transport:
 
 def _check_session(session: aiohttp.ClientSession) -> None:
     if not isinstance(session, aiohttp.ClientSession):
-        msg = f"session must be an aiohttp.ClientSession, got {type(session).__name__}"
+        msg = f"session must be an aiohttp.ClientSession, got {shown(session)}"
         raise TypeError(msg)
     if session.auth is not None:
         msg = (

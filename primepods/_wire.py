@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import attrs
 
 from ._json import dumps
+from .errors import shown
 
 PODS: Final = "/api/v1/pods"
 MAX_IDS_PER_REQUEST: Final = 100
@@ -63,13 +64,12 @@ def check_id(pod_id: str, name: str = "pod_id") -> str:
         ValueError: Empty, too long, or holding what an id cannot hold.
     """
     if not isinstance(pod_id, str):
-        msg = f"{name} must be a string, got {type(pod_id).__name__}"
+        msg = f"{name} must be a string, got {shown(pod_id)}"
         raise TypeError(msg)
     if not pod_id:
         problem = "is empty"
     elif len(pod_id) > MAX_ID_LENGTH:
         problem = f"is longer than {MAX_ID_LENGTH} characters"
-        pod_id = f"{pod_id[:20]}…"
     elif not pod_id.isprintable() or " " in pod_id:  # All other whitespace is not printable.
         problem = "holds whitespace or control characters"
     elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
@@ -78,7 +78,7 @@ def check_id(pod_id: str, name: str = "pod_id") -> str:
         problem = "is a word of the API's own"
     else:
         return pod_id
-    msg = f"{name} {problem}: {pod_id!r}. Pass the `id` of a pod, as `pods.list()` gives it."
+    msg = f"{name} {problem}: {shown(pod_id)}. Pass the `id` of a pod, as `pods.list()` gives it."
     raise ValueError(msg)
 
 
@@ -91,10 +91,10 @@ def check_ids(pod_ids: Iterable[str]) -> list[str]:
     """
     if isinstance(pod_ids, str | bytes):
         kind = type(pod_ids).__name__
-        msg = f"pod_ids must be an iterable of ids, got the single {kind} {pod_ids!r}: use [pod_id]"
+        msg = f"pod_ids must be an iterable of ids, got the single {kind} {shown(pod_ids)}: use [pod_id]"
         raise TypeError(msg)
     if not isinstance(pod_ids, Iterable):
-        msg = f"pod_ids must be an iterable of ids, got {type(pod_ids).__name__}"
+        msg = f"pod_ids must be an iterable of ids, got {shown(pod_ids)}"
         raise TypeError(msg)
     return list(dict.fromkeys(check_id(pod_id, f"pod_ids[{n}]") for n, pod_id in enumerate(pod_ids)))
 
@@ -107,10 +107,10 @@ def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"{name} must be an integer, got {value!r}"
+        msg = f"{name} must be an integer, got {shown(value)}"
         raise TypeError(msg)
     if not minimum <= value <= maximum:
-        msg = f"{name} must be from {minimum} to {maximum}, got {value!r}"
+        msg = f"{name} must be from {minimum} to {maximum}, got {shown(value)}"
         raise ValueError(msg)
     return value
 
@@ -123,12 +123,12 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name} must be a number of seconds, got {value!r}"
+        msg = f"{name} must be a number of seconds, got {shown(value)}"
         raise TypeError(msg)
     allowed = "positive" if minimum is None else f"at least {minimum:g}"
     in_range = value > 0 if minimum is None else value >= minimum
     if not in_range or value > sys.float_info.max:
-        msg = f"{name} must be a finite number of seconds, {allowed}, got {value!r}"
+        msg = f"{name} must be a finite number of seconds, {allowed}, got {shown(value)}"
         raise ValueError(msg)
     return float(value)
 
@@ -184,15 +184,15 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
     """
     for name, value in (("method", method), ("path", path)):
         if not isinstance(value, str):
-            msg = f"{name} must be a string, got {type(value).__name__}"
+            msg = f"{name} must be a string, got {shown(value)}"
             raise TypeError(msg)
     method = method.upper()
     if method not in _METHODS:
-        msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {method!r}"
+        msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {shown(method)}"
         raise ValueError(msg)
     problem = _path_problem(path)
     if problem:
-        msg = f"path {problem}, got {path!r}. Give it like '/api/v1/ssh_keys/', without query."
+        msg = f"path {problem}, got {shown(path)}. Give it like '/api/v1/ssh_keys/', without query."
         raise ValueError(msg)
     encoded = quote(path, safe="/%:@!$&'()*+,;=~-._")
     return Request(
@@ -221,9 +221,12 @@ def _path_problem(path: str) -> str | None:
 
 def _flatten(params: Params) -> Iterator[tuple[str, str]]:
     if not isinstance(params, Mapping):
-        msg = f"params must be a mapping, got {type(params).__name__}"
+        msg = f"params must be a mapping, got {shown(params)}"
         raise TypeError(msg)
     for key, value in params.items():
+        if not isinstance(key, str):
+            msg = f"params must have strings for keys, got {shown(key)}"
+            raise TypeError(msg)
         values: Iterable[object] = [value]
         if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
             values = value
@@ -231,9 +234,20 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
             if item is None:
                 continue
             if not isinstance(item, str | int | float):
-                msg = f"params[{key!r}] must be strings, numbers or lists of them, got {item!r}"
+                msg = f"params[{shown(key)}] must be strings, numbers or lists of them, got {shown(item)}"
                 raise TypeError(msg)
-            yield key, str(item).lower() if isinstance(item, bool) else str(item)
+            yield _sendable(key, key), _sendable(key, item)
+
+
+def _sendable(key: str, value: str | float) -> str:
+    """Return a parameter's name or value as text that UTF-8 can carry."""
+    try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        text.encode()
+    except ValueError:
+        msg = f"params[{shown(key)}] must be text that UTF-8 can carry, or shorter, got {shown(value)}"
+        raise ValueError(msg) from None
+    return text
 
 
 def _dump(body: Any) -> bytes:

@@ -62,6 +62,19 @@ __all__ = [
 E = TypeVar("E", bound=Exception)
 
 
+_LONGEST_SHOWN = 100
+
+
+def shown(value: object) -> str:
+    """Return a caller's value as an error message can show it: short and printable, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a strange object's own, or an integer of thousands of digits
+        text = f"<{type(value).__name__}>"
+    text = "".join(char if char.isprintable() else " " for char in text[: _LONGEST_SHOWN + 1])
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
 class PrimePodsError(Exception):
     """Base of all errors of this package."""
 

@@ -20,7 +20,7 @@ from .._convert import (
 )
 from .._session import Gone, Session
 from .._wire import PODS, Request, check_count, check_id, check_ids, check_seconds, page_request, pod_path
-from ..errors import NotFoundError, PrimePodsError
+from ..errors import NotFoundError, PrimePodsError, shown
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pages import AsyncPager, Source
 from ..results import Deletions, PodStatuses
@@ -274,6 +274,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
         """
+        _check_flag("missing_ok", missing_ok)
         try:
             return await ask(self._session, pod_request("DELETE", pod_id), decode_deletion)
         except Gone:
@@ -297,6 +298,7 @@ class AsyncPods:
             deleted and ``.raise_for_errors()``.
         """
         ids = check_ids(pod_ids)
+        _check_flag("missing_ok", missing_ok)
 
         async def delete_one(pod_id: str) -> PodState | PrimePodsError:
             try:
@@ -392,7 +394,14 @@ def _check_interval(interval: float) -> None:
 
 def _check_callable(name: str, value: object) -> None:
     if not callable(value):
-        msg = f"{name} must be a function, got {value!r}"
+        msg = f"{name} must be a function, got {shown(value)}"
+        raise TypeError(msg)
+
+
+def _check_flag(name: str, value: object) -> None:
+    # A string such as "no" would be true.
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, got {shown(value)}"
         raise TypeError(msg)
 
 
@@ -402,5 +411,5 @@ def _check_sorting(sort_by: str, sort_order: str) -> None:
         ("sort_order", sort_order, get_args(SortOrder)),
     ):
         if value not in allowed:
-            msg = f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
+            msg = f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}"
             raise ValueError(msg)
