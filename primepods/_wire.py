@@ -186,8 +186,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         if not isinstance(value, str):
             msg = f"{name} must be a string, got {shown(value)}"
             raise TypeError(msg)
-    method = method.upper()
-    if method not in _METHODS:
+    if method.upper() not in _METHODS:
         msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {shown(method)}"
         raise ValueError(msg)
     problem = _path_problem(path)
@@ -196,7 +195,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         raise ValueError(msg)
     encoded = quote(path, safe="/%:@!$&'()*+,;=~-._")
     return Request(
-        method=method,
+        method=method.upper(),
         path=encoded,
         route=encoded,
         query=urlencode(list(_flatten({} if params is None else params))),

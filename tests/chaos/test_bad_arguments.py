@@ -1,0 +1,375 @@
+"""Whatever is passed for any parameter of either client: right, or refused before anything is sent."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import primepods
+from primepods import AsyncClient, AsyncPods, Client, Pods, RetryPolicy
+from primepods._secret import Secret
+from primepods.emulator import Emulator
+
+pytestmark = pytest.mark.anyio
+
+KEY = "pit_key_of_these_tests_0123456789"
+REFUSALS = (TypeError, ValueError, primepods.ConfigError)
+
+
+class Dumb:
+    """Something whose `repr` breaks."""
+
+    def __repr__(self) -> str:
+        msg = "no repr"
+        raise RuntimeError(msg)
+
+
+class Loud:
+    """Something whose `repr` would take over a terminal."""
+
+    def __repr__(self) -> str:
+        return "\x1b[31m\r\n" * 5_000
+
+
+TEXT = st.text(max_size=30) | st.sampled_from(
+    ["", " ", "a b", "a/b", "..", "status", "a\r\nX: y", "a\x00", "\x1b[31m", "\u202e", "\ud800", "x" * 600]
+)
+NUMBERS = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([True, False, 0, -1, 10**5_000, -(10**400), 1e308, math.nan, math.inf, -math.inf, 0.5])
+)
+THINGS: st.SearchStrategy[Any] = (
+    st.none()
+    | NUMBERS
+    | TEXT
+    | st.binary(max_size=9)
+    | st.lists(TEXT | NUMBERS, max_size=3)
+    | st.dictionaries(TEXT, NUMBERS, max_size=2)
+    | st.sampled_from([Dumb(), Loud(), object(), len, Loud, Secret("hidden"), 1j, {1, 2}, range(3)])
+    | st.builds(Dumb)
+)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1.7e308
+
+
+def _is_whole(low: int, high: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_seconds(low: float) -> Callable[[Any], bool]:
+    return lambda value: _is_number(value) and value >= low and value > 0
+
+
+def _is_grace(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_id(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"[^\s/\\]{1,512}", value) is not None
+        and value.isprintable()
+        and value not in {".", ".."}
+        and value.lower() not in {"status", "history"}
+    )
+
+
+def _are_ids(value: Any) -> bool:
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__") or isinstance(value, type):
+        return False
+    return all(map(_is_id, value))
+
+
+def _is_path(value: Any) -> bool:
+    # Narrower than what is allowed: what is outside of this and not refused is not looked at.
+    return isinstance(value, str) and value.startswith("/") and not value.startswith("//")
+
+
+def _are_params(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return all(isinstance(item, int | float) and abs(item) < 1e300 for item in value.values())
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except Exception:  # noqa: BLE001 - whatever a strange object does
+        return False
+    return True
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower().startswith(("http://", "https://"))
+
+
+def _is_header(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.strip().isprintable() and bool(value.strip())
+
+
+def _is_team(value: Any) -> bool:
+    return _is_header(value) and " " not in value.strip()
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or right(value)
+
+
+_LIMIT = _is_whole(1, 1_000)
+_OFFSET = _is_whole(0, 2**31 - 1)
+_SORTING = {
+    "sort_by": lambda value: value in ("terminatedAt", "createdAt"),
+    "sort_order": lambda value: value in ("asc", "desc"),
+}
+_WAITING = {
+    "timeout": _is_seconds(0),
+    "interval": _is_seconds(0.05),
+    "on_change": _is_none_or(callable),
+}
+_GRACES = {"appear_grace": _is_grace, "install_grace": _is_grace}
+
+Right = Callable[[Any], bool]
+
+METHODS: dict[str, dict[str, Right]] = {
+    "page": {"offset": _OFFSET, "limit": _LIMIT},
+    "list": {"page_size": _LIMIT},
+    "get": {"pod_id": _is_id},
+    "status": {"pod_id": _is_id},
+    "statuses": {"pod_ids": _are_ids},
+    "watch": {
+        "pod_ids": _are_ids,
+        "interval": _is_seconds(0.05),
+        "timeout": _is_none_or(_is_seconds(0)),
+    },
+    "wait": {"pod_ids": _are_ids, "until": callable, **_WAITING, **_GRACES},
+    "wait_ready": {"pod_id": _is_id, **_WAITING, **_GRACES},
+    "wait_gone": {"pod_id": _is_id, **_WAITING},
+    "delete": {"pod_id": _is_id, "missing_ok": _is_flag},
+    "delete_many": {"pod_ids": _are_ids, "missing_ok": _is_flag},
+    "history_page": {"offset": _OFFSET, "limit": _LIMIT, **_SORTING},
+    "history": {"page_size": _LIMIT, **_SORTING},
+    "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
+}
+"""Every parameter of every method of ``client.pods``, and what is right for it."""
+CLIENT: dict[str, dict[str, Right]] = {
+    "request": {
+        "method": lambda value: (
+            isinstance(value, str)
+            and value.upper() in {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+        ),
+        "path": _is_path,
+        "params": _is_none_or(_are_params),
+        "json": _is_json,
+    },
+    "with_options": {
+        "timeout": _is_none_or(_is_seconds(0)),
+        "deadline": _is_none_or(_is_seconds(0)),
+        "retry": lambda value: value is None,
+    },
+}
+"""The same of the client itself."""
+OPTIONS: dict[str, Right] = {
+    "api_key": _is_team,
+    "base_url": _is_none_or(_is_url),
+    "team_id": _is_none_or(_is_team),
+    "timeout": _is_seconds(0),
+    "deadline": _is_seconds(0),
+    "max_concurrency": _is_whole(1, math.inf),
+    "retry": lambda _: False,
+    "user_agent": _is_none_or(_is_header),
+}
+"""The same of its construction."""
+POLICY: dict[str, Right] = {
+    "attempts": _is_whole(1, 1.7e308),
+    "base_delay": _is_grace,
+    "max_delay": _is_grace,
+    "jitter": _is_flag,
+}
+"""The same of `RetryPolicy`."""
+NEEDED: dict[str, Any] = {"pod_id": "abc", "pod_ids": ["abc"], "method": "GET", "path": "/x"}
+"""What is right where a parameter has no default."""
+SHOWN_BY_PART = {"pod_ids", "params", "json"}
+"""Parameters that are large: not they are shown, but what is wrong in them."""
+HIDDEN = {"api_key", "base_url", "team_id"}
+"""Parameters of which text is not repeated where it could be the key, or hold a password."""
+
+EACH = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """An API that must not hear of any of this."""
+    with Emulator(pods=1, api_key=KEY) as emulator:
+        yield emulator
+
+
+def cases(table: Mapping[str, Mapping[str, Right]]) -> list[tuple[str, str]]:
+    """Each method with each of its parameters."""
+    return [(method, name) for method, names in table.items() for name in names]
+
+
+def arguments(member: Callable[..., Any], name: str, value: Any) -> dict[str, Any]:
+    """All that a call needs, with ``value`` for one of its parameters."""
+    needed = {key: NEEDED[key] for key in inspect.signature(member).parameters if key in NEEDED}
+    return {**needed, name: value}
+
+
+def check(error: BaseException, name: str, value: Any, emulator: Emulator) -> None:
+    """A refusal: before any request, in one line that names the parameter, the value and what is allowed."""
+    assert not emulator.requests
+    said = str(error)
+    # As people write it: "The API key (argument api_key)", "pod_ids[3]", "RetryPolicy.attempts".
+    assert name in said or name.replace("_", " ") in said, said
+    assert said.isprintable(), said
+    assert len(said) < 600
+    assert re.search(r"must|Pass|Give|Copy|[Rr]emove|Make|cannot be sent", said), said
+    assert KEY not in said
+    if name == "api_key":
+        assert not isinstance(value, str | bytes) or len(value) < 4 or str(value) not in said
+        assert not isinstance(value, bytes) or len(value) < 4 or repr(value)[2:-1] not in said
+    elif name not in SHOWN_BY_PART and not (name in HIDDEN and isinstance(value, str)):
+        assert found_in(value, said), said
+
+
+def found_in(value: Any, said: str) -> bool:
+    """Whether a message shows a value, or at least its kind."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever a strange object does
+        text = type(value).__name__
+    start = "".join(char if char.isprintable() else " " for char in text[:60])
+    return start in said
+
+
+async def refused(call: Callable[[], Any]) -> BaseException | None:
+    """What a call is refused with; ``None`` if it began to do something, which is then not waited for."""
+    try:
+        made = call()
+        if isinstance(made, Awaitable):
+            await made
+    except REFUSALS as error:
+        return error
+    return None
+
+
+@EACH
+@pytest.mark.parametrize(("method", "name"), cases(METHODS))
+@given(value=THINGS)
+async def test_no_call_is_sent_with_what_it_cannot_take(
+    method: str, name: str, value: Any, emulator: Emulator
+) -> None:
+    """Every parameter of every method of ``client.pods``, asynchronous and blocking."""
+    assume(not METHODS[method][name](value))
+    async with AsyncClient(KEY, base_url=emulator.url) as client:
+        member = getattr(client.pods, method)
+        error = await refused(lambda: member(**arguments(member, name, value)))
+    assert error is not None, "it was not refused"
+    check(error, name, value, emulator)
+    with Client(KEY, base_url=emulator.url) as blocking:
+        # It would warn, rightly, that it blocks this loop.
+        blocking._portal._warned = True
+        member = getattr(blocking.pods, method)
+        again = await refused(lambda: member(**arguments(member, name, value)))
+    assert (type(again), str(again)) == (type(error), str(error))
+
+
+@EACH
+@pytest.mark.parametrize(("method", "name"), cases(CLIENT))
+@given(value=THINGS)
+async def test_no_free_request_is_sent_that_cannot_be(
+    method: str, name: str, value: Any, emulator: Emulator
+) -> None:
+    """The same of ``client.request`` and ``client.with_options``."""
+    assume(not CLIENT[method][name](value))
+    async with AsyncClient(KEY, base_url=emulator.url) as client:
+        member = getattr(client, method)
+        error = await refused(lambda: member(**arguments(member, name, value)))
+    if name == "params" and error is None:
+        # What can be sent after all, such as text.
+        emulator.requests.clear()
+        return
+    assert error is not None, "it was not refused"
+    check(error, name, value, emulator)
+
+
+@EACH
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+@pytest.mark.parametrize("name", OPTIONS)
+@given(value=THINGS)
+async def test_no_client_is_built_with_what_it_cannot_use(
+    name: str, kind: type[AsyncClient | Client], value: Any, emulator: Emulator
+) -> None:
+    """Every option; where it is the key, without repeating it."""
+    assume(not OPTIONS[name](value))
+    given_options: dict[str, Any] = {"api_key": KEY, "base_url": emulator.url, name: value}
+    with pytest.raises(REFUSALS) as caught:
+        kind(**given_options)
+    check(caught.value, name, value, emulator)
+
+
+@EACH
+@given(value=THINGS)
+async def test_no_session_but_aiohttps(value: Any, emulator: Emulator) -> None:
+    """Anything else in its place is refused when the client is built."""
+    assume(value is not None)
+    with pytest.raises(TypeError) as caught:
+        AsyncClient(KEY, base_url=emulator.url, session=value)
+    check(caught.value, "session", value, emulator)
+
+
+@EACH
+@pytest.mark.parametrize("name", POLICY)
+@given(value=THINGS)
+async def test_no_policy_that_makes_no_sense(name: str, value: Any, emulator: Emulator) -> None:
+    """Every field of `RetryPolicy`."""
+    assume(not POLICY[name](value))
+    with pytest.raises((TypeError, ValueError)) as caught:
+        RetryPolicy(**{name: value})
+    check(caught.value, name, value, emulator)
+
+
+async def test_one_bad_id_among_many_is_named(emulator: Emulator) -> None:
+    """Nothing is sent for the good ones either: not even by a delete."""
+    bad = ["a", "b", "c d"]
+    async with AsyncClient(KEY, base_url=emulator.url) as client:
+        for method in ("statuses", "delete_many", "wait"):
+            error = await refused(lambda method=method: getattr(client.pods, method)(bad))  # type: ignore[misc]
+            assert "pod_ids[2]" in str(error)
+            assert "'c d'" in str(error)
+    assert not emulator.requests
+
+
+def test_every_parameter_is_tried() -> None:
+    """A parameter that is added must be added here."""
+
+    def public(kind: type) -> dict[str, set[str]]:
+        members = {name: member for name, member in vars(kind).items() if name[0] != "_" and callable(member)}
+        found = {
+            name: set(inspect.signature(member).parameters) - {"self"} for name, member in members.items()
+        }
+        return {name: parameters for name, parameters in found.items() if parameters}
+
+    tried = {name: set(names) for name, names in METHODS.items()}
+    assert public(AsyncPods) == public(Pods) == tried
+    tried = {name: set(names) for name, names in CLIENT.items()}
+    assert public(AsyncClient) == public(Client) == tried
+    built = set(inspect.signature(Client).parameters)
+    assert built == set(OPTIONS)
+    assert set(inspect.signature(AsyncClient).parameters) == built | {"session"}
+    assert {field.name for field in attrs.fields(RetryPolicy)} == set(POLICY)
