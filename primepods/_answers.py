@@ -26,6 +26,7 @@ from .errors import (
     RateLimitError,
     ServerError,
     ValidationError,
+    one_line,
 )
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
@@ -150,11 +151,6 @@ def _scrub(value: Any, key: Secret) -> Any:
     if is_object(value):
         return {key.scrub(name): _scrub(item, key) for name, item in value.items()}
     return value
-
-
-def one_line(text: str) -> str:
-    """Return text from the server as one printable line: no control codes reach a terminal or log."""
-    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
 
 
 _CLASSES: Final[Mapping[int, type[APIError]]] = {

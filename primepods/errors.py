@@ -75,6 +75,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
+def one_line(text: str) -> str:
+    """Return text from the server as one printable line: no control codes reach a terminal or log."""
+    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+
+
 class PrimePodsError(Exception):
     """Base of all errors of this package."""
 
