@@ -13,7 +13,7 @@ import attrs
 
 from ._clock import Clock
 from ._views import Feed, View
-from .errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError, twin
+from .errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError, one_line, twin
 from .models import InstallationState, PodChange, PodState, PodStatus
 from .polling import Hub
 from .results import PodStatuses
@@ -23,6 +23,8 @@ OnChange = Callable[[PodChange], Awaitable[object] | object]
 
 APPEAR_GRACE: Final = 60.0
 _NAMED: Final = 5
+_LONGEST_STATE: Final = 50
+_LONGEST_REASON: Final = 500
 _ENDED: Final = frozenset({PodState.ERROR, PodState.TERMINATED, PodState.DELETING, PodState.STOPPED})
 
 
@@ -320,7 +322,7 @@ class Wait:
             reason = "it is gone: somebody, or the provider, has terminated it"
             remedy = "Look for it in `pods.history()`."
         else:
-            reason = status.failure or f"status {status.status}"
+            reason = (status.failure or f"status {status.status}")[:_LONGEST_REASON]
             remedy = "It may still be billed: look at `pods.get()` and `pods.logs()`, and delete it."
         others = len(self._pending) - 1
         rest = f" {others} other pods were still waited for." if others else ""
@@ -368,8 +370,9 @@ def _as_statuses(pod_ids: Iterable[str], last: dict[str, PodStatus | None]) -> P
 def _describe(status: PodStatus | None) -> str:
     if status is None:
         return "not seen"
-    progress = status.installation_progress
-    return f"{status.status}, installation {progress} %" if progress is not None else f"{status.status}"
+    # A word that only the server knows may hold anything, and any amount of it.
+    state, progress = one_line(f"{status.status}")[:_LONGEST_STATE], status.installation_progress
+    return f"{state}, installation {progress} %" if progress is not None else state
 
 
 class _StoppedError(Exception):
