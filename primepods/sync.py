@@ -6,12 +6,12 @@ What a method does, takes, returns and raises is written once, in :mod:`primepod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from ._portal import Portal
+from ._portal import Portal, Stream
 from ._retry import RetryPolicy
 from ._wire import Params
 from .client import AsyncClient
@@ -28,8 +28,8 @@ OnChange = Callable[[PodChange], object]
 
 
 def _here(pod_ids: Iterable[str]) -> Iterable[str]:
-    """Run through a lazy iterable in the caller's thread: it may call the client."""
-    return list(pod_ids) if isinstance(pod_ids, Iterator) else pod_ids
+    """Run through an iterable in the caller's thread: it may be lazy, and call the client."""
+    return pod_ids if isinstance(pod_ids, Sized) or not isinstance(pod_ids, Iterable) else list(pod_ids)
 
 
 def _documented(source: type) -> Callable[[type[C]], type[C]]:
@@ -45,6 +45,7 @@ def _documented(source: type) -> Callable[[type[C]], type[C]]:
     return copy
 
 
+@_documented(AsyncPager)
 class Pager(Generic[T]):
     """A listing, read page by page as it is iterated: ``for item in pager``. Each iteration is a new listing.
 
@@ -53,20 +54,22 @@ class Pager(Generic[T]):
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
-        self._portal = portal
         self._pager = pager
+        self._stream: Stream[Page[T]] = Stream(portal)
 
     def __iter__(self) -> Iterator[T]:
+        closings = self._stream.closings
         for page in self.pages():
-            yield from page
+            for item in page:
+                if self._stream.closings != closings:
+                    return
+                yield item
 
     def pages(self) -> Iterator[Page[T]]:
-        """Return an iterator over the same items page by page; the pages' sizes vary."""
-        return self._portal.iterate(self._pager.pages)
+        return self._stream.iterate(self._pager.pages)
 
     def close(self) -> None:
-        """End all iterations of this pager and free their requests."""
-        self._portal.call(self._pager.aclose)
+        self._stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -77,9 +80,10 @@ class Pager(Generic[T]):
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._pager).replace("Async", "")
+        return repr(self._pager).replace("Async", "", 1)
 
 
+@_documented(AsyncWatch)
 class Watch:
     """The changes of some pods, as they are seen: ``for change in client.pods.watch(ids)``.
 
@@ -88,15 +92,14 @@ class Watch:
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
-        self._portal = portal
         self._watch = watch
+        self._stream: Stream[PodChange] = Stream(portal)
 
     def __iter__(self) -> Iterator[PodChange]:
-        return self._portal.iterate(self._watch.__aiter__)
+        return self._stream.iterate(self._watch.__aiter__)
 
     def close(self) -> None:
-        """End all iterations of this watch."""
-        self._portal.call(self._watch.aclose)
+        self._stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +110,7 @@ class Watch:
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._watch).replace("Async", "")
+        return repr(self._watch).replace("Async", "", 1)
 
 
 @_documented(AsyncPods)
@@ -300,7 +303,9 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._async).replace("Async", "")
+        text = repr(self._async).replace("Async", "", 1)
+        # A client that was closed without having been used has had no loop to close the other one in.
+        return text.replace(">", " closed>") if self._portal.closed and " closed" not in text else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._async.__reduce__()

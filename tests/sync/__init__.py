@@ -1,0 +1,1 @@
+"""The blocking client, from outside: parity, threads, interruptions, forks, and how it ends."""
