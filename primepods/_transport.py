@@ -178,6 +178,9 @@ class Transport:
     async def aclose(self) -> None:
         """Close the session if it is ours. Requests in flight end with :class:`ClientClosedError`."""
         self.closed = True
+        if self._process != os.getpid():
+            # A fork: the connections are the parent's, which would never hear of them again.
+            return
         closer, self._closer = self._closer, None
         if closer is not None:
             await closer.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import weakref
@@ -54,7 +55,7 @@ class OpenFeeds:
     """All that a client and its views wait for: it ends when the client closes."""
 
     def __init__(self) -> None:
-        self._hubs: dict[Feed, Hub] = {}
+        self._hubs: dict[Feed, tuple[Hub, asyncio.AbstractEventLoop]] = {}
         self._closed = False
 
     def check(self) -> None:
@@ -68,7 +69,7 @@ class OpenFeeds:
 
     def add(self, feed: Feed, hub: Hub) -> None:
         """Note that somebody waits."""
-        self._hubs[feed] = hub
+        self._hubs[feed] = hub, asyncio.get_running_loop()
 
     def discard(self, feed: Feed) -> None:
         """Note that somebody waits no more."""
@@ -77,9 +78,11 @@ class OpenFeeds:
     def close(self) -> None:
         """End all waits, also those of iterators that nobody looks at any more."""
         self._closed = True
-        for feed, hub in self._hubs.items():
-            feed.end(_closed())
-            hub.release(feed)
+        for feed, (hub, loop) in self._hubs.items():
+            # In the child of a fork there are the parent's, too, in a loop that nothing runs here.
+            if loop is asyncio.get_running_loop():
+                feed.end(_closed())
+                hub.release(feed)
 
 
 @attrs.frozen
