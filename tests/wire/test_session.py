@@ -315,6 +315,18 @@ async def test_a_timeout_says_which_limit_it_was() -> None:
     assert clock.elapsed == 30
 
 
+async def test_an_error_tells_what_failed_before() -> None:
+    """The last attempt's error names the one before it: a timeout after a 503 is another story than a timeout."""
+    clock = ManualClock(auto=True)
+    script = [reply({"detail": "no room"}, 503), Hang()]
+    retry = RetryPolicy(attempts=2)
+    async with Server(script) as server, make_client(server.url, clock=clock, retry=retry) as client:
+        with pytest.raises(
+            primepods.RequestTimeoutError, match=r"the attempt before failed with: 503 no room"
+        ):
+            await client.request("GET", PATH)
+
+
 async def test_a_call_ends_by_its_deadline() -> None:
     """The deadline cuts the last attempt short, however many the policy would allow."""
     clock = ManualClock(auto=True, chance=0.0)

@@ -359,6 +359,19 @@ async def test_a_closed_client_says_so() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_what_is_cut_by_closing_is_no_failure_of_the_network(method: str) -> None:
+    """Also where nothing is tried again, a request that `aclose` cut short says that the client is closed."""
+    async with Server(default=Hang()) as server:
+        client = make_client(server.url, retry=ONCE)
+        task = asyncio.create_task(client.request(method, PATH))
+        await settle()
+        await client.aclose()
+        with pytest.raises(primepods.ClientClosedError):
+            await task
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("own", [True, False])
 async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
     """Calls in flight, in the queue and in a pause end with `ClientClosedError`; none of them hangs."""
@@ -398,15 +411,16 @@ def test_a_client_outlives_its_loop() -> None:
         nonlocal client
         async with Server(default=OK) as server:
             client = make_client(server.url, max_concurrency=1)
-            assert await client.request("GET", PATH) == {"ok": True}
+            # Some have to queue: what they queue at must not belong to this loop for good.
+            await asyncio.gather(*[client.request("GET", PATH) for _ in range(3)])
             port = int(server.url.rpartition(":")[2])
         ports.append(port)
 
     async def second() -> None:
         assert client is not None
         async with Server(default=OK, port=ports[0]) as server:
-            assert await client.request("GET", PATH) == {"ok": True}
-            assert len(server.requests) == 1
+            await asyncio.gather(*[client.request("GET", PATH) for _ in range(3)])
+            assert len(server.requests) == 3
             await client.aclose()
 
     ports: list[int] = []
