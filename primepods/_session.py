@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from ._answers import UNCHANGED, Memo, Response, decipher, is_html, one_line, protocol_error
+from ._answers import UNCHANGED, Memo, Response, decipher, is_html, protocol_error
 from ._retry import RETRY_STATUSES, Failure, RetryPolicy, decide, parse_retry_after
 from ._transport import Broken, Sent, Transport
 from ._wire import Request, other_spelling
@@ -22,6 +22,7 @@ from .errors import (
     RateLimitError,
     RequestTimeoutError,
     TransportError,
+    one_line,
 )
 
 log = logging.getLogger("primepods")

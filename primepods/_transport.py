@@ -17,14 +17,14 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from ._answers import Response, one_line
+from ._answers import Response
 from ._retry import Failure, RetryBudget
 from ._secret import Secret
 from ._unpack import ACCEPTED, Unpacker, UnpackError
 from ._version import __version__
 from ._wire import Request, other_spelling
 from .config import Settings
-from .errors import ClientClosedError, ConfigError, shown
+from .errors import ClientClosedError, ConfigError, one_line, shown
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_LEARNT: Final = 1_000
@@ -170,7 +170,7 @@ class Transport:
         if self.closed or http.closed:
             raise self._closed_error()
         expired = isinstance(caught, TimeoutError) and limit.expired()
-        broken = _translate(caught, self._settings.api_key, expired=expired, received=received > 0)
+        broken = _translate(caught, self._settings, expired=expired, received=received > 0)
         if broken is None:
             raise caught
         return broken
@@ -303,25 +303,28 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _translate(  # noqa: PLR0911 - one case an exception: a table
-    exc: Exception, key: Secret, *, expired: bool, received: bool
+    exc: Exception, settings: Settings, *, expired: bool, received: bool
 ) -> Broken | None:
     """Say what an exception of aiohttp means; ``None`` for one that is a defect and no failure of the wire.
 
     Args:
         exc: The exception.
-        key: Redacted where the server repeats it.
+        settings: For the key and the proxy's password, which must not be repeated.
         expired: Whether it is the attempt's own time that ran out.
         received: Whether the request may have reached the server.
     """
     cause = exc.with_traceback(None)
     # The chain leads to frames whose locals hold the request as it went over the wire.
     cause.__context__ = cause.__cause__ = None
+    key = settings.api_key
     text = key.scrub(one_line(f"{type(exc).__name__}: {exc}"))
-    shown = cause if key not in f"{exc} {exc!r}" else None
+    # The library's exceptions hold the proxy's URL, some also its header.
+    has_password = settings.proxy is not None and "@" in settings.proxy
+    told = None if has_password or key in f"{exc} {exc!r}" else cause
 
     def broken(kind: str, reason: str, *, transient: bool = True) -> Broken:
         failure = Failure(reason=reason, transient=transient, maybe_received=received)
-        return Broken(failure=failure, kind=kind, cause=shown)
+        return Broken(failure=failure, kind=kind, cause=told)
 
     match exc:
         case _BodyTooLargeError():
