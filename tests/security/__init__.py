@@ -1,0 +1,1 @@
+"""What the README's section Security promises, where no other folder of tests proves it already."""
