@@ -31,9 +31,10 @@ from primepods import (
     _answers,
     _json,
 )
-from primepods._answers import KEY_PAGE, Response, decipher, is_html, missing_row, one_line, protocol_error
+from primepods._answers import KEY_PAGE, Response, decipher, is_html, missing_row, protocol_error
 from primepods._secret import Secret
 from primepods._wire import PODS, Request
+from primepods.errors import one_line
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 
@@ -214,6 +215,9 @@ def test_both_shapes_of_a_422_give_the_same_complaints() -> None:
     assert ours.errors == theirs.errors == (FieldError("a", "b"), FieldError("c", "d"))
     assert ours.errors[0].param == "a"
     assert ours.message == theirs.message == "a: b; c: d."
+    many = fail(422, {"errors": [{"param": str(n), "details": "d"} for n in range(5_000)]})
+    assert isinstance(many, ValidationError)
+    assert len(many.errors) == 1_000
     mixed = fail(
         422, {"errors": [{"param": "a", "details": "b"}], "detail": ["x", {"loc": ["y", 0], "msg": "z"}]}
     )
@@ -329,6 +333,8 @@ def test_what_a_key_lacks_is_said(status: int, method: str, need: str) -> None:
     assert KEY_PAGE in told
     assert f"the permission Instances: {need}" in told
     assert ("Write" in told) == (need != "Read")
+    assert ("missing, wrong or expired" in told) == (status == 401)
+    assert ("for pods of another team" in told) == (status == 403)
     other = str(fail(status, {"detail": "no"}, ask(method, "/api/v1/ssh_keys/")))
     assert KEY_PAGE in other
     assert "Instances" not in other

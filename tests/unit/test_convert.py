@@ -640,6 +640,28 @@ def test_counts_of_a_page_are_numbers(name: str) -> None:
         assert caught.value.path == name
 
 
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (False, "false"),
+        ("", "''"),
+        ("a\x1bb", r"'a\x1bb'"),
+        ("nan", "'nan'"),
+        ({"a": 1}, "an object"),
+        ([1], "a list"),
+        ("x" * 59, "61 characters"),
+        ("x" * 58, f"'{'x' * 58}'"),
+    ],
+)
+def test_what_stood_in_place_of_a_number_is_named(value: Any, name: str) -> None:
+    """In JSON's words, in full where it is short, and without what moves a cursor."""
+    with pytest.raises(DecodeError) as caught:
+        pod(priceHr=value)
+    assert caught.value.reason.endswith(f", got {name}")
+
+
 def test_a_long_value_is_shown_in_part() -> None:
     """The message stays readable whatever was sent."""
     with pytest.raises(DecodeError) as caught:

@@ -304,6 +304,8 @@ def mapped(external: str, internal: str = "8000", **fields: Any) -> PodStatus:
         ("http://h:81/path?token=a", "http://h:81/path?token=a"),
         ("HTTPS://H", "HTTPS://H"),
         ("https://[2001:db8::1]/", "https://[2001:db8::1]/"),
+        ("1", "http://1.2.3.4:1"),
+        ("65535", "http://1.2.3.4:65535"),
         ("", None),
         ("0", None),
         ("65536", None),
@@ -487,6 +489,28 @@ def test_models_do_not_change() -> None:
         shared |= {"a": 1}
     assert shared == {}
     assert copy.deepcopy(shared) is shared
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        AttachedResource,
+        Endpoint,
+        HistoryRecord,
+        Node,
+        Page,
+        Pod,
+        PodChange,
+        PodStatus,
+        PortMapping,
+        Resources,
+    ],
+)
+def test_models_are_made_by_name(kind: type[Any]) -> None:
+    """So that a field can be added anywhere without another one taking its place."""
+    assert all(field.kw_only for field in attrs.fields(kind))
+    with pytest.raises(TypeError, match="positional"):
+        kind("x", "x")
 
 
 def test_a_status_becomes_json_again() -> None:
