@@ -1,6 +1,6 @@
 """The command as a whole: its script, its version, and what it says where its extra is missing."""
 
-import runpy
+import importlib
 import subprocess
 import sys
 
@@ -49,23 +49,15 @@ def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.M
         cli.main()
 
 
-def test_script_and_module_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m primepods.cli` is the console script."""
-    monkeypatch.setattr(sys, "argv", ["primepods", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("primepods.cli", run_name="__main__")
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"primepods {primepods.__version__}\n"
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["primepods.cli", "primepods.cli.__main__"])
+def test_process(clean_environment: object, module: str) -> None:
+    """A process of its own answers, too: `python -m primepods.cli` is the console script."""
+    command = [sys.executable, "-W", "error", "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"primepods {primepods.__version__}\n"
 
 
 def test_importing_the_module_runs_nothing() -> None:
     """Only `python -m` runs it."""
-    assert runpy.run_module("primepods.cli.__main__")["main"] is cli.main
-
-
-@pytest.mark.slow
-def test_process(clean_environment: object) -> None:
-    """A process of its own answers, too."""
-    command = [sys.executable, "-W", "error", "-m", "primepods.cli", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"primepods {primepods.__version__}\n"
+    assert importlib.import_module("primepods.cli.__main__").main is cli.main
