@@ -1,8 +1,9 @@
 """One event loop in a thread of its own, for callers that block: started at first use, closed by itself.
 
 A call is one hop: the calling thread has the loop start a task, and sleeps on its mailbox until the task is
-done, or wants ``on_change`` called. The task is asyncio's own and runs in the caller's context. (anyio's
-portal takes two hops, and its cancel scopes would cancel again and again the clean-up of what they cancel.)
+done, or wants ``on_change`` called. The loop is run by anyio; the calls are tasks of their own, in the
+caller's context. (anyio's BlockingPortal takes two hops for a call, and its cancel scopes would cancel again
+and again the clean-up of what they cancel.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from traceback import walk_tb
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+
+import anyio
 
 from .errors import ClientClosedError, PrimePodsError
 
@@ -152,6 +155,8 @@ class _Loop:
         self._stop = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(_Daemons())
+        # Ending the executor wants a new thread, which an interpreter that exits does not give.
+        self._loop.shutdown_default_executor = _nothing  # type: ignore[method-assign]
         # A daemon: the interpreter joins all other threads at exit before it runs what would end this one.
         self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
 
@@ -223,8 +228,7 @@ class _Loop:
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._main())
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            anyio.run(self._main, backend_options={"loop_factory": lambda: self._loop})
         finally:
             self._end()
 
@@ -492,7 +496,7 @@ async def _cancel(tasks: AbstractSet[asyncio.Task[Any] | None]) -> None:
         await asyncio.wait(found)
 
 
-async def _nothing() -> None:
+async def _nothing(*_: object) -> None:
     """Close nothing."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
@@ -140,7 +141,7 @@ def test_the_constructors_describe_the_same_settings() -> None:
     names = set(inspect.signature(Client).parameters)
     assert names == set(inspect.signature(AsyncClient).parameters) - {"session"}
     for name in names:
-        assert f"        {name}: " in (Client.__doc__ or "")
+        assert re.search(rf"^ +{name}: ", Client.__doc__ or "", re.MULTILINE)
         assert f"        {name}: " in (AsyncClient.__doc__ or "")
 
 
