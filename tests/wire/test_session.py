@@ -316,7 +316,7 @@ async def test_a_timeout_says_which_limit_it_was() -> None:
 
 
 async def test_an_error_tells_what_failed_before() -> None:
-    """The last attempt's error names the one before it: a timeout after a 503 is another story than a timeout."""
+    """A timeout after a 503 is another story than a timeout: the error names the attempt before it."""
     clock = ManualClock(auto=True)
     script = [reply({"detail": "no room"}, 503), Hang()]
     retry = RetryPolicy(attempts=2)
