@@ -17,7 +17,19 @@ from primepods.emulator import Emulator
 from tests.fixtures import document
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Answer, Close, Hang, Raw, Received, Reply, Reset, Server, refused_url, reply
+from tests.support.server import (
+    Answer,
+    Close,
+    Hang,
+    Held,
+    Raw,
+    Received,
+    Reply,
+    Reset,
+    Server,
+    refused_url,
+    reply,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -420,8 +432,18 @@ async def test_delete_many_stops_at_nothing() -> None:
 
 async def test_delete_many_is_concurrent_within_the_bound() -> None:
     """A fleet is deleted as fast as the client may ask, and no faster."""
-    async with Server(lambda _: DELETING) as server, make_client(server.url, max_concurrency=7) as client:
-        deletions = await client.pods.delete_many(f"p{n}" for n in range(300))
+    event = asyncio.Event()
+    async with (
+        Server(default=Held(event, DELETING)) as server,
+        make_client(server.url, max_concurrency=7) as client,
+    ):
+        before = len(asyncio.all_tasks())
+        task = asyncio.create_task(client.pods.delete_many(f"p{n}" for n in range(300)))
+        await settle()
+        # Seven workers and the server's seven handlers: no task a pod.
+        assert len(asyncio.all_tasks()) - before <= 2 * 7 + 2
+        event.set()
+        deletions = await task
     assert len(deletions) == 300
     assert server.most_in_flight == 7
 

@@ -17,7 +17,7 @@ from primepods._wire import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Answer, Hang, Held, Received, Reply, Script, Server, reply
+from tests.support.server import Answer, Hang, Held, Received, Reply, Script, Server, refused_url, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -258,11 +258,13 @@ async def test_no_rows_at_all_are_missing_rows(data: object) -> None:
 
 async def test_rows_that_a_replica_lost_are_asked_for_again() -> None:
     """That a request has no rows at all is believed only when it is said twice."""
-    script = [reply({"data": []}), reply({"data": [row("a"), row("b")]})]
-    async with Server(script) as server, make_client(server.url) as client:
-        assert list(await client.pods.statuses(["a", "b"])) == ["a", "b"]
-        server.script(*script)
-        assert (await client.pods.status("a")).pod_id == "a"
+    rows_of_both = reply({"data": [row("a"), row("b")]})
+    async with Server() as server, make_client(server.url) as client:
+        for lost in ([], None, [row("of another")]):
+            server.script(reply({"data": lost}), rows_of_both)
+            assert list(await client.pods.statuses(["a", "b"])) == ["a", "b"]
+            server.script(reply({"data": lost}), rows_of_both)
+            assert (await client.pods.status("a")).pod_id == "a"
 
 
 @pytest.mark.parametrize(
@@ -453,6 +455,28 @@ def test_calls_of_two_loops_do_not_share() -> None:
     ports: list[int] = []
     client = asyncio.run(ask(None))
     asyncio.run(ask(client))
+
+
+def test_a_batch_that_its_loop_did_not_live_to_send_is_forgotten() -> None:
+    """A loop closed in the middle of a call leaves nothing behind that the next loop would wait for."""
+
+    async def ask() -> primepods.PodStatus:
+        async with Server(rows, port=port) as server:
+            assert server.url == client._session.settings.base_url
+            async with asyncio.timeout(5):
+                return await client.pods.status("a")
+
+    url = refused_url()
+    port = int(url.rpartition(":")[2])
+    client = make_client(url)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(client.pods.status("never"))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    del task
+    assert asyncio.run(ask()).pod_id == "a"
 
 
 async def test_status_of_real_pods() -> None:

@@ -701,6 +701,23 @@ async def test_a_user_agent_stands_before_ours() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_timeout_that_is_not_ours_is_not_called_ours() -> None:
+    """A `TimeoutError` from below, such as a middleware's own, says nothing about our limits."""
+
+    async def impatient(_: aiohttp.ClientRequest, __: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        msg = "the tenant's quota service"
+        raise TimeoutError(msg)
+
+    async with (
+        aiohttp.ClientSession(middlewares=[impatient]) as session,
+        make_client(refused_url(), session=session, retry=ONCE) as client,
+    ):
+        with pytest.raises(primepods.TransportError, match="quota service") as caught:
+            await client.request("GET", PATH)
+    assert not isinstance(caught.value, primepods.RequestTimeoutError)
+
+
+@pytest.mark.anyio
 async def test_no_task_is_left() -> None:
     """After calls of every outcome no task of ours is alive."""
     clock = ManualClock(auto=True)
