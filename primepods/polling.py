@@ -165,6 +165,7 @@ class Hub:
         self._looks = _Crew(backend.lookups, self._look_up, self._start)
         self._jobs: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._ending = False
         # An empty context: else its log lines would land in whichever task happened to come first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
 
@@ -209,8 +210,8 @@ class Hub:
             self._forget(feed, view)
         if not self._feeds:
             self._retire()
-            if not self._task.cancelling():
-                # Once is enough: a second time would interrupt its tidying up.
+            if not self._ending:
+                self._ending = True
                 self._task.cancel()
 
     async def ended(self) -> None:
@@ -249,6 +250,8 @@ class Hub:
             await self._shut_down(exc)
 
     async def _shut_down(self, error: Exception) -> None:
+        # Who leaves from now on must not cancel once more: that would interrupt this.
+        self._ending = True
         self._retire()
         self._end_all(error)
         for job in self._jobs:

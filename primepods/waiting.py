@@ -157,11 +157,17 @@ class _Tracker:
         feed: The news.
         clock: The client's clock.
         appear_grace: Seconds for a pod never seen to appear, before it is reported as gone.
+
+    Attributes:
+        last: What was last reported of each pod.
+        rows: Each pod's last row, also of those that are gone by now.
+        never: Pods that did not appear.
     """
 
     def __init__(self, feed: Feed, clock: Clock, appear_grace: float) -> None:
         self.last: dict[str, PodStatus | None] = {}
         self.rows: dict[str, PodStatus] = {}
+        self.never: set[str] = set()
         self._feed = feed
         self._clock = clock
         self._appear_by = self._look_at = clock.time() + appear_grace
@@ -199,6 +205,7 @@ class _Tracker:
                 # An outage is no proof: only an answer from after the grace is.
                 if self._feed.views[pod_id].seen_at >= self._appear_by:
                     del self._absent[pod_id]
+                    self.never.add(pod_id)
                     self.last[pod_id] = None
                     yield PodChange(pod_id=pod_id, before=None, after=None)
 
@@ -302,7 +309,7 @@ class Wait:
             hub.drop(feed, pod_id)
         elif self._until is gone or doubtful:
             return
-        elif status is None and pod_id not in tracker.rows:
+        elif pod_id in tracker.never:
             raise self._waits.missing(pod_id)
         elif failed(status):
             raise self._failed(pod_id, status, tracker)

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import aiohttp
 import attrs
+import pytest
 
 import primepods
 from primepods import polling
@@ -19,6 +20,7 @@ from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Held, Received, Server, reply
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 STATUS = "/api/v1/pods/status"
 POD = "/api/v1/pods/"
@@ -206,6 +208,21 @@ class Fleet:
             "priceHr": 1.25,
             **more,
         }
+
+
+def result(task: asyncio.Task[T]) -> T:
+    """What a task has brought. Not awaited: on a clock that stands still that could be for ever."""
+    assert task.done(), f"it goes on: {task}"
+    return task.result()
+
+
+def raised(task: asyncio.Task[Any], kind: type[E]) -> E:
+    """The exception that a task has ended with: one of exactly ``kind``."""
+    assert task.done(), f"it goes on: {task}"
+    with pytest.raises(kind) as caught:
+        task.result()
+    assert type(caught.value) is kind, f"{type(caught.value)} is not {kind}"
+    return caught.value
 
 
 class Stage:

@@ -27,7 +27,7 @@ from primepods.emulator import Delay, Emulator
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang, Reset, reply
-from tests.waiting.fleet import Fleet, Stage
+from tests.waiting.fleet import Fleet, Stage, result
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def test_rule_1_all_clients_with_equal_settings_share_one_hub(stage: Stage
     assert len(polling._hubs) == 1
     fleet.set("ready", *ids)
     await stage.advance(5)
-    assert [(await wait).pod_id for wait in waits] == ids
+    assert [result(wait).pod_id for wait in waits] == ids
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ async def test_rule_1_the_hub_outlives_the_client_that_started_it(stage: Stage, 
     unfinished = aiter(first.pods.watch([ids[2]]))
     begun = stage.start(next_of(unfinished))
     await stage.advance(1)
-    assert (await begun).pod_id == ids[2]
+    assert result(begun).pod_id == ids[2]
     kept = stage.start(second.pods.wait(ids, on_change=note))
     watched = stage.start(watch())
     await stage.advance(5)
@@ -190,7 +190,7 @@ async def test_rule_1_the_hub_outlives_the_client_that_started_it(stage: Stage, 
     await settle()
     for task in ended:
         with pytest.raises(primepods.ClientClosedError, match="closed while it waited"):
-            await task
+            result(task)
     with pytest.raises(primepods.ClientClosedError, match="closed while it waited"):
         await anext(unfinished)
     with pytest.raises(primepods.ClientClosedError):
@@ -200,12 +200,12 @@ async def test_rule_1_the_hub_outlives_the_client_that_started_it(stage: Stage, 
     await stage.advance(5)
     fleet.set("ready", *ids)
     await stage.advance(5)
-    assert list(await kept) == ids
+    assert list(result(kept)) == ids
     fleet.set(None, *ids)
     await stage.advance(11)
     one = [(pod_id, state) for state in ("PENDING", "ACTIVE", "FINISHED") for pod_id in ids]
     assert changes == one
-    assert await watched == [*one, *((pod_id, None) for pod_id in ids)]
+    assert result(watched) == [*one, *((pod_id, None) for pod_id in ids)]
     assert fleet.times[:6] == [0.25, 1.25, 5.25, 10.25, 15.25, 20.25]
     assert len(polling._hubs) == 0
 
@@ -225,7 +225,7 @@ async def test_rule_1_closing_a_view_ends_nothing_and_closing_the_client_ends_it
     await client.aclose()
     await settle()
     with pytest.raises(primepods.ClientClosedError):
-        await wait
+        result(wait)
 
 
 async def test_rule_1_a_hub_ends_with_its_last_waiter_and_the_next_one_begins_anew(
@@ -265,7 +265,7 @@ async def test_rule_1_cancelled_at_any_moment_nothing_is_left(stage: Stage, flee
     await stage.advance(45)
     for n, wait in enumerate(waits):
         assert wait.cancelled() == (n in stopped)
-        assert n in stopped or list(await wait) == list(dict.fromkeys([ids[n], ids[0]]))
+        assert n in stopped or list(result(wait)) == list(dict.fromkeys([ids[n], ids[0]]))
     await stage.check_nothing_left()
 
 
@@ -305,7 +305,7 @@ async def test_rule_1_who_is_cancelled_while_leaving_leaves_nothing(stage: Stage
         for _ in range(turns):
             await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
-        await wait
+        result(wait)
     await stage.check_nothing_left()
 
 
@@ -320,7 +320,7 @@ async def test_rule_1_a_newcomer_meets_no_hub_that_is_ending(stage: Stage, fleet
             await asyncio.sleep(0)
         second = stage.start(stage.client().pods.wait_ready("pod00000"))
         await stage.advance(1)
-        assert (await second).is_ready
+        assert result(second).is_ready
     await stage.check_nothing_left()
 
 
@@ -419,14 +419,15 @@ async def test_rule_2_cancelling_one_does_not_touch_its_neighbour(stage: Stage, 
         fleet.set("ready", "same")
         await stage.advance(6)
         assert leaves.cancelled()
-        assert (await stays).is_ready
+        assert result(stays).is_ready
 
 
-async def raised_by(task: Awaitable[object]) -> BaseException:
-    """What a task ends with."""
-    with pytest.raises(primepods.PrimePodsError) as caught:
-        await task
-    return caught.value
+def error_of(task: asyncio.Task[Any]) -> BaseException:
+    """What a task has ended with."""
+    assert task.done(), f"it goes on: {task}"
+    error = task.exception()
+    assert error is not None
+    return error
 
 
 @pytest.mark.parametrize("status", [401, 403, 402, 422])
@@ -439,7 +440,7 @@ async def test_rule_2_each_waiter_gets_an_exception_of_its_own(
     await stage.advance(1)
     fleet.next_status(reply({"detail": "no"}, status), times=100)
     await stage.advance(5)
-    errors = [await raised_by(wait) for wait in waits]
+    errors = [error_of(wait) for wait in waits]
     errors[0].add_note("a note of the first")
     assert len({id(error) for error in errors}) == 3
     assert {str(error) for error in errors} == {str(errors[0])}
@@ -464,7 +465,7 @@ async def test_rule_2_the_cause_goes_to_every_waiter(stage: Stage, fleet: Fleet)
     hub._backend.statuses = fail  # type: ignore[method-assign, assignment]
     await stage.advance(5)
     for wait in waits:
-        error = await raised_by(wait)
+        error = error_of(wait)
         assert isinstance(error.__cause__, ValueError)
 
 
@@ -496,7 +497,7 @@ async def test_rule_3_the_poller_runs_in_a_context_of_its_own(
         assert "WaitTimeoutError" in repr(wait)
         status = stage.start(stage.client().pods.status("a"))
         await stage.advance(1)
-        assert (await status).pod_id == "a"
+        assert result(status).pod_id == "a"
     finally:
         logging.getLogger("primepods").removeFilter(stamp)
     assert {f"{method} {path}" for method, path, *_ in (text.split() for _, text in seen)} == {
@@ -572,7 +573,7 @@ async def test_rule_4_the_users_own_timeout_and_task_group_work(stage: Stage, fl
     group = stage.start(together())
     await stage.advance(1)
     with pytest.raises(ExceptionGroup) as several:
-        await group
+        result(group)
     assert several.group_contains(primepods.PodFailedError)
 
 
@@ -586,7 +587,7 @@ async def test_rule_5_waiting_needs_nothing_but_ids_and_only_reads(stage: Stage,
     fleet.got["lacking"] = {"ip": "9.9.9.9"}
     wait = stage.start(stage.client().pods.wait(["known-elsewhere", "lacking"]))
     await stage.advance(1)
-    assert list(await wait) == ["known-elsewhere", "lacking"]
+    assert list(result(wait)) == ["known-elsewhere", "lacking"]
     assert [f"{a.received.method} {a.received.path}" for a in fleet.asked] == [
         "GET /api/v1/pods/status",
         "GET /api/v1/pods/lacking",
@@ -612,7 +613,7 @@ async def test_rule_7_what_a_wait_raises_can_be_pickled(stage: Stage, fleet: Fle
     await settle()
     kinds = []
     for wait in waits:
-        error = await raised_by(wait)
+        error = error_of(wait)
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is ours
         assert type(again) is type(error)
         assert str(again) == str(error)
@@ -645,7 +646,7 @@ async def test_rule_9_the_key_is_the_clients_and_shows_nowhere(
     fleet.next_status(reply({"detail": f"no such key {KEY}"}, 401), times=100)
     await stage.advance(6)
     for wait in waits:
-        error = await raised_by(wait)
+        error = error_of(wait)
         trace = traceback.TracebackException.from_exception(error, capture_locals=True)
         shown += [str(error), repr(error), *trace.format(), repr(vars(error))]
     shown += [record.getMessage() for record in caplog.records]
@@ -668,7 +669,7 @@ async def test_rule_11_a_request_without_an_answer_ends_by_the_injected_clock(
     assert not wait.done()
     await stage.advance(3.1)
     assert fleet.times == [0.25, 10.25]
-    assert (await wait).is_ready
+    assert result(wait).is_ready
     assert capfd.readouterr() == ("", "")
 
 
@@ -704,7 +705,7 @@ async def test_rule_14_a_defect_of_the_poller_ends_its_waiters(
     caught = []
     for wait in waits:
         with pytest.raises(type(error)) as info:
-            await wait
+            result(wait)
         caught.append(info.value)
     assert {str(exc) for exc in caught} == {str(error)}
     assert {repr(exc.__cause__) for exc in caught} == {"KeyError('behind it')"}
@@ -713,7 +714,7 @@ async def test_rule_14_a_defect_of_the_poller_ends_its_waiters(
     fleet.set("ready", *ids)
     again = stage.start(stage.client().pods.wait_ready(ids[0]))
     await stage.advance(1)
-    assert (await again).is_ready
+    assert result(again).is_ready
 
 
 async def test_rule_14_a_poller_that_is_cancelled_from_outside_says_so(stage: Stage, fleet: Fleet) -> None:
@@ -724,7 +725,7 @@ async def test_rule_14_a_poller_that_is_cancelled_from_outside_says_so(stage: St
     (await stage.hub())._task.cancel()
     await settle()
     with pytest.raises(primepods.PrimePodsError, match="cancelled from outside"):
-        await wait
+        result(wait)
     await stage.check_nothing_left()
 
 
@@ -736,7 +737,7 @@ async def test_rule_14_an_ended_session_ends_the_waits(stage: Stage, fleet: Flee
         await stage.advance(1)
     await stage.advance(5)
     with pytest.raises(primepods.ClientClosedError, match="session"):
-        await wait
+        result(wait)
 
 
 async def test_notes_on_a_defect_are_not_shared(stage: Stage) -> None:

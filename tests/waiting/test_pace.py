@@ -1,0 +1,449 @@
+"""How often the API is asked, when, and for how much at a time: ticks, newcomers, batches, pauses.
+
+The numbers are those of the core's rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+import primepods
+from primepods import polling
+from tests.support.client import make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Answer, Close, Hang, Raw, Reply, Reset, reply
+from tests.waiting.fleet import POD, Asked, Fleet, Stage, result
+from tests.waiting.fleet import stage as set_up
+
+pytestmark = pytest.mark.anyio
+
+GATHER = 0.25
+"""Seconds for which newcomers are gathered at the default interval of 5 s."""
+
+
+def limited(retry_after: float | str | None = None) -> Answer:
+    """A 429."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return reply({"message": "Too many requests"}, 429, headers=headers)
+
+
+# The numbers of requests.
+
+
+@pytest.mark.parametrize(("waiters", "most"), [(1_000, 11), (10_000, 101)])
+async def test_many_waiters_cost_few_requests(stage: Stage, fleet: Fleet, waiters: int, most: int) -> None:
+    """A thousand waits on a thousand clients cost at most 11 requests a tick, ten thousand at most 101."""
+    ids = fleet.add(waiters)
+    waits = [stage.start(stage.client().pods.wait_ready(pod_id)) for pod_id in ids]
+    await stage.advance(1)
+    fleet.set("installing", *ids)
+    await stage.advance(10)
+    fleet.set("ready", *ids)
+    await stage.advance(5)
+    a_tick = Counter(fleet.times)
+    assert list(a_tick) == [0.25, 5.25, 10.25, 15.25]
+    assert max(a_tick.values()) <= most
+    assert stage.server.connections <= 16
+    assert stage.server.most_in_flight <= 16
+    assert [result(wait).pod_id for wait in waits] == ids
+
+
+async def test_rule_14_waiters_that_trickle_in_join_the_grid(stage: Stage, fleet: Fleet) -> None:
+    """A thousand arrive over seven seconds: a gathering each quarter of a second, and then common ticks."""
+    ids = fleet.add(1_000)
+    chance = Random(1)
+    arrivals = sorted(chance.uniform(0, 7) for _ in ids)
+    for pod_id, at in zip(ids, arrivals, strict=True):
+        await stage.clock.advance(0) if chance.random() < 0.05 else None
+        if at > stage.clock.elapsed + 0.05:
+            await stage.advance(at - stage.clock.elapsed)
+        stage.start(stage.client().pods.wait_ready(pod_id))
+    await stage.advance(7.5 - stage.clock.elapsed)
+    newcomers = len(fleet.asked)
+    assert newcomers <= 7 / GATHER + 10
+    await stage.advance(10)
+    assert len(fleet.asked) - newcomers <= 2 * 11
+
+
+async def test_rule_14_a_request_without_an_answer_does_not_scatter_newcomers(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """While one newcomer's pod is being asked for, and is owed another request, the others are gathered."""
+    ids = fleet.add(40)
+    fleet.next_status(Hang())
+    stage.start(stage.client().pods.wait_ready(ids[0]))
+    await stage.advance(1)
+    for pod_id in ids:
+        stage.start(stage.client().pods.wait_ready(pod_id))
+        await stage.advance(0.01)
+    await stage.advance(0.5)
+    assert len(fleet.asked) <= 3
+
+
+# Ticks.
+
+
+@pytest.mark.parametrize("interval", [0.05, 1.0, 5.0, 7.3])
+async def test_rule_14_ticks_are_jittered_as_one_and_never_drift(interval: float) -> None:
+    """Tick n comes within a tenth of an interval after n intervals, for all pods at once, for any n."""
+    async with set_up(ManualClock(chance=Random(3))) as stage:
+        ids = stage.fleet.add(150)
+        for pod_id in ids:
+            stage.start(stage.client().pods.wait_ready(pod_id, interval=interval))
+        await stage.advance(60.5 * interval)
+        times = sorted(set(stage.fleet.times))
+        assert len(times) == 61
+        late = [time / interval - n for n, time in enumerate(times)]
+        assert late[0] == pytest.approx(0.05)
+        assert all(-1e-6 <= each <= 0.1 + 1e-6 for each in late)
+        assert len({round(each, 3) for each in late}) > 20
+        assert set(Counter(stage.fleet.times).values()) == {2}
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.999_999])
+async def test_rule_14_extremes_of_chance_neither_double_nor_lose_a_tick(chance: float) -> None:
+    """Also where floating point puts a tick a hair before its time."""
+    async with set_up(ManualClock(chance=chance, start=1_000.3)) as stage:
+        stage.fleet.add(1)
+        stage.start(stage.client().pods.wait_ready("pod00000", interval=0.1))
+        await asyncio.wait_for(stage.advance(10.05), 10)
+        assert len(stage.fleet.times) == 101 if chance == 0.0 else 100
+        assert len(set(stage.fleet.times)) == len(stage.fleet.times)
+
+
+async def test_rule_14_slow_answers_do_not_move_the_ticks(stage: Stage, fleet: Fleet) -> None:
+    """The next tick does not count from the last answer."""
+    fleet.add(1)
+    fleet.faults.append(lambda asked: Reply(200, b'{"data": []}', drip=0.1, clock=stage.clock))
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(54)
+    assert fleet.times == [0.25, *(5.25 + 5 * n for n in range(10))]
+
+
+async def test_rule_14_ticks_that_were_missed_are_skipped(stage: Stage, fleet: Fleet) -> None:
+    """A loop that was blocked for 23 seconds, or a machine that slept, makes up with one tick."""
+    fleet.add(1)
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(6)
+    stage.clock._jump(stage.clock.time() + 23)
+    await settle()
+    await stage.advance(6)
+    assert fleet.times == [0.25, 5.25, 29.0, 30.25, 35.0 + 0.25][: len(fleet.times)]
+    assert len(fleet.times) in {4, 5}
+
+
+async def test_rule_14_a_newcomer_is_asked_for_promptly_and_then_on_the_grid(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """Also for a pod that others wait for already; with an answer asked for after it came."""
+    fleet.add(2)
+    seen: list[float] = []
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(2)
+    for pod_id in ("pod00000", "pod00001"):
+        stage.start(
+            stage.client().pods.wait_ready(pod_id, on_change=lambda _: seen.append(stage.clock.elapsed))
+        )
+    await stage.advance(9)
+    assert [(asked.time, asked.ids) for asked in fleet.asked] == [
+        (0.25, ("pod00000",)),
+        (2.25, ("pod00000", "pod00001")),
+        (5.25, ("pod00000", "pod00001")),
+        (10.25, ("pod00000", "pod00001")),
+    ]
+    assert seen == [2.25, 2.25]
+
+
+async def test_rule_14_an_answer_counts_only_if_it_was_asked_for_after_the_subscription(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """A request is under way when somebody comes: its answer is for those before, the next one for all."""
+    fleet.set("ready", "a")
+    held = fleet.hold()
+    before = stage.start(stage.client().pods.wait(["a"], until=lambda status: status is not None))
+    await stage.advance(1)
+    fleet.set("installing", "a")
+    after = stage.start(stage.client().pods.wait(["a"], until=lambda status: status is not None))
+    await stage.advance(0.5)
+    assert len(fleet.asked) == 1
+    held.set()
+    await settle()
+    assert result(before)["a"].is_ready
+    assert not result(after)["a"].is_ready
+    assert fleet.times == [0.25, 1.5]
+
+
+async def test_rule_14_the_same_holds_for_lookups(stage: Stage, fleet: Fleet) -> None:
+    """A 404 that was asked for before somebody came is not yet his proof."""
+    fleet.set("ready", "a")
+    pods = stage.client().pods
+    before = stage.start(pods.wait_gone("a"))
+    await stage.advance(1)
+    fleet.set(None, "a")
+    held = fleet.hold(POD)
+    await stage.advance(10)
+    assert len(fleet.lookups) == 1
+    after = stage.start(pods.wait_gone("a"))
+    await stage.advance(0.1)
+    held.set()
+    await settle()
+    assert before.done()
+    assert not after.done()
+    await stage.advance(0.2)
+    assert after.done()
+
+
+async def test_rule_14_each_pod_is_asked_for_once_a_tick_in_full_batches(stage: Stage, fleet: Fleet) -> None:
+    """Whoever and however many wait for it."""
+    ids = fleet.add(250)
+    for n in range(0, 250, 25):
+        stage.start(stage.client().pods.wait(ids[n:]))
+        stage.start(stage.client().pods.wait(ids[: n + 1]))
+    await stage.advance(11)
+    for time in (0.25, 5.25, 10.25):
+        asked = [one for one in fleet.asked if one.time == time]
+        assert [len(one.ids) for one in asked] == [100, 100, 50]
+        assert sorted(pod_id for one in asked for pod_id in one.ids) == ids
+
+
+async def test_rule_14_different_intervals_share_requests(stage: Stage, fleet: Fleet) -> None:
+    """Who is nearly due rides along with who is due."""
+    ids = fleet.add(60)
+    for n, pod_id in enumerate(ids):
+        stage.start(stage.client().pods.wait_ready(pod_id, interval=(1.0, 2.0, 5.0)[n % 3]))
+    await stage.advance(1)
+    before = len(fleet.asked)
+    await stage.advance(20)
+    asked = fleet.asked[before:]
+    # Twenty ticks at 1 s carry those at 2 s; a tick at 5 s has a jitter of its own and may come alone.
+    assert len(asked) <= 20 + 4
+    counts = Counter(pod_id for one in asked for pod_id in one.ids)
+    assert {round(counts[pod_id]) for pod_id in ids[::3]} <= {20, 21}
+    assert {counts[pod_id] for pod_id in ids[1::3]} <= {10, 11}
+    assert {counts[pod_id] for pod_id in ids[2::3]} <= {4, 5}
+
+
+async def test_rule_14_the_shortest_interval_asked_for_a_pod_counts(stage: Stage, fleet: Fleet) -> None:
+    """When the impatient one leaves, the pod goes back to the other's ticks."""
+    fleet.add(1)
+    stage.start(stage.client().pods.wait_ready("pod00000", interval=10))
+    impatient = stage.start(stage.client().pods.wait_ready("pod00000", interval=1))
+    await stage.advance(9)
+    assert len(fleet.asked) in {9, 10}
+    impatient.cancel()
+    await stage.advance(0.9)
+    before = len(fleet.asked)
+    await stage.advance(30)
+    assert len(fleet.asked) - before == 3
+
+
+async def test_rule_14_what_is_under_way_is_not_asked_for_again(stage: Stage, fleet: Fleet) -> None:
+    """A slow answer makes its pods sit out a tick, and nobody else's."""
+    ids = fleet.add(150)
+    held = fleet.hold()
+    stage.start(stage.client().pods.wait(ids))
+    await stage.advance(6)
+    assert fleet.sizes == [100, 50, 50]
+    held.set()
+    await stage.advance(5)
+    assert sorted(fleet.sizes[3:]) == [50, 100]
+
+
+FAILURES: dict[str, Answer] = {
+    "500": reply({"detail": "oops"}, 500),
+    "503": Reply(503),
+    "gateway": Reply(502, b"<html>Bad Gateway</html>", headers={"Content-Type": "text/html"}),
+    "login page": Reply(200, b"<!doctype html>", headers={"Content-Type": "text/html"}),
+    "no JSON": Reply(200, b'{"data": ['),
+    "wrong shape": reply({"data": {"a": 1}}),
+    "cut": Reply(200, b'{"data": []}', cut=5),
+    "garbage": Raw(b"garbage\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("answer", FAILURES.values(), ids=FAILURES.keys())
+async def test_rule_10_the_next_tick_is_the_retry(stage: Stage, fleet: Fleet, answer: Answer) -> None:
+    """A failed request is not repeated inside its tick, and costs the others nothing."""
+    ids = fleet.add(150, "ready")
+    fleet.next_status(answer, times=3)
+    first = stage.start(stage.client(retry=primepods.RetryPolicy(attempts=9)).pods.wait(ids))
+    await stage.advance(20)
+    assert fleet.times == [0.25, 0.25, 5.25, 5.25, 10.25]
+    assert len(result(first)) == 150
+
+
+# Pauses.
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("seconds", [1, 20, 90])
+async def test_rule_10_429_pauses_the_whole_hub_by_retry_after_plus_jitter(
+    chance: float, seconds: float
+) -> None:
+    """Every pod, every interval, lookups and newcomers included; then all that is due goes out."""
+    clock = ManualClock(chance=chance)
+    async with set_up(clock) as stage:
+        fleet = stage.fleet
+        fleet.add(3)
+        fleet.set("bare", "pod00000")
+        fleet.next_status(limited(seconds))
+        for n, interval in enumerate((1.0, 5.0)):
+            stage.start(stage.client().pods.wait_ready(f"pod0000{n}", interval=interval))
+        await stage.advance(0.1)
+        assert len(fleet.asked) == 1
+        began = fleet.asked[0].time
+        ends = began + seconds + max(1.0, seconds / 2) * chance
+        await stage.advance(0.5)
+        stage.start(stage.client().pods.wait_ready("pod00002", interval=0.05))
+        await stage.advance(ends - 0.01 - clock.elapsed)
+        assert len(fleet.asked) == 1
+        await stage.advance(0.02 + 0.05 * (seconds == 1))
+        assert {pod_id for asked in fleet.asked[1:] for pod_id in asked.ids} >= {"pod00002", "pod00000"}
+
+
+async def test_rule_10_retry_after_can_be_a_date(stage: Stage, fleet: Fleet) -> None:
+    """As HTTP allows."""
+    fleet.add(1, "ready")
+    date = datetime.fromtimestamp(stage.clock.wall() + 60, UTC)
+    fleet.next_status(limited(format_datetime(date, usegmt=True)))
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(59)
+    assert len(fleet.asked) == 1
+    await stage.advance(40)
+    assert wait.done()
+
+
+async def test_rule_10_processes_do_not_come_back_in_step() -> None:
+    """Sixteen hubs that were refused at the same moment, each by ten answers at once, return at sixteen."""
+    returned = []
+    for seed in range(16):
+        async with set_up(ManualClock(chance=Random(seed))) as stage:
+            ids = stage.fleet.add(1_000)
+            stage.fleet.next_status(limited(10), times=10)
+            stage.start(stage.client().pods.wait(ids))
+            await stage.advance(17)
+            returned.append(stage.fleet.times[10] - stage.fleet.times[0])
+    assert all(10 <= seconds <= 15 for seconds in returned)
+    assert len({round(seconds, 1) for seconds in returned}) >= 12
+    # Not crowded at the end, as the longest of ten jitters would be.
+    assert sum(seconds < 12.5 for seconds in returned) >= 4
+
+
+async def test_rule_10_without_retry_after_pauses_grow_once_a_burst_and_are_forgotten_on_success() -> None:
+    """One second, two, four, up to a minute: however many answers of a tick say 429."""
+    async with set_up(ManualClock(chance=0.0)) as stage:
+        ids = stage.fleet.add(1_000)
+        stage.fleet.next_status(limited(), times=1_000_000)
+        stage.start(stage.client().pods.wait(ids, interval=0.9))
+        await stage.advance(300)
+        pauses = [round(after - before, 3) for before, after in pairwise(sorted(set(stage.fleet.times)))]
+        assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+        stage.fleet.faults.clear()
+        await stage.advance(65)
+        stage.fleet.next_status(limited())
+        await stage.advance(0.9)
+        refused = max(stage.fleet.times)
+        await stage.advance(1.8)
+        assert min(time for time in stage.fleet.times if time > refused) == pytest.approx(refused + 1)
+
+
+async def test_rule_10_a_shorter_retry_after_does_not_shorten_a_pause(stage: Stage, fleet: Fleet) -> None:
+    """Of several answers the most patient one counts."""
+    ids = fleet.add(300)
+    for seconds in (30, 1, 0):
+        fleet.next_status(limited(seconds))
+    stage.start(stage.client().pods.wait(ids))
+    await stage.advance(30)
+    assert len(fleet.asked) == 3
+    await stage.advance(10)
+    assert len(fleet.asked) == 6
+
+
+async def test_rule_10_a_pause_also_holds_what_was_about_to_go_out(stage: Stage, fleet: Fleet) -> None:
+    """Of a hundred batches sixteen are under way when the first 429 comes: the others stay at home."""
+    ids = fleet.add(10_000)
+    fleet.next_status(limited(5), times=100)
+    wait = stage.start(stage.client().pods.wait(ids, timeout=500))
+    await stage.advance(5)
+    assert len(fleet.asked) <= 16
+    fleet.faults.clear()
+    fleet.set("ready", *ids)
+    await stage.advance(10)
+    assert len(result(wait)) == 10_000
+    assert len(fleet.asked) <= 16 + 100
+
+
+async def test_rule_10_lookups_of_a_tick_end_with_the_first_429(stage: Stage, fleet: Fleet) -> None:
+    """What they were to ask is asked after the pause."""
+    ids = fleet.add(40, "bare")
+    fleet.got = {pod_id: {"ip": "9.9.9.9"} for pod_id in ids}
+    fleet.next_status(limited(10), on=POD)
+    wait = stage.start(stage.client().pods.wait(ids))
+    await stage.advance(10)
+    assert len(fleet.lookups) <= 4
+    await stage.advance(40)
+    assert len(result(wait)) == 40
+
+
+async def test_rule_10_a_rate_limit_does_not_starve_the_same_pods_each_time(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """Five requests a second are let through where a tick needs ten: everybody's turn comes."""
+    ids = fleet.add(1_000)
+    recent: list[float] = []
+
+    def limit(asked: Asked) -> Answer | None:
+        recent[:] = [time for time in recent if time > asked.time - 1]
+        if len(recent) >= 5:
+            return limited()
+        recent.append(asked.time)
+        return None
+
+    fleet.faults.append(limit)
+    wait = stage.start(stage.client().pods.wait(ids))
+    await stage.advance(6)
+    fleet.set("ready", *ids)
+    await stage.advance(30)
+    assert len(result(wait)) == 1_000
+
+
+# Rule 12: batches.
+
+
+@pytest.mark.parametrize("length", [1, 32, 200, 512])
+@pytest.mark.parametrize("letter", ["x", "é", "%"])
+async def test_rule_12_a_request_has_at_most_100_ids_and_8000_bytes(
+    stage: Stage, fleet: Fleet, length: int, letter: str
+) -> None:
+    """Whatever the ids are, and with a base URL that has a path of its own."""
+    ids = [f"{n:03}" + letter * max(0, length - 3) for n in range(150)]
+    client = make_client(f"{stage.server.url}/{'p' * 200}", clock=stage.clock)
+    stage.clients.append(client)
+    fleet.set("ready", *ids)
+    wait = stage.start(client.pods.wait(ids))
+    await stage.advance(1)
+    assert list(result(wait)) == ids
+    assert max(fleet.sizes) <= 100
+    assert sum(fleet.sizes) == 150
+    lines = [asked.received.raw_head.split(b"\r\n")[0] for asked in fleet.asked]
+    assert max(map(len, lines)) + 2 <= 8_000
+    if length == 1:
+        assert fleet.sizes == [100, 50]
+
+
+async def test_resets_and_closed_connections_pass(stage: Stage, fleet: Fleet) -> None:
+    """Connections that end under a request are trouble of the moment."""
+    fleet.add(1, "ready")
+    fleet.next_status(Reset(), times=2)
+    fleet.next_status(Close(), times=2)
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(21)
+    assert result(wait).is_ready
+    assert not polling._hubs

@@ -1,0 +1,348 @@
+"""The changes of pods, iterated: what comes, when it ends, and that leaving leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import pytest
+
+import primepods
+from primepods import PodChange, polling
+from tests.support.clock import settle
+from tests.support.server import Hang, Reply, reply
+from tests.waiting.fleet import Fleet, Stage, raised, result
+
+pytestmark = pytest.mark.anyio
+
+Seen = list[tuple[str, str | None]]
+
+
+def brief(change: PodChange) -> tuple[str, str | None]:
+    """A change as a test compares it."""
+    return change.pod_id, None if change.after is None else str(change.after.status)
+
+
+async def collect(changes: AsyncIterator[PodChange], seen: Seen) -> None:
+    """Note all changes until they end."""
+    async for change in changes:
+        seen.append(brief(change))
+
+
+async def test_watch_yields_the_first_state_then_changes_and_ends_when_all_are_gone(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """One pod changes, one does not, one was never there; `after is None` is the last of each."""
+    fleet.set("provisioning", "a", "b")
+    changes: list[PodChange] = []
+
+    async def watch() -> None:
+        changes.extend([change async for change in stage.client().pods.watch(["a", "b", "never"])])
+
+    task = stage.start(watch())
+    await stage.advance(11)
+    fleet.set("ready", "a")
+    await stage.advance(55)
+    fleet.set(None, "a")
+    await stage.advance(11)
+    assert not task.done()
+    fleet.set("deleting", "b")
+    await stage.advance(11)
+    fleet.set("terminated", "b")
+    await stage.advance(5)
+    result(task)
+    assert [brief(change) for change in changes] == [
+        ("a", "PROVISIONING"),
+        ("b", "PROVISIONING"),
+        ("a", "ACTIVE"),
+        ("never", None),
+        ("a", None),
+        ("b", "DELETING"),
+        ("b", "TERMINATED"),
+        ("b", None),
+    ]
+    assert changes[-1] == PodChange(pod_id="b", before=changes[-2].after, after=None)
+    assert changes[0].before is None
+    assert changes[2].before is changes[0].after
+
+
+async def test_a_slow_consumer_gets_the_newest_state_of_each_pod(stage: Stage, fleet: Fleet) -> None:
+    """While it is busy nothing piles up: a pod's next change leads from what was seen to what is now."""
+    ids = fleet.add(3)
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    async def watch() -> None:
+        async for change in stage.client().pods.watch(ids):
+            before = None if change.before is None else str(change.before.status)
+            seen.append((change.pod_id, before, brief(change)[1]))
+            await stage.clock.sleep(30)
+
+    stage.start(watch())
+    await stage.advance(1)
+    for state in ("installing", "error", "stopped", "deleting") * 3:
+        fleet.set(state, *ids)
+        await stage.advance(5)
+    hub = await stage.hub()
+    (feed,) = hub._feeds
+    assert len(feed._changed) <= 3
+    await stage.advance(100)
+    assert seen[0] == (ids[0], None, "PROVISIONING")
+    assert seen[1][0] == ids[1]
+    assert seen[1][2] != "PROVISIONING"
+    last = {pod_id: after for pod_id, _, after in seen}
+    assert set(last.values()) == {"DELETING"}
+    for pod_id in ids:
+        states = [(before, after) for each, before, after in seen if each == pod_id]
+        assert all(earlier[1] == later[0] for earlier, later in pairwise(states))
+        assert all(before != after for before, after in states)
+
+
+async def test_what_changes_and_changes_back_unseen_is_no_change(stage: Stage, fleet: Fleet) -> None:
+    """A consumer that slept through it is not told of A, B, A."""
+    fleet.set("provisioning", "a")
+    seen: Seen = []
+
+    async def watch() -> None:
+        async for change in stage.client().pods.watch(["a"]):
+            seen.append(brief(change))
+            await stage.clock.sleep(22)
+
+    stage.start(watch())
+    await stage.advance(2)
+    fleet.set("ready", "a")
+    await stage.advance(8)
+    fleet.set("provisioning", "a")
+    await stage.advance(60)
+    assert seen == [("a", "PROVISIONING")]
+
+
+async def test_breaking_out_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
+    """A plain `break`, without any closing."""
+    fleet.add(3)
+
+    async def first() -> str:
+        async for change in stage.client().pods.watch(fleet.states):
+            return change.pod_id
+        raise AssertionError
+
+    task = stage.start(first())
+    await stage.advance(1)
+    assert result(task) == "pod00000"
+    gc.collect()
+    await stage.check_nothing_left()
+
+
+async def test_leaving_the_block_is_prompt(stage: Stage, fleet: Fleet) -> None:
+    """With `async with`, the hub is gone when the block is, whatever refers to the iterator."""
+    fleet.add(1)
+    kept: list[AsyncIterator[PodChange]] = []
+
+    async def first() -> int:
+        async with stage.client().pods.watch(["pod00000"]) as watch:
+            kept.append(aiter(watch))
+            await anext(kept[0])
+        return len(polling._hubs)
+
+    task = stage.start(first())
+    await stage.advance(1)
+    assert result(task) == 0
+    await stage.check_nothing_left()
+    with pytest.raises(StopAsyncIteration):
+        await anext(kept[0])
+
+
+async def test_closing_ends_an_iteration_that_waits_in_another_task(stage: Stage, fleet: Fleet) -> None:
+    """The other task's loop ends, as if all pods were gone; closing twice does nothing."""
+    fleet.add(2)
+    watch = stage.client().pods.watch(fleet.states)
+    seen: Seen = []
+    tasks = [stage.start(collect(aiter(watch), seen)) for _ in range(2)]
+    await stage.advance(1)
+    assert len(seen) == 4
+    await watch.aclose()
+    await watch.aclose()
+    await settle()
+    for task in tasks:
+        result(task)
+    await stage.check_nothing_left()
+
+
+async def test_closing_before_the_first_change_ends_it(stage: Stage, fleet: Fleet) -> None:
+    """Also while the first request is under way, and for an iterator that was never used."""
+    fleet.next_status(Hang())
+    watch = stage.client().pods.watch(["a"])
+    task = stage.start(collect(aiter(watch), []))
+    unused = aiter(watch)
+    await stage.advance(1)
+    await watch.aclose()
+    await settle()
+    result(task)
+    with pytest.raises(StopAsyncIteration):
+        await anext(unused)
+
+
+async def test_a_watch_can_be_iterated_again(stage: Stage, fleet: Fleet) -> None:
+    """Each iteration begins with the first states, also at the same time."""
+    ids = fleet.add(2)
+    watch = stage.client().pods.watch(ids)
+    one: Seen = []
+    two: Seen = []
+    stage.start(collect(aiter(watch), one))
+    await stage.advance(6)
+    stage.start(collect(aiter(watch), two))
+    await stage.advance(1)
+    assert one == two == [(pod_id, "PROVISIONING") for pod_id in ids]
+    assert repr(watch) == "<AsyncWatch of 2 pods, interval=5>"
+
+
+async def test_a_watch_times_out(stage: Stage, fleet: Fleet) -> None:
+    """From the first look on; the error names who is still there."""
+    ids = fleet.add(2)
+    seen: Seen = []
+    watch = stage.client().pods.watch([*ids, "unseen"], timeout=30, interval=2)
+    await stage.advance(100)
+    task = stage.start(collect(aiter(watch), seen))
+    await stage.advance(29.9)
+    assert not task.done()
+    fleet.set(None, ids[1])
+    await stage.advance(0.2)
+    error = raised(task, primepods.WaitTimeoutError)
+    assert error.pending == (*ids, "unseen")
+    assert list(error.statuses) == ids
+    assert str(error).startswith("After 30 s 3 of 3 pods are still pending: pod00000 (PROVISIONING)")
+    assert seen == [(pod_id, "PROVISIONING") for pod_id in ids]
+
+
+async def test_a_watch_whose_pods_are_gone_in_time_does_not_time_out(stage: Stage, fleet: Fleet) -> None:
+    """It ends before its timeout."""
+    fleet.set("deleting", "a")
+    seen: Seen = []
+    task = stage.start(collect(aiter(stage.client().pods.watch(["a"], timeout=30)), seen))
+    await stage.advance(1)
+    fleet.set(None, "a")
+    await stage.advance(40)
+    result(task)
+    assert seen == [("a", "DELETING"), ("a", None)]
+
+
+async def test_a_slow_consumer_is_told_of_the_timeout_when_it_asks_again(stage: Stage, fleet: Fleet) -> None:
+    """Nothing interrupts the body of its loop."""
+    fleet.add(1)
+    done: list[float] = []
+
+    async def watch() -> None:
+        async for _ in stage.client().pods.watch(["pod00000"], timeout=10):
+            await stage.clock.sleep(50)
+            done.append(stage.clock.elapsed)
+
+    task = stage.start(watch())
+    await stage.advance(60)
+    raised(task, primepods.WaitTimeoutError)
+    assert done == [50.25]
+
+
+async def test_a_watch_goes_through_outages(stage: Stage, fleet: Fleet) -> None:
+    """A failure is no change; a timeout names it."""
+    fleet.add(1)
+    seen: Seen = []
+    task = stage.start(collect(aiter(stage.client().pods.watch(["pod00000"], timeout=60)), seen))
+    await stage.advance(1)
+    fleet.next_status(Reply(503), times=100)
+    await stage.advance(60)
+    assert "What kept failing" in str(raised(task, primepods.WaitTimeoutError))
+    assert seen == [("pod00000", "PROVISIONING")]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_arguments_are_checked_before_iterating(stage: Stage, timeout: float) -> None:
+    """As those of `wait`."""
+    pods = stage.client().pods
+    with pytest.raises(ValueError, match="timeout"):
+        pods.watch(["a"], timeout=timeout)
+    with pytest.raises(ValueError, match="interval"):
+        pods.watch(["a"], interval=0)
+    with pytest.raises(TypeError):
+        pods.watch("a")
+
+
+async def test_a_refused_id_ends_the_watch(stage: Stage, fleet: Fleet) -> None:
+    """And no other."""
+    fleet.add(2)
+    fleet.refused = {"bad": 422}
+    pods = stage.client().pods
+    bad = stage.start(collect(aiter(pods.watch([*fleet.states, "bad"])), []))
+    seen: Seen = []
+    good = stage.start(collect(aiter(pods.watch(fleet.states)), seen))
+    await stage.advance(1)
+    raised(bad, primepods.ValidationError)
+    assert not good.done()
+    assert len(seen) == 2
+
+
+async def test_a_closed_client_ends_watches_also_those_nobody_looks_at(stage: Stage, fleet: Fleet) -> None:
+    """An iterator that was left in the middle, and is still referred to, does not keep the hub alive."""
+    fleet.add(2)
+    client = stage.client()
+    left = aiter(client.pods.watch(["pod00000"]))
+    begun = stage.start(collect_one(left))
+    waiting = stage.start(collect(aiter(client.pods.watch(["pod00001"])), []))
+    await stage.advance(1)
+    assert result(begun) == ("pod00000", "PROVISIONING")
+    await client.aclose()
+    await settle()
+    raised(waiting, primepods.ClientClosedError)
+    await stage.check_nothing_left()
+    with pytest.raises(primepods.ClientClosedError):
+        await anext(left)
+    with pytest.raises(primepods.ClientClosedError):
+        await anext(aiter(client.pods.watch(["pod00000"])))
+
+
+async def collect_one(changes: AsyncIterator[PodChange]) -> tuple[str, str | None]:
+    """The next change."""
+    return brief(await anext(changes))
+
+
+async def test_a_429_is_no_change(stage: Stage, fleet: Fleet) -> None:
+    """Nor is the pause after it; what has changed meanwhile is told once."""
+    fleet.add(1)
+    seen: Seen = []
+    stage.start(collect(aiter(stage.client().pods.watch(["pod00000"])), seen))
+    await stage.advance(1)
+    fleet.next_status(reply({}, 429, headers={"Retry-After": "60"}))
+    await stage.advance(20)
+    fleet.set("ready", "pod00000")
+    await stage.advance(20)
+    assert len(seen) == 1
+    await stage.advance(60)
+    assert seen == [("pod00000", "PROVISIONING"), ("pod00000", "ACTIVE")]
+
+
+async def test_watching_and_waiting_share_requests(stage: Stage, fleet: Fleet) -> None:
+    """All of a loop is one poller."""
+    ids = fleet.add(3)
+    stage.start(collect(aiter(stage.client().pods.watch(ids)), []))
+    stage.start(stage.client().pods.wait(ids))
+    stage.start(stage.client().pods.wait_gone(ids[0]))
+    await stage.advance(11)
+    assert fleet.sizes == [3, 3, 3]
+
+
+async def test_cancelling_the_task_that_iterates_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
+    """In the middle of waiting for a change, and in the loop's body."""
+    fleet.add(1)
+    watch = stage.client().pods.watch(["pod00000"])
+
+    async def busy() -> None:
+        async for _ in watch:
+            await asyncio.Event().wait()
+
+    tasks = [stage.start(collect(aiter(watch), [])), stage.start(busy())]
+    await stage.advance(1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    gc.collect()
+    await stage.check_nothing_left()
