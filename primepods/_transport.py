@@ -7,11 +7,13 @@ their tracebacks hold the request's headers.
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import os
 import platform
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import attrs
@@ -170,7 +172,7 @@ class Transport:
         if self.closed or http.closed:
             raise self._closed_error()
         expired = isinstance(caught, TimeoutError) and limit.expired()
-        broken = _translate(caught, self._settings, expired=expired, received=received > 0)
+        broken = _translate(caught, self._settings.api_key, expired=expired, received=received > 0)
         if broken is None:
             raise caught
         return broken
@@ -200,7 +202,7 @@ class Transport:
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         }
         if self._own and self._settings.proxy is not None:
-            options["proxy"] = str(self._settings.proxy)
+            options |= _proxy_options(self._settings.proxy)
         return options
 
     def _check(self) -> None:
@@ -270,6 +272,17 @@ def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:
     return tuple(getattr(http, "_middlewares", ()))
 
 
+def _proxy_options(proxy: Secret) -> dict[str, Any]:
+    """Say which proxy; its password in a header that does not show itself, not in a URL that does."""
+    parts = urlsplit(str(proxy))
+    user, at, place = parts.netloc.rpartition("@")
+    options: dict[str, Any] = {"proxy": f"{parts.scheme}://{place}"}
+    if at:
+        token = base64.b64encode(unquote(user).encode()).decode()
+        options["proxy_headers"] = {"Proxy-Authorization": Secret(f"Basic {token}")}
+    return options
+
+
 def _headers(settings: Settings) -> Mapping[str, str]:
     product = f"primepods/{__version__} aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
     headers: dict[str, str] = {
@@ -303,24 +316,21 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _translate(  # noqa: PLR0911 - one case an exception: a table
-    exc: Exception, settings: Settings, *, expired: bool, received: bool
+    exc: Exception, key: Secret, *, expired: bool, received: bool
 ) -> Broken | None:
     """Say what an exception of aiohttp means; ``None`` for one that is a defect and no failure of the wire.
 
     Args:
         exc: The exception.
-        settings: For the key and the proxy's password, which must not be repeated.
+        key: Redacted where the server repeats it.
         expired: Whether it is the attempt's own time that ran out.
         received: Whether the request may have reached the server.
     """
     cause = exc.with_traceback(None)
     # The chain leads to frames whose locals hold the request as it went over the wire.
     cause.__context__ = cause.__cause__ = None
-    key = settings.api_key
     text = key.scrub(one_line(f"{type(exc).__name__}: {exc}"))
-    # The library's exceptions hold the proxy's URL, some also its header.
-    has_password = settings.proxy is not None and "@" in settings.proxy
-    told = None if has_password or key in f"{exc} {exc!r}" else cause
+    told = None if key in f"{exc} {exc!r}" else cause
 
     def broken(kind: str, reason: str, *, transient: bool = True) -> Broken:
         failure = Failure(reason=reason, transient=transient, maybe_received=received)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import io
 import logging
@@ -259,18 +260,31 @@ async def test_a_proxys_password_is_not_shown(
     """It stands in the environment's URL; no error, log or repr repeats it, however the proxy fails."""
     caplog.set_level(logging.DEBUG)
     password = "correct-horse-battery"
-    for answer in (Reply(407), Reply(502), Close(), None):
+    for answer in (Reply(407), Reply(502), Close(), Hang(), None):
         async with Server(default=answer or Close()) as proxy:
             url = proxy.url if answer else refused_url()
-            monkeypatch.setenv("HTTPS_PROXY", url.replace("//", f"//user:{password}@"))
+            monkeypatch.setenv("HTTPS_PROXY", url.replace("//", f"//us%20er:{password}@"))
             clock = ManualClock(auto=True)
             async with make_client("https://api.example.test", clock=clock) as client:
                 # Not awaited here: this frame knows the password.
-                (error,) = await asyncio.gather(client.pods.page(), return_exceptions=True)
+                dropped = asyncio.create_task(client.pods.page())
+                await settle()
+                dropped.cancel()
+                errors = await asyncio.gather(dropped, client.pods.page(), return_exceptions=True)
                 seen = [repr(client), pprint.pformat(vars(client)), repr(client._session.settings)]
-        assert isinstance(error, primepods.TransportError)
-        assert not leaks("\n".join([*seen, shown(error)]), password)
-        assert not leaks(shown(error))
+            assert proxy.requests or answer is None
+            for request in proxy.requests:
+                assert request.target == "api.example.test:443"
+                kind, _, token = request.headers["proxy-authorization"].partition(" ")
+                assert (kind, base64.b64decode(token).decode()) == ("Basic", f"us er:{password}")
+                assert "authorization" not in request.headers
+        assert isinstance(errors[1], primepods.TransportError)
+        seen += [shown(error) for error in errors if isinstance(error, BaseException)]
+        assert len(seen) == 5
+        token = base64.b64encode(f"us er:{password}".encode()).decode()
+        assert not leaks("\n".join(seen), password)
+        assert not leaks("\n".join(seen), token)
+        assert not leaks("\n".join(seen))
     assert not leaks(caplog.text, password)
 
 
