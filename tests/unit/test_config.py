@@ -26,6 +26,7 @@ from primepods.config import (
     origin,
     resolve,
 )
+from tests.support.json_values import ANY_TEXT
 
 KEY = "pit_0123456789_key_of_the_tests"
 OTHER = "https://other.example.com"
@@ -571,7 +572,7 @@ def test_a_wrong_url_in_a_file_is_named(files: Files) -> None:
 
 
 @given(
-    st.text()
+    ANY_TEXT
     | st.lists(
         st.sampled_from(
             [*":/@?#[].\\%", "https://", "http://", "localhost", "a.b", "::1", "443", "/api/v1", " ", "é"]

@@ -23,6 +23,7 @@ from primepods.errors import (
     ValidationError,
     WaitError,
     WaitTimeoutError,
+    shown,
     twin,
 )
 from primepods.models import PodState, PodStatus
@@ -197,3 +198,33 @@ def test_a_twin_of_an_error_without_notes_has_none() -> None:
     other = twin(ValueError("v"))
     assert (type(other), other.args, other.__cause__) == (ValueError, ("v",), None)
     assert not hasattr(other, "__notes__")
+
+
+class StrangeError:
+    """A value whose `repr` fails."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a", "'a'"),
+        (None, "None"),
+        ("a\x1b[2Jb", r"'a\x1b[2Jb'"),
+        (StrangeError(), "<StrangeError>"),
+        ("x" * 98, f"'{'x' * 98}'"),
+        ("x" * 99, f"'{'x' * 99}…"),
+        (["x"] * 1_000, f"{(['x'] * 50)!r}"[:100] + "…"),
+    ],
+)
+def test_a_callers_value_is_shown_whatever_it_is(value: object, text: str) -> None:
+    """Short, printable, and never another exception in place of the one that is being made."""
+    assert shown(value) == text
+    assert len(text) <= 101
+
+
+def test_a_number_of_thousands_of_digits_is_shown_by_its_kind() -> None:
+    """Python refuses to write it out."""
+    assert shown(10**5_000) == "<int>"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import _json
-from tests.support.json_values import VALUES_AND_INFINITIES
+from tests.support.json_values import VALUES_BEYOND_JSON
 
 ORJSON: Any = vars(_json)["orjson"]
 
@@ -90,7 +90,7 @@ def test_integers_are_exact_as_far_as_both_decoders_go(decoder: str, text: bytes
 @st.composite
 def broken_json(draw: st.DrawFn) -> bytes:
     """JSON text, most of it with something cut out, put in or doubled."""
-    text = json.dumps(draw(VALUES_AND_INFINITIES), ensure_ascii=draw(st.booleans())).encode(
+    text = json.dumps(draw(VALUES_BEYOND_JSON), ensure_ascii=draw(st.booleans())).encode(
         errors="surrogatepass"
     )
     start, end = sorted(draw(st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))))
@@ -118,7 +118,7 @@ def test_both_decoders_see_the_same(data: bytes) -> None:
         assert outcome(data) == fast
 
 
-@given(VALUES_AND_INFINITIES)
+@given(VALUES_BEYOND_JSON)
 def test_what_is_encoded_is_read_back(value: Any) -> None:
     """`dumps` makes JSON that `loads` understands, or says that it cannot be made."""
     try:

@@ -30,6 +30,7 @@ from primepods import (
 )
 from primepods._convert import decode_history, decode_pods, decode_statuses
 from tests.fixtures import document, status_rows
+from tests.support.json_values import ANY_TEXT
 
 
 def status(**row: Any) -> PodStatus:
@@ -408,7 +409,7 @@ def test_known_words_are_members(kind: type[PodState | InstallationState]) -> No
 
 
 @pytest.mark.parametrize("kind", [PodState, InstallationState])
-@given(word=st.text())
+@given(word=ANY_TEXT)
 @example(word="__class__")
 @example(word="name")
 def test_the_vocabulary_is_open(kind: type[PodState | InstallationState], word: str) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from primepods import RetryPolicy
 from primepods._retry import RETRY_STATUSES, Failure, RetryBudget, decide, parse_retry_after
+from tests.support.json_values import ANY_TEXT
 
 NOW = datetime(2026, 11, 7, 5, 31, 56, tzinfo=UTC)
 PLAIN = RetryPolicy(attempts=5, base_delay=0.5, max_delay=30.0, jitter=False)
@@ -171,6 +172,8 @@ def test_numbers_out_of_range_are_named(fields: dict[str, Any], message: str) ->
         ({"attempts": "3"}, r"^RetryPolicy\.attempts must be an integer, got '3'$"),
         ({"attempts": True}, r"^RetryPolicy\.attempts must be a number, got True$"),
         ({"base_delay": "1"}, r"^RetryPolicy\.base_delay must be a number, got '1'$"),
+        ({"jitter": 1}, r"^RetryPolicy\.jitter must be True or False, got 1$"),
+        ({"jitter": "no"}, r"^RetryPolicy\.jitter must be True or False, got 'no'$"),
         ({"max_delay": None}, r"^RetryPolicy\.max_delay must be a number, got None$"),
     ],
 )
@@ -263,7 +266,7 @@ def test_every_date_is_counted_from_now(seconds: int, minutes: int) -> None:
 
 
 @given(
-    st.text()
+    ANY_TEXT
     | st.lists(
         st.sampled_from(["Sat,", "07", "Nov", "2026", "05:32:26", "+0000", "GMT", "-", ":", "9999", "0"])
     ).map(" ".join),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from primepods import SSHTarget
 from primepods.ssh import parse_ssh
 from tests.fixtures import status_rows
+from tests.support.json_values import ANY_TEXT
 
 USERS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}\Z")
 HOSTS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,40}\Z") | st.ip_addresses().map(str)
@@ -132,7 +133,7 @@ def lines() -> st.SearchStrategy[str]:
     return st.lists(pieces | st.text(max_size=3), max_size=10).map("".join)
 
 
-@given(st.text() | lines())
+@given(ANY_TEXT | lines())
 @example("root@-p22")
 @example("--@h")
 def test_no_text_yields_more_than_one_word_or_an_option(text: str) -> None:
