@@ -22,6 +22,9 @@ from ..models import PodStatus
 _SPLIT_STATUSES = frozenset({400, 413, 414, 422})
 _REFUSED_HALVES = 3
 _MAX_REFUSALS = 8
+_MOST_KNOWN = 128
+_LONGEST_KNOWN = 256 * 1024
+"""Bytes of an answer above which it is not kept: a hundred rows have about 50,000."""
 
 
 @attrs.frozen
@@ -39,12 +42,19 @@ class Known:
     memo: Memo = attrs.field(factory=Memo)
     rows: dict[str, PodStatus] = attrs.field(factory=dict[str, PodStatus])
 
+    def keep(self, rows: dict[str, PodStatus]) -> None:
+        """Keep the rows of the answer that the memo holds, unless that is huge."""
+        if len(self.memo.body or b"") > _LONGEST_KNOWN:
+            self.memo.body, rows = None, {}
+        self.rows = rows
+
 
 class StatusReader:
     """Reads status rows through a session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._known: dict[tuple[str, ...], Known] = {}
         self._gathering: _Batch | None = None
 
     async def read(self, pod_ids: list[str]) -> Answer:
@@ -74,11 +84,20 @@ class StatusReader:
 
     async def _read_twice(self, pod_ids: list[str]) -> Answer:
         """As :meth:`read_chunk`, but that none of the pods is there is believed when it is said twice."""
-        answer = await self.read_chunk(pod_ids)
+        known = self._recall(pod_ids)
+        answer = await self.read_chunk(pod_ids, known)
         if answer.rows or answer.errors:
             return answer
         # A replica that lost its rows answers like this.
-        return await self.read_chunk(pod_ids)
+        return await self.read_chunk(pod_ids, known)
+
+    def _recall(self, pod_ids: list[str]) -> Known:
+        """Return what is remembered of the last answer to the same ids; the oldest are forgotten."""
+        key = tuple(pod_ids)
+        known = self._known[key] = self._known.pop(key, Known())
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        return known
 
     async def read_chunk(self, pod_ids: list[str], known: Known | None = None) -> Answer:
         """Ask for one request's worth of ids; split it where the API refuses it.
@@ -128,7 +147,7 @@ class StatusReader:
             asked = set(pod_ids)
             rows = {row.pod_id: row for row in decoded if row.pod_id in asked}
             if known is not None:
-                known.rows = rows
+                known.keep(rows)
             return rows
         if known is not None:
             known.memo.body = None
