@@ -1,0 +1,151 @@
+"""Statuses asked for again: an answer that is the last one to the byte is not parsed; nothing else differs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import primepods
+from primepods.resources import _statuses
+from tests.support.client import make_client
+from tests.support.server import Answer, Received, Server, reply
+
+pytestmark = pytest.mark.anyio
+
+IDS = [f"{number:032x}" for number in range(250)]
+
+
+def rows(request: Received, status: Callable[[str], str] = lambda _: "ACTIVE", **fields: Any) -> Answer:
+    """A row for each id that is asked for."""
+    ids = request.values("pod_ids")
+    return reply({"data": [{"podId": pod_id, "status": status(pod_id), **fields} for pod_id in ids]})
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each answer had that was parsed and decoded."""
+    sizes: list[int] = []
+    decode = _statuses.decode_statuses
+
+    def counting(data: Any) -> tuple[primepods.PodStatus, ...]:
+        sizes.append(len(data["data"]))
+        return decode(data)
+
+    monkeypatch.setattr(_statuses, "decode_statuses", counting)
+    return sizes
+
+
+async def test_an_unchanged_answer_gives_the_rows_of_the_last_one(decoded: list[int]) -> None:
+    """Each request is sent, but its answer is read once."""
+    async with Server(rows) as server, make_client(server.url) as client:
+        first = await client.pods.statuses(IDS)
+        again = await client.pods.statuses(IDS)
+        assert len(server.targets) == 6
+    assert sorted(decoded) == [50, 100, 100]
+    assert list(first) == list(again) == IDS
+    assert all(first[pod_id] is again[pod_id] for pod_id in IDS)
+
+
+async def test_a_change_is_seen_at_once(decoded: list[int]) -> None:
+    """In the request that it is in; and so is the way back."""
+    stopped: set[str] = set()
+
+    def answer(request: Received) -> Answer:
+        return rows(request, lambda pod_id: "STOPPED" if pod_id in stopped else "ACTIVE")
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        await client.pods.statuses(IDS)
+        for changed in ({IDS[120]}, set[str](), {IDS[3], IDS[240]}):
+            stopped.clear()
+            stopped.update(changed)
+            statuses = await client.pods.statuses(IDS)
+            assert {pod_id for pod_id, row in statuses.items() if row.status == "STOPPED"} == changed
+    assert sorted(decoded) == [50, 50, 100, 100, 100, 100, 100]
+
+
+async def test_other_ids_are_another_question(decoded: list[int]) -> None:
+    """Neither a part of the ids nor another order gets an answer that was given to others."""
+    async with Server(rows) as server, make_client(server.url) as client:
+        for ids in (IDS[:3], IDS[:2], IDS[2::-1], IDS[:3]):
+            statuses = await client.pods.statuses(ids)
+            assert list(statuses) == ids
+            assert not statuses.missing
+    assert decoded == [3, 2, 3]
+
+
+async def test_a_caller_s_result_is_its_own() -> None:
+    """What one keeps does not change when the pods do."""
+    states = iter(["PENDING", "ACTIVE"])
+    async with (
+        Server(lambda request: rows(request, lambda _: state)) as server,
+        make_client(server.url) as client,
+    ):
+        state = next(states)
+        before = await client.pods.statuses(IDS[:1])
+        state = next(states)
+        after = await client.pods.statuses(IDS[:1])
+    assert (before[IDS[0]].status, after[IDS[0]].status) == ("PENDING", "ACTIVE")
+
+
+async def test_an_answer_that_cannot_be_decoded_is_not_remembered() -> None:
+    """Said again, it is refused again."""
+    async with (
+        Server(lambda request: rows(request, costPerHr={})) as server,
+        make_client(server.url) as client,
+    ):
+        for _ in range(3):
+            with pytest.raises(primepods.ProtocolError, match="costPerHr"):
+                await client.pods.statuses(IDS[:2])
+
+
+async def test_missing_rows_are_asked_for_twice_each_time() -> None:
+    """That nothing is there has to be said twice, also when it was said before."""
+    async with Server(lambda _: reply({"data": []})) as server, make_client(server.url) as client:
+        for _ in range(2):
+            assert (await client.pods.statuses(IDS[:2])).missing == tuple(IDS[:2])
+        assert len(server.targets) == 4
+
+
+async def test_calls_at_the_same_time_share_what_is_known(decoded: list[int]) -> None:
+    """Whatever the order of their answers: equal bytes are equal rows."""
+    async with Server(rows) as server, make_client(server.url) as client:
+        await client.pods.statuses(IDS[:100])
+        results = await asyncio.gather(*(client.pods.statuses(IDS[:100]) for _ in range(20)))
+    assert decoded == [100]
+    assert all(dict(result) == dict(results[0]) for result in results)
+
+
+async def test_only_so_many_answers_are_kept(decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten."""
+    monkeypatch.setattr(_statuses, "_MOST_KNOWN", 2)
+    async with Server(rows) as server, make_client(server.url, max_concurrency=1) as client:
+        for start in (0, 1, 0, 2, 0, 1):
+            await client.pods.statuses(IDS[start : start + 1])
+        assert len(client.pods._statuses._known) == 2
+    assert len(decoded) == 4
+
+
+async def test_huge_answers_are_not_kept(decoded: list[int]) -> None:
+    """A server cannot make a client hold them for good."""
+    padding = "x" * _statuses._LONGEST_KNOWN
+    async with (
+        Server(lambda request: rows(request, installationFailure=padding)) as server,
+        make_client(server.url) as client,
+    ):
+        for _ in range(2):
+            await client.pods.statuses(IDS[:1])
+        assert all(
+            known.memo.body is None and not known.rows for known in client.pods._statuses._known.values()
+        )
+    assert decoded == [1, 1]
+
+
+async def test_a_client_s_views_remember_for_themselves(decoded: list[int]) -> None:
+    """With other limits the same questions are asked anew."""
+    async with Server(rows) as server, make_client(server.url) as client:
+        await client.pods.statuses(IDS[:1])
+        await client.with_options(timeout=5).pods.statuses(IDS[:1])
+    assert decoded == [1, 1]
