@@ -96,7 +96,22 @@ def check_ids(pod_ids: Iterable[str]) -> list[str]:
     if not isinstance(pod_ids, Iterable):
         msg = f"pod_ids must be an iterable of ids, got {shown(pod_ids)}"
         raise TypeError(msg)
-    return list(dict.fromkeys(check_id(pod_id, f"pod_ids[{n}]") for n, pod_id in enumerate(pod_ids)))
+    ids = list(pod_ids)
+    if not _are_plain(ids):
+        for number, pod_id in enumerate(ids):
+            check_id(pod_id, f"pod_ids[{number}]")
+    return list(dict.fromkeys(ids))
+
+
+def _are_plain(ids: list[str]) -> bool:
+    """Tell at a glance whether all are ids, as nearly all are: letters and digits, longer than any word."""
+    try:
+        text = "".join(ids)
+    except TypeError:
+        return False
+    if not (text.isascii() and text.encode().isalnum()):
+        return False
+    return max(map(len, _RESERVED_IDS)) < min(map(len, ids)) and max(map(len, ids)) <= MAX_ID_LENGTH
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
