@@ -1,4 +1,4 @@
-"""Statuses asked for again: an answer that is the last one to the byte is not parsed; nothing else differs."""
+"""Statuses asked for again: an answer that is the last one to the byte is not parsed; all else is as ever."""
 
 from __future__ import annotations
 
