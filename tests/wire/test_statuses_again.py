@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import primepods
+from primepods._convert import decode_statuses
 from primepods.resources import _statuses
 from tests.support.client import make_client
 from tests.support.server import Answer, Received, Server, reply
@@ -28,11 +29,10 @@ def rows(request: Received, status: Callable[[str], str] = lambda _: "ACTIVE", *
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each answer had that was parsed and decoded."""
     sizes: list[int] = []
-    decode = _statuses.decode_statuses
 
     def counting(data: Any) -> tuple[primepods.PodStatus, ...]:
         sizes.append(len(data["data"]))
-        return decode(data)
+        return decode_statuses(data)
 
     monkeypatch.setattr(_statuses, "decode_statuses", counting)
     return sizes
