@@ -1,8 +1,10 @@
 """Made-up pods in the API's wire shapes, encoded once, so that the server only copies bytes.
 
 Typed from the documents: nothing of the client or the emulator is used, and whatever the vendor's client
-insists on is there. As in a real fleet most pods are ready, a few boot, some have several nodes; ids,
-addresses and ports differ from pod to pod, while images, prices of a kind and resources repeat.
+insists on is there. As in a real fleet most pods are ready, a few boot, some have several nodes; ids and
+addresses differ from pod to pod, while images, prices and resources repeat. Two thirds are machines with an
+address of their own, whose only port is 22, as in the documents' examples; the others are containers, with
+ports of their own for ssh and Jupyter.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def rows(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     rng = Random(number)  # noqa: S311 - seeded, not secret
     gpu, socket, price = rng.choice(_GPUS)
     provider, user, port = rng.choice(_PROVIDERS)
-    port = port or rng.randrange(10_000, 60_000)
+    ports = _ports(port, rng)
+    port = port or int(ports[0]["external"])
     nodes = 4 if number % 20 == 7 else 1  # noqa: PLR2004 - one in twenty
     count = 8 if nodes > 1 else rng.choice((1, 2, 4, 8))
     progress = 100 if number % 16 else rng.choice((None, 40))
@@ -70,7 +73,7 @@ def rows(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "installationStatus": "FINISHED" if ready else "PENDING",
         "installationFailure": None,
         "installationProgress": progress,
-        "primePortMapping": _ports(port, rng) if progress else None,
+        "primePortMapping": ports if progress else None,
         "sshConnection": (ssh if nodes > 1 else ssh[0]) if progress else None,
         "ip": (ips if nodes > 1 else ips[0]) if progress else None,
         "providerType": provider,
@@ -106,10 +109,12 @@ def rows(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return pod, status
 
 
-def _ports(ssh: int, rng: Random) -> list[dict[str, Any]]:
-    uses = (("22", str(ssh), "SSH"), ("8888", str(rng.randrange(10_000, 60_000)), "JUPYTER_NOTEBOOK"))
+def _ports(ssh: int | None, rng: Random) -> list[dict[str, Any]]:
+    uses = [("22", str(ssh or rng.randrange(10_000, 60_000)), "SSH")]
+    if ssh is None:
+        uses.append(("8888", str(rng.randrange(10_000, 60_000)), "JUPYTER_NOTEBOOK"))
     return [
-        {"internal": internal, "external": external, "protocol": "TCP", "usedBy": use, "description": use}
+        {"internal": internal, "external": external, "protocol": "TCP", "usedBy": use, "description": ""}
         for internal, external, use in uses
     ]
 
