@@ -5,6 +5,7 @@ How a block says what it needs is described in `readme_blocks.py`.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -221,3 +222,11 @@ def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
     block = Block("python", text, "", 0, options)
     with world(block) as environment:
         assert run(block, tmp_path, environment) == (0, "3\n")
+
+
+def test_promises_name_their_tests() -> None:
+    """Each line of the table of promises names a test that exists."""
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", README.read_text(encoding="utf-8"))
+    assert named
+    for file, test in named:
+        assert re.search(rf"def {test}\(", (README.parent / file).read_text(encoding="utf-8")), (file, test)
