@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 _JITTER: Final = 0.1
 _GATHER: Final = 0.05
-_REMEMBERED: Final = 16
+_REMEMBERED: Final = 32
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 
@@ -217,8 +217,8 @@ class Hub:
     async def ended(self) -> None:
         """Return when nothing is left, if nobody waits any more."""
         if not self._feeds:
-            # Who is cancelled meanwhile still leaves nothing behind.
-            await asyncio.shield(asyncio.wait([self._task]))
+            # Not the task itself: who is cancelled meanwhile must not cancel it.
+            await asyncio.wait([self._task])
 
     def _forget(self, feed: Feed, view: View) -> None:
         view.feeds.discard(feed)

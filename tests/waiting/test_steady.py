@@ -164,4 +164,4 @@ async def test_what_is_remembered_is_bounded(stage: Stage, fleet: Fleet) -> None
         await stage.advance(1.1)
         task.cancel()
     hub = await stage.hub()
-    assert len(hub._known) <= 20
+    assert len(hub._known) <= 33

@@ -1,0 +1,325 @@
+"""What it costs to wait for many pods: the shared poller beside the two things that people do today.
+
+    python -m benchmarks.waiting [--quick]
+
+Each waiter is a task of its own, as in an orchestrator, and waits for one pod. All pods boot until 20
+intervals have passed; then each becomes ready at a moment of its own within the next one, and the time from
+that moment until its waiter runs is measured. Three ways to wait:
+
+- `wait_ready`: each task makes a client and calls ``pods.wait_ready``.
+- a loop over ``get``: the tasks share a client, and each asks for its pod, sleeps an interval, asks again.
+- a session a task: each task has a client of its own, and asks for the status of its pod in such a loop.
+
+Every run has a process of its own, with the server in another one. Requests are those that reached the server
+within the 20 intervals and until the last waiter ran; processor time, memory and files are the waiting
+process's alone. Prints a table; where a way cannot keep up or exceeds the open files that a process may have,
+the table says so and the count is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from primepods import AsyncClient
+
+from .fleet import pod_id, pod_ids, rows
+from .server import KEY, Connection, environment
+from .sync import machine
+
+TICKS = 20
+_MOST_FILES = 40
+_EACH_TICK = {100: 2, 1_000: 11, 10_000: 101}
+"""What the shared poller may ask at most in a tick."""
+_SECONDS_BETWEEN_LOOKS = 0.05
+_FILES = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
+
+
+class Fleet:
+    """Pods that boot, and become ready one after the other when it is time. Answers as `server.World`.
+
+    Args:
+        count: How many pods.
+        interval: Seconds in which they become ready.
+    """
+
+    def __init__(self, count: int, interval: float) -> None:
+        self.marks: list[tuple[float, float]] = []
+        self._interval = interval
+        self._began = float("inf")
+        self._ready_at = dict.fromkeys((pod_id(number).encode() for number in range(count)), float("inf"))
+        self._statuses = {pod_id(number).encode(): _states(rows(number)[1]) for number in range(count)}
+        self._pods = {pod_id(number).encode(): _states(rows(number)[0]) for number in range(count)}
+
+    def answer(self, target: bytes) -> bytes:
+        """Return the body that answers a request."""
+        path, _, query = target.partition(b"?")
+        now = time.monotonic()
+        if path.endswith(b"/status"):
+            found = [self._statuses[key][now >= self._ready_at[key]] for key in _ids(query)]
+            return b'{"data":[%b],"status":null}' % b",".join(found)
+        if path.startswith(b"/bench/"):
+            return self._control(path.rpartition(b"/")[2], now)
+        key = path.rpartition(b"/")[2]
+        return self._pods[key][now >= self._ready_at[key]]
+
+    def _control(self, word: bytes, now: float) -> bytes:
+        if word == b"end":
+            came = [mark for mark, _ in self.marks if mark >= self._began]
+            return json.dumps({"requests": len(came), "ready_at": list(self._ready_at.values())}).encode()
+        self._began = now
+        begin = now + float(word) * self._interval
+        for number, key in enumerate(self._ready_at):
+            # Multiples of the golden section fill an interval evenly, in no order.
+            self._ready_at[key] = begin + number * 0.618034 % 1 * self._interval
+        return b"null"
+
+
+def _ids(query: bytes) -> list[bytes]:
+    return [pair.partition(b"=")[2] for pair in query.split(b"&")]
+
+
+def _states(row: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Encode a row as it is while the pod boots, and when it is ready."""
+    boots = {**row, "status": "ACTIVE", "installationStatus": "ACTIVE", "installationProgress": 40}
+    ready = {**boots, "installationStatus": "FINISHED", "installationProgress": 100}
+    ready |= {"ip": row["ip"] or "135.1.2.3"}
+    return json.dumps(boots).encode(), json.dumps(ready).encode()
+
+
+async def serve(count: int, interval: float) -> None:
+    """Listen; say where; end with the standard input."""
+    loop, fleet = asyncio.get_running_loop(), Fleet(count, interval)
+    make: Callable[[], Connection] = partial(Connection, fleet, 0.0)  # type: ignore[arg-type]
+    server = await loop.create_server(make, "127.0.0.1", 0, backlog=4_096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+Waiter = Callable[[str, str, float], Awaitable[None]]
+
+
+async def shared_poller(url: str, pod: str, interval: float) -> None:
+    """Wait as primepods means it."""
+    async with AsyncClient(KEY, base_url=url) as client:
+        await client.pods.wait_ready(pod, interval=interval)
+
+
+async def loop_over_get(client: AsyncClient, pod: str, interval: float) -> None:
+    """Wait as most programs do today."""
+    while not (await client.pods.get(pod)).is_ready:  # noqa: ASYNC110 - as they do
+        await asyncio.sleep(interval)
+
+
+async def session_a_task(url: str, pod: str, interval: float) -> None:
+    """Wait as a task does that shares nothing with the others."""
+    async with AsyncClient(KEY, base_url=url) as client:
+        while not (await client.pods.status(pod)).is_ready:  # noqa: ASYNC110 - as it does
+            await asyncio.sleep(interval)
+
+
+async def wait(way: str, count: int, interval: float, ticks: int, url: str) -> dict[str, Any]:
+    """Wait for all pods one way, and return what it took."""
+    ids, woken = pod_ids(0, count), dict.fromkeys(pod_ids(0, count), 0.0)
+    most_files = 0
+
+    async def count_files() -> None:
+        nonlocal most_files
+        while _FILES:
+            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names will do
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    async with AsyncClient(KEY, base_url=url) as client:
+        trips = [await _trip(client, ids[:100]) for _ in range(20)]
+        ways: dict[str, Callable[[str], Awaitable[None]]] = {
+            "wait_ready": lambda pod: shared_poller(url, pod, interval),
+            "get": lambda pod: loop_over_get(client, pod, interval),
+            "session": lambda pod: session_a_task(url, pod, interval),
+        }
+
+        async def one(pod: str) -> None:
+            await ways[way](pod)
+            woken[pod] = time.monotonic()
+
+        await asyncio.to_thread(_fetch, f"{url}/bench/{ticks}")
+        files = asyncio.create_task(count_files())
+        began = time.process_time()
+        async with asyncio.TaskGroup() as group:
+            for pod in ids:
+                group.create_task(one(pod))
+        cpu = time.process_time() - began
+        files.cancel()
+    end = await asyncio.to_thread(_fetch, f"{url}/bench/end")
+    delays = [woken[pod] - ready_at for pod, ready_at in zip(ids, end["ready_at"], strict=True)]
+    assert min(delays) >= 0.0
+    return {
+        "requests": end["requests"],
+        "cpu": cpu,
+        "memory": _peak_memory(),
+        "files": most_files,
+        "delay": statistics.median(delays),
+        "longest": max(delays),
+        "trip": statistics.median(trips),
+    }
+
+
+async def _trip(client: AsyncClient, ids: list[str]) -> float:
+    began = time.monotonic()
+    await client.pods.statuses(ids)
+    return time.monotonic() - began
+
+
+def _fetch(url: str) -> Any:
+    with urlopen(url) as answer:  # noqa: S310 - our own server
+        return json.load(answer)
+
+
+def _peak_memory() -> float:
+    import resource  # noqa: PLC0415 - not on every system
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+@contextmanager
+def serving(count: int, interval: float) -> Iterator[str]:
+    """Run a server of so many pods in a process of its own; gives its address."""
+    command = [sys.executable, "-m", "benchmarks.waiting", "--serve", json.dumps([count, interval])]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.stdin.close()
+
+
+def measure(way: str, count: int, interval: float, ticks: int) -> dict[str, Any]:
+    """Wait in a process of its own."""
+    with serving(count, interval) as url:
+        arguments = json.dumps([way, count, interval, ticks, url])
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "benchmarks.waiting", "--wait", arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            check=True,
+        )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to wait, and why it is not measured with more waiters than it can bear."""
+
+    key: str
+    name: str
+    most: int
+    beyond: str = ""
+
+
+WAYS = (
+    Way("wait_ready", "`wait_ready`, a client a task", 10_000),
+    Way(
+        "get",
+        "a loop over `get` a pod, one client",
+        1_000,
+        "{} requests a second are more than it can send",
+    ),
+    Way(
+        "session", "a loop over `status`, a session a task", 1_000, "it would need {} sockets in one process"
+    ),
+)
+
+HEAD = (
+    "| waiters | how | requests | a tick | CPU s | peak memory MB | open files | delay, median "
+    "| in intervals | in round trips | longest |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def line(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
+    """One line of the table."""
+    cells = (
+        f"{count:,}",
+        way.name,
+        f"{got['requests']:,}",
+        f"{got['requests'] / (ticks + 1):,.1f}",
+        f"{got['cpu']:.2f}",
+        f"{got['memory']:,.0f}",
+        f"{got['files'] or '?'}",
+        f"{got['delay'] * 1e3:,.0f} ms",
+        f"{got['delay'] / interval:.2f}",
+        f"{got['delay'] / got['trip']:,.0f}",
+        f"{got['longest'] * 1e3:,.0f} ms",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def verdict(count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
+    """Say whether the shared poller keeps its promises."""
+    most = _EACH_TICK.get(count, -(-count // 100) + 1)
+    kept = {
+        f"at most {most} requests a tick": got["requests"] <= most * (ticks + 2),
+        f"under {_MOST_FILES} open files": got["files"] < _MOST_FILES,
+        "woken within an interval and two round trips (median)": got["delay"] <= interval + 2 * got["trip"],
+    }
+    said = "; ".join(f"{what}: {'kept' if is_kept else 'NOT KEPT'}" for what, is_kept in kept.items())
+    return f"{count:,} waiters: {said}."
+
+
+def main() -> None:
+    """Measure and print; or, as one of the child processes, serve or wait."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.waiting",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="few waiters, three ticks: to see that it works")
+    parser.add_argument("--serve", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--wait", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(*options.serve))
+    elif options.wait:
+        print(json.dumps(asyncio.run(wait(*options.wait))))
+    else:
+        compare(quick=options.quick)
+
+
+def compare(*, quick: bool) -> None:
+    """Measure everything, one after the other."""
+    interval, ticks = (0.3, 3) if quick else (1.0, TICKS)
+    verdicts: list[str] = []
+    print(f"{machine()}\n\n{ticks} ticks of {interval:g} s{' (quick: quote no figures)' if quick else ''}\n")
+    print(HEAD, flush=True)
+    for count in (100,) if quick else (100, 1_000, 10_000):
+        for way in WAYS:
+            if count > way.most:
+                print(f"| {count:,} | {way.name} | not run: {way.beyond.format(f'{count:,}')} |", flush=True)
+                continue
+            got = measure(way.key, count, interval, ticks)
+            print(line(way, count, got, interval, ticks), flush=True)
+            if way.key == "wait_ready":
+                verdicts.append(verdict(count, got, interval, ticks))
+    print("", *verdicts, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
