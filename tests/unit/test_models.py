@@ -382,6 +382,14 @@ def test_no_mapping_breaks_what_is_told_of_a_pod(internal: str, external: str, u
         assert endpoint is None or 1 <= endpoint.port <= 65_535
 
 
+def test_every_port_can_be_asked_for() -> None:
+    """From the first to the last."""
+    for port in (1, 65_535):
+        endpoint = mapped("*", "*").endpoint(port)
+        assert endpoint is not None
+        assert endpoint.port == port
+
+
 @pytest.mark.parametrize("port", [0, -1, 65_536])
 def test_an_endpoint_is_asked_for_by_a_port_number(port: int) -> None:
     """Numbers that no port has are refused."""

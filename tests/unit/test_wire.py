@@ -76,6 +76,15 @@ FINE_IDS = [
 ]
 
 
+def is_id(pod_id: str) -> bool:
+    """Whether a text is a pod id."""
+    try:
+        check_id(pod_id)
+    except ValueError:
+        return False
+    return True
+
+
 # --- Ids -------------------------------------------------------------------------------------------
 
 
@@ -135,6 +144,30 @@ def test_duplicates_are_dropped_and_the_order_kept(pod_ids: list[str]) -> None:
     assert check_ids(dict.fromkeys(pod_ids)) == found
 
 
+PLAIN_ID = "b8b3f3c0d2a54e0fb5a6e4f0a0a5c111"
+
+
+@pytest.mark.parametrize("odd", ODD_IDS)
+@pytest.mark.parametrize("others", [[], [PLAIN_ID], [PLAIN_ID, "a.b"], [PLAIN_ID, "x" * MAX_ID_LENGTH]])
+def test_one_odd_id_among_many_is_found(odd: str, others: list[str]) -> None:
+    """Also among ids that can be told to be fine at a glance."""
+    for pod_ids in ([*others, odd], [odd, *others]):
+        with pytest.raises(ValueError, match=rf"^pod_ids\[{pod_ids.index(odd)}\] "):
+            check_ids(pod_ids)
+
+
+@given(st.lists(st.sampled_from([*FINE_IDS, PLAIN_ID, "abcdefgh", *ODD_IDS]) | ANY_TEXT, max_size=4))
+def test_many_ids_are_checked_as_one_is(pod_ids: list[str]) -> None:
+    """All pass exactly if each would."""
+    try:
+        found = check_ids(pod_ids)
+    except ValueError:
+        assert not all(map(is_id, pod_ids))
+        return
+    assert all(map(is_id, pod_ids))
+    assert found == list(dict.fromkeys(pod_ids))
+
+
 @pytest.mark.parametrize(
     ("pod_ids", "message"),
     [
@@ -159,15 +192,6 @@ def test_an_odd_id_among_many_is_named_by_its_index() -> None:
 
 
 # --- Chunks ----------------------------------------------------------------------------------------
-
-
-def is_id(pod_id: str) -> bool:
-    """Whether a text is a pod id."""
-    try:
-        check_id(pod_id)
-    except ValueError:
-        return False
-    return True
 
 
 IDS = st.lists(st.text(min_size=1, max_size=MAX_ID_LENGTH).filter(is_id), unique=True)
