@@ -18,6 +18,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     for name in list(os.environ):
         if name.startswith("PRIME_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    # Options for this run are not meant for the pytest that a test starts.
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
