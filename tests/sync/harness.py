@@ -208,7 +208,7 @@ class Script:
         self._began = time.monotonic()
         self._process.send_signal(signal.SIGINT)
 
-    def end(self, timeout: float = 30.0) -> Ended:
+    def end(self, timeout: float = 45.0) -> Ended:
         """Wait for its end; a script that hangs is killed, and fails the test."""
         try:
             out, err = self._process.communicate(timeout=timeout)

@@ -69,7 +69,7 @@ def test_interrupting_a_request(script: Start) -> None:
         for call in REQUESTS:
             eventually(lambda: api.held, f"{call} is under way")
             running.interrupt()
-            eventually(lambda: api.held == 0, f"{call} is given up", seconds=2)
+            eventually(lambda: api.held == 0, f"{call} is given up", seconds=15)
         assert running.end().quiet().lines == ["interrupted"] * len(REQUESTS)
 
 
@@ -156,7 +156,7 @@ began = time.monotonic()
 try:
     client.close()
 except KeyboardInterrupt:
-    print("interrupted", time.monotonic() - began < 1.5)
+    print("interrupted", time.monotonic() - began < 4.5)
 try:
     client.pods.get("p0")
 except primepods.ClientClosedError:
@@ -274,7 +274,7 @@ def test_a_call_that_does_not_let_go_delays_the_interruption_by_a_second() -> No
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             client.pods.wait(["p0"], on_change=told)
-        assert 0.9 < time.monotonic() - began < 4
+        assert 0.9 < time.monotonic() - began < 10
         stop.set()
         blocker.join(10)
         client.close()
