@@ -38,8 +38,11 @@ _JOIN: Final = 5.0
 """Seconds for a loop to end when its client is closed."""
 _UNWIND: Final = 1.0
 """Seconds for a call to clean up behind itself when its caller was interrupted."""
-_SLICE: Final = 0.2 if sys.platform == "win32" else None
-"""Seconds between two chances for Ctrl-C where it cannot wake a thread that waits."""
+_SLICE: Final = 0.2
+"""Seconds between two looks of a waiting main thread for Ctrl-C.
+
+A signal that comes just as the thread falls asleep does not wake it; on Windows none does.
+"""
 _END: Final[Any] = object()
 _PACKAGE: Final = __name__.partition(".")[0]
 
@@ -93,9 +96,10 @@ class _Call(Generic[R]):
 
     def news(self, timeout: float | None = None) -> _Told | None:
         """Wait for what the task wants told; ``None`` when it is done, or after ``timeout`` seconds."""
+        signalled = threading.current_thread() is threading.main_thread()
         while True:
             try:
-                return self._mail.get(timeout=_SLICE if timeout is None else timeout)
+                return self._mail.get(timeout=_SLICE if timeout is None and signalled else timeout)
             except queue.Empty:
                 if timeout is not None:
                     return None

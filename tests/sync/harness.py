@@ -197,18 +197,25 @@ class Script:
         self._process = subprocess.Popen(
             [sys.executable, *STRICT, str(path)],
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=path.parent,
         )
 
+    def go_on(self) -> None:
+        """Let it get past its next `input()`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
     def interrupt(self) -> None:
         """Do what Ctrl-C does."""
         self._began = time.monotonic()
         self._process.send_signal(signal.SIGINT)
 
-    def end(self, timeout: float = 45.0) -> Ended:
+    def end(self, timeout: float = 30.0) -> Ended:
         """Wait for its end; a script that hangs is killed, and fails the test."""
         try:
             out, err = self._process.communicate(timeout=timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -19,6 +20,11 @@ from tests.support.server import Received
 from tests.sync.harness import PODS, STATUS, Api, Script, client_of, eventually, serving
 
 Start = Callable[..., Script]
+
+late_threads = pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 12, 2),
+    reason="Python 3.12.0 and 3.12.1 start no thread when the main thread has ended (gh-113964)",
+)
 
 
 def loop_threads() -> list[threading.Thread]:
@@ -137,6 +143,7 @@ def test_exit_while_a_daemon_thread_is_in_a_call(script: Start) -> None:
         eventually(lambda: api.server.open == 0, "the call is given up")
 
 
+@late_threads
 def test_exit_waits_for_threads_that_are_no_daemons(script: Start, api: Api) -> None:
     """The interpreter joins them first; their calls work to the end."""
     source = """
@@ -152,6 +159,7 @@ def test_exit_waits_for_threads_that_are_no_daemons(script: Start, api: Api) -> 
     assert script(source, api.url).end().quiet().lines == ["p0 3"]
 
 
+@late_threads
 def test_an_executors_threads_may_use_a_client_at_exit(script: Start, api: Api) -> None:
     """They are joined before the client is closed, too."""
     source = """
@@ -165,6 +173,7 @@ def test_an_executors_threads_may_use_a_client_at_exit(script: Start, api: Api) 
     assert script(source, api.url).end().quiet().lines == ["p0"] * 8
 
 
+@late_threads
 def test_names_are_looked_up_also_when_the_main_thread_has_ended(script: Start, api: Api) -> None:
     """Threads that go on after it may still need new connections; the usual executor refuses by then."""
     source = """

@@ -64,12 +64,13 @@ REQUESTS = [
 def test_interrupting_a_request(script: Start) -> None:
     """The server sees it given up; KeyboardInterrupt comes promptly and alone; nothing else has changed."""
     with serving(Api(pods=50, hold=held)) as api:
-        source = "".join(f"interrupted(lambda: {call})\n" for call in REQUESTS)
+        source = "".join(f"input()\ninterrupted(lambda: {call})\n" for call in REQUESTS)
         running = script(PRELUDE + source, api.url)
         for call in REQUESTS:
+            running.go_on()
             eventually(lambda: api.held, f"{call} is under way")
             running.interrupt()
-            eventually(lambda: api.held == 0, f"{call} is given up", seconds=15)
+            eventually(lambda: api.held == 0, f"{call} is given up", seconds=2)
         assert running.end().quiet().lines == ["interrupted"] * len(REQUESTS)
 
 
@@ -156,7 +157,7 @@ began = time.monotonic()
 try:
     client.close()
 except KeyboardInterrupt:
-    print("interrupted", time.monotonic() - began < 4.5)
+    print("interrupted", time.monotonic() - began < 1.5)
 try:
     client.pods.get("p0")
 except primepods.ClientClosedError:
@@ -274,16 +275,17 @@ def test_a_call_that_does_not_let_go_delays_the_interruption_by_a_second() -> No
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             client.pods.wait(["p0"], on_change=told)
-        assert 0.9 < time.monotonic() - began < 10
+        assert 0.9 < time.monotonic() - began < 4
         stop.set()
         blocker.join(10)
         client.close()
 
 
-def test_where_signals_do_not_wake_a_thread_it_wakes_by_itself(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["in the main thread", "in another"])
+def test_a_main_thread_that_waits_looks_for_signals_by_itself(
+    api: Api, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """On Windows a waiting thread looks up several times a second, so that Ctrl-C gets through."""
+    """A signal that comes as it falls asleep does not wake it; on Windows none does. Others sleep on."""
     looks: list[Any] = []
 
     class Counting(queue.SimpleQueue[Any]):
@@ -294,7 +296,13 @@ def test_where_signals_do_not_wake_a_thread_it_wakes_by_itself(
     monkeypatch.setattr(queue, "SimpleQueue", Counting)
     monkeypatch.setattr(_portal, "_SLICE", 0.02)
     with client_of(api) as client:
-        client.pods.wait(["p0"], interval=2)
+        if where == "in another":
+            thread = threading.Thread(target=client.pods.wait, args=(["p0"],), kwargs={"interval": 2})
+            thread.start()
+            thread.join(10)
+            assert looks == [None]
+        else:
+            client.pods.wait(["p0"], interval=2)
+            assert set(looks) == {0.02}
+            assert len(looks) > 4
         assert client.pods.get("p0").id == "p0"
-    assert set(looks) == {0.02}
-    assert len(looks) > 4

@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -19,13 +18,20 @@ from tests.sync.harness import STATUS, Api, client_of, eventually, serving
 def together(count: int, work: Callable[[int], object]) -> list[object]:
     """What `work` returns in so many threads that begin at the same time."""
     barrier = threading.Barrier(count)
+    returned: dict[int, object] = {}
 
-    def run(n: int) -> object:
+    def run(n: int) -> None:
         barrier.wait()
-        return work(n)
+        returned[n] = work(n)
 
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
+    # Daemons: one that hangs fails its test, and does not hang the rest.
+    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(returned) == list(range(count)), "some hang, or have failed"
+    return [returned[n] for n in range(count)]
 
 
 def test_sixteen_threads_are_sixteen_requests_in_flight(emu: Emulator) -> None:
