@@ -17,8 +17,6 @@ class PodStatuses(Mapping[str, PodStatus]):
         errors: Ids that the API refused, with the error of each.
     """
 
-    __slots__ = ("_rows", "errors", "missing")
-
     def __init__(
         self,
         rows: Mapping[str, PodStatus],
@@ -49,8 +47,6 @@ class Deletions(Mapping[str, PodState]):
     Attributes:
         errors: The pods that were not deleted, with the error of each. They may still be billed.
     """
-
-    __slots__ = ("_states", "errors")
 
     def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
         self._states = dict(states)
