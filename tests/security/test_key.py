@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import inspect
-import io
 import logging
 import os
 import pickle
@@ -13,14 +12,11 @@ import pprint
 import subprocess
 import sys
 import textwrap
-import traceback
 from pathlib import Path
 
 import aiohttp
 import attrs
 import pytest
-from rich.console import Console
-from rich.traceback import Traceback
 
 import primepods
 from primepods import AsyncClient, Client, RetryPolicy, polling
@@ -28,33 +24,10 @@ from primepods.emulator import Emulator, Html, Redirect, Reset, Status
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Reply, Server, refused_url, reply
+from tests.wire.test_secrets import leaks, shown, walk
 
 ROOT = Path(__file__).parent.parent.parent
 ROW = {"podId": "a", "providerType": "x", "status": "ACTIVE", "installationStatus": "PENDING"}
-
-
-def leaks(text: str, key: str = KEY) -> bool:
-    """Whether a telling part of a key stands in a text."""
-    return key[:12] in text or key[-12:] in text
-
-
-def shown(error: BaseException) -> str:
-    """All that is printed of an exception by whoever prints most: locals, notes, chains, pickles."""
-    parts = [str(error), repr(error), pprint.pformat(vars(error))]
-    parts += traceback.TracebackException.from_exception(error, capture_locals=True).format()
-    output = io.StringIO()
-    pretty = Traceback.from_exception(
-        type(error),
-        error,
-        error.__traceback__,
-        show_locals=True,
-        locals_max_string=1_000,
-        locals_hide_dunder=False,
-        locals_hide_sunder=False,
-    )
-    Console(file=output, width=300, color_system=None).print(pretty)
-    parts += [output.getvalue(), repr(pickle.dumps(error))]
-    return "\n".join(parts)
 
 
 ENDS: dict[str, Answer] = {
@@ -83,12 +56,11 @@ async def test_no_end_of_a_wait_shows_the_key(kind: str, caplog: pytest.LogCaptu
         tasks = [asyncio.create_task(client.pods.wait([one], timeout=200)) for one in "ab"]
         await settle()
         seen = [repr(polling._hubs), pprint.pformat(polling._hubs), *map(repr, asyncio.all_tasks())]
-        for hub in polling._hubs.values():
-            seen += [pprint.pformat(vars(hub)), pprint.pformat(vars(hub._backend))]
+        seen += walk(polling._hubs)
         await clock.advance(210)
         errors = await asyncio.gather(*tasks, return_exceptions=True)
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
-    assert len(seen) > 6
+    assert len(seen) > 50
     assert not leaks("\n".join(seen))
     for error in errors:
         assert isinstance(error, primepods.PrimePodsError)
@@ -294,7 +266,7 @@ def test_a_blocking_client_shows_no_more_than_an_async_one() -> None:
         pager = client.pods.list()
         list(pager)
         parts = (client, client.pods, pager, client._portal, client.pods.watch(["a"]))
-        seen = [text for part in parts for text in (repr(part), str(part), pprint.pformat(vars(part)))]
+        seen = [text for part in parts for text in (str(part), pprint.pformat(vars(part)), *walk(part))]
         for part in parts:
             with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
                 pickle.dumps(part)

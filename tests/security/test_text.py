@@ -194,6 +194,7 @@ SSH_TEXTS = st.text(max_size=40) | st.builds(
                     "root@",
                 ),
                 *("[::1]:22", "root@[::1]", "host:99999", "root@host:22", "-", "--", "-F/etc/passwd", "''@h"),
+                *("-l@host", "-Fx@host", "-E@1.2.3.4", "root@-Fx", "--@h", "-@-"),
                 *("../../etc@h", "root@%h", "root@$HOME", "root@h|id", "~@h", "root@{a,b}", "a@b@c"),
             ]
         ),
