@@ -47,15 +47,21 @@ _END: Final[Any] = object()
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
+def _ignore(change: object) -> None:
+    """Do nothing about a change."""
+
+
 class _Call(Generic[R]):
     """One call of a thread, run as a task of the loop.
 
     Args:
         work: What to await there.
+        on_change: What :meth:`tell` tells, in the calling thread.
     """
 
-    def __init__(self, work: Callable[[], Awaitable[R]]) -> None:
+    def __init__(self, work: Callable[[], Awaitable[R]], on_change: OnChange = _ignore) -> None:
         self._work = work
+        self._on_change = on_change
         self.task: asyncio.Task[None] | None = None
         self._result: R
         self._error: BaseException | None = None
@@ -63,9 +69,10 @@ class _Call(Generic[R]):
 
     def start(self, loop: _Loop) -> None:
         """Begin; in the loop."""
-        self.task = asyncio.get_running_loop().create_task(self._run(loop))
+        self._loop = loop
+        self.task = asyncio.get_running_loop().create_task(self._run())
 
-    async def _run(self, loop: _Loop) -> None:
+    async def _run(self) -> None:
         try:
             self._result = await self._work()
         except asyncio.CancelledError:
@@ -73,14 +80,17 @@ class _Call(Generic[R]):
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised in the calling thread
             self._error = _presentable(exc)
         finally:
-            loop.calls.discard(self)
-            self._mail.put(None)
+            self._end()
+
+    def _end(self, _: object = None) -> None:
+        self._loop.calls.discard(self)
+        self._mail.put(None)
 
     def cancel(self) -> None:
-        """Give up; in the loop."""
-        if self.task is None:
-            self._mail.put(None)
-        else:
+        """Give up; in the loop, after :meth:`start`."""
+        if self.task is not None:
+            # A task that has not begun yet never will, nor say that it has ended.
+            self.task.add_done_callback(self._end)
             self.task.cancel()
 
     def fail(self, error: BaseException) -> None:
@@ -90,7 +100,7 @@ class _Call(Generic[R]):
 
     async def tell(self, change: object) -> None:
         """Have ``change`` passed to the caller's ``on_change``, and wait until that has returned."""
-        told = _Told(change)
+        told = _Told(change, self._on_change)
         self._mail.put(told)
         await told.answered
 
@@ -122,14 +132,15 @@ class _Call(Generic[R]):
 class _Told:
     """A change that ``on_change`` is to be told while a task waits; made in the loop."""
 
-    def __init__(self, change: object) -> None:
+    def __init__(self, change: object, on_change: OnChange) -> None:
         self._change = change
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self.answered: asyncio.Future[None] = self._loop.create_future()
 
-    def pass_on(self, on_change: OnChange) -> None:
+    def pass_on(self) -> None:
         """Call ``on_change``; in the calling thread."""
-        answer = on_change(self._change)
+        answer = self._on_change(self._change)
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
@@ -326,7 +337,7 @@ class Portal:
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
-        self.closed: bool = False
+        self.closed = False
         self._aclose = aclose
         self._loop: _Loop | None = None
         self._warned = False
@@ -342,8 +353,8 @@ class Portal:
         """Return ``await function(on_change=on_change)``, with ``on_change`` called in the calling thread."""
         if not callable(on_change):
             return self.call(function, on_change=on_change)
-        call: _Call[R] = _Call(lambda: function(on_change=call.tell))
-        return self.run(self.loop(), call, on_change)
+        call: _Call[R] = _Call(lambda: function(on_change=call.tell), on_change)
+        return self.run(self.loop(), call)
 
     def loop(self) -> _Loop:
         """Return the running loop of this process, started if need be.
@@ -367,15 +378,14 @@ class Portal:
                     self.close()
             return loop
 
-    def run(self, loop: _Loop, call: _Call[R], on_change: OnChange | None = None) -> R:
-        """Run ``call`` in ``loop``, and ``on_change`` here, until it is done."""
+    def run(self, loop: _Loop, call: _Call[R]) -> R:
+        """Run ``call`` in ``loop``, and its ``on_change`` here, until it is done."""
         loop.check()
         self._warn_in_loop()
         try:
             loop.submit(call)
             while (told := call.news()) is not None:
-                if on_change is not None:
-                    told.pass_on(on_change)
+                told.pass_on()
                 loop.check()
         except BaseException:
             loop.cancel(call)

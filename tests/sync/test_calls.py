@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import socket
 import sys
 import threading
 import traceback
@@ -225,6 +226,17 @@ def test_closing_in_on_change_ends_the_wait(api: Api, client: Client) -> None:
         client.pods.wait(["p0", "p1"], on_change=lambda _: client.close())
 
 
+def test_an_error_in_on_change_after_closing_is_the_error(api: Api, client: Client) -> None:
+    """There is nothing left to cancel then."""
+
+    def told(change: PodChange) -> None:
+        client.close()
+        raise KeyError(change.pod_id)
+
+    with pytest.raises(KeyError, match="p0"):
+        client.pods.wait(["p0"], on_change=told)
+
+
 def test_a_wait_that_times_out_during_on_change_says_so(api: Api, client: Client) -> None:
     """The callback is not interrupted; the time has run out nevertheless."""
     api.ready = False
@@ -319,6 +331,21 @@ def test_a_traceback_in_a_listing_ends_at_the_callers_loop(emu: Emulator) -> Non
         assert broken.value.__context__ is None
         assert broken.value.__cause__ is not None
         assert broken.value.__cause__.__traceback__ is None
+
+
+def test_a_name_that_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the look-up of a host name ends in comes through."""
+
+    def nobody(*args: object, **more: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    once = primepods.RetryPolicy(attempts=1)
+    with (
+        Client("key", base_url="https://nowhere.example.test", retry=once) as client,
+        pytest.raises(primepods.TransportError, match="Name or service not known"),
+    ):
+        client.pods.get("p0")
 
 
 def test_a_defect_keeps_its_frames(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,15 +540,19 @@ def test_the_warning_points_at_the_callers_line(client: Client, call: Callable[[
     assert "lambda client" in Path(__file__).read_text().splitlines()[warning.lineno - 1]
 
 
-def test_a_warning_that_is_an_error_leaves_the_client_usable(client: Client) -> None:
+def test_a_warning_that_is_an_error_leaves_the_client_usable(api: Api, client: Client) -> None:
     """With `-W error` the call is refused, before anything is sent."""
 
-    async def main() -> None:
+    async def main(call: Callable[[], object]) -> None:
         with pytest.raises(RuntimeWarning, match="AsyncClient"):
-            client.pods.get("p0")
+            call()
 
-    asyncio.run(main())
+    asyncio.run(main(lambda: client.pods.get("p0")))
     assert client.pods.get("p0").id == "p0"
+    with client_of(api) as other:
+        asyncio.run(main(lambda: list(other.pods.list())))
+        assert len(list(other.pods.list())) == 3
+    assert len(api.requests) == 2
 
 
 def test_ipykernel_is_not_warned(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

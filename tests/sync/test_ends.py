@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -44,25 +45,21 @@ def _no_thread_is_left() -> Iterator[None]:
 # Exit.
 
 
-@pytest.mark.parametrize(
-    "work",
-    [
-        "client.pods.get('p0')",
-        "client.pods.statuses(['p0', 'p1'])",
-        "pods = list(client.pods.list())",
-        "items = iter(client.pods.list(page_size=1)); next(items); next(items)",
-        "changes = iter(client.pods.watch(['p0'])); next(changes)",
-        "client.pods.wait(['p0'])",
-        "others = [primepods.Client() for _ in range(5)]; [other.pods.get('p0') for other in others]",
-        "pass",
-    ],
-)
-def test_a_script_that_closes_nothing_ends_quietly(script: Start, api: Api, work: str) -> None:
-    """No hang, no warning, exit code 0."""
-    source = f"""
+def test_a_script_that_closes_nothing_ends_quietly(script: Start, api: Api) -> None:
+    """No hang, no warning, exit code 0, whatever has been done and is half done."""
+    source = """
         import primepods
-        client = primepods.Client()
-        {work}
+        unused, client = primepods.Client(), primepods.Client()
+        client.pods.get("p0")
+        client.pods.statuses(["p0", "p1"])
+        client.pods.wait(["p0"])
+        pods = list(client.pods.list())
+        items = iter(client.pods.list(page_size=1)); next(items); next(items)
+        pages = client.pods.list(page_size=1).pages(); next(pages); next(pages)
+        changes = iter(client.pods.watch(["p0"])); next(changes)
+        others = [primepods.Client() for _ in range(5)]
+        for other in others:
+            other.pods.get("p0")
         print("done")
     """
     assert script(source, api.url).end().quiet().lines == ["done"]
@@ -70,17 +67,15 @@ def test_a_script_that_closes_nothing_ends_quietly(script: Start, api: Api, work
 
 
 @pytest.mark.parametrize(
-    ("ending", "code", "said"),
+    ("ending", "code", "last"),
     [
-        ("sys.exit()", 0, ""),
         ("sys.exit(7)", 7, ""),
-        ("sys.exit('sorry')", 1, "sorry\n"),
         ("raise ZeroDivisionError", 1, "ZeroDivisionError\n"),
-        ("client.pods.get('nobody')", 1, "look in `pods.history()`"),
+        ("client.pods.get('nobody')", 1, "Pod not found"),
     ],
 )
 def test_exit_codes_and_exceptions_survive(
-    script: Start, api: Api, ending: str, code: int, said: str
+    script: Start, api: Api, ending: str, code: int, last: str
 ) -> None:
     """The client closes itself behind them, and changes nothing."""
     source = f"""
@@ -93,13 +88,9 @@ def test_exit_codes_and_exceptions_survive(
     """
     ended = script(source, api.url).end()
     assert ended.code == code
-    if said.endswith("\n"):
-        assert ended.err.endswith(said)
-    else:
-        assert said in ended.err or "NotFoundError" in ended.err
-    assert ended.err.count("Traceback") == (code == 1 and "sorry" not in said)
+    assert last in ended.err.splitlines(keepends=True)[-1] if last else ended.err == ""
+    assert ended.err.count("Traceback") == bool(last)
     assert "Warning" not in ended.err
-    assert "_portal.py" not in ended.err or "nobody" in ending
 
 
 def test_a_client_that_was_just_forgotten_does_not_disturb_the_exit(script: Start, api: Api) -> None:
@@ -113,8 +104,7 @@ def test_a_client_that_was_just_forgotten_does_not_disturb_the_exit(script: Star
 
         print(main())
     """
-    for _ in range(3):
-        script(source, api.url).end().quiet()
+    script(source, api.url).end().quiet()
 
 
 def test_exit_while_a_daemon_thread_is_in_a_call(script: Start) -> None:
@@ -466,6 +456,46 @@ def test_a_loop_that_cannot_be_had_is_an_error(api: Api, monkeypatch: pytest.Mon
             client.pods.get("p0")
     assert client.pods.get("p0").id == "p0"
     client.close()
+
+
+def test_calls_that_come_too_late_to_begin_end(api: Api) -> None:
+    """Submitted when the loop takes no more, or cancelled before the first step: nobody is left waiting."""
+
+    async def work() -> None:
+        raise AssertionError
+
+    async def nothing() -> None:
+        """Close nothing."""
+
+    loop = _portal._Loop(nothing)
+    late, early = _portal._Call(work), _portal._Call(work)
+    loop.submit(late)
+    loop._loop.call_soon(loop._stop.set)
+    loop._end()
+    assert late.news() is None
+    with pytest.raises(primepods.ClientClosedError, match="during the call"):
+        late.outcome()
+    with pytest.raises(primepods.ClientClosedError, match="is closed"):
+        loop.submit(early)
+
+    loop = _portal._Loop(nothing)
+    loop.start()
+    both = threading.Event()
+    loop._loop.call_soon_threadsafe(both.wait, 5)
+    loop.submit(early)
+    loop._loop.call_soon_threadsafe(early.cancel)
+    both.set()
+    assert early.news(5) is None
+    eventually(lambda: not loop.calls, "it is forgotten")
+    loop.request_stop()
+    loop.join(5)
+
+
+def test_a_lookup_that_is_cancelled_before_it_begins() -> None:
+    """Its thread has nothing to do."""
+    future: Future[None] = Future()
+    future.cancel()
+    _portal._fulfil(future, lambda: pytest.fail("it runs"))
 
 
 def test_a_client_closed_while_it_starts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
