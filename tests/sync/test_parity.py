@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -156,3 +158,14 @@ def test_every_async_name_of_the_package_has_a_blocking_one() -> None:
 def test_on_change_differs_only_in_what_may_be_awaited() -> None:
     """The blocking side takes the same change."""
     assert typing.get_args(sync.OnChange)[0] == typing.get_args(waiting.OnChange)[0] == [PodChange]
+
+
+def test_the_type_checkers_see_every_method_on_both_sides() -> None:
+    """What is added to a client is added to the file that mypy and pyright read, in both halves."""
+    path = Path(__file__).parent.parent / "typing" / "api.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for side, kind in ((0, ast.AsyncFunctionDef), (1, ast.FunctionDef)):
+        functions = [node for node in tree.body if isinstance(node, kind)]
+        seen = {node.attr for made in functions for node in ast.walk(made) if isinstance(node, ast.Attribute)}
+        public = {name for pair in PAIRS for name in members(pair[side]) if not name.startswith("_")}
+        assert public - seen == set()

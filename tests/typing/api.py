@@ -3,7 +3,7 @@
 An `assert_type` that fails is a change that somebody's checker would notice.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, assert_type
 
@@ -66,19 +66,35 @@ async def clients(session: aiohttp.ClientSession) -> None:
 async def pods(client: AsyncClient) -> None:
     """What each call returns."""
     assert_type(await client.pods.page(offset=0, limit=10), Page[Pod])
-    assert_type(client.pods.list(page_size=50), AsyncPager[Pod])
-    assert_type([pod async for pod in client.pods.list()], list[Pod])
-    assert_type([page async for page in client.pods.list().pages()], list[Page[Pod]])
-    async with client.pods.list() as pager:
-        assert_type(pager, AsyncPager[Pod])
     assert_type(await client.pods.get("id"), Pod)
     assert_type(await client.pods.status("id"), PodStatus)
     assert_type(await client.pods.statuses(["id"]), PodStatuses)
     assert_type(await client.pods.delete("id", missing_ok=True), PodState)
     assert_type(await client.pods.delete_many({"id"}, missing_ok=True), Deletions)
-    assert_type(await client.pods.history_page(sort_by="createdAt", sort_order="asc"), Page[HistoryRecord])
-    assert_type([record async for record in client.pods.history()], list[HistoryRecord])
+    assert_type(
+        await client.pods.history_page(offset=0, limit=10, sort_by="createdAt", sort_order="asc"),
+        Page[HistoryRecord],
+    )
     assert_type(await client.pods.logs("id", tail=5), str)
+    assert_type(await client.pods.logs("id", tail=None), str)
+
+
+async def listings(client: AsyncClient) -> None:
+    """What is iterated, item by item and page by page."""
+    assert_type(client.pods.list(page_size=50), AsyncPager[Pod])
+    assert_type([pod async for pod in client.pods.list()], list[Pod])
+    assert_type(client.pods.list().pages(), AsyncIterator[Page[Pod]])
+    assert_type([page async for page in client.pods.list().pages()], list[Page[Pod]])
+    history = client.pods.history(page_size=50, sort_by="terminatedAt", sort_order="desc")
+    assert_type(history, AsyncPager[HistoryRecord])
+    assert_type([record async for record in history], list[HistoryRecord])
+    assert_type([page async for page in history.pages()], list[Page[HistoryRecord]])
+    assert_type(await anext(aiter(history)), HistoryRecord)
+    async with client.pods.list() as pager:
+        assert_type(pager, AsyncPager[Pod])
+        async for pod in pager:
+            assert_type(pod, Pod)
+    await pager.aclose()
 
 
 async def waiting(client: AsyncClient) -> None:
@@ -86,47 +102,121 @@ async def waiting(client: AsyncClient) -> None:
     assert_type(await client.pods.wait(["id"]), PodStatuses)
     assert_type(await client.pods.wait(["id"], until=primepods.settled, on_change=print), PodStatuses)
     assert_type(await client.pods.wait(["id"], until=lambda status: status is None), PodStatuses)
+    assert_type(await client.pods.wait({"id"}, interval=1, appear_grace=0, install_grace=0), PodStatuses)
     assert_type(await client.pods.wait_ready("id", timeout=60, interval=1, on_change=told), PodStatus)
-    await client.pods.wait_gone("id")
+    assert_type(await client.pods.wait_ready("id", on_change=heard, appear_grace=1), PodStatus)
+    await client.pods.wait_gone("id", timeout=60, interval=1, on_change=told)
     watch = client.pods.watch(["id"], interval=1, timeout=5)
     assert_type(watch, AsyncWatch)
-    async with watch:
+    async with watch as same:
+        assert_type(same, AsyncWatch)
         assert_type([change async for change in watch], list[PodChange])
+        async for change in watch:
+            assert_type(change, PodChange)
+    await watch.aclose()
     for until in (primepods.ready, primepods.failed, primepods.gone, primepods.settled):
         assert_type(until(None), bool)
 
 
 async def told(change: PodChange) -> None:
-    """Called with each change."""
+    """Called with each change, and awaited."""
     assert_type(change.pod_id, str)
     assert_type(change.before, PodStatus | None)
     assert_type(change.after, PodStatus | None)
 
 
-def blocking() -> None:
-    """The same without `await`."""
-    with Client("key", base_url="http://127.0.0.1", retry=RetryPolicy()) as client:
+def heard(change: PodChange) -> int:
+    """Called with each change."""
+    return len(change.pod_id)
+
+
+class Mine(AsyncClient):
+    """Views are of the class they are made from."""
+
+
+class MyClient(Client):
+    """The same."""
+
+
+def views(mine: Mine, my_client: MyClient) -> None:
+    """`Self`, on both sides."""
+    assert_type(mine.with_options(timeout=1), Mine)
+    assert_type(my_client.with_options(timeout=1), MyClient)
+
+
+def blocking_clients() -> None:
+    """Every way to make a blocking client, and what it gives."""
+    Client()
+    Client("key")
+    Client(
+        api_key="key",
+        base_url="http://127.0.0.1",
+        team_id="team",
+        timeout=1,
+        deadline=2.5,
+        max_concurrency=4,
+        retry=RetryPolicy(),
+        user_agent="mine/1",
+    )
+    with Client() as client:
         assert_type(client, Client)
         assert_type(client.pods, Pods)
-        assert_type(client.with_options(timeout=1), Client)
-        assert_type(client.request("GET", "/api/v1/pods/"), Any)
-        assert_type(client.pods.page(), Page[Pod])
-        assert_type(client.pods.list(), Pager[Pod])
-        assert_type(list(client.pods.list()), list[Pod])
-        assert_type(list(client.pods.list().pages()), list[Page[Pod]])
-        assert_type(client.pods.get("id"), Pod)
-        assert_type(client.pods.status("id"), PodStatus)
-        assert_type(client.pods.statuses(["id"]), PodStatuses)
-        assert_type(client.pods.delete("id"), PodState)
-        assert_type(client.pods.delete_many(["id"]), Deletions)
-        assert_type(list(client.pods.history()), list[HistoryRecord])
-        assert_type(client.pods.logs("id"), str)
-        assert_type(client.pods.wait(["id"], until=primepods.gone), PodStatuses)
-        assert_type(client.pods.wait_ready("id"), PodStatus)
-        assert_type(client.pods.watch(["id"]), Watch)
-        assert_type(list(client.pods.watch(["id"])), list[PodChange])
-        client.pods.wait_gone("id")
+        assert_type(client.with_options(timeout=1, deadline=2, retry=RetryPolicy()), Client)
+        assert_type(client.request("GET", "/api/v1/pods/", params={"limit": 1}, json=[1]), Any)
         client.close()
+
+
+def blocking_pods(client: Client) -> None:
+    """What each call returns: the same as on the asynchronous side, without `await`."""
+    assert_type(client.pods.page(offset=0, limit=10), Page[Pod])
+    assert_type(client.pods.get("id"), Pod)
+    assert_type(client.pods.status("id"), PodStatus)
+    assert_type(client.pods.statuses(["id"]), PodStatuses)
+    assert_type(client.pods.delete("id", missing_ok=True), PodState)
+    assert_type(client.pods.delete_many({"id"}, missing_ok=True), Deletions)
+    assert_type(
+        client.pods.history_page(offset=0, limit=10, sort_by="createdAt", sort_order="asc"),
+        Page[HistoryRecord],
+    )
+    assert_type(client.pods.logs("id", tail=5), str)
+    assert_type(client.pods.logs("id", tail=None), str)
+
+
+def blocking_listings(client: Client) -> None:
+    """What is iterated, item by item and page by page."""
+    assert_type(client.pods.list(page_size=50), Pager[Pod])
+    assert_type([pod for pod in client.pods.list()], list[Pod])  # noqa: C416 - as on the other side
+    assert_type(client.pods.list().pages(), Iterator[Page[Pod]])
+    assert_type(list(client.pods.list().pages()), list[Page[Pod]])
+    history = client.pods.history(page_size=50, sort_by="terminatedAt", sort_order="desc")
+    assert_type(history, Pager[HistoryRecord])
+    assert_type(list(history), list[HistoryRecord])
+    assert_type(list(history.pages()), list[Page[HistoryRecord]])
+    assert_type(next(iter(history)), HistoryRecord)
+    with client.pods.list() as pager:
+        assert_type(pager, Pager[Pod])
+        for pod in pager:
+            assert_type(pod, Pod)
+    pager.close()
+
+
+def blocking_waiting(client: Client) -> None:
+    """Waits and watches, and what they call."""
+    assert_type(client.pods.wait(["id"]), PodStatuses)
+    assert_type(client.pods.wait(["id"], until=primepods.settled, on_change=print), PodStatuses)
+    assert_type(client.pods.wait(["id"], until=lambda status: status is None), PodStatuses)
+    assert_type(client.pods.wait({"id"}, interval=1, appear_grace=0, install_grace=0), PodStatuses)
+    assert_type(client.pods.wait(pod.id for pod in client.pods.list()), PodStatuses)
+    assert_type(client.pods.wait_ready("id", timeout=60, interval=1, on_change=heard), PodStatus)
+    client.pods.wait_gone("id", timeout=60, interval=1, on_change=heard)
+    watch = client.pods.watch(["id"], interval=1, timeout=5)
+    assert_type(watch, Watch)
+    with watch as same:
+        assert_type(same, Watch)
+        assert_type(list(watch), list[PodChange])
+        for change in watch:
+            assert_type(change, PodChange)
+    watch.close()
 
 
 async def misuse(client: AsyncClient) -> None:
@@ -135,6 +225,16 @@ async def misuse(client: AsyncClient) -> None:
     await client.pods.history_page(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.pods.delete("id", True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # noqa: FBT003
+
+
+def blocking_misuse(client: Client, session: aiohttp.ClientSession) -> None:
+    """The same on the blocking side, and what only that has not."""
+    client.pods.page(0, 10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.pods.history(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.pods.wait(["id"], until=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.pods.wait(["id"], on_change=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Client(session=session)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def models(pod: Pod, status: PodStatus, record: HistoryRecord, page: Page[Pod]) -> None:
