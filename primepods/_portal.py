@@ -337,7 +337,7 @@ class Portal:
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._aclose = aclose
         self._loop: _Loop | None = None
         self._warned = False
@@ -425,7 +425,7 @@ class Stream(Generic[T]):
     """
 
     def __init__(self, portal: Portal) -> None:
-        self.closings = 0
+        self.closings: int = 0
         """How often this was closed: what an iteration that began before has in hand is not wanted."""
         self._portal = portal
         self._open: set[_Iteration[T]] = set()
