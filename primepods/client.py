@@ -10,6 +10,7 @@ import attrs
 
 from ._answers import missing_row
 from ._retry import RetryPolicy
+from ._secret import Secret
 from ._session import Gone, Options, Session
 from ._transport import Transport
 from ._wire import PODS, Params, check_seconds, free_request
@@ -65,6 +66,8 @@ class AsyncClient:
         user_agent: str | None = None,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
+        # First of all: what fails below may be printed with the local variables of this frame.
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         settings = resolve(
             api_key=api_key,
             base_url=base_url,
@@ -151,6 +154,9 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_session"):
+            # A traceback with local variables shows a client that could not be built.
+            return "<AsyncClient, not built>"
         state = " closed" if self._session.transport.closed else ""
         return f"<AsyncClient {self._session.settings.base_url}{state}>"
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from ._portal import Portal, Stream
 from ._retry import RetryPolicy
+from ._secret import Secret
 from ._wire import Params
 from .client import AsyncClient
 from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
@@ -261,6 +262,8 @@ class Client:
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
     ) -> None:
+        # As in AsyncClient.
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         client = AsyncClient(
             api_key,
             base_url=base_url,
@@ -303,6 +306,8 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_async"):
+            return "<Client, not built>"
         text = repr(self._async).replace("Async", "", 1)
         # A client that was closed without having been used has had no loop to close the other one in.
         return text.replace(">", " closed>") if self._portal.closed and " closed" not in text else text

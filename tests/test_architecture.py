@@ -66,6 +66,7 @@ ARROWS: dict[str, set[str]] = {
         "waiting",
     },
     "client": {
+        "_secret",
         "_answers",
         "_clock",
         "_retry",
@@ -81,6 +82,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "_portal": {"errors"},
     "sync": {
+        "_secret",
         "_portal",
         "_wire",
         "_retry",
