@@ -193,6 +193,32 @@ async def test_a_page_that_lost_its_rows_is_asked_for_again(
     assert at_first - api.doomed <= set(found)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    count=st.integers(0, 300),
+    page_size=st.integers(1, 60),
+    window=st.sampled_from([1, 16]),
+    kept=st.lists(st.none() | st.integers(1, 5), max_size=60),
+)
+async def test_a_page_that_lost_some_rows_hides_none(
+    *, count: int, page_size: int, window: int, kept: list[int | None]
+) -> None:
+    """A page that is cut short now and then, while the count still knows better, is no end of the list."""
+    api = Api.of(count)
+    cut: dict[int, int] = {}
+
+    async def fetch(offset: int, limit: int) -> Page[str]:
+        page = await api.fetch(offset, limit)
+        keep = kept.pop() if kept else None
+        if keep is None or cut.get(offset, 0) == 2:
+            cut[offset] = 0
+            return page
+        cut[offset] = cut.get(offset, 0) + 1
+        return attrs.evolve(page, data=page.data[:keep])
+
+    assert await read(pager(fetch, page_size, window=window)) == api.rows
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     count=st.integers(0, 120),
