@@ -157,6 +157,7 @@ async def wait_until_settled(elsewhere: str, seed: int, note: Note) -> Counter[s
     fleet = {"pods": 1 + seed % 6, "failure_rate": 0.3, "flaky_rate": 0.2, "boot_seconds": 20.0, "age": LAG}
     async with stage(seed, elsewhere, **fleet) as run:
         note(run)
+        run.deck.lies_freely.add("status")
         run.begin()
         ids = list(run.emulator.pods)
         options: dict[str, Any] = {"timeout": PATIENCE, "interval": run.rng.choice([5.0, 8.0])}
@@ -180,6 +181,7 @@ async def wait_until_ready(elsewhere: str, seed: int, note: Note) -> Counter[str
     fleet = {"pods": 1 + seed % 4, "failure_rate": failing, "boot_seconds": 15.0, "age": LAG}
     async with stage(seed, elsewhere, **fleet) as run:
         note(run)
+        run.deck.lies_freely.add("status")
         run.begin()
 
         async def wait(pod_id: str) -> None:
@@ -202,6 +204,7 @@ async def delete_and_wait(elsewhere: str, seed: int, note: Note) -> Counter[str]
     async with stage(seed, elsewhere, **fleet) as run:
         note(run)
         ids = list(run.emulator.pods)
+        run.deck.lies_freely.add("status")
         run.begin()
         answer = await run.client.pods.delete_many(ids)
         for error in answer.errors.values():
@@ -226,6 +229,7 @@ async def watch_until_gone(elsewhere: str, seed: int, note: Note) -> Counter[str
         note(run)
         last: dict[str, PodStatus | None] = {}
         left = list(run.emulator.pods)
+        run.deck.lies_freely.add("status")
         run.begin()
 
         async def clear() -> None:

@@ -165,7 +165,7 @@ class Deck:
     """Decides what strikes each request: stands in for the emulator's own plan, with the run's seed.
 
     An answer that lost its rows is not dealt to the same operation again before a true one: nobody could tell
-    it from the truth.
+    it from the truth. A wait can, which asks for the pod itself then.
     """
 
     def __init__(self, rng: Random, faults: tuple[Fault, ...]) -> None:
@@ -174,6 +174,8 @@ class Deck:
         """All requests, and what struck them: for whoever looks for what went wrong."""
         self.before: Callable[[], object] = bool
         """Called before each request is answered, to change the world."""
+        self.lies_freely: set[str] = set()
+        """Operations to which any number of answers in a row may have lost their rows."""
         self._rng = rng
         self._faults = faults
         self._lost: set[str | None] = set()
@@ -197,7 +199,7 @@ class Deck:
             fault = self._rng.choice(self._faults)
             if not isinstance(fault, EmptyData):
                 return fault
-            if operation not in self._lost:
+            if operation not in self._lost or operation in self.lies_freely:
                 self._lost.add(operation)
                 return fault
 
@@ -268,12 +270,11 @@ def _options(rng: Random, *, patient: bool) -> dict[str, Any]:
     if patient:
         retry = RetryPolicy(attempts=60, base_delay=0.2, max_delay=4.0)
         return {"timeout": 10.0, "deadline": 5_000.0, "retry": retry, "max_concurrency": rng.randint(1, 9)}
-    retry = RetryPolicy(attempts=rng.randint(1, 5), jitter=rng.random() < 0.7)
-    timeout = rng.uniform(1.0, 30.0)
+    attempts, base = rng.choice([(1, 0.5), (5, 0.5), (9, 1.0)])
     return {
-        "timeout": timeout,
-        "deadline": rng.uniform(1.0, 90.0),
-        "retry": retry,
+        "timeout": rng.uniform(1.0, 30.0),
+        "deadline": rng.choice([rng.uniform(0.3, 4.0), rng.uniform(4.0, 90.0)]),
+        "retry": RetryPolicy(attempts=attempts, base_delay=base, jitter=rng.random() < 0.7),
         "max_concurrency": rng.randint(1, 16),
     }
 

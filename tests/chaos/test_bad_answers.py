@@ -202,3 +202,22 @@ async def test_what_kept_failing_is_named(decoder: str) -> None:
     for answer in (Reply(200, b"<html>"), reply({"data": [5]})):
         with pytest.raises(primepods.WaitTimeoutError, match=r"What kept failing: .*answer is broken"):
             await answer_of(lambda client: client.pods.wait(["a"], timeout=60), answer)
+
+
+@pytest.mark.parametrize("first", [307, 301])
+async def test_a_whim_of_a_gateway_teaches_nothing(first: int) -> None:
+    """A redirect to a spelling that the API does not have is a 404 once, and not the end of the pod for good."""
+    asked: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        asked.append(request.path)
+        if len(asked) == 1:
+            return Reply(first, headers={"Location": f"{request.path}/"})
+        return reply({"detail": "Not Found"}, 404) if request.path.endswith("/") else reply(POD)
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.get("a")
+        assert (await client.pods.get("a")).id == "a"
+    path = "/api/v1/pods/a"
+    assert asked == [path, f"{path}/", path]
