@@ -72,10 +72,13 @@ def decipher(request: Request, response: Response, *, key: Secret, retry_after: 
 
     Raises:
         APIError: The API said no; one of its subclasses.
-        ProtocolError: A success that is no JSON.
+        ProtocolError: A success that is no JSON, or a 404 that is a web page.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return _success(request, response, key)
+    if response.status == HTTPStatus.NOT_FOUND and is_html(response):
+        # Not the API's word: a pod that a gateway does not know may run, and be billed.
+        raise protocol_error(request, "a web page with the status 404", response.body, key)
     raise _failure(request, response, key, retry_after)
 
 

@@ -547,3 +547,21 @@ async def test_a_pods_life_over_the_wire() -> None:
         assert len(records) == 3
         assert {entry.status for entry in emu.requests} == {200, 404}
         assert KEY not in repr(list(emu.requests))
+
+
+@pytest.mark.parametrize("missing_ok", [False, True])
+@pytest.mark.parametrize("before", [[], [reply({"detail": "later"}, 503)]], ids=["at once", "after a 503"])
+async def test_a_gateways_404_is_no_proof_that_a_pod_is_gone(
+    *, missing_ok: bool, before: list[Reply]
+) -> None:
+    """A web page with the status 404 says nothing about the pod, which may run and be billed."""
+    page = Reply(status=404, body=b"<html>no such site</html>", headers={"Content-Type": "text/html"})
+    clock = ManualClock(auto=True)
+    async with (
+        Server([*before], default=page) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match="404"):
+            await client.pods.delete("a", missing_ok=missing_ok)
+        with pytest.raises(primepods.ProtocolError, match="404"):
+            await client.pods.get("a")
