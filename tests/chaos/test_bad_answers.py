@@ -206,7 +206,7 @@ async def test_what_kept_failing_is_named(decoder: str) -> None:
 
 @pytest.mark.parametrize("first", [307, 301])
 async def test_a_whim_of_a_gateway_teaches_nothing(first: int) -> None:
-    """A redirect to a spelling that the API does not have is a 404 once, and not the end of the pod for good."""
+    """A redirect to a spelling that the API does not have is a 404 once, not the end of the pod for good."""
     asked: list[str] = []
 
     def answer(request: Received) -> Answer:
