@@ -80,7 +80,8 @@ ARROWS: dict[str, set[str]] = {
         "resources",
         "waiting",
     },
-    "_portal": {"errors"},
+    "_loop": {"errors"},
+    "_portal": {"_loop", "errors"},
     "sync": {
         "_secret",
         "_portal",
@@ -122,7 +123,7 @@ LIBRARIES: dict[str, set[str]] = {
     "aiohttp": {"_transport", "client", "emulator"},
     "yarl": {"_transport"},
     "cattrs": {"_convert"},
-    "anyio": {"_portal"},
+    "anyio": {"_loop"},
     "orjson": {"_json"},
     "typer": {"cli"},
     "click": {"cli"},

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import Client, PodChange, PodStatus, _portal
+from primepods import Client, PodChange, PodStatus, _loop
 from primepods.emulator import Emulator, Status
 from tests.support.server import Received
 from tests.sync.harness import Api, Script, client_of, eventually, serving
@@ -31,6 +31,10 @@ def client(api: Api) -> Iterator[Client]:
     """A blocking client of the three pods."""
     with client_of(api) as made:
         yield made
+
+
+OURS = {"test_calls.py", "sync.py", "_portal.py", "_loop.py"}
+"""Files that a traceback leads through when nothing of the loop's thread is in it."""
 
 
 def files(caught: pytest.ExceptionInfo[BaseException]) -> set[str]:
@@ -134,7 +138,7 @@ def test_an_exception_in_on_change_ends_that_wait_and_no_other(api: Api) -> None
             client.pods.wait(["p0"], interval=0.05, on_change=told)
         assert [frame.name for frame in caught.traceback][-1] == "told"
         assert caught.value.__context__ is None
-        assert files(caught) == {"test_calls.py", "sync.py", "_portal.py"}
+        assert files(caught) == OURS
         api.ready = True
         thread.join(10)
     assert others == ["p1"]
@@ -311,7 +315,7 @@ def test_a_traceback_is_the_callers_line_and_the_error(
     error = caught.value
     assert error.__context__ is None
     assert error.__cause__ is None
-    assert files(caught) <= {"test_calls.py", "sync.py", "_portal.py"}
+    assert files(caught) <= OURS
     text = "".join(traceback.format_exception(error))
     assert "During handling" not in text
     assert "direct cause" not in text
@@ -323,11 +327,11 @@ def test_a_traceback_in_a_listing_ends_at_the_callers_loop(emu: Emulator) -> Non
         emu.faults.add(Status(500))
         with pytest.raises(primepods.ServerError) as caught:
             list(client.pods.list())
-        assert files(caught) <= {"test_calls.py", "sync.py", "_portal.py"}
+        assert files(caught) <= OURS
         emu.stop()
         with pytest.raises(primepods.TransportError) as broken:
             client.pods.get("p0")
-        assert files(broken) <= {"test_calls.py", "sync.py", "_portal.py"}
+        assert files(broken) <= OURS
         assert broken.value.__context__ is None
         assert broken.value.__cause__ is not None
         assert broken.value.__cause__.__traceback__ is None
@@ -389,7 +393,7 @@ def test_the_loop_keeps_nothing_of_a_call_that_is_over(client: Client) -> None:
     list(client.pods.list())
     loop = client._portal._loop
     assert loop is not None
-    eventually(lambda: not loop.calls and not loop.iterations, "nothing is left in the loop")
+    eventually(lambda: not loop.calls and not loop.unclosed, "nothing is left in the loop")
 
 
 # Hops.
@@ -399,14 +403,14 @@ def test_the_loop_keeps_nothing_of_a_call_that_is_over(client: Client) -> None:
 def hops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     """What is started in loops by other threads in the block."""
     started: list[object] = []
-    submit = _portal._Loop.submit
+    submit = _loop.Loop.submit
 
     def counted(self: Any, call: Any) -> None:
         started.append(call)
         submit(self, call)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_portal._Loop, "submit", counted)
+        patch.setattr(_loop.Loop, "submit", counted)
         yield started
 
 

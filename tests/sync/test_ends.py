@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import primepods
-from primepods import Client, _portal
+from primepods import Client, _loop
 from tests.support.client import KEY
 from tests.support.server import Received
 from tests.sync.harness import PODS, STATUS, Api, Script, client_of, eventually, serving
@@ -39,7 +39,7 @@ def _no_thread_is_left() -> Iterator[None]:
     yield
     gc.collect()
     eventually(lambda: not loop_threads(), "all loops end")
-    assert not _portal._process.running
+    assert not _loop.PROCESS.running
 
 
 # Exit.
@@ -119,7 +119,12 @@ def test_exit_while_a_daemon_thread_is_in_a_call(script: Start) -> None:
                 what()
                 print("never")
 
+            def again_and_again():
+                while True:
+                    client.pods.get("p0")
+
             for what in (
+                again_and_again,
                 lambda: client.pods.get("p1"),
                 lambda: list(client.pods.watch(["p0"])),
                 lambda: client.pods.wait(["p0"], until=lambda status: False, on_change=lambda change: None),
@@ -241,8 +246,8 @@ def test_exit_is_not_held_up_by_a_loop_that_does_not_end(script: Start, api: Api
     """A function that blocks the loop for ever costs five seconds at exit, for all such clients together."""
     source = """
         import threading, time, primepods
-        from primepods import _portal
-        _portal._JOIN = 0.3
+        from primepods import _loop
+        _loop.JOIN = 0.3
         stuck = threading.Event()
 
         def until(status):
@@ -467,8 +472,8 @@ def test_calls_that_come_too_late_to_begin_end(api: Api) -> None:
     async def nothing() -> None:
         """Close nothing."""
 
-    loop = _portal._Loop(nothing)
-    late, early = _portal._Call(work), _portal._Call(work)
+    loop = _loop.Loop(nothing)
+    late, early = _loop.Call(work), _loop.Call(work)
     loop.submit(late)
     loop._loop.call_soon(loop._stop.set)
     loop._end()
@@ -478,7 +483,7 @@ def test_calls_that_come_too_late_to_begin_end(api: Api) -> None:
     with pytest.raises(primepods.ClientClosedError, match="is closed"):
         loop.submit(early)
 
-    loop = _portal._Loop(nothing)
+    loop = _loop.Loop(nothing)
     loop.start()
     both = threading.Event()
     loop._loop.call_soon_threadsafe(both.wait, 5)
@@ -495,7 +500,7 @@ def test_a_lookup_that_is_cancelled_before_it_begins() -> None:
     """Its thread has nothing to do."""
     future: Future[None] = Future()
     future.cancel()
-    _portal._fulfil(future, lambda: pytest.fail("it runs"))
+    _loop._fulfil(future, lambda: pytest.fail("it runs"))
 
 
 def test_a_client_closed_while_it_starts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import _portal
+from primepods import _loop
 from tests.support.server import Received
 from tests.sync.harness import PODS, STATUS, Api, Script, client_of, eventually, serving
 
@@ -294,7 +294,7 @@ def test_a_main_thread_that_waits_looks_for_signals_by_itself(
             return super().get(block, timeout)
 
     monkeypatch.setattr(queue, "SimpleQueue", Counting)
-    monkeypatch.setattr(_portal, "_SLICE", 0.02)
+    monkeypatch.setattr(_loop, "_SLICE", 0.02)
     with client_of(api) as client:
         if where == "in another":
             thread = threading.Thread(target=client.pods.wait, args=(["p0"],), kwargs={"interval": 2})

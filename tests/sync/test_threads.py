@@ -197,5 +197,5 @@ def test_a_stress_of_everything_at_once(emu: Emulator) -> None:
         assert all(together(8, work))
         loop = client._portal._loop
         assert loop is not None
-        eventually(lambda: not loop.calls and not loop.iterations, "nothing is left in the loop")
+        eventually(lambda: not loop.calls and not loop.unclosed, "nothing is left in the loop")
         eventually(lambda: not polling._hubs, "no poller is left")
