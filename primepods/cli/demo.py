@@ -5,15 +5,17 @@ import shlex
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import primepods
 from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
-from primepods.emulator import Emulator
 
 from .render import Screen, safe
+
+if TYPE_CHECKING:
+    from primepods.emulator import Emulator
 
 BOOT_SECONDS = 180.0
 SLOWEST = 3
@@ -38,6 +40,8 @@ def command(
     ] = 0.04,
 ) -> None:
     """Watch a fleet of emulated pods boot, fail and be deleted: no account, and nothing is billed."""
+    from primepods.emulator import Emulator  # noqa: PLC0415 - `--help` has no use for it
+
     screen = Screen()
     try:
         emulator = Emulator(
@@ -59,7 +63,7 @@ def command(
         raise typer.Exit(1) from None
 
 
-async def _run(emulator: Emulator, screen: Screen, limit: float) -> None:
+async def _run(emulator: "Emulator", screen: Screen, limit: float) -> None:
     begun = time.monotonic()
     async with emulator, AsyncClient(emulator.api_key, base_url=emulator.url) as client:
         screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
@@ -199,7 +203,7 @@ def _minutes(record: HistoryRecord) -> str:
     return f"{(record.terminated_at - record.created_at).total_seconds() / 60:.1f}"
 
 
-def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
+def _show_requests(screen: Screen, emulator: "Emulator", seconds: float) -> None:
     statuses = emulator.requests.where(path="/api/v1/pods/status")
     at_once = max(request.concurrency for request in emulator.requests)
     screen.heading("All of it")

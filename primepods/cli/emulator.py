@@ -4,9 +4,6 @@ from typing import Annotated
 
 import typer
 
-from primepods.emulator import Emulator
-from primepods.emulator.__main__ import serve_forever
-
 
 def command(  # noqa: PLR0913 - one parameter an option
     *,
@@ -23,6 +20,9 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     What it prints to stdout can be pasted into a shell, and sends every client started there to the emulator.
     """
+    from primepods.emulator import Emulator  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.emulator.__main__ import serve_forever  # noqa: PLC0415 - as above
+
     try:
         emulator = Emulator(
             port=port,

@@ -33,6 +33,14 @@ def test_help_names_the_nouns() -> None:
     assert "emulator" in result.output
 
 
+@pytest.mark.slow
+def test_help_does_not_wait_for_the_emulator(clean_environment: object) -> None:
+    """It is imported by the commands that use it."""
+    code = "import sys, primepods.cli.app; print([name for name in sys.modules if 'emulator.' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("library", ["typer", "rich"])
 def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without typer or rich the command says what to install, without a traceback."""
@@ -44,8 +52,8 @@ def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation shows what is broken."""
-    hide(monkeypatch, "primepods.emulator")
-    with pytest.raises(ModuleNotFoundError, match=r"primepods\.emulator"):
+    hide(monkeypatch, "primepods.cli.render")
+    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\.render"):
         cli.main()
 
 

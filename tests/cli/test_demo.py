@@ -113,7 +113,7 @@ def test_arguments_that_make_no_sense(arguments: list[str]) -> None:
 
 def test_what_the_emulator_refuses_is_a_wrong_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its reason is shown like that of any other wrong argument."""
-    monkeypatch.setattr(demo, "Emulator", Mock(side_effect=ValueError("no such speed")))
+    monkeypatch.setattr("primepods.emulator.Emulator", Mock(side_effect=ValueError("no such speed")))
     result = run("--pods", "1")
     assert result.exit_code == 2
     assert "Invalid value: no such speed" in result.output
