@@ -20,7 +20,8 @@ class Selector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for something to happen."""
-        self.idle_since = time.monotonic()
+        if timeout is None or timeout > 0:
+            self.idle_since = time.monotonic()
         return super().select(timeout)
 
 
