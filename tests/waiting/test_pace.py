@@ -161,6 +161,39 @@ async def test_rule_14_a_newcomer_is_asked_for_promptly_and_then_on_the_grid(
     assert seen == [2.25, 2.25]
 
 
+async def test_rule_14_newcomers_ride_along_with_a_tick(stage: Stage, fleet: Fleet) -> None:
+    """Who comes while a tick is near is part of it, and is not asked for once more right after."""
+    fleet.add(2)
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(5.1)
+    stage.start(stage.client().pods.wait_ready("pod00001", interval=20))
+    await stage.advance(4)
+    assert fleet.times == [0.25, 5.25]
+    assert fleet.sizes == [1, 2]
+
+
+async def test_rule_14_a_request_of_before_is_not_taken_for_a_newcomers_own(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """A request waits for its turn; who wanted it leaves, another comes for its pod, then it goes out."""
+    ids = fleet.add(101, "ready")
+    held = fleet.hold()
+    client = stage.client(max_concurrency=1)
+    stage.start(client.pods.wait(ids[:100]))
+    leaves = stage.start(client.pods.wait_ready(ids[100]))
+    await stage.advance(1)
+    assert fleet.sizes == [100]
+    leaves.cancel()
+    await settle()
+    comes = stage.start(client.pods.wait_gone(ids[100]))
+    change = stage.start(client.pods.wait([ids[100]], until=lambda status: status is not None))
+    held.set()
+    await stage.advance(0.3)
+    assert fleet.sizes == [100, 1, 1]
+    assert result(change)[ids[100]].is_ready
+    assert not comes.done()
+
+
 async def test_rule_14_an_answer_counts_only_if_it_was_asked_for_after_the_subscription(
     stage: Stage, fleet: Fleet
 ) -> None:
@@ -407,11 +440,12 @@ async def test_rule_10_a_rate_limit_does_not_starve_the_same_pods_each_time(
         return None
 
     fleet.faults.append(limit)
-    wait = stage.start(stage.client().pods.wait(ids))
-    await stage.advance(6)
-    fleet.set("ready", *ids)
-    await stage.advance(30)
-    assert len(result(wait)) == 1_000
+    seen: set[str] = set()
+    stage.start(stage.client().pods.wait(ids, on_change=lambda change: seen.add(change.pod_id)))
+    await stage.advance(4)
+    assert len(seen) == 500
+    await stage.advance(4)
+    assert len(seen) == 1_000
 
 
 # Rule 12: batches.

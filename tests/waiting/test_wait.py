@@ -205,6 +205,37 @@ async def test_lookups_are_few_at_a_time(stage: Stage, fleet: Fleet) -> None:
     assert stage.server.most_in_flight <= 4
 
 
+async def test_lookups_that_wait_their_turn_are_not_queued_again(stage: Stage, fleet: Fleet) -> None:
+    """While the first ones take their time, ticks pass: each pod is looked up once all the same."""
+    ids = fleet.add(20, "bare")
+    fleet.got = {pod_id: {"ip": None} for pod_id in ids}
+    held = [fleet.hold(POD) for _ in range(4)]
+    stage.start(stage.client().pods.wait(ids))
+    await stage.advance(16)
+    assert len(fleet.lookups) == 4
+    for event in held:
+        event.set()
+    await stage.advance(1)
+    assert sorted(asked.ids[0] for asked in fleet.lookups) == ids
+
+
+async def test_pods_that_nobody_waits_for_any_more_are_not_looked_up(stage: Stage, fleet: Fleet) -> None:
+    """Their turn comes after those who wanted them have left."""
+    ids = fleet.add(20, "bare")
+    held = [fleet.hold(POD) for _ in range(4)]
+    client = stage.client()
+    waits = [stage.start(client.pods.wait_ready(pod_id)) for pod_id in ids]
+    await stage.advance(1)
+    assert len(fleet.lookups) == 4
+    for wait in waits[1:]:
+        wait.cancel()
+    await settle()
+    for event in held:
+        event.set()
+    await stage.advance(1)
+    assert len(fleet.lookups) == 4
+
+
 # Failed.
 
 
@@ -470,22 +501,81 @@ async def see_it_go(stage: Stage, fleet: Fleet, pod_id: str) -> None:
     assert [asked.ids for asked in fleet.lookups] == [(pod_id,)]
 
 
-async def test_a_pod_that_was_gone_and_is_back_is_back(stage: Stage, fleet: Fleet) -> None:
-    """Somebody has seen it go; for who comes later, what the API says then is what counts."""
+@pytest.mark.parametrize("state", ["installing", "ready"])
+async def test_a_pod_that_was_gone_and_is_back_is_back(stage: Stage, fleet: Fleet, state: str) -> None:
+    """Somebody has seen it go; for who comes later, what the API says then counts, new or as before."""
     await see_it_go(stage, fleet, "a")
-    fleet.set("ready", "a")
-    wait = stage.start(stage.client().pods.wait_ready("a"))
+    fleet.set(state, "a")
+    wait = stage.start(stage.client().pods.wait(["a"], until=anything))
     await stage.advance(1)
-    assert result(wait).is_ready
+    assert result(wait)["a"].is_ready == (state == "ready")
 
 
 async def test_a_pod_that_is_gone_and_still_listed_as_terminated_is_gone(stage: Stage, fleet: Fleet) -> None:
-    """A row that says TERMINATED does not bring it back."""
+    """A row that says TERMINATED does not bring it back, and needs no proof any more."""
     await see_it_go(stage, fleet, "a")
     fleet.set("terminated", "a")
-    wait = stage.start(stage.client().pods.wait_gone("a"))
+    seen: list[PodChange] = []
+    wait = stage.start(stage.client().pods.wait_gone("a", on_change=seen.append))
     await stage.advance(1)
     result(wait)
+    assert seen == [PodChange(pod_id="a", before=None, after=None)]
+    await stage.advance(100)
+    assert len(fleet.lookups) == 1
+
+
+async def test_a_row_that_comes_back_takes_the_place_of_what_get_said(stage: Stage, fleet: Fleet) -> None:
+    """Status loses its row for a while and has the same again: with all its fields, which `get` has not."""
+    fleet.set("installing", "a")
+    fleet.fields["a"] = {"newField": 1}
+    seen: list[PodChange] = []
+    stage.start(stage.client().pods.wait_ready("a", on_change=seen.append))
+    await stage.advance(1)
+    fleet.unlisted.add("a")
+    await stage.advance(10)
+    fleet.unlisted.clear()
+    await stage.advance(5)
+    assert [dict(change.after.extra) for change in seen if change.after] == [
+        {"newField": 1},
+        {},
+        {"newField": 1},
+    ]
+
+
+async def test_a_tick_with_a_row_between_two_looks_without_one_counts(stage: Stage, fleet: Fleet) -> None:
+    """Also when its answer is the last one to the byte."""
+    fleet.set("installing", "a")
+    pods = stage.client().pods
+    stage.start(pods.wait_ready("a"))
+    await stage.advance(11)
+    for _ in range(3):
+        fleet.next_status(reply({"data": []}))
+        stage.start(pods.wait_ready("a"))
+        await stage.advance(5)
+    assert len(fleet.asked) == 3 + 6
+    assert fleet.lookups == []
+
+
+async def test_a_refusal_that_passed_is_forgotten(stage: Stage, fleet: Fleet) -> None:
+    """Who was busy while an id was refused for a moment is not ended by it, nor is who comes later."""
+    fleet.set("installing", "a")
+
+    async def busy(_: PodChange) -> None:
+        await stage.clock.sleep(20)
+
+    pods = stage.client().pods
+    wait = stage.start(pods.wait_ready("a", on_change=busy))
+    await stage.advance(1)
+    fleet.refused = {"a": 422}
+    await stage.advance(5)
+    fleet.refused = {}
+    await stage.advance(5)
+    late = stage.start(pods.wait(["a"], until=anything))
+    await stage.advance(1)
+    assert list(result(late)) == ["a"]
+    fleet.set("ready", "a")
+    await stage.advance(60)
+    assert result(wait).is_ready
 
 
 @pytest.mark.parametrize("until", [primepods.ready, primepods.gone, primepods.settled])
