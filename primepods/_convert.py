@@ -36,8 +36,9 @@ T = TypeVar("T")
 # Carries the unknown fields into `extra`. Should the API ever send such a key, it is an unknown field too.
 _EXTRA_KEY: Final = "$extra"
 _KEPT_NAMES: Final = frozenset({"shared_disk"})
-_STATES: Final = dict(PodState.__members__)
-_INSTALLATIONS: Final = dict(InstallationState.__members__)
+_ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
+_REPEATED: Final = frozenset({PortMapping, Resources})
+"""Parts of a row that are mostly like those of other rows."""
 _DEEPEST_EXTRA: Final = 40
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
@@ -176,12 +177,20 @@ def _rows(rows: Any, model: type[T]) -> tuple[T, ...]:
         try:
             done.append(decode(row, model))
         except Exception:  # noqa: BLE001 - the second pass raises it again, with its place
-            done.append(_row(row, model, f"data[{len(done)}]"))
+            done.append(_again(row, model, f"data[{len(done)}]"))
     return tuple(done)
 
 
 def _row(row: Any, model: type[T], path: str) -> T:
-    """Decode one row and, where that fails, say where."""
+    """Decode one row."""
+    try:
+        return _FAST.structure(row, model)
+    except Exception:  # noqa: BLE001 - as in `_rows`
+        return _again(row, model, path)
+
+
+def _again(row: Any, model: type[T], path: str) -> T:
+    """Decode a row that the first pass has refused; say where it is wrong."""
     try:
         return _PRECISE.structure(row, model)
     except Exception as exc:  # noqa: BLE001 - whatever a hook raises on a strange value is a mismatch
@@ -280,13 +289,11 @@ def _per_node(value: Any, _: object) -> str | tuple[str | None, ...] | None:
 
 
 def _state(value: Any, _: object) -> PodState:
-    word = _text(value, str)
-    return _STATES.get(word) or PodState(word)
+    return PodState(_text(value, str))
 
 
 def _installation(value: Any, _: object) -> InstallationState:
-    word = _text(value, str)
-    return _INSTALLATIONS.get(word) or InstallationState(word)
+    return InstallationState(_text(value, str))
 
 
 def _optional(hook: Callable[[Any, Any], T]) -> Callable[[Any, Any], T | None]:
@@ -318,7 +325,7 @@ def _precise_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
     overrides["extra"] = override(rename=_EXTRA_KEY, struct_hook=lambda value, _: value)
     inner = make_dict_structure_fn(model, converter, **overrides)
-    known = frozenset(names.values())
+    known = {*names.values(), *_ALIASES.get(model, {}).values()}
 
     def read(value: Any, kind: Any) -> Any:
         row = _row_of(model, value)
@@ -331,8 +338,9 @@ def _precise_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]
 
 def _fast_hook(converter: Converter, model: Any) -> Callable[[Any, Any], Any]:
     names, hook_of = _wire_names(model), converter.get_structure_hook
-    decode = compile_decoder(model, names, hook_of, extra=NO_EXTRA, unknown=_unknown)
-    return lambda value, _: decode(_row_of(model, value))
+    return compile_decoder(
+        model, names, hook_of, aliases=_ALIASES.get(model, {}), extra=NO_EXTRA, unknown=_unknown
+    )
 
 
 def _unknown(row: dict[str, Any], keys: AbstractSet[str]) -> dict[str, Any]:
@@ -364,16 +372,13 @@ def _wire_names(model: Any) -> dict[str, str]:
 
 def _status_price(row: dict[str, Any]) -> dict[str, Any]:
     """Bring the two spellings of a status row's price to the page's one."""
-    if "priceHr" not in row:
+    price = row.get("priceHr")
+    if price is None or row.get("costPerHr") is not None:
         return row
-    row = dict(row)
-    price = row.pop("priceHr")
-    if row.get("costPerHr") is None and price is not None:
-        try:
-            row["costPerHr"] = _number(price, float)
-        except _Mismatch as exc:
-            raise _Inside(".priceHr", exc) from None
-    return row
+    try:
+        return {**row, "costPerHr": _number(price, float)}
+    except _Mismatch as exc:
+        raise _Inside(".priceHr", exc) from None
 
 
 def _converter(*, precise: bool) -> Converter:
@@ -396,15 +401,13 @@ def _converter(*, precise: bool) -> Converter:
     models: tuple[Any, ...] = (PortMapping, Resources, AttachedResource, Pod, PodStatus, HistoryRecord)
     for model in models:
         hook = _precise_hook(converter, model) if precise else _fast_hook(converter, model)
+        many: Callable[[Any, Any], Any] = _list_of(hook)
+        if model in _REPEATED and not precise:
+            hook, many = reusing(hook), reusing(many)
         converter.register_structure_hook(model, hook)
-        share = reusing if not precise else _as_it_is
-        _register_exact(converter, model | None, share(_optional(hook)))
-        _register_exact(converter, tuple.__class_getitem__((model, ...)), share(_list_of(hook)))
+        _register_exact(converter, model | None, _optional(hook))
+        _register_exact(converter, tuple.__class_getitem__((model, ...)), many)
     return converter
-
-
-def _as_it_is(hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return hook
 
 
 def _register_exact(converter: Converter, kind: Any, hook: Callable[[Any, Any], Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -146,7 +147,8 @@ class Session:
         """Wait for a free slot and send once; the deadline bounds both."""
         slots = self.transport.slots
         try:
-            async with self._clock.timeout_at(call.deadline_at):
+            # A timeout costs more than a slot that is free.
+            async with self._clock.timeout_at(call.deadline_at) if slots.locked() else nullcontext():
                 await slots.acquire()
         except TimeoutError:
             return Broken(failure=Failure(reason="no free slot", maybe_received=False), kind="timeout")

@@ -96,8 +96,20 @@ _FAILED = frozenset({PodState.ERROR, PodState.TERMINATED, PodState.DELETING, Pod
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
 
 
+def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Put the id first, where a reader of the ``repr`` looks for it, and ``extra`` last, inherited or not."""
+    return sorted(fields, key=lambda field: (field.name == "extra", field.name not in {"id", "pod_id"}))
+
+
 @attrs.frozen(kw_only=True)
-class PortMapping:
+class _Model:
+    """What has its counterpart in the API's schema."""
+
+    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
+
+
+@attrs.frozen(kw_only=True, field_transformer=_in_order)
+class PortMapping(_Model):
     """One port of a pod that can be reached from outside.
 
     Attributes:
@@ -113,11 +125,10 @@ class PortMapping:
     protocol: str | None = None
     used_by: str | None = None
     description: str | None = None
-    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
-@attrs.frozen(kw_only=True)
-class Resources:
+@attrs.frozen(kw_only=True, field_transformer=_in_order)
+class Resources(_Model):
     """What the machine has.
 
     Attributes:
@@ -131,11 +142,10 @@ class Resources:
     disk: int | None = None
     shared_disk: int | None = None
     vcpus: int | None = None
-    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
-@attrs.frozen(kw_only=True)
-class AttachedResource:
+@attrs.frozen(kw_only=True, field_transformer=_in_order)
+class AttachedResource(_Model):
     """A disk attached to a pod.
 
     Attributes:
@@ -152,7 +162,6 @@ class AttachedResource:
     resource_path: str | None = None
     size: int | str | None = None
     is_shared: bool | None = None
-    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -183,13 +192,8 @@ class Endpoint:
     url: str
 
 
-def _id_first(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Put the id before the inherited fields, where a reader of the ``repr`` looks for it."""
-    return sorted(fields, key=lambda field: field.name not in {"id", "pod_id"})
-
-
 @attrs.frozen(kw_only=True)
-class _Machine:
+class _Machine(_Model):
     """What a pod and its status row have in common, and what can be told from it."""
 
     status: PodState | None = None
@@ -300,7 +304,7 @@ class _Machine:
         return Endpoint(host=host, port=port, url=f"http://{shown}:{port}")
 
 
-@attrs.frozen(kw_only=True, field_transformer=_id_first)
+@attrs.frozen(kw_only=True, field_transformer=_in_order)
 class Pod(_Machine):
     """A pod, as ``GET /api/v1/pods/`` and ``GET /api/v1/pods/{id}`` describe it.
 
@@ -340,10 +344,9 @@ class Pod(_Machine):
     is_spot: bool | None = None
     auto_restart: bool | None = None
     jupyter_password: str | None = attrs.field(default=None, repr=False)
-    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
-@attrs.frozen(kw_only=True, field_transformer=_id_first)
+@attrs.frozen(kw_only=True, field_transformer=_in_order)
 class PodStatus(_Machine):
     """A row of ``GET /api/v1/pods/status``.
 
@@ -355,11 +358,10 @@ class PodStatus(_Machine):
     pod_id: str
     provider_type: str | None = None
     cost_per_hr: float | None = None
-    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
-@attrs.frozen(kw_only=True)
-class HistoryRecord:
+@attrs.frozen(kw_only=True, field_transformer=_in_order)
+class HistoryRecord(_Model):
     """Something that was rented: a row of ``GET /api/v1/pods/history``.
 
     Attributes:
@@ -382,7 +384,6 @@ class HistoryRecord:
     provisioned_by: str | None = None
     terminated_at: datetime | None = None
     socket: str | None = None
-    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)
