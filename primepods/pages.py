@@ -39,7 +39,7 @@ class Source(Generic[T]):
         fetch: Asks for one page by offset and limit.
         key: The id of an item.
         path: For error messages.
-        window: How many pages may be asked for at once.
+        window: How many pages may be asked for ahead.
         max_pages: Where a listing that never ends is given up.
     """
 

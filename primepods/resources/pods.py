@@ -385,7 +385,9 @@ class AsyncPods:
     def _source(
         self, fetch: Callable[[int, int], Awaitable[Page[T]]], key: Callable[[T], str], path: str
     ) -> Source[T]:
-        return Source(fetch=fetch, key=key, path=path, window=self._session.settings.max_concurrency)
+        # More than can be in flight, so that no slot is free while a page is decoded.
+        window = self._session.settings.max_concurrency * 3 // 2
+        return Source(fetch=fetch, key=key, path=path, window=window)
 
 
 def _check_interval(interval: float) -> None:
