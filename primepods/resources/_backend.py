@@ -44,7 +44,7 @@ class HubBackend:
 
     def chunks(self, pod_ids: Iterable[str]) -> list[list[str]]:
         """Split ids into requests of at most 100."""
-        return list(chunk_ids(pod_ids, prefix=self._prefix))
+        return list(chunk_ids(list(pod_ids), prefix=self._prefix))
 
     def memory(self) -> Known:
         """Return a place for the last answer to a chunk."""

@@ -14,7 +14,7 @@ from .._answers import UNCHANGED, Memo
 from .._concurrency import map_bounded
 from .._convert import DecodeError, decode_statuses
 from .._session import Session
-from .._wire import chunk_ids, encode_id, status_request
+from .._wire import chunk_ids, status_request
 from ..errors import APIError, twin
 from ..models import PodStatus
 
@@ -118,6 +118,8 @@ class StatusReader:
                     raise
                 refusal = exc
             else:
+                if ids is pod_ids:
+                    return Answer(rows, {})
                 accepted = True
                 answer.rows.update(rows)
                 continue
@@ -135,7 +137,7 @@ class StatusReader:
         return answer
 
     async def _ask(self, pod_ids: list[str], known: Known | None) -> dict[str, PodStatus]:
-        request = status_request([encode_id(pod_id) for pod_id in pod_ids])
+        request = status_request(pod_ids)
         data = await self._session.call(request, memo=None if known is None else known.memo)
         if known is not None and data is UNCHANGED:
             return known.rows

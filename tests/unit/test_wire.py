@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -197,14 +196,15 @@ def test_an_odd_id_among_many_is_named_by_its_index() -> None:
 IDS = st.lists(st.text(min_size=1, max_size=MAX_ID_LENGTH).filter(is_id), unique=True)
 
 
-def request_line(chunk: Iterable[str], prefix: str) -> bytes:
+def request_line(chunk: list[str], prefix: str) -> bytes:
     """The line that goes over the wire."""
-    request = status_request([quote(pod_id, safe="") for pod_id in chunk])
+    request = status_request(chunk)
     return f"{request.method} {prefix}{request.target} HTTP/1.1\r\n".encode()
 
 
 @given(IDS, st.sampled_from(["", "/prefix", "/" + "p" * 1_000]))
 @example([f"{n:032d}" for n in range(1_234)], "")
+@example([*(f"{n:032d}" for n in range(150)), "a,b", "é"], "")
 @example([f"{n:02d}" + "é" * (MAX_ID_LENGTH - 2) for n in range(30)], "")
 @example([f"{n:02d}" + "é" * (MAX_ID_LENGTH - 2) for n in range(30)], "/" + "p" * 1_000)
 def test_chunks_lose_nothing_and_fit(pod_ids: list[str], prefix: str) -> None:
@@ -221,7 +221,7 @@ def test_chunks_fit_to_the_byte(prefix: str) -> None:
 
 def check_chunks(pod_ids: list[str], prefix: str) -> None:
     """Nothing lost, nothing too long, and no request wasted."""
-    chunks = list(chunk_ids(iter(pod_ids), prefix=prefix))
+    chunks = list(chunk_ids(pod_ids, prefix=prefix))
     assert [pod_id for chunk in chunks for pod_id in chunk] == pod_ids
     for chunk in chunks:
         assert 1 <= len(chunk) <= MAX_IDS_PER_REQUEST == 100
@@ -233,14 +233,14 @@ def check_chunks(pod_ids: list[str], prefix: str) -> None:
 
 def test_ids_of_the_usual_length_go_a_hundred_at_a_time() -> None:
     """1,234 pods are 13 requests."""
-    chunks = list(chunk_ids(f"{n:032x}" for n in range(1_234)))
+    chunks = list(chunk_ids([f"{n:032x}" for n in range(1_234)]))
     assert [len(chunk) for chunk in chunks] == [100] * 12 + [34]
     assert list(chunk_ids([])) == []
 
 
 def test_a_status_request_repeats_its_key() -> None:
     """Never joined by commas."""
-    request = status_request(["a", "b%2Cc"])
+    request = status_request(["a", "b,c"])
     assert request.target == "/api/v1/pods/status?pod_ids=a&pod_ids=b%2Cc"
     assert (request.method, request.path, request.route) == ("GET", f"{PODS}/status", f"{PODS}/status")
 
