@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -265,6 +264,8 @@ def _plain(text: str) -> str:
     text = text[:_LONGEST_TEXT]
     if "<" not in text:
         return text
+    import html  # noqa: PLC0415 - it holds a large table, which few programs ever need
+
     title = re.search(r"<title[^<>]*>([^<]+)", text, re.IGNORECASE)
     return html.unescape(title[1] if title else re.sub(r"<[^<>]*>", " ", text))
 

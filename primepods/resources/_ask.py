@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .._convert import DecodeError
+from .._fields import DecodeError
 from .._session import Session
 from .._wire import PODS, Request, pod_path
 

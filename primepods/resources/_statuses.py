@@ -12,7 +12,8 @@ import attrs
 
 from .._answers import UNCHANGED, Memo
 from .._concurrency import map_bounded
-from .._convert import DecodeError, decode_statuses
+from .._convert import decode_statuses
+from .._fields import DecodeError
 from .._session import Session
 from .._wire import chunk_ids, status_request
 from ..errors import APIError, twin

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods import _convert
+from primepods import _convert, _precise
 from primepods._compile import reusing
 from primepods.models import HistoryRecord, Pod, PodStatus
 
@@ -43,10 +43,10 @@ JSON = st.recursive(
 )
 
 
-def outcome(converter: Any, row: Any, model: Any) -> Any:
-    """What a converter makes of a row; `None` for a refusal."""
+def outcome(decode: Any, row: Any, model: Any) -> Any:
+    """What a decoder makes of a row; `None` for a refusal."""
     try:
-        made = converter.structure(row, model)
+        made = decode(row, model)
     except Exception:  # noqa: BLE001 - whatever it is, it is a refusal
         return None
     return [(type(value), value) for value in attrs.astuple(made, recurse=False)]
@@ -66,8 +66,8 @@ def test_both_passes_agree_on_any_row(
     changed = {k: v for k, v in document.items() if not (drop and k == name)}
     if not drop:
         changed[name] = value
-    fast = outcome(_convert._FAST, changed, model)
-    precise = outcome(_convert._PRECISE, changed, model)
+    fast = outcome(_convert.fast_hooks()[model], changed, model)
+    precise = outcome(_precise.converter().structure, changed, model)
     assert repr(fast) == repr(precise)
 
 

@@ -24,7 +24,6 @@ from primepods import (
     Resources,
 )
 from primepods._convert import (
-    DecodeError,
     decode_deletion,
     decode_history,
     decode_log,
@@ -32,6 +31,7 @@ from primepods._convert import (
     decode_pods,
     decode_statuses,
 )
+from primepods._fields import DecodeError
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 
