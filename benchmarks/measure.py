@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Job = Callable[[], Mapping[str, float] | float]
@@ -78,7 +78,6 @@ class Contest:
 
     what: str
     clients: Mapping[str, Sequence[float]]
-    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def interleave(jobs: Mapping[str, Job], *, repetitions: int, warm_up: int = 1) -> dict[str, list[float]]:
