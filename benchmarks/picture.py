@@ -55,7 +55,8 @@ def _panel(contest: Contest, top: int) -> tuple[list[str], int]:
     ours = statistics.median(contest.clients["primepods"])
     # A bar far longer than the others is cut, or one could not see those.
     medians = [statistics.median(samples) for _, samples in clients]
-    longest = max(median for median in medians if median <= 25 * ours)
+    shown = [samples for _, samples in clients if statistics.median(samples) <= 25 * ours]
+    longest = max(spread(samples)[1] for samples in shown)
     width = _WIDTH - _LABEL - _ROOM
     parts = [f'<text class="head" x="16" y="{top + 20}">{escape(contest.what.replace("`", ""))}</text>']
     y = top + _HEAD - 10
@@ -64,6 +65,8 @@ def _panel(contest: Contest, top: int) -> tuple[list[str], int]:
         label = "floor: aiohttp + orjson, untyped" if name == "floor" else name
         cut = median > longest
         length = width if cut else width * median / longest
+        first, third = (width * quartile / longest for quartile in spread(samples))
+        end = _LABEL + (length if cut else third) + 8
         weight = ' class="strong"' if kind == "ours" else ""
         text = f"{_time(median)}" + ("" if kind == "ours" else f"  ({median / ours:.2g}x)")
         if median / ours >= 100:  # noqa: PLR2004 - where two digits would be written as a power of ten
@@ -72,16 +75,14 @@ def _panel(contest: Contest, top: int) -> tuple[list[str], int]:
         parts += [
             f'<text{weight} x="{_LABEL - 8}" y="{middle + 4.5}" text-anchor="end">{escape(label)}</text>',
             f'<rect class="{kind}" x="{_LABEL}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="3"/>',
-            f'<text{weight} x="{_LABEL + length + 8:.1f}" y="{middle + 4.5}">{text}</text>',
+            f'<text{weight} x="{end:.1f}" y="{middle + 4.5}">{text}</text>',
         ]
         if cut:
             x = _LABEL + width - 30
             parts.append(f'<path class="page" d="M{x} {y} l8 0 l-6 {_BAR} l-8 0 z"/>')
         else:
-            first, third = (_LABEL + width * quartile / longest for quartile in spread(samples))
-            parts.append(
-                f'<line class="whisker" x1="{first:.1f}" x2="{third:.1f}" y1="{middle}" y2="{middle}"/>'
-            )
+            ends = f'x1="{_LABEL + first:.1f}" x2="{_LABEL + third:.1f}"'
+            parts.append(f'<line class="whisker" {ends} y1="{middle}" y2="{middle}"/>')
         y += _BAR + _GAP
     return parts, y - top + 12
 
