@@ -1,7 +1,8 @@
 """What pods cost in memory, in a process of its own: `python -m benchmarks.memory WHAT URL PODS`.
 
 Prints JSON: ``bytes`` that Python's allocator counts, ``answers`` of them that are the server's bytes where
-the poller keeps those, and by how much the process grew (in a run before, since counting costs memory).
+the poller keeps those, and by how much a process grew (another one, since counting costs memory and a second
+run finds what a first has left).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import sys
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 from urllib.request import urlopen
@@ -72,9 +75,14 @@ def _answers(url: str, ids: list[str]) -> int:
     return size
 
 
+def _grown(what: str, url: str, pods: int) -> float:
+    return asyncio.run(measure(what, url, pods, _resident))
+
+
 def main(what: str, url: str, pods: int) -> None:
     """Measure and print."""
-    resident = asyncio.run(measure(what, url, pods, _resident))
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        resident = other.submit(_grown, what, url, pods).result()
     tracemalloc.start()
     counted = asyncio.run(measure(what, url, pods, lambda: tracemalloc.get_traced_memory()[0]))
     tracemalloc.stop()

@@ -30,6 +30,8 @@ _INLINE: Final[Mapping[Any, str]] = {
 _MOST_REUSED: Final = 4_096
 _LONGEST_REUSED: Final = 2_000
 """Bytes of JSON above which a part is not kept: what is kept stays for good."""
+_MOST_WORDS: Final = 1_024
+_LONGEST_WORD: Final = 64
 
 
 def compile_decoder(  # noqa: PLR0913 - what a model consists of
@@ -40,6 +42,7 @@ def compile_decoder(  # noqa: PLR0913 - what a model consists of
     aliases: Mapping[str, str],
     extra: Any,
     unknown: Callable[[dict[str, Any], AbstractSet[str]], Mapping[str, Any]],
+    words: AbstractSet[str] = frozenset(),
 ) -> Callable[[Any, Any], T]:
     """Return a hook that builds ``model`` from a JSON object.
 
@@ -50,10 +53,11 @@ def compile_decoder(  # noqa: PLR0913 - what a model consists of
         aliases: Another key of some fields, whose value counts where the field's own is null.
         extra: Stands for "no unknown fields".
         unknown: Gives the unknown fields, by the object and their keys.
+        words: Fields of text that says the same in most objects, and is kept once for all.
     """
     keys = [*wire_names.values(), *aliases.values()]
     space: dict[str, Any] = {"blank": dict.fromkeys(keys), "known": frozenset(keys), "extra": extra}
-    space |= {"model": model, "draft": _draft(model), "new": object.__new__}
+    space |= {"model": model, "draft": _draft(model), "new": object.__new__, "shared": _Words()}
     space |= {"unknown": unknown, "MAX": sys.float_info.max, "moment": datetime.fromisoformat}
     kinds = typing.get_type_hints(model)
     # Underscores, for what fields are called is Python's too: `type`.
@@ -68,6 +72,8 @@ def compile_decoder(  # noqa: PLR0913 - what a model consists of
     lines += [f"    if {name}_ is None: {name}_ = {name}_alias" for name in aliases]
     for name in wire_names:
         lines += _field_lines(name, kinds[name], space, hook_of)
+        if name in words:
+            lines.insert(-1, f"    if {name}_: {name}_ = shared[{name}_]")
     lines += ["    made.__class__ = model", "    return made"]
     exec("\n".join(lines), space)  # noqa: S102 - source made of the models' own field names
     decode: Callable[[Any, Any], T] = space["decode"]
@@ -102,6 +108,15 @@ def _field_lines(name: str, kind: Any, space: dict[str, Any], hook_of: Callable[
         checks.append(f"({_INLINE[plain].format(local)})")
     guard = f"if {' and '.join(checks)}: " if checks else ""
     return [f"    {guard}{local} = {value}", f"    made.{name} = {local}"]
+
+
+class _Words(dict[str, str]):
+    """The same string for equal ones, a bounded number of them for good."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) < _MOST_WORDS and len(word) <= _LONGEST_WORD:
+            self[word] = word
+        return word
 
 
 def reusing(hook: Hook) -> Hook:

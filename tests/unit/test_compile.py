@@ -97,3 +97,22 @@ def test_equal_parts_are_shared_within_a_bound() -> None:
     assert len(made) == 10_001
     read({"a": 0}, None)
     assert len(made) == 10_002
+
+
+def test_words_are_shared_within_a_bound() -> None:
+    """A provider's name is one string in all rows; a name like no other, or a long one, is not kept."""
+    document = next(row for model, row in ROWS if model is PodStatus)
+
+    def provider(text: str) -> str | None:
+        row = json.loads(json.dumps({**document, "providerType": text}))
+        made: PodStatus = decode(row, PodStatus)
+        assert made.provider_type == text
+        return made.provider_type
+
+    decode = _convert.fast_hooks.__wrapped__()[PodStatus]
+    assert provider("a provider") is provider("a provider")
+    assert provider("x" * 65) is not provider("x" * 65)
+    for number in range(2_000):
+        provider(f"provider {number}")
+    assert provider("provider 1999") is not provider("provider 1999")
+    assert provider("a provider") is provider("a provider")
