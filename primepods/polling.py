@@ -355,7 +355,11 @@ class Hub:
         for view in views:
             error = answer.errors.get(view.pod_id)
             if error is None:
-                view.observe(answer.rows.get(view.pod_id), sequence, now)
+                row = answer.rows.get(view.pod_id)
+                if row is not None and row == view.raw:
+                    # One copy of what has not changed: `known` remembers these rows, too.
+                    row = answer.rows[view.pod_id] = view.raw
+                view.observe(row, sequence, now)
                 self._look(view, now)
             else:
                 view.refused = error
