@@ -48,8 +48,8 @@ class Answer(Protocol):
     """What a status request brought."""
 
     @property
-    def rows(self) -> Mapping[str, PodStatus]:
-        """Rows by id."""
+    def rows(self) -> dict[str, PodStatus]:
+        """Rows by id; those that are remembered, too, if the call was given something to remember."""
         ...
 
     @property
@@ -356,7 +356,7 @@ class Hub:
             error = answer.errors.get(view.pod_id)
             if error is None:
                 row = answer.rows.get(view.pod_id)
-                if row is not None and row == view.raw:
+                if view.raw is not None and row == view.raw:
                     # One copy of what has not changed: `known` remembers these rows, too.
                     row = answer.rows[view.pod_id] = view.raw
                 view.observe(row, sequence, now)
