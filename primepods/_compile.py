@@ -6,9 +6,10 @@ it holds is left to the field's hook, so that nothing is accepted here that the 
 
 from __future__ import annotations
 
+import marshal
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import Enum
@@ -26,9 +27,9 @@ _INLINE: Final[Mapping[Any, str]] = {
     str | tuple[str | None, ...] | None: "type({0}) is not str",
 }
 """When a value is not what its field holds, or may not be."""
-_MOST_SHARED: Final = 1_024
-_LONGEST_SHARED: Final = 2_000
-"""Characters above which an object is not kept: what is kept stays for good."""
+_MOST_REUSED: Final = 4_096
+_LONGEST_REUSED: Final = 2_000
+"""Bytes of JSON above which a part is not kept: what is kept stays for good."""
 _MOST_WORDS: Final = 1_024
 _LONGEST_WORD: Final = 64
 
@@ -118,37 +119,23 @@ class _Words(dict[str, str]):
         return word
 
 
-def sharing(hook: Hook, key: str) -> Hook:
-    """Return a hook that gives equal lists the same result, if they hold one object of short texts.
-
-    Args:
-        hook: Reads a list of objects, and refuses whatever is none or lacks ``key``.
-        key: Whose text tells such objects apart as a rule.
-    """
-    known: dict[str, tuple[Any, Any]] = {}
+def reusing(hook: Hook) -> Hook:
+    """Return a hook that gives equal JSON the same object: most parts of most rows are like another's."""
+    known: dict[bytes, Any] = {}
 
     def read(value: Any, kind: Any) -> Any:
         if not value:
             return hook(value, kind)
-        try:
-            found = known.get(value[0][key])
-        except (LookupError, TypeError):
-            found = None
-        if found is not None and found[0] == value:
-            return found[1]
-        made = hook(value, kind)
-        if len(value) == 1 and _are_short_texts(value[0].values()):
-            if len(known) >= _MOST_SHARED:
+        # Marshalled bytes tell True from 1 and 1 from 1.0, which equality does not.
+        key = marshal.dumps(value, 2)
+        found = known.get(key)
+        if found is None:
+            found = hook(value, kind)
+            if len(key) > _LONGEST_REUSED:
+                return found
+            if len(known) >= _MOST_REUSED:
                 known.clear()
-            known[value[0][key]] = value, made
-        return made
+            known[key] = found
+        return found
 
     return read
-
-
-def _are_short_texts(values: Iterable[Any]) -> bool:
-    """Tell whether all are texts or null, to which nothing else is equal, as True is to 1; and short."""
-    values = list(values)
-    if not all(value is None or isinstance(value, str) for value in values):
-        return False
-    return sum(len(value or "") for value in values) <= _LONGEST_SHARED

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from ._compile import compile_decoder, sharing
+from ._compile import compile_decoder, reusing
 from ._fields import (
     ALIASES,
     HOOKS,
@@ -26,10 +26,12 @@ from ._fields import (
     wire_names,
 )
 from ._json import is_list, is_object, show
-from .models import NO_EXTRA, HistoryRecord, Page, Pod, PodState, PodStatus, PortMapping
+from .models import NO_EXTRA, HistoryRecord, Page, Pod, PodState, PodStatus, PortMapping, Resources
 
 T = TypeVar("T")
 
+_REPEATED: Final = frozenset({PortMapping, Resources})
+"""Parts of a row that are mostly like those of other rows."""
 _WORDS: Final = frozenset({"provider_type", "internal", "protocol", "used_by"})
 """Texts of which there are few: without sharing they are a tenth of what a watched pod costs."""
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
@@ -162,7 +164,7 @@ def fast_hooks() -> Mapping[Any, Hook]:
             words=_WORDS,
         )
         many: Hook = list_of(one)
-        if model is PortMapping:
-            many = sharing(many, "external")
+        if model in _REPEATED:
+            one, many = reusing(one), reusing(many)
         hooks |= model_hooks(model, one, many)
     return hooks
