@@ -124,6 +124,18 @@ async def test_rule_1_the_callers_session_is_part_of_the_key(stage: Stage, fleet
         assert not connector.closed
 
 
+async def test_rule_1_a_pod_that_does_not_change_is_kept_once(stage: Stage, fleet: Fleet) -> None:
+    """What is known of it and what is remembered of the answer are one object, however often it comes."""
+    # Names of its own: other tests may have left objects behind.
+    fleet.set("provisioning", *(f"kept{number:03d}" for number in range(20)))
+    stage.start(stage.client().pods.wait(list(fleet.states)))
+    await stage.advance(18)
+    assert len(fleet.sizes) >= 3
+    gc.collect()
+    kept = [row.pod_id for row in gc.get_objects() if isinstance(row, primepods.PodStatus)]
+    assert sorted(pod_id for pod_id in kept if pod_id in fleet.states) == sorted(fleet.states)
+
+
 async def test_rule_1_another_loop_has_another_hub(stage: Stage, fleet: Fleet) -> None:
     """Loops in two threads poll apart at the same time."""
     fleet.add(2)
