@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
 
-from primepods._convert import decode_pods, decode_statuses
-from primepods._json import loads
+from primepods._decoding.rows import decode_pods, decode_statuses
+from primepods._utils.strict_json import loads
 
 from .bench import Bench, present
 from .clients import CHUNK, chunks

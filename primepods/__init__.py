@@ -3,7 +3,6 @@
 ``AsyncClient`` is where everything begins; the README shows how.
 """
 
-from ._retry import RetryPolicy
 from ._version import __version__
 from .client import AsyncClient
 from .errors import (
@@ -42,12 +41,13 @@ from .models import (
     PortMapping,
     Resources,
 )
-from .pages import AsyncPager
+from .pagination import AsyncPager
 from .resources.pods import AsyncPods
 from .results import Deletions, PodStatuses
+from .retry import RetryPolicy
 from .ssh import SSHTarget
 from .sync import Client, Pager, Pods, Watch
-from .waiting import AsyncWatch, failed, gone, ready, settled
+from .waiting._wait import AsyncWatch, failed, gone, ready, settled
 
 __all__ = [
     "APIError",

@@ -34,6 +34,7 @@ OnChange = Callable[[Any], object]
 JOIN: Final = 5.0
 """Seconds for a loop to end when its client is closed."""
 PACKAGE: Final = __name__.partition(".")[0]
+_CHECKING: Final = frozenset({f"{PACKAGE}._utils.arguments", f"{PACKAGE}._http.request"})
 
 _UNWIND: Final = 1.0
 """Seconds for a call to clean up behind itself when its caller was interrupted."""
@@ -374,7 +375,7 @@ def _presentable(error: BaseException) -> BaseException:
     """
     *_, (innermost, _line) = walk_tb(error.__traceback__)
     name, function = innermost.f_globals.get("__name__", ""), innermost.f_code.co_name
-    checked = name == f"{PACKAGE}._wire" or (name.startswith(f"{PACKAGE}.") and function.startswith("_check"))
+    checked = name in _CHECKING or (name.startswith(f"{PACKAGE}.") and function.startswith("_check"))
     if isinstance(error, PrimePodsError) or (checked and isinstance(error, TypeError | ValueError)):
         return error.with_traceback(None)
     trace = error.__traceback__

@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from ._answers import missing_row
-from ._retry import RetryPolicy
-from ._secret import Secret
-from ._session import Gone, Options, Session
-from ._transport import Transport
-from ._wire import PODS, Params, check_seconds, free_request
+from ._http.executor import AlreadyDeleted, RequestExecutor
+from ._http.request import PODS, Params, free_request
+from ._http.response import missing_row
+from ._http.transport import Transport
+from ._utils.arguments import check_seconds
+from ._utils.secret import Secret
 from .config import Settings, check_retry, resolve
-from .polling import join
-from .resources._backend import HubBackend, hub_key
 from .resources.pods import AsyncPods
-from .waiting import OpenFeeds, Waits
+from .retry import RetryPolicy
+from .waiting._backend import HubBackend, hub_key
+from .waiting._hub import join
+from .waiting._wait import OpenFeeds, Waits
 
 if TYPE_CHECKING:
     import aiohttp
 
 _DEFAULT_RETRY = RetryPolicy()
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
 
 
 class AsyncClient:
@@ -84,8 +89,7 @@ class AsyncClient:
     def _assemble(
         self, settings: Settings, transport: Transport, *, owner: bool, open_feeds: OpenFeeds | None = None
     ) -> None:
-        options = Options(timeout=settings.timeout, deadline=settings.deadline, retry=settings.retry)
-        self._session = Session(settings, transport, options)
+        self._executor = RequestExecutor(settings, transport)
         self._owner = owner
         self._open_feeds = open_feeds or OpenFeeds()
         waits = Waits(
@@ -96,7 +100,7 @@ class AsyncClient:
             ),
             missing=partial(missing_row, "GET", f"{PODS}/status"),
         )
-        self.pods = AsyncPods(self._session, waits)
+        self.pods = AsyncPods(self._executor, waits)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
@@ -110,7 +114,7 @@ class AsyncClient:
             deadline: Seconds for one call with all its retries.
             retry: When and how often to try again.
         """
-        settings = self._session.settings
+        settings = self._executor.settings
         changed = attrs.evolve(
             settings,
             timeout=settings.timeout if timeout is None else check_seconds("timeout", timeout),
@@ -118,7 +122,7 @@ class AsyncClient:
             retry=settings.retry if retry is None else check_retry(retry),
         )
         view = object.__new__(type(self))
-        view._assemble(changed, self._session.transport, owner=False, open_feeds=self._open_feeds)
+        view._assemble(changed, self._executor.transport, owner=False, open_feeds=self._open_feeds)
         return view
 
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
@@ -135,15 +139,15 @@ class AsyncClient:
             lost was repeated and found nothing left to delete).
         """
         try:
-            return await self._session.call(free_request(method, path, params, json))
-        except Gone:
+            return await self._executor.call(free_request(method, path, params, json), _as_it_is)
+        except AlreadyDeleted:
             return None
 
     async def aclose(self) -> None:
         """Close the connections (not a session that you brought). Further calls raise ClientClosedError."""
         if self._owner:
             self._open_feeds.close()
-            await self._session.transport.aclose()
+            await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,11 +158,11 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_session"):
+        if not hasattr(self, "_executor"):
             # A traceback with local variables shows a client that could not be built.
             return "<AsyncClient, not built>"
-        state = " closed" if self._session.transport.closed else ""
-        return f"<AsyncClient {self._session.settings.base_url}{state}>"
+        state = " closed" if self._executor.transport.closed else ""
+        return f"<AsyncClient {self._executor.settings.base_url}{state}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         msg = "A client holds connections and a key and is not pickled. Build one where it is used."

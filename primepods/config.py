@@ -21,13 +21,12 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
-from ._answers import KEY_PAGE
-from ._clock import SYSTEM_CLOCK, Clock
-from ._json import is_object
-from ._retry import RetryPolicy
-from ._secret import Secret
-from ._wire import check_seconds
-from .errors import ConfigError, shown
+from ._utils.arguments import check_seconds
+from ._utils.clock import SYSTEM_CLOCK, Clock
+from ._utils.secret import Secret
+from ._utils.strict_json import is_object
+from .errors import KEY_PAGE, ConfigError, shown
+from .retry import RetryPolicy
 
 DEFAULT_BASE_URL = "https://api.primeintellect.ai"
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from .models import PodStatus
@@ -62,7 +62,9 @@ __all__ = [
 E = TypeVar("E", bound=Exception)
 
 
-_LONGEST_SHOWN = 100
+KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
+"""Where API keys are made."""
+_LONGEST_SHOWN: Final = 100
 
 
 def shown(value: object) -> str:
@@ -171,6 +173,7 @@ class ProtocolError(PrimePodsError):
         url_path: Path of the request.
         path: Where in the answer, as spelt on the wire: ``data[3].gpuCount``; empty for the whole answer.
         excerpt: The beginning of the offending part, at most 200 characters, without secrets.
+        transient: Whether asking again can help; not where the shape of an answer is wrong.
     """
 
     def __init__(
@@ -178,6 +181,7 @@ class ProtocolError(PrimePodsError):
     ) -> None:
         super().__init__(message)
         self.method = method
+        self.transient = True
         self.url_path = url_path
         self.path = path
         self.excerpt = excerpt

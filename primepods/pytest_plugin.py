@@ -17,8 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from primepods import AsyncClient, Client
-    from primepods.emulator import Emulator, Host
+    from . import AsyncClient, Client
+    from .emulator import Emulator, Host
 
 SPEED = 100.0
 """Emulated seconds per real second, unless the test says otherwise: a boot of 30 s takes a third of one."""
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def primepods_emulator_host() -> Generator[Host]:
     """The thread and socket that the emulators of all tests share; not for tests."""
     # Imported here and below, so that sessions without these fixtures do not pay for a web server.
-    from primepods.emulator import Host  # noqa: PLC0415
+    from .emulator import Host  # noqa: PLC0415
 
     host = Host()
     host.start()
@@ -52,7 +52,7 @@ def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: 
     It begins without pods, at a hundred times the speed of real time; `@pytest.mark.primepods(...)` changes
     that. Whatever a test leaves behind is gone with it: pods, faults, requests, connections and key.
     """
-    from primepods.emulator import Emulator  # noqa: PLC0415
+    from .emulator import Emulator  # noqa: PLC0415
 
     options: dict[str, Any] = {"control": True, "api_key": f"emu_{secrets.token_hex(20)}"}
     for marker in reversed(list(request.node.iter_markers("primepods"))):
@@ -66,7 +66,7 @@ def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: 
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
     """Give a `primepods.Client` of this test's emulator; it is closed at the end."""
-    from primepods import Client  # noqa: PLC0415
+    from . import Client  # noqa: PLC0415
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
         yield client
@@ -79,7 +79,7 @@ async def primepods_async_client(primepods_emulator: Emulator) -> AsyncGenerator
     The test has to run on asyncio by anyio's plugin (`@pytest.mark.anyio`), which is always installed, or by
     pytest-asyncio in its auto mode.
     """
-    from primepods import AsyncClient  # noqa: PLC0415
+    from . import AsyncClient  # noqa: PLC0415
 
     async with AsyncClient(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
         yield client

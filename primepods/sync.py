@@ -11,16 +11,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from ._http.request import Params
 from ._portal import Portal, Stream
-from ._retry import RetryPolicy
-from ._secret import Secret
-from ._wire import Params
+from ._utils.secret import Secret
 from .client import AsyncClient
 from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
-from .pages import AsyncPager
+from .pagination import AsyncPager
 from .resources.pods import AsyncPods, SortBy, SortOrder
 from .results import Deletions, PodStatuses
-from .waiting import AsyncWatch, Until, ready
+from .retry import RetryPolicy
+from .waiting._wait import AsyncWatch, Until, ready
 
 T = TypeVar("T")
 C = TypeVar("C")

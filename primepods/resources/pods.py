@@ -9,24 +9,18 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeVar, get_args
 
-from .._answers import missing_row
-from .._concurrency import map_bounded
-from .._convert import (
-    decode_deletion,
-    decode_history,
-    decode_log,
-    decode_pod,
-    decode_pods,
-)
-from .._session import Gone, Session
-from .._wire import PODS, Request, check_count, check_id, check_ids, check_seconds, page_request, pod_path
+from .._decoding.rows import decode_deletion, decode_history, decode_log, decode_pod, decode_pods
+from .._http.executor import AlreadyDeleted, RequestExecutor
+from .._http.request import PODS, Request, page_request, pod_path, pod_request
+from .._http.response import missing_row
+from .._status_reader import StatusReader
+from .._utils.arguments import check_count, check_id, check_ids, check_seconds
+from .._utils.concurrency import map_bounded
 from ..errors import NotFoundError, PrimePodsError, shown
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
-from ..pages import AsyncPager, Source
+from ..pagination import AsyncPager, Source
 from ..results import Deletions, PodStatuses
-from ..waiting import AsyncWatch, OnChange, Until, Wait, Waits, gone, ready
-from ._ask import ask, pod_request
-from ._statuses import StatusReader
+from ..waiting._wait import AsyncWatch, OnChange, Until, Wait, Waits, gone, ready
 
 T = TypeVar("T")
 
@@ -49,10 +43,10 @@ class AsyncPods:
     arguments that cannot be sent; :class:`~primepods.ClientClosedError`.
     """
 
-    def __init__(self, session: Session, waits: Waits) -> None:
-        self._session = session
+    def __init__(self, executor: RequestExecutor, waits: Waits) -> None:
+        self._executor = executor
         self._waits = waits
-        self._statuses = StatusReader(session)
+        self._statuses = StatusReader(executor)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
@@ -86,7 +80,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
-        return await ask(self._session, pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
+        return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     async def status(self, pod_id: str) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
@@ -276,8 +270,8 @@ class AsyncPods:
         """
         _check_flag("missing_ok", missing_ok)
         try:
-            return await ask(self._session, pod_request("DELETE", pod_id), decode_deletion)
-        except Gone:
+            return await self._executor.call(pod_request("DELETE", pod_id), decode_deletion)
+        except AlreadyDeleted:
             return PodState.TERMINATED
         except NotFoundError:
             if missing_ok:
@@ -307,7 +301,7 @@ class AsyncPods:
                 return exc
 
         outcomes = dict(
-            zip(ids, await map_bounded(delete_one, ids, self._session.settings.max_concurrency), strict=True)
+            zip(ids, await map_bounded(delete_one, ids, self._executor.settings.max_concurrency), strict=True)
         )
         return Deletions(
             {pod_id: state for pod_id, state in outcomes.items() if isinstance(state, PodState)},
@@ -368,11 +362,11 @@ class AsyncPods:
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1, maximum=_MAX_INTEGER)}"
         request = Request(method="GET", path=path, route=f"{PODS}/{{id}}/log", query=query, text_allowed=True)
-        return await ask(self._session, request, decode_log)
+        return await self._executor.call(request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> Page[Pod]:
         request = page_request(f"{PODS}/", offset=offset, limit=limit)
-        return await ask(self._session, request, partial(decode_pods, offset=offset, limit=limit))
+        return await self._executor.call(request, partial(decode_pods, offset=offset, limit=limit))
 
     async def _history_page(
         self, offset: int, limit: int, sort_by: SortBy, sort_order: SortOrder
@@ -380,13 +374,13 @@ class AsyncPods:
         request = page_request(
             f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
-        return await ask(self._session, request, partial(decode_history, offset=offset, limit=limit))
+        return await self._executor.call(request, partial(decode_history, offset=offset, limit=limit))
 
     def _source(
         self, fetch: Callable[[int, int], Awaitable[Page[T]]], key: Callable[[T], str], path: str
     ) -> Source[T]:
         # More than can be in flight, so that no slot is free while a page is decoded.
-        window = self._session.settings.max_concurrency * 3 // 2
+        window = self._executor.settings.max_concurrency * 3 // 2
         return Source(fetch=fetch, key=key, path=path, window=window)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 
 import primepods
-from primepods import RetryPolicy, polling
+from primepods import RetryPolicy
 from primepods.emulator import (
     BadChunk,
     Cut,
@@ -33,6 +33,7 @@ from primepods.emulator import (
 from primepods.emulator.clock import MANUAL_EPOCH
 from primepods.emulator.faults import Raw
 from primepods.emulator.http import Call, Reply
+from primepods.waiting import _hub as polling
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
@@ -247,7 +248,7 @@ class Run:
 
     def watch_deadlines(self) -> None:
         """Check from now on that each call ends by its deadline."""
-        session = self.client._session
+        session = self.client._executor
         call = session.call
 
         async def timed(*args: Any, **kwargs: Any) -> Any:
@@ -256,7 +257,7 @@ class Run:
                 return await call(*args, **kwargs)
             finally:
                 took = self.clock.time() - begun
-                assert took <= session.options.deadline + 1e-6, f"a call took {took} s"
+                assert took <= session.settings.deadline + 1e-6, f"a call took {took} s"
 
         session.call = timed  # type: ignore[method-assign]
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import AsyncClient, PodState, RetryPolicy, _json
+from primepods import AsyncClient, PodState, RetryPolicy
+from primepods._utils import strict_json as _json
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Reply, Server, reply

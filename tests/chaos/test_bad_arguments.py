@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import AsyncClient, AsyncPods, Client, Pods, RetryPolicy
-from primepods._secret import Secret
+from primepods._utils.secret import Secret
 from primepods.emulator import Emulator
 
 pytestmark = pytest.mark.anyio

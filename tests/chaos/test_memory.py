@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import InstallationState, PodState, RetryPolicy
-from primepods._convert import decode_pods, decode_statuses
-from primepods._unpack import Unpacker, UnpackError
+from primepods._decoding.rows import decode_pods, decode_statuses
+from primepods._http.unpack import Unpacker, UnpackError
 from tests.support.client import make_client
 from tests.support.server import Answer, Endless, Reply, Server
 

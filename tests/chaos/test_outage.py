@@ -10,7 +10,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from primepods._retry import RetryBudget
+from primepods.retry import RetryBudget
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Close, Received, Reply, Reset, Server, reply

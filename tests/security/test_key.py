@@ -19,8 +19,9 @@ import attrs
 import pytest
 
 import primepods
-from primepods import AsyncClient, Client, RetryPolicy, polling
+from primepods import AsyncClient, Client, RetryPolicy
 from primepods.emulator import Emulator, Html, Redirect, Reset, Status
+from primepods.waiting import _hub as polling
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Reply, Server, refused_url, reply
@@ -161,7 +162,7 @@ def test_a_crash_of_a_script_does_not_show_the_key() -> None:
             dropped = asyncio.create_task(client.pods.wait(["b"]))
             await asyncio.sleep(0.3)
             dropped.cancel()
-            print(client, vars(client), client._session.settings, asyncio.all_tasks())
+            print(client, vars(client), client._executor.settings, asyncio.all_tasks())
             await client.pods.statuses(["c"])
 
         asyncio.run(main(), debug=True)
@@ -222,7 +223,7 @@ def test_a_cgi_program_is_not_told_its_proxy_by_a_request(monkeypatch: pytest.Mo
     monkeypatch.setenv("HTTP_PROXY", "http://evil.example.test:1")
     monkeypatch.setenv("REQUEST_METHOD", "GET")
     client = AsyncClient(KEY)
-    assert client._session.settings.proxy is None
+    assert client._executor.settings.proxy is None
 
 
 @pytest.mark.anyio
@@ -243,7 +244,7 @@ async def test_a_proxys_password_is_not_shown(
                 await settle()
                 dropped.cancel()
                 errors = await asyncio.gather(dropped, client.pods.page(), return_exceptions=True)
-                seen = [repr(client), pprint.pformat(vars(client)), repr(client._session.settings)]
+                seen = [repr(client), pprint.pformat(vars(client)), repr(client._executor.settings)]
             assert proxy.requests or answer is None
             for request in proxy.requests:
                 assert request.target == "api.example.test:443"

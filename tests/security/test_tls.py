@@ -131,6 +131,6 @@ def test_no_parameter_switches_it_off() -> None:
         for name in inspect.signature(kind).parameters:
             assert not any(word in name for word in ("verify", "ssl", "tls", "insecure", "cert")), name
     client = AsyncClient(KEY)
-    assert client._session.settings.base_url.startswith("https://")
+    assert client._executor.settings.base_url.startswith("https://")
     with pytest.raises(primepods.ConfigError, match="plain http"):
         AsyncClient(KEY, base_url="http://api.primeintellect.ai", retry=RetryPolicy(attempts=1))

@@ -8,8 +8,8 @@ import aiohttp
 import attrs
 
 import primepods
-from primepods._clock import Clock
-from primepods._transport import Transport
+from primepods._http.transport import Transport
+from primepods._utils.clock import Clock
 
 KEY = "pit_wire_test_key_0123456789abcdef"
 """A key that stands nowhere else: whatever contains it has leaked it."""
@@ -26,6 +26,6 @@ def make_client(
     """A client of ``url``; ``clock`` is the one thing that its constructor does not take."""
     client = primepods.AsyncClient(api_key, base_url=url, session=session, **options)
     if clock is not None:
-        settings = attrs.evolve(client._session.settings, clock=clock)
+        settings = attrs.evolve(client._executor.settings, clock=clock)
         client._assemble(settings, Transport(settings, session), owner=True)
     return client

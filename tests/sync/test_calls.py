@@ -151,7 +151,7 @@ def test_an_exception_in_on_change_leaves_no_poller_behind(api: Api, client: Cli
     def told(change: PodChange) -> None:
         raise ValueError
 
-    from primepods import polling
+    from primepods.waiting import _hub as polling
 
     with pytest.raises(ValueError, match=r"^$"):
         client.pods.wait(["p0"], interval=0.05, on_change=told)

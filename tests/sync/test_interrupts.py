@@ -34,7 +34,7 @@ def interrupted(call):
     assert client.pods.get("p0").id == "p0"
     assert len(client.pods.statuses(["p0"])) == 1
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    from primepods import polling
+    from primepods.waiting import _hub as polling
     assert not polling._hubs
 
 """

@@ -14,13 +14,14 @@ import aiohttp
 import pytest
 
 import primepods
-from primepods import sync, waiting
+from primepods import sync
 from primepods.client import AsyncClient
 from primepods.models import Page, PodChange
-from primepods.pages import AsyncPager
+from primepods.pagination import AsyncPager
 from primepods.resources.pods import AsyncPods
 from primepods.sync import Client, Pager, Pods, Watch
-from primepods.waiting import AsyncWatch
+from primepods.waiting import _wait as waiting
+from primepods.waiting._wait import AsyncWatch
 
 PAIRS: Final[list[tuple[type, type]]] = [
     (AsyncClient, Client),

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 import primepods
-from primepods import Client, PodChange, polling
+from primepods import Client, PodChange
 from primepods.emulator import Delay, Emulator
+from primepods.waiting import _hub as polling
 from tests.sync.harness import STATUS, Api, client_of, eventually, serving
 
 

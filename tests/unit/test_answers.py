@@ -28,13 +28,13 @@ from primepods import (
     RateLimitError,
     ServerError,
     ValidationError,
-    _answers,
-    _json,
 )
-from primepods._answers import KEY_PAGE, Response, decipher, is_html, missing_row, protocol_error
-from primepods._secret import Secret
-from primepods._wire import PODS, Request
-from primepods.errors import one_line
+from primepods._http import response as _answers
+from primepods._http.request import PODS, Request
+from primepods._http.response import Response, decipher, is_html, missing_row, protocol_error
+from primepods._utils import strict_json as _json
+from primepods._utils.secret import Secret
+from primepods.errors import KEY_PAGE, one_line
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods import _convert, _precise
-from primepods._compile import reusing
+from primepods._decoding import precise as _precise
+from primepods._decoding import rows as _convert
+from primepods._decoding.compiled import reusing
 from primepods.models import HistoryRecord, Pod, PodStatus
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

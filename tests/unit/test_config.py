@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import ConfigError, RetryPolicy, config
-from primepods._answers import KEY_PAGE
 from primepods.config import (
     DEFAULT_BASE_URL,
     Settings,
@@ -26,6 +25,7 @@ from primepods.config import (
     origin,
     resolve,
 )
+from primepods.errors import KEY_PAGE
 from tests.support.json_values import ANY_TEXT
 
 KEY = "pit_0123456789_key_of_the_tests"

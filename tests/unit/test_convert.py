@@ -23,7 +23,8 @@ from primepods import (
     PortMapping,
     Resources,
 )
-from primepods._convert import (
+from primepods._decoding.fields import DecodeError
+from primepods._decoding.rows import (
     decode_deletion,
     decode_history,
     decode_log,
@@ -31,7 +32,6 @@ from primepods._convert import (
     decode_pods,
     decode_statuses,
 )
-from primepods._fields import DecodeError
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods import _json
+from primepods._utils import strict_json as _json
 from tests.support.json_values import VALUES_BEYOND_JSON
 
 ORJSON: Any = vars(_json)["orjson"]

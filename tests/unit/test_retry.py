@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primepods import RetryPolicy
-from primepods._retry import RETRY_STATUSES, Failure, RetryBudget, decide, parse_retry_after
+from primepods.retry import RETRY_STATUSES, Failure, RetryBudget, decide, parse_retry_after
 from tests.support.json_values import ANY_TEXT
 
 NOW = datetime(2026, 11, 7, 5, 31, 56, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods._secret import Secret
+from primepods._utils.secret import Secret
 
 KEY = Secret("pit_0123456789")
 

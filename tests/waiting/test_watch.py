@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 import primepods
-from primepods import PodChange, polling
+from primepods import PodChange
+from primepods.waiting import _hub as polling
 from tests.support.clock import settle
 from tests.support.server import Hang, Reply, reply
 from tests.waiting.fleet import Fleet, Stage, raised, result

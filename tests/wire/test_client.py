@@ -237,9 +237,9 @@ async def test_a_view_of_a_view_is_a_view() -> None:
         view = client.with_options(timeout=6).with_options(deadline=60)
         policy = primepods.RetryPolicy(attempts=1)
         third = view.with_options(retry=policy)
-        seen = [(v._session.options.timeout, v._session.options.deadline) for v in (client, view, third)]
+        seen = [(v._executor.settings.timeout, v._executor.settings.deadline) for v in (client, view, third)]
         assert seen == [(5, 50), (6, 60), (6, 60)]
-        assert (third._session.options.retry, view._session.options.retry) == (
+        assert (third._executor.settings.retry, view._executor.settings.retry) == (
             policy,
             primepods.RetryPolicy(),
         )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import primepods
 from primepods import AsyncPager, Page, ProtocolError
 from primepods.emulator import Emulator
-from primepods.pages import Source
+from primepods.pagination import Source
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Received, Reply, Server, reply

@@ -10,8 +10,8 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from primepods._transport import MAX_LEARNT, Transport
-from primepods._wire import Request
+from primepods._http.request import Request
+from primepods._http.transport import MAX_LEARNT, Transport
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Reply, Script, Server, reply
@@ -259,7 +259,7 @@ async def test_no_redirect_at_all_in_normal_use() -> None:
 
 def test_lessons_are_bounded() -> None:
     """A client redirected on ever new paths does not grow without end; what it knows it can still relearn."""
-    transport = Transport(make_client("http://127.0.0.1:1")._session.settings, None)
+    transport = Transport(make_client("http://127.0.0.1:1")._executor.settings, None)
     for n in range(MAX_LEARNT + 10):
         path = f"/{n}"
         transport.learn(Request(method="GET", path=f"{path}/", route=path))

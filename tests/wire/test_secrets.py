@@ -19,7 +19,7 @@ from rich.traceback import Traceback
 
 import primepods
 from primepods import RetryPolicy
-from primepods._secret import Secret
+from primepods._utils.secret import Secret
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
@@ -341,7 +341,7 @@ async def test_nothing_of_a_client_shows_the_key() -> None:
         pickle.dumps(client)
     with pytest.raises(TypeError, match="not pickled"):
         copy.deepcopy(client)
-    settings = client._session.settings
+    settings = client._executor.settings
     assert not leaks(repr(pickle.dumps(settings)), LONG_KEY)
     assert not leaks(repr(settings) + str(settings), LONG_KEY)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import RetryPolicy
-from primepods._retry import parse_retry_after
+from primepods.retry import parse_retry_after
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (

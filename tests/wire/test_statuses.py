@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import PodState
-from primepods._wire import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE
+from primepods._http.request import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
@@ -462,7 +462,7 @@ def test_a_batch_that_its_loop_did_not_live_to_send_is_forgotten() -> None:
 
     async def ask() -> primepods.PodStatus:
         async with Server(rows, port=port) as server:
-            assert server.url == client._session.settings.base_url
+            assert server.url == client._executor.settings.base_url
             async with asyncio.timeout(5):
                 return await client.pods.status("a")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods._convert import decode_statuses
-from primepods.resources import _statuses
+from primepods import _status_reader as _statuses
+from primepods._decoding.rows import decode_statuses
 from tests.support.client import make_client
 from tests.support.server import Answer, Received, Server, reply
 
@@ -118,28 +118,15 @@ async def test_calls_at_the_same_time_share_what_is_known(decoded: list[int]) ->
     assert all(dict(result) == dict(results[0]) for result in results)
 
 
-async def test_only_so_many_answers_are_kept(decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest are forgotten."""
-    monkeypatch.setattr(_statuses, "_MOST_KNOWN", 2)
-    async with Server(rows) as server, make_client(server.url, max_concurrency=1) as client:
-        for start in (0, 1, 0, 2, 0, 1):
-            await client.pods.statuses(IDS[start : start + 1])
-        assert len(client.pods._statuses._known) == 2
-    assert len(decoded) == 4
-
-
 async def test_huge_answers_are_not_kept(decoded: list[int]) -> None:
     """A server cannot make a client hold them for good."""
-    padding = "x" * _statuses._LONGEST_KNOWN
+    padding = "x" * 600_000
     async with (
         Server(lambda request: rows(request, installationFailure=padding)) as server,
         make_client(server.url) as client,
     ):
         for _ in range(2):
             await client.pods.statuses(IDS[:1])
-        assert all(
-            known.memo.body is None and not known.rows for known in client.pods._statuses._known.values()
-        )
     assert decoded == [1, 1]
 
 

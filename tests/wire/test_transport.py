@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 import primepods
 from primepods import RetryPolicy
-from primepods._transport import MAX_BODY
+from primepods._http.transport import MAX_BODY
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
@@ -670,10 +670,10 @@ async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "example.test")
         client = primepods.AsyncClient(KEY, base_url="https://api.example.test")
-        assert client._session.settings.proxy is None
+        assert client._executor.settings.proxy is None
         monkeypatch.setenv("NO_PROXY", "other.test")
         client = primepods.AsyncClient(KEY, base_url="https://api.example.test")
-        assert client._session.settings.proxy is not None
+        assert client._executor.settings.proxy is not None
 
 
 @pytest.mark.anyio

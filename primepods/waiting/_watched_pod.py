@@ -9,8 +9,8 @@ from typing import Final
 
 import attrs
 
-from .errors import APIError, PrimePodsError, twin
-from .models import Pod, PodState, PodStatus
+from ..errors import APIError, PrimePodsError, twin
+from ..models import Pod, PodState, PodStatus
 
 MISSES_BEFORE_GONE: Final = 2
 """Status requests without a row, after which ``get`` is asked whether the pod is gone."""

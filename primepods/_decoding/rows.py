@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from ._compile import compile_decoder, reusing
-from ._fields import (
+from .._utils.strict_json import is_list, is_object, show
+from ..models import NO_EXTRA, HistoryRecord, Page, Pod, PodState, PodStatus, PortMapping, Resources
+from .compiled import compile_decoder, reusing
+from .fields import (
     ALIASES,
     HOOKS,
     MODELS,
@@ -25,8 +27,6 @@ from ._fields import (
     unknown,
     wire_names,
 )
-from ._json import is_list, is_object, show
-from .models import NO_EXTRA, HistoryRecord, Page, Pod, PodState, PodStatus, PortMapping, Resources
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ def _row(row: Any, model: type[T], path: str) -> T:
 
 
 def _again(row: Any, model: type[T], path: str) -> T:
-    from ._precise import decode_again  # noqa: PLC0415 - only what is wrong needs it
+    from .precise import decode_again  # noqa: PLC0415 - only what is wrong needs it
 
     return decode_again(row, model, path)
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import attrs
 
-from ._json import is_list, is_object, loads, show
-from ._secret import Secret
-from ._wire import PODS, Request
-from .errors import (
+from .._utils.secret import Secret
+from .._utils.strict_json import is_list, is_object, loads, show
+from ..errors import (
+    KEY_PAGE,
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -27,8 +27,8 @@ from .errors import (
     ValidationError,
     one_line,
 )
+from .request import PODS, Request
 
-KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
 _EXCERPT: Final = 200
 _DEEPEST_MESSAGE: Final = 5
 _LONGEST_TEXT: Final = 20_000
@@ -38,17 +38,6 @@ _PASSWORD: Final = re.compile(
     r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*(?:"|\\?$)|\[[^\]]*\]?|\{[^}]*\}?|[^",\]\}\s]+)""",
     re.IGNORECASE,
 )
-
-
-@attrs.define
-class Memo:
-    """The body of the last answer to a request that is made again and again."""
-
-    body: bytes | None = attrs.field(default=None, repr=False)
-
-
-UNCHANGED: Final = object()
-"""Stands for the data of an answer that is the last one, to the byte."""
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +94,14 @@ def is_html(response: Response) -> bool:
 
 
 def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
-    request: Request, reason: str, found: object, key: Secret, *, path: str = "", remedy: str | None = None
+    request: Request,
+    reason: str,
+    found: object,
+    key: Secret,
+    *,
+    path: str = "",
+    remedy: str | None = None,
+    transient: bool = True,
 ) -> ProtocolError:
     """Build the error for an answer that breaks the contract.
 
@@ -116,6 +112,7 @@ def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
         key: Redacted from the excerpt.
         path: Where in the answer.
         remedy: What to do; the default suspects the base URL or a gateway.
+        transient: Whether asking again can help.
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
@@ -123,7 +120,9 @@ def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
     remedy = remedy or "Check the base URL; if it is right, the API or a gateway before it failed: try later."
     reason = key.scrub(reason)
     text = f"{request.method} {request.path}: the API's answer is broken{where}: {reason}.{shown} {remedy}"
-    return ProtocolError(text, method=request.method, url_path=request.path, path=path, excerpt=excerpt)
+    error = ProtocolError(text, method=request.method, url_path=request.path, path=path, excerpt=excerpt)
+    error.transient = transient
+    return error
 
 
 def _excerpt(found: object, key: Secret) -> str:

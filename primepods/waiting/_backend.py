@@ -9,23 +9,23 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from .._convert import decode_pod
-from .._retry import RetryPolicy
-from .._session import Options, Session
-from .._transport import Transport
-from .._wire import chunk_ids
+from .._decoding.rows import decode_pod
+from .._http.executor import RequestExecutor
+from .._http.request import chunk_ids, pod_request
+from .._http.transport import Transport
+from .._status_reader import Answer, StatusReader
 from ..config import Settings
 from ..models import Pod
-from ._ask import ask, pod_request
-from ._statuses import Answer, Known, StatusReader
+from ..retry import RetryPolicy
 
 _ONCE = RetryPolicy(attempts=1)
 # A batch may have to wait until the batches before it have had their attempts.
 _PATIENCE = 3600.0
+_CACHE_BYTES = 32 * 1024 * 1024
 
 
 class HubBackend:
-    """Implements :class:`primepods.polling.Backend`.
+    """Implements :class:`primepods.waiting._hub.Backend`.
 
     Args:
         settings: The settings of the clients that share the hub.
@@ -37,26 +37,22 @@ class HubBackend:
         self.concurrency = settings.max_concurrency
         self.lookups = max(1, settings.max_concurrency // 4)
         self._transport = Transport(settings, session)
-        options = Options(timeout=settings.timeout, deadline=_PATIENCE, retry=_ONCE)
-        self._session = Session(settings, self._transport, options)
-        self._statuses = StatusReader(self._session)
+        once = attrs.evolve(settings, deadline=_PATIENCE, retry=_ONCE)
+        self._executor = RequestExecutor(once, self._transport)
+        self._statuses = StatusReader(self._executor, cache_bytes=_CACHE_BYTES)
         self._prefix = urlsplit(settings.base_url).path
 
     def chunks(self, pod_ids: Iterable[str]) -> list[list[str]]:
         """Split ids into requests of at most 100."""
         return list(chunk_ids(list(pod_ids), prefix=self._prefix))
 
-    def memory(self) -> Known:
-        """Return a place for the last answer to a chunk."""
-        return Known()
-
-    async def statuses(self, pod_ids: list[str], known: Known | None) -> Answer:
+    async def statuses(self, pod_ids: list[str]) -> Answer:
         """Ask for one chunk, once."""
-        return await self._statuses.read_chunk(pod_ids, known)
+        return await self._statuses.read_chunk(pod_ids)
 
     async def pod(self, pod_id: str) -> Pod:
         """Ask for one pod, once."""
-        return await ask(self._session, pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
+        return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -12,12 +12,12 @@ from typing import Final, Self, cast
 
 import attrs
 
-from ._clock import Clock
-from ._views import Feed, View
-from .errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError, one_line, twin
-from .models import InstallationState, PodChange, PodState, PodStatus
-from .polling import Hub
-from .results import PodStatuses
+from .._utils.clock import Clock
+from ..errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError, one_line, twin
+from ..models import InstallationState, PodChange, PodState, PodStatus
+from ..results import PodStatuses
+from ._hub import Hub
+from ._watched_pod import Feed, View
 
 Until = Callable[[PodStatus | None], bool]
 OnChange = Callable[[PodChange], Awaitable[object] | object]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from ._answers import UNCHANGED, Memo, Response, decipher, is_html, protocol_error
-from ._retry import RETRY_STATUSES, Failure, RetryPolicy, decide, parse_retry_after
-from ._transport import Broken, Sent, Transport
-from ._wire import Request, other_spelling
-from .config import Settings, origin
-from .errors import (
+from .._decoding.fields import DecodeError
+from ..config import Settings, origin
+from ..errors import (
     APIError,
     NotFoundError,
     PrimePodsError,
@@ -26,22 +24,20 @@ from .errors import (
     TransportError,
     one_line,
 )
+from ..retry import RETRY_STATUSES, Failure, decide, parse_retry_after
+from .request import Request, other_spelling
+from .response import Response, decipher, is_html, protocol_error
+from .response_cache import ResponseCache
+from .transport import Broken, Sent, Transport
+
+T = TypeVar("T")
 
 log = logging.getLogger("primepods")
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
-@attrs.frozen(kw_only=True)
-class Options:
-    """What :meth:`AsyncClient.with_options` can change."""
-
-    timeout: float
-    deadline: float
-    retry: RetryPolicy
-
-
-class Gone(PrimePodsError):  # noqa: N818 - a message between two modules, not an error for users
+class AlreadyDeleted(PrimePodsError):  # noqa: N818 - a message between two modules, not an error for users
     """A DELETE that may have been carried out unseen was repeated, and the thing is no longer there."""
 
 
@@ -68,39 +64,38 @@ class _Call:
     last_failure: str = ""
 
 
-class Session:
+class RequestExecutor:
     """Sends requests until they are answered or hopeless.
 
     Args:
-        settings: The client's settings.
+        settings: The settings of the client, or of a view on it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
-        options: Timeouts and retries of this view.
     """
 
-    def __init__(self, settings: Settings, transport: Transport, options: Options) -> None:
+    def __init__(self, settings: Settings, transport: Transport) -> None:
         self.settings = settings
         self.transport = transport
-        self.options = options
         self._clock = settings.clock
 
-    async def call(self, request: Request, *, memo: Memo | None = None) -> Any:
-        """Send ``request`` and return the answer's data, retrying what the policy allows.
+    async def call(
+        self, request: Request, decode: Callable[[Any], T], *, cache: ResponseCache | None = None
+    ) -> T:
+        """Send ``request`` and return its answer, decoded, retrying what the policy allows.
 
         Args:
             request: What to ask.
-            memo: The last answer to the same request, if it is asked again and again.
-
-        Returns:
-            The decoded JSON; ``UNCHANGED``, without decoding, when the answer is the memo's to the byte.
+            decode: Makes the result of the answer's JSON, or raises :class:`DecodeError`.
+            cache: Where the answer is kept, if it is asked for again and again: while it does not change,
+                ``decode`` is not called again.
 
         Raises:
             APIError: The API said no.
             TransportError: No answer came.
             ProtocolError: What came is no answer.
             ClientClosedError: The client is closed.
-            Gone: See there.
+            AlreadyDeleted: See there.
         """
-        call = _Call(self.transport.respell(request), self._clock.time() + self.options.deadline)
+        call = _Call(self.transport.respell(request), self._clock.time() + self.settings.deadline)
         while True:
             call.attempt += 1
             outcome = await self._attempt(call)
@@ -116,17 +111,18 @@ class Session:
                 continue
             else:
                 try:
-                    data = self._decipher(call, outcome.response, memo)
+                    result = self._read(call.request, outcome.response, decode, cache)
                 except (APIError, ProtocolError) as exc:
-                    error = exc
+                    # Without its frames, whose variables hold what was received, passwords with it.
+                    error = exc.with_traceback(None)
                 else:
                     self.transport.budget.give()
                     if call.redirected:
                         # Not before: a gateway's whim must not teach a spelling that answers 404 for good.
                         self.transport.learn(call.request)
-                    return data
+                    return result
                 failure = _judge(error, outcome.response)
-                self._raise_if_gone(call, error)
+                self._raise_if_deleted(call, error)
             delay = self._next_delay(call, failure, error)
             if delay is None:
                 # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
@@ -134,15 +130,9 @@ class Session:
             log.info(
                 "retrying %s %s in %.2f s: %s (attempt %d of %d)",
                 *(call.request.method, call.request.path, delay, failure.reason),
-                *(call.attempt + 1, self.options.retry.attempts),
+                *(call.attempt + 1, self.settings.retry.attempts),
             )
             await self._clock.sleep(delay)
-
-    def broken(self, request: Request, *, path: str, reason: str, value: object) -> ProtocolError:
-        """Build the error for an answer whose JSON has not the promised shape."""
-        key = self.settings.api_key
-        remedy = "The API may have changed: look for a newer primepods, and report this."
-        return protocol_error(request, reason, value, key, path=path, remedy=remedy)
 
     async def _attempt(self, call: _Call) -> Sent | Broken:
         """Wait for a free slot and send once; the deadline bounds both."""
@@ -155,7 +145,7 @@ class Session:
             return Broken(failure=Failure(reason="no free slot", maybe_received=False), kind="timeout")
         try:
             started = self._clock.time()
-            ends_at = min(started + self.options.timeout, call.deadline_at)
+            ends_at = min(started + self.settings.timeout, call.deadline_at)
             outcome = await self.transport.send(call.request, ends_at=ends_at)
             self._log(call, outcome, self._clock.time() - started)
         finally:
@@ -178,19 +168,38 @@ class Session:
             *(call.request.method, call.request.path, result, seconds * 1e3, call.attempt),
         )
 
-    def _decipher(self, call: _Call, response: Response, memo: Memo | None) -> Any:
-        if memo is not None and response.status == HTTPStatus.OK and response.body == memo.body:
-            return UNCHANGED
+    def _read(
+        self,
+        request: Request,
+        response: Response,
+        decode: Callable[[Any], T],
+        cache: ResponseCache | None,
+    ) -> T:
+        if response.status != HTTPStatus.OK:
+            cache = None
+        if cache is not None and (kept := cache.get(request.target, response.body)) is not None:
+            known: T = kept
+            return known
+        key = self.settings.api_key
         retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._clock.wall())
-        data = decipher(call.request, response, key=self.settings.api_key, retry_after=retry_after)
-        if memo is not None:
-            memo.body = response.body
-        return data
+        data = decipher(request, response, key=key, retry_after=retry_after)
+        try:
+            result = decode(data)
+        except DecodeError as exc:
+            raise protocol_error(
+                *(request, exc.reason, exc.value, key),
+                path=exc.path,
+                remedy="The API may have changed: look for a newer primepods, and report this.",
+                transient=False,
+            ) from None
+        if cache is not None:
+            cache.put(request.target, response.body, result)
+        return result
 
-    def _raise_if_gone(self, call: _Call, error: PrimePodsError) -> None:
+    def _raise_if_deleted(self, call: _Call, error: PrimePodsError) -> None:
         """Read the 404 to a repeated DELETE as what it is: the first one worked."""
         if call.request.method == "DELETE" and isinstance(error, NotFoundError) and call.maybe_acted:
-            raise Gone
+            raise AlreadyDeleted
 
     def _next_delay(self, call: _Call, failure: Failure, error: PrimePodsError) -> float | None:
         """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
@@ -207,7 +216,7 @@ class Session:
         if now >= call.deadline_at:
             return None
         delay = decide(
-            self.options.retry,
+            self.settings.retry,
             attempt=call.attempt,
             method=call.request.method,
             failure=failure,
@@ -216,7 +225,7 @@ class Session:
         if delay is not None and now + delay >= call.deadline_at:
             error.add_note(
                 f"Not tried again: the next attempt, in {delay:.1f} s, would pass the deadline of "
-                f"{self.options.deadline:g} s."
+                f"{self.settings.deadline:g} s."
             )
             return None
         if delay is not None and not self.transport.budget.take():
@@ -244,7 +253,7 @@ class Session:
         asked = f"{request.method} {request.path} on {self.settings.base_url}"
         if past_deadline or broken.kind == "timeout":
             limit = "deadline" if past_deadline else "timeout"
-            seconds = getattr(self.options, limit)
+            seconds = getattr(self.settings, limit)
             text = (
                 f"{asked}: {reason}; {limit} of {seconds:g} s ({tries}{before}). Raise `{limit}`, or look at "
                 "the network and the API's status page."
@@ -307,4 +316,5 @@ def _judge(error: PrimePodsError, response: Response) -> Failure:
             transient=response.status in RETRY_STATUSES,
             retry_after=error.retry_after,
         )
-    return Failure(reason="an answer that is no JSON", transient=not is_html(response))
+    transient = isinstance(error, ProtocolError) and error.transient and not is_html(response)
+    return Failure(reason="an answer that is no JSON", transient=transient)

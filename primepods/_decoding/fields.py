@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from ._json import is_list, is_object
-from .models import (
+from .._utils.strict_json import is_list, is_object
+from ..models import (
     AttachedResource,
     HistoryRecord,
     InstallationState,

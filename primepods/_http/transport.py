@@ -19,14 +19,14 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from ._answers import Response
-from ._retry import Failure, RetryBudget
-from ._secret import Secret
-from ._unpack import ACCEPTED, Unpacker, UnpackError
-from ._version import __version__
-from ._wire import Request, other_spelling
-from .config import Settings
-from .errors import ClientClosedError, ConfigError, one_line, shown
+from .._utils.secret import Secret
+from .._version import __version__
+from ..config import Settings
+from ..errors import ClientClosedError, ConfigError, one_line, shown
+from ..retry import Failure, RetryBudget
+from .request import Request, other_spelling
+from .response import Response
+from .unpack import ACCEPTED, Unpacker, UnpackError
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_LEARNT: Final = 1_000

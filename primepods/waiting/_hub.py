@@ -20,9 +20,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
-from ._clock import Clock
-from ._views import LOOK_AGAIN, Feed, View
-from .errors import (
+from .._utils.clock import Clock
+from ..errors import (
     APIError,
     AuthenticationError,
     NotFoundError,
@@ -33,13 +32,13 @@ from .errors import (
     ServerError,
     TransportError,
 )
-from .models import Pod, PodStatus
+from ..models import Pod, PodStatus
+from ._watched_pod import LOOK_AGAIN, Feed, View
 
 T = TypeVar("T")
 
 _JITTER: Final = 0.1
 _GATHER: Final = 0.05
-_REMEMBERED: Final = 32
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 
@@ -71,12 +70,8 @@ class Backend(Protocol):
         """Split ids into requests."""
         ...
 
-    async def statuses(self, pod_ids: list[str], known: Any) -> Answer:
+    async def statuses(self, pod_ids: list[str]) -> Answer:
         """Ask for one chunk."""
-        ...
-
-    def memory(self) -> Any:
-        """Return a place for what one chunk was last answered, to hand to :meth:`statuses` each time."""
         ...
 
     async def pod(self, pod_id: str) -> Pod:
@@ -102,14 +97,6 @@ class _Grid:
         """Move to the next time. Jitter moves a time, never the grid; times that were missed are skipped."""
         self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
         self.next_at = self.epoch + (self.ticks + _JITTER * chance) * self.interval
-
-
-@attrs.frozen
-class _Chunk:
-    """Pods that are asked for with one request, and what was last answered to the same."""
-
-    views: list[View]
-    known: Any
 
 
 class _Crew(Generic[T]):
@@ -154,7 +141,6 @@ class Hub:
         self._feeds: set[Feed] = set()
         self._views: dict[str, View] = {}
         self._grids: dict[float, _Grid] = {}
-        self._known: dict[tuple[str, ...], Any] = {}
         self._newcomers: dict[str, None] = {}
         self._newcomers_at = math.inf
         self._paused_until = -math.inf
@@ -294,8 +280,7 @@ class Hub:
         for view in views:
             view.in_flight = True
         for chunk in self._backend.chunks(view.pod_id for view in views):
-            known = self._memory(chunk) if due else None
-            self._polls.add(_Chunk([self._views[pod_id] for pod_id in chunk], known))
+            self._polls.add([self._views[pod_id] for pod_id in chunk])
 
     def _due_grids(self, now: float) -> list[_Grid]:
         """Move on the grids that are due, and with them those that nearly are, so that requests are
@@ -309,27 +294,18 @@ class Hub:
             grid.advance(now, self._clock.random())
         return due
 
-    def _memory(self, chunk: list[str]) -> Any:
-        """Return what is remembered of the last answer to the same chunk; the oldest are forgotten."""
-        key = tuple(chunk)
-        known = self._known[key] = self._known.pop(key, None) or self._backend.memory()
-        if len(self._known) > _REMEMBERED + len(self._views) // _REMEMBERED:
-            del self._known[next(iter(self._known))]
-        return known
-
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _poll(self, chunk: _Chunk) -> None:
+    async def _poll(self, views: list[View]) -> None:
         """Ask for one chunk, unless a pause has begun, and pass on what it brings, be it an error."""
-        views = chunk.views
         trouble: PrimePodsError | None = None
         try:
             trouble = self.pausing
             if trouble is None:
-                await self._ask(views, chunk.known)
+                await self._ask(views)
         except PrimePodsError as exc:
             trouble = exc if self._passes(exc, views) else None
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
@@ -343,13 +319,13 @@ class Hub:
                     self._newcomers_at = -math.inf
                     self._wake.set()
 
-    async def _ask(self, views: list[View], known: Any) -> None:
+    async def _ask(self, views: list[View]) -> None:
         self._sequence += 1
         sequence = self._sequence
         for view in views:
             if self._views.get(view.pod_id) is view:
                 self._newcomers.pop(view.pod_id, None)
-        answer = await self._backend.statuses([view.pod_id for view in views], known)
+        answer = await self._backend.statuses([view.pod_id for view in views])
         self._pause = _FIRST_PAUSE
         now = self._clock.time()
         for view in views:
@@ -357,7 +333,7 @@ class Hub:
             if error is None:
                 row = answer.rows.get(view.pod_id)
                 if view.raw is not None and row == view.raw:
-                    # One copy of what has not changed: `known` remembers these rows, too.
+                    # One copy of what has not changed: The cache keeps these rows, too.
                     row = answer.rows[view.pod_id] = view.raw
                 view.observe(row, sequence, now)
                 self._look(view, now)

@@ -8,7 +8,9 @@ from typing import Any, Final, TypeVar
 from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
-from ._fields import (
+from .._utils.strict_json import is_object
+from ..models import PodStatus
+from .fields import (
     ALIASES,
     HOOKS,
     MODELS,
@@ -23,8 +25,6 @@ from ._fields import (
     wire_name,
     wire_names,
 )
-from ._json import is_object
-from .models import PodStatus
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""Decoded JSON in, models out."""

@@ -1,0 +1,104 @@
+"""Checks of what callers pass: refused here with a message, before anything is sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from ..errors import shown
+
+MAX_ID_LENGTH: Final = 512
+_RESERVED_IDS: Final = frozenset({"status", "history"})
+
+
+def check_id(pod_id: str, name: str = "pod_id") -> str:
+    """Return ``pod_id`` if no request made with it can reach anything but that pod.
+
+    Raises:
+        TypeError: Not a string.
+        ValueError: Empty, too long, or holding what an id cannot hold.
+    """
+    if not isinstance(pod_id, str):
+        msg = f"{name} must be a string, got {shown(pod_id)}"
+        raise TypeError(msg)
+    if not pod_id:
+        problem = "is empty"
+    elif len(pod_id) > MAX_ID_LENGTH:
+        problem = f"is longer than {MAX_ID_LENGTH} characters"
+    elif not pod_id.isprintable() or " " in pod_id:  # All other whitespace is not printable.
+        problem = "holds whitespace or control characters"
+    elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
+        problem = "would change the request's path"
+    elif pod_id.lower() in _RESERVED_IDS:
+        problem = "is a word of the API's own"
+    else:
+        return pod_id
+    msg = f"{name} {problem}: {shown(pod_id)}. Pass the `id` of a pod, as `pods.list()` gives it."
+    raise ValueError(msg)
+
+
+def check_ids(pod_ids: Iterable[str]) -> list[str]:
+    """Return the ids without duplicates, in their order.
+
+    Raises:
+        TypeError: One string where many ids are meant, or something that is no iterable of strings.
+        ValueError: One of them is no pod id.
+    """
+    if isinstance(pod_ids, str | bytes):
+        kind = type(pod_ids).__name__
+        msg = f"pod_ids must be an iterable of ids, got the single {kind} {shown(pod_ids)}: use [pod_id]"
+        raise TypeError(msg)
+    if not isinstance(pod_ids, Iterable):
+        msg = f"pod_ids must be an iterable of ids, got {shown(pod_ids)}"
+        raise TypeError(msg)
+    ids = list(pod_ids)
+    if not _are_plain(ids):
+        for number, pod_id in enumerate(ids):
+            check_id(pod_id, f"pod_ids[{number}]")
+    return list(dict.fromkeys(ids))
+
+
+def _are_plain(ids: list[str]) -> bool:
+    """Tell at a glance whether all are ids, as nearly all are: letters and digits, longer than any word."""
+    try:
+        text = "".join(ids)
+    except TypeError:
+        return False
+    if not (text.isascii() and text.encode().isalnum()):
+        return False
+    return max(map(len, _RESERVED_IDS)) < min(map(len, ids)) and max(map(len, ids)) <= MAX_ID_LENGTH
+
+
+def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
+    """Return ``value`` if it is an integer in range.
+
+    Raises:
+        TypeError: Not an integer.
+        ValueError: Out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{name} must be an integer, got {shown(value)}"
+        raise TypeError(msg)
+    if not minimum <= value <= maximum:
+        msg = f"{name} must be from {minimum} to {maximum}, got {shown(value)}"
+        raise ValueError(msg)
+    return value
+
+
+def check_seconds(name: str, value: float, *, minimum: float | None = None) -> float:
+    """Return ``value`` as a float if it is a number of seconds: positive, or of at least ``minimum``.
+
+    Raises:
+        TypeError: No number.
+        ValueError: Out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{name} must be a number of seconds, got {shown(value)}"
+        raise TypeError(msg)
+    allowed = "positive" if minimum is None else f"at least {minimum:g}"
+    in_range = value > 0 if minimum is None else value >= minimum
+    if not in_range or value > sys.float_info.max:
+        msg = f"{name} must be a finite number of seconds, {allowed}, got {shown(value)}"
+        raise ValueError(msg)
+    return float(value)
