@@ -1,6 +1,6 @@
-"""Finds the README's fenced blocks, and runs a Python one; used by test_readme.py and by .ci/run.
+"""Finds the fenced blocks of the project's papers, and runs a Python one; used by test_readme.py and by .ci/run.
 
-    python tests/readme_blocks.py "Try it"      prints the one shell block of that section
+    python tests/readme_blocks.py "Try it"      prints the one shell block of that section of README.md
     python tests/readme_blocks.py --run FILE    runs a Python block, in which `await` may stand at the top
 
 A block is told how to be tested by a comment on a line of its own, right above it, that readers do not see:
@@ -8,6 +8,7 @@ A block is told how to be tested by a comment on a line of its own, right above 
     <!-- test: pods=3 boot_seconds=0 ids=["a1b2c3"] -->     arguments of the emulator it is run against
     <!-- test: until="http" -->                             is interrupted once it printed that
     <!-- test: raises="NotFoundError" -->                   ends with that exception
+    <!-- test: skip="needs an account" -->                  is not run, and why
 """
 
 import ast
@@ -20,14 +21,19 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAPERS = [
+    *sorted(ROOT.glob("*.md")),
+    *(path for folder in (".github", "benchmarks", "primepods") for path in sorted((ROOT / folder).rglob("*.md"))),
+]
 PYTHON = ("python", "py")
 SHELL = ("bash", "sh", "shell", "console")
 
 _FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
 _HEADING = re.compile(r"^#+\s+(?P<title>.+?)\s*#*$")
 _MARKER = re.compile(r"^<!--\s*test:\s*(?P<options>.*?)\s*-->$")
-_OPTION = re.compile(r"(?P<name>\w+)=(?P<value>\S+)")
+_OPTION = re.compile(r'(?P<name>\w+)=(?P<value>"[^"]*"|\S+)')
 
 
 @dataclass(frozen=True)

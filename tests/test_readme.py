@@ -1,6 +1,6 @@
-"""Everything that the README shows is run: its Python and its commands, against an emulator.
+"""Everything that the README and the papers in the folders show is run: their Python and their commands.
 
-Two sections are run by `.ci/run` instead, each in a fresh copy of the tree: "Try it" and "Run the tests".
+Two sections of the README are run by `.ci/run` instead, each in a fresh copy of the tree: "Try it" and "Run the tests".
 How a block says what it needs is described in `readme_blocks.py`.
 """
 
@@ -18,17 +18,20 @@ from typing import Any
 import pytest
 
 from primepods.emulator import Emulator
-from tests.readme_blocks import PYTHON, README, SHELL, Block, find_blocks, shell_block
+from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find_blocks, shell_block
 
 RUN_BY_CI = ("Try it", "Run the tests")
 SECONDS = 45
-BLOCKS = find_blocks(README.read_text(encoding="utf-8")) if README.exists() else []
-RUNNABLE = [block for block in BLOCKS if block.language in PYTHON + SHELL and block.section not in RUN_BY_CI]
 
 
-def name(block: Block) -> str:
-    """How a block is called in pytest's output."""
-    return f"{block.section}, line {block.line}"
+def runnable(paper: Path) -> list[Any]:
+    """The blocks of a paper that are run here, each with its name in pytest's output."""
+    return [
+        pytest.param(block, id=f"{paper.relative_to(ROOT).as_posix()}:{block.line}")
+        for block in find_blocks(paper.read_text(encoding="utf-8"))
+        if block.language in PYTHON + SHELL and not block.options.get("skip")
+        if not (paper == README and block.section in RUN_BY_CI)
+    ]
 
 
 @contextmanager
@@ -115,21 +118,14 @@ def run_until(block: Block, folder: Path, environment: dict[str, str], sign: str
     return process.returncode, "".join(output)
 
 
-def test_readme_exists() -> None:
-    """There is a README, and it shows something to run."""
-    assert README.exists(), "README.md is missing"
-    assert RUNNABLE, "README.md has no block that can be run"
-
-
 @pytest.mark.parametrize("section", RUN_BY_CI)
 def test_sections_run_by_ci_hold_one_command(section: str) -> None:
     """`.ci/run` finds its two commands: one block, one line, nothing to fill in."""
-    text = README.read_text(encoding="utf-8") if README.exists() else ""
-    assert len(shell_block(section, text).command.splitlines()) == 1
+    assert len(shell_block(section, README.read_text(encoding="utf-8")).command.splitlines()) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", RUNNABLE, ids=name)
+@pytest.mark.parametrize("block", [block for paper in PAPERS for block in runnable(paper)])
 def test_block_runs(block: Block, tmp_path: Path) -> None:
     """A reader who pastes the block sees it work."""
     expected: str | None = block.options.get("raises")
@@ -141,7 +137,7 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
         else:
             code, output = run(block, tmp_path, environment)
     if expected is None:
-        assert code == 0, f"{output}\n--- the block, from line {block.line} of README.md:\n{block.text}"
+        assert code == 0, f"{output}\n--- the block, from line {block.line}:\n{block.text}"
     else:
         assert code != 0, output
         assert expected in output.splitlines()[-1], output
@@ -168,6 +164,7 @@ primepods 1
 ``` not a fence of ours
 ~~~
 
+<!-- test: skip="costs money" -->
 ```bash
 true
 ```
@@ -181,7 +178,7 @@ def test_blocks_are_found() -> None:
         ("python", "Top", 5, {"pods": 2, "ids": ["a", "b"]}),
         ("console", "Sub section", 13, {}),
         ("text", "Sub section", 18, {}),
-        ("bash", "Sub section", 22, {}),
+        ("bash", "Sub section", 23, {"skip": "costs money"}),
     ]
 
 
