@@ -122,7 +122,10 @@ class StatusReader:
         asked = set(pod_ids)
 
         def decode(data: Any) -> dict[str, PodStatus]:
-            return {row.pod_id: row for row in decode_statuses(data) if row.pod_id in asked}
+            decoded = decode_statuses(data)
+            if decoded.errors:
+                raise decoded.errors[0]
+            return {row.pod_id: row for row in decoded.rows if row.pod_id in asked}
 
         return await self._executor.call(status_request(pod_ids), decode, cache=self._cache)
 

@@ -34,13 +34,21 @@ _DEEPEST_EXTRA: Final = 40
 
 
 class DecodeError(Exception):
-    """The answer has not the promised shape. ``path`` says where, ``value`` what stood there."""
+    """The answer, or a row of it, has not the promised shape.
 
-    def __init__(self, path: str, reason: str, value: object) -> None:
+    Attributes:
+        path: Where, as on the wire: ``data[3].gpuCount``; empty for the whole answer.
+        reason: What is wrong there.
+        value: What stood there.
+        row_id: The id of the pod or record in whose row it stood, where that can be read.
+    """
+
+    def __init__(self, path: str, reason: str, value: object, row_id: str | None = None) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
         self.reason = reason
         self.value = value
+        self.row_id = row_id
 
 
 class Mismatch(ValueError):  # noqa: N818 - what it says is caught and put into words below

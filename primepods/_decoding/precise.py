@@ -46,7 +46,18 @@ def decode_again(row: Any, model: type[T], path: str) -> T:
     try:
         return converter().structure(row, model)
     except Exception as exc:  # noqa: BLE001 - whatever a hook raises on a strange value is a mismatch
-        raise _locate(exc, path) from None
+        error = _locate(exc, path)
+        error.row_id = _row_id(row, model)
+        raise error from None
+
+
+def _row_id(row: Any, model: Any) -> str | None:
+    """Return the id in a row that cannot be read, if the id can."""
+    try:
+        found = row["podId" if model is PodStatus else "id"]
+        return None if found is None else HOOKS[str](found, str)
+    except (LookupError, TypeError, Mismatch):
+        return None
 
 
 @cache

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
 
 from .._utils.strict_json import is_list, is_object, show
 from ..models import NO_EXTRA, HistoryRecord, Page, Pod, PodState, PodStatus, PortMapping, Resources
@@ -37,6 +39,22 @@ _WORDS: Final = frozenset({"provider_type", "internal", "protocol", "used_by"})
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
 
+@attrs.frozen(kw_only=True)
+class DecodedRows(Generic[T]):
+    """The rows of an answer: those that could be read, and an error for each that could not."""
+
+    rows: tuple[T, ...]
+    errors: tuple[DecodeError, ...]
+
+
+@attrs.frozen(kw_only=True)
+class DecodedPage(Generic[T]):
+    """A page of a listing with the rows that could be read, and an error for each that could not."""
+
+    page: Page[T]
+    errors: tuple[DecodeError, ...]
+
+
 def decode_pod(data: Any, pod_id: str) -> Pod:
     """Decode the answer of ``GET /pods/{id}``; ``pod_id`` stands in for an id that it lacks."""
     row = _object(data, "")
@@ -47,19 +65,19 @@ def decode_pod(data: Any, pod_id: str) -> Pod:
     return pod
 
 
-def decode_pods(data: Any, offset: int, limit: int) -> Page[Pod]:
+def decode_pods(data: Any, offset: int, limit: int) -> DecodedPage[Pod]:
     """Decode a page of ``GET /pods/``."""
     return _page(data, Pod, offset, limit)
 
 
-def decode_history(data: Any, offset: int, limit: int) -> Page[HistoryRecord]:
+def decode_history(data: Any, offset: int, limit: int) -> DecodedPage[HistoryRecord]:
     """Decode a page of ``GET /pods/history``."""
     return _page(data, HistoryRecord, offset, limit)
 
 
-def decode_statuses(data: Any) -> tuple[PodStatus, ...]:
+def decode_statuses(data: Any) -> DecodedRows[PodStatus]:
     """Decode the rows of ``GET /pods/status``; ``data: null`` has none."""
-    return _rows(_object(data, "").get("data"), PodStatus)
+    return _rows(_object(data, ""), PodStatus)
 
 
 def decode_deletion(data: Any) -> PodState:
@@ -100,16 +118,16 @@ def _object(data: Any, path: str) -> dict[str, Any]:
     return data
 
 
-def _page(data: Any, model: type[T], offset: int, limit: int) -> Page[T]:
+def _page(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
     body = _object(data, "")
-    if "data" not in body:
-        raise DecodeError("data", "is missing", body)
-    return Page(
+    decoded = _rows(body, model)
+    page = Page(
         total_count=_count(body.get("total_count"), "total_count"),
         offset=_count(body.get("offset"), "offset", offset) or 0,
         limit=_count(body.get("limit"), "limit", limit) or 0,
-        data=_rows(body["data"], model),
+        data=decoded.rows,
     )
+    return DecodedPage(page=page, errors=decoded.errors)
 
 
 def _count(value: Any, path: str, default: int | None = None) -> int | None:
@@ -119,34 +137,36 @@ def _count(value: Any, path: str, default: int | None = None) -> int | None:
         raise DecodeError(path, str(exc), value) from None
 
 
-def _rows(rows: Any, model: type[T]) -> tuple[T, ...]:
+def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
+    """Decode the rows under ``data`` one by one: one that cannot be read hides no other."""
+    if "data" not in body:
+        raise DecodeError("data", "is missing", body)
+    rows = body["data"]
     if rows is None:
-        return ()
+        return DecodedRows(rows=(), errors=())
     if not is_list(rows):
         raise DecodeError("data", str(Mismatch("a list", rows)), rows)
-    decode = fast_hooks()[model]
     done: list[T] = []
-    for row in rows:
+    errors: list[DecodeError] = []
+    for index, row in enumerate(rows):
         try:
-            done.append(decode(row, model))
-        except Exception:  # noqa: BLE001 - the second pass raises it again, with its place
-            done.append(_again(row, model, f"data[{len(done)}]"))
-    return tuple(done)
+            done.append(_row(row, model, f"data[{index}]"))
+        except DecodeError as exc:
+            # Without frames, whose variables hold all that was received.
+            exc.__context__ = None
+            errors.append(exc.with_traceback(None))
+    return DecodedRows(rows=tuple(done), errors=tuple(errors))
 
 
 def _row(row: Any, model: type[T], path: str) -> T:
     """Decode one row."""
     try:
         made: T = fast_hooks()[model](row, model)
-    except Exception:  # noqa: BLE001 - as in `_rows`
-        return _again(row, model, path)
+    except Exception:  # noqa: BLE001 - the second pass raises it again, with its place
+        from .precise import decode_again  # noqa: PLC0415 - only what is wrong needs it
+
+        return decode_again(row, model, path)
     return made
-
-
-def _again(row: Any, model: type[T], path: str) -> T:
-    from .precise import decode_again  # noqa: PLC0415 - only what is wrong needs it
-
-    return decode_again(row, model, path)
 
 
 @cache

@@ -134,6 +134,20 @@ class RequestExecutor:
             )
             await self._clock.sleep(delay)
 
+    def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
+        """Return the error for users that says where an answer, or a row of it, has not the promised shape.
+
+        Args:
+            request: What was asked.
+            error: What :meth:`call`'s ``decode`` raised, or found about one row.
+        """
+        return protocol_error(
+            *(request, error.reason, error.value, self.settings.api_key),
+            path=error.path,
+            remedy="The API may have changed: look for a newer primepods, and report this.",
+            transient=False,
+        )
+
     async def _attempt(self, call: _Call) -> Sent | Broken:
         """Wait for a free slot and send once; the deadline bounds both."""
         slots = self.transport.slots
@@ -186,12 +200,7 @@ class RequestExecutor:
         try:
             result = decode(data)
         except DecodeError as exc:
-            raise protocol_error(
-                *(request, exc.reason, exc.value, key),
-                path=exc.path,
-                remedy="The API may have changed: look for a newer primepods, and report this.",
-                transient=False,
-            ) from None
+            raise self.shape_error(request, exc) from None
         if cache is not None:
             cache.put(request.target, response.body, result)
         return result

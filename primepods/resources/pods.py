@@ -366,7 +366,10 @@ class AsyncPods:
 
     async def _page(self, offset: int, limit: int) -> Page[Pod]:
         request = page_request(f"{PODS}/", offset=offset, limit=limit)
-        return await self._executor.call(request, partial(decode_pods, offset=offset, limit=limit))
+        decoded = await self._executor.call(request, partial(decode_pods, offset=offset, limit=limit))
+        if decoded.errors:
+            raise self._executor.shape_error(request, decoded.errors[0])
+        return decoded.page
 
     async def _history_page(
         self, offset: int, limit: int, sort_by: SortBy, sort_order: SortOrder
@@ -374,7 +377,10 @@ class AsyncPods:
         request = page_request(
             f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
-        return await self._executor.call(request, partial(decode_history, offset=offset, limit=limit))
+        decoded = await self._executor.call(request, partial(decode_history, offset=offset, limit=limit))
+        if decoded.errors:
+            raise self._executor.shape_error(request, decoded.errors[0])
+        return decoded.page
 
     def _source(
         self, fetch: Callable[[int, int], Awaitable[Page[T]]], key: Callable[[T], str], path: str

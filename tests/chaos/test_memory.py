@@ -206,7 +206,7 @@ def test_a_million_unknown_words_take_no_memory() -> None:
                 }
                 for one in range(n, n + 100)
             ]
-            assert decode_statuses({"data": rows})[0].status == f"STATE_{n}"
+            assert decode_statuses({"data": rows}).rows[0].status == f"STATE_{n}"
 
     answers(0, 20_000)
     blocks = held()

@@ -9,7 +9,7 @@ import pytest
 import primepods
 from primepods import PodStatus
 from primepods import _status_reader as _statuses
-from primepods._decoding.rows import decode_statuses
+from primepods._decoding.rows import DecodedRows, decode_statuses
 from tests.support.server import Reply, reply
 from tests.waiting.fleet import Fleet, Stage, body, row
 
@@ -22,10 +22,10 @@ class Decoded:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: list[int] = []
 
-        def counted(data: Any) -> tuple[PodStatus, ...]:
-            rows = decode_statuses(data)
-            self.rows.append(len(rows))
-            return rows
+        def counted(data: Any) -> DecodedRows[PodStatus]:
+            decoded = decode_statuses(data)
+            self.rows.append(len(decoded.rows))
+            return decoded
 
         monkeypatch.setattr(_statuses, "decode_statuses", counted)
 

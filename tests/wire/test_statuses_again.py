@@ -10,7 +10,7 @@ import pytest
 
 import primepods
 from primepods import _status_reader as _statuses
-from primepods._decoding.rows import decode_statuses
+from primepods._decoding.rows import DecodedRows, decode_statuses
 from tests.support.client import make_client
 from tests.support.server import Answer, Received, Server, reply
 
@@ -30,7 +30,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each answer had that was parsed and decoded."""
     sizes: list[int] = []
 
-    def counting(data: Any) -> tuple[primepods.PodStatus, ...]:
+    def counting(data: Any) -> DecodedRows[primepods.PodStatus]:
         sizes.append(len(data["data"]))
         return decode_statuses(data)
 

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import pytest
@@ -17,6 +17,7 @@ from primepods import (
     AttachedResource,
     HistoryRecord,
     InstallationState,
+    Page,
     Pod,
     PodState,
     PodStatus,
@@ -272,13 +273,36 @@ def plain(name: str, sent: Any) -> Any:
     return tuple(sent) if isinstance(sent, list) else sent
 
 
+def pods(data: Any, offset: int = 0, limit: int = 100) -> Page[Pod]:
+    """A page of pods; the first row that cannot be read is raised."""
+    decoded = decode_pods(data, offset, limit)
+    return decoded.page if not decoded.errors else fail(decoded.errors[0])
+
+
+def history(data: Any, offset: int = 0, limit: int = 100) -> Page[HistoryRecord]:
+    """A page of records; as `pods`."""
+    decoded = decode_history(data, offset, limit)
+    return decoded.page if not decoded.errors else fail(decoded.errors[0])
+
+
+def statuses(data: Any) -> tuple[PodStatus, ...]:
+    """Status rows; as `pods`."""
+    decoded = decode_statuses(data)
+    return decoded.rows if not decoded.errors else fail(decoded.errors[0])
+
+
+def fail(error: DecodeError) -> NoReturn:
+    """Raise the error of a row."""
+    raise error
+
+
 LISTINGS: dict[str, tuple[Callable[[Any], Any], st.SearchStrategy[Any]]] = {
-    "pods": (lambda data: decode_pods(data, 7, 9), page_of(POD)),
-    "history": (lambda data: decode_history(data, 7, 9), page_of(RECORD)),
+    "pods": (lambda data: pods(data, 7, 9), page_of(POD)),
+    "history": (lambda data: history(data, 7, 9), page_of(RECORD)),
     "statuses": (
-        decode_statuses,
+        statuses,
         st.fixed_dictionaries(
-            {}, optional={"data": st.none() | st.lists(STATUS, max_size=3), "status": st.none()}
+            {"data": st.none() | st.lists(STATUS, max_size=3)}, optional={"status": st.none()}
         ),
     ),
 }
@@ -308,7 +332,7 @@ def test_whatever_the_schema_allows_is_decoded(listing: str, data: st.DataObject
 @given(POD)
 def test_one_pod_is_decoded_as_a_row_of_the_list_is(row: Any) -> None:
     """`get` and `list` make the same of the same pod; only `get` knows the id that an answer lacks."""
-    listed = decode_pods({"data": [row]}, 0, 1).data[0]
+    listed = pods({"data": [row]}, 0, 1).data[0]
     assert decode_pod(row, listed.id) == listed
     with pytest.raises(DecodeError, match=r"^id: expected .*, got "):
         decode_pod(row, f"{listed.id[:9]}another")
@@ -316,7 +340,7 @@ def test_one_pod_is_decoded_as_a_row_of_the_list_is(row: Any) -> None:
     assert decode_pod(row, "asked").id == "asked"
     assert decode_pod({**row, "id": None}, "asked").id == "asked"
     with pytest.raises(DecodeError, match=r"^data\[0\]\.id: "):
-        decode_pods({"data": [row]}, 0, 1)
+        pods({"data": [row]}, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["pods_page", "history_page", "status_two_pods", "status_odd_rows"])
@@ -335,13 +359,14 @@ def test_the_sample_documents_are_decoded_in_full(name: str) -> None:
 
 
 def test_no_data_is_an_empty_list() -> None:
-    """`data: null` in every listing; a status answer may do without the key, a page may not."""
-    assert decode_statuses(document("status_null_data")) == ()
-    assert decode_statuses({}) == ()
-    assert decode_pods({"data": None}, 0, 100).data == ()
-    assert decode_history({"data": None}, 3, 100).offset == 3
+    """`data: null` in every listing; but the key has to be there."""
+    assert statuses(document("status_null_data")) == ()
+    assert pods({"data": None}, 0, 100).data == ()
+    assert history({"data": None}, 3, 100).offset == 3
     with pytest.raises(DecodeError, match=r"^data: is missing"):
-        decode_pods({"total_count": 0}, 0, 100)
+        pods({"total_count": 0}, 0, 100)
+    with pytest.raises(DecodeError, match=r"^data: is missing"):
+        statuses({"status": "ok"})
 
 
 # --- Numbers, moments and addresses ---------------------------------------------------------------------
@@ -353,7 +378,7 @@ RECORD_ROW: dict[str, Any] = document("history_page")["data"][0]
 
 def pod(**fields: Any) -> Pod:
     """The first sample pod with some fields changed."""
-    return decode_pods({"data": [{**POD_ROW, **fields}]}, 0, 1).data[0]
+    return pods({"data": [{**POD_ROW, **fields}]}, 0, 1).data[0]
 
 
 @pytest.mark.parametrize(
@@ -456,7 +481,7 @@ def test_moments_have_a_zone(sent: str | None, value: datetime | None) -> None:
 )
 def test_a_status_has_one_price(row: dict[str, Any], cost: float | None) -> None:
     """The page's name and the official client's are one field, the page's first."""
-    status = decode_statuses({"data": [{"podId": "p", **row}]})[0]
+    status = statuses({"data": [{"podId": "p", **row}]})[0]
     assert (status.cost_per_hr, status.extra) == (cost, {})
 
 
@@ -464,7 +489,7 @@ def test_strange_keys_are_just_unknown_fields() -> None:
     """No key of the API can get in the way of how unknown fields are carried."""
     strange = {"$extra": 1, "\0extra": 2, "extra": 3, "": 4, "pod_id": 5, "__class__": 6}
     for row in ({}, {"someNewField": 7}):
-        status = decode_statuses({"data": [{"podId": "p", **strange, **row}]})[0]
+        status = statuses({"data": [{"podId": "p", **strange, **row}]})[0]
         assert status.extra == {**strange, **row}
     assert pod(**strange).extra == strange
 
@@ -540,13 +565,13 @@ def test_a_wrong_shape_is_named_by_its_place_on_the_wire(place: str, value: Any,
     }
     rows.append(broken_at({**POD_ROW, **two}, place, value))
     with pytest.raises(DecodeError) as caught:
-        decode_pods({"data": rows}, 0, 100)
+        pods({"data": rows}, 0, 100)
     error = caught.value
     assert error.path == f"data[{index}]{place}"
     assert str(error) == f"{error.path}: {error.reason}"
     assert error.reason.startswith("expected ")
     assert error.value == value or error.value in value
-    assert error.__suppress_context__
+    assert error.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -569,7 +594,7 @@ def test_what_is_missing_is_named_as_well(place: str) -> None:
         parent = parent[int(word) if word.isdecimal() else word]
     del parent[name]
     with pytest.raises(DecodeError, match="is missing") as caught:
-        decode_pods({"data": [POD_ROW, row]}, 0, 100)
+        pods({"data": [POD_ROW, row]}, 0, 100)
     assert caught.value.path == f"data[1]{place}"
 
 
@@ -587,27 +612,47 @@ def test_what_is_missing_is_named_as_well(place: str) -> None:
 def test_a_wrong_status_row_is_named_as_well(row: dict[str, Any], path: str) -> None:
     """Also where a field has two names: the one that was sent is the one that is shown."""
     with pytest.raises(DecodeError) as caught:
-        decode_statuses({"data": [{**STATUS_ROW, **row}]})
+        statuses({"data": [{**STATUS_ROW, **row}]})
     assert caught.value.path == path
 
 
 def test_a_wrong_record_and_a_wrong_pod_are_named_as_well() -> None:
     """The path begins at the answer's top: with `data[n]` in a listing, else with the field."""
     with pytest.raises(DecodeError) as caught:
-        decode_history({"data": [RECORD_ROW, {**RECORD_ROW, "totalBilledPrice": "much"}]}, 0, 100)
+        history({"data": [RECORD_ROW, {**RECORD_ROW, "totalBilledPrice": "much"}]}, 0, 100)
     assert str(caught.value) == "data[1].totalBilledPrice: expected a number, got 'much'"
     with pytest.raises(DecodeError) as caught:
         decode_pod({**POD_ROW, "resources": {"memory": "much"}}, "p")
     assert str(caught.value) == "resources.memory: expected a number, got 'much'"
 
 
+def test_a_row_that_cannot_be_read_hides_no_other() -> None:
+    """All others are there, and each error says whose row it is, as far as that can be read."""
+    good = [{**STATUS_ROW, "podId": f"p{index}"} for index in range(3)]
+    bad = [{**STATUS_ROW, "podId": "b", "ip": 5}, "no row", {"podId": 17, "costPerHr": []}, {"podId": {}}]
+    decoded = decode_statuses({"data": [good[0], bad[0], good[1], *bad[1:], good[2]]})
+    assert [row.pod_id for row in decoded.rows] == ["p0", "p1", "p2"]
+    assert [(error.path, error.row_id) for error in decoded.errors] == [
+        ("data[1].ip", "b"),
+        ("data[3]", None),
+        ("data[4].costPerHr", "17"),
+        ("data[5].podId", None),
+    ]
+    page = decode_pods({"data": [POD_ROW, {**POD_ROW, "id": "b", "gpuCount": None}], "total_count": 2}, 0, 9)
+    assert (page.page.total_count, [pod.id for pod in page.page]) == (2, [POD_ROW["id"]])
+    assert [(error.path, error.row_id) for error in page.errors] == [("data[1].gpuCount", "b")]
+    records = decode_history({"data": [{**RECORD_ROW, "id": "b", "type": None}, RECORD_ROW]}, 0, 9)
+    assert [record.id for record in records.page] == [RECORD_ROW["id"]]
+    assert [(error.path, error.row_id) for error in records.errors] == [("data[0].type", "b")]
+
+
 @pytest.mark.parametrize("body", [None, "text", 5, True, [], [POD_ROW]])
 @pytest.mark.parametrize(
     "decode",
     [
-        decode_statuses,
-        lambda body: decode_pods(body, 0, 1),
-        lambda body: decode_history(body, 0, 1),
+        statuses,
+        lambda body: pods(body, 0, 1),
+        lambda body: history(body, 0, 1),
         lambda body: decode_pod(body, "p"),
     ],
 )
@@ -621,7 +666,7 @@ def test_an_answer_is_an_object(decode: Callable[[Any], Any], body: Any) -> None
 @pytest.mark.parametrize("rows", [{}, "text", 5, True])
 def test_data_is_a_list(rows: Any) -> None:
     """Of a status answer as of a page."""
-    decoders: list[Callable[[Any], Any]] = [decode_statuses, lambda body: decode_pods(body, 0, 1)]
+    decoders: list[Callable[[Any], Any]] = [statuses, lambda body: pods(body, 0, 1)]
     for decode in decoders:
         with pytest.raises(DecodeError, match=r"^data: expected a list, got "):
             decode({"data": rows})
@@ -630,13 +675,13 @@ def test_data_is_a_list(rows: Any) -> None:
 @pytest.mark.parametrize("name", ["total_count", "offset", "limit"])
 def test_counts_of_a_page_are_numbers(name: str) -> None:
     """As text, too; negative ones are nought; anything else is named."""
-    assert getattr(decode_pods({"data": [], name: "12"}, 0, 1), name) == 12
-    assert getattr(decode_pods({"data": [], name: -12}, 0, 1), name) == 0
-    assert getattr(decode_pods({"data": [], name: 0}, 5, 5), name) == 0
+    assert getattr(pods({"data": [], name: "12"}, 0, 1), name) == 12
+    assert getattr(pods({"data": [], name: -12}, 0, 1), name) == 0
+    assert getattr(pods({"data": [], name: 0}, 5, 5), name) == 0
     values: list[Any] = ["many", {}, True, "9" * 5_000]
     for value in values:
         with pytest.raises(DecodeError, match="expected") as caught:
-            decode_pods({"data": [], name: value}, 0, 1)
+            pods({"data": [], name: value}, 0, 1)
         assert caught.value.path == name
 
 
@@ -684,7 +729,7 @@ def nested(levels: int) -> Any:
 def test_nesting_is_a_wrong_shape_and_no_crash(place: str) -> None:
     """As deep as a decoder of JSON lets through."""
     with pytest.raises(DecodeError):
-        decode_pods({"data": [broken_at(POD_ROW, place, nested(1_000))]}, 0, 1)
+        pods({"data": [broken_at(POD_ROW, place, nested(1_000))]}, 0, 1)
     with pytest.raises(DecodeError, match="unknown fields of at most 40 levels"):
         pod(someNewField=nested(1_000))
     assert pod(someNewField=nested(39)) == pod(someNewField=nested(39))
@@ -695,11 +740,11 @@ def test_nesting_is_a_wrong_shape_and_no_crash(place: str) -> None:
 def test_no_json_breaks_a_decoder(data: Any) -> None:
     """Whatever a server answers, the outcome is a value or a `DecodeError`."""
     decoders: list[Callable[[Any], Any]] = [
-        decode_statuses,
+        statuses,
         decode_deletion,
         decode_log,
-        lambda body: decode_pods(body, 0, 1),
-        lambda body: decode_history(body, 0, 1),
+        lambda body: pods(body, 0, 1),
+        lambda body: history(body, 0, 1),
         lambda body: decode_pod(body, "p"),
     ]
     for decode in decoders:

@@ -1,0 +1,1 @@
+"""Tests of decoding: bytes to JSON, JSON to models."""

@@ -1,0 +1,6 @@
+"""Hypothesis without its stopwatch: a machine that does other things besides is no failure."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("decoding", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("decoding")
