@@ -9,9 +9,12 @@ with Emulator(pods=200, seed=7, boot_seconds=30) as emu:
 ```
 """
 
-from primepods.emulator.clock import Clock, ManualClock, SystemClock
-from primepods.emulator.faultplan import FaultPlan, Rule
-from primepods.emulator.faults import (
+from ._server.host import Host
+from ._state.pods import EmulatedPod, PodOverrides
+from .clock import Clock, ManualClock, SystemClock
+from .emulator import Emulator
+from .faultplan import FaultPlan, Rule
+from .faults import (
     BadChunk,
     Cut,
     Delay,
@@ -26,10 +29,7 @@ from primepods.emulator.faults import (
     Status,
     WrongLength,
 )
-from primepods.emulator.host import Host
-from primepods.emulator.pods import EmulatedPod, PodOverrides
-from primepods.emulator.requestlog import Request, RequestLog
-from primepods.emulator.server import Emulator
+from .requestlog import Request, RequestLog
 
 __all__ = [
     "BadChunk",

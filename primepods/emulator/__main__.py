@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from primepods.emulator.server import Emulator
+from .emulator import Emulator
 
 
 def serve_forever(emulator: Emulator, *, announce: Callable[[str], None] | None = None) -> None:

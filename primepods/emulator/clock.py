@@ -9,7 +9,7 @@ import asyncio
 import math
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 MANUAL_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -104,3 +104,8 @@ class ManualClock:
         finally:
             with self._lock:
                 self._sleepers = [other for other in self._sleepers if other is not sleeper]
+
+
+def timestamp(epoch: datetime, seconds: float) -> str:
+    """An RFC 3339 time in UTC, with a fraction only where there is one."""
+    return (epoch + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

@@ -10,13 +10,13 @@ from typing import Any, cast
 from attrs import asdict
 from attrs import fields as attrs_fields
 
-from primepods.emulator.checks import checked, fields, json_body, text
-from primepods.emulator.core import Core
-from primepods.emulator.faultplan import Rule
-from primepods.emulator.faults import KINDS, Fault
-from primepods.emulator.http import Call, Refused, Reply, detail, ok
-from primepods.emulator.pods import PodOverrides
-from primepods.emulator.routes import Route, Router
+from ._api.checks import checked, fields, json_body, text
+from ._api.http import Call, Refused, Reply, detail, ok
+from ._api.routes import Route, Router
+from ._state.pods import PodOverrides
+from .core import Core
+from .faultplan import Rule
+from .faults import KINDS, Fault
 
 CONTROL = "/_emulator/"
 FOR_EVER = "inf"

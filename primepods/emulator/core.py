@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 
-from primepods.emulator.api import Api
-from primepods.emulator.clock import Clock, ManualClock
-from primepods.emulator.faultplan import FaultPlan
-from primepods.emulator.keysapi import KeysApi
-from primepods.emulator.marketapi import MarketApi
-from primepods.emulator.nature import Nature
-from primepods.emulator.offers import Market
-from primepods.emulator.pods import PodOverrides, PodRecord
-from primepods.emulator.podsapi import PodsApi
-from primepods.emulator.randomness import stream
-from primepods.emulator.requestlog import RequestLog
-from primepods.emulator.snapshot import dump, restore
-from primepods.emulator.sshkeys import KeyRing
-from primepods.emulator.world import World
+from ._api.api import Api
+from ._api.availability import MarketApi
+from ._api.pods import PodsApi
+from ._api.ssh_keys import KeysApi
+from ._state.account import World
+from ._state.config import Nature
+from ._state.market import Market
+from ._state.pods import PodOverrides, PodRecord
+from ._state.randomness import stream
+from ._state.snapshot import dump, restore
+from ._state.ssh_keys import KeyRing
+from .clock import Clock, ManualClock
+from .faultplan import FaultPlan
+from .requestlog import RequestLog
 
 
 class Core:

@@ -10,10 +10,10 @@ from typing import Self
 
 from attrs import Factory, define, field, frozen
 
-from primepods.emulator.clock import Clock
-from primepods.emulator.faults import Fault
-from primepods.emulator.http import Call
-from primepods.emulator.randomness import stream
+from ._api.http import Call
+from ._state.randomness import stream
+from .clock import Clock
+from .faults import Fault
 
 
 @frozen(kw_only=True)

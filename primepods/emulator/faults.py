@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from attrs import Attribute, field, frozen, validators
 
-from primepods.emulator.http import Reply
-from primepods.emulator.wire import encode
+from ._api.http import Reply
+from ._api.shapes import encode
 
 HTML = b"<html><body>%d %s</body></html>"
 

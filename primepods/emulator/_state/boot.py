@@ -9,7 +9,7 @@ from random import Random
 
 from attrs import evolve, frozen
 
-from primepods.emulator.catalog import FAILURES_EARLY, FAILURES_INSTALL, HICCUPS
+from .catalog import FAILURES_EARLY, FAILURES_INSTALL, HICCUPS
 
 PROVISIONING = "PROVISIONING"
 PENDING = "PENDING"

@@ -1,7 +1,7 @@
 """The wire shapes of offers."""
 
-from primepods.emulator.offers import Amount, DiskOffer, Offer
-from primepods.emulator.wire import encode
+from .._state.market import Amount, DiskOffer, Offer
+from .shapes import encode
 
 LOW = 2
 MEDIUM = 5

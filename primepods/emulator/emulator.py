@@ -8,19 +8,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
-from primepods.emulator.app import App
-from primepods.emulator.clock import Clock, SystemClock
-from primepods.emulator.control import Control
-from primepods.emulator.core import Core
-from primepods.emulator.faultplan import FaultPlan
-from primepods.emulator.host import Host
-from primepods.emulator.listener import Listener, check_loopback
-from primepods.emulator.nature import Nature, check_amount
-from primepods.emulator.pods import EmulatedPod, PodOverrides, view
-from primepods.emulator.randomness import stream
-from primepods.emulator.requestlog import RequestLog
-from primepods.emulator.snapshot import nature_of
-from primepods.emulator.world import World
+from ._server.app import App
+from ._server.host import Host
+from ._server.listener import Listener, check_loopback
+from ._state.account import World
+from ._state.config import Nature, check_amount
+from ._state.pods import EmulatedPod, PodOverrides, view
+from ._state.randomness import stream
+from ._state.snapshot import nature_of
+from .clock import Clock, SystemClock
+from .control import Control
+from .core import Core
+from .faultplan import FaultPlan
+from .requestlog import RequestLog
 
 
 class PodsView(Mapping[str, EmulatedPod]):

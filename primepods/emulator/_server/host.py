@@ -4,8 +4,8 @@ import asyncio
 import threading
 from concurrent.futures import Future, wait
 
-from primepods.emulator.app import App
-from primepods.emulator.listener import Listener
+from .app import App
+from .listener import Listener
 
 
 class Host:

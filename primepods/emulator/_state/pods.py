@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from attrs import Factory, define, frozen
 
-from primepods.emulator.timeline import Stage, Timeline, deleting, stage_at
+from .boot import Stage, Timeline, deleting, stage_at
 
 USER_ID = "clemulator0000user"
 WALLET_ID = "clemulator0001wallet"

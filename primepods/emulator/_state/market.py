@@ -5,7 +5,7 @@ from random import Random
 
 from attrs import Factory, define, evolve, frozen
 
-from primepods.emulator.catalog import (
+from .catalog import (
     CLUSTER_GPUS,
     CLUSTER_PROVIDERS,
     GPUS,
@@ -14,8 +14,8 @@ from primepods.emulator.catalog import (
     Gpu,
     Provider,
 )
-from primepods.emulator.pods import PodRecord
-from primepods.emulator.randomness import stream
+from .pods import PodRecord
+from .randomness import stream
 
 PERIOD = 300.0
 """Seconds for which stock stays as it is, but for what is ordered."""

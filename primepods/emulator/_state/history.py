@@ -5,9 +5,9 @@ from random import Random
 
 from attrs import Factory, define, frozen
 
-from primepods.emulator.billing import billed
-from primepods.emulator.catalog import GPUS, PROVIDERS
-from primepods.emulator.pods import PodRecord
+from .billing import billed
+from .catalog import GPUS, PROVIDERS
+from .pods import PodRecord
 
 OTHER_KINDS = (
     "Instance",

@@ -5,21 +5,17 @@ Written from the API's documents, not from a client.
 
 import json
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from primepods.emulator.history import HistoryRow
-from primepods.emulator.pods import USER_ID, WALLET_ID, PodRecord
-from primepods.emulator.timeline import FINISHED, Stage
+from .._state.boot import FINISHED, Stage
+from .._state.history import HistoryRow
+from .._state.pods import USER_ID, WALLET_ID, PodRecord
+from ..clock import timestamp
 
 
 def encode(value: object) -> bytes:
     """Compact JSON; never NaN, which is none."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-
-
-def timestamp(epoch: datetime, seconds: float) -> str:
-    """An RFC 3339 time in UTC, with a fraction only where there is one."""
-    return (epoch + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
 def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes:

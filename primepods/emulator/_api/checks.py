@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn, cast
 
-from primepods.emulator.http import INT64, Call, invalid
+from .http import INT64, Call, invalid
 
 Problem = tuple[str, str]
 Check = Callable[[object, str], Iterator[Problem]]

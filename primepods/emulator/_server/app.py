@@ -13,12 +13,12 @@ from urllib.parse import unquote
 from aiohttp import web
 from attrs import evolve
 
-from primepods.emulator.api import Target
-from primepods.emulator.control import CONTROL, Control
-from primepods.emulator.core import Core
-from primepods.emulator.faults import Fault, Raw
-from primepods.emulator.http import Call, Refused, Reply, detail, parse_query
-from primepods.emulator.requestlog import Request
+from .._api.api import Target
+from .._api.http import Call, Refused, Reply, detail, parse_query
+from ..control import CONTROL, Control
+from ..core import Core
+from ..faults import Fault, Raw
+from ..requestlog import Request
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)

@@ -4,9 +4,9 @@ import hmac
 
 from attrs import frozen
 
-from primepods.emulator.http import Call, Refused, Reply, detail, integer
-from primepods.emulator.routes import Route, Router
-from primepods.emulator.world import World
+from .._state.account import World
+from .http import Call, Refused, Reply, detail, integer
+from .routes import Route, Router
 
 PREFIX = "/api/v1"
 DEFAULT_LIMIT = 100

@@ -9,14 +9,14 @@ from typing import Any, cast
 
 from attrs import asdict, evolve
 
-from primepods.emulator.history import HistoryRow
-from primepods.emulator.nature import Nature
-from primepods.emulator.offers import Market
-from primepods.emulator.pods import PodRecord
-from primepods.emulator.sshkeys import KeyRing, SSHKey
-from primepods.emulator.timeline import Stage, Step
-from primepods.emulator.wire import timestamp
-from primepods.emulator.world import World
+from ..clock import timestamp
+from .account import World
+from .boot import Stage, Step
+from .config import Nature
+from .history import HistoryRow
+from .market import Market
+from .pods import PodRecord
+from .ssh_keys import KeyRing, SSHKey
 
 FORMAT = "primepods-emulator/1"
 _POD_TIMES = ("created", "appears", "delete_asked", "gone")

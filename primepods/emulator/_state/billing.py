@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from primepods.emulator.pods import PodRecord
-from primepods.emulator.timeline import ACTIVE
+from .boot import ACTIVE
+from .pods import PodRecord
 
 _NEVER = math.inf
 _EXACT = 1e-3

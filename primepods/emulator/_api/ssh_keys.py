@@ -3,14 +3,15 @@
 from datetime import datetime
 from typing import cast
 
-from primepods.emulator.api import PREFIX, paging
-from primepods.emulator.checks import boolean, checked, fields, json_body, nullable, text
-from primepods.emulator.http import Call, Refused, Reply, detail, ok
-from primepods.emulator.pods import USER_ID
-from primepods.emulator.routes import Route
-from primepods.emulator.sshkeys import PUBLIC_KEY, KeyRing, SSHKey
-from primepods.emulator.wire import encode, page, timestamp
-from primepods.emulator.world import World
+from .._state.account import World
+from .._state.pods import USER_ID
+from .._state.ssh_keys import PUBLIC_KEY, KeyRing, SSHKey
+from ..clock import timestamp
+from .api import PREFIX, paging
+from .checks import boolean, checked, fields, json_body, nullable, text
+from .http import Call, Refused, Reply, detail, ok
+from .routes import Route
+from .shapes import encode, page
 
 _UPLOAD = fields({"name": text, "publicKey": text}, {})
 _UPDATE = fields({}, {"isPrimary": nullable(boolean)})

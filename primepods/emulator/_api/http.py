@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
-from primepods.emulator.wire import encode
+from .shapes import encode
 
 INT64 = 2**63
 _INTEGER = re.compile(r"-?[0-9]{1,40}")

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import cast
 
-from primepods.emulator.checks import (
+from .._state.market import Amount, Offer
+from .._state.pods import PodOverrides
+from .checks import (
     boolean,
     checked,
     fields,
@@ -14,11 +16,9 @@ from primepods.emulator.checks import (
     text,
     word,
 )
-from primepods.emulator.checks import number as any_number
-from primepods.emulator.http import Refused, detail
-from primepods.emulator.offers import Amount, Offer
-from primepods.emulator.pods import PodOverrides
-from primepods.emulator.vocabulary import GPU_TYPES, IMAGES, PROVIDERS, SECURITY, SOCKETS
+from .checks import number as any_number
+from .http import Refused, detail
+from .vocabulary import GPU_TYPES, IMAGES, PROVIDERS, SECURITY, SOCKETS
 
 CUSTOM = "custom_template"
 

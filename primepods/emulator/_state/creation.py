@@ -4,7 +4,8 @@ from random import Random
 
 from attrs import evolve, frozen
 
-from primepods.emulator.catalog import (
+from .boot import Timeline, boots, breaks, draw_duration, recovers
+from .catalog import (
     CLUSTER_PROVIDERS,
     GPU_COUNTS,
     GPUS,
@@ -13,10 +14,9 @@ from primepods.emulator.catalog import (
     Gpu,
     Provider,
 )
-from primepods.emulator.nature import Nature
-from primepods.emulator.pods import PodOverrides, PodRecord
-from primepods.emulator.randomness import stream
-from primepods.emulator.timeline import Timeline, boots, breaks, draw_duration, recovers
+from .config import Nature
+from .pods import PodOverrides, PodRecord
+from .randomness import stream
 
 
 @frozen(kw_only=True)

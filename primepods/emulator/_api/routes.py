@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from attrs import frozen
 
-from primepods.emulator.http import Call, Refused, Reply, detail
+from .http import Call, Refused, Reply, detail
 
 Handler = Callable[..., Reply]
 """Takes the call and the path's parameters by name."""

@@ -12,14 +12,14 @@ from itertools import islice
 
 from attrs import Factory, define, field, frozen
 
-from primepods.emulator.billing import runs_dry, spent
-from primepods.emulator.birth import Fate, bear
-from primepods.emulator.clock import Clock
-from primepods.emulator.history import History, ended, past
-from primepods.emulator.nature import Nature
-from primepods.emulator.pods import PodOverrides, PodRecord
-from primepods.emulator.randomness import stream
-from primepods.emulator.timeline import DELETING, TERMINATED
+from ..clock import Clock
+from .billing import runs_dry, spent
+from .boot import DELETING, TERMINATED
+from .config import Nature
+from .creation import Fate, bear
+from .history import History, ended, past
+from .pods import PodOverrides, PodRecord
+from .randomness import stream
 
 
 @frozen

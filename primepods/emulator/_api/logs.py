@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from primepods.emulator.pods import PodRecord
-from primepods.emulator.wire import timestamp
+from .._state.pods import PodRecord
+from ..clock import timestamp
 
 
 def log_lines(record: PodRecord, epoch: datetime, now: float) -> list[str]:

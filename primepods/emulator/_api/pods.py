@@ -1,16 +1,16 @@
 """The operations on pods and on the history."""
 
-from primepods.emulator import wire
-from primepods.emulator.api import DEFAULT_LIMIT, PREFIX, paging
-from primepods.emulator.checks import json_body
-from primepods.emulator.http import Call, Refused, Reply, choice, detail, integer, many, ok
-from primepods.emulator.logs import log_lines
-from primepods.emulator.offers import Market, Offer
-from primepods.emulator.orders import Order
-from primepods.emulator.pods import PodRecord
-from primepods.emulator.routes import Route
-from primepods.emulator.sshkeys import KeyRing
-from primepods.emulator.world import World
+from .._state.account import World
+from .._state.market import Market, Offer
+from .._state.pods import PodRecord
+from .._state.ssh_keys import KeyRing
+from . import shapes as wire
+from .api import DEFAULT_LIMIT, PREFIX, paging
+from .checks import json_body
+from .http import Call, Refused, Reply, choice, detail, integer, many, ok
+from .logs import log_lines
+from .orders import Order
+from .routes import Route
 
 
 class PodsApi:

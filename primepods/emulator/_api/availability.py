@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from primepods.emulator.api import PREFIX
-from primepods.emulator.catalog import Provider
-from primepods.emulator.http import Call, Reply, choice, integer, invalid, many, scalar
-from primepods.emulator.offers import Market, Offer, cheapest
-from primepods.emulator.offerwire import disk_row, offer_row, offers_answer, summary_answer
-from primepods.emulator.routes import Route
-from primepods.emulator.vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
-from primepods.emulator.world import World
+from .._state.account import World
+from .._state.catalog import Provider
+from .._state.market import Market, Offer, cheapest
+from .api import PREFIX
+from .http import Call, Reply, choice, integer, invalid, many, scalar
+from .offer_shapes import disk_row, offer_row, offers_answer, summary_answer
+from .routes import Route
+from .vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
 
 PAGE_SIZE = 100
 

@@ -1,0 +1,1 @@
+"""The account: its pods, the market, the money, and how they change with time."""
