@@ -1,4 +1,4 @@
-"""Finds the fenced blocks of the project's papers, and runs a Python one; used by test_readme.py and by .ci/run.
+"""Finds the fenced blocks of the project's papers, and runs a Python one; for test_readme.py and .ci/run.
 
     python tests/readme_blocks.py "Try it"      prints the one shell block of that section of README.md
     python tests/readme_blocks.py --run FILE    runs a Python block, in which `await` may stand at the top
@@ -24,8 +24,9 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAPERS = [
-    *sorted(ROOT.glob("*.md")),
-    *(path for folder in (".github", "benchmarks", "primepods") for path in sorted((ROOT / folder).rglob("*.md"))),
+    path
+    for pattern in ("*.md", ".github/**/*.md", "benchmarks/**/*.md", "primepods/**/*.md")
+    for path in sorted(ROOT.glob(pattern))
 ]
 PYTHON = ("python", "py")
 SHELL = ("bash", "sh", "shell", "console")

@@ -1,6 +1,6 @@
 """Everything that the README and the papers in the folders show is run: their Python and their commands.
 
-Two sections of the README are run by `.ci/run` instead, each in a fresh copy of the tree: "Try it" and "Run the tests".
+The README's "Try it" and "Run the tests" are run by `.ci/run` instead, each in a fresh copy of the tree.
 How a block says what it needs is described in `readme_blocks.py`.
 """
 
