@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """No other processes where files or tests are named: starting them would take longer."""
+    return 0 if all(".py" in argument for argument in config.args) else None
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The SDK runs on asyncio only, because aiohttp does."""
