@@ -210,6 +210,11 @@ class Script:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
     def interrupt(self) -> None:
         """Do what Ctrl-C does."""
         self._began = time.monotonic()
