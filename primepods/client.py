@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from ._http.executor import AlreadyDeleted, RequestExecutor
+from ._http.executor import RequestExecutor
 from ._http.request import PODS, Params, free_request
 from ._http.response import missing_row
 from ._http.transport import Transport
@@ -135,13 +135,13 @@ class AsyncClient:
             json: Body.
 
         Returns:
-            The decoded JSON of the answer, or ``None`` for an empty one (also when a DELETE whose answer was
-            lost was repeated and found nothing left to delete).
+            The decoded JSON of the answer, or ``None`` for an empty one.
+
+        Raises:
+            NotFoundError: Also for a DELETE whose answer was lost and whose repetition finds nothing: its
+                ``maybe_acted`` says so.
         """
-        try:
-            return await self._executor.call(free_request(method, path, params, json), _as_it_is)
-        except AlreadyDeleted:
-            return None
+        return await self._executor.call(free_request(method, path, params, json), _as_it_is)
 
     async def aclose(self) -> None:
         """Close the connections (not a session that you brought). Further calls raise ClientClosedError."""

@@ -18,6 +18,7 @@
     │   ├── ValidationError          422
     │   ├── RateLimitError           429
     │   └── ServerError              5xx
+    ├── PrimePodsErrorGroup          several errors of one call; also an ExceptionGroup
     └── WaitError
         ├── WaitTimeoutError         (also a TimeoutError)
         └── PodFailedError
@@ -49,6 +50,7 @@ __all__ = [
     "PermissionDeniedError",
     "PodFailedError",
     "PrimePodsError",
+    "PrimePodsErrorGroup",
     "ProtocolError",
     "RateLimitError",
     "RequestTimeoutError",
@@ -114,6 +116,14 @@ def twin(error: E) -> E:
         made.__notes__ = list(notes)
     made.__cause__ = error.__cause__
     return made
+
+
+class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
+    """Several errors of one call, such as those of ``pods.delete_many``: for ``except*``, or as one error."""
+
+    def derive(self, excs: Any, /) -> Any:
+        """Return a group of some of the errors; ``except*`` calls this."""
+        return PrimePodsErrorGroup(self.message, excs)
 
 
 class ConfigError(PrimePodsError):
@@ -207,6 +217,8 @@ class APIError(PrimePodsError):
         request_id: The answer's ``x-request-id`` (or a relative of it), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: How many times the request was sent.
+        maybe_acted: Whether an earlier attempt of the same call, which brought no answer or a failure of the
+            server's own, may have been carried out: a 404 to a DELETE may then be its success.
     """
 
     def __init__(  # noqa: PLR0913 - an error carries all that is known of the exchange
@@ -233,6 +245,7 @@ class APIError(PrimePodsError):
         )
         self.retry_after = retry_after
         self.attempts = 1
+        self.maybe_acted = False
 
 
 class BadRequestError(APIError):

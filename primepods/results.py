@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from .errors import APIError, PrimePodsError
+from .errors import APIError, PrimePodsError, PrimePodsErrorGroup
 from .models import PodState, PodStatus
 
 
@@ -68,14 +68,18 @@ class Deletions(Mapping[str, PodState]):
         """Do nothing if every deletion was accepted.
 
         Raises:
-            PrimePodsError: Some were not; the message names up to five, ``errors`` has all of them.
+            PrimePodsError: One deletion was not accepted: its own error, to be caught by its kind.
+            PrimePodsErrorGroup: Several were not; ``except*`` finds them by kind.
         """
-        if not self.errors:
+        errors = list(self.errors.values())
+        if not errors:
             return
+        if len(errors) == 1:
+            raise errors[0]
         shown = "; ".join(f"{pod_id}: {error}" for pod_id, error in list(self.errors.items())[:5])
-        total = len(self) + len(self.errors)
+        total = len(self) + len(errors)
         msg = (
-            f"{len(self.errors)} of {total} pods were not deleted and may still be billed: {shown}. "
+            f"{len(errors)} of {total} pods were not deleted and may still be billed: {shown}. "
             "See `.errors` for all, and try those ids again."
         )
-        raise PrimePodsError(msg)
+        raise PrimePodsErrorGroup(msg, errors)

@@ -124,13 +124,18 @@ def decide(
         return None
     if failure.maybe_received and method not in IDEMPOTENT_METHODS:
         return None
-    # 2.0 ** 1024 overflows; max_delay has long won by then.
-    backoff = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
     if failure.retry_after is None:
-        return backoff * (chance if policy.jitter else 1.0)
+        return backoff(policy, attempt, chance)
     if failure.retry_after > policy.max_delay:
         return None
-    return failure.retry_after + (chance * backoff if policy.jitter else 0.0)
+    return failure.retry_after + (backoff(policy, attempt, chance) if policy.jitter else 0.0)
+
+
+def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
+    """Return the seconds between attempt ``attempt`` and the next; ``chance`` is a random number below 1."""
+    # 2.0 ** 1024 overflows; max_delay has long won by then.
+    longest = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
+    return longest * (chance if policy.jitter else 1.0)
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:

@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
         "pagination",
         "results",
         "waiting",
+        "retry",
     },
     "client": {"_http", "_utils", "config", "resources", "retry", "waiting"},
     "sync": {

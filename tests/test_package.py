@@ -48,6 +48,7 @@ PUBLIC_NAMES = [
     "Pods",
     "PortMapping",
     "PrimePodsError",
+    "PrimePodsErrorGroup",
     "ProtocolError",
     "RateLimitError",
     "RequestTimeoutError",

@@ -80,14 +80,10 @@ def decode_statuses(data: Any) -> DecodedRows[PodStatus]:
     return _rows(_object(data, ""), PodStatus)
 
 
-def decode_deletion(data: Any) -> PodState:
-    """Decode the answer of ``DELETE /pods/{id}``; an empty one means that the deletion has begun."""
-    if data is None:
-        return PodState.DELETING
-    status = _object(data, "").get("status")
-    if not isinstance(status, str):
-        raise DecodeError("status", str(Mismatch("a pod status", status)), status)
-    return PodState(status)
+def decode_deletion(data: Any) -> PodState | None:
+    """Decode the answer of ``DELETE /pods/{id}``; ``None`` where it names no state."""
+    status = data.get("status") if is_object(data) else None
+    return PodState(status) if isinstance(status, str) else None
 
 
 def decode_log(data: Any) -> str:

@@ -16,7 +16,6 @@ from .._decoding.fields import DecodeError
 from ..config import Settings, origin
 from ..errors import (
     APIError,
-    NotFoundError,
     PrimePodsError,
     ProtocolError,
     RateLimitError,
@@ -35,10 +34,6 @@ T = TypeVar("T")
 log = logging.getLogger("primepods")
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-class AlreadyDeleted(PrimePodsError):  # noqa: N818 - a message between two modules, not an error for users
-    """A DELETE that may have been carried out unseen was repeated, and the thing is no longer there."""
 
 
 @attrs.define
@@ -78,7 +73,12 @@ class RequestExecutor:
         self._clock = settings.clock
 
     async def call(
-        self, request: Request, decode: Callable[[Any], T], *, cache: ResponseCache | None = None
+        self,
+        request: Request,
+        decode: Callable[[Any], T],
+        *,
+        cache: ResponseCache | None = None,
+        ends_at: float | None = None,
     ) -> T:
         """Send ``request`` and return its answer, decoded, retrying what the policy allows.
 
@@ -87,15 +87,16 @@ class RequestExecutor:
             decode: Makes the result of the answer's JSON, or raises :class:`DecodeError`.
             cache: Where the answer is kept, if it is asked for again and again: while it does not change,
                 ``decode`` is not called again.
+            ends_at: When to give up at the latest, by the client's clock; by default after the deadline.
 
         Raises:
             APIError: The API said no.
             TransportError: No answer came.
             ProtocolError: What came is no answer.
             ClientClosedError: The client is closed.
-            AlreadyDeleted: See there.
         """
-        call = _Call(self.transport.respell(request), self._clock.time() + self.settings.deadline)
+        deadline_at = self._clock.time() + self.settings.deadline
+        call = _Call(self.transport.respell(request), deadline_at if ends_at is None else ends_at)
         while True:
             call.attempt += 1
             outcome = await self._attempt(call)
@@ -122,7 +123,6 @@ class RequestExecutor:
                         self.transport.learn(call.request)
                     return result
                 failure = _judge(error, outcome.response)
-                self._raise_if_deleted(call, error)
             delay = self._next_delay(call, failure, error)
             if delay is None:
                 # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
@@ -205,13 +205,10 @@ class RequestExecutor:
             cache.put(request.target, response.body, result)
         return result
 
-    def _raise_if_deleted(self, call: _Call, error: PrimePodsError) -> None:
-        """Read the 404 to a repeated DELETE as what it is: the first one worked."""
-        if call.request.method == "DELETE" and isinstance(error, NotFoundError) and call.maybe_acted:
-            raise AlreadyDeleted
-
     def _next_delay(self, call: _Call, failure: Failure, error: PrimePodsError) -> float | None:
         """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
+        if isinstance(error, APIError):
+            error.maybe_acted = call.maybe_acted
         call.maybe_received = call.maybe_received or failure.maybe_received
         # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
         may_have_acted = failure.maybe_received and not isinstance(error, RateLimitError)

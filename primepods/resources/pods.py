@@ -9,18 +9,19 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeVar, get_args
 
-from .._decoding.rows import decode_deletion, decode_history, decode_log, decode_pod, decode_pods
-from .._http.executor import AlreadyDeleted, RequestExecutor
+from .._decoding.rows import decode_history, decode_log, decode_pod, decode_pods
+from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_path, pod_request
 from .._http.response import missing_row
 from .._status_reader import StatusReader
 from .._utils.arguments import check_count, check_id, check_ids, check_seconds
 from .._utils.concurrency import map_bounded
-from ..errors import NotFoundError, PrimePodsError, shown
+from ..errors import PrimePodsError, shown
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager, Source
 from ..results import Deletions, PodStatuses
 from ..waiting._wait import AsyncWatch, OnChange, Until, Wait, Waits, gone, ready
+from ._deletion import Deleter
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class AsyncPods:
         self._executor = executor
         self._waits = waits
         self._statuses = StatusReader(executor)
+        self._deleter = Deleter(executor)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
@@ -257,26 +259,24 @@ class AsyncPods:
     async def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
 
+        Only proof is a success: the API answers DELETING or TERMINATED, or ``get`` shows that, or a 404 that
+        ``get`` confirms on a base URL that is known to be the API's. While ``get`` shows the pod otherwise,
+        the deletion is sent again, as often as the client's :class:`~primepods.RetryPolicy` allows.
+
         Args:
             pod_id: The pod's id.
             missing_ok: Whether a pod that the API does not have counts as deleted.
 
         Returns:
-            What the API answered; DELETING for an answer without a body; TERMINATED for a missing pod with
-            ``missing_ok``, and when an earlier attempt, whose answer was lost, has deleted it.
+            DELETING or TERMINATED: what the API shows; TERMINATED for a pod that it does not have, with
+            ``missing_ok`` or after an attempt of this call that may have deleted it.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
+            ProtocolError: The API goes on showing the pod. It may still be billed.
         """
         _check_flag("missing_ok", missing_ok)
-        try:
-            return await self._executor.call(pod_request("DELETE", pod_id), decode_deletion)
-        except AlreadyDeleted:
-            return PodState.TERMINATED
-        except NotFoundError:
-            if missing_ok:
-                return PodState.TERMINATED
-            raise
+        return await self._deleter.delete(pod_id, missing_ok=missing_ok)
 
     async def delete_many(self, pod_ids: Iterable[str], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently, whatever becomes of each.

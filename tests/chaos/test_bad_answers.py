@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import AsyncClient, PodState, RetryPolicy
+from primepods import AsyncClient, RetryPolicy
 from primepods._utils import strict_json as _json
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
@@ -141,12 +141,10 @@ async def test_wrong_rows_are_refused_where_they_are(name: str, decoder: str) ->
 
 async def test_wrong_objects_are_refused_where_they_are(decoder: str) -> None:
     """The same of the answers that are one object; and of another pod's."""
-    get, delete = OBJECTS["get"][0], OBJECTS["delete"][0]
+    get = OBJECTS["get"][0]
     assert (await refusal_of(get, reply({**POD, "gpuCount": "many"}))).path == "gpuCount"
     assert (await refusal_of(get, reply({}))).path == "gpuName"
     assert (await refusal_of(get, reply({**POD, "id": "b"}))).path == "id"
-    for status in (None, 5, ["DELETING"]):
-        assert (await refusal_of(delete, reply({"status": status}))).path == "status"
 
 
 async def test_what_the_field_notes_saw_is_tolerated(decoder: str) -> None:
@@ -161,8 +159,6 @@ async def test_what_the_field_notes_saw_is_tolerated(decoder: str) -> None:
     strange = await of("status", {"data": [{**ROW, "status": "HIBERNATING", "new": {"deep": [1]}}]})
     assert (strange.status, strange.status.is_known) == ("HIBERNATING", False)
     assert strange.extra == {"new": {"deep": [1]}}
-    assert await of("delete", {"status": "GOING"}) == PodState("GOING")
-    assert await answer_of(CALLS["delete"], Reply(200, b"")) == PodState.DELETING
     assert (await answer_of(CALLS["page"], Reply(200, b'\n {"data": []} \n'))).data == ()
 
 

@@ -89,7 +89,7 @@ ALL = [getattr(errors, name) for name in TREE]
 def test_the_tree_is_the_documented_one() -> None:
     """Each class is there, stands under its parents, is exported by the package, and no other is."""
     assert {name: getattr(errors, name).__bases__ for name in TREE} == TREE
-    assert set(errors.__all__) == {*TREE, "FieldError"}
+    assert set(errors.__all__) == {*TREE, "FieldError", "PrimePodsErrorGroup"}
     for name in errors.__all__:
         assert getattr(primepods, name) is getattr(errors, name)
 

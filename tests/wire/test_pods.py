@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import pytest
 
 import primepods
@@ -16,18 +14,10 @@ from primepods import AsyncClient, InstallationState, PodState, RetryPolicy
 from primepods.emulator import Emulator
 from tests.fixtures import document
 from tests.support.client import KEY, make_client
-from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
-    Close,
-    Hang,
-    Held,
-    Raw,
-    Received,
     Reply,
-    Reset,
     Server,
-    refused_url,
     reply,
 )
 
@@ -77,6 +67,8 @@ async def test_each_operation_is_one_request(call: Call, target: str) -> None:
     data = POD | EMPTY | {"id": None, "status": "ACTIVE"}
     if target.startswith("GET /api/v1/pods/status"):
         data = {"data": [{"podId": "a&b=c", "providerType": "x", "status": "ACTIVE"}]}
+    if target.startswith("DELETE"):
+        data = {"status": "DELETING"}
     async with Server(default=reply(data)) as server, make_client(server.url) as client:
         await call(client)
     assert server.targets == [target]
@@ -244,234 +236,6 @@ async def test_permissions_are_named() -> None:
             await client.pods.page()
 
 
-# Deletion.
-
-STATES: dict[str, tuple[Answer, PodState]] = {
-    "TERMINATED": (reply({"status": "TERMINATED"}), PodState.TERMINATED),
-    "DELETING": (DELETING, PodState.DELETING),
-    "202": (reply({"status": "DELETING"}, 202), PodState.DELETING),
-    "200 without a body": (Reply(200), PodState.DELETING),
-    "202 without a body": (Reply(202), PodState.DELETING),
-    "204": (Reply(204), PodState.DELETING),
-    "a new word": (reply({"status": "HIBERNATING"}), PodState("HIBERNATING")),
-}
-
-
-@pytest.mark.parametrize(("answer", "state"), STATES.values(), ids=STATES.keys())
-async def test_delete_returns_what_the_api_says(answer: Answer, state: PodState) -> None:
-    """The state of the answer, DELETING where it has none."""
-    async with Server([answer]) as server, make_client(server.url) as client:
-        assert await client.pods.delete("a") == state
-
-
-@pytest.mark.parametrize(
-    "answer", [Reply(200, b"<html>ok", headers={"Content-Type": "text/html"}), reply([1]), reply("ok")]
-)
-async def test_an_answer_that_is_none_is_no_success(answer: Answer) -> None:
-    """What cannot be read as the answer to a deletion is not taken for one."""
-    async with Server(default=answer) as server, make_client(server.url, retry=ONCE) as client:
-        with pytest.raises(primepods.ProtocolError):
-            await client.pods.delete("a")
-
-
-async def test_a_first_404_is_a_mistyped_id() -> None:
-    """A pod that the API does not have was not deleted by us, unless the caller does not mind."""
-    async with Server(default=GONE) as server, make_client(server.url) as client:
-        with pytest.raises(primepods.NotFoundError, match="history"):
-            await client.pods.delete("a")
-        assert len(server.requests) == 1
-        assert await client.pods.delete("a", missing_ok=True) == PodState.TERMINATED
-
-
-# Failures after which the deletion may have been carried out although nobody was told.
-LOST: dict[str, list[Answer]] = {
-    "reset": [Reset()] * 2,
-    "closed": [Close()] * 2,
-    "cut answer": [Reply(200, b'{"status": "DELETING"}', cut=3)],
-    "no HTTP": [Raw(b"garbage\r\n\r\n")],
-    "no JSON": [Reply(200, b"OK")],
-    "500": [Reply(500)],
-    "502": [Reply(502, b"<html>")],
-    "503": [Reply(503)],
-    "504": [Reply(504)],
-    "never": [Hang()],
-    "500, then 429": [Reply(500), Reply(429)],
-    "never, then 429 twice": [Hang(), Reply(429), Reply(429)],
-    "resent by aiohttp": [Reset()],
-    "resent by aiohttp, then 429": [Reset(), Reply(429)],
-    "resent by aiohttp, then a redirect": [Reset(), Reply(307, headers={"Location": "/api/v1/pods/a/"})],
-}
-
-
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("missing_ok", [True, False])
-@pytest.mark.parametrize("kind", LOST)
-async def test_a_deletion_whose_answer_was_lost_has_worked(*, kind: str, own: bool, missing_ok: bool) -> None:
-    """A 404 to a DELETE that may have been carried out unseen is its success, with any session."""
-
-    async def through(
-        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        return await handler(request)
-
-    clock = ManualClock(auto=True)
-    async with (
-        Server([*LOST[kind], GONE]) as server,
-        aiohttp.ClientSession(middlewares=[through]) as session,
-        make_client(server.url, clock=clock, timeout=5, session=None if own else session) as client,
-    ):
-        assert await client.pods.delete("a", missing_ok=missing_ok) == PodState.TERMINATED
-    assert len(server.requests) == len(LOST[kind]) + 1
-
-
-@pytest.mark.parametrize("own", [True, False])
-async def test_a_connection_that_died_while_idle_is_no_mistyped_id(*, own: bool) -> None:
-    """A kept connection is found closed and the DELETE sent again: the 404 then is the second answer."""
-    async with (
-        Server([reply(EMPTY), Close(), GONE]) as server,
-        aiohttp.ClientSession() as session,
-        make_client(server.url, session=None if own else session, retry=ONCE) as client,
-    ):
-        await client.pods.page()
-        assert await client.pods.delete("a") == PodState.TERMINATED
-    assert [request.connection for request in server.requests] == [0, 0, 1]
-
-
-async def test_a_lost_answer_before_a_refused_connection_counts() -> None:
-    """The server acted and went down; when it is back the pod is gone, and that was us."""
-    clock = ManualClock()
-    received = asyncio.Event()
-
-    def answer(request: Received) -> Answer:
-        if request.method == "GET":
-            return reply(EMPTY)
-        received.set()
-        return Reset()
-
-    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
-        await client.pods.page()
-        task = asyncio.create_task(client.pods.delete("a"))
-        await received.wait()
-        await server.stop()
-        await settle()
-        port = int(server.url.rpartition(":")[2])
-        async with Server([GONE], port=port):
-            await clock.advance(1)
-            assert await task == PodState.TERMINATED
-
-
-async def test_who_says_429_has_done_nothing() -> None:
-    """The 404 behind it is the first word about the pod: there is none."""
-    clock = ManualClock(auto=True)
-    async with (
-        Server([Reply(429), Reply(429), GONE]) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
-        with pytest.raises(primepods.NotFoundError):
-            await client.pods.delete("a")
-    assert len(server.requests) == 3
-
-
-async def test_who_refuses_the_connection_has_done_nothing() -> None:
-    """A server that was down for the first attempt has deleted nothing either."""
-    clock = ManualClock()
-    url = refused_url()
-    async with make_client(url, clock=clock) as client:
-        task = asyncio.create_task(client.pods.delete("a"))
-        await settle()
-        async with Server([GONE], port=int(url.rpartition(":")[2])):
-            await clock.advance(1)
-            with pytest.raises(primepods.NotFoundError):
-                await task
-
-
-async def test_the_escape_hatch_knows_lost_answers_too() -> None:
-    """`client.request("DELETE", …)` of anything is `None` where its answer was lost and the thing is gone."""
-    clock = ManualClock(auto=True)
-    async with Server([Reply(500), GONE, GONE]) as server, make_client(server.url, clock=clock) as client:
-        assert await client.request("DELETE", "/api/v1/ssh_keys/1") is None
-        with pytest.raises(primepods.NotFoundError):
-            await client.request("DELETE", "/api/v1/ssh_keys/1")
-
-
-async def test_delete_many_stops_at_nothing() -> None:
-    """Each pod has its outcome, in the order asked: a state, or an error where it may still be billed."""
-    clock = ManualClock(auto=True)
-    outcomes: dict[str, Answer] = {
-        "a": DELETING,
-        "mistyped": GONE,
-        "b": reply({"status": "TERMINATED"}),
-        "forbidden": reply({"detail": "not yours"}, 403),
-        "odd": Reply(200, b"<html>", headers={"Content-Type": "text/html"}),
-        "down": Reply(503),
-        "c": Reply(204),
-    }
-
-    def answer(request: Received) -> Answer:
-        return outcomes[request.path.rpartition("/")[2]]
-
-    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
-        deletions = await client.pods.delete_many([*outcomes, "a"])
-        again = await client.pods.delete_many(["a", "mistyped"], missing_ok=True)
-    assert dict(deletions) == {"a": PodState.DELETING, "b": PodState.TERMINATED, "c": PodState.DELETING}
-    assert {pod_id: type(error) for pod_id, error in deletions.errors.items()} == {
-        "mistyped": primepods.NotFoundError,
-        "forbidden": primepods.PermissionDeniedError,
-        "odd": primepods.ProtocolError,
-        "down": primepods.ServerError,
-    }
-    assert list(deletions.errors) == ["mistyped", "forbidden", "odd", "down"]
-    with pytest.raises(
-        primepods.PrimePodsError, match="4 of 7 pods were not deleted and may still be billed"
-    ):
-        deletions.raise_for_errors()
-    again.raise_for_errors()
-    assert dict(again) == {"a": PodState.DELETING, "mistyped": PodState.TERMINATED}
-    assert [request.path for request in server.requests].count("/api/v1/pods/a") == 2
-
-
-async def test_delete_many_is_concurrent_within_the_bound() -> None:
-    """A fleet is deleted as fast as the client may ask, and no faster."""
-    event = asyncio.Event()
-    async with (
-        Server(default=Held(event, DELETING)) as server,
-        make_client(server.url, max_concurrency=7) as client,
-    ):
-        before = len(asyncio.all_tasks())
-        task = asyncio.create_task(client.pods.delete_many(f"p{n}" for n in range(300)))
-        await settle()
-        # Seven workers and the server's seven handlers: no task a pod.
-        assert len(asyncio.all_tasks()) - before <= 2 * 7 + 2
-        event.set()
-        deletions = await task
-    assert len(deletions) == 300
-    assert server.most_in_flight == 7
-
-
-async def test_a_cancelled_delete_many_sends_no_more() -> None:
-    """Cancelling it ends what is under way and begins nothing new; no task is left."""
-    before = asyncio.all_tasks()
-    async with Server(default=Hang()) as server, make_client(server.url, max_concurrency=4) as client:
-        task = asyncio.create_task(client.pods.delete_many([f"p{n}" for n in range(50)]))
-        await settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await settle()
-        assert (len(server.requests), server.in_flight) == (4, 0)
-    await settle()
-    assert asyncio.all_tasks() == before
-
-
-async def test_a_closed_client_deletes_nothing_and_says_so_for_each() -> None:
-    """Not even then does a deletion look done."""
-    client = make_client("http://127.0.0.1:1")
-    await client.aclose()
-    deletions = await client.pods.delete_many(["a", "b"])
-    assert len(deletions) == 0
-    assert {type(error) for error in deletions.errors.values()} == {primepods.ClientClosedError}
-
-
 # History and logs.
 
 
@@ -547,21 +311,3 @@ async def test_a_pods_life_over_the_wire() -> None:
         assert len(records) == 3
         assert {entry.status for entry in emu.requests} == {200, 404}
         assert KEY not in repr(list(emu.requests))
-
-
-@pytest.mark.parametrize("missing_ok", [False, True])
-@pytest.mark.parametrize("before", [[], [reply({"detail": "later"}, 503)]], ids=["at once", "after a 503"])
-async def test_a_gateways_404_is_no_proof_that_a_pod_is_gone(
-    *, missing_ok: bool, before: list[Reply]
-) -> None:
-    """A web page with the status 404 says nothing about the pod, which may run and be billed."""
-    page = Reply(status=404, body=b"<html>no such site</html>", headers={"Content-Type": "text/html"})
-    clock = ManualClock(auto=True)
-    async with (
-        Server([*before], default=page) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
-        with pytest.raises(primepods.ProtocolError, match="404"):
-            await client.pods.delete("a", missing_ok=missing_ok)
-        with pytest.raises(primepods.ProtocolError, match="404"):
-            await client.pods.get("a")

@@ -1,0 +1,396 @@
+"""Deleting: what counts as proof that a pod is on its way out, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterable
+
+import aiohttp
+import pytest
+
+import primepods
+from primepods import PodState, RetryPolicy
+from tests.support.client import make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import (
+    Answer,
+    Close,
+    Hang,
+    Held,
+    Raw,
+    Received,
+    Reply,
+    Reset,
+    Server,
+    refused_url,
+    reply,
+)
+
+pytestmark = pytest.mark.anyio
+
+ONCE = RetryPolicy(attempts=1)
+EMPTY = {"total_count": 0, "offset": 0, "limit": 1, "data": []}
+DELETING = reply({"status": "DELETING"})
+GONE = reply({"detail": "Pod not found"}, 404)
+HTML = {"Content-Type": "text/html"}
+
+
+def pod(status: str | None) -> Reply:
+    """What `get` says of a pod."""
+    return reply(
+        {"id": "a", "gpuName": "H100", "gpuCount": 1, "priceHr": 2, "providerType": "p", "status": status}
+    )
+
+
+def api(deletes: Iterable[Answer], gets: Iterable[Answer] = (), listing: Answer | None = None) -> Server:
+    """A server that answers DELETEs and `get` as told, each time with the last one when they run out."""
+    queues = {"DELETE": list(deletes), "GET": list(gets) or [GONE]}
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/api/v1/pods/":
+            return listing or reply(EMPTY)
+        queue = queues[request.method]
+        return queue.pop(0) if len(queue) > 1 else queue[0]
+
+    return Server(answer)
+
+
+def methods(server: Server) -> str:
+    """The requests as letters: D(ELETE), G(ET) of the pod, L(ist)."""
+    listed = "/api/v1/pods/"
+    return "".join("L" if request.path == listed else request.method[0] for request in server.requests)
+
+
+@pytest.mark.parametrize("status", ["DELETING", "TERMINATED"])
+@pytest.mark.parametrize("code", [200, 202])
+async def test_the_apis_own_word_is_enough(status: str, code: int) -> None:
+    """DELETING and TERMINATED are believed, and cost one request."""
+    async with api([reply({"status": status}, code)]) as server, make_client(server.url) as client:
+        assert await client.pods.delete("a") == status
+    assert methods(server) == "D"
+
+
+VAGUE: dict[str, Answer] = {
+    "200 without a body": Reply(200),
+    "204": Reply(204),
+    "ACTIVE": reply({"status": "ACTIVE"}),
+    "ERROR": reply({"status": "ERROR"}),
+    "a new word": reply({"status": "HIBERNATING"}),
+    "no status": reply({"message": "ok"}),
+    "no object": reply([1]),
+}
+
+
+@pytest.mark.parametrize("answer", VAGUE.values(), ids=VAGUE)
+@pytest.mark.parametrize(
+    ("get", "state", "asked"),
+    [
+        (GONE, "TERMINATED", "DGL"),
+        (pod("DELETING"), "DELETING", "DG"),
+        (pod("TERMINATED"), "TERMINATED", "DG"),
+    ],
+    ids=["404", "DELETING", "TERMINATED"],
+)
+async def test_a_vague_answer_counts_when_get_agrees(
+    answer: Answer, get: Answer, state: str, asked: str
+) -> None:
+    """Any other success is settled by what `get` shows."""
+    async with api([answer], [get]) as server, make_client(server.url) as client:
+        assert await client.pods.delete("a") == state
+    assert methods(server) == asked
+
+
+@pytest.mark.parametrize("answer", [*VAGUE.values(), GONE], ids=[*VAGUE, "404"])
+async def test_a_pod_that_stays_is_not_deleted(answer: Answer) -> None:
+    """The deletion is sent as often as the policy says, then it fails, and says that the pod is there."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([answer], [pod("ACTIVE")]) as server,
+        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=3)) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match=r"status ACTIVE \(3 attempts\).* may be billed"):
+            await client.pods.delete("a", missing_ok=True)
+    assert methods(server) == "DG" * 3
+
+
+async def test_a_deletion_is_sent_again_until_it_shows() -> None:
+    """A replica that lags behind the first one does not hide that the pod goes."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([Reply(204), GONE, DELETING], [pod("ACTIVE"), pod("ACTIVE"), GONE]) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        assert await client.pods.delete("a") == PodState.DELETING
+    assert methods(server) == "DGDGD"
+
+
+async def test_the_deadline_bounds_all_of_it() -> None:
+    """However patient the policy is."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([Reply(204)], [pod("ACTIVE")]) as server,
+        make_client(server.url, clock=clock, deadline=20, retry=RetryPolicy(attempts=1_000)) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match="ACTIVE"):
+            await client.pods.delete("a")
+        assert clock.elapsed <= 20
+
+
+async def test_what_cannot_be_seen_is_no_success() -> None:
+    """When `get` fails, its error is raised, with a note on the deletion."""
+    async with (
+        api([Reply(204)], [reply({"detail": "no"}, 403)]) as server,
+        make_client(server.url) as client,
+    ):
+        with pytest.raises(primepods.PermissionDeniedError) as caught:
+            await client.pods.delete("a")
+    assert any("pod a is deleted could not be seen" in note for note in caught.value.__notes__)
+
+
+async def test_a_first_404_is_a_mistyped_id() -> None:
+    """A pod that the API does not have was not deleted by us, unless the caller does not mind."""
+    async with api([GONE]) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.NotFoundError, match="history"):
+            await client.pods.delete("a")
+        assert methods(server) == "D"
+        for _ in range(2):
+            assert await client.pods.delete("a", missing_ok=True) == PodState.TERMINATED
+    assert methods(server) == "D" + "DGL" + "DG"  # that this is the API is asked once
+
+
+@pytest.mark.parametrize("before", [[], [Reply(503)], [Reset(), Reset()]], ids=["at once", "503", "lost"])
+async def test_a_server_that_knows_no_api_deletes_nothing(before: list[Answer]) -> None:
+    """A router's `{"detail": "Not Found"}` for every path, as behind a wrong base URL."""
+    router = reply({"detail": "Not Found"}, 404)
+    clock = ManualClock(auto=True)
+    async with (
+        api([*before, router], [router], listing=router) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.delete("a", missing_ok=True)
+
+
+@pytest.mark.parametrize("missing_ok", [False, True])
+@pytest.mark.parametrize("before", [[], [reply({"detail": "later"}, 503)]], ids=["at once", "after a 503"])
+@pytest.mark.parametrize("body", [b"<html>no such site</html>"])
+async def test_a_404_that_is_not_json_proves_nothing(
+    *, missing_ok: bool, before: list[Reply], body: bytes
+) -> None:
+    """An ingress, not the API, says so: the pod may run and be billed."""
+    page = Reply(404, body, headers=HTML if body.startswith(b"<") else {"Content-Type": "text/plain"})
+    clock = ManualClock(auto=True)
+    async with api([*before, page], [page]) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.ProtocolError, match="404"):
+            await client.pods.delete("a", missing_ok=missing_ok)
+        with pytest.raises(primepods.ProtocolError, match="404"):
+            await client.pods.get("a")
+
+
+# Failures after which the deletion may have been carried out although nobody was told.
+LOST: dict[str, list[Answer]] = {
+    "reset": [Reset()] * 2,
+    "closed": [Close()] * 2,
+    "cut answer": [Reply(200, b'{"status": "DELETING"}', cut=3)],
+    "no HTTP": [Raw(b"garbage\r\n\r\n")],
+    "no JSON": [Reply(200, b"OK")],
+    "500": [Reply(500)],
+    "504": [Reply(504)],
+    "never": [Hang()],
+    "500, then 429": [Reply(500), Reply(429)],
+    "resent by aiohttp": [Reset()],
+    "resent by aiohttp, then 429": [Reset(), Reply(429)],
+    "resent by aiohttp, then a redirect": [Reset(), Reply(307, headers={"Location": "/api/v1/pods/a/"})],
+}
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("missing_ok", [True, False])
+@pytest.mark.parametrize("kind", LOST)
+async def test_a_lost_answer_is_found_out(*, kind: str, own: bool, missing_ok: bool) -> None:
+    """A 404 to a DELETE that may have been carried out unseen is its success, once `get` confirms it."""
+
+    async def through(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        return await handler(request)
+
+    clock = ManualClock(auto=True)
+    async with (
+        api([*LOST[kind], GONE]) as server,
+        aiohttp.ClientSession(middlewares=[through]) as session,
+        make_client(server.url, clock=clock, timeout=5, session=None if own else session) as client,
+    ):
+        assert await client.pods.delete("a", missing_ok=missing_ok) == PodState.TERMINATED
+    assert methods(server) == "D" * (len(LOST[kind]) + 1) + "GL"
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_connection_that_died_idle_is_no_mistyped_id(*, own: bool) -> None:
+    """A kept connection is found closed and the DELETE sent again: the 404 then is the second answer."""
+    async with (
+        api([Close(), GONE]) as server,
+        aiohttp.ClientSession() as session,
+        make_client(server.url, session=None if own else session, retry=ONCE) as client,
+    ):
+        await client.pods.page()
+        assert await client.pods.delete("a") == PodState.TERMINATED
+    assert [request.connection for request in server.requests][:3] == [0, 0, 1]
+
+
+async def test_a_lost_answer_before_a_refused_connection_counts() -> None:
+    """The server acted and went down; when it is back the pod is gone, and that was us."""
+    clock = ManualClock()
+    async with api([Reset()]) as server, make_client(server.url, clock=clock) as client:
+        await client.pods.page()
+        task = asyncio.create_task(client.pods.delete("a"))
+        while "D" not in methods(server):
+            await settle()
+        await server.stop()
+        await settle()
+        async with Server(api([GONE])._script or (), port=int(server.url.rpartition(":")[2])):
+            await clock.advance(1)
+            assert await task == PodState.TERMINATED
+
+
+async def test_who_says_429_has_done_nothing() -> None:
+    """The 404 behind it is the first word about the pod: there is none."""
+    clock = ManualClock(auto=True)
+    async with api([Reply(429), Reply(429), GONE]) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.delete("a")
+    assert methods(server) == "DDD"
+
+
+async def test_who_refuses_the_connection_has_done_nothing() -> None:
+    """A server that was down for the first attempt has deleted nothing either."""
+    clock = ManualClock()
+    url = refused_url()
+    async with make_client(url, clock=clock) as client:
+        task = asyncio.create_task(client.pods.delete("a"))
+        await settle()
+        async with Server([GONE], port=int(url.rpartition(":")[2])):
+            await clock.advance(1)
+            with pytest.raises(primepods.NotFoundError):
+                await task
+
+
+async def test_the_escape_hatch_says_that_a_404_may_be_ours() -> None:
+    """`client.request("DELETE", …)` cannot ask `get`: its 404 says that we may have been the cause."""
+    clock = ManualClock(auto=True)
+    async with Server([Reply(500), GONE, GONE]) as server, make_client(server.url, clock=clock) as client:
+        for maybe_acted in (True, False):
+            with pytest.raises(primepods.NotFoundError) as caught:
+                await client.request("DELETE", "/api/v1/ssh_keys/1")
+            assert caught.value.maybe_acted is maybe_acted
+
+
+async def test_delete_many_stops_at_nothing() -> None:
+    """Each pod has its outcome, in the order asked: a state, or an error where it may still be billed."""
+    clock = ManualClock(auto=True)
+    outcomes: dict[str, Answer] = {
+        "a": DELETING,
+        "mistyped": GONE,
+        "b": reply({"status": "TERMINATED"}),
+        "forbidden": reply({"detail": "not yours"}, 403),
+        "odd": Reply(200, b"<html>", headers=HTML),
+        "down": Reply(503),
+    }
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/api/v1/pods/":
+            return reply(EMPTY)
+        return outcomes[request.path.rpartition("/")[2]]
+
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        deletions = await client.pods.delete_many([*outcomes, "a"])
+        again = await client.pods.delete_many(["a", "mistyped"], missing_ok=True)
+    assert dict(deletions) == {"a": PodState.DELETING, "b": PodState.TERMINATED}
+    assert {pod_id: type(error) for pod_id, error in deletions.errors.items()} == {
+        "mistyped": primepods.NotFoundError,
+        "forbidden": primepods.PermissionDeniedError,
+        "odd": primepods.ProtocolError,
+        "down": primepods.ServerError,
+    }
+    assert list(deletions.errors) == ["mistyped", "forbidden", "odd", "down"]
+    again.raise_for_errors()
+    assert dict(again) == {"a": PodState.DELETING, "mistyped": PodState.TERMINATED}
+    assert [request.path for request in server.requests].count("/api/v1/pods/a") == 2
+
+
+async def deletions_of(statuses: dict[str, int]) -> primepods.Deletions:
+    """What `delete_many` returns when the API answers so."""
+
+    def answer(request: Received) -> Answer:
+        status = statuses[request.path.rpartition("/")[2]]
+        return DELETING if status == 200 else reply({"detail": "no"}, status)
+
+    async with Server(answer) as server, make_client(server.url, retry=ONCE) as client:
+        return await client.pods.delete_many(statuses)
+
+
+async def test_one_failed_deletion_is_raised_as_it_is() -> None:
+    """So that it can be caught by its kind."""
+    deletions = await deletions_of({"a": 200, "b": 403})
+    with pytest.raises(primepods.PermissionDeniedError) as caught:
+        deletions.raise_for_errors()
+    assert caught.value is deletions.errors["b"]
+
+
+async def test_failed_deletions_are_raised_as_a_group() -> None:
+    """It can be caught by the kinds in it, as a group, and as an error of this package; it is pickled."""
+    deletions = await deletions_of({"a": 403, "b": 404, "c": 403, "d": 200})
+    with pytest.raises(primepods.PrimePodsError, match="3 of 4 pods were not deleted") as caught:
+        deletions.raise_for_errors()
+    group = caught.value
+    assert isinstance(group, primepods.PrimePodsErrorGroup)
+    assert isinstance(group, ExceptionGroup)
+    assert group.exceptions == tuple(deletions.errors.values())
+    copy = pickle.loads(pickle.dumps(group))  # noqa: S301 - our own pickle
+    assert [type(error) for error in copy.exceptions] == [type(error) for error in group.exceptions]
+    refused, rest = group.split(primepods.PermissionDeniedError)
+    assert isinstance(refused, primepods.PrimePodsErrorGroup)
+    assert [len(part.exceptions) for part in (refused, rest) if part is not None] == [2, 1]
+
+
+async def test_delete_many_is_concurrent_within_the_bound() -> None:
+    """A fleet is deleted as fast as the client may ask, and no faster."""
+    event = asyncio.Event()
+    async with (
+        Server(default=Held(event, DELETING)) as server,
+        make_client(server.url, max_concurrency=7) as client,
+    ):
+        before = len(asyncio.all_tasks())
+        task = asyncio.create_task(client.pods.delete_many(f"p{n}" for n in range(300)))
+        await settle()
+        # Seven workers and the server's seven handlers: no task a pod.
+        assert len(asyncio.all_tasks()) - before <= 2 * 7 + 2
+        event.set()
+        deletions = await task
+    assert len(deletions) == 300
+    assert server.most_in_flight == 7
+
+
+async def test_a_cancelled_delete_many_sends_no_more() -> None:
+    """Cancelling it ends what is under way and begins nothing new; no task is left."""
+    before = asyncio.all_tasks()
+    async with Server(default=Hang()) as server, make_client(server.url, max_concurrency=4) as client:
+        task = asyncio.create_task(client.pods.delete_many([f"p{n}" for n in range(50)]))
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await settle()
+        assert (len(server.requests), server.in_flight) == (4, 0)
+    await settle()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_closed_client_deletes_nothing_and_says_so_for_each() -> None:
+    """Not even then does a deletion look done."""
+    client = make_client("http://127.0.0.1:1")
+    await client.aclose()
+    deletions = await client.pods.delete_many(["a", "b"])
+    assert len(deletions) == 0
+    assert {type(error) for error in deletions.errors.values()} == {primepods.ClientClosedError}
