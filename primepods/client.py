@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,14 @@ from ._http.response import missing_row
 from ._http.transport import Transport
 from ._utils.arguments import check_seconds
 from ._utils.secret import Secret
-from .config import Settings, check_retry, resolve
+from .config import (
+    DEFAULT_DEADLINE,
+    DEFAULT_MAX_CONCURRENCY,
+    DEFAULT_TIMEOUT,
+    Settings,
+    check_retry,
+    resolve,
+)
 from .resources.pods import AsyncPods
 from .retry import RetryPolicy
 from .waiting._backend import HubBackend, hub_key
@@ -47,8 +55,9 @@ class AsyncClient:
         max_concurrency: Requests in flight from this client, whatever the number of callers.
         retry: When and how often to try again.
         user_agent: Put before ours in the ``User-Agent`` header.
-        session: Your own ``aiohttp.ClientSession``; connector, proxy, CA and tracing are then yours. It is
-            never closed.
+        session: Your own ``aiohttp.ClientSession``, which is never closed, or a function that makes one:
+            called in the client's event loop at first use (once more by the poller of waits), closed with
+            the client. Connector, proxy, CA and tracing are then yours.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -64,12 +73,12 @@ class AsyncClient:
         *,
         base_url: str | None = None,
         team_id: str | None = None,
-        timeout: float = 30.0,
-        deadline: float = 120.0,
-        max_concurrency: int = 16,
+        timeout: float = DEFAULT_TIMEOUT,
+        deadline: float = DEFAULT_DEADLINE,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = _DEFAULT_RETRY,
         user_agent: str | None = None,
-        session: aiohttp.ClientSession | None = None,
+        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
         # First of all: what fails below may be printed with the local variables of this frame.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key

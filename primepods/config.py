@@ -16,7 +16,7 @@ import re
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -28,7 +28,13 @@ from ._utils.strict_json import is_object
 from .errors import KEY_PAGE, ConfigError, shown
 from .retry import RetryPolicy
 
-DEFAULT_BASE_URL = "https://api.primeintellect.ai"
+DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
+DEFAULT_TIMEOUT: Final = 30.0
+"""Seconds for one attempt."""
+DEFAULT_DEADLINE: Final = 120.0
+"""Seconds for one call with all its retries."""
+DEFAULT_MAX_CONCURRENCY: Final = 16
+"""Requests in flight from one client."""
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
@@ -42,9 +48,9 @@ class Settings:
     api_key: Secret = attrs.field(repr=False)
     base_url: str = DEFAULT_BASE_URL
     team_id: str | None = None
-    timeout: float = 30.0
-    deadline: float = 120.0
-    max_concurrency: int = 16
+    timeout: float = DEFAULT_TIMEOUT
+    deadline: float = DEFAULT_DEADLINE
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     user_agent: str | None = None
     proxy: Secret | None = attrs.field(default=None, repr=False)

@@ -142,12 +142,21 @@ class TransportError(PrimePodsError):
         path: Path of the request.
         attempts: How many times the request was tried.
         maybe_received: Whether the server may have received, and acted on, one of the attempts.
-        transient: Whether trying again later can help; not with a certificate that is not trusted.
+        transient: Whether asking again later can help; not with a certificate that is not trusted.
     """
 
-    def __init__(self, message: str, *, method: str, path: str, attempts: int, maybe_received: bool) -> None:
+    def __init__(  # noqa: PLR0913 - as APIError
+        self,
+        message: str,
+        *,
+        method: str,
+        path: str,
+        attempts: int,
+        maybe_received: bool,
+        transient: bool = True,
+    ) -> None:
         super().__init__(message)
-        self.transient = True
+        self.transient = transient
         self.method = method
         self.path = path
         self.attempts = attempts
@@ -170,8 +179,16 @@ class RequestTimeoutError(TransportError, TimeoutError):
         attempts: int,
         maybe_received: bool,
         limit: str,
+        transient: bool = True,
     ) -> None:
-        super().__init__(message, method=method, path=path, attempts=attempts, maybe_received=maybe_received)
+        super().__init__(
+            message,
+            method=method,
+            path=path,
+            attempts=attempts,
+            maybe_received=maybe_received,
+            transient=transient,
+        )
         self.limit = limit
 
 
@@ -183,15 +200,22 @@ class ProtocolError(PrimePodsError):
         url_path: Path of the request.
         path: Where in the answer, as spelt on the wire: ``data[3].gpuCount``; empty for the whole answer.
         excerpt: The beginning of the offending part, at most 200 characters, without secrets.
-        transient: Whether asking again can help; not where the shape of an answer is wrong.
+        transient: Whether asking again later can help; not where the shape of an answer is wrong.
     """
 
-    def __init__(
-        self, message: str, *, method: str, url_path: str, path: str = "", excerpt: str = ""
+    def __init__(  # noqa: PLR0913 - as APIError
+        self,
+        message: str,
+        *,
+        method: str,
+        url_path: str,
+        path: str = "",
+        excerpt: str = "",
+        transient: bool = True,
     ) -> None:
         super().__init__(message)
         self.method = method
-        self.transient = True
+        self.transient = transient
         self.url_path = url_path
         self.path = path
         self.excerpt = excerpt
@@ -219,6 +243,8 @@ class APIError(PrimePodsError):
         attempts: How many times the request was sent.
         maybe_acted: Whether an earlier attempt of the same call, which brought no answer or a failure of the
             server's own, may have been carried out: a 404 to a DELETE may then be its success.
+        transient: Whether asking again later can help: so with 408, 421, 425, 429 and 5xx (not 501 and 505),
+            and with a 401 or 403 that is not JSON, which comes from a gateway and not from the API.
     """
 
     def __init__(  # noqa: PLR0913 - an error carries all that is known of the exchange
@@ -232,8 +258,10 @@ class APIError(PrimePodsError):
         body: Any = None,
         headers: Mapping[str, str] = MappingProxyType({}),
         retry_after: float | None = None,
+        transient: bool = False,
     ) -> None:
         super().__init__(text)
+        self.transient = transient
         self.status_code = status_code
         self.method = method
         self.path = path

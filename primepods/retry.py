@@ -14,7 +14,6 @@ import attrs
 from .errors import shown
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 
 def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
@@ -46,8 +45,8 @@ def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
 class RetryPolicy:
     """How a client repeats what failed for a passing reason.
 
-    GET and DELETE are repeated after connection failures, timeouts, answers cut short, 429, 500, 502, 503
-    and 504; POST only when the server provably received nothing. The wait before attempt ``n + 1`` is
+    GET and DELETE are repeated after every error whose ``transient`` is true; POST only when the server
+    provably received nothing. The wait before attempt ``n + 1`` is
     ``base_delay * 2 ** (n - 1)`` seconds, at most ``max_delay``, times a random number from 0 to 1 with
     ``jitter``. A ``Retry-After`` up to ``max_delay`` is waited for (plus some jitter); a longer one raises at
     once, with the error's ``retry_after`` set.

@@ -15,6 +15,7 @@ from ._http.request import Params
 from ._portal import Portal, Stream
 from ._utils.secret import Secret
 from .client import AsyncClient
+from .config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
 from .pagination import AsyncPager
 from .resources.pods import AsyncPods, SortBy, SortOrder
@@ -256,9 +257,9 @@ class Client:
         *,
         base_url: str | None = None,
         team_id: str | None = None,
-        timeout: float = 30.0,
-        deadline: float = 120.0,
-        max_concurrency: int = 16,
+        timeout: float = DEFAULT_TIMEOUT,
+        deadline: float = DEFAULT_DEADLINE,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
     ) -> None:

@@ -53,6 +53,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "client": {"_http", "_utils", "config", "resources", "retry", "waiting"},
     "sync": {
+        "config",
         "_http",
         "_portal",
         "_utils",

@@ -23,9 +23,9 @@ from ..errors import (
     TransportError,
     one_line,
 )
-from ..retry import RETRY_STATUSES, Failure, decide, parse_retry_after
+from ..retry import Failure, decide, parse_retry_after
 from .request import Request, other_spelling
-from .response import Response, decipher, is_html, protocol_error
+from .response import Response, decipher, protocol_error
 from .response_cache import ResponseCache
 from .transport import Broken, Sent, Transport
 
@@ -115,14 +115,13 @@ class RequestExecutor:
                     result = self._read(call.request, outcome.response, decode, cache)
                 except (APIError, ProtocolError) as exc:
                     # Without its frames, whose variables hold what was received, passwords with it.
-                    error = exc.with_traceback(None)
+                    error, failure = exc.with_traceback(None), _judge(exc)
                 else:
                     self.transport.budget.give()
                     if call.redirected:
                         # Not before: a gateway's whim must not teach a spelling that answers 404 for good.
                         self.transport.learn(call.request)
                     return result
-                failure = _judge(error, outcome.response)
             delay = self._next_delay(call, failure, error)
             if delay is None:
                 # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
@@ -217,7 +216,6 @@ class RequestExecutor:
             error.attempts = call.attempt
         if isinstance(error, TransportError):
             error.maybe_received = call.maybe_received
-            error.transient = failure.transient
         now = self._clock.time()
         if now >= call.deadline_at:
             return None
@@ -246,7 +244,8 @@ class RequestExecutor:
     def _broken_error(self, call: _Call, broken: Broken) -> TransportError | ProtocolError:
         request, reason = call.request, broken.failure.reason
         if broken.kind == "protocol":
-            return protocol_error(request, reason, None, self.settings.api_key)
+            key, transient = self.settings.api_key, broken.failure.transient
+            return protocol_error(request, reason, None, key, transient=transient)
         tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
         before = f"; the attempt before failed with: {call.last_failure}" if call.last_failure else ""
         past_deadline = self._clock.time() >= call.deadline_at
@@ -255,6 +254,7 @@ class RequestExecutor:
             "path": request.path,
             "attempts": call.attempt,
             "maybe_received": broken.failure.maybe_received,
+            "transient": broken.failure.transient,
         }
         asked = f"{request.method} {request.path} on {self.settings.base_url}"
         if past_deadline or broken.kind == "timeout":
@@ -314,13 +314,12 @@ class RequestExecutor:
         return None
 
 
-def _judge(error: PrimePodsError, response: Response) -> Failure:
+def _judge(error: APIError | ProtocolError) -> Failure:
     """Say what an answer that is an error means for the retry decision."""
     if isinstance(error, APIError):
         return Failure(
-            reason=f"{response.status} {one_line(error.message)[:80]}",
-            transient=response.status in RETRY_STATUSES,
+            reason=f"{error.status_code} {one_line(error.message)[:80]}",
+            transient=error.transient,
             retry_after=error.retry_after,
         )
-    transient = isinstance(error, ProtocolError) and error.transient and not is_html(response)
-    return Failure(reason="an answer that is no JSON", transient=transient)
+    return Failure(reason="an answer that is no JSON", transient=error.transient)

@@ -34,6 +34,9 @@ _DEEPEST_MESSAGE: Final = 5
 _LONGEST_TEXT: Final = 20_000
 """Characters of an error's text that are looked at for a message of 500."""
 _MOST_ERRORS: Final = 1_000
+_TRANSIENT_STATUSES: Final = frozenset({408, 421, 425, 429})
+"""Besides 5xx: timed out, misdirected, too early, too many."""
+_LASTING_SERVER_ERRORS: Final = frozenset({501, 505})
 _PASSWORD: Final = re.compile(
     r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*(?:"|\\?$)|\[[^\]]*\]?|\{[^}]*\}?|[^",\]\}\s]+)""",
     re.IGNORECASE,
@@ -60,13 +63,14 @@ def decipher(request: Request, response: Response, *, key: Secret, retry_after: 
 
     Raises:
         APIError: The API said no; one of its subclasses.
-        ProtocolError: A success that is no JSON, or a 404 that is a web page.
+        ProtocolError: A success or a 404 that is not JSON.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return _success(request, response, key)
-    if response.status == HTTPStatus.NOT_FOUND and is_html(response):
-        # Not the API's word: a pod that a gateway does not know may run, and be billed.
-        raise protocol_error(request, "a web page with the status 404", response.body, key)
+    if response.status == HTTPStatus.NOT_FOUND and request.method != "HEAD" and not _is_json(response):
+        # Not from the API: a pod that a gateway does not know may run, and be billed.
+        what = "a web page" if is_html(response) else "no JSON"
+        raise protocol_error(request, f"{what}, with the status 404", response.body, key)
     raise _failure(request, response, key, retry_after)
 
 
@@ -85,6 +89,25 @@ def _success(request: Request, response: Response, key: Secret) -> Any:
     elif request.text_allowed:
         return response.body.decode(errors="replace")
     raise protocol_error(request, reason, response.body, key)
+
+
+def _is_transient(response: Response) -> bool:
+    """Tell whether asking again later can help, after an answer that is an error."""
+    status = response.status
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        # The API explains these in JSON; anything else is a gateway's page, which says nothing of the key.
+        return not _is_json(response)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return status not in _LASTING_SERVER_ERRORS
+    return status in _TRANSIENT_STATUSES
+
+
+def _is_json(response: Response) -> bool:
+    try:
+        loads(response.body)
+    except ValueError:
+        return False
+    return True
 
 
 def is_html(response: Response) -> bool:
@@ -120,9 +143,9 @@ def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
     remedy = remedy or "Check the base URL; if it is right, the API or a gateway before it failed: try later."
     reason = key.scrub(reason)
     text = f"{request.method} {request.path}: the API's answer is broken{where}: {reason}.{shown} {remedy}"
-    error = ProtocolError(text, method=request.method, url_path=request.path, path=path, excerpt=excerpt)
-    error.transient = transient
-    return error
+    return ProtocolError(
+        text, method=request.method, url_path=request.path, path=path, excerpt=excerpt, transient=transient
+    )
 
 
 def _excerpt(found: object, key: Secret) -> str:
@@ -214,6 +237,7 @@ def _failure(request: Request, response: Response, key: Secret, retry_after: flo
         "body": body,
         "headers": {name: key.scrub(value) for name, value in response.headers.items()},
         "retry_after": retry_after,
+        "transient": _is_transient(response),
     }
     if kind is ValidationError:
         fields["errors"] = errors

@@ -80,18 +80,27 @@ class Transport:
 
     Args:
         settings: The client's settings.
-        session: The caller's own session, used and never closed.
+        session: The caller's own session, used and never closed, or a function that makes one in the running
+            loop, which is closed with the client.
     """
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession | None) -> None:
-        if session is not None:
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None
+    ) -> None:
+        if isinstance(session, aiohttp.ClientSession):
             _check_session(session)
+        elif session is not None and not callable(session):
+            msg = (
+                f"session must be an aiohttp.ClientSession or a function that makes one, got {shown(session)}"
+            )
+            raise TypeError(msg)
         self.closed: bool = False
         self._settings = settings
         self.given = session
         self.budget: RetryBudget = RetryBudget()
-        self._own = session is None
-        self._http = session
+        self._make = session if callable(session) else None
+        self._http = session if isinstance(session, aiohttp.ClientSession) else None
+        self._own = self._http is None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._inherited: object = None
@@ -201,7 +210,7 @@ class Transport:
             # The attempt as a whole is timed by the caller's clock; only connecting has a limit of its own.
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         }
-        if self._own and self._settings.proxy is not None:
+        if self.given is None and self._settings.proxy is not None:
             options |= _proxy_options(self._settings.proxy)
         return options
 
@@ -214,11 +223,9 @@ class Transport:
             self._move_to(loop)
 
     async def _connect(self) -> aiohttp.ClientSession:
-        http = self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
+        http = _make_session() if self._make is None else self._make()
+        _check_session(http)
+        self._http = http
         self._closer = _close_in_the_end(http)
         await anext(self._closer)
         return http
@@ -248,9 +255,15 @@ class Transport:
         return ClientClosedError(f"{what} is closed. Make a new client, or close it later.")
 
 
+def _make_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+    )
+
+
 def _check_session(session: aiohttp.ClientSession) -> None:
     if not isinstance(session, aiohttp.ClientSession):
-        msg = f"session must be an aiohttp.ClientSession, got {shown(session)}"
+        msg = f"The function given as session must return an aiohttp.ClientSession, not {shown(session)}"
         raise TypeError(msg)
     if session.auth is not None:
         msg = (

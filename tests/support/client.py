@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,7 @@ def make_client(
     url: str,
     *,
     clock: Clock | None = None,
-    session: aiohttp.ClientSession | None = None,
+    session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
     api_key: str = KEY,
     **options: Any,
 ) -> primepods.AsyncClient:

@@ -45,6 +45,8 @@ async def clients(session: aiohttp.ClientSession) -> None:
     AsyncClient()
     AsyncClient("key")
     AsyncClient(session=session)
+    AsyncClient(session=aiohttp.ClientSession)
+    AsyncClient(session=lambda: aiohttp.ClientSession(trust_env=True))
     AsyncClient(
         api_key="key",
         base_url="http://127.0.0.1",

@@ -323,6 +323,25 @@ def test_each_status_has_its_class_and_a_remedy(status: int, kind: type[APIError
     assert str(error).endswith(remedy)
 
 
+@pytest.mark.parametrize("status", range(400, 600))
+def test_what_passes_is_transient(status: int) -> None:
+    """Too many, too early, timed out, and failures of a server or gateway; nothing else that is JSON."""
+    passes = status in {408, 421, 425, 429} or (status >= 500 and status not in {501, 505})
+    assert fail(status, {"detail": "Words"}).transient == passes
+
+
+@pytest.mark.parametrize("body", [b"", b"error code: 1020", b"<html><title>Sign in</title></html>"])
+def test_a_refusal_that_is_not_json_is_transient(body: bytes) -> None:
+    """A gateway's page says nothing of the key or the pod, whatever its content type."""
+    for status, kind in ((401, AuthenticationError), (403, PermissionDeniedError)):
+        error = fail(status, body)
+        assert (type(error), error.transient) == (kind, True)
+    for content_type in ("text/html", "text/plain", "application/json"):
+        missing = refuse(respond(404, body, content_type=content_type))
+        assert missing.transient
+        assert "with the status 404" in str(missing)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize(
     ("method", "need"), [("GET", "Read"), ("DELETE", "Read and Write"), ("POST", "Read and Write")]

@@ -275,7 +275,7 @@ async def test_a_log_is_text(answer: Answer, text: str) -> None:
 async def test_a_log_that_is_a_web_page_is_none() -> None:
     """A gateway's HTML is not a pod's output."""
     page = Reply(200, b"<!doctype html><p>Log in", headers={"Content-Type": "text/html"})
-    async with Server([page]) as server, make_client(server.url) as client:
+    async with Server([page]) as server, make_client(server.url, retry=ONCE) as client:
         with pytest.raises(primepods.ProtocolError, match="HTML"):
             await client.pods.logs("a")
 

@@ -85,6 +85,33 @@ async def test_a_callers_session_is_used_and_left_open() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_function_makes_sessions_that_end_with_the_client() -> None:
+    """Called in the loop at first use; the poller of waits has one of its own. What is wrong is said."""
+    made: list[aiohttp.ClientSession] = []
+
+    def make() -> aiohttp.ClientSession:
+        made.append(aiohttp.ClientSession(headers={"X-Mine": "1"}))
+        return made[-1]
+
+    row = {"podId": "a", "status": "TERMINATED"}
+    async with (
+        Server(default=reply({"data": [row]})) as server,
+        make_client(server.url, session=make) as client,
+    ):
+        assert not made
+        await client.request("GET", PATH)
+        await client.request("GET", PATH)
+        assert len(made) == 1
+        await client.pods.wait(["a"], until=lambda _: True)
+        assert [session.closed for session in made] == [False, True]
+    assert all(session.closed for session in made)
+    assert {request.headers["x-mine"] for request in server.requests} == {"1"}
+    async with primepods.AsyncClient(KEY, session=lambda: "session") as client:  # type: ignore[arg-type, return-value]
+        with pytest.raises(TypeError, match="must return"):
+            await client.request("GET", PATH)
+
+
+@pytest.mark.anyio
 async def test_a_callers_session_may_be_set_up_in_any_way() -> None:
     """A base URL, raise_for_status, a timeout or no decompression of its own do not get in the way."""
     body = gzip.compress(b'{"ok": true}')
