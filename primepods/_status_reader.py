@@ -16,7 +16,8 @@ from ._http.executor import RequestExecutor
 from ._http.request import chunk_ids, status_request
 from ._http.response_cache import ResponseCache
 from ._utils.concurrency import map_bounded
-from .errors import APIError, twin
+from ._utils.exceptions import copy_exception
+from .errors import APIError
 from .models import PodStatus
 
 # Answers that can be about one id among many (or about their sum): the batch is split to find it.
@@ -191,4 +192,4 @@ class _Batch:
         for future in self._waiting[pod_id]:
             if not future.done():
                 # One exception each: tracebacks and notes of one caller must not show up at another's.
-                future.set_exception(twin(error))
+                future.set_exception(copy_exception(error))

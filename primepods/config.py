@@ -25,9 +25,12 @@ from ._utils.arguments import check_seconds
 from ._utils.clock import SYSTEM_CLOCK, Clock
 from ._utils.secret import Secret
 from ._utils.strict_json import is_object
-from .errors import KEY_PAGE, ConfigError, shown
+from ._utils.text import quote
+from .errors import ConfigError
 from .retry import RetryPolicy
 
+KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
+"""Where API keys are made."""
 DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for one attempt."""
@@ -143,7 +146,7 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
     """Return ``value`` if it is a :class:`RetryPolicy`."""
     if not isinstance(value, RetryPolicy):
         remedy = "for no retries: RetryPolicy(attempts=1)"
-        msg = f"retry must be a primepods.RetryPolicy, got {shown(value)}; {remedy}"
+        msg = f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}"
         raise TypeError(msg)
     return value
 
@@ -181,11 +184,11 @@ def check_base_url(found: _Found) -> SplitResult:
     parts = _split_url(text)
     port = None if parts is None else parts.port
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
-        msg = f"The base URL {shown(text)} ({found.source}) is not of the form https://host. {remedy}"
+        msg = f"The base URL {quote(text)} ({found.source}) is not of the form https://host. {remedy}"
         raise ConfigError(msg)
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         msg = (
-            f"The base URL {shown(text)} ({found.source}) is plain http, which would send the API key "
+            f"The base URL {quote(text)} ({found.source}) is plain http, which would send the API key "
             "unencrypted. Use https; http is accepted for loopback addresses only."
         )
         raise ConfigError(msg)
@@ -193,7 +196,7 @@ def check_base_url(found: _Found) -> SplitResult:
     netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
     path = parts.path.rstrip("/")
     if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
-        msg = f"The base URL {shown(text)} ({found.source}) has a path with empty or dot segments. {remedy}"
+        msg = f"The base URL {quote(text)} ({found.source}) has a path with empty or dot segments. {remedy}"
         raise ConfigError(msg)
     return SplitResult(parts.scheme, netloc, path.removesuffix("/api/v1"), "", "")
 
@@ -316,7 +319,7 @@ def _argument(name: str, value: str | None) -> _Found | None:
         return None
     if not isinstance(value, str):
         # A key that somebody passes as bytes is still a key.
-        got = type(value).__name__ if name == "api_key" else shown(value)
+        got = type(value).__name__ if name == "api_key" else quote(value)
         msg = f"{name} must be a string, got {got}"
         raise TypeError(msg)
     if not value.strip():
@@ -363,7 +366,7 @@ def _keep_file_keys_home(key: _Found, url: _Found, parts: SplitResult) -> None:
     if origin(check_base_url(home)) != origin(parts):
         msg = (
             f"The API key comes from {key.file.path} and belongs to {home.value}, but the base URL is "
-            f"{shown(url.value)} ({url.source}). Pass api_key or set PRIME_API_KEY for that host as well."
+            f"{quote(url.value)} ({url.source}). Pass api_key or set PRIME_API_KEY for that host as well."
         )
         raise ConfigError(msg)
 
@@ -384,19 +387,19 @@ def _check_key(found: _Found) -> Secret:
 
 def _check_concurrency(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"max_concurrency must be an integer, got {shown(value)}"
+        msg = f"max_concurrency must be an integer, got {quote(value)}"
         raise TypeError(msg)
     if value < 1:
-        msg = f"max_concurrency must be at least 1, got {shown(value)}"
+        msg = f"max_concurrency must be at least 1, got {quote(value)}"
         raise ValueError(msg)
     return value
 
 
 def _check_user_agent(value: str) -> str:
     if not isinstance(value, str):
-        msg = f"user_agent must be a string, got {shown(value)}"
+        msg = f"user_agent must be a string, got {quote(value)}"
         raise TypeError(msg)
     if not (value.strip() and value.isascii() and value.isprintable()):
-        msg = f"user_agent must be printable ASCII text, got {shown(value)}"
+        msg = f"user_agent must be printable ASCII text, got {quote(value)}"
         raise ValueError(msg)
     return value.strip()

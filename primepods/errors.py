@@ -29,10 +29,9 @@ attribute or pickle of these classes holds the API key.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .models import PodStatus
@@ -61,28 +60,6 @@ __all__ = [
     "WaitTimeoutError",
 ]
 
-E = TypeVar("E", bound=Exception)
-
-
-KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
-"""Where API keys are made."""
-_LONGEST_SHOWN: Final = 100
-
-
-def shown(value: object) -> str:
-    """Return a caller's value as an error message can show it: short and printable, whatever it is."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a strange object's own, or an integer of thousands of digits
-        text = f"<{type(value).__name__}>"
-    text = "".join(char if char.isprintable() else " " for char in text[: _LONGEST_SHOWN + 1])
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
-
-
-def one_line(text: str) -> str:
-    """Return text from the server as one printable line: no control codes reach a terminal or log."""
-    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
-
 
 class PrimePodsError(Exception):
     """Base of all errors of this package."""
@@ -101,21 +78,6 @@ def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsErro
     # Not redundant: OSError, and so TimeoutError, leaves this to an __init__ that is not called here.
     error.args = args
     return error
-
-
-def twin(error: E) -> E:
-    """Return another exception of the same kind, message and cause."""
-    kind = type(error)
-    try:
-        made = copy.copy(error)
-    except Exception:  # noqa: BLE001 - its class wants other arguments than it keeps: make it without asking
-        made = kind.__new__(kind, *error.args)
-        made.args = error.args
-        made.__dict__.update(error.__dict__)
-    if notes := getattr(error, "__notes__", None):
-        made.__notes__ = list(notes)
-    made.__cause__ = error.__cause__
-    return made
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from .errors import shown
+from ._utils.text import quote
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
@@ -19,11 +19,11 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
     def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            msg = f"RetryPolicy.{attribute.name} must be a number, got {shown(value)}"
+            msg = f"RetryPolicy.{attribute.name} must be a number, got {quote(value)}"
             raise TypeError(msg)
         if not minimum <= value <= sys.float_info.max:
             allowed = f"a finite number of at least {minimum}"
-            msg = f"RetryPolicy.{attribute.name} must be {allowed}, got {shown(value)}"
+            msg = f"RetryPolicy.{attribute.name} must be {allowed}, got {quote(value)}"
             raise ValueError(msg)
 
     return check
@@ -31,13 +31,13 @@ def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
 
 def _flag(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
     if not isinstance(value, bool):
-        msg = f"RetryPolicy.{attribute.name} must be True or False, got {shown(value)}"
+        msg = f"RetryPolicy.{attribute.name} must be True or False, got {quote(value)}"
         raise TypeError(msg)
 
 
 def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int):
-        msg = f"RetryPolicy.{attribute.name} must be an integer, got {shown(value)}"
+        msg = f"RetryPolicy.{attribute.name} must be an integer, got {quote(value)}"
         raise TypeError(msg)
 
 

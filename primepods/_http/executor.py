@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import attrs
 
 from .._decoding.fields import DecodeError
+from .._utils.text import one_line
 from ..config import Settings, origin
 from ..errors import (
     APIError,
@@ -21,7 +22,6 @@ from ..errors import (
     RateLimitError,
     RequestTimeoutError,
     TransportError,
-    one_line,
 )
 from ..retry import Failure, decide, parse_retry_after
 from .request import Request, other_spelling

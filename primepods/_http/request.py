@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote as percent_encode
+from urllib.parse import urlencode
 
 import attrs
 
 from .._utils.arguments import check_id
 from .._utils.strict_json import dumps
-from ..errors import shown
+from .._utils.text import quote
 
 PODS: Final = "/api/v1/pods"
 MAX_IDS_PER_REQUEST: Final = 100
@@ -71,7 +72,7 @@ def pod_request(method: str, pod_id: str) -> Request:
 
 def encode_id(pod_id: str) -> str:
     """Return a checked id percent-encoded; nearly all are letters and digits, which are told at a glance."""
-    return pod_id if pod_id.encode().isalnum() else quote(pod_id, safe="")
+    return pod_id if pod_id.encode().isalnum() else percent_encode(pod_id, safe="")
 
 
 def page_request(path: str, **params: str | int) -> Request:
@@ -125,16 +126,16 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
     """
     for name, value in (("method", method), ("path", path)):
         if not isinstance(value, str):
-            msg = f"{name} must be a string, got {shown(value)}"
+            msg = f"{name} must be a string, got {quote(value)}"
             raise TypeError(msg)
     if method.upper() not in _METHODS:
-        msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {shown(method)}"
+        msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}"
         raise ValueError(msg)
     problem = _path_problem(path)
     if problem:
-        msg = f"path {problem}, got {shown(path)}. Give it like '/api/v1/ssh_keys/', without query."
+        msg = f"path {problem}, got {quote(path)}. Give it like '/api/v1/ssh_keys/', without query."
         raise ValueError(msg)
-    encoded = quote(path, safe="/%:@!$&'()*+,;=~-._")
+    encoded = percent_encode(path, safe="/%:@!$&'()*+,;=~-._")
     return Request(
         method=method.upper(),
         path=encoded,
@@ -161,11 +162,11 @@ def _path_problem(path: str) -> str | None:
 
 def _flatten(params: Params) -> Iterator[tuple[str, str]]:
     if not isinstance(params, Mapping):
-        msg = f"params must be a mapping, got {shown(params)}"
+        msg = f"params must be a mapping, got {quote(params)}"
         raise TypeError(msg)
     for key, value in params.items():
         if not isinstance(key, str):
-            msg = f"params must have strings for keys, got {shown(key)}"
+            msg = f"params must have strings for keys, got {quote(key)}"
             raise TypeError(msg)
         values: Iterable[object] = [value]
         if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
@@ -174,7 +175,7 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
             if item is None:
                 continue
             if not isinstance(item, str | int | float):
-                msg = f"params[{shown(key)}] must be strings, numbers or lists of them, got {shown(item)}"
+                msg = f"params[{quote(key)}] must be strings, numbers or lists of them, got {quote(item)}"
                 raise TypeError(msg)
             yield _sendable(key, key), _sendable(key, item)
 
@@ -185,7 +186,7 @@ def _sendable(key: str, value: str | float) -> str:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()
     except ValueError:
-        msg = f"params[{shown(key)}] must be text that UTF-8 can carry, or shorter, got {shown(value)}"
+        msg = f"params[{quote(key)}] must be text that UTF-8 can carry, or shorter, got {quote(value)}"
         raise ValueError(msg) from None
     return text
 

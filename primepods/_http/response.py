@@ -11,8 +11,9 @@ import attrs
 
 from .._utils.secret import Secret
 from .._utils.strict_json import is_list, is_object, loads, show
+from .._utils.text import one_line
+from ..config import KEY_PAGE
 from ..errors import (
-    KEY_PAGE,
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -25,7 +26,6 @@ from ..errors import (
     RateLimitError,
     ServerError,
     ValidationError,
-    one_line,
 )
 from .request import PODS, Request
 

@@ -20,9 +20,10 @@ import attrs
 from yarl import URL
 
 from .._utils.secret import Secret
+from .._utils.text import one_line, quote
 from .._version import __version__
 from ..config import Settings
-from ..errors import ClientClosedError, ConfigError, one_line, shown
+from ..errors import ClientClosedError, ConfigError
 from ..retry import Failure, RetryBudget
 from .request import Request, other_spelling
 from .response import Response
@@ -91,7 +92,7 @@ class Transport:
             _check_session(session)
         elif session is not None and not callable(session):
             msg = (
-                f"session must be an aiohttp.ClientSession or a function that makes one, got {shown(session)}"
+                f"session must be an aiohttp.ClientSession or a function that makes one, got {quote(session)}"
             )
             raise TypeError(msg)
         self.closed: bool = False
@@ -263,7 +264,7 @@ def _make_session() -> aiohttp.ClientSession:
 
 def _check_session(session: aiohttp.ClientSession) -> None:
     if not isinstance(session, aiohttp.ClientSession):
-        msg = f"The function given as session must return an aiohttp.ClientSession, not {shown(session)}"
+        msg = f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
         raise TypeError(msg)
     if session.auth is not None:
         msg = (

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-from ..errors import shown
+from .text import quote
 
 MAX_ID_LENGTH: Final = 512
 _RESERVED_IDS: Final = frozenset({"status", "history"})
@@ -20,7 +20,7 @@ def check_id(pod_id: str, name: str = "pod_id") -> str:
         ValueError: Empty, too long, or holding what an id cannot hold.
     """
     if not isinstance(pod_id, str):
-        msg = f"{name} must be a string, got {shown(pod_id)}"
+        msg = f"{name} must be a string, got {quote(pod_id)}"
         raise TypeError(msg)
     if not pod_id:
         problem = "is empty"
@@ -34,7 +34,7 @@ def check_id(pod_id: str, name: str = "pod_id") -> str:
         problem = "is a word of the API's own"
     else:
         return pod_id
-    msg = f"{name} {problem}: {shown(pod_id)}. Pass the `id` of a pod, as `pods.list()` gives it."
+    msg = f"{name} {problem}: {quote(pod_id)}. Pass the `id` of a pod, as `pods.list()` gives it."
     raise ValueError(msg)
 
 
@@ -47,10 +47,10 @@ def check_ids(pod_ids: Iterable[str]) -> list[str]:
     """
     if isinstance(pod_ids, str | bytes):
         kind = type(pod_ids).__name__
-        msg = f"pod_ids must be an iterable of ids, got the single {kind} {shown(pod_ids)}: use [pod_id]"
+        msg = f"pod_ids must be an iterable of ids, got the single {kind} {quote(pod_ids)}: use [pod_id]"
         raise TypeError(msg)
     if not isinstance(pod_ids, Iterable):
-        msg = f"pod_ids must be an iterable of ids, got {shown(pod_ids)}"
+        msg = f"pod_ids must be an iterable of ids, got {quote(pod_ids)}"
         raise TypeError(msg)
     ids = list(pod_ids)
     if not _are_plain(ids):
@@ -78,10 +78,10 @@ def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"{name} must be an integer, got {shown(value)}"
+        msg = f"{name} must be an integer, got {quote(value)}"
         raise TypeError(msg)
     if not minimum <= value <= maximum:
-        msg = f"{name} must be from {minimum} to {maximum}, got {shown(value)}"
+        msg = f"{name} must be from {minimum} to {maximum}, got {quote(value)}"
         raise ValueError(msg)
     return value
 
@@ -94,11 +94,11 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name} must be a number of seconds, got {shown(value)}"
+        msg = f"{name} must be a number of seconds, got {quote(value)}"
         raise TypeError(msg)
     allowed = "positive" if minimum is None else f"at least {minimum:g}"
     in_range = value > 0 if minimum is None else value >= minimum
     if not in_range or value > sys.float_info.max:
-        msg = f"{name} must be a finite number of seconds, {allowed}, got {shown(value)}"
+        msg = f"{name} must be a finite number of seconds, {allowed}, got {quote(value)}"
         raise ValueError(msg)
     return float(value)

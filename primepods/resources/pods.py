@@ -16,7 +16,8 @@ from .._http.response import missing_row
 from .._status_reader import StatusReader
 from .._utils.arguments import check_count, check_id, check_ids, check_seconds
 from .._utils.concurrency import map_bounded
-from ..errors import PrimePodsError, shown
+from .._utils.text import quote
+from ..errors import PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager, Source
 from ..results import Deletions, PodStatuses
@@ -396,14 +397,14 @@ def _check_interval(interval: float) -> None:
 
 def _check_callable(name: str, value: object) -> None:
     if not callable(value):
-        msg = f"{name} must be a function, got {shown(value)}"
+        msg = f"{name} must be a function, got {quote(value)}"
         raise TypeError(msg)
 
 
 def _check_flag(name: str, value: object) -> None:
     # A string such as "no" would be true.
     if not isinstance(value, bool):
-        msg = f"{name} must be True or False, got {shown(value)}"
+        msg = f"{name} must be True or False, got {quote(value)}"
         raise TypeError(msg)
 
 
@@ -413,5 +414,5 @@ def _check_sorting(sort_by: str, sort_order: str) -> None:
         ("sort_order", sort_order, get_args(SortOrder)),
     ):
         if value not in allowed:
-            msg = f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}"
+            msg = f"{name} must be one of {', '.join(map(repr, allowed))}, got {quote(value)}"
             raise ValueError(msg)

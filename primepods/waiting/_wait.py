@@ -13,7 +13,9 @@ from typing import Final, Self, cast
 import attrs
 
 from .._utils.clock import Clock
-from ..errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError, one_line, twin
+from .._utils.exceptions import copy_exception
+from .._utils.text import one_line
+from ..errors import ClientClosedError, NotFoundError, PodFailedError, WaitTimeoutError
 from ..models import InstallationState, PodChange, PodState, PodStatus
 from ..results import PodStatuses
 from ._hub import Hub
@@ -211,7 +213,7 @@ class _Tracker:
 
     def _change(self, view: View) -> PodChange | None:
         if view.refused is not None:
-            raise twin(view.refused)
+            raise copy_exception(view.refused)
         if view.absent:
             if view.pod_id not in self.last:
                 self._absent[view.pod_id] = None

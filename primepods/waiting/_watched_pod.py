@@ -9,7 +9,8 @@ from typing import Final
 
 import attrs
 
-from ..errors import APIError, PrimePodsError, twin
+from .._utils.exceptions import copy_exception
+from ..errors import APIError, PrimePodsError
 from ..models import Pod, PodState, PodStatus
 
 MISSES_BEFORE_GONE: Final = 2
@@ -213,7 +214,7 @@ class Feed:
     def end(self, error: Exception) -> None:
         """End it with an exception of its own: tracebacks and notes of one must not show up at another's."""
         if self._error is None:
-            self._error = twin(error)
+            self._error = copy_exception(error)
             self._wake()
 
     def _wake(self) -> None:

@@ -34,7 +34,8 @@ from primepods._http.request import PODS, Request
 from primepods._http.response import Response, decipher, is_html, missing_row, protocol_error
 from primepods._utils import strict_json as _json
 from primepods._utils.secret import Secret
-from primepods.errors import KEY_PAGE, one_line
+from primepods._utils.text import one_line
+from primepods.config import KEY_PAGE
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from primepods import ConfigError, RetryPolicy, config
 from primepods.config import (
     DEFAULT_BASE_URL,
+    KEY_PAGE,
     Settings,
     check_base_url,
     find_proxy,
@@ -25,7 +26,6 @@ from primepods.config import (
     origin,
     resolve,
 )
-from primepods.errors import KEY_PAGE
 from tests.support.json_values import ANY_TEXT
 
 KEY = "pit_0123456789_key_of_the_tests"

@@ -10,6 +10,8 @@ import pytest
 
 import primepods
 from primepods import errors
+from primepods._utils.exceptions import copy_exception
+from primepods._utils.text import quote
 from primepods.errors import (
     APIError,
     ConfigError,
@@ -23,8 +25,6 @@ from primepods.errors import (
     ValidationError,
     WaitError,
     WaitTimeoutError,
-    shown,
-    twin,
 )
 from primepods.models import PodState, PodStatus
 
@@ -183,7 +183,7 @@ def test_a_twin_is_the_same_error_at_another_place(kind: type[Exception]) -> Non
     error.__cause__ = cause = OSError("the cause")
     with pytest.raises(kind):
         raise error
-    other = twin(error)
+    other = copy_exception(error)
     assert other is not error
     assert (type(other), str(other), other.args) == (kind, "what happened", error.args)
     assert vars(other) == vars(error)
@@ -195,7 +195,7 @@ def test_a_twin_is_the_same_error_at_another_place(kind: type[Exception]) -> Non
 
 def test_a_twin_of_an_error_without_notes_has_none() -> None:
     """Nor does it get a cause."""
-    other = twin(ValueError("v"))
+    other = copy_exception(ValueError("v"))
     assert (type(other), other.args, other.__cause__) == (ValueError, ("v",), None)
     assert not hasattr(other, "__notes__")
 
@@ -221,10 +221,10 @@ class StrangeError:
 )
 def test_a_callers_value_is_shown_whatever_it_is(value: object, text: str) -> None:
     """Short, printable, and never another exception in place of the one that is being made."""
-    assert shown(value) == text
+    assert quote(value) == text
     assert len(text) <= 101
 
 
 def test_a_number_of_thousands_of_digits_is_shown_by_its_kind() -> None:
     """Python refuses to write it out."""
-    assert shown(10**5_000) == "<int>"
+    assert quote(10**5_000) == "<int>"

@@ -1,0 +1,26 @@
+"""Exceptions that are raised in more than one place."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
+
+
+def copy_exception(error: E) -> E:
+    """Return another exception of the same kind, message and cause.
+
+    Each caller gets one of its own: tracebacks and notes of one must not show up at another.
+    """
+    kind = type(error)
+    try:
+        made = copy.copy(error)
+    except Exception:  # noqa: BLE001 - its class wants other arguments than it keeps: make it without asking
+        made = kind.__new__(kind, *error.args)
+        made.args = error.args
+        made.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        made.__notes__ = list(notes)
+    made.__cause__ = error.__cause__
+    return made
