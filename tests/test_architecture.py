@@ -90,10 +90,9 @@ EMULATOR: dict[str, set[str]] = {
     "_api": {"_state", "clock"},
     "faults": {"_api"},
     "faultplan": {"_api", "_state", "clock", "faults"},
-    "core": {"_api", "_state", "clock", "faultplan", "requestlog"},
-    "control": {"_api", "_state", "core", "faultplan", "faults"},
-    "_server": {"_api", "control", "core", "faults", "requestlog"},
-    "emulator": {"_server", "_state", "clock", "control", "core", "faultplan", "requestlog"},
+    "control": {"_api", "_state", "faultplan", "faults", "requestlog"},
+    "_server": {"_api", "clock", "control", "faultplan", "faults", "requestlog"},
+    "emulator": {"_api", "_server", "_state", "clock", "control", "faultplan", "requestlog"},
     "": {"_server", "_state", "clock", "emulator", "faultplan", "faults", "requestlog"},
     "__main__": {"emulator"},
 }

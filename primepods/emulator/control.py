@@ -4,21 +4,23 @@ They are off unless the emulator is made with `control=True`, and want the same 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
-from attrs import asdict
-from attrs import fields as attrs_fields
+import attrs
 
-from ._api.checks import checked, fields, json_body, text
-from ._api.http import Call, Refused, Reply, detail, ok
-from ._api.routes import Route, Router
+from ._api.api import Api
+from ._api.http import Call, Reply, ReplyError, detail, ok
+from ._api.routes import Handler, Route, Router
+from ._api.validation import Check, json_body, number, object_of, string
+from ._state.account import Account
 from ._state.pods import PodOverrides
-from .core import Core
-from .faultplan import Rule
-from .faults import KINDS, Fault
+from ._state.snapshot import dump, restore
+from .faultplan import FaultPlan, Rule
+from .faults import KINDS
+from .requestlog import RequestLog
 
-CONTROL = "/_emulator/"
+PREFIX = "/_emulator/"
 FOR_EVER = "inf"
 """JSON has no infinity, which is how long a delay can be."""
 
@@ -26,17 +28,24 @@ FOR_EVER = "inf"
 class Control:
     """The control routes of one emulator."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        routes: list[tuple[str, str, Callable[..., Reply]]] = [
+    def __init__(
+        self, api: Api, account: Account, faults: FaultPlan, requests: RequestLog, reset: Callable[[], None]
+    ) -> None:
+        self._api = api
+        self._account = account
+        self._plan = faults
+        self._log = requests
+        self._reset_all = reset
+        routes: list[tuple[str, str, Handler]] = [
             ("GET", "state", self._state),
             ("PUT", "state", self._restore),
             ("POST", "reset", self._reset),
             ("POST", "advance", self._advance),
             ("POST", "seed", self._seed),
             ("POST", "pods", self._add_pod),
-            ("DELETE", "pods/{pod_id}", self._delete_pod),
+            ("DELETE", "pods/{pod_id}", self._remove_pod),
             ("POST", "stock", self._stock),
+            ("POST", "price", self._price),
             ("POST", "funds", self._funds),
             ("GET", "faults", self._faults),
             ("POST", "faults", self._add_fault),
@@ -45,130 +54,106 @@ class Control:
             ("GET", "requests", self._requests),
             ("DELETE", "requests", self._clear_requests),
         ]
-        self._router = Router(
-            [Route.of(path, method, CONTROL + path, handler) for method, path, handler in routes]
-        )
+        self._router = Router([Route(path, verb, PREFIX + path, handler) for verb, path, handler in routes])
 
     def answer(self, call: Call) -> Reply:
         """Do what is asked and reply; what makes no sense is a 422 that says why, what is not there a 404."""
         try:
             route, params = self._router.resolve(call)
-            self._core.api.authenticate(call)
-            return route.handler(call, **params)
-        except Refused as refused:
-            return refused.reply
+            self._api.authenticate(call)
+            value: object = route.handler(call, **params)
+        except ReplyError as error:
+            return error.reply
         except KeyError as error:
             return detail(404, f"There is no {error.args[0]!r}")
         except RuntimeError as error:
             return detail(409, str(error))
         except (TypeError, ValueError) as error:
             return detail(422, str(error.args[0]))
+        return ok({"done": True} if value is None else value)
 
-    def _state(self, call: Call) -> Reply:
-        del call
-        return ok(self._core.snapshot())
+    def _state(self, _call: Call) -> dict[str, object]:
+        return dump(self._account)
 
-    def _restore(self, call: Call) -> Reply:
-        self._core.restore(_object(call))
-        return _done()
+    def _restore(self, call: Call) -> None:
+        restore(self._account, _body(call))
 
-    def _reset(self, call: Call) -> Reply:
-        del call
-        self._core.reset()
-        return _done()
+    def _reset(self, _call: Call) -> None:
+        self._reset_all()
 
-    def _advance(self, call: Call) -> Reply:
-        self._core.advance(_number(_object(call), "seconds"))
-        return ok({"now": self._core.clock.now()})
+    def _advance(self, call: Call) -> dict[str, object]:
+        self._account.advance(_body(call, seconds=number)["seconds"])
+        return {"now": self._account.clock.now()}
 
-    def _seed(self, call: Call) -> Reply:
-        body = _object(call)
-        self._core.seed(int(_number(body, "pods", 0)), int(_number(body, "history", 0)))
-        return _done()
+    def _seed(self, call: Call) -> None:
+        body = {"pods": 0, "history": 0, **_body(call)}
+        self._account.seed(int(body["pods"]), int(body["history"]))
 
-    def _add_pod(self, call: Call) -> Reply:
-        overrides = _object(call)
-        name = cast("str | None", overrides.pop("name", None))
-        return ok({"id": self._core.add_pod(name, cast("PodOverrides", overrides))})
+    def _add_pod(self, call: Call) -> dict[str, object]:
+        overrides = _body(call)
+        name = overrides.pop("name", None)
+        return {"id": self._account.add_pod(name, cast("PodOverrides", overrides))}
 
-    def _delete_pod(self, call: Call, pod_id: str) -> Reply:
-        del call
-        self._core.delete_pod(pod_id)
-        return _done()
+    def _remove_pod(self, _call: Call, pod_id: str) -> None:
+        self._account.remove_pod(pod_id)
 
-    def _stock(self, call: Call) -> Reply:
-        body = _object(call)
-        checked(body, fields({"cloud_id": text}, {}))
-        self._core.set_stock(str(body["cloud_id"]), int(_number(body, "left")))
-        return _done()
+    def _stock(self, call: Call) -> None:
+        body = _body(call, cloud_id=string, left=number)
+        self._account.set_stock(body["cloud_id"], int(body["left"]))
 
-    def _funds(self, call: Call) -> Reply:
-        self._core.add_funds(_number(_object(call), "dollars"))
-        return _done()
+    def _price(self, call: Call) -> None:
+        body = _body(call, cloud_id=string, price_hr=number)
+        self._account.set_price(body["cloud_id"], body["price_hr"])
 
-    def _faults(self, call: Call) -> Reply:
-        del call
-        return ok({"faults": [_rule(rule) for rule in self._core.faults]})
+    def _funds(self, call: Call) -> None:
+        self._account.add_funds(_body(call, dollars=number)["dollars"])
 
-    def _add_fault(self, call: Call) -> Reply:
-        body = _object(call)
-        kind = KINDS.get(str(body.pop("kind", None)))
+    def _faults(self, _call: Call) -> dict[str, object]:
+        return {"faults": [_shown(rule) for rule in self._plan]}
+
+    def _add_fault(self, call: Call) -> dict[str, object]:
+        body = _body(call)
+        kind = KINDS.get(body.pop("kind", None))
         if kind is None:
-            return detail(422, f"kind must be one of {', '.join(KINDS)}")
-        names = {attribute.name for attribute in attrs_fields(kind)} & body.keys()
-        arguments: Any = {name: body.pop(name) for name in names}
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}")
+        names = {field.name for field in attrs.fields(kind)} & body.keys()
+        arguments = {name: body.pop(name) for name in names}
         if arguments.get("seconds") == FOR_EVER:
             arguments["seconds"] = math.inf
-        return ok(_rule(self._core.faults.add(kind(**arguments), **cast("Any", body))))
+        return _shown(self._plan.add(kind(**arguments), **body))
 
-    def _clear_faults(self, call: Call) -> Reply:
-        del call
-        self._core.faults.clear()
-        return _done()
+    def _clear_faults(self, _call: Call) -> None:
+        self._plan.clear()
 
-    def _remove_fault(self, call: Call, number: str) -> Reply:
-        del call
-        for rule in self._core.faults:
-            if str(rule.number) == number:
-                rule.remove()
-                return _done()
-        raise KeyError(number)
+    def _remove_fault(self, _call: Call, number: str) -> None:
+        {str(rule.number): rule for rule in self._plan}[number].remove()
 
-    def _requests(self, call: Call) -> Reply:
-        del call
-        return ok({"requests": [asdict(entry) for entry in self._core.requests[:]]})
+    def _requests(self, _call: Call) -> dict[str, object]:
+        return {"requests": [attrs.asdict(entry) for entry in self._log[:]]}
 
-    def _clear_requests(self, call: Call) -> Reply:
-        del call
-        self._core.requests.clear()
-        return _done()
+    def _clear_requests(self, _call: Call) -> None:
+        self._log.clear()
 
 
-def _done() -> Reply:
-    return ok({"done": True})
+def _body(call: Call, **required: Check) -> dict[str, Any]:
+    """The JSON object of a request, with these fields at least; no body is an empty one."""
+    return json_body(call if call.body else attrs.evolve(call, body=b"{}"), object_of(required))
 
 
-def _object(call: Call) -> dict[str, object]:
-    empty: dict[str, object] = {}
-    body = json_body(call) if call.body else empty
-    checked(body, fields({}, {}))
-    return cast("dict[str, object]", body)
+def _shown(rule: Rule) -> dict[str, object]:
+    return {
+        "number": rule.number,
+        "kind": next(name for name, kind in KINDS.items() if kind is type(rule.fault)),
+        "hits": rule.hits,
+        "fault": {name: _plain(value) for name, value in attrs.asdict(rule.fault).items()},
+        "when": {name: _plain(value) for name, value in attrs.asdict(rule.when).items()},
+    }
 
 
-def _number(body: Mapping[str, object], key: str, default: float | None = None) -> float:
-    value = body.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{key} must be a number"
-        raise TypeError(msg)
-    return value
-
-
-def _rule(rule: Rule) -> dict[str, object]:
-    kind = next(name for name, each in KINDS.items() if each is type(rule.fault))
-    when: dict[str, object] = asdict(rule.when)
-    when["on"] = None if rule.when.on is None else sorted(rule.when.on)
-    return {"number": rule.number, "kind": kind, "hits": rule.hits, "fault": _plain(rule.fault), "when": when}
-
-
-def _plain(fault: Fault) -> dict[str, object]:
-    return {name: FOR_EVER if value == math.inf else value for name, value in asdict(fault).items()}
+def _plain(value: object) -> object:
+    """A value that JSON can hold."""
+    if isinstance(value, frozenset):
+        return sorted(cast("frozenset[str]", value))
+    if callable(value):
+        return repr(value)
+    return FOR_EVER if value == math.inf else value

@@ -8,17 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
+from ._api.api import Api
 from ._server.app import App
 from ._server.host import Host
 from ._server.listener import Listener, check_loopback
-from ._state.account import World
-from ._state.config import Nature, check_amount
-from ._state.pods import EmulatedPod, PodOverrides, view
-from ._state.randomness import stream
-from ._state.snapshot import nature_of
+from ._state.account import Account
+from ._state.config import EmulatorConfig, check_amount
+from ._state.pods import EmulatedPod, PodOverrides
+from ._state.randomness import random_for
+from ._state.snapshot import config_of, dump, restore
 from .clock import Clock, SystemClock
 from .control import Control
-from .core import Core
 from .faultplan import FaultPlan
 from .requestlog import RequestLog
 
@@ -26,26 +26,24 @@ from .requestlog import RequestLog
 class PodsView(Mapping[str, EmulatedPod]):
     """The pods that the API would list now, by id; each look shows the present."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, account: Account) -> None:
+        self._account = account
 
     def __getitem__(self, pod_id: str) -> EmulatedPod:
         """The pod's state now; raises `KeyError` once it is gone."""
-        with self._world.lock:
-            now = self._world.settle()
-            return view(self._world.pods[pod_id], now)
+        with self._account.lock:
+            view = self._account.view()
+            return view.pods[pod_id].seen_at(view.now)
 
     def __iter__(self) -> Iterator[str]:
         """The ids in the order of the list."""
-        with self._world.lock:
-            self._world.settle()
-            return iter(list(self._world.pods))
+        with self._account.lock:
+            return iter(list(self._account.view().pods))
 
     def __len__(self) -> int:
         """How many pods there are now."""
-        with self._world.lock:
-            self._world.settle()
-            return len(self._world.pods)
+        with self._account.lock:
+            return len(self._account.view().pods)
 
 
 class Emulator:
@@ -59,10 +57,10 @@ class Emulator:
     All durations are seconds on the emulator's clock, all money is US dollars.
 
     Args:
-        pods: how many pods there are at the start, all born then; the same seed makes the same fleet.
+        pods: how many pods there are at the start, all created then; the same seed makes the same fleet.
         seed: what everything random is drawn from.
-        boot_seconds: about how long a pod takes from birth to ready, drawn for each between 0.3 and 3 times
-            this; 0 means that pods are ready at once.
+        boot_seconds: about how long a pod takes from creation to ready, drawn for each between 0.3 and 3
+            times this; 0 means that pods are ready at once.
         delete_seconds: how long a deleted pod is DELETING before it moves to the history.
         appear_seconds: how long a created pod is missing from list, get and status.
         failure_rate: share of pods, 0 to 1, whose boot ends in ERROR.
@@ -71,7 +69,7 @@ class Emulator:
         spot_rate: share of pods that the provider takes away without a word.
         spot_seconds: how long spot pods live on average.
         stock: about how many of each offer can be had, changing every five minutes; `None` means no end of
-        them.
+            them.
         funds: what there is to spend; when it is spent, all pods are deleted. `None` means no end of it.
         history: how many rows of all kinds are in the history at the start.
         api_key: the only key that is let in; by default one made from the seed.
@@ -82,10 +80,21 @@ class Emulator:
         max_page_size: longer pages are cut to this many rows.
         latency: real seconds that every answer takes at least.
         control: whether the routes under `/_emulator/` are there, which look at and change the state over
-        HTTP.
+            HTTP.
 
-    Raises `ValueError` for arguments that make no sense, `OSError` on entering if the port is taken.
+    Raises:
+        ValueError: an argument makes no sense.
+        OSError: on entering, the port is taken.
     """
+
+    clock: Clock
+    api_key: str
+    requests: RequestLog
+    """What was asked so far, in the order of arrival."""
+    faults: FaultPlan
+    """What goes wrong, and when: `emu.faults.add(Status(503), on="status", times=3)`."""
+    pods: Mapping[str, EmulatedPod]
+    """The pods that the API would list now, by id."""
 
     def __init__(  # noqa: PLR0913  all optional, all by keyword
         self,
@@ -112,7 +121,7 @@ class Emulator:
         latency: float = 0.0,
         control: bool = False,
     ) -> None:
-        nature = Nature(
+        config = EmulatorConfig(
             seed=seed,
             boot_seconds=boot_seconds,
             delete_seconds=delete_seconds,
@@ -126,17 +135,29 @@ class Emulator:
             max_page_size=max_page_size,
         )
         check_loopback(host)
-        check_amount("pods", pods)
-        check_amount("history", history)
-        check_amount("latency", latency)
-        self.clock: Clock = _clock(clock, speed)
-        self.api_key: str = _made_key(seed) if api_key is None else _checked_key(api_key)
+        for name, value in (("pods", pods), ("history", history), ("latency", latency)):
+            check_amount(name, value)
+        self.clock = _clock(clock, speed)
+        self.api_key = f"emu_{random_for(seed, 'key').getrandbits(160):040x}" if api_key is None else api_key
+        _check_key(self.api_key)
+        self._start_with: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
+        self._account = Account(config, self.clock)
+        self._account.reset(**self._start_with)
+        api = Api(self._account, api_key=self.api_key)
+        self.pods = PodsView(self._account)
+        self.requests = RequestLog()
+        self.faults = FaultPlan(self.clock, api.operations, seed)
+        self._app = App(
+            api=api,
+            api_key=self.api_key,
+            clock=self.clock,
+            faults=self.faults,
+            requests=self.requests,
+            control=Control(api, self._account, self.faults, self.requests, self.reset) if control else None,
+            latency=latency,
+        )
         self._address = (host, port)
         self._bound: int | None = None
-        self._core = core = Core(
-            nature, self.clock, pods=pods, history=history, funds=funds, api_key=self.api_key
-        )
-        self._app = App(core, Control(core) if control else None, api_key=self.api_key, latency=latency)
         self._host: Host | None = None
         self._listener: Listener | None = None
 
@@ -149,7 +170,7 @@ class Emulator:
         read.
         """
         saved = _read(path)
-        emulator = cls(**{**nature_of(saved), **options})
+        emulator = cls(**{**config_of(saved), **options})
         emulator.restore(saved)
         return emulator
 
@@ -164,66 +185,55 @@ class Emulator:
         Raises `RuntimeError` before the first start.
         """
         if self._bound is None:
-            msg = "the emulator has no URL before it is started: use it as `with Emulator() as emu:`"
-            raise RuntimeError(msg)
+            raise RuntimeError("the emulator has no URL before it is started: use `with Emulator() as emu:`")
         host = self._address[0]
         return f"http://[{host}]:{self._bound}" if ":" in host else f"http://{host}:{self._bound}"
 
     @property
-    def pods(self) -> Mapping[str, EmulatedPod]:
-        """The pods that the API would list now, by id."""
-        return PodsView(self._core.world)
-
-    @property
-    def requests(self) -> RequestLog:
-        """What was asked so far, in the order of arrival."""
-        return self._core.requests
-
-    @property
-    def faults(self) -> FaultPlan:
-        """What goes wrong, and when: `emu.faults.add(Status(503), on="status", times=3)`."""
-        return self._core.faults
-
-    @property
     def spent(self) -> float:
-        """What all pods, living and gone, have cost until now."""
-        with self._core.world.lock:
-            return self._core.world.spent()
+        """What all pods, existing and gone, have cost until now."""
+        return self._account.spent()
 
     def add_pod(self, name: str | None = None, **overrides: Unpack[PodOverrides]) -> str:
-        """Bear a pod now, behind the API's back; returns its id. See `PodOverrides` for what can be fixed.
+        """Create a pod now, behind the API's back; returns its id. See `PodOverrides` for what can be fixed.
 
         Raises `ValueError` for an id that is taken, `TypeError` for an override that there is not.
         """
-        return self._core.add_pod(name, overrides)
+        return self._account.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
         """Let a pod vanish at once, as when a provider takes it away; raises `KeyError` for an unknown id."""
-        self._core.delete_pod(pod_id)
+        self._account.remove_pod(pod_id)
 
     def set_stock(self, cloud_id: str, left: int) -> None:
         """Say how many of an offer can still be ordered; raises `KeyError` for an unknown offer."""
-        self._core.set_stock(cloud_id, left)
+        self._account.set_stock(cloud_id, left)
+
+    def set_price(self, cloud_id: str, price_hr: float) -> None:
+        """Say what an offer costs an hour from now on; raises `KeyError` for an unknown offer."""
+        self._account.set_price(cloud_id, price_hr)
 
     def add_funds(self, dollars: float) -> None:
         """Pay in. An account that had no end of money then has what it has spent so far, and this."""
-        self._core.add_funds(dollars)
+        self._account.add_funds(dollars)
 
     def advance(self, seconds: float) -> None:
         """Move the `ManualClock` by `seconds`; raises `RuntimeError` if the clock moves by itself."""
-        self._core.advance(seconds)
+        self._account.advance(seconds)
 
     def reset(self) -> None:
-        """Go back to the start: the same fleet, born now; no faults, no requests, no ssh keys."""
-        self._core.reset()
+        """Go back to the start: the same fleet, created now; no faults, no requests, no ssh keys."""
+        self._account.reset(**self._start_with)
+        self.faults.clear()
+        self.requests.clear()
 
     def snapshot(self) -> dict[str, object]:
         """All state but faults and requests, as JSON; what clients have set as Jupyter passwords is in it."""
-        return self._core.snapshot()
+        return dump(self._account)
 
     def restore(self, saved: Mapping[str, object]) -> None:
         """Take the state of a `snapshot`, as if no time had passed; raises `ValueError` if it is none."""
-        self._core.restore(saved)
+        restore(self._account, saved)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `snapshot` to one JSON file, for `load`."""
@@ -286,8 +296,7 @@ class Emulator:
 
     def _check_free(self) -> None:
         if self._host is not None or self._listener is not None:
-            msg = "this emulator is being served already"
-            raise RuntimeError(msg)
+            raise RuntimeError("this emulator is being served already")
 
     def _port(self) -> int:
         # A restart comes back where clients look for it.
@@ -298,26 +307,18 @@ def _clock(clock: Clock | None, speed: float) -> Clock:
     if clock is None:
         return SystemClock(speed=speed)
     if speed != 1.0:
-        msg = "speed is for the default clock: give either clock or speed"
-        raise ValueError(msg)
+        raise ValueError("speed is for the default clock: give either clock or speed")
     return clock
 
 
-def _checked_key(key: str) -> str:
+def _check_key(key: str) -> None:
     # A key must survive an HTTP header, or no client could ever send it.
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        msg = "api_key must be printable ASCII without spaces, and not empty"
-        raise ValueError(msg)
-    return key
-
-
-def _made_key(seed: int) -> str:
-    return f"emu_{stream(seed, 'key').getrandbits(160):040x}"
+        raise ValueError("api_key must be printable ASCII without spaces, and not empty")
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, object]:
     saved = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
-        msg = f"{os.fspath(path)} is no snapshot of an emulator"
-        raise ValueError(msg)  # noqa: TRY004  the argument is fine, what is in the file is not
+        raise ValueError(f"{os.fspath(path)} is no snapshot")  # noqa: TRY004  the argument is fine
     return cast("dict[str, object]", saved)

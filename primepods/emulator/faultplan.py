@@ -8,45 +8,46 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from attrs import Factory, define, field, frozen
+import attrs
 
 from ._api.http import Call
-from ._state.randomness import stream
+from ._state.config import amount, check_amount, share
+from ._state.randomness import random_for
 from .clock import Clock
 from .faults import Fault
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class When:
     """Which requests a rule is for; see `FaultPlan.add`."""
 
-    on: frozenset[str] | None = None
-    path: str | None = None
-    pod_id: str | None = None
-    times: int | None = None
-    skip: int = 0
-    probability: float = 1.0
-    start: float = 0.0
-    end: float | None = None
-    beyond: int = 0
-    window: float = 1.0
+    on: frozenset[str] | None
+    path: str | None
+    pod_id: str | None
+    times: int | None = attrs.field(validator=attrs.validators.optional(amount))
+    skip: int = attrs.field(validator=amount)
+    probability: float = attrs.field(validator=share)
+    start: float
+    end: float | None
+    beyond: int = attrs.field(validator=amount)
+    window: float = attrs.field(validator=amount)
 
     def matches(self, call: Call, operation: str | None, now: float) -> bool:
         """Tell whether a request is one of those that the rule is for, chance and numbers aside."""
         return (
             (self.on is None or operation in self.on)
             and (self.path is None or fnmatchcase(call.path, self.path))
-            and (self.pod_id is None or _names(call, self.pod_id))
+            and (self.pod_id is None or _is_about(call, self.pod_id))
             and self.start <= now
             and (self.end is None or now < self.end)
         )
 
 
-def _names(call: Call, pod_id: str) -> bool:
+def _is_about(call: Call, pod_id: str) -> bool:
     return pod_id in call.path.split("/") or ("pod_ids", pod_id) in call.query
 
 
-@define(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False)
 class Rule:
     """A fault and when it strikes. As a context manager it is in force until the block ends."""
 
@@ -55,10 +56,10 @@ class Rule:
     when: When
     hits: int = 0
     """How many requests it has struck."""
-    _plan: "FaultPlan" = field(repr=False, alias="plan")
-    _rng: Random = field(repr=False, alias="rng")
+    _plan: "FaultPlan" = attrs.field(repr=False, alias="plan")
+    _rng: Random = attrs.field(repr=False, alias="rng")
     _seen: int = 0
-    _recent: deque[float] = Factory(deque[float])
+    _recent: deque[float] = attrs.field(factory=deque[float])
 
     def remove(self) -> None:
         """Take it out of the plan; does nothing if it is out."""
@@ -70,12 +71,12 @@ class Rule:
         if not when.matches(call, operation, now) or (when.times is not None and self.hits >= when.times):
             return False
         self._seen += 1
-        if self._seen <= when.skip or not self._crowded(now) or self._rng.random() >= when.probability:
+        if self._seen <= when.skip or not self._is_crowded(now) or self._rng.random() >= when.probability:
             return False
         self.hits += 1
         return True
 
-    def _crowded(self, now: float) -> bool:
+    def _is_crowded(self, now: float) -> bool:
         """Tell whether more than `beyond` requests were let through in the last `window` seconds."""
         if not self.when.beyond:
             return True
@@ -126,7 +127,7 @@ class FaultPlan:
         """Let `fault` strike every request that fits all that is given.
 
         Of several rules that fit a request, the first decides its answer; delays and lags before it add up.
-        Returns the rule, which counts its hits and can be removed.
+        So rules with `times=1`, one after the other, make a sequence of answers.
 
         Args:
             fault: what goes wrong.
@@ -142,8 +143,14 @@ class FaultPlan:
             beyond: only what exceeds so many requests within `window` seconds, as a rate limit does; 0: all.
             window: see `beyond`.
 
-        Raises `ValueError` for an operation that there is not and for numbers that make no sense.
+        Returns:
+            The rule, which counts its hits and can be removed.
+
+        Raises:
+            ValueError: there is no such operation, or a number makes no sense.
         """
+        check_amount("after", after)
+        check_amount("lasting", lasting or 0.0)
         start = self._clock.now() + after
         when = When(
             on=self._checked(on),
@@ -157,10 +164,9 @@ class FaultPlan:
             beyond=beyond,
             window=window,
         )
-        _check_numbers(when, after, lasting)
         with self._lock:
             self._added += 1
-            rng = stream(self._seed, f"fault:{self._added}")
+            rng = random_for(self._seed, f"fault:{self._added}")
             rule = Rule(number=self._added, fault=fault, when=when, plan=self, rng=rng)
             self._rules.append(rule)
         return rule
@@ -199,28 +205,7 @@ class FaultPlan:
         if on is None:
             return None
         names = frozenset({on} if isinstance(on, str) else on)
-        unknown = names - set(self._operations)
+        unknown = ", ".join(sorted(names - set(self._operations)))
         if unknown:
-            msg = (
-                f"there is no operation {', '.join(sorted(unknown))}; there are {', '.join(self._operations)}"
-            )
-            raise ValueError(msg)
+            raise ValueError(f"there is no operation {unknown}; there are {', '.join(self._operations)}")
         return names
-
-
-def _check_numbers(when: When, after: float, lasting: float | None) -> None:
-    amounts = {
-        "times": when.times,
-        "skip": when.skip,
-        "after": after,
-        "lasting": lasting,
-        "beyond": when.beyond,
-        "window": when.window,
-    }
-    for name, value in amounts.items():
-        if value is not None and not value >= 0:
-            msg = f"{name} must be zero or more, not {value!r}"
-            raise ValueError(msg)
-    if not 0 <= when.probability <= 1:
-        msg = f"probability is a share between 0 and 1, not {when.probability!r}"
-        raise ValueError(msg)

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import overload
 
-from attrs import define, field
+import attrs
 
-LONGEST = 200_000
+MOST_ENTRIES = 200_000
 
 
-@define(kw_only=True)
+@attrs.define(kw_only=True)
 class Request:
-    """One request. Never holds a header, and the key's text is blotted out wherever it stands."""
+    """One request. Never holds a header, and the key's text is replaced wherever it stands."""
 
     method: str
     path: str
@@ -21,7 +21,7 @@ class Request:
     """Requests in flight when this one came in, itself included."""
     time: float
     """Seconds on the emulator's clock when it came in."""
-    faults: list[str] = field(factory=list[str])
+    faults: list[str] = attrs.field(factory=list[str])
     """The names of the faults that struck it."""
     status: int | None = None
     """What was answered.
@@ -30,14 +30,14 @@ class Request:
     """
 
 
-@define(eq=False)
+@attrs.define(eq=False)
 class RequestLog(Sequence[Request]):
     """All requests in the order of their arrival; the oldest are dropped beyond 200,000.
 
     Safe from any thread.
     """
 
-    _entries: list[Request] = field(factory=list[Request])
+    _entries: list[Request] = attrs.field(factory=list[Request])
 
     @overload
     def __getitem__(self, index: int) -> Request: ...
@@ -54,8 +54,8 @@ class RequestLog(Sequence[Request]):
     def append(self, entry: Request) -> None:
         """Remember a request."""
         self._entries.append(entry)
-        if len(self._entries) > LONGEST:
-            del self._entries[: LONGEST // 10]
+        if len(self._entries) > MOST_ENTRIES:
+            del self._entries[: MOST_ENTRIES // 10]
 
     def clear(self) -> None:
         """Forget everything so far."""

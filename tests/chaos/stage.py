@@ -30,9 +30,9 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
-from primepods.emulator._api.http import Call, Reply
+from primepods.emulator._api.http import Call
 from primepods.emulator.clock import MANUAL_EPOCH
-from primepods.emulator.faults import Raw
+from primepods.emulator.faults import Raw, Reply
 from primepods.waiting import _hub as polling
 from tests.support.client import make_client
 from tests.support.clock import ManualClock

@@ -1,60 +1,62 @@
-"""The API as a whole: who may ask, what there is to ask, and the paging that all lists share. No sockets."""
+"""The API as a whole: who may ask, and what there is to ask."""
 
 import hmac
+from collections.abc import Callable
+from functools import partial
 
-from attrs import frozen
+import attrs
 
-from .._state.account import World
-from .http import Call, Refused, Reply, detail, integer
+from .._state.account import Account
+from .availability import AvailabilityApi
+from .http import Call, Reply, ReplyError, detail, refuse
+from .pods import PodsApi
 from .routes import Route, Router
+from .ssh_keys import SSHKeysApi
 
 PREFIX = "/api/v1"
-DEFAULT_LIMIT = 100
 
 
-@frozen
+@attrs.frozen
 class Target:
-    """What a request is for: the operation and its path's parameters."""
+    """What a call is for: the operation's name, `None` if there is none, and what answers the call."""
 
-    route: Route
-    params: dict[str, str]
+    operation: str | None
+    answer: Callable[[Call], Reply]
 
 
 class Api:
     """Resolves, authenticates and answers calls."""
 
-    def __init__(self, world: World, routes: list[Route], *, api_key: str) -> None:
-        self._world = world
+    def __init__(self, account: Account, *, api_key: str) -> None:
+        self._account = account
         self._api_key = api_key
-        self._router = Router(routes)
+        apis = (PodsApi(account), AvailabilityApi(account), SSHKeysApi(account))
+        routes = [route for api in apis for route in api.routes()]
+        self.operations: list[str] = [route.name for route in routes]
+        self._router = Router([attrs.evolve(route, path=PREFIX + route.path) for route in routes])
 
-    def target(self, call: Call) -> Target | Reply:
-        """Find what the call is for; a reply is what it gets if that is nothing."""
+    def resolve(self, call: Call) -> Target:
+        """Find what the call is for; what is for nothing is answered with a redirect or an error."""
         try:
-            return Target(*self._router.resolve(call))
-        except Refused as refused:
-            return refused.reply
-
-    def answer(self, call: Call, target: Target) -> Reply:
-        """Do what is asked and reply."""
-        try:
-            self.authenticate(call)
-            with self._world.lock:
-                return target.route.handler(call, **target.params)
-        except Refused as refused:
-            return refused.reply
+            route, params = self._router.resolve(call)
+        except ReplyError as error:
+            reply = error.reply
+            return Target(None, lambda _call: reply)
+        return Target(route.name, partial(self._answer, route, params))
 
     def authenticate(self, call: Call) -> None:
-        """Let in who has the key; raises `Refused` with a 401 or 403."""
+        """Let in who has the key; raises a 401 or 403."""
         scheme, _, token = (call.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Refused(detail(403, "Not authenticated"))
+            raise refuse(403, "Not authenticated")
         if not hmac.compare_digest(token.strip().encode(errors="replace"), self._api_key.encode()):
-            raise Refused(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
+            raise ReplyError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
 
-
-def paging(call: Call, longest: int) -> tuple[int, int]:
-    """Offset and limit of a list, clamped: the schema lets any integer in but only natural ones out."""
-    offset = max(0, integer(call, "offset", 0))
-    limit = max(0, integer(call, "limit", DEFAULT_LIMIT))
-    return offset, min(limit, longest)
+    def _answer(self, route: Route, params: dict[str, str], call: Call) -> Reply:
+        try:
+            self.authenticate(call)
+            with self._account.lock:
+                reply: Reply = route.handler(call, **params)
+                return reply
+        except ReplyError as error:
+            return error.reply

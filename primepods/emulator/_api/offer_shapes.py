@@ -1,60 +1,47 @@
-"""The wire shapes of offers."""
+"""The JSON shapes of offers."""
+
+from collections.abc import Iterable
 
 from .._state.market import Amount, DiskOffer, Offer
-from .shapes import encode
+from .http import Reply, ok
 
 LOW = 2
 MEDIUM = 5
+COMMUNITY = "community_cloud"
+
+Prices = dict[str, float | None]
 
 
-def offers_answer(rows: list[dict[str, object]], total: int) -> bytes:
+def offers_answer(rows: list[dict[str, object]], total: int) -> Reply:
     """A page of offers; clients read on until they have `total` rows, so it must be exact."""
-    return encode({"items": rows, "totalCount": total})
-
-
-def stock_status(left: int | None) -> str:
-    """The schema's word for how many are left; `None` means no end of them."""
-    if left is None:
-        return "Available"
-    if left <= 0:
-        return "Unavailable"
-    return "Low" if left <= LOW else "Medium" if left <= MEDIUM else "High"
-
-
-def summary_answer(prices: dict[str, dict[str, dict[str, float | None]]]) -> bytes:
-    """The cheapest prices by GPU and number of GPUs."""
-    return encode(
-        {
-            gpu: {count: {"cheapest": best} for count, best in by_count.items()}
-            for gpu, by_count in prices.items()
-        }
-    )
+    return ok({"items": rows, "totalCount": total})
 
 
 def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
-    """An offer as the availability endpoints show it."""
-    community = offer.provider.security == "community_cloud"
+    """An offer as the availability endpoints show it; `left` is how many can be had, `None` any number."""
+    provider = offer.provider
+    community = provider.security == COMMUNITY
     cluster = offer.nodes > 1
     return {
         "cloudId": offer.cloud_id,
         "gpuType": offer.gpu.name,
         "socket": offer.gpu.socket,
-        "provider": offer.provider.name,
-        "region": offer.provider.region,
-        "dataCenter": offer.provider.data_center,
-        "country": offer.provider.country,
+        "provider": provider.name,
+        "region": provider.region,
+        "dataCenter": provider.data_center,
+        "country": provider.country,
         "gpuCount": offer.count,
         "gpuMemory": offer.gpu.memory,
-        "disk": amount(offer.disk),
-        "sharedDisk": amount(None),
-        "vcpu": amount(offer.vcpus),
-        "memory": amount(offer.memory),
+        "disk": _amount(offer.disk),
+        "sharedDisk": _amount(None),
+        "vcpu": _amount(offer.vcpus),
+        "memory": _amount(offer.memory),
         "internetSpeed": None,
         "interconnect": 400 if cluster else None,
         "interconnectType": "Infiniband" if cluster else None,
         "provisioningTime": None,
-        "stockStatus": stock_status(left),
-        "security": offer.provider.security,
+        "stockStatus": _stock_status(left),
+        "security": provider.security,
         "prices": {
             "onDemand": None if community else offer.price,
             "communityPrice": offer.price if community else None,
@@ -75,19 +62,42 @@ def disk_row(offer: DiskOffer) -> dict[str, object]:
         "dataCenter": offer.provider.data_center,
         "country": offer.provider.country,
         "region": offer.provider.region,
-        "spec": amount(offer.size),
+        "spec": _amount(offer.size),
         "stockStatus": "Available",
         "security": offer.provider.security,
         "isMultinode": True,
     }
 
 
-def amount(value: Amount | None) -> dict[str, object]:
+def summary(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, Prices]]]:
+    """The cheapest prices by GPU and number of GPUs: on demand, community, spot."""
+    found: dict[str, dict[str, dict[str, Prices]]] = {}
+    for offer in offers:
+        empty: Prices = {"onDemand": None, "communityPrice": None, "spotPrice": None}
+        by_count = found.setdefault(offer.gpu.name, {})
+        cheapest = by_count.setdefault(str(offer.count), {"cheapest": empty})["cheapest"]
+        community = offer.provider.security == COMMUNITY
+        kind = "spotPrice" if offer.spot else "communityPrice" if community else "onDemand"
+        best = cheapest[kind]
+        cheapest[kind] = offer.price if best is None else min(best, offer.price)
+    return found
+
+
+def _stock_status(left: int | None) -> str:
+    """The schema's word for how many are left."""
+    if left is None:
+        return "Available"
+    if left <= 0:
+        return "Unavailable"
+    return "Low" if left <= LOW else "Medium" if left <= MEDIUM else "High"
+
+
+def _amount(value: Amount | None) -> dict[str, object]:
     """How much there is of something; every key is there, as clients demand."""
     return {
-        "minCount": value and value.least,
+        "minCount": value and value.minimum,
         "defaultCount": value and value.default,
-        "maxCount": value and value.most,
+        "maxCount": value and value.maximum,
         "pricePerUnit": value and value.price,
         "step": value and value.step,
         "defaultIncludedInPrice": None if value is None else value.price is None,

@@ -1,163 +1,148 @@
 """Create requests: what the schema says about the body, and what the offer says about the order."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterator
+from typing import Any
 
-from .._state.market import Amount, Offer
-from .._state.pods import PodOverrides
-from .checks import (
+from .._state.market import Market, Offer
+from .._state.pods import PodOverrides, PodRecord
+from .http import Call, refuse
+from .validation import (
     boolean,
-    checked,
-    fields,
-    listed,
+    json_body,
+    list_of,
     nullable,
-    positive,
+    number,
+    object_of,
+    one_of,
+    positive_integer,
     positive_number,
-    text,
-    word,
+    string,
 )
-from .checks import number as any_number
-from .http import Refused, detail
 from .vocabulary import GPU_TYPES, IMAGES, PROVIDERS, SECURITY, SOCKETS
 
 CUSTOM = "custom_template"
 
-_POD = fields(
+_POD = object_of(
     {
-        "cloudId": text,
-        "gpuType": word(*GPU_TYPES),
-        "socket": word(*SOCKETS),
-        "gpuCount": positive,
+        "cloudId": string,
+        "gpuType": one_of(*GPU_TYPES),
+        "socket": one_of(*SOCKETS),
+        "gpuCount": positive_integer,
     },
     {
         # The schema has no null here, but clients send it when they have no name.
-        "name": nullable(text),
-        "diskSize": nullable(positive),
-        "vcpus": nullable(positive),
-        "memory": nullable(positive),
-        "maxPrice": nullable(any_number),
-        "image": nullable(word(*IMAGES)),
-        "customTemplateId": nullable(text),
-        "dataCenterId": nullable(text),
-        "country": nullable(text),
-        "security": nullable(word(*SECURITY)),
-        "envVars": nullable(listed(fields({"key": text, "value": text}, {}))),
-        "jupyterPassword": nullable(text),
-        "sshKeyId": nullable(text),
+        "name": nullable(string),
+        "diskSize": nullable(positive_integer),
+        "vcpus": nullable(positive_integer),
+        "memory": nullable(positive_integer),
+        "maxPrice": nullable(number),
+        "image": nullable(one_of(*IMAGES)),
+        "customTemplateId": nullable(string),
+        "dataCenterId": nullable(string),
+        "country": nullable(string),
+        "security": nullable(one_of(*SECURITY)),
+        "envVars": nullable(list_of(object_of({"key": string, "value": string}))),
+        "jupyterPassword": nullable(string),
+        "sshKeyId": nullable(string),
         "autoRestart": nullable(boolean),
         "prepaidForHr": nullable(positive_number),
     },
     closed=True,
 )
 
-_BODY = fields(
-    {"pod": _POD, "provider": fields({"type": word(*PROVIDERS)}, {})},
+_BODY = object_of(
+    {"pod": _POD, "provider": object_of({"type": one_of(*PROVIDERS)})},
     {
-        "disks": nullable(listed(text)),
-        "team": nullable(fields({"teamId": text}, {})),
-        "team_member_ids": nullable(listed(text)),
+        "disks": nullable(list_of(string)),
+        "team": nullable(object_of({"teamId": string})),
+        "team_member_ids": nullable(list_of(string)),
         "shared_with_team": boolean,
     },
 )
 
 
 class Order:
-    """A create request whose body is as the schema wants it. Raises `Refused` with a 422 if it is not."""
+    """A create request whose body is as the schema wants it; raises a 422 if it is not."""
 
-    def __init__(self, body: object) -> None:
-        checked(body, _BODY)
-        whole = cast("Mapping[str, object]", body)
-        self._pod = cast("Mapping[str, object]", whole["pod"])
-        self.provider: str = cast("Mapping[str, str]", whole["provider"])["type"]
-        self.disk_ids: list[str] = list(cast("list[str] | None", whole.get("disks")) or [])
-        team = cast("Mapping[str, str] | None", whole.get("team"))
-        self.team_id: str | None = None if team is None else team["teamId"]
+    def __init__(self, call: Call) -> None:
+        body = json_body(call, _BODY)
+        self.pod: dict[str, Any] = body["pod"]
+        self._provider: str = body["provider"]["type"]
+        self._disk_ids: list[str] = list(body.get("disks") or [])
+        team: dict[str, str] = body.get("team") or {}
+        self._team_id: str | None = team.get("teamId")
+        self._image: str = self.pod.get("image") or IMAGES[0]
 
-    def text(self, key: str) -> str | None:
-        """Give a text field of the pod, or `None`."""
-        return cast("str | None", self._pod.get(key))
-
-    def integer(self, key: str) -> int | None:
-        """Give a whole number of the pod, or `None`."""
-        value = cast("float | None", self._pod.get(key))
-        return None if value is None else int(value)
-
-    def check(self, offer: Offer | None) -> Offer:
-        """Hold the order against the offer that it names; raises `Refused` with a 400 in prose."""
-        reason = "No offer with this cloudId" if offer is None else next(iter(self._objections(offer)), None)
-        if offer is None or reason is not None:
-            raise Refused(detail(400, str(reason)))
+    def find_offer(self, market: Market) -> Offer:
+        """Find the offer that the order names, and that it must match; raises a 400 in prose."""
+        try:
+            offer = market.offer(self.pod["cloudId"])
+        except KeyError:
+            raise refuse(400, "No offer with this cloudId") from None
+        for objection in self._objections(offer):
+            raise refuse(400, objection)
         return offer
 
-    def _objections(self, offer: Offer) -> list[str]:
-        ordered = (self.provider, self.text("gpuType"), self.text("socket"), self.integer("gpuCount"))
-        offered = (offer.provider.name, offer.gpu.name, offer.gpu.socket, offer.count)
-        names = ("provider", "gpuType", "socket", "gpuCount")
-        wrong = [
-            f"Offer {offer.cloud_id} has {name} {theirs}, not {mine}"
-            for name, mine, theirs in zip(names, ordered, offered, strict=True)
-            if mine != theirs
-        ]
-        return wrong + self._location_objections(offer) + self._size_objections(offer) + self._other(offer)
-
-    def _location_objections(self, offer: Offer) -> list[str]:
+    def _objections(self, offer: Offer) -> Iterator[str]:
         provider = offer.provider
+        yield from self._mismatch(offer, "provider", self._provider, provider.name)
+        fixed = {"gpuType": offer.gpu.name, "socket": offer.gpu.socket, "gpuCount": offer.count}
         places = {
             "dataCenterId": provider.data_center,
             "country": provider.country,
             "security": provider.security,
         }
-        return [
-            f"Offer {offer.cloud_id} has {key} {place}, not {self.text(key)}"
-            for key, place in places.items()
-            if self.text(key) not in {None, place}
-        ]
+        for key, value in {**fixed, **places}.items():
+            if self.pod.get(key) is not None:
+                yield from self._mismatch(offer, key, self.pod[key], value)
+        for key, amount in {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}.items():
+            size = self.pod.get(key)
+            if size is not None and not amount.allows(int(size)):
+                steps = f"in steps of {amount.step or 1}"
+                yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
+        yield from self._price_objections(offer)
+        if self._image == CUSTOM and self.pod.get("customTemplateId") is None:
+            yield "customTemplateId is required for the image custom_template"
+        if self._image not in offer.images:
+            yield f"Image {self._image} is not available for this offer"
 
-    def _size_objections(self, offer: Offer) -> list[str]:
-        sizes: dict[str, Amount] = {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}
-        wanted = {key: self.integer(key) for key in sizes}
-        return [
-            f"{key} must be from {amount.least} to {amount.most} in steps of {amount.step or 1}"
-            for key, amount in sizes.items()
-            if (size := wanted[key]) is not None and not amount.allows(size)
-        ]
+    def _mismatch(self, offer: Offer, key: str, ordered: object, offered: object) -> Iterator[str]:
+        if ordered != offered:
+            yield f"Offer {offer.cloud_id} has {key} {offered}, not {ordered}"
 
-    def _other(self, offer: Offer) -> list[str]:
-        wrong: list[str] = []
-        if offer.variable and "maxPrice" not in self._pod:
-            wrong.append("Missing field: max_price not specified")
-        limit = cast("float | None", self._pod.get("maxPrice"))
+    def _price_objections(self, offer: Offer) -> Iterator[str]:
+        if offer.variable and "maxPrice" not in self.pod:
+            yield "Missing field: max_price not specified"
+        limit = self.pod.get("maxPrice")
         # 0 is what some clients send for "no limit".
         if limit and limit < offer.price:
-            wrong.append(f"The price is {offer.price} per hour, above maxPrice {limit}")
-        if self.image == CUSTOM and self.text("customTemplateId") is None:
-            wrong.append("customTemplateId is required for the image custom_template")
-        if self.image not in offer.images:
-            wrong.append(f"Image {self.image} is not available for this offer")
-        return wrong
+            yield f"The price is {offer.price} per hour, above maxPrice {limit}"
 
-    @property
-    def image(self) -> str:
-        """The image, by default the schema's."""
-        return self.text("image") or IMAGES[0]
-
-    def wishes(self, offer: Offer) -> PodOverrides:
+    def overrides(self, offer: Offer) -> PodOverrides:
         """Say what the pod will be, as far as order and offer decide."""
         extra: dict[str, object] = {
-            "customTemplateId": self.text("customTemplateId"),
-            "autoRestart": self._pod.get("autoRestart") or False,
+            "customTemplateId": self.pod.get("customTemplateId"),
+            "autoRestart": self.pod.get("autoRestart") or False,
         }
-        if self.text("jupyterPassword") is not None:
-            extra["jupyterPassword"] = self.text("jupyterPassword")
+        if self.pod.get("jupyterPassword") is not None:
+            extra["jupyterPassword"] = self.pod["jupyterPassword"]
         return PodOverrides(
             provider=offer.provider.name,
             gpu_name=offer.gpu.name,
             gpu_count=offer.count,
             socket=offer.gpu.socket,
             price_hr=offer.price,
-            image=self.image,
+            image=self._image,
             nodes=offer.nodes,
-            team_id=self.team_id,
+            team_id=self._team_id,
             spot=offer.spot,
             pod_fields=extra,
         )
+
+    def complete(self, record: PodRecord, offer: Offer) -> None:
+        """Note down what only ordered pods have, and the sizes that were ordered."""
+        record.offer = offer.cloud_id
+        record.disk_ids = self._disk_ids
+        record.disk = int(self.pod.get("diskSize") or offer.disk.default)
+        record.vcpus = int(self.pod.get("vcpus") or offer.vcpus.default)
+        record.memory = int(self.pod.get("memory") or offer.memory.default)

@@ -1,37 +1,36 @@
 """From a path to the operation behind it: wrong slashes, wrong methods and unknown paths are settled here."""
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
-from attrs import frozen
+import attrs
 
-from .http import Call, Refused, Reply, detail
+from .http import Call, Reply, ReplyError, detail, refuse
 
-Handler = Callable[..., Reply]
-"""Takes the call and the path's parameters by name."""
+Handler = Callable[..., Any]
+"""Takes the call and the path's parameters by name, and returns the answer."""
 
 
-@frozen
+@attrs.frozen
 class Route:
-    """One operation. A part of `path` in braces matches any one part that is not empty."""
+    """One operation; `name` is what fault plans call it.
+
+    A part of `path` in braces matches any one part that is not empty.
+    """
 
     name: str
     method: str
     path: str
     handler: Handler
-    parts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, name: str, method: str, path: str, handler: Handler) -> "Route":
-        """The route for `method` and `path`; `name` is what fault plans call it."""
-        return cls(name, method, path, handler, tuple(path.split("/")))
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         """The parameters in a path that is this route's, else `None`."""
-        if len(parts) != len(self.parts):
+        own = self.path.split("/")
+        if len(parts) != len(own):
             return None
         found: dict[str, str] = {}
-        for mine, theirs in zip(self.parts, parts, strict=True):
+        for mine, theirs in zip(own, parts, strict=True):
             if mine.startswith("{") and theirs:
                 found[mine[1:-1]] = theirs
             elif mine != theirs:
@@ -40,24 +39,24 @@ class Route:
 
 
 class Router:
-    """The table of routes; a literal path goes before one with parameters if it is entered before."""
+    """A table of routes; a literal path goes before one with parameters if it is entered before."""
 
     def __init__(self, routes: list[Route]) -> None:
         self._routes = routes
 
     def resolve(self, call: Call) -> tuple[Route, dict[str, str]]:
-        """The route of a call and its path's parameters; raises `Refused` with a 307, a 404 or a 405."""
+        """Find the route of a call and its path's parameters; raises a 307, a 404 or a 405."""
         matches = self._matches(call.path)
         for route, params in matches:
             if route.method == call.method:
                 return route, params
         if matches:
             allow = ", ".join(sorted({route.method for route, _ in matches}))
-            raise Refused(detail(405, "Method Not Allowed", {"Allow": allow}))
+            raise ReplyError(detail(405, "Method Not Allowed", {"Allow": allow}))
         other = call.path[:-1] if call.path.endswith("/") else call.path + "/"
         if self._matches(other):
-            raise Refused(_redirect(call, other))
-        raise Refused(detail(404, "Not Found"))
+            raise ReplyError(_redirect(call, other))
+        raise refuse(404, "Not Found")
 
     def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
         parts = [unquote(part) for part in path.split("/")]
@@ -72,4 +71,4 @@ def _redirect(call: Call, path: str) -> Reply:
     """
     target = f"{path}?{call.raw_query}" if call.raw_query else path
     location = f"http://{call.host}{target}" if call.host else target
-    return Reply(307, b'{"detail":"Temporary Redirect"}', {"Location": location})
+    return detail(307, "Temporary Redirect", {"Location": location})

@@ -1,21 +1,19 @@
-"""The wire shapes: records in, JSON as the API spells it out.
+"""The JSON shapes of pods and their history: records in, the API's spelling out.
 
 Written from the API's documents, not from a client.
 """
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 
 from .._state.boot import FINISHED, Stage
 from .._state.history import HistoryRow
-from .._state.pods import USER_ID, WALLET_ID, PodRecord
+from .._state.pods import PodRecord
 from ..clock import timestamp
+from .http import encode
 
-
-def encode(value: object) -> bytes:
-    """Compact JSON; never NaN, which is none."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+USER_ID = "clemulator0000user"
+WALLET_ID = "clemulator0001wallet"
 
 
 def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes:

@@ -10,93 +10,90 @@ import struct
 import sys
 from urllib.parse import unquote
 
+import attrs
 from aiohttp import web
-from attrs import evolve
 
-from .._api.api import Target
-from .._api.http import Call, Refused, Reply, detail, parse_query
-from ..control import CONTROL, Control
-from ..core import Core
-from ..faults import Fault, Raw
-from ..requestlog import Request
+from .._api.api import Api, Target
+from .._api.http import Call, Reply, detail, parse_query
+from ..clock import Clock
+from ..control import PREFIX, Control
+from ..faultplan import FaultPlan
+from ..faults import Delay, Fault, Raw, Stale
+from ..requestlog import Request, RequestLog
 
+REDACTED = "***"
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _WITH_BODY = {"POST", "PUT", "PATCH"}
-_NOTHING = Reply(200, b"")
 # Linger for no time at all: closing then resets. Windows spells the structure with shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-REDACTED = "***"
 
 
+@attrs.define(kw_only=True, eq=False)
 class App:
-    """Answers requests; give `handle` and `refused` to a `Listener`."""
+    """Answers requests; give it to a `Listener`."""
 
-    def __init__(self, core: Core, control: Control | None, *, api_key: str, latency: float) -> None:
-        self._api = core.api
-        self._faults = core.faults
-        self._log = core.requests
-        self._clock = core.clock
-        self._control = control
-        self._api_key = api_key
-        self._latency = latency
-        self._in_flight = 0
+    api: Api
+    api_key: str = attrs.field(repr=False)
+    clock: Clock
+    faults: FaultPlan
+    requests: RequestLog
+    control: Control | None
+    latency: float
+    """Real seconds that every answer takes at least."""
+    _in_flight: int = 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         call = _call(request)
-        if self._control is not None and call.path.startswith(CONTROL):
-            return await _controlled(self._control, request, call)
-        target = self._api.target(call)
-        name = target.route.name if isinstance(target, Target) else None
-        faults = self._faults.pick(call, name, self._clock.now())
-        entry = self._arrived(call, faults)
+        if self.control is not None and call.path.startswith(PREFIX):
+            read = await _read_body(request, call)
+            return await self._respond(request, self.control.answer(read) if isinstance(read, Call) else read)
+        target = self.api.resolve(call)
+        faults = self.faults.pick(call, target.operation, self.clock.now())
+        entry = self._log(call, faults)
         self._in_flight += 1
         try:
             outcome = await self._outcome(request, call, target, faults)
             entry.status = outcome.status
-            if isinstance(outcome, Reply):
-                return _response(outcome)
-            await self._send(request, outcome)
+            return await self._respond(request, outcome)
         finally:
             self._in_flight -= 1
-        # The connection is closed: aiohttp drops what it gets.
-        return web.Response()
 
     def refused(self, status: int, message: str) -> web.Response:
         """Log and answer what was no HTTP that could be read."""
-        entry = self._arrived(Call(method="UNKNOWN", path="", query=[]), [])
-        entry.status = status
+        self._log(Call(method="UNKNOWN", path="", query=[]), []).status = status
         return _response(detail(status, message))
 
     async def _outcome(
-        self, request: web.BaseRequest, call: Call, target: Target | Reply, faults: list[Fault]
+        self, request: web.BaseRequest, call: Call, target: Target, faults: list[Fault]
     ) -> Reply | Raw:
         # At least one turn of the loop, so that requests which come in together are in flight together.
-        await asyncio.sleep(self._latency)
-        try:
-            call = await _with_body(request, call)
-        except Refused as refused:
-            return refused.reply
-        except ConnectionError:
-            # The client left before it had said what it wants.
-            return Raw(None)
+        await asyncio.sleep(self.latency)
+        read = await _read_body(request, call)
+        if not isinstance(read, Call):
+            return read
         for fault in faults:
-            if fault.waits:
-                await self._clock.sleep(fault.waits)
-        reply = _NOTHING
+            if isinstance(fault, Delay):
+                await self.clock.sleep(fault.seconds)
+        reply = Reply(200, b"")
         if all(fault.reaches for fault in faults):
-            call = evolve(call, lag=sum(fault.lags for fault in faults))
-            reply = target if isinstance(target, Reply) else self._api.answer(call, target)
+            lag = sum(fault.seconds for fault in faults if isinstance(fault, Stale))
+            reply = target.answer(attrs.evolve(read, lag=lag))
         return faults[-1].outcome(reply) if faults else reply
 
-    async def _send(self, request: web.BaseRequest, raw: Raw) -> None:
-        transport = request.transport
-        if transport is None:
-            return
+    async def _respond(self, request: web.BaseRequest, outcome: Reply | Raw) -> web.Response:
+        if isinstance(outcome, Reply):
+            return _response(outcome)
+        if request.transport is not None:
+            await self._write(request.transport, outcome)
+        # The connection is closed: aiohttp drops what it gets.
+        return web.Response()
+
+    async def _write(self, transport: asyncio.Transport, raw: Raw) -> None:
         for index, piece in enumerate(raw.pieces):
             if index and raw.pause:
-                await self._clock.sleep(raw.pause)
+                await self.clock.sleep(raw.pause)
             if transport.is_closing():
                 return
             transport.write(piece)
@@ -107,41 +104,30 @@ class App:
         else:
             transport.close()
 
-    def _arrived(self, call: Call, faults: list[Fault]) -> Request:
+    def _log(self, call: Call, faults: list[Fault]) -> Request:
         entry = Request(
             method=call.method,
-            path=self._blotted(call.path),
-            query=[(self._blotted(key), self._blotted(value)) for key, value in call.query],
+            path=self._without_key(call.path),
+            query=[(self._without_key(key), self._without_key(value)) for key, value in call.query],
             concurrency=self._in_flight + 1,
-            time=self._clock.now(),
+            time=self.clock.now(),
             faults=[type(fault).__name__ for fault in faults],
         )
-        self._log.append(entry)
+        self.requests.append(entry)
         return entry
 
-    def _blotted(self, text: str) -> str:
+    def _without_key(self, text: str) -> str:
         plain = unquote(text) if "%" in text else text
-        return plain.replace(self._api_key, REDACTED) if self._api_key in plain else text
-
-
-async def _controlled(control: Control, request: web.BaseRequest, call: Call) -> web.Response:
-    try:
-        return _response(control.answer(await _with_body(request, call)))
-    except Refused as refused:
-        return _response(refused.reply)
-    except ConnectionError:
-        # The client left in the middle: aiohttp drops what it gets.
-        return web.Response()
+        return plain.replace(self.api_key, REDACTED) if self.api_key in plain else text
 
 
 def _call(request: web.BaseRequest) -> Call:
     raw, _, raw_query = request.raw_path.partition("?")
-    # To a proxy, and so to any server, the whole URL may be sent.
-    raw = _ORIGIN.sub("", raw)
     host = request.headers.get("Host", "")
     return Call(
         method=request.method,
-        path=raw,
+        # To a proxy, and so to any server, the whole URL may be sent.
+        path=_ORIGIN.sub("", raw),
         query=parse_query(raw_query),
         raw_query=raw_query,
         host=host if _HOST.fullmatch(host) else "",
@@ -149,18 +135,21 @@ def _call(request: web.BaseRequest) -> Call:
     )
 
 
-async def _with_body(request: web.BaseRequest, call: Call) -> Call:
-    """Read the body where one counts; raises `Refused` for one that is too long or garbled."""
+async def _read_body(request: web.BaseRequest, call: Call) -> Call | Reply | Raw:
+    """Give the call its body, where one counts; else what is answered to a body that cannot be read."""
     if call.method not in _WITH_BODY:
         return call
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        return evolve(call, body=await request.read())
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Refused(detail(413, "Request body too large")) from error
-    except web.RequestPayloadError as error:
-        raise Refused(detail(400, "Request body could not be read")) from error
+        return attrs.evolve(call, body=await request.read())
+    except web.HTTPRequestEntityTooLarge:
+        return detail(413, "Request body too large")
+    except web.RequestPayloadError:
+        return detail(400, "Request body could not be read")
+    except ConnectionError:
+        # The client left before it had said what it wants.
+        return Raw(None)
 
 
 def _response(reply: Reply) -> web.Response:

@@ -4,10 +4,11 @@ import asyncio
 import ipaddress
 import logging
 from contextlib import suppress
-from typing import Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
+from .app import App
 
 # One line a request would drown the log of whoever tests with an emulator: the request log is for that.
 # Set this logger to INFO to see them all the same.
@@ -21,29 +22,6 @@ ACCEPTING = 5
 """Turns of the loop, at most, from accepting a connection to its `connection_made`."""
 
 
-class Serves(Protocol):
-    """What answers the requests."""
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
-        ...
-
-    def refused(self, status: int, message: str) -> web.Response:
-        """Answer what was no HTTP that could be read."""
-        ...
-
-
-class _Nobody:
-    """Answers while nothing is mounted."""
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        del request
-        return self.refused(503, "No emulator is served here at the moment")
-
-    def refused(self, status: int, message: str) -> web.Response:
-        return web.json_response({"detail": message}, status=status)
-
-
 def check_loopback(host: str) -> None:
     """Raise `ValueError` for a host that other machines could reach."""
     if host == "localhost":
@@ -51,15 +29,14 @@ def check_loopback(host: str) -> None:
     with suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             return
-    msg = f"the emulator serves this machine only: use 127.0.0.1, ::1 or localhost, not {host!r}"
-    raise ValueError(msg)
+    raise ValueError(f"the emulator serves this machine only: use 127.0.0.1, ::1 or localhost, not {host!r}")
 
 
 class Listener:
-    """Serves an app on a loopback port from the running loop."""
+    """Serves an app on a loopback port from the running loop; without an app it answers 503."""
 
-    def __init__(self, app: Serves | None = None) -> None:
-        self.app: Serves = app if app is not None else _Nobody()
+    def __init__(self, app: App | None = None) -> None:
+        self._app = app
         self._server: asyncio.Server | None = None
         self._web: web.Server | None = None
         self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
@@ -94,31 +71,11 @@ class Listener:
         await self._server.wait_closed()
         self._server = self._web = None
 
-    async def mount(self, app: Serves | None) -> None:
+    async def mount(self, app: App | None) -> None:
         """Serve another app from now on, after cutting every connection of the one before."""
-        self.app = _Nobody()
+        self._app = None
         await self._cut()
-        self.app = app if app is not None else self.app
-
-    async def _cut(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for transport in list(self._transports.values()):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-        if self._transports:
-            await self._idle.wait()
-
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        task = asyncio.current_task()
-        if task is None:  # pragma: no cover  aiohttp runs every handler in a task
-            return await self.app.handle(request)
-        self._tasks.add(task)
-        try:
-            return await self.app.handle(request)
-        finally:
-            self._tasks.discard(task)
+        self._app = app
 
     def opened(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
         """Take note of a new connection."""
@@ -130,6 +87,34 @@ class Listener:
         self._transports.pop(connection, None)
         if not self._transports:
             self._idle.set()
+
+    def refused(self, status: int, message: str) -> web.Response:
+        """Answer what was no HTTP that could be read, or what nobody is there to answer."""
+        if self._app is not None:
+            return self._app.refused(status, message)
+        return web.json_response({"detail": "No emulator is served here at the moment"}, status=503)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._app is None:
+            return self.refused(503, "")
+        task = asyncio.current_task()
+        if task is None:  # pragma: no cover  aiohttp runs every handler in a task
+            return await self._app.handle(request)
+        self._tasks.add(task)
+        try:
+            return await self._app.handle(request)
+        finally:
+            self._tasks.discard(task)
+
+    async def _cut(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in list(self._transports.values()):
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+        if self._transports:
+            await self._idle.wait()
 
 
 class _Connection(RequestHandler):
@@ -160,6 +145,6 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         if status >= web.HTTPInternalServerError.status_code:
             self.log_exception("The emulator failed to answer %s", request.path, exc_info=exc)
-        response = self._listener.app.refused(status, message or "Bad Request")
+        response = self._listener.refused(status, message or "Bad Request")
         response.force_close()
         return response

@@ -1,29 +1,30 @@
-"""The state of the emulated account, and the only things that can happen to it.
+"""The emulated account: its pods, history, money, offers and keys, and all that can happen to them.
 
-Nothing ticks in the background. Every entry point first *settles* the world: it applies what fell due since
-the last one, at the moment it fell due. Callers hold `lock` around everything they do here: the server's
-thread and the thread of the test meet in this class.
+Nothing ticks in the background. Every entry point first catches up: it applies what fell due since the last
+one, at the moment it fell due. The server's thread and the thread of the test meet in this class: the API
+holds `lock` while it answers a request, the methods for tests and control routes take it by themselves.
 """
 
 import heapq
 import threading
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 
-from attrs import Factory, define, field, frozen
+import attrs
 
-from ..clock import Clock
-from .billing import runs_dry, spent
+from ..clock import Clock, ManualClock
+from .billing import spent, used_up_at
 from .boot import DELETING, TERMINATED
-from .config import Nature
-from .creation import Fate, bear
-from .history import History, ended, past
+from .config import EmulatorConfig
+from .creation import BootOutcome, create_pod
+from .history import History, draw_row, history_row
+from .market import Market
 from .pods import PodOverrides, PodRecord
-from .randomness import stream
+from .randomness import random_for
+from .ssh_keys import KeyRing
 
 
-@frozen
-class Scene:
+@attrs.frozen
+class AccountView:
     """What the API shows at one moment: the present, or what a replica that lags behind takes for it."""
 
     now: float
@@ -31,161 +32,213 @@ class Scene:
     """Oldest first: the order of the list."""
     history: History
 
-    def page(self, offset: int, limit: int) -> Iterator[PodRecord]:
-        """The pods of one page."""
-        first = min(offset, len(self.pods))
-        return islice(self.pods.values(), first, first + limit)
 
+class Account:
+    """The state of one emulator."""
 
-@define(kw_only=True, eq=False)
-class World:
-    """The account's pods, history and money."""
-
-    clock: Clock
-    nature: Nature
-    funds: float | None = None
-    """All that was ever paid in, in US dollars; `None` means without end."""
-    pods: dict[str, PodRecord] = Factory(dict[str, PodRecord])
-    """Those that list, get and status know."""
-    hidden: list[PodRecord] = Factory(list[PodRecord])
-    """Those that are there but have not appeared yet."""
-    buried: list[PodRecord] = Factory(list[PodRecord])
-    """Those that are gone, in the order in which they went."""
-    history: History = Factory(History)
-    born: int = 0
-    solvent: float = 0.0
-    """The last moment at which the funds are known to have sufficed."""
-    lock: threading.RLock = Factory(threading.RLock)
-    _leaving: list[tuple[float, str]] = field(factory=list[tuple[float, str]])
+    def __init__(self, config: EmulatorConfig, clock: Clock) -> None:
+        self.config: EmulatorConfig = config
+        self.clock: Clock = clock
+        self.lock: threading.RLock = threading.RLock()
+        self.market: Market = Market(config.seed, config.stock)
+        self.clear()
 
     def clear(self) -> None:
-        """Empty the world; only clock and nature stay."""
-        self.pods.clear()
-        self.hidden.clear()
-        self.buried.clear()
-        self.history.clear()
-        self.born = 0
-        self.funds = None
-        self.solvent = self.clock.now()
-        self._leaving.clear()
+        """Empty the account; only clock and configuration stay."""
+        self.pods: dict[str, PodRecord] = {}
+        """Those that list, get and status know."""
+        self.hidden: list[PodRecord] = []
+        """Those that exist but have not appeared yet."""
+        self.terminated: list[PodRecord] = []
+        """Those that are gone, in the order in which they went."""
+        self.history: History = History()
+        self.created: int = 0
+        """How many pods there have ever been."""
+        self.funds: float | None = None
+        """All that was ever paid in, in US dollars; `None` means without end."""
+        self.keys: KeyRing = KeyRing(rng=random_for(self.config.seed, "keys"))
+        self.market.capacities.clear()
+        self.market.prices.clear()
+        self._solvent_at = self.clock.now()
+        """The last moment at which the funds are known to have sufficed."""
+        self._departures: list[tuple[float, str]] = []
+        """A heap of when pods go."""
 
-    def seed_pods(self, count: int) -> None:
-        """Bear `count` pods now, of which the exact shares will fail, or stumble and recover."""
-        nature = self.nature
-        order = stream(nature.seed, f"fates:{self.born}").sample(range(count), count)
-        doomed = set(order[: round(count * nature.failure_rate)])
-        flaky = set(order[len(doomed) :][: round(count * nature.flaky_rate)])
-        now = self.settle()
-        for index in range(count):
-            fate = Fate(doomed=index in doomed, flaky=index in flaky)
-            self.enter(bear(nature, self._number(), now, PodOverrides(), fate=fate))
-        self.settle()
+    # For tests and control routes.
 
-    def seed_history(self, count: int) -> None:
-        """Put `count` rows of all kinds into the history, from the weeks before the clock's start."""
-        first = len(self.history.rows)
-        rng = stream(self.nature.seed, f"history:{first}")
-        self.history.extend(past(rng, first + number) for number in range(count))
+    def reset(self, *, pods: int, history: int, funds: float | None) -> None:
+        """Go back to a start with so many pods, all created now, and so many rows of history."""
+        with self.lock:
+            self.clear()
+            self.funds = funds
+            self.seed(pods, history)
 
-    def conceive(self, name: str | None, wishes: PodOverrides) -> PodRecord:
-        """Make a pod that is not in the world yet; `enter` puts it there."""
-        return bear(self.nature, self._number(), self.settle(), wishes, name=name)
+    def seed(self, pods: int, history: int) -> None:
+        """Add pods, created now, and rows of the past."""
+        with self.lock:
+            first = len(self.history.rows)
+            rng = random_for(self.config.seed, f"history:{first}")
+            self.history.extend(draw_row(rng, first + number) for number in range(history))
+            self._add_fleet(pods)
 
-    def enter(self, record: PodRecord) -> None:
-        """Let a pod be; raises `ValueError` if its id is taken."""
+    def add_pod(self, name: str | None, overrides: PodOverrides) -> str:
+        """Add one pod and return its id; raises `ValueError` or `TypeError` for overrides without sense."""
+        unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
+        if unknown:
+            known = ", ".join(PodOverrides.__annotations__)
+            raise TypeError(f"a pod has no {unknown}; what can be fixed: name, {known}")
+        with self.lock:
+            record = self.create(name, overrides)
+            self.add(record)
+            self.catch_up()
+            return record.id
+
+    def remove_pod(self, pod_id: str) -> None:
+        """Take a pod away at once, as a provider does; raises `KeyError` for an unknown id."""
+        with self.lock:
+            now = self.catch_up()
+            self._depart(self.pods[pod_id], now)
+            self.catch_up()
+
+    def set_stock(self, cloud_id: str, left: int) -> None:
+        """Say how many of an offer can still be had; raises `KeyError` for an unknown offer."""
+        with self.lock:
+            self.market.capacities[self.market.offer(cloud_id).cloud_id] = left + self._ordered(cloud_id)
+
+    def set_price(self, cloud_id: str, price_hr: float) -> None:
+        """Say what an offer costs from now on; raises `KeyError` for an unknown offer."""
+        with self.lock:
+            self.market.prices[self.market.offer(cloud_id).cloud_id] = price_hr
+
+    def add_funds(self, dollars: float) -> None:
+        """Pay in; an account that had no end of money then has what it has spent, and this."""
+        with self.lock:
+            funds = self.funds if self.funds is not None else self.spent()
+            self.catch_up()
+            self.funds = funds + dollars
+
+    def spent(self) -> float:
+        """Add up what all pods, existing and gone, have cost until now, in US dollars."""
+        with self.lock:
+            now = self.catch_up()
+            return spent([*self.existing(), *self.terminated], now)
+
+    def advance(self, seconds: float) -> None:
+        """Move a manual clock; raises `RuntimeError` if the clock moves by itself."""
+        if not isinstance(self.clock, ManualClock):
+            message = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
+            raise RuntimeError(message)  # noqa: TRY004  the argument is fine, the emulator is not
+        self.clock.advance(seconds)
+
+    # For the API, which holds the lock.
+
+    def view(self, lag: float = 0.0) -> AccountView:
+        """Show the account as it was `lag` seconds ago."""
+        now = self.catch_up()
+        if lag <= 0:
+            return AccountView(now, self.pods, self.history)
+        then = now - lag
+        gone_since = [record for record in self.terminated if record.gone is not None and record.gone > then]
+        shown = [record for record in (*self.pods.values(), *gone_since) if record.appears <= then]
+        shown.sort(key=lambda record: record.number)
+        return AccountView(then, {record.id: record for record in shown}, self.history.until(then))
+
+    def existing(self) -> list[PodRecord]:
+        """All pods that are not gone, those that have not appeared included."""
+        return [*self.pods.values(), *self.hidden]
+
+    def left(self, cloud_id: str) -> int | None:
+        """Count how many of an offer can still be ordered; `None` means no end of them."""
+        capacity = self.market.capacity(cloud_id, self.clock.now())
+        return None if capacity is None else capacity - self._ordered(cloud_id)
+
+    def is_out_of_funds(self) -> bool:
+        """Tell whether more has been spent than there was."""
+        return self.funds is not None and self.spent() > self.funds
+
+    def create(self, name: str | None, overrides: PodOverrides) -> PodRecord:
+        """Make a pod that is not in the account yet; `add` puts it there."""
+        return create_pod(self.config, self._next_number(), self.catch_up(), overrides, name=name)
+
+    def add(self, record: PodRecord) -> None:
+        """Let a pod exist; raises `ValueError` if its id is taken."""
         if record.id in self.pods or any(record.id == other.id for other in self.hidden):
-            msg = f"the emulator has a pod {record.id!r} already"
-            raise ValueError(msg)
+            raise ValueError(f"the emulator has a pod {record.id!r} already")
         if record.appears > self.clock.now():
             self.hidden.append(record)
         else:
             self.pods[record.id] = record
         if record.gone is not None:
-            heapq.heappush(self._leaving, (record.gone, record.id))
-
-    def find(self, pod_id: str) -> PodRecord | None:
-        """Look for the pod that the API knows by this id now."""
-        self.settle()
-        return self.pods.get(pod_id)
-
-    def living(self) -> list[PodRecord]:
-        """All pods that are not gone, those that have not appeared included."""
-        return [*self.pods.values(), *self.hidden]
-
-    def scene(self, lag: float = 0.0) -> Scene:
-        """Show the world as it was `lag` seconds ago."""
-        now = self.settle()
-        if lag <= 0:
-            return Scene(now, self.pods, self.history)
-        then = now - lag
-        gone_since = [record for record in self.buried if record.gone is not None and record.gone > then]
-        shown = [record for record in (*self.pods.values(), *gone_since) if record.appears <= then]
-        shown.sort(key=lambda record: record.number)
-        return Scene(then, {record.id: record for record in shown}, self.history.until(then))
+            heapq.heappush(self._departures, (record.gone, record.id))
 
     def delete(self, record: PodRecord) -> str:
         """Delete as the API does, in `delete_seconds`; returns the state that the API answers."""
-        now = self.settle()
-        if record.delete_asked is None:
+        now = self.catch_up()
+        if record.delete_asked is None and self._is_listed(record):
             record.delete_asked = now
-            self._leave(record, now + self.nature.delete_seconds)
-        self.settle()
-        return DELETING if record.id in self.pods else TERMINATED
+            self._depart(record, now + self.config.delete_seconds)
+        self.catch_up()
+        return DELETING if self._is_listed(record) else TERMINATED
 
-    def vanish(self, record: PodRecord) -> None:
-        """Take the pod away at once, as a provider does."""
-        self._leave(record, self.settle())
-        self.settle()
-
-    def spent(self) -> float:
-        """Add up what all pods, living and gone, have cost until now, in US dollars."""
-        return spent([*self.living(), *self.buried], self.settle())
-
-    def is_broke(self) -> bool:
-        """Tell whether more has been spent than there was."""
-        return self.funds is not None and self.spent() > self.funds
-
-    def settle(self) -> float:
+    def catch_up(self) -> float:
         """Apply all that fell due until now; returns now."""
         now = self.clock.now()
         if self.hidden:
-            self._appear(now)
+            self._show_hidden(now)
         if self.funds is not None:
             self._charge(self.funds, now)
-        while self._leaving and self._leaving[0][0] <= now:
-            self._bury(*heapq.heappop(self._leaving))
+        while self._departures and self._departures[0][0] <= now:
+            self._terminate(*heapq.heappop(self._departures))
         return now
 
-    def _number(self) -> int:
-        self.born += 1
-        return self.born
+    def _ordered(self, cloud_id: str) -> int:
+        return sum(record.offer == cloud_id for record in self.existing())
 
-    def _appear(self, now: float) -> None:
-        # Who goes before having appeared passes through the list for no time, on the way to the history.
+    def _is_listed(self, record: PodRecord) -> bool:
+        return self.pods.get(record.id) is record
+
+    def _next_number(self) -> int:
+        self.created += 1
+        return self.created
+
+    def _add_fleet(self, count: int) -> None:
+        """Create `count` pods now, of which the exact shares will fail, or be retried and succeed."""
+        config = self.config
+        order = random_for(config.seed, f"fates:{self.created}").sample(range(count), count)
+        failing = set(order[: round(count * config.failure_rate)])
+        retried = set(order[len(failing) :][: round(count * config.flaky_rate)])
+        now = self.catch_up()
+        for index in range(count):
+            outcome = BootOutcome(fails=index in failing, retries=index in retried)
+            self.add(create_pod(config, self._next_number(), now, PodOverrides(), outcome=outcome))
+        self.catch_up()
+
+    def _show_hidden(self, now: float) -> None:
+        # A pod that goes before it has appeared is listed for no time, on the way to the history.
         due = [r for r in self.hidden if r.appears <= now or (r.gone is not None and r.gone <= now)]
         self.hidden = [record for record in self.hidden if record not in due]
         self.pods.update((record.id, record) for record in sorted(due, key=lambda record: record.appears))
 
     def _charge(self, funds: float, now: float) -> None:
-        """Delete everything from the moment on at which the money was gone."""
-        records = [*self.living(), *self.buried]
+        """Delete everything from the moment on at which the money was used up."""
+        records = [*self.existing(), *self.terminated]
         if spent(records, now) <= funds:
-            self.solvent = now
+            self._solvent_at = now
             return
-        dry = runs_dry(records, funds, self.solvent, now)
-        for record in self.living():
+        moment = used_up_at(records, funds, self._solvent_at, now)
+        for record in self.existing():
             if record.delete_asked is None:
-                record.delete_asked = max(dry, record.created)
-                self._leave(record, record.delete_asked + self.nature.delete_seconds)
+                record.delete_asked = max(moment, record.created)
+                self._depart(record, record.delete_asked + self.config.delete_seconds)
 
-    def _leave(self, record: PodRecord, when: float) -> None:
+    def _depart(self, record: PodRecord, when: float) -> None:
         record.gone = when if record.gone is None else min(when, record.gone)
-        heapq.heappush(self._leaving, (record.gone, record.id))
+        heapq.heappush(self._departures, (record.gone, record.id))
 
-    def _bury(self, when: float, pod_id: str) -> None:
+    def _terminate(self, when: float, pod_id: str) -> None:
         record = self.pods.get(pod_id)
-        # Who was to leave later and left earlier stands in the heap twice.
+        # A pod that was to go later and went earlier is in the heap twice.
         if record is not None and record.gone == when:
             del self.pods[pod_id]
-            self.buried.append(record)
-            self.history.extend([ended(record, when)])
+            self.terminated.append(record)
+            self.history.extend([history_row(record, when)])

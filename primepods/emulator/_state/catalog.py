@@ -1,9 +1,9 @@
-"""The emulated market's goods: providers, GPUs, images. Plain data, spelled as on the wire."""
+"""What the emulated market is made of: providers, GPUs, images. Plain data, spelled as on the wire."""
 
-from attrs import frozen
+import attrs
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Provider:
     """A cloud that rents machines, with the habits that callers notice."""
 
@@ -18,7 +18,7 @@ class Provider:
     country: str
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Gpu:
     """A GPU model on the market; `price` is US dollars per GPU and hour, `memory` GB per GPU."""
 
@@ -26,6 +26,11 @@ class Gpu:
     memory: int
     socket: str
     price: float
+
+    @property
+    def model(self) -> str:
+        """The short name that goes into other names, for example `h100`."""
+        return self.name.split("_")[0].lower()
 
 
 def _provider(
@@ -74,6 +79,9 @@ GPUS = (
 
 CLUSTER_GPUS = GPUS[:1] + GPUS[2:4]
 
+CPU_NODE = Gpu(name="CPU_NODE", memory=0, socket="PCIe", price=0.012)
+"""Machines without a GPU; here the price is for a vCPU and hour."""
+
 GPU_COUNTS = (1, 1, 1, 2, 4, 8)
 
 IMAGES = (
@@ -96,7 +104,7 @@ FAILURES_INSTALL = (
     "Unsupported image for this machine",
 )
 
-HICCUPS = (
+FAILURES_RETRIED = (
     "Image pull failed, retrying",
     "Package mirror timed out, retrying",
 )

@@ -1,114 +1,105 @@
-"""How pods are born: what the caller fixes, what the offer fixes, and the rest drawn from the seed."""
+"""How pods are created: what the caller fixes, and the rest drawn from the seed."""
 
 from random import Random
 
-from attrs import evolve, frozen
+import attrs
 
-from .boot import Timeline, boots, breaks, draw_duration, recovers
-from .catalog import (
-    CLUSTER_PROVIDERS,
-    GPU_COUNTS,
-    GPUS,
-    IMAGES,
-    PROVIDERS,
-    Gpu,
-    Provider,
-)
-from .config import Nature
+from .boot import Timeline, draw_duration, failed_boot, retried_boot, successful_boot
+from .catalog import CLUSTER_PROVIDERS, GPU_COUNTS, GPUS, IMAGES, PROVIDERS, Gpu, Provider
+from .config import EmulatorConfig
 from .pods import PodOverrides, PodRecord
-from .randomness import stream
+from .randomness import random_for
 
 
-@frozen(kw_only=True)
-class Fate:
-    """What the seeded fleet decides for a pod before it is born."""
+@attrs.frozen(kw_only=True)
+class BootOutcome:
+    """How a boot will end; decided for a whole fleet, so that its rates are exact."""
 
-    doomed: bool
-    flaky: bool
+    fails: bool
+    retries: bool
+    """Whether the installation fails, is retried, and succeeds."""
 
 
-def bear(  # noqa: PLR0913  the last two by keyword
-    nature: Nature,
+def create_pod(  # noqa: PLR0913  the last two by keyword
+    config: EmulatorConfig,
     number: int,
     created: float,
-    wishes: PodOverrides,
+    overrides: PodOverrides,
     *,
     name: str | None = None,
-    fate: Fate | None = None,
+    outcome: BootOutcome | None = None,
 ) -> PodRecord:
-    """Make pod number `number`: the same seed, number and wishes always make the same pod.
+    """Make pod number `number`: the same seed, number and overrides always make the same pod.
 
-    Without a `fate` its luck is drawn from the rates.
+    Without an `outcome` one is drawn by the rates.
     """
-    rng = stream(nature.seed, f"pod:{number}")
+    rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    nodes = wishes.get("nodes", rng.choice((2, 4)) if rng.random() < nature.cluster_rate else 1)
-    provider = _provider(rng, nodes, wishes.get("provider"))
-    gpu = _gpu(rng, wishes)
-    count = wishes.get("gpu_count", 8 * nodes if nodes > 1 else rng.choice(GPU_COUNTS))
-    price = wishes.get("price_hr", round(gpu.price * count * rng.uniform(0.9, 1.1), 2))
+    nodes = overrides.get("nodes", rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1)
+    provider = _draw_provider(rng, nodes, overrides.get("provider"))
+    gpu = _draw_gpu(rng, overrides)
+    count = overrides.get("gpu_count", 8 * nodes if nodes > 1 else rng.choice(GPU_COUNTS))
+    price = overrides.get("price_hr", round(gpu.price * count * rng.uniform(0.9, 1.1), 2))
     record = PodRecord(
-        id=wishes.get("id", pod_id),
+        id=overrides.get("id", pod_id),
         number=number,
-        name=name if name is not None else f"{gpu.name.split('_')[0].lower()}-{count}-{number:05d}",
+        name=name if name is not None else f"{gpu.model}-{count}-{number:05d}",
         provider=provider.name,
         gpu_name=gpu.name,
         gpu_count=count,
         socket=gpu.socket,
         price_hr=price,
-        image=wishes.get("image", rng.choice(IMAGES)),
+        image=overrides.get("image", rng.choice(IMAGES)),
         nodes=nodes,
         ssh_user=provider.ssh_user,
         ssh_port=provider.ssh_port,
         created=created,
-        timeline=_timeline(rng, nature, provider, wishes, fate),
+        timeline=_draw_timeline(rng, config, provider, overrides, outcome),
         memory=64 * count,
         disk=rng.choice((100, 200, 500, 1000)),
         vcpus=8 * count,
-        team_id=wishes.get("team_id"),
-        staggered=wishes.get("staggered", False),
-        appears=created + wishes.get("appear_seconds", 0.0),
-        pod_fields=dict(wishes.get("pod_fields", {})),
-        status_fields=dict(wishes.get("status_fields", {})),
+        team_id=overrides.get("team_id"),
+        staggered=overrides.get("staggered", False),
+        appears=created + overrides.get("appear_seconds", 0.0),
+        pod_fields=dict(overrides.get("pod_fields", {})),
+        status_fields=dict(overrides.get("status_fields", {})),
     )
-    _spot(rng, nature, record, wishes)
+    record.spot = overrides.get("spot", rng.random() < config.spot_rate)
+    lifetime = rng.expovariate(1.0) * config.spot_seconds
+    vanishes = overrides.get("vanish_seconds", lifetime if record.spot else None)
+    record.gone = None if vanishes is None else created + vanishes
     return record
 
 
-def _spot(rng: Random, nature: Nature, record: PodRecord, wishes: PodOverrides) -> None:
-    """Decide whether it is a spot pod, and when the provider takes it away."""
-    record.spot = wishes.get("spot", rng.random() < nature.spot_rate)
-    lifetime = rng.expovariate(1.0) * nature.spot_seconds
-    vanishes = wishes.get("vanish_seconds", lifetime if record.spot else None)
-    record.gone = None if vanishes is None else record.created + vanishes
-
-
-def _provider(rng: Random, nodes: int, wished: str | None) -> Provider:
+def _draw_provider(rng: Random, nodes: int, name: str | None) -> Provider:
     drawn = rng.choice(CLUSTER_PROVIDERS if nodes > 1 else PROVIDERS)
-    if wished is None:
+    if name is None:
         return drawn
-    known = {provider.name: provider for provider in PROVIDERS}
-    other = evolve(drawn, name=wished, boot_factor=1.0, ssh_user="root", ssh_port=22)
-    return known.get(wished, other)
+    unknown = attrs.evolve(drawn, name=name, boot_factor=1.0, ssh_user="root", ssh_port=22)
+    return next((provider for provider in PROVIDERS if provider.name == name), unknown)
 
 
-def _gpu(rng: Random, wishes: PodOverrides) -> Gpu:
+def _draw_gpu(rng: Random, overrides: PodOverrides) -> Gpu:
     drawn = rng.choice(GPUS)
-    name = wishes.get("gpu_name", drawn.name)
+    name = overrides.get("gpu_name", drawn.name)
     model = next((gpu for gpu in (drawn, *GPUS) if gpu.name == name), drawn)
-    return Gpu(name=name, memory=model.memory, socket=wishes.get("socket", model.socket), price=model.price)
+    return attrs.evolve(model, name=name, socket=overrides.get("socket", model.socket))
 
 
-def _timeline(
-    rng: Random, nature: Nature, provider: Provider, wishes: PodOverrides, fate: Fate | None
+def _draw_timeline(
+    rng: Random,
+    config: EmulatorConfig,
+    provider: Provider,
+    overrides: PodOverrides,
+    outcome: BootOutcome | None,
 ) -> Timeline:
-    drawn = draw_duration(rng, nature.boot_seconds, provider.boot_factor)
-    duration = wishes.get("boot_seconds", drawn)
-    luck, stumbles = rng.random(), rng.choice((1, 1, 2))
-    if fate is None:
-        fate = Fate(doomed=luck < nature.failure_rate, flaky=rng.random() < nature.flaky_rate)
-    doomed = wishes["failure"] is not None if "failure" in wishes else fate.doomed
-    retries = wishes.get("retries", stumbles if fate.flaky else 0)
-    if doomed:
-        return breaks(rng, duration, wishes.get("failure"))
-    return recovers(rng, duration, retries) if retries else boots(rng, duration)
+    drawn = draw_duration(rng, config.boot_seconds, provider.boot_factor)
+    duration = overrides.get("boot_seconds", drawn)
+    chance, number = rng.random(), rng.choice((1, 1, 2))
+    if outcome is None:
+        fails = chance < config.failure_rate
+        outcome = BootOutcome(fails=fails, retries=rng.random() < config.flaky_rate)
+    if overrides["failure"] is not None if "failure" in overrides else outcome.fails:
+        return failed_boot(rng, duration, overrides.get("failure"))
+    retries = overrides.get("retries", number if outcome.retries else 0)
+    return retried_boot(rng, duration, retries) if retries else successful_boot(rng, duration)

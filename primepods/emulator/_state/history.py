@@ -3,26 +3,16 @@
 from collections.abc import Iterable
 from random import Random
 
-from attrs import Factory, define, frozen
+import attrs
 
 from .billing import billed
 from .catalog import GPUS, PROVIDERS
 from .pods import PodRecord
 
-OTHER_KINDS = (
-    "Instance",
-    "Instance",
-    "Instance",
-    "Cluster",
-    "Disk",
-    "Sandbox",
-    "Inference",
-    "Image",
-    "Training",
-)
+KINDS = ("Instance",) * 3 + ("Cluster", "Disk", "Sandbox", "Inference", "Image", "Training")
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class HistoryRow:
     """One thing that was paid for. Times are seconds on the emulator's clock."""
 
@@ -40,37 +30,34 @@ class HistoryRow:
     billed: float
 
 
-@define(eq=False)
+@attrs.define(eq=False)
 class History:
     """All rows; they are only ever added, so that each order has to be made once."""
 
-    rows: list[HistoryRow] = Factory(list[HistoryRow])
-    _orders: dict[tuple[str, bool], list[HistoryRow]] = Factory(dict[tuple[str, bool], list[HistoryRow]])
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.rows.clear()
-        self._orders.clear()
+    rows: list[HistoryRow] = attrs.field(factory=list[HistoryRow])
+    _ordered: dict[tuple[str, bool], list[HistoryRow]] = attrs.field(
+        factory=dict[tuple[str, bool], list[HistoryRow]]
+    )
 
     def extend(self, rows: Iterable[HistoryRow]) -> None:
         """Add rows."""
         self.rows.extend(rows)
-        self._orders.clear()
+        self._ordered.clear()
 
     def ordered(self, by: str, *, descending: bool) -> list[HistoryRow]:
         """All rows by `terminatedAt` or `createdAt`."""
         order = (by, descending)
-        if order not in self._orders:
-            key = _by_birth if by == "createdAt" else _by_end
-            self._orders[order] = sorted(self.rows, key=key, reverse=descending)
-        return self._orders[order]
+        if order not in self._ordered:
+            key = _by_creation if by == "createdAt" else _by_end
+            self._ordered[order] = sorted(self.rows, key=key, reverse=descending)
+        return self._ordered[order]
 
     def until(self, then: float) -> "History":
         """The history as it was at `then`."""
         return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
 
 
-def _by_birth(row: HistoryRow) -> tuple[float, str]:
+def _by_creation(row: HistoryRow) -> tuple[float, str]:
     return row.created, row.id
 
 
@@ -79,7 +66,7 @@ def _by_end(row: HistoryRow) -> tuple[float, str]:
     return (row.terminated if row.terminated is not None else float("-inf")), row.id
 
 
-def ended(record: PodRecord, gone: float) -> HistoryRow:
+def history_row(record: PodRecord, gone: float) -> HistoryRow:
     """The row of a pod that is gone."""
     return HistoryRow(
         id=record.id,
@@ -97,9 +84,9 @@ def ended(record: PodRecord, gone: float) -> HistoryRow:
     )
 
 
-def past(rng: Random, number: int) -> HistoryRow:
+def draw_row(rng: Random, number: int) -> HistoryRow:
     """A row of some kind, from the weeks before the clock's start."""
-    kind = rng.choice(OTHER_KINDS)
+    kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
     created = -float(rng.randint(2 * 86400, 30 * 86400))
     lifetime = float(rng.randint(300, 86400))

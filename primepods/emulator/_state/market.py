@@ -1,21 +1,12 @@
-"""What can be ordered: offers, their stock, and what is in them. Drawn once from the seed."""
+"""What can be ordered: offers, their prices and stock. Drawn once from the seed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from random import Random
 
-from attrs import Factory, define, evolve, frozen
+import attrs
 
-from .catalog import (
-    CLUSTER_GPUS,
-    CLUSTER_PROVIDERS,
-    GPUS,
-    IMAGES,
-    PROVIDERS,
-    Gpu,
-    Provider,
-)
-from .pods import PodRecord
-from .randomness import stream
+from .catalog import CLUSTER_GPUS, CLUSTER_PROVIDERS, CPU_NODE, GPUS, IMAGES, PROVIDERS, Gpu, Provider
+from .randomness import random_for
 
 PERIOD = 300.0
 """Seconds for which stock stays as it is, but for what is ordered."""
@@ -23,26 +14,28 @@ VARIABLE_RATE = 0.1
 RANGED_RATE = 0.15
 SPOT_RATE = 0.2
 SPOT_DISCOUNT = 0.45
+VCPUS = (4, 16, 64)
+"""Sizes of the machines without a GPU."""
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Amount:
-    """How much of something an offer has; `least` and `most` are `None` where it cannot be chosen."""
+    """How much of something an offer has; `minimum` and `maximum` are `None` where it cannot be chosen."""
 
     default: int
-    least: int | None = None
-    most: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
     step: int | None = None
     price: float | None = None
 
     def allows(self, wanted: int) -> bool:
         """Tell whether this much can be ordered."""
-        if self.least is None or self.most is None:
+        if self.minimum is None or self.maximum is None:
             return True
-        return self.least <= wanted <= self.most and (wanted - self.least) % (self.step or 1) == 0
+        return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Offer:
     """A machine, or a cluster of them, at a price per hour."""
 
@@ -50,10 +43,11 @@ class Offer:
     gpu: Gpu
     provider: Provider
     count: int
-    nodes: int
+    """GPUs of all nodes together."""
+    nodes: int = 1
     price: float
-    spot: bool
-    variable: bool
+    spot: bool = False
+    variable: bool = False
     """Whether an order has to say the highest price that it takes."""
     disk: Amount
     vcpus: Amount
@@ -61,7 +55,7 @@ class Offer:
     images: tuple[str, ...]
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class DiskOffer:
     """Room on a shared disk."""
 
@@ -70,96 +64,104 @@ class DiskOffer:
     size: Amount
 
 
-@define(eq=False)
 class Market:
-    """All offers, and how many of each can be had."""
+    """All offers, what they cost, and how many of each can be had.
 
-    seed: int
-    stock: int | None
-    """About how many of each offer there are; `None` means no end of them."""
-    forced: dict[str, int] = Factory(dict[str, int])
-    """What a test has said about how many there are of an offer, ordered ones included."""
-    offers: tuple[Offer, ...] = Factory(lambda self: tuple(draw_offers(self.seed)), takes_self=True)
-    disks: tuple[DiskOffer, ...] = Factory(lambda: tuple(_disk_offer(provider) for provider in PROVIDERS))
+    Args:
+        seed: what the offers are drawn from.
+        stock: about how many of each offer there are; `None` means no end of them.
+    """
 
-    def find(self, cloud_id: str) -> Offer | None:
-        """Look for the offer with this id."""
-        return next((offer for offer in self.offers if offer.cloud_id == cloud_id), None)
+    def __init__(self, seed: int, stock: int | None) -> None:
+        self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
+        self.capacities: dict[str, int] = {}
+        """How many a test has said there are of an offer, ordered ones included."""
+        self.prices: dict[str, float] = {}
+        """What a test has said that an offer costs."""
+        self._seed = seed
+        self._stock = stock
+        self._offers = {offer.cloud_id: offer for offer in _draw_offers(seed)}
 
-    def left(self, offer: Offer, now: float, living: Iterable[PodRecord]) -> int | None:
-        """Count how many of an offer can be had while these pods live; `None` means no end of them."""
-        capacity = self._capacity(offer, now)
-        if capacity is None:
+    @property
+    def offers(self) -> list[Offer]:
+        """All offers at their present prices."""
+        return [self.offer(cloud_id) for cloud_id in self._offers]
+
+    def offer(self, cloud_id: str) -> Offer:
+        """Give an offer at its present price; raises `KeyError` for one that there is not."""
+        offer = self._offers[cloud_id]
+        price = self.prices.get(cloud_id)
+        return offer if price is None else attrs.evolve(offer, price=price)
+
+    def capacity(self, cloud_id: str, now: float) -> int | None:
+        """Count how many of an offer there are at `now`, ordered or not; `None` means no end of them."""
+        if cloud_id in self.capacities:
+            return self.capacities[cloud_id]
+        if self._stock is None:
             return None
-        return capacity - sum(record.offer == offer.cloud_id for record in living)
-
-    def _capacity(self, offer: Offer, now: float) -> int | None:
-        if offer.cloud_id in self.forced:
-            return self.forced[offer.cloud_id]
-        if self.stock is None:
-            return None
-        period = int(now // PERIOD)
-        drawn = stream(self.seed, f"stock:{offer.cloud_id}:{period}").uniform(0.5, 1.5)
-        return round(self.stock * drawn)
+        drawn = random_for(self._seed, f"stock:{cloud_id}:{int(now // PERIOD)}").uniform(0.5, 1.5)
+        return round(self._stock * drawn)
 
 
-def draw_offers(seed: int) -> Iterable[Offer]:
+def _draw_offers(seed: int) -> Iterator[Offer]:
     """Make the offers of single machines and of clusters, some of them also at spot prices."""
-    rng = stream(seed, "offers")
+    rng = random_for(seed, "offers")
     for provider in PROVIDERS:
         for gpu in rng.sample(GPUS, 4):
             for count in (1, 2, 4, 8):
                 offer = _offer(rng, provider, gpu, count, nodes=1)
                 yield offer
                 if rng.random() < SPOT_RATE:
-                    yield _at_spot_price(offer)
+                    price = round(offer.price * SPOT_DISCOUNT, 2)
+                    yield attrs.evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
     for provider in CLUSTER_PROVIDERS:
         for gpu in CLUSTER_GPUS:
             for nodes in (2, 4):
                 yield _offer(rng, provider, gpu, 8 * nodes, nodes=nodes)
+    for provider in PROVIDERS[:3]:
+        for vcpus in VCPUS:
+            yield _cpu_offer(provider, vcpus)
 
 
 def _offer(rng: Random, provider: Provider, gpu: Gpu, count: int, *, nodes: int) -> Offer:
     ranged = rng.random() < RANGED_RATE
-    size = (count, 4 * count, 16 * count) if ranged else (None, None, None)
-    model = gpu.name.split("_")[0].lower()
+    disk = Amount(default=100 * count)
+    vcpus = Amount(default=8 * count)
+    memory = Amount(default=64 * count)
+    if ranged:
+        disk = attrs.evolve(disk, minimum=50, maximum=2000, step=10, price=0.0001)
+        vcpus = attrs.evolve(vcpus, minimum=count, maximum=16 * count, step=1)
+        memory = attrs.evolve(memory, minimum=4 * count, maximum=64 * count)
     cluster = f"-{nodes}n" if nodes > 1 else ""
     return Offer(
-        cloud_id=f"{provider.name}-{model}-{gpu.socket.lower()}-x{count}{cluster}",
+        cloud_id=f"{provider.name}-{gpu.model}-{gpu.socket.lower()}-x{count}{cluster}",
         gpu=gpu,
         provider=provider,
         count=count,
         nodes=nodes,
         price=round(gpu.price * count * rng.uniform(0.85, 1.2), 2),
-        spot=False,
         variable=rng.random() < VARIABLE_RATE,
-        disk=Amount(default=100 * count, least=50, most=2000, step=10, price=0.0001)
-        if ranged
-        else Amount(default=100 * count),
-        vcpus=Amount(default=8 * count, least=size[0], most=size[2], step=1 if ranged else None),
-        memory=Amount(default=64 * count, least=size[1], most=64 * count if ranged else None),
+        disk=disk,
+        vcpus=vcpus,
+        memory=memory,
         images=(*IMAGES, "custom_template"),
     )
 
 
-def _at_spot_price(offer: Offer) -> Offer:
-    price = round(offer.price * SPOT_DISCOUNT, 2)
-    return evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
+def _cpu_offer(provider: Provider, vcpus: int) -> Offer:
+    return Offer(
+        cloud_id=f"{provider.name}-cpu-x{vcpus}",
+        gpu=CPU_NODE,
+        provider=provider,
+        count=1,
+        price=round(CPU_NODE.price * vcpus, 2),
+        disk=Amount(default=100),
+        vcpus=Amount(default=vcpus),
+        memory=Amount(default=4 * vcpus),
+        images=(IMAGES[0], "custom_template"),
+    )
 
 
 def _disk_offer(provider: Provider) -> DiskOffer:
-    size = Amount(default=1000, least=100, most=10_000, step=100, price=0.00011)
+    size = Amount(default=1000, minimum=100, maximum=10_000, step=100, price=0.00011)
     return DiskOffer(cloud_id=f"{provider.name}-disk", provider=provider, size=size)
-
-
-def cheapest(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Find the cheapest prices by GPU and number of GPUs: on demand, community, spot."""
-    summary: dict[str, dict[str, dict[str, float | None]]] = {}
-    for offer in offers:
-        empty: dict[str, float | None] = {"onDemand": None, "communityPrice": None, "spotPrice": None}
-        prices = summary.setdefault(offer.gpu.name, {}).setdefault(str(offer.count), empty)
-        community = offer.provider.security == "community_cloud"
-        kind = "spotPrice" if offer.spot else "communityPrice" if community else "onDemand"
-        best = prices[kind]
-        prices[kind] = offer.price if best is None else min(best, offer.price)
-    return summary

@@ -3,24 +3,41 @@
 from collections.abc import Callable
 from typing import TypedDict
 
-from attrs import Factory, define, frozen
+import attrs
 
 from .boot import Stage, Timeline, deleting, stage_at
-
-USER_ID = "clemulator0000user"
-WALLET_ID = "clemulator0001wallet"
 
 _FIRST_ADDRESS = 198 << 24 | 18 << 16
 _ADDRESSES = 1 << 17
 _MOST_NODES = 8
 
 
-@define(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True)
+class EmulatedPod:
+    """A pod as the emulator sees it at one moment: what `Emulator.pods` holds."""
+
+    id: str
+    name: str
+    status: str
+    installation_status: str
+    installation_progress: int | None
+    installation_failure: str | None
+    provider: str
+    gpu_name: str
+    gpu_count: int
+    """GPUs of all nodes together."""
+    price_hr: float
+    nodes: int
+    spot: bool
+
+
+@attrs.define(kw_only=True, eq=False)
 class PodRecord:
     """All that is known of a pod. Times are seconds on the emulator's clock; see `stage` for what follows."""
 
     id: str
     number: int
+    """Counts the pods of this emulator in the order of their creation."""
     name: str
     provider: str
     gpu_name: str
@@ -42,16 +59,16 @@ class PodRecord:
     spot: bool = False
     staggered: bool = False
     """Whether its nodes get their addresses one after another."""
-    disk_ids: list[str] = Factory(list[str])
+    disk_ids: list[str] = attrs.field(factory=list[str])
     appears: float = 0.0
     """When list, get and status begin to know it."""
     delete_asked: float | None = None
     gone: float | None = None
     """When it leaves list, get and status."""
-    pod_fields: dict[str, object] = Factory(dict[str, object])
+    pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     """Laid over the pod's wire shape: for answers as odd as a test needs them."""
-    status_fields: dict[str, object] = Factory(dict[str, object])
-    _rendered: dict[str, tuple[Stage, bytes]] = Factory(dict[str, tuple[Stage, bytes]])
+    status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
+    _rendered: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
 
     def stage(self, now: float) -> Stage:
         """What the pod is at `now`."""
@@ -74,42 +91,23 @@ class PodRecord:
         numbers = (_FIRST_ADDRESS + n % _ADDRESSES for n in range(first, first + self.nodes))
         return [".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0)) for number in numbers]
 
-
-@frozen(kw_only=True)
-class EmulatedPod:
-    """A pod as the emulator sees it at one moment: what `Emulator.pods` holds."""
-
-    id: str
-    name: str
-    status: str
-    installation_status: str
-    installation_progress: int | None
-    installation_failure: str | None
-    provider: str
-    gpu_name: str
-    gpu_count: int
-    price_hr: float
-    nodes: int
-    spot: bool
-
-
-def view(record: PodRecord, now: float) -> EmulatedPod:
-    """The pod's state at `now`."""
-    stage = record.stage(now)
-    return EmulatedPod(
-        id=record.id,
-        name=record.name,
-        status=stage.status,
-        installation_status=stage.installation,
-        installation_progress=stage.progress,
-        installation_failure=stage.failure,
-        provider=record.provider,
-        gpu_name=record.gpu_name,
-        gpu_count=record.gpu_count,
-        price_hr=record.price_hr,
-        nodes=record.nodes,
-        spot=record.spot,
-    )
+    def seen_at(self, now: float) -> EmulatedPod:
+        """The pod's state at `now`."""
+        stage = self.stage(now)
+        return EmulatedPod(
+            id=self.id,
+            name=self.name,
+            status=stage.status,
+            installation_status=stage.installation,
+            installation_progress=stage.progress,
+            installation_failure=stage.failure,
+            provider=self.provider,
+            gpu_name=self.gpu_name,
+            gpu_count=self.gpu_count,
+            price_hr=self.price_hr,
+            nodes=self.nodes,
+            spot=self.spot,
+        )
 
 
 class PodOverrides(TypedDict, total=False):
@@ -119,6 +117,7 @@ class PodOverrides(TypedDict, total=False):
     provider: str
     gpu_name: str
     gpu_count: int
+    """GPUs of all nodes together."""
     socket: str
     price_hr: float
     image: str
@@ -128,14 +127,14 @@ class PodOverrides(TypedDict, total=False):
     """Nodes get their addresses one after another while they install; until then the lists hold nulls."""
     team_id: str | None
     boot_seconds: float
-    """Exactly this long from birth to ready; 0 means ready at once."""
+    """Exactly this long from creation to ready; 0 means ready at once."""
     failure: str | None
     """Ends in ERROR with this text instead of getting ready; `None` means that it does not fail."""
     retries: int
     """How often the installation fails and is retried before it succeeds."""
     spot: bool
     vanish_seconds: float | None
-    """Taken away by the provider so long after its birth, without a word."""
+    """Taken away by the provider so long after its creation, without a word."""
     appear_seconds: float
     """Missing from list, get and status for so long."""
     pod_fields: dict[str, object]

@@ -1,22 +1,21 @@
-"""A fleet as one JSON document, to be saved and replayed.
+"""An account as one JSON document, to be saved and replayed.
 
 Times are kept as seconds from the moment of saving, so that a fleet goes on where it was, whatever the clock
-says when it is restored.
+says when it is restored. The names in the document are those of format 1, whatever the code calls things.
 """
 
 from collections.abc import Mapping
 from typing import Any, cast
 
-from attrs import asdict, evolve
+import attrs
 
 from ..clock import timestamp
-from .account import World
+from .account import Account
 from .boot import Stage, Step
-from .config import Nature
+from .config import EmulatorConfig
 from .history import HistoryRow
-from .market import Market
 from .pods import PodRecord
-from .ssh_keys import KeyRing, SSHKey
+from .ssh_keys import SSHKey
 
 FORMAT = "primepods-emulator/1"
 _POD_TIMES = ("created", "appears", "delete_asked", "gone")
@@ -26,73 +25,72 @@ _KEY_TIMES = ("created", "updated")
 Fields = dict[str, Any]
 
 
-def dump(world: World, market: Market, keys: KeyRing) -> dict[str, object]:
-    """Write everything down; call with the world's lock held."""
-    now = world.settle()
-    return {
-        "format": FORMAT,
-        "saved_at": timestamp(world.clock.epoch, now),
-        "nature": asdict(world.nature),
-        "funds": world.funds,
-        "born": world.born,
-        "pods": [_pod(record, now) for record in world.living()],
-        "buried": [_pod(record, now) for record in world.buried],
-        "history": [_moved(asdict(row), _ROW_TIMES, -now) for row in world.history.rows],
-        "ssh_keys": [_moved(asdict(key), _KEY_TIMES, -now) for key in keys.keys.values()],
-        "stock": dict(market.forced),
-    }
+def dump(account: Account) -> dict[str, object]:
+    """Write everything down."""
+    with account.lock:
+        now = account.catch_up()
+        return {
+            "format": FORMAT,
+            "saved_at": timestamp(account.clock.epoch, now),
+            "nature": attrs.asdict(account.config),
+            "funds": account.funds,
+            "born": account.created,
+            "pods": [_dump_pod(record, now) for record in account.existing()],
+            "buried": [_dump_pod(record, now) for record in account.terminated],
+            "history": [_moved(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
+            "ssh_keys": [_moved(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.keys.values()],
+            "stock": dict(account.market.capacities),
+            "prices": dict(account.market.prices),
+        }
 
 
-def nature_of(saved: Mapping[str, object]) -> Fields:
-    """What the saved emulator was like, as arguments for a new one; raises `ValueError` for no snapshot."""
+def config_of(saved: Mapping[str, object]) -> Fields:
+    """The saved emulator's settings, as arguments for a new one; raises `ValueError` for no snapshot."""
     _check(saved)
-    return asdict(Nature(**cast("Fields", saved["nature"])))
+    return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
 
 
-def restore(saved: Mapping[str, object], world: World, market: Market, keys: KeyRing) -> None:
-    """Replace everything by what was written down; call with the world's lock held.
+def restore(account: Account, saved: Mapping[str, Any]) -> None:
+    """Replace everything by what was written down, as if no time had passed since.
 
     Raises `ValueError` for what is no snapshot, and leaves everything as it was.
     """
     _check(saved)
-    now = world.clock.now()
-    try:
-        pods = [_record(cast("Fields", fields), now) for fields in cast("list[object]", saved["pods"])]
-        buried = [_record(cast("Fields", fields), now) for fields in cast("list[object]", saved["buried"])]
-        rows = [HistoryRow(**_moved(fields, _ROW_TIMES, now)) for fields in cast("Any", saved["history"])]
-        ring = [SSHKey(**_moved(fields, _KEY_TIMES, now)) for fields in cast("Any", saved["ssh_keys"])]
-        born, funds, stock = (
-            int(cast("int", saved["born"])),
-            saved["funds"],
-            dict(cast("Any", saved["stock"])),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"this snapshot is damaged: {error!r}"
-        raise ValueError(msg) from error
-    world.clear()
-    world.born, world.funds, world.buried, world.solvent = born, cast("float | None", funds), buried, now
-    world.history.extend(rows)
-    for record in pods:
-        world.enter(record)
-    keys.keys.clear()
-    keys.keys.update((key.id, key) for key in ring)
-    market.forced.clear()
-    market.forced.update(stock)
+    with account.lock:
+        now = account.clock.now()
+        try:
+            pods = [_load_pod(fields, now) for fields in saved["pods"]]
+            terminated = [_load_pod(fields, now) for fields in saved["buried"]]
+            rows = [HistoryRow(**_moved(fields, _ROW_TIMES, now)) for fields in saved["history"]]
+            keys = [SSHKey(**_moved(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
+            created, funds, stock = int(saved["born"]), saved["funds"], dict(saved["stock"])
+            prices = dict(saved.get("prices", {}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"this snapshot is damaged: {error!r}") from error
+        account.clear()
+        account.created, account.funds, account.terminated = created, funds, terminated
+        account.history.extend(rows)
+        for record in pods:
+            account.add(record)
+        account.keys.keys.update((key.id, key) for key in keys)
+        account.market.capacities.update(stock)
+        account.market.prices.update(prices)
 
 
 def _check(saved: Mapping[str, object]) -> None:
     if saved.get("format") != FORMAT:
-        msg = f"this is no snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"this is no snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
+        )
 
 
-def _pod(record: PodRecord, now: float) -> Fields:
-    fields = asdict(evolve(record, rendered={}))
+def _dump_pod(record: PodRecord, now: float) -> Fields:
+    fields = attrs.asdict(attrs.evolve(record, rendered={}))
     del fields["_rendered"]
     return _moved(fields, _POD_TIMES, -now)
 
 
-def _record(fields: Fields, now: float) -> PodRecord:
+def _load_pod(fields: Fields, now: float) -> PodRecord:
     timeline = tuple(
         Step(step["at"], Stage(**step["stage"]), step["progress_to"]) for step in fields["timeline"]
     )

@@ -3,12 +3,12 @@
 import re
 from random import Random
 
-from attrs import Factory, define
+import attrs
 
 PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [^\r\n\0]*)?\s*")
 
 
-@define(kw_only=True)
+@attrs.define(kw_only=True)
 class SSHKey:
     """One uploaded key. Times are seconds on the emulator's clock."""
 
@@ -20,28 +20,22 @@ class SSHKey:
     updated: float
 
 
-@define(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False)
 class KeyRing:
     """All keys, oldest first; at most one of them is primary."""
 
-    rng: Random = Factory(Random)
-    keys: dict[str, SSHKey] = Factory(dict[str, SSHKey])
-
-    def reset(self, rng: Random) -> None:
-        """Forget all keys; the ids of the next ones are drawn from `rng`."""
-        self.rng = rng
-        self.keys.clear()
+    rng: Random
+    """Where the ids of new keys are drawn from."""
+    keys: dict[str, SSHKey] = attrs.field(factory=dict[str, SSHKey])
 
     def add(self, name: str, public_key: str, now: float) -> SSHKey:
         """Keep a key; the first one becomes primary."""
-        key_id = f"{self.rng.getrandbits(128):032x}"
+        key_id = self._draw_id()
+        # Where keys have been restored from a snapshot, the same ids are drawn again.
+        while key_id in self.keys:
+            key_id = self._draw_id()
         key = SSHKey(
-            id=key_id,
-            name=name,
-            public_key=public_key,
-            primary=not self.keys,
-            created=now,
-            updated=now,
+            id=key_id, name=name, public_key=public_key, primary=not self.keys, created=now, updated=now
         )
         self.keys[key_id] = key
         return key
@@ -52,3 +46,6 @@ class KeyRing:
             if other.primary != (other is key):
                 other.primary = other is key
                 other.updated = now
+
+    def _draw_id(self) -> str:
+        return f"{self.rng.getrandbits(128):032x}"

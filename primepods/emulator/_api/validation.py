@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from .http import INT64, Call, invalid
 
@@ -11,23 +11,20 @@ Problem = tuple[str, str]
 Check = Callable[[object, str], Iterator[Problem]]
 
 
-def json_body(call: Call) -> object:
-    """The body as JSON; raises `Refused` with a 422 for what is none, NaN and infinity included."""
+def json_body(call: Call, check: Check) -> dict[str, Any]:
+    """The body, an object that passes the check; raises a 422 that tells all that is wrong with it."""
     try:
-        return json.loads(call.body.decode(), parse_constant=_no_constant, parse_float=_finite)
+        body = json.loads(call.body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise invalid(("body", "JSON decode error")) from error
-
-
-def checked(value: object, check: Check) -> None:
-    """Raise `Refused` with a 422 that tells all that is wrong with a body."""
     # The API names the fields of a pod without the pod.
-    problems = [(at.removeprefix("pod."), details) for at, details in sorted(check(value, ""))]
+    problems = [(at.removeprefix("pod."), details) for at, details in sorted(check(body, ""))]
     if problems:
         raise invalid(*problems)
+    return cast("dict[str, Any]", body)
 
 
-def text(value: object, at: str) -> Iterator[Problem]:
+def string(value: object, at: str) -> Iterator[Problem]:
     """A string without NUL bytes."""
     if not isinstance(value, str):
         yield at, "Input should be a valid string"
@@ -57,17 +54,15 @@ def positive_number(value: object, at: str) -> Iterator[Problem]:
         yield at, "Input should be greater than 0"
 
 
-def positive(value: object, at: str) -> Iterator[Problem]:
+def positive_integer(value: object, at: str) -> Iterator[Problem]:
     """An integer above 0, which may be spelled `1.0`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+    problems = list(positive_number(value, at))
+    yield from problems
+    if not problems and isinstance(value, int | float) and value != value // 1:
         yield at, "Input should be a valid integer"
-    elif value <= 0:
-        yield at, "Input should be greater than 0"
-    elif value >= INT64:
-        yield at, f"Input should be less than {INT64}"
 
 
-def word(*allowed: str) -> Check:
+def one_of(*allowed: str) -> Check:
     """One of these words."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
@@ -87,7 +82,7 @@ def nullable(inner: Check) -> Check:
     return check
 
 
-def listed(inner: Check) -> Check:
+def list_of(inner: Check) -> Check:
     """A list of what `inner` says."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
@@ -100,8 +95,11 @@ def listed(inner: Check) -> Check:
     return check
 
 
-def fields(required: Mapping[str, Check], optional: Mapping[str, Check], *, closed: bool = False) -> Check:
+def object_of(
+    required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, closed: bool = False
+) -> Check:
     """An object with these fields; others are ignored, or refused if it is `closed`."""
+    known = {**(optional or {}), **required}
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, dict):
@@ -112,9 +110,8 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check], *, clos
         for name in required.keys() - given.keys():
             yield prefix + name, "Field required"
         for name, item in given.items():
-            inner = required.get(name) or optional.get(name)
-            if inner is not None:
-                yield from inner(item, prefix + name)
+            if name in known:
+                yield from known[name](item, prefix + name)
             elif closed:
                 yield prefix + name, "Extra inputs are not permitted"
 
@@ -122,13 +119,11 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check], *, clos
 
 
 def _no_constant(name: str) -> NoReturn:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        msg = "a number that no double can hold"
-        raise ValueError(msg)
+        raise ValueError(f"{digits} does not fit into a double")
     return value
