@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from primepods.emulator import Emulator, ManualClock
+from primepods.emulator import Edit, Emulator, ManualClock
 
 from .caller import HISTORY, PODS, STATUS, Answer, Caller
 from .conftest import Serve
@@ -102,9 +102,12 @@ def test_more_pods_and_history_are_seeded(call: Caller) -> None:
     assert len({row["id"] for row in call.get(HISTORY)["data"]}) == 9
 
 
-def test_stock_and_funds_are_set(call: Caller) -> None:
+def test_prices_stock_and_funds_are_set(call: Caller) -> None:
     """As in Python."""
     offer = fixed(call)
+    done(call, "POST", "price", {"cloud_id": offer["cloudId"], "price_hr": 3})
+    assert order(call, body_for(offer)).json["priceHr"] == 3
+    assert control(call, "POST", "price", {"cloud_id": offer["cloudId"], "price_hr": -3}).status == 422
     done(call, "POST", "stock", {"cloud_id": offer["cloudId"], "left": 0})
     assert order(call, body_for(offer)).status == 400
     assert control(call, "POST", "stock", {"cloud_id": "nowhere", "left": 0}).status == 404
@@ -142,6 +145,8 @@ def test_faults_are_added_listed_and_removed(call: Caller) -> None:
         {"kind": "empty_data", "null": True},
         {"kind": "stale", "seconds": 5},
         {"kind": "redirect", "location": "/"},
+        {"kind": "edit", "put": {"total_count": 9}, "drop": ["data.0"], "rows": 3},
+        {"kind": "status", "status": 404, "text": ""},
         {"kind": "drip", "seconds": 1, "pieces": 2},
         {"kind": "bad_chunk", "probability": 0.5, "lasting": 3},
     ],
@@ -162,6 +167,11 @@ def test_every_fault_has_a_name_over_http(call: Caller, fault: dict[str, Any]) -
         {"kind": "plague"},
         {"kind": "status"},
         {"kind": "status", "status": "bad"},
+        {"kind": "edit", "change": "x"},
+        {"kind": "edit", "put": 3},
+        {"kind": "edit", "drop": [3]},
+        {"kind": "edit", "drop": 3},
+        {"kind": "edit", "rows": -1},
         {"kind": "status", "status": 500, "on": "lists"},
         {"kind": "status", "status": 500, "often": True},
         [],
@@ -172,6 +182,13 @@ def test_faults_that_make_no_sense_are_422(call: Caller, fault: Any) -> None:
     answer = control(call, "POST", "faults", fault)
     assert answer.status == 422
     assert answer.body
+
+
+def test_a_fault_with_a_function_can_be_listed(call: Caller) -> None:
+    """Though it cannot be added over HTTP."""
+    call.emulator.faults.add(Edit(lambda body: body))
+    [listed] = done(call, "GET", "faults")["faults"]
+    assert "function" in listed["fault"]["change"]
 
 
 def test_the_request_log_is_read_and_cleared(call: Caller) -> None:
@@ -223,6 +240,7 @@ def lived(serve: Serve) -> Caller:
     )
     offer = fixed(call)
     call.emulator.set_stock(offer["cloudId"], 1)
+    call.emulator.set_price(offer["cloudId"], 2.5)
     order(call, body_for(offer, name="ordered"))
     call.emulator.add_pod("late", appear_seconds=100.0, status_fields={"odd": [1]})
     call.emulator.advance(20)

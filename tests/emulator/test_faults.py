@@ -17,6 +17,7 @@ from primepods.emulator import (
     Cut,
     Delay,
     Drip,
+    Edit,
     Empty,
     EmptyData,
     Emulator,
@@ -29,6 +30,7 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
+from primepods.emulator.faults import Reply
 
 from .caller import HISTORY, PODS, STATUS, Caller
 from .conftest import Serve
@@ -84,6 +86,15 @@ def test_an_error_can_have_any_body(call: Caller) -> None:
     body = {"detail": [{"loc": ["query", "limit"], "msg": "bad", "type": "int_parsing"}]}
     call.emulator.faults.add(Status(422, body=body))
     assert call("GET", PODS).json == body
+
+
+@pytest.mark.parametrize("text", ["404 page not found", ""])
+def test_an_error_can_be_plain_text(call: Caller, text: str) -> None:
+    """As of a router before the API, or nothing at all."""
+    call.emulator.faults.add(Status(404, text=text))
+    answer = call("GET", PODS)
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "text/plain")
+    assert answer.body == text.encode()
 
 
 @pytest.mark.parametrize(
@@ -177,6 +188,66 @@ def test_empty_data_leaves_alone_what_is_no_data(call: Caller) -> None:
     """Redirects and other answers without rows."""
     call.emulator.faults.add(EmptyData())
     assert call("GET", "/api/v1/pods").status == 307
+
+
+def test_fields_of_an_answer_are_set_and_removed(call: Caller) -> None:
+    """At any place that there is; others are left alone."""
+    page = call.get(PODS)
+    edit = Edit(
+        put={"total_count": 500, "data.0.status": 7, "data.1": None, "data.99.name": "x", "data.x": 1},
+        drop=["offset", "data.2.id", "data.3", "nothing"],
+    )
+    with call.emulator.faults.add(edit, on="list"):
+        edited = call.get(PODS)
+    assert "offset" not in edited
+    assert (edited["total_count"], edited["limit"]) == (500, page["limit"])
+    assert edited["data"][0] == {**page["data"][0], "status": 7}
+    assert edited["data"][1] is None
+    assert "id" not in edited["data"][2]
+    assert edited["data"][3:] == page["data"][4:]
+    call.emulator.faults.add(Edit(drop="data"), on="status")
+    assert call.get(STATUS) == {"status": None}
+
+
+def test_pages_can_be_cut_short(call: Caller) -> None:
+    """With the limit that was asked for, or another, in the answer; of pods as of offers."""
+    ids = list(call.emulator.pods)
+    with call.emulator.faults.add(Edit(rows=3)):
+        page = call.get(PODS, ("limit", "5"))
+        assert (page["limit"], [pod["id"] for pod in page["data"]]) == (5, ids[:3])
+        assert len(call.get("/api/v1/availability/gpus")["items"]) == 3
+    call.emulator.faults.add(Edit(rows=3, put={"limit": 3}))
+    assert call.get(PODS, ("limit", "5"))["limit"] == 3
+
+
+def test_a_count_can_fall_and_rise(call: Caller) -> None:
+    """Rules that strike once make a sequence; a function sees the whole answer."""
+    for count in (500, 350):
+        call.emulator.faults.add(Edit(put={"total_count": count}), on="list", times=1)
+    call.emulator.faults.add(Edit(lambda page: {**page, "total_count": page["total_count"] + 1}), on="list")
+    assert [call.get(PODS)["total_count"] for _ in range(4)] == [500, 350, 11, 11]
+
+
+def test_what_is_no_json_is_not_edited(call: Caller) -> None:
+    """The answer to a client that is sent elsewhere is an object like others."""
+    call.emulator.faults.add(Edit(put={"detail": "x"}))
+    assert call("GET", "/nowhere").json == {"detail": "x"}
+    assert Edit(put={"a": 1}).outcome(Reply(200, b"")) == Reply(200, b"")
+
+
+def test_a_stale_replica_deletes_what_it_knows(serve: Serve) -> None:
+    """A pod that it has not seen yet is not found, and lives on; one that has gone is gone."""
+    call = serve(delete_seconds=0)
+    old = call.emulator.add_pod()
+    call.emulator.advance(10)
+    new = call.emulator.add_pod()
+    call.emulator.delete_pod(old)
+    call.emulator.advance(1)
+    call.emulator.faults.add(Stale(5))
+    assert call("DELETE", PODS + new).json == {"detail": "Pod not found"}
+    assert call("DELETE", PODS + old).json == {"status": "TERMINATED"}
+    assert call("GET", f"{PODS}{new}/log").status == 404
+    assert list(call.emulator.pods) == [new]
 
 
 def test_a_stale_replica_shows_the_past(serve: Serve) -> None:
@@ -445,6 +516,7 @@ def test_rules_that_make_no_sense_are_refused(call: Caller, arguments: dict[str,
         (Redirect, ("x", 200)),
         (Drip, (1, 0)),
         (Stale, (None,)),
+        (Edit, ("no function",)),
         (Reset, ("yes",)),
     ],
 )

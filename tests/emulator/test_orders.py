@@ -365,6 +365,33 @@ def test_stock_runs_out_and_comes_back(serve: Serve) -> None:
         call.emulator.set_stock("nowhere", 1)
 
 
+def test_a_price_can_change_between_offer_and_order(call: Caller) -> None:
+    """The order pays the new one, or none above its highest price."""
+    offer = fixed(call)
+    call.emulator.set_price(offer["cloudId"], 7.5)
+    answer = order(call, body_for(offer, maxPrice=7.4))
+    assert (answer.status, answer.json) == (400, {"detail": "The price is 7.5 per hour, above maxPrice 7.4"})
+    assert order(call, body_for(offer, maxPrice=7.5)).json["priceHr"] == 7.5
+    prices = offer_with(call, cloudId=offer["cloudId"])["prices"]
+    assert 7.5 in {prices["onDemand"], prices["communityPrice"]}
+    call.emulator.reset()
+    assert offer_with(call, cloudId=offer["cloudId"]) == offer
+    with pytest.raises(KeyError):
+        call.emulator.set_price("nowhere", 1.0)
+    with pytest.raises(ValueError, match="price_hr"):
+        call.emulator.set_price(offer["cloudId"], -1.0)
+
+
+def test_machines_without_a_gpu_are_offered(call: Caller) -> None:
+    """And can be ordered as others."""
+    rows = every(call, GPUS, ("gpu_type", "CPU_NODE"))
+    assert len({row["vcpu"]["defaultCount"] for row in rows}) > 1
+    assert {(row["gpuCount"], row["gpuMemory"]) for row in rows} == {(1, 0)}
+    pod = order(call, body_for(rows[0])).json
+    assert (pod["gpuName"], pod["gpuCount"]) == ("CPU_NODE", 1)
+    assert pod["resources"]["vcpus"] == rows[0]["vcpu"]["defaultCount"]
+
+
 def test_scarce_stock_differs_and_changes(serve: Serve) -> None:
     """From offer to offer and every five minutes, the same for the same seed."""
     first, second = serve(stock=4, seed=5), serve(stock=4, seed=5)

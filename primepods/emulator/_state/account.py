@@ -14,7 +14,7 @@ import attrs
 from ..clock import Clock, ManualClock
 from .billing import spent, used_up_at
 from .boot import DELETING, TERMINATED
-from .config import EmulatorConfig
+from .config import EmulatorConfig, check_amount
 from .creation import BootOutcome, create_pod
 from .history import History, draw_row, history_row
 from .market import Market
@@ -107,6 +107,7 @@ class Account:
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
         """Say what an offer costs from now on; raises `KeyError` for an unknown offer."""
+        check_amount("price_hr", price_hr)
         with self.lock:
             self.market.prices[self.market.offer(cloud_id).cloud_id] = price_hr
 
