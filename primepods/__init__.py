@@ -48,7 +48,7 @@ from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
 from .ssh import SSHTarget
 from .sync import Client, Pager, Pods, Watch
-from .waiting._wait import AsyncWatch, failed, gone, ready, settled
+from .waiting import AsyncWatch, failed, gone, ready, settled
 
 __all__ = [
     "APIError",

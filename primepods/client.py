@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from ._http.executor import RequestExecutor
-from ._http.request import PODS, Params, free_request
-from ._http.response import missing_row
+from ._http.request import Params, free_request
 from ._http.transport import Transport
 from ._utils.arguments import check_seconds
 from ._utils.secret import Secret
@@ -25,9 +23,7 @@ from .config import (
 )
 from .resources.pods import AsyncPods
 from .retry import RetryPolicy
-from .waiting._backend import HubBackend, hub_key
-from .waiting._hub import join
-from .waiting._wait import OpenFeeds, Waits
+from .waiting._subscription import HubConnection
 
 if TYPE_CHECKING:
     import aiohttp
@@ -96,20 +92,12 @@ class AsyncClient:
         self._assemble(settings, Transport(settings, session), owner=True)
 
     def _assemble(
-        self, settings: Settings, transport: Transport, *, owner: bool, open_feeds: OpenFeeds | None = None
+        self, settings: Settings, transport: Transport, *, owner: bool, client: HubConnection | None = None
     ) -> None:
         self._executor = RequestExecutor(settings, transport)
         self._owner = owner
-        self._open_feeds = open_feeds or OpenFeeds()
-        waits = Waits(
-            settings.clock,
-            self._open_feeds,
-            join=partial(
-                join, hub_key(settings, transport.given), partial(HubBackend, settings, transport.given)
-            ),
-            missing=partial(missing_row, "GET", f"{PODS}/status"),
-        )
-        self.pods = AsyncPods(self._executor, waits)
+        self._hub = HubConnection(settings, transport.given, client)
+        self.pods = AsyncPods(self._executor, self._hub)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
@@ -131,7 +119,7 @@ class AsyncClient:
             retry=settings.retry if retry is None else check_retry(retry),
         )
         view = object.__new__(type(self))
-        view._assemble(changed, self._executor.transport, owner=False, open_feeds=self._open_feeds)
+        view._assemble(changed, self._executor.transport, owner=False, client=self._hub)
         return view
 
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
@@ -155,7 +143,7 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections (not a session that you brought). Further calls raise ClientClosedError."""
         if self._owner:
-            self._open_feeds.close()
+            self._hub.close()
             await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:

@@ -21,7 +21,7 @@ from .pagination import AsyncPager
 from .resources.pods import AsyncPods, SortBy, SortOrder
 from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
-from .waiting._wait import AsyncWatch, Until, ready
+from .waiting import AsyncWatch, Until, ready
 
 T = TypeVar("T")
 C = TypeVar("C")

@@ -21,7 +21,9 @@ from ..errors import PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager, Source
 from ..results import Deletions, PodStatuses
-from ..waiting._wait import AsyncWatch, OnChange, Until, Wait, Waits, gone, ready
+from ..waiting import AsyncWatch, OnChange, Until, gone, ready
+from ..waiting._subscription import HubConnection
+from ..waiting.wait import Wait
 from ._deletion import Deleter
 
 T = TypeVar("T")
@@ -45,9 +47,9 @@ class AsyncPods:
     arguments that cannot be sent; :class:`~primepods.ClientClosedError`.
     """
 
-    def __init__(self, executor: RequestExecutor, waits: Waits) -> None:
+    def __init__(self, executor: RequestExecutor, hub: HubConnection) -> None:
         self._executor = executor
-        self._waits = waits
+        self._hub = hub
         self._statuses = StatusReader(executor)
         self._deleter = Deleter(executor)
 
@@ -142,7 +144,7 @@ class AsyncPods:
         _check_interval(interval)
         if timeout is not None:
             check_seconds("timeout", timeout)
-        return AsyncWatch(self._waits, check_ids(pod_ids), interval=interval, timeout=timeout)
+        return AsyncWatch(self._hub, check_ids(pod_ids), interval=interval, timeout=timeout)
 
     async def wait(  # noqa: PLR0913 - all but the first have defaults
         self,
@@ -188,7 +190,7 @@ class AsyncPods:
         if on_change is not None:
             _check_callable("on_change", on_change)
         wait = Wait(
-            self._waits,
+            self._hub,
             check_ids(pod_ids),
             until=until,
             timeout=timeout,

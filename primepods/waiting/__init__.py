@@ -1,5 +1,7 @@
 """Waiting for pods and watching them."""
 
-from ._wait import AsyncWatch, OnChange, Until, failed, gone, ready, settled
+from .conditions import Until, failed, gone, ready, settled
+from .wait import OnChange
+from .watch import AsyncWatch
 
 __all__ = ["AsyncWatch", "OnChange", "Until", "failed", "gone", "ready", "settled"]

@@ -1,28 +1,31 @@
 """The shared poller: thousands wait for thousands of pods, and the API sees one calm client.
 
 A :class:`Hub` is shared by all clients of one event loop that have equal settings. It exists while somebody
-waits. Those who wait are :class:`Feed` objects: each names pods and an interval, is told when one of them has
-changed, and reads the pod's newest state from its :class:`View`. What that state means to a wait is decided
-in :mod:`primepods.waiting`.
+waits. Those who wait are :class:`Subscription` objects: each names pods and an interval, is told when one of
+them has changed, and reads the pod's newest state from its :class:`WatchedPod`. What that state means to a
+wait is decided in :mod:`primepods.waiting.wait`.
 
-Times of polling lie on one grid for each interval, jittered as a whole and never drifting. A newcomer is
-polled once promptly and then joins the grid. There is no retry inside a tick: the next tick is the retry.
+There is no retry inside a tick: the next tick is the retry.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import attrs
 
-from .._utils.clock import Clock
+from .._decoding.rows import decode_pod
+from .._http.executor import RequestExecutor
+from .._http.request import chunk_ids, pod_request
+from .._http.transport import Transport
+from .._status_reader import StatusReader
+from ..config import Settings
 from ..errors import (
-    APIError,
     AuthenticationError,
     NotFoundError,
     PermissionDeniedError,
@@ -32,169 +35,76 @@ from ..errors import (
     ServerError,
     TransportError,
 )
-from ..models import Pod, PodStatus
-from ._watched_pod import LOOK_AGAIN, Feed, View
+from ..retry import RetryPolicy
+from ._pause import PollPause
+from ._schedule import PollSchedule
+from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
+from ._workers import WorkerPool
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from ._subscription import Subscription
 
-_JITTER: Final = 0.1
-_GATHER: Final = 0.05
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
-
-
-class Answer(Protocol):
-    """What a status request brought."""
-
-    @property
-    def rows(self) -> dict[str, PodStatus]:
-        """Rows by id; those that are remembered, too, if the call was given something to remember."""
-        ...
-
-    @property
-    def errors(self) -> Mapping[str, APIError]:
-        """Ids that the API refused."""
-        ...
-
-
-class Backend(Protocol):
-    """What the hub needs of the API; nothing in it retries."""
-
-    clock: Clock
-    concurrency: int
-    """How many chunks may be asked for at the same time."""
-    lookups: int
-    """How many pods may be looked up one by one at the same time."""
-
-    def chunks(self, pod_ids: Iterable[str]) -> list[list[str]]:
-        """Split ids into requests."""
-        ...
-
-    async def statuses(self, pod_ids: list[str]) -> Answer:
-        """Ask for one chunk."""
-        ...
-
-    async def pod(self, pod_id: str) -> Pod:
-        """Ask for one pod."""
-        ...
-
-    async def aclose(self) -> None:
-        """Free the connections."""
-        ...
-
-
-@attrs.define
-class _Grid:
-    """The times at which the pods of one interval are polled."""
-
-    interval: float
-    epoch: float
-    ticks: int = 0
-    next_at: float = -math.inf
-    ids: dict[str, int] = attrs.field(factory=dict[str, int])
-
-    def advance(self, now: float, chance: float) -> None:
-        """Move to the next time. Jitter moves a time, never the grid; times that were missed are skipped."""
-        self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
-        self.next_at = self.epoch + (self.ticks + _JITTER * chance) * self.interval
-
-
-class _Crew(Generic[T]):
-    """Works off a queue, a few items at a time."""
-
-    def __init__(
-        self,
-        size: int,
-        work: Callable[[T], Awaitable[None]],
-        start: Callable[[Coroutine[Any, Any, None]], None],
-    ) -> None:
-        self._size = size
-        self._work = work
-        self._start = start
-        self._queue: deque[T] = deque()
-        self._busy = 0
-
-    def add(self, item: T) -> None:
-        self._queue.append(item)
-        if self._busy < self._size:
-            self._busy += 1
-            self._start(self._run())
-
-    async def _run(self) -> None:
-        try:
-            while self._queue:
-                await self._work(self._queue.popleft())
-        finally:
-            self._busy -= 1
+_ONCE: Final = RetryPolicy(attempts=1)
+_DEADLINE: Final = 3600.0
+"""A batch may have to wait until the batches before it have had their attempts."""
+_CACHE_BYTES: Final = 32 * 1024 * 1024
 
 
 class Hub:
     """The poller. Made and found by :func:`join`.
 
     Args:
-        backend: What it asks.
+        settings: The settings of the clients that share it.
+        session: Their own aiohttp session, or ``None``.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._clock = backend.clock
-        self._feeds: set[Feed] = set()
-        self._views: dict[str, View] = {}
-        self._grids: dict[float, _Grid] = {}
-        self._newcomers: dict[str, None] = {}
-        self._newcomers_at = math.inf
-        self._paused_until = -math.inf
-        self._pause = _FIRST_PAUSE
-        self._limit: RateLimitError | None = None
+    def __init__(self, settings: Settings, session: Any) -> None:
+        self._clock = settings.clock
+        self._prefix = urlsplit(settings.base_url).path
+        self._transport = Transport(settings, session)
+        self._executor = RequestExecutor(settings, self._transport)
+        self._reader = StatusReader(self._executor, cache_bytes=_CACHE_BYTES)
+        self._subscriptions: set[Subscription] = set()
+        self._pods: dict[str, WatchedPod] = {}
+        self._schedule = PollSchedule(settings.clock)
+        self.pause = PollPause(settings.clock)
         self._sequence = 0
-        self._polls = _Crew(backend.concurrency, self._poll, self._start)
-        self._looks = _Crew(backend.lookups, self._look_up, self._start)
+        concurrency = settings.max_concurrency
+        self._polls = WorkerPool(concurrency, self._poll, self._start)
+        self._lookups = WorkerPool(max(1, concurrency // 4), self._look_up, self._start)
         self._jobs: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._ending = False
         # An empty context: else its log lines would land in whichever task happened to come first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
 
-    @property
-    def pausing(self) -> RateLimitError | None:
-        """What the API said when it asked for less, while the hub heeds it."""
-        return self._limit if self._clock.time() < self._paused_until else None
-
-    def enter(self, feed: Feed) -> None:
-        """Begin to poll for ``feed``: once promptly, then on the grid of its interval."""
-        now = self._clock.time()
-        feed.since = self._sequence
-        self._feeds.add(feed)
-        grid = self._grids.get(feed.interval)
-        if grid is None:
-            grid = self._grids[feed.interval] = _Grid(feed.interval, now)
-            grid.advance(now, self._clock.random())
-        self._newcomers_at = min(self._newcomers_at, now + _GATHER * feed.interval)
-        for pod_id in feed.pod_ids:
-            view = self._views.get(pod_id)
-            if view is None:
-                view = self._views[pod_id] = View(pod_id)
-            view.feeds.add(feed)
-            view.expecting.add(feed)
-            feed.views[pod_id] = view
-            grid.ids[pod_id] = grid.ids.get(pod_id, 0) + 1
-            self._newcomers[pod_id] = None
+    def add(self, subscription: Subscription) -> None:
+        """Begin to poll for ``subscription``: once promptly, then at the ticks of its interval."""
+        subscription.since = self._sequence
+        self._subscriptions.add(subscription)
+        self._schedule.add(subscription.pod_ids, subscription.interval)
+        for pod_id in subscription.pod_ids:
+            pod = self._pods.get(pod_id)
+            if pod is None:
+                pod = self._pods[pod_id] = WatchedPod(pod_id)
+            pod.add(subscription)
+            subscription.pods[pod_id] = pod
         self._wake.set()
 
-    def drop(self, feed: Feed, pod_id: str) -> None:
-        """Poll no longer for one of the feed's pods."""
-        view = feed.views.pop(pod_id, None)
-        if view is not None and feed in self._feeds:
-            self._forget(feed, view)
+    def remove_pod(self, subscription: Subscription, pod_id: str) -> None:
+        """Poll no longer for one of the subscription's pods."""
+        pod = subscription.pods.pop(pod_id, None)
+        if pod is not None and subscription in self._subscriptions:
+            self._unsubscribe(subscription, pod)
 
-    def release(self, feed: Feed) -> None:
-        """End the polling for ``feed``; whoever leaves last puts out the light."""
-        if feed not in self._feeds:
+    def remove(self, subscription: Subscription) -> None:
+        """End the polling for ``subscription``, and all polling with the last one."""
+        if subscription not in self._subscriptions:
             return
-        self._feeds.discard(feed)
-        for view in feed.views.values():
-            self._forget(feed, view)
-        if not self._feeds:
+        self._subscriptions.discard(subscription)
+        for pod in subscription.pods.values():
+            self._unsubscribe(subscription, pod)
+        if not self._subscriptions:
             self._retire()
             if not self._ending:
                 self._ending = True
@@ -202,32 +112,26 @@ class Hub:
 
     async def ended(self) -> None:
         """Return when nothing is left, if nobody waits any more."""
-        if not self._feeds:
+        if not self._subscriptions:
             # Not the task itself: who is cancelled meanwhile must not cancel it.
             await asyncio.wait([self._task])
 
-    def _forget(self, feed: Feed, view: View) -> None:
-        view.feeds.discard(feed)
-        view.expecting.discard(feed)
-        grid = self._grids[feed.interval]
-        grid.ids[view.pod_id] -= 1
-        if not grid.ids[view.pod_id]:
-            del grid.ids[view.pod_id]
-        if not grid.ids:
-            del self._grids[feed.interval]
-        if not view.feeds:
-            del self._views[view.pod_id]
-            self._newcomers.pop(view.pod_id, None)
+    def _unsubscribe(self, subscription: Subscription, pod: WatchedPod) -> None:
+        pod.remove(subscription)
+        self._schedule.remove(pod.pod_id, subscription.interval)
+        if not pod.subscriptions:
+            del self._pods[pod.pod_id]
+            self._schedule.forget(pod.pod_id)
 
     def _retire(self) -> None:
         """See to it that nobody joins any more."""
-        for place in [place for place, hub in list(_hubs.items()) if hub is self]:
-            _hubs.pop(place, None)
+        for key in [key for key, hub in list(_hubs.items()) if hub is self]:
+            _hubs.pop(key, None)
 
     async def _run(self) -> None:
         try:
             while True:
-                await self._sleep_until(max(self._due_at(), self._paused_until))
+                await self._sleep_until(max(self._schedule.next_at(), self.pause.until))
                 self._tick()
         except asyncio.CancelledError:
             await self._shut_down(PrimePodsError("The polling was cancelled from outside. Wait again."))
@@ -246,10 +150,10 @@ class Hub:
             if self._jobs:
                 await asyncio.wait(self._jobs)
         finally:
-            await self._backend.aclose()
+            await self._transport.aclose()
 
     async def _sleep_until(self, when: float) -> None:
-        """Sleep until ``when``, or until somebody enters."""
+        """Sleep until ``when``, or until somebody subscribes."""
         self._wake.clear()
         limit = self._clock.timeout_at(when)
         try:
@@ -259,92 +163,68 @@ class Hub:
             if not limit.expired():
                 raise
 
-    def _due_at(self) -> float:
-        # Without a grid nobody waits: whoever left last is about to end this.
-        idle = self._clock.time() + _LONGEST_PAUSE
-        return min([idle, self._newcomers_at, *(grid.next_at for grid in self._grids.values())])
-
     def _tick(self) -> None:
         """Send for all that is due; each pod at most once, in full batches."""
-        now = self._clock.time()
-        if now < self._paused_until:
+        if self.pause.cause is not None:
             return
-        due = self._due_grids(now)
-        pod_ids = dict.fromkeys(pod_id for grid in due for pod_id in grid.ids)
-        if due or self._newcomers_at <= now:
-            pod_ids |= self._newcomers
-            self._newcomers_at = math.inf
-        views = [view for pod_id in pod_ids if not (view := self._views[pod_id]).in_flight]
+        due = self._schedule.take_due()
+        pods = [pod for pod_id in due if not (pod := self._pods[pod_id]).in_flight]
         # First those whose last request failed: else a rate limit would always leave out the same ones.
-        views.sort(key=lambda view: view.trouble is None)
-        for view in views:
-            view.in_flight = True
-        for chunk in self._backend.chunks(view.pod_id for view in views):
-            self._polls.add([self._views[pod_id] for pod_id in chunk])
-
-    def _due_grids(self, now: float) -> list[_Grid]:
-        """Move on the grids that are due, and with them those that nearly are, so that requests are
-        shared.
-        """
-        grids = self._grids.values()
-        if all(grid.next_at > now for grid in grids):
-            return []
-        due = [grid for grid in grids if grid.next_at <= now + _JITTER * grid.interval]
-        for grid in due:
-            grid.advance(now, self._clock.random())
-        return due
+        pods.sort(key=lambda pod: pod.trouble is None)
+        for pod in pods:
+            pod.in_flight = True
+        for chunk in chunk_ids([pod.pod_id for pod in pods], prefix=self._prefix):
+            self._polls.add([self._pods[pod_id] for pod_id in chunk])
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _poll(self, views: list[View]) -> None:
+    async def _poll(self, pods: list[WatchedPod]) -> None:
         """Ask for one chunk, unless a pause has begun, and pass on what it brings, be it an error."""
         trouble: PrimePodsError | None = None
         try:
-            trouble = self.pausing
+            trouble = self.pause.cause
             if trouble is None:
-                await self._ask(views)
+                await self._ask(pods)
         except PrimePodsError as exc:
-            trouble = exc if self._passes(exc, views) else None
+            trouble = exc if self._passes(exc, pods) else None
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
-            self._end(views, exc)
+            self._end(pods, exc)
         finally:
-            for view in views:
-                view.in_flight = False
-                view.trouble = trouble
-                if view.pod_id in self._newcomers:
-                    # It came while the request was under way, and is owed one of its own.
-                    self._newcomers_at = -math.inf
+            for pod in pods:
+                pod.in_flight = False
+                pod.trouble = trouble
+                if self._schedule.retry_newcomer(pod.pod_id):
                     self._wake.set()
 
-    async def _ask(self, views: list[View]) -> None:
+    async def _ask(self, pods: list[WatchedPod]) -> None:
         self._sequence += 1
         sequence = self._sequence
-        for view in views:
-            if self._views.get(view.pod_id) is view:
-                self._newcomers.pop(view.pod_id, None)
-        answer = await self._backend.statuses([view.pod_id for view in views])
-        self._pause = _FIRST_PAUSE
+        for pod in pods:
+            if self._pods.get(pod.pod_id) is pod:
+                self._schedule.forget(pod.pod_id)
+        answer = await self._reader.read_chunk([pod.pod_id for pod in pods])
+        self.pause.reset()
         now = self._clock.time()
-        for view in views:
-            error = answer.errors.get(view.pod_id)
+        for pod in pods:
+            error = answer.errors.get(pod.pod_id)
             if error is None:
-                row = answer.rows.get(view.pod_id)
-                if view.raw is not None and row == view.raw:
+                row = answer.rows.get(pod.pod_id)
+                if pod.row is not None and row == pod.row:
                     # One copy of what has not changed: The cache keeps these rows, too.
-                    row = answer.rows[view.pod_id] = view.raw
-                view.observe(row, sequence, now)
-                self._look(view, now)
+                    row = answer.rows[pod.pod_id] = pod.row
+                pod.observe(row, sequence, now)
+                self._queue_lookup(pod, now)
             else:
-                view.refused = error
-                view.tell(sequence)
+                pod.refused = error
+                pod.notify(sequence)
 
-    def _passes(self, error: PrimePodsError, views: Iterable[View]) -> bool:
+    def _passes(self, error: PrimePodsError, pods: Iterable[WatchedPod]) -> bool:
         """Tell whether an error passes by itself. One that does not ends the waits; a 429 pauses the hub."""
         if isinstance(error, RateLimitError):
-            self._heed(error)
+            self.pause.apply_rate_limit(error)
         elif isinstance(error, AuthenticationError | PermissionDeniedError):
             self._end_all(error)
             return False
@@ -352,84 +232,72 @@ class Hub:
             isinstance(error, ServerError | ProtocolError)
             or (isinstance(error, TransportError) and error.transient)
         ):
-            self._end(views, error)
+            self._end(pods, error)
             return False
         return True
 
-    def _heed(self, limit: RateLimitError) -> None:
-        """Pause the hub. A burst of refusals counts once: the largest of many jitters would be no jitter."""
-        now = self._clock.time()
-        if limit.retry_after is None and now < self._paused_until:
-            return
-        seconds = self._pause if limit.retry_after is None else limit.retry_after
-        if now + seconds <= self._paused_until:
-            return
-        if limit.retry_after is None:
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        # With the exact time many processes would come back in step.
-        self._paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
-        self._limit = limit
-
-    def _end(self, views: Iterable[View], error: Exception) -> None:
-        for feed in {feed for view in views for feed in view.feeds}:
-            feed.end(error)
+    def _end(self, pods: Iterable[WatchedPod], error: Exception) -> None:
+        for pod in pods:
+            pod.end(error)
 
     def _end_all(self, error: Exception) -> None:
-        for feed in self._feeds:
-            feed.end(error)
+        for subscription in self._subscriptions:
+            subscription.end(error)
 
-    def _look(self, view: View, now: float) -> None:
+    def _queue_lookup(self, pod: WatchedPod, now: float) -> None:
         """Have ``get`` asked for a pod of which the status does not say all."""
-        if not view.looking and view.wants_look(now):
-            view.looking = True
-            self._looks.add(view)
+        if not pod.looking_up and pod.wants_lookup(now):
+            pod.looking_up = True
+            self._lookups.add(pod)
 
-    async def _look_up(self, view: View) -> None:
+    async def _look_up(self, pod: WatchedPod) -> None:
         try:
             # What a pause leaves out is asked for again after the next tick.
-            if view.feeds and self.pausing is None:
-                await self._ask_for(view)
+            if pod.subscriptions and self.pause.cause is None:
+                await self._get(pod)
         finally:
-            view.looking = False
+            pod.looking_up = False
 
-    async def _ask_for(self, view: View) -> None:
+    async def _get(self, pod: WatchedPod) -> None:
         self._sequence += 1
         sequence = self._sequence
-        view.look_at = self._clock.time() + LOOK_AGAIN
+        pod.lookup_at = self._clock.time() + LOOKUP_INTERVAL
+        decode = partial(decode_pod, pod_id=pod.pod_id)
         try:
-            pod = await self._backend.pod(view.pod_id)
+            found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
         except NotFoundError:
-            view.not_found(sequence)
+            pod.not_found(sequence)
         except PermissionDeniedError as exc:
             # This may be about the one pod, where the same answer to a batch is about the key.
-            self._end([view], exc)
+            pod.end(exc)
         except PrimePodsError as exc:
-            if self._passes(exc, [view]):
-                view.look_failed(exc)
+            if self._passes(exc, [pod]):
+                pod.lookup_failed(exc)
         except Exception as exc:  # noqa: BLE001 - as in _poll
-            self._end([view], exc)
+            pod.end(exc)
         else:
-            view.found(pod, sequence, self._clock.time())
+            pod.found(found, sequence, self._clock.time())
 
 
-_hubs: dict[tuple[asyncio.AbstractEventLoop, object], Hub] = {}
+_hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, Any], Hub] = {}
 
 
-def join(key: object, make_backend: Callable[[], Backend]) -> Hub:
-    """Return the running loop's hub for ``key``, a new one if there is none.
+def join(settings: Settings, session: Any) -> Hub:
+    """Return the running loop's hub for ``settings``, a new one if there is none.
 
-    Enter a feed before the next ``await``: an empty hub ends with its last feed.
+    Add a subscription before the next ``await``: a hub ends with its last one.
 
     Args:
-        key: Equal for those who may share: settings, and the caller's session or none.
-        make_backend: Makes what a new hub asks.
+        settings: Equal for those who share a hub, but for how often and how long a call is retried: the next
+            tick is the retry.
+        session: The caller's own aiohttp session, or ``None``.
     """
     loop = asyncio.get_running_loop()
-    for place in [place for place in list(_hubs) if place[0].is_closed()]:
+    for key in [key for key in list(_hubs) if key[0].is_closed()]:
         # A loop that was thrown away with waits in it; its hub will never run again.
-        _hubs.pop(place, None)
-    place = (loop, key)
-    hub = _hubs.get(place)
+        _hubs.pop(key, None)
+    settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE)
+    hub = _hubs.get((loop, settings, session))
     if hub is None:
-        hub = _hubs[place] = Hub(make_backend())
+        hub = _hubs[loop, settings, session] = Hub(settings, session)
     return hub

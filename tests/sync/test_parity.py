@@ -14,14 +14,12 @@ import aiohttp
 import pytest
 
 import primepods
-from primepods import sync
+from primepods import AsyncWatch, sync, waiting
 from primepods.client import AsyncClient
 from primepods.models import Page, PodChange
 from primepods.pagination import AsyncPager
 from primepods.resources.pods import AsyncPods
 from primepods.sync import Client, Pager, Pods, Watch
-from primepods.waiting import _wait as waiting
-from primepods.waiting._wait import AsyncWatch
 
 PAIRS: Final[list[tuple[type, type]]] = [
     (AsyncClient, Client),

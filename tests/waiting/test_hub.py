@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +26,7 @@ import pytest
 import primepods
 from primepods.emulator import Delay, Emulator
 from primepods.waiting import _hub as polling
-from primepods.waiting._watched_pod import Feed
+from primepods.waiting._subscription import HubConnection
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang, Reset, reply
@@ -295,9 +296,8 @@ async def test_rule_1_a_waiter_that_leaves_between_tick_and_request_hurts_nobody
 
     def tick_and_leave() -> None:
         tick()
-        for feed in list(hub._feeds):
-            if ids[1] in feed.views:
-                hub.drop(feed, ids[1])
+        for subscription in list(hub._subscriptions):
+            subscription.drop(ids[1])
 
     hub._tick = tick_and_leave  # type: ignore[method-assign]
     await stage.advance(5)
@@ -544,7 +544,7 @@ async def test_rule_2_the_cause_goes_to_every_waiter(stage: Stage, fleet: Fleet)
         error.transient = False
         raise error from ValueError("the cause")
 
-    hub._backend.statuses = fail  # type: ignore[method-assign, assignment]
+    hub._reader.read_chunk = fail  # type: ignore[method-assign, assignment]
     await stage.advance(5)
     for wait in waits:
         error = error_of(wait)
@@ -721,7 +721,7 @@ async def test_rule_9_the_key_is_the_clients_and_shows_nowhere(
     fleet.next_status(Reset(), times=2)
     await stage.advance(20)
     hub = await stage.hub()
-    shown = [repr(hub), repr(hub._task), *(repr(view) for view in hub._views.values())]
+    shown = [repr(hub), repr(hub._task), *(repr(view) for view in hub._pods.values())]
     fleet.next_status(reply({"detail": f"key {KEY} has sent too much"}, 503), times=100)
     await stage.advance(30)
     fleet.faults.clear()
@@ -766,7 +766,7 @@ class OddError(Exception):
         self.two = two
 
 
-@pytest.mark.parametrize("where", ["_tick", "_due_at", "statuses", "pod", "chunks"])
+@pytest.mark.parametrize("where", ["_tick", "_schedule.next_at", "_reader.read_chunk", "_executor.call"])
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), OddError("this", "that")], ids=["plain", "odd"])
 async def test_rule_14_a_defect_of_the_poller_ends_its_waiters(
     stage: Stage, fleet: Fleet, where: str, error: Exception
@@ -778,11 +778,11 @@ async def test_rule_14_a_defect_of_the_poller_ends_its_waiters(
     hub = await stage.hub()
     error.__cause__ = KeyError("behind it")
 
-    def broken(*_: object) -> Any:
+    def broken(*_: object, **__: object) -> Any:
         raise error
 
-    target: object = hub if where.startswith("_") else hub._backend
-    setattr(target, where, broken)
+    path, _, name = where.rpartition(".")
+    setattr(attrgetter(path)(hub) if path else hub, name, broken)
     await stage.advance(36)
     caught = []
     for wait in waits:
@@ -826,12 +826,12 @@ async def test_notes_on_a_defect_are_not_shared(stage: Stage) -> None:
     """An exception that comes with notes passes them on, in a list of each waiter's own."""
     error = RuntimeError("x")
     error.add_note("from the poller")
-    feeds = [Feed(["a"], 1.0) for _ in range(2)]
+    connection = HubConnection(stage.client()._executor.settings, None)
     notes = []
-    for feed in feeds:
-        feed.end(error)
+    for subscription in [connection.subscribe(["a"], 1.0) for _ in range(2)]:
+        subscription.end(error)
         with pytest.raises(RuntimeError) as caught:
-            await feed.changed()
+            await subscription.changed()
         notes.append(caught.value.__notes__)
     assert notes == [["from the poller"]] * 2
     assert notes[0] is not notes[1]

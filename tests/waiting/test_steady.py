@@ -45,7 +45,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
 async def rows(stage: Stage) -> dict[str, PodStatus | None]:
     """What the hub shows of each pod."""
     hub = await stage.hub()
-    return {pod_id: view.row for pod_id, view in hub._views.items()}
+    return {pod_id: pod.status for pod_id, pod in hub._pods.items()}
 
 
 async def test_an_unchanged_answer_is_not_decoded_again(stage: Stage, fleet: Fleet, decoded: Decoded) -> None:
@@ -98,8 +98,8 @@ async def test_waiters_are_not_woken_by_unchanged_answers(
     await stage.advance(6)
     woken: list[str] = []
     hub = await stage.hub()
-    for feed in hub._feeds:
-        monkeypatch.setattr(feed, "notify", woken.append)
+    for subscription in hub._subscriptions:
+        monkeypatch.setattr(subscription, "notify", woken.append)
     await stage.advance(500)
     assert woken == []
 

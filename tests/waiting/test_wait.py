@@ -587,7 +587,9 @@ async def test_who_comes_when_a_pod_is_known_to_be_gone_is_told_at_once(
     late = stage.start(stage.client().pods.wait(["a"], until=until))
     await stage.advance(0.3)
     if until is primepods.ready:
-        assert raised(late, primepods.PodFailedError).last is None
+        last = raised(late, primepods.PodFailedError).last
+        assert last is not None
+        assert last.installation_progress == 40
     else:
         assert result(late).missing == ("a",)
 

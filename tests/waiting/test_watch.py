@@ -86,8 +86,8 @@ async def test_a_slow_consumer_gets_the_newest_state_of_each_pod(stage: Stage, f
         fleet.set(state, *ids)
         await stage.advance(5)
     hub = await stage.hub()
-    (feed,) = hub._feeds
-    assert len(feed._changed) <= 3
+    (subscription,) = hub._subscriptions
+    assert len(subscription._changed) <= 3
     await stage.advance(100)
     assert seen[0] == (ids[0], None, "PROVISIONING")
     assert seen[1][0] == ids[1]
@@ -340,7 +340,11 @@ async def test_cancelling_the_task_that_iterates_leaves_nothing(stage: Stage, fl
         async for _ in watch:
             await asyncio.Event().wait()
 
-    tasks = [stage.start(collect(aiter(watch), [])), stage.start(busy())]
+    async def idle() -> None:
+        async for _ in watch:
+            pass
+
+    tasks = [stage.start(idle()), stage.start(busy())]
     await stage.advance(1)
     for task in tasks:
         task.cancel()

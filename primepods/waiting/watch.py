@@ -1,0 +1,173 @@
+"""Watching pods."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from .._utils.clock import Clock
+from ..models import PodChange
+from ._changes import APPEAR_GRACE, ChangeTracker
+from ._subscription import HubConnection, Subscription
+from ._wait_errors import timed_out
+
+
+class AsyncWatch:
+    """The changes of some pods, as they are seen: ``async for change in client.pods.watch(ids)``.
+
+    Yields a :class:`PodChange` for each pod's first state, then for each change; a consumer that is slow gets
+    each pod's newest state. Ends when all pods are gone, and only then: an ``anext`` that is cancelled, as by
+    a time-out around it, loses nothing and can be repeated; one that has raised an error raises it again.
+    Each iteration is a new watch; leaving it early leaks nothing, ``async with`` makes it prompt.
+    """
+
+    def __init__(
+        self, connection: HubConnection, pod_ids: list[str], *, interval: float, timeout: float | None
+    ) -> None:
+        self._connection = connection
+        self._ids = pod_ids
+        self._interval = interval
+        self._timeout = timeout
+        self._open: set[_Iteration] = set()
+
+    def __aiter__(self) -> AsyncIterator[PodChange]:
+        subscription = self._connection.subscribe(self._ids, self._interval)
+        return WatchIterator(_Iteration(subscription, self._connection.clock, self._timeout, self._open))
+
+    async def aclose(self) -> None:
+        """End all iterations of this watch, also those that wait for a change in another task."""
+        for iteration in list(self._open):
+            await iteration.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncWatch of {len(self._ids)} pods, interval={self._interval:g}>"
+
+
+class _StoppedError(Exception):
+    """Somebody has closed the watch."""
+
+
+class _Iteration:
+    """What a :class:`WatchIterator` runs through; without a reference to it, so that it can be collected.
+
+    Args:
+        subscription: Whose pods.
+        clock: The client's clock.
+        timeout: Seconds, or ``None``.
+        open_: Where this is while it is to be closed.
+    """
+
+    def __init__(
+        self, subscription: Subscription, clock: Clock, timeout: float | None, open_: set[_Iteration]
+    ) -> None:
+        self._subscription = subscription
+        self._clock = clock
+        self._timeout = timeout
+        self._open = open_
+        self._open.add(self)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends_at: float | None = None
+        self._tracker: ChangeTracker | None = None
+        self._changes: Iterator[PodChange] = iter(())
+        self._busy = False
+        self._end: Exception | None = None
+
+    async def next_change(self) -> PodChange:
+        """Return the next change.
+
+        Raises:
+            StopAsyncIteration: All pods are gone, or somebody has closed the watch.
+        """
+        if self._busy:
+            msg = "Another task waits for this watch's next change already: iterate it in one task."
+            raise RuntimeError(msg)
+        if self._end is not None:
+            # The same one each time; without the frames of the last time it was raised.
+            raise self._end.with_traceback(None)
+        self._busy = True
+        try:
+            return await self._next_change()
+        except _StoppedError:
+            self._end = StopAsyncIteration()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the watch never ends normally after it
+            self._end = exc
+        finally:
+            self._busy = False
+        self._close()
+        await self._subscription.aclose()
+        raise self._end
+
+    async def aclose(self) -> None:
+        """End it, also while another task waits for its next change."""
+        if self._end is None and not self._busy:
+            self._end = StopAsyncIteration()
+        self._subscription.end(_StoppedError())
+        self._close()
+        await self._subscription.aclose()
+
+    def abandon(self) -> None:
+        """Close what nobody can iterate any more: in its loop, for this may be called in any thread."""
+        if self._loop is None:
+            self._open.discard(self)
+            return
+        with suppress(RuntimeError):  # The loop is closed, and with it the poller.
+            self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        self._open.discard(self)
+        self._subscription.close()
+
+    async def _next_change(self) -> PodChange:
+        tracker = self._tracker or self._begin()
+        while True:
+            change = next(self._changes, None)
+            if change is not None:
+                if change.after is None:
+                    self._subscription.drop(change.pod_id)
+                return change
+            if not self._subscription.pods:
+                raise _StoppedError
+            if self._timeout is not None and self._clock.time() >= (self._ends_at or 0.0):
+                raise timed_out(self._subscription.pods, self._timeout, tracker, self._subscription)
+            self._changes = await tracker.changes(self._ends_at)
+
+    def _begin(self) -> ChangeTracker:
+        if not self._subscription.pod_ids:
+            raise _StoppedError
+        self._loop = asyncio.get_running_loop()
+        self._subscription.open()
+        if self._timeout is not None:
+            self._ends_at = self._clock.time() + self._timeout
+        self._tracker = ChangeTracker(self._subscription, self._clock, APPEAR_GRACE)
+        return self._tracker
+
+
+class WatchIterator(AsyncIterator[PodChange]):
+    """One iteration of an :class:`AsyncWatch`; a class, for a generator that was cancelled has ended."""
+
+    def __init__(self, iteration: _Iteration) -> None:
+        self._iteration = iteration
+        weakref.finalize(self, iteration.abandon).atexit = False
+
+    async def __anext__(self) -> PodChange:
+        try:
+            return await self._iteration.next_change()
+        finally:
+            # A cancelled task keeps this frame: it must not keep the iterator, and the polling, alive.
+            del self
+
+    async def aclose(self) -> None:
+        """End this iteration, and return when nothing is left of it."""
+        await self._iteration.aclose()
