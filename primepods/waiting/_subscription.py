@@ -45,7 +45,7 @@ class Subscription:
         """The answer because of which nothing is asked at present, if there is one."""
         return None if self._hub is None else self._hub.pause.cause
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Begin to poll.
 
         Raises:
@@ -66,7 +66,7 @@ class Subscription:
             await self._hub.ended()
 
     async def __aenter__(self) -> Self:
-        self.open()
+        self.begin()
         return self
 
     async def __aexit__(
@@ -139,7 +139,7 @@ class HubConnection:
         self.subscriptions: dict[Subscription, tuple[Hub, asyncio.AbstractEventLoop]] = {}
 
     def subscribe(self, pod_ids: Iterable[str], interval: float) -> Subscription:
-        """Return a subscription, which is to be opened."""
+        """Return a subscription, which is to be begun."""
         return Subscription(self, pod_ids, interval)
 
     def connect(self, subscription: Subscription) -> Hub:

@@ -147,7 +147,7 @@ class _Iteration:
         if not self._subscription.pod_ids:
             raise _StoppedError
         self._loop = asyncio.get_running_loop()
-        self._subscription.open()
+        self._subscription.begin()
         if self._timeout is not None:
             self._ends_at = self._clock.time() + self._timeout
         self._tracker = ChangeTracker(self._subscription, self._clock, APPEAR_GRACE)

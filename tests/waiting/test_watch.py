@@ -351,3 +351,112 @@ async def test_cancelling_the_task_that_iterates_leaves_nothing(stage: Stage, fl
     await asyncio.wait(tasks)
     gc.collect()
     await stage.check_nothing_left()
+
+
+async def heartbeat(changes: AsyncIterator[PodChange], stage: Stage, seen: Seen, beats: int) -> None:
+    """Ask for the next change, for two seconds at a time."""
+    for _ in range(beats):
+        limit = stage.clock.timeout_at(stage.clock.time() + 2)
+        try:
+            async with limit:
+                seen.append(brief(await anext(changes)))
+        except TimeoutError:
+            assert limit.expired()
+
+
+async def test_a_watch_goes_on_after_a_heartbeat(stage: Stage, fleet: Fleet) -> None:
+    """A time-out around `anext` neither ends it nor loses a change, whenever it strikes."""
+    fleet.set("provisioning", "a", "b")
+    seen: Seen = []
+    changes = aiter(stage.client().pods.watch(["a", "b"]))
+    beating = stage.start(heartbeat(changes, stage, seen, 40))
+    await stage.advance(11)
+    fleet.set("ready", "a", "b")
+    await stage.advance(11)
+    fleet.set(None, "a")
+    await stage.advance(11)
+    assert len(fleet.sizes) == 7
+    beating.cancel()
+    fleet.set(None, "b")
+    rest = stage.start(collect(changes, seen))
+    await stage.advance(11)
+    result(rest)
+    first = [(pod_id, state) for state in ("PROVISIONING", "ACTIVE") for pod_id in ("a", "b")]
+    assert seen == [*first, ("a", None), ("b", None)]
+
+
+@pytest.mark.parametrize("turns", range(0, 12, 2))
+async def test_a_change_that_meets_a_cancellation_is_not_lost(stage: Stage, fleet: Fleet, turns: int) -> None:
+    """The change arrives and the waiting task is cancelled within the same turns of the loop."""
+    fleet.add(1)
+    changes = aiter(stage.client().pods.watch(fleet.states))
+    first = stage.start(collect_one(changes))
+    await stage.advance(0.2)
+    stage.clock._jump(stage.clock.time() + 0.1)
+    while not fleet.asked:  # noqa: ASYNC110 - turns of the loop are counted
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    first.cancel()
+    await settle()
+    if first.cancelled():
+        first = stage.start(collect_one(changes))
+        await settle()
+    assert result(first) == ("pod00000", "PROVISIONING")
+
+
+async def test_a_watch_that_failed_raises_its_error_again(stage: Stage, fleet: Fleet) -> None:
+    """It never ends normally afterwards, which would mean that all pods are gone."""
+    fleet.add(1)
+    client = stage.client()
+    changes = aiter(client.pods.watch(fleet.states, timeout=10))
+    ended = stage.start(collect(changes, []))
+    await stage.advance(11)
+    error = raised(ended, primepods.WaitTimeoutError)
+    for _ in range(3):
+        with pytest.raises(primepods.WaitTimeoutError) as caught:
+            await anext(changes)
+        assert caught.value is error
+    await stage.check_nothing_left()
+
+
+async def test_a_watch_that_ended_stays_ended(stage: Stage, fleet: Fleet) -> None:
+    """Asked again when all pods are gone, it says so again, and asks the API nothing."""
+    fleet.set("ready", "a")
+    changes = aiter(stage.client().pods.watch(["a"]))
+    ended = stage.start(collect(changes, []))
+    await stage.advance(1)
+    fleet.set(None, "a")
+    await stage.advance(11)
+    result(ended)
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+    await stage.check_nothing_left()
+
+
+async def test_a_watch_is_iterated_by_one_task_at_a_time(stage: Stage, fleet: Fleet) -> None:
+    """The second task is told so; the first one goes on."""
+    fleet.add(1)
+    changes = aiter(stage.client().pods.watch(fleet.states))
+    first = stage.start(collect_one(changes))
+    await settle()
+    with pytest.raises(RuntimeError, match="one task"):
+        await anext(changes)
+    await stage.advance(1)
+    assert result(first) == ("pod00000", "PROVISIONING")
+
+
+async def test_a_dropped_iterator_is_closed_in_its_loop(stage: Stage, fleet: Fleet) -> None:
+    """Also where it is collected in another thread, and after a heartbeat has interrupted it."""
+    fleet.add(1)
+    kept = [aiter(stage.client().pods.watch(fleet.states))]
+    first = stage.start(heartbeat(kept[0], stage, [], 2))
+    await stage.advance(5)
+    result(first)
+    assert len(polling._hubs) == 1
+    stage.tasks.clear()
+    del first
+    await asyncio.to_thread(kept.clear)
+    gc.collect()
+    await stage.check_nothing_left()
