@@ -333,6 +333,7 @@ async def main(options: argparse.Namespace, url: str, key: str) -> dict[str, Any
     """Warm up, work, and tell."""
     warm_up = options.seconds / 5
     async with soaked(url, key, options.seed) as (soak, api):
+        await asyncio.sleep(LAG)  # a stale answer must not be from before the pods were there
         await api.break_down(options.fault_share)
         await soak.run(warm_up)
         soak.done.clear()
