@@ -314,7 +314,7 @@ class Pod(_Machine):
         stopped_price_hr: Price per hour while it is stopped; ``None`` means ``price_hr``.
         provisioning_price_hr: Price per hour while it is provisioned.
         gpu_name: Such as ``H100_80GB``.
-        gpu_count: GPUs per node.
+        gpu_count: GPUs of the pod: of all its nodes together, as its offer counts them and its price is for.
         socket: Such as ``SXM5`` or ``PCIe``.
     """
 

@@ -9,13 +9,15 @@ times as fast as outside.
 
 from __future__ import annotations
 
+import importlib
 import secrets
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from . import AsyncClient, Client
     from .emulator import Emulator, Host
@@ -25,12 +27,14 @@ SPEED = 100.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and fixtures that pytest-asyncio runs, if it is in use."""
     config.addinivalue_line(
         "markers",
         "primepods(**options): what the emulator behind primepods_emulator, primepods_client and "
         "primepods_async_client is like: the keyword arguments of primepods.emulator.Emulator.",
     )
+    if _has_pytest_asyncio(config):
+        config.pluginmanager.register(_asyncio_fixtures())
 
 
 @pytest.fixture(scope="session")
@@ -50,16 +54,13 @@ def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: 
     """Give a `primepods.emulator.Emulator` that is this test's alone, with its control routes on.
 
     It begins without pods, at a hundred times the speed of real time; `@pytest.mark.primepods(...)` changes
-    that. Whatever a test leaves behind is gone with it: pods, faults, requests, connections and key.
+    that. A `ManualClock` in the mark is a pattern: each test has its own, to be moved with
+    `primepods_emulator.advance`. Whatever a test leaves behind is gone with it: pods, faults, requests,
+    connections and key.
     """
     from .emulator import Emulator  # noqa: PLC0415
 
-    options: dict[str, Any] = {"control": True, "api_key": f"emu_{secrets.token_hex(20)}"}
-    for marker in reversed(list(request.node.iter_markers("primepods"))):
-        options.update(marker.kwargs)
-    if "clock" not in options:
-        options.setdefault("speed", SPEED)
-    with Emulator(**options).on(primepods_emulator_host) as emulator:
+    with Emulator(**_options(request)).on(primepods_emulator_host) as emulator:
         yield emulator
 
 
@@ -73,13 +74,74 @@ def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
 
 
 @pytest.fixture
-async def primepods_async_client(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
+def primepods_async_client(request: pytest.FixtureRequest) -> AsyncClient:
     """Give a `primepods.AsyncClient` of this test's emulator; it is closed at the end.
 
-    The test has to run on asyncio by anyio's plugin (`@pytest.mark.anyio`), which is always installed, or by
-    pytest-asyncio in its auto mode.
+    The test has to run on asyncio, by anyio's plugin (`@pytest.mark.anyio`), which is always installed, or by
+    pytest-asyncio (`@pytest.mark.asyncio`, or its auto mode).
     """
-    from . import AsyncClient  # noqa: PLC0415
+    # An asynchronous fixture must be run by the plugin, and in the loop, that runs the test.
+    marker = request.node.get_closest_marker("asyncio")
+    if marker is not None and _has_pytest_asyncio(request.config):
+        default = request.config.getini("asyncio_default_test_loop_scope")
+        name = f"_primepods_asyncio_client_{marker.kwargs.get('loop_scope', default)}"
+    elif "anyio_backend" in request.fixturenames:
+        name = "_primepods_anyio_client"
+    else:
+        pytest.fail(
+            "primepods_async_client is for asynchronous tests: mark it with @pytest.mark.anyio, or with "
+            "@pytest.mark.asyncio if you have pytest-asyncio; for others, use primepods_client",
+            pytrace=False,
+        )
+    client: AsyncClient = request.getfixturevalue(name)
+    return client
 
-    async with AsyncClient(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
-        yield client
+
+def _has_pytest_asyncio(config: pytest.Config) -> bool:
+    return any(config.pluginmanager.has_plugin(name) for name in ("asyncio", "pytest_asyncio.plugin"))
+
+
+def _open_client() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
+    """A function of its own for each plugin and loop: pytest-asyncio leaves its marks on it."""
+
+    async def client_of(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
+        from . import AsyncClient  # noqa: PLC0415
+
+        async with AsyncClient(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
+            yield client
+
+    return client_of
+
+
+_primepods_anyio_client = pytest.fixture(_open_client(), name="_primepods_anyio_client")
+
+
+def _asyncio_fixtures() -> ModuleType:
+    """The same fixture for pytest-asyncio, once for every scope that the loop of a test can have."""
+    fixture = importlib.import_module("pytest_asyncio").fixture
+    module = ModuleType("primepods.pytest_plugin.asyncio")
+    for scope in ("function", "class", "module", "package", "session"):
+        name = f"_primepods_asyncio_client_{scope}"
+        setattr(module, name, fixture(_open_client(), loop_scope=scope, name=name))
+    return module
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The emulator's arguments: what all tests have in common, changed by marks, the nearest one last."""
+    from .emulator import ManualClock  # noqa: PLC0415
+
+    options: dict[str, Any] = {"control": True, "api_key": f"emu_{secrets.token_hex(20)}"}
+    for marker in reversed(list(request.node.iter_markers("primepods"))):
+        if marker.args:
+            given = ", ".join(map(repr, marker.args))
+            pytest.fail(
+                f"@pytest.mark.primepods takes keyword arguments, as in primepods(pods=5), not {given}",
+                pytrace=False,
+            )
+        options.update(marker.kwargs)
+    clock = options.get("clock")
+    if clock is None:
+        options.setdefault("speed", SPEED)
+    elif isinstance(clock, ManualClock):
+        options["clock"] = ManualClock(epoch=clock.epoch)
+    return options

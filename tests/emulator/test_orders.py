@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+import primepods
+
 from .caller import HISTORY, PODS, Answer, Caller
 from .conftest import Serve
 
@@ -196,12 +198,14 @@ def test_names_need_not_be_given_nor_be_unique(call: Caller) -> None:
 
 
 def test_a_cluster_has_nodes(call: Caller) -> None:
-    """And is one in the history, too."""
+    """It counts the GPUs of all of them, as its offer does; in the history, too."""
     offer = every(call, CLUSTERS)[0]
     pod = order(call, body_for(offer)).json
     assert pod["clusterId"]
     call.emulator.advance(100)
-    assert len(call.status(pod["id"])[0]["ip"]) == offer["gpuCount"] // 8
+    with primepods.Client(call.emulator.api_key, base_url=call.emulator.url) as client:
+        cluster = client.pods.get(pod["id"])
+    assert cluster.gpu_count == offer["gpuCount"] == 8 * len(cluster.nodes) > 8
     call.emulator.delete_pod(pod["id"])
     assert call.get(HISTORY)["data"][0]["type"] == "Cluster"
 

@@ -19,19 +19,19 @@ ROOT = Path(__file__).parents[2]
 INSTALLED = any(point.value == PLUGIN for point in entry_points(group="pytest11"))
 
 
-def run(folder: Path, tests: str, *arguments: str) -> str:
-    """Run these tests in a session of their own; returns what it printed. Fails if any of them does."""
+def run(folder: Path, tests: str, *arguments: str, passes: bool = True) -> str:
+    """Run these tests in a session of their own; returns what it printed. Fails if they do not end so."""
     (folder / "test_it.py").write_text(dedent(tests), encoding="utf-8")
     (folder / "pytest.ini").write_text(
         f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\npythonpath = {ROOT}\n",
         encoding="utf-8",
     )
     loaded = [] if INSTALLED else ["-p", PLUGIN]
-    command = [sys.executable, "-m", "pytest", "-v", *loaded, *arguments, "test_it.py"]
+    command = [sys.executable, "-m", "pytest", "-v", *loaded, "-p", "no:asyncio", *arguments, "test_it.py"]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env=environment(), timeout=50
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode == 0) == passes, done.stdout + done.stderr
     return done.stdout
 
 
@@ -53,24 +53,44 @@ def test_the_blocking_client_has_an_emulator(tmp_path: Path) -> None:
     )
 
 
-def test_the_asynchronous_client_has_an_emulator(tmp_path: Path) -> None:
-    """In anyio's loop."""
-    run(
-        tmp_path,
-        """
-        import pytest
+ASYNCHRONOUS = """
+import pytest
 
-        @pytest.fixture
-        def anyio_backend():
-            return "asyncio"
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
 
-        @pytest.mark.anyio
-        @pytest.mark.primepods(pods=250, boot_seconds=0)
-        async def test_list(primepods_emulator, primepods_async_client):
-            pods = [pod async for pod in primepods_async_client.pods.list()]
-            assert [pod.id for pod in pods] == list(primepods_emulator.pods)
-        """,
-    )
+@pytest.mark.{mark}
+@pytest.mark.primepods(pods=250, boot_seconds=0)
+async def test_list(primepods_emulator, primepods_async_client):
+    pods = [pod async for pod in primepods_async_client.pods.list()]
+    assert [pod.id for pod in pods] == list(primepods_emulator.pods)
+"""
+
+
+def test_the_asynchronous_client_runs_under_anyio(tmp_path: Path) -> None:
+    """By its plugin, which is always there."""
+    assert "1 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio"))
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode: str) -> None:
+    """In whichever loop runs the test, in either mode of the plugin, and with anyio's beside it."""
+    pytest.importorskip("pytest_asyncio")
+    marks = ["asyncio", "asyncio(loop_scope='module')", "anyio"]
+    for number, mark in enumerate(marks):
+        test = ASYNCHRONOUS.format(mark=mark)
+        (tmp_path / f"test_{number}.py").write_text(test, encoding="utf-8")
+    options = [f"asyncio_mode={mode}", "asyncio_default_fixture_loop_scope=function"]
+    arguments = [argument for option in options for argument in ("-o", option)]
+    files = [f"test_{number}.py" for number in range(len(marks))]
+    assert "3 passed" in run(tmp_path, "", "-p", "asyncio", *arguments, *files)
+
+
+def test_the_asynchronous_client_needs_a_loop(tmp_path: Path) -> None:
+    """A test that is not run in one is told how it could be."""
+    printed = run(tmp_path, "def test_it(primepods_async_client): pass", passes=False)
+    assert "mark this one with @pytest.mark.anyio" in printed
 
 
 def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
@@ -79,6 +99,7 @@ def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
         tmp_path,
         """
         import pytest
+        from datetime import UTC, datetime
         from primepods.emulator import ManualClock
 
         pytestmark = pytest.mark.primepods(pods=3, seed=5)
@@ -87,12 +108,26 @@ def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
         def test_nearest(primepods_emulator):
             assert len(primepods_emulator.pods) == 4
 
-        @pytest.mark.primepods(clock=ManualClock())
-        def test_clock(primepods_emulator):
+        @pytest.mark.primepods(clock=ManualClock(epoch=datetime(2030, 1, 1, tzinfo=UTC)))
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_each_has_its_clock(primepods_emulator, number):
+            assert primepods_emulator.clock.now() == 0
+            assert primepods_emulator.clock.epoch.year == 2030
             primepods_emulator.advance(1000)
             assert {pod.status for pod in primepods_emulator.pods.values()} == {"ACTIVE"}
         """,
     )
+
+
+def test_markers_take_keyword_arguments_only(tmp_path: Path) -> None:
+    """Others are an error that says so, and not ignored."""
+    test = """
+        import pytest
+
+        @pytest.mark.primepods(5)
+        def test_it(primepods_emulator): pass
+    """
+    assert "takes keyword arguments, as in primepods(pods=5), not 5" in run(tmp_path, test, passes=False)
 
 
 def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
