@@ -90,7 +90,7 @@ def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode:
 def test_the_asynchronous_client_needs_a_loop(tmp_path: Path) -> None:
     """A test that is not run in one is told how it could be."""
     printed = run(tmp_path, "def test_it(primepods_async_client): pass", passes=False)
-    assert "mark this one with @pytest.mark.anyio" in printed
+    assert "mark it with @pytest.mark.anyio" in printed
 
 
 def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
