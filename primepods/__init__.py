@@ -12,22 +12,26 @@ from .errors import (
     ClientClosedError,
     ConfigError,
     ConflictError,
+    CreateUncertainError,
     FieldError,
     NotFoundError,
     PaymentRequiredError,
     PermissionDeniedError,
     PodFailedError,
+    PriceTooHighError,
     PrimePodsError,
     PrimePodsErrorGroup,
     ProtocolError,
     RateLimitError,
     RequestTimeoutError,
     ServerError,
+    SoldOutError,
     TransportError,
     ValidationError,
     WaitError,
     WaitTimeoutError,
 )
+from .keys import SSHKey
 from .models import (
     AttachedResource,
     Endpoint,
@@ -42,10 +46,12 @@ from .models import (
     PortMapping,
     Resources,
 )
+from .offers import DiskOffer, Offer, Prices, SpecRange
 from .pagination import AsyncPager
 from .resources.pods import AsyncPods
 from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
+from .specs import PodSpec
 from .ssh import SSHTarget
 from .sync import Client, Pager, Pods, Watch
 from .waiting import AsyncWatch, failed, gone, ready, settled
@@ -63,13 +69,16 @@ __all__ = [
     "ClientClosedError",
     "ConfigError",
     "ConflictError",
+    "CreateUncertainError",
     "Deletions",
+    "DiskOffer",
     "Endpoint",
     "FieldError",
     "HistoryRecord",
     "InstallationState",
     "Node",
     "NotFoundError",
+    "Offer",
     "Page",
     "Pager",
     "PaymentRequiredError",
@@ -77,11 +86,14 @@ __all__ = [
     "Pod",
     "PodChange",
     "PodFailedError",
+    "PodSpec",
     "PodState",
     "PodStatus",
     "PodStatuses",
     "Pods",
     "PortMapping",
+    "PriceTooHighError",
+    "Prices",
     "PrimePodsError",
     "PrimePodsErrorGroup",
     "ProtocolError",
@@ -89,8 +101,11 @@ __all__ = [
     "RequestTimeoutError",
     "Resources",
     "RetryPolicy",
+    "SSHKey",
     "SSHTarget",
     "ServerError",
+    "SoldOutError",
+    "SpecRange",
     "TransportError",
     "ValidationError",
     "WaitError",

@@ -17,7 +17,10 @@
     │   ├── ConflictError            409
     │   ├── ValidationError          422
     │   ├── RateLimitError           429
-    │   └── ServerError              5xx
+    │   ├── ServerError              5xx
+    │   ├── SoldOutError             an order for what is not to be had any more
+    │   └── PriceTooHighError        an order for what costs more than its ``max_price``
+    ├── CreateUncertainError
     ├── PrimePodsErrorGroup          several errors of one call; also an ExceptionGroup
     └── WaitError
         ├── WaitTimeoutError         (also a TimeoutError)
@@ -43,17 +46,20 @@ __all__ = [
     "ClientClosedError",
     "ConfigError",
     "ConflictError",
+    "CreateUncertainError",
     "FieldError",
     "NotFoundError",
     "PaymentRequiredError",
     "PermissionDeniedError",
     "PodFailedError",
+    "PriceTooHighError",
     "PrimePodsError",
     "PrimePodsErrorGroup",
     "ProtocolError",
     "RateLimitError",
     "RequestTimeoutError",
     "ServerError",
+    "SoldOutError",
     "TransportError",
     "ValidationError",
     "WaitError",
@@ -280,6 +286,29 @@ class RateLimitError(APIError):
 
 class ServerError(APIError):
     """5xx: the API, or a gateway before it, failed."""
+
+
+class SoldOutError(APIError):
+    """An order was refused: the machine is not to be had any more. Told from the API's words."""
+
+
+class PriceTooHighError(APIError):
+    """An order was refused: the machine costs more than its ``max_price``. Told from the API's words."""
+
+
+class CreateUncertainError(PrimePodsError):
+    """A pod was ordered, no answer proves that it was made or that it was not, and none has appeared yet.
+
+    It may still appear, and is billed from then on: look for its name before you order again. ``__cause__``
+    is what the order ended with.
+
+    Attributes:
+        name: The pod's name.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class WaitError(PrimePodsError):

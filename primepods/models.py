@@ -102,14 +102,14 @@ def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribu
 
 
 @attrs.frozen(kw_only=True)
-class _Model:
+class Model:
     """What has its counterpart in the API's schema."""
 
     extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_in_order)
-class PortMapping(_Model):
+class PortMapping(Model):
     """One port of a pod that can be reached from outside.
 
     Attributes:
@@ -128,7 +128,7 @@ class PortMapping(_Model):
 
 
 @attrs.frozen(kw_only=True, field_transformer=_in_order)
-class Resources(_Model):
+class Resources(Model):
     """What the machine has.
 
     Attributes:
@@ -145,7 +145,7 @@ class Resources(_Model):
 
 
 @attrs.frozen(kw_only=True, field_transformer=_in_order)
-class AttachedResource(_Model):
+class AttachedResource(Model):
     """A disk attached to a pod.
 
     Attributes:
@@ -193,7 +193,7 @@ class Endpoint:
 
 
 @attrs.frozen(kw_only=True)
-class _Machine(_Model):
+class _Machine(Model):
     """What a pod and its status row have in common, and what can be told from it."""
 
     status: PodState | None = None
@@ -361,7 +361,7 @@ class PodStatus(_Machine):
 
 
 @attrs.frozen(kw_only=True, field_transformer=_in_order)
-class HistoryRecord(_Model):
+class HistoryRecord(Model):
     """Something that was rented: a row of ``GET /api/v1/pods/history``.
 
     Attributes:

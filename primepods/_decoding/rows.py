@@ -65,6 +65,11 @@ def decode_pod(data: Any, pod_id: str) -> Pod:
     return pod
 
 
+def decode_new_pod(data: Any) -> Pod:
+    """Decode the answer of ``POST /pods/``; without an id it is none."""
+    return _row(_object(data, ""), Pod, "")
+
+
 def decode_pods(data: Any, offset: int, limit: int) -> DecodedPage[Pod]:
     """Decode a page of ``GET /pods/``."""
     return _page(data, Pod, offset, limit)

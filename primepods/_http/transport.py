@@ -118,7 +118,7 @@ class Transport:
         Raises:
             ClientClosedError: The client is closed, or in use by another loop.
         """
-        self._check()
+        self.check()
         return self._slots
 
     def respell(self, request: Request) -> Request:
@@ -138,7 +138,7 @@ class Transport:
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
         """
-        self._check()
+        self.check()
         http = self._http or await self._connect()
         received = 0
 
@@ -215,7 +215,7 @@ class Transport:
             options |= _proxy_options(self._settings.proxy)
         return options
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise an error if nothing can be sent from the running loop."""
         if self.closed or (not self._own and self._http is not None and self._http.closed):
             raise self._closed_error()

@@ -21,9 +21,11 @@ from ..errors import PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager, Source
 from ..results import Deletions, PodStatuses
+from ..specs import PodSpec
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
 from ..waiting._subscription import HubConnection
 from ..waiting.wait import Wait
+from ._creation import PodCreator
 from ._deletion import Deleter
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ _MAX_INTEGER = 2**31 - 1
 
 
 class AsyncPods:
-    """``client.pods``: list, look at and delete pods.
+    """``client.pods``: rent, list, look at and delete pods.
 
     Every method raises, besides what it names: :class:`~primepods.AuthenticationError`,
     :class:`~primepods.PermissionDeniedError`, :class:`~primepods.RateLimitError`,
@@ -51,6 +53,7 @@ class AsyncPods:
         self._executor = executor
         self._hub = hub
         self._statuses = StatusReader(executor)
+        self._creator = PodCreator(executor, self.list)
         self._deleter = Deleter(executor)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
@@ -258,6 +261,30 @@ class AsyncPods:
         """
         check_id(pod_id)
         await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
+
+    async def create(self, spec: PodSpec) -> Pod:
+        """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
+
+        Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
+        where the API may have received it. Where no answer proves what became of it, the pod is looked for by
+        its name for 20 seconds. A pod is taken for it only if it was made after the order (give or take 60
+        seconds of the two clocks) and is the only such one of that name.
+
+        After a :class:`~primepods.CreateUncertainError`, or when the call is interrupted, a pod may be there
+        that nobody else will delete. The error, and the log in both cases, name it. Any other error of this
+        package means that no pod was made.
+
+        Args:
+            spec: What to rent: ``PodSpec.from_offer(offer)``, or written by hand.
+
+        Raises:
+            CreateUncertainError: The pod may have been made, and has not appeared yet.
+            SoldOutError: The machine is not to be had any more.
+            PriceTooHighError: It costs more than ``spec.max_price``.
+            PaymentRequiredError: The wallet has not enough funds.
+            PermissionDeniedError: The key lacks the permission Instances: Read and Write.
+        """
+        return await self._creator.create(spec)
 
     async def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.

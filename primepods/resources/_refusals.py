@@ -1,0 +1,86 @@
+"""Orders that the API has refused: which kind of refusal its words mean, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from ..errors import (
+    APIError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PaymentRequiredError,
+    PriceTooHighError,
+    PrimePodsError,
+    SoldOutError,
+)
+
+_LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
+_KINDS: Final[tuple[tuple[re.Pattern[str], type[APIError], str], ...]] = (
+    (
+        re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
+        BadRequestError,
+        "This offer wants to know the highest price that you take: set `PodSpec.max_price`.",
+    ),
+    (
+        re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
+        PaymentRequiredError,
+        "Add funds to the wallet.",
+    ),
+    (
+        re.compile(
+            r"price.*(above|exceed|higher|risen|too high)|(above|exceeds?|over) .*price", re.IGNORECASE
+        ),
+        PriceTooHighError,
+        f"The price has risen above `PodSpec.max_price`. {_LOOK_AGAIN}, and raise it or take another offer.",
+    ),
+    (
+        re.compile(
+            r"sold[ -]?out|out of (stock|capacity)|no (longer|more) available|(no|not enough|insufficient) "
+            r"(\w+ )?(capacity|stock|gpus?|machines?|instances?|resources)|(offer|gpus?|machine|instance|"
+            r"configuration|resource)s? (is|are)? ?(not available|unavailable)",
+            re.IGNORECASE,
+        ),
+        SoldOutError,
+        f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
+    ),
+)
+"""What the API says in prose, the kind of error that it is, and the remedy; the first that matches counts."""
+_BY_STATUS: Final[dict[int, tuple[type[APIError], str]]] = {
+    HTTPStatus.NOT_FOUND: (NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
+    HTTPStatus.CONFLICT: (ConflictError, f"{_LOOK_AGAIN}, and whether the pod exists, with `pods.list()`."),
+}
+_IN_PROSE: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+"""Besides 5xx: the statuses of refusals that only their words tell apart."""
+
+
+def explain(error: PrimePodsError) -> PrimePodsError:
+    """Return the error of the kind that a refusal's words mean, with its remedy; any other as it is."""
+    if not isinstance(error, APIError):
+        return error
+    if error.status_code not in _IN_PROSE and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return error
+    for words, kind, remedy in _KINDS:
+        if words.search(error.message):
+            return _retold(error, kind, remedy)
+    if error.status_code in _BY_STATUS:
+        return _retold(error, *_BY_STATUS[error.status_code])
+    return error
+
+
+def _retold(error: APIError, kind: type[APIError], remedy: str) -> APIError:
+    told = kind(
+        f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}",
+        status_code=error.status_code,
+        method=error.method,
+        path=error.path,
+        message=error.message,
+        body=error.body,
+        headers=error.headers,
+        retry_after=error.retry_after,
+        transient=error.transient,
+    )
+    told.attempts = error.attempts
+    return told

@@ -1,0 +1,258 @@
+"""What to order: a :class:`PodSpec`, written by hand or made of an :class:`~primepods.Offer`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Self, TypedDict, Unpack
+
+import attrs
+
+from ._utils.text import quote
+from .offers import Offer, SpecRange
+
+CUSTOM_IMAGE: Final = "custom_template"
+_DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
+"""What the API takes for an order without an image."""
+_PRICE_DECIMALS: Final = 4
+
+
+class PodChanges(TypedDict, total=False):
+    """What :meth:`PodSpec.from_offer` takes besides the offer: fields of :class:`PodSpec`."""
+
+    gpu_count: int
+    name: str | None
+    image: str | None
+    disk_size: int | None
+    vcpus: int | None
+    memory: int | None
+    max_price: float | None
+    custom_template_id: str | None
+    data_center_id: str | None
+    country: str | None
+    security: str | None
+    env_vars: Mapping[str, str]
+    jupyter_password: str | None
+    ssh_key_id: str | None
+    auto_restart: bool | None
+    disks: Iterable[str]
+    team_id: str | None
+
+
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _optional(check: Validator) -> Validator:
+    def check_unless_none(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None:
+            check(spec, attribute, value)
+
+    return check_unless_none
+
+
+def _text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    name = f"PodSpec.{attribute.name}"
+    # A value may be a secret, and is shown only where the field's own `repr` shows it.
+    got = f", got {quote(value)}" if attribute.repr else ""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string{got or f', got {type(value).__name__}'}")
+    if not value or value != value.strip() or not value.isprintable():
+        problem = "must not be empty, nor hold control characters or spaces around it"
+        raise ValueError(f"{name} {problem}{got}")
+
+
+def _count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    name = f"PodSpec.{attribute.name}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {quote(value)}")
+    if value <= 0:
+        raise ValueError(f"{name} must be at least 1, got {quote(value)}")
+
+
+def _price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    name = f"PodSpec.{attribute.name}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {quote(value)}")
+    # The API reads 0 as "no limit", which nobody means who writes it.
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a price above 0, or None for no limit, got {quote(value)}")
+
+
+def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"PodSpec.{attribute.name} must be True, False or None, got {quote(value)}")
+
+
+def _copy(variables: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(variables, Mapping):
+        raise TypeError(f"PodSpec.env_vars must be a mapping of strings, got {type(variables).__name__}")
+    return dict(variables)
+
+
+def _variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapping[str, str]) -> None:
+    name = f"PodSpec.{attribute.name}"
+    for key, value in variables.items():
+        if not all(isinstance(text, str) for text in (key, value)):
+            found = f"{quote(key)} with a {type(value).__name__}"
+            raise TypeError(f"{name} must have strings for keys and values, got {found}")
+        if not key or "=" in key or "\0" in key + value or not _is_unicode(key + value):
+            raise ValueError(f"{name} has a name or value that no environment can hold, at {quote(key)}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether UTF-8 can carry a text: half of a surrogate pair it cannot."""
+    try:
+        text.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def _show_variables(variables: Mapping[str, str]) -> str:
+    return repr(dict.fromkeys(variables, "[redacted]"))
+
+
+def _tuple(ids: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise TypeError(f"PodSpec.disks must be an iterable of ids, got {quote(ids)}")
+    return tuple(ids)
+
+
+def _ids(spec: Any, attribute: attrs.Attribute[Any], ids: tuple[str, ...]) -> None:
+    for each in ids:
+        _text(spec, attribute, each)
+
+
+_TEXT: Final = _optional(_text)
+_COUNT: Final = _optional(_count)
+
+
+@attrs.frozen(kw_only=True)
+class PodSpec:
+    """A pod to be ordered with ``pods.create``. What is ``None`` is left to the API.
+
+    Checked when it is made: bad values are a ``ValueError`` or ``TypeError`` then, not an answer of the API
+    later. Secrets (``jupyter_password``, the values of ``env_vars``) are not in its ``repr``. From the API's
+    schema, `Create pod <https://docs.primeintellect.ai/api-reference/pods/create-pod>`_.
+
+    Attributes:
+        cloud_id: The offer's.
+        gpu_type: Such as ``H100_80GB``.
+        socket: Such as ``SXM5``.
+        gpu_count: GPUs in all.
+        provider: Such as ``hyperstack``.
+        name: By default a new one at each order, ``primepods-`` and random letters. A name of your own should
+            be one that no other pod has: it is how a pod is found whose answer was lost.
+        image: By default the API's, ``ubuntu_22_cuda_12``; with a ``custom_template_id`` ``custom_template``.
+        disk_size: GB of disk.
+        vcpus: Virtual CPUs.
+        memory: GB of RAM.
+        max_price: The highest price per hour at which the order stands; ``None`` for no limit, which some
+            offers refuse.
+        custom_template_id: The template of the image ``custom_template``.
+        data_center_id: The offer's ``data_center``.
+        country: The offer's.
+        security: The offer's.
+        env_vars: Environment variables of the pod.
+        jupyter_password: The password of its Jupyter.
+        ssh_key_id: The key of ``client.ssh_keys`` that it lets in; by default the primary one.
+        auto_restart: Whether it is started again by itself.
+        disks: Ids of disks to attach.
+        team_id: Who pays; by default the client's team.
+    """
+
+    cloud_id: str = attrs.field(validator=_text)
+    gpu_type: str = attrs.field(validator=_text)
+    socket: str = attrs.field(validator=_text)
+    gpu_count: int = attrs.field(validator=_count)
+    provider: str = attrs.field(validator=_text)
+    name: str | None = attrs.field(default=None, validator=_TEXT)
+    image: str | None = attrs.field(default=None, validator=_TEXT)
+    disk_size: int | None = attrs.field(default=None, validator=_COUNT)
+    vcpus: int | None = attrs.field(default=None, validator=_COUNT)
+    memory: int | None = attrs.field(default=None, validator=_COUNT)
+    max_price: float | None = attrs.field(default=None, validator=_optional(_price))
+    custom_template_id: str | None = attrs.field(default=None, validator=_TEXT)
+    data_center_id: str | None = attrs.field(default=None, validator=_TEXT)
+    country: str | None = attrs.field(default=None, validator=_TEXT)
+    security: str | None = attrs.field(default=None, validator=_TEXT)
+    env_vars: Mapping[str, str] = attrs.field(
+        factory=dict[str, str],
+        converter=_copy,
+        validator=_variables,
+        repr=_show_variables,
+        hash=False,
+    )
+    jupyter_password: str | None = attrs.field(default=None, validator=_TEXT, repr=False)
+    ssh_key_id: str | None = attrs.field(default=None, validator=_TEXT)
+    auto_restart: bool | None = attrs.field(default=None, validator=_optional(_flag))
+    disks: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_ids)
+    team_id: str | None = attrs.field(default=None, validator=_TEXT)
+
+    @classmethod
+    def from_offer(cls, offer: Offer, **changes: Unpack[PodChanges]) -> Self:
+        """Return the order of an offer, with its row's values and its default amounts.
+
+        Unless given, ``max_price`` is what the offer costs with the amounts ordered
+        (:meth:`~primepods.Offer.price_for`): the order is refused if the price has risen meanwhile. Some
+        offers refuse orders without one. The image is the API's default if the offer has it, else the
+        offer's first.
+
+        Args:
+            offer: A row of ``client.availability``.
+            changes: Other fields of the spec.
+
+        Raises:
+            ValueError: An amount that the offer does not have; names its range.
+        """
+        if not isinstance(offer, Offer):
+            raise TypeError(f"offer must be an Offer, got {quote(offer)}")
+        row: dict[str, Any] = {
+            "cloud_id": offer.cloud_id,
+            "gpu_type": offer.gpu_type,
+            "socket": offer.socket,
+            "gpu_count": offer.gpu_count,
+            "provider": offer.provider,
+            "data_center_id": offer.data_center or None,
+            "country": offer.country or None,
+            "security": offer.security or None,
+            "image": None if _DEFAULT_IMAGE in offer.images else next(iter(offer.images), None),
+            "disk_size": offer.disk.default_count or None,
+            "vcpus": offer.vcpu.default_count or None,
+            "memory": offer.memory.default_count or None,
+        }
+        if changes.get("custom_template_id") is not None:
+            row["image"] = None
+        row.update(changes)
+        spec = cls(**row)
+        spec._check_amounts(offer)
+        return spec if "max_price" in changes else attrs.evolve(spec, max_price=spec._price_of(offer))
+
+    def _check_amounts(self, offer: Offer) -> None:
+        if self.gpu_count != offer.gpu_count:
+            raise ValueError(
+                f"gpu_count must be {offer.gpu_count}, as in the offer {offer.cloud_id!r}, got "
+                f"{self.gpu_count}. Other numbers of GPUs are offers of their own."
+            )
+        amounts = {"disk_size": offer.disk, "vcpus": offer.vcpu, "memory": offer.memory}
+        for name, allowed in amounts.items():
+            count = getattr(self, name)
+            if count is not None and not allowed.allows(count):
+                raise ValueError(
+                    f"{name} must be {_describe(allowed)} for the offer {offer.cloud_id!r}, got {count}"
+                )
+
+    def _price_of(self, offer: Offer) -> float | None:
+        price = offer.price_for(disk_size=self.disk_size, vcpus=self.vcpus, memory=self.memory)
+        if not price:
+            return None
+        # Up, so that our rounding is never what an order fails by; not by what binary fractions add.
+        scale = 10.0**_PRICE_DECIMALS
+        return math.ceil(round(price * scale, 3)) / scale
+
+
+def _describe(allowed: SpecRange) -> str:
+    """Say what can be ordered."""
+    least = f"from {allowed.min_count or 0}"
+    most = "" if allowed.max_count is None else f" to {allowed.max_count}"
+    return f"{least}{most} in steps of {allowed.step or 1}"
