@@ -9,6 +9,8 @@ from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+_RANDOM = random.SystemRandom()
+
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
     """What :meth:`Clock.timeout_at` gives: says afterwards whether it was the one that fired."""
@@ -62,8 +64,8 @@ class SystemClock:
         return asyncio.timeout_at(when)
 
     def random(self) -> float:
-        """Return the standard generator's number: jitter needs no secrecy."""
-        return random.random()  # noqa: S311 - spreads retries, protects nothing
+        """Return the operating system's number: programs seed the shared generator, and must not agree."""
+        return _RANDOM.random()
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -1,0 +1,1 @@
+"""Renting: offers, orders, creation and SSH keys."""

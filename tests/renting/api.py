@@ -1,0 +1,105 @@
+"""An API that takes orders, and answers them and makes pods as a test says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from primepods import PodSpec
+from tests.support.clock import ManualClock
+from tests.support.server import Answer, Received, Server, reply
+
+PODS = "/api/v1/pods/"
+_numbers = itertools.count()
+
+Row = dict[str, Any]
+
+
+def unique_name() -> str:
+    """A name that no other test has used: orders are remembered by address and name, and ports come again."""
+    return f"test-pod-{next(_numbers)}"
+
+
+def spec(**fields: Any) -> PodSpec:
+    """An order like any other."""
+    values: dict[str, Any] = {
+        "cloud_id": "n3-H100x1",
+        "gpu_type": "H100_80GB",
+        "socket": "PCIe",
+        "gpu_count": 1,
+        "provider": "hyperstack",
+    }
+    return PodSpec(**(values | fields))
+
+
+def pod_row(name: str | None, created: float | None, pod_id: str | None = "made") -> Row:
+    """What the API says of a pod; ``created`` in seconds since the epoch."""
+    return {
+        "id": pod_id,
+        "name": name,
+        "gpuName": "H100_80GB",
+        "gpuCount": 1,
+        "priceHr": 1.9,
+        "providerType": "hyperstack",
+        "status": "PROVISIONING",
+        "createdAt": None if created is None else datetime.fromtimestamp(created, UTC).isoformat(),
+    }
+
+
+class Api:
+    """Orders in, pods out.
+
+    Args:
+        clock: What pods appear and are made by.
+        order: Answers an order, given the row of its pod; by default with the row.
+        makes: Whether an order makes a pod.
+        appears: Seconds until it is listed.
+        listing: Answers the list, given what is listed; by default with that.
+    """
+
+    def __init__(
+        self,
+        clock: ManualClock,
+        *,
+        order: Callable[[Row], Answer] = reply,
+        makes: bool = True,
+        appears: float = 0.0,
+        listing: Callable[[list[Row]], Answer] | None = None,
+    ) -> None:
+        self.rows: list[tuple[float, Row]] = []
+        """Pods, each with the time from which it is listed."""
+        self.orders: list[Any] = []
+        """The bodies of all orders."""
+        self._clock = clock
+        self._order = order
+        self._makes = makes
+        self._appears = appears
+        self._listing = listing or _page
+        self.server = Server(self._answer)
+
+    def add(self, row: Row) -> None:
+        """Have a pod from the beginning."""
+        self.rows.append((0.0, row))
+
+    @property
+    def requests(self) -> str:
+        """All requests as letters: P(OST), L(ist)."""
+        return "".join("P" if request.method == "POST" else "L" for request in self.server.requests)
+
+    def _answer(self, request: Received) -> Answer:
+        assert request.path == PODS
+        if request.method == "GET":
+            return self._listing([row for since, row in self.rows if since <= self._clock.elapsed])
+        body = json.loads(request.body)
+        row = pod_row(body["pod"]["name"], self._clock.wall(), f"made-{len(self.orders)}")
+        self.orders.append(body)
+        if self._makes:
+            self.rows.append((self._clock.elapsed + self._appears, row))
+        return self._order(row)
+
+
+def _page(rows: list[Row]) -> Answer:
+    return reply({"total_count": len(rows), "offset": 0, "limit": 100, "data": rows})

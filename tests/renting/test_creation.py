@@ -1,0 +1,401 @@
+"""Creating pods: what is sent, what proves what, and what becomes of an order whose answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import re
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+
+import primepods
+from primepods import CreateUncertainError, RetryPolicy
+from tests.renting.api import Api, Row, pod_row, spec, unique_name
+from tests.support.client import make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Answer, Close, Hang, Held, Raw, Reply, Reset, refused_url, reply
+
+pytestmark = pytest.mark.anyio
+
+HTML = {"Content-Type": "text/html"}
+PAGE = b"<html><title>Gateway</title></html>"
+
+
+async def test_an_order_is_one_post_with_the_specs_fields() -> None:
+    """The body has the wire's names and nothing that was not given; the answer is the pod."""
+    api = Api(ManualClock())
+    order = spec(
+        name=unique_name(),
+        disk_size=100,
+        max_price=1.9,
+        env_vars={"HF_TOKEN": "hf", "EMPTY": ""},
+        jupyter_password="jp",
+        ssh_key_id="key",
+        auto_restart=False,
+        data_center_id="CANADA-1",
+        disks=["d1"],
+        team_id="team",
+    )
+    async with api.server, make_client(api.server.url) as client:
+        pod = await client.pods.create(order)
+    assert (pod.id, pod.name) == ("made-0", order.name)
+    assert api.requests == "P"
+    assert api.orders == [
+        {
+            "pod": {
+                "name": order.name,
+                "cloudId": "n3-H100x1",
+                "gpuType": "H100_80GB",
+                "socket": "PCIe",
+                "gpuCount": 1,
+                "diskSize": 100,
+                "maxPrice": 1.9,
+                "dataCenterId": "CANADA-1",
+                "jupyterPassword": "jp",
+                "sshKeyId": "key",
+                "autoRestart": False,
+                "envVars": [{"key": "HF_TOKEN", "value": "hf"}, {"key": "EMPTY", "value": ""}],
+            },
+            "provider": {"type": "hyperstack"},
+            "disks": ["d1"],
+            "team": {"teamId": "team"},
+        }
+    ]
+
+
+async def test_the_clients_team_pays_unless_the_spec_names_one() -> None:
+    """`team_id` of the client goes into the body; that of a spec goes before."""
+    api = Api(ManualClock())
+    async with api.server, make_client(api.server.url, team_id="ours") as client:
+        await client.pods.create(spec())
+        await client.pods.create(spec(team_id="theirs"))
+    assert [order["team"]["teamId"] for order in api.orders] == ["ours", "theirs"]
+
+
+async def test_a_template_is_ordered_with_its_image() -> None:
+    """A template without an image has the one image that takes templates."""
+    api = Api(ManualClock())
+    async with api.server, make_client(api.server.url) as client:
+        await client.pods.create(spec(custom_template_id="t"))
+    assert api.orders[0]["pod"]["image"] == "custom_template"
+
+
+async def test_a_spec_without_a_name_makes_a_new_one_each_time() -> None:
+    """Names are random, of letters that any provider takes, and the spec stays as it is."""
+    api, order = Api(ManualClock()), spec()
+    clock = ManualClock(chance=Random(7))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        names = [(await client.pods.create(order)).name for _ in range(5)]
+    assert len(set(names)) == 5
+    assert all(re.fullmatch("primepods-[a-z2-7]{12}", str(name)) for name in names)
+    assert order.name is None
+
+
+async def test_names_do_not_depend_on_the_programs_seed() -> None:
+    """Programs that seed Python's generator alike do not order under the same name."""
+    import random
+
+    api, names = Api(ManualClock()), []
+    async with api.server, make_client(api.server.url) as client:
+        for _ in range(2):
+            random.seed(1)
+            names.append((await client.pods.create(spec())).name)
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("given", [None, {"cloud_id": "x"}, "spec"])
+async def test_only_a_spec_is_ordered(given: Any) -> None:
+    """Anything else is a TypeError that says how to make one, and nothing is sent."""
+    api = Api(ManualClock())
+    async with api.server, make_client(api.server.url) as client:
+        with pytest.raises(TypeError, match=r"PodSpec.from_offer\(offer\)"):
+            await client.pods.create(given)
+    assert api.requests == ""
+
+
+def renamed(row: Row) -> Answer:
+    """The answer to somebody else's order."""
+    return reply(row | {"name": "primepods-other", "id": "other"})
+
+
+VAGUE: dict[str, Callable[[Row], Answer]] = {
+    "reset": lambda _: Reset(),
+    "closed": lambda _: Close(),
+    "no answer": lambda _: Hang(),
+    "cut": lambda row: Reply(200, reply(row).body, cut=20),
+    "no HTTP": lambda _: Raw(b"\0\0\0\0\r\n\r\n"),
+    "200 and HTML": lambda _: Reply(200, PAGE, headers=HTML),
+    "200 and nothing": lambda _: Reply(200),
+    "204": lambda _: Reply(204),
+    "no object": lambda _: reply([]),
+    "no id": lambda row: reply(row | {"id": None}),
+    "unreadable": lambda row: reply(row | {"gpuCount": "many"}),
+    "another order's": renamed,
+    "500": lambda _: reply({"detail": "Internal error"}, 500),
+    "500, sold out": lambda _: reply({"detail": "n3-H100x1 is sold out"}, 500),
+    "502": lambda _: Reply(502, PAGE, headers=HTML),
+    "504": lambda _: Reply(504),
+    "408": lambda _: reply({"detail": "Timeout"}, 408),
+    "404 page": lambda _: Reply(404, PAGE, headers=HTML),
+    "403 page": lambda _: Reply(403, PAGE, headers=HTML),
+    "400 in text": lambda _: Reply(400, b"bad request", headers={"Content-Type": "text/plain"}),
+    "303": lambda _: Reply(303, headers={"Location": "/made"}),
+}
+
+
+@pytest.mark.parametrize("answer", VAGUE.values(), ids=VAGUE)
+@pytest.mark.parametrize("appears", [0.0, 19.9])
+async def test_a_pod_whose_answer_was_lost_is_found(answer: Callable[[Row], Answer], appears: float) -> None:
+    """It is looked for by its name until it appears; the order is sent once."""
+    clock = ManualClock(auto=True, chance=Random(appears))
+    api = Api(clock, order=answer, appears=appears)
+    api.add(pod_row("another", clock.wall(), "another"))
+    async with api.server, make_client(api.server.url, clock=clock, timeout=5) as client:
+        pod = await client.pods.create(spec())
+    assert pod.id == "made-0"
+    assert api.requests.count("P") == 1
+
+
+@pytest.mark.parametrize("answer", VAGUE.values(), ids=VAGUE)
+@pytest.mark.parametrize("appears", [None, 30.0])
+async def test_an_order_without_proof_or_pod_is_uncertain(
+    answer: Callable[[Row], Answer], appears: float | None
+) -> None:
+    """After twenty seconds of looking the error says so, names the pod, and what to do."""
+    clock = ManualClock(auto=True)
+    api = Api(clock, order=answer, makes=appears is not None, appears=appears or 0)
+    name = unique_name()
+    async with api.server, make_client(api.server.url, clock=clock, timeout=5) as client:
+        with pytest.raises(CreateUncertainError, match=rf"{name}.*no pod has this name.*pods.list") as caught:
+            await client.pods.create(spec(name=name))
+    assert caught.value.name == name
+    assert caught.value.__cause__ is not None
+    assert api.requests.count("P") == 1
+    assert 20 <= clock.elapsed < 26
+    assert api.requests.count("L") <= 20
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert (copy.name, str(copy)) == (name, str(caught.value))
+
+
+OLD = 61.0
+
+
+@pytest.mark.parametrize(
+    "ages",
+    [[OLD], [OLD, OLD], [-1.0, 5.0], [None]],
+    ids=["older", "two older", "two new", "of unknown age"],
+)
+async def test_a_namesake_is_neither_taken_nor_deleted(ages: list[float | None]) -> None:
+    """What is not provably of this order is left alone, and named in the error."""
+    clock = ManualClock(auto=True)
+    api, name = Api(clock, order=lambda _: Reset(), makes=False), unique_name()
+    for number, age in enumerate(ages):
+        api.add(pod_row(name, None if age is None else clock.wall() - age, f"other-{number}"))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        with pytest.raises(CreateUncertainError, match="not provably of this order: other-0"):
+            await client.pods.create(spec(name=name))
+    assert {request.method for request in api.server.requests} == {"POST", "GET"}
+
+
+@pytest.mark.parametrize("age", [59.0, -59.0])
+async def test_a_new_pod_beside_an_older_one_is_found(age: float) -> None:
+    """The clocks may differ by a minute; an older namesake changes nothing."""
+    clock = ManualClock(auto=True)
+    api, name = Api(clock, order=lambda _: Reset(), makes=False), unique_name()
+    api.add(pod_row(name, clock.wall() - 3600, "older"))
+    api.add(pod_row(name, clock.wall() - age, "new"))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.create(spec(name=name))).id == "new"
+
+
+async def test_two_orders_of_a_name_never_share_a_pod() -> None:
+    """Once another order of its name was sent of late, by any client here, a pod cannot be told."""
+    clock = ManualClock(auto=True)
+    name = unique_name()
+    api = Api(clock)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.create(spec(name=name))).id == "made-0"
+        api._order, api._makes = (lambda _: Reset()), False
+        async with make_client(api.server.url, clock=clock) as other:
+            with pytest.raises(CreateUncertainError, match="not provably of this order: made-0"):
+                await other.pods.create(spec(name=name))
+
+
+REFUSALS: dict[str, tuple[int, Any, type[primepods.PrimePodsError], str]] = {
+    "sold out": (400, {"detail": "n3-H100x1 is sold out"}, primepods.SoldOutError, "availability.cheapest"),
+    "no capacity": (409, {"detail": "Not enough capacity"}, primepods.SoldOutError, "availability.cheapest"),
+    "price": (
+        400,
+        {"detail": "The price is 2 per hour, above maxPrice 1.9"},
+        primepods.PriceTooHighError,
+        "raise it",
+    ),
+    "no price": (
+        400,
+        {"detail": "Missing field: max_price not specified"},
+        primepods.BadRequestError,
+        "set `PodSpec.max_price`",
+    ),
+    "funds": (402, {"detail": "Insufficient funds"}, primepods.PaymentRequiredError, "Add funds"),
+    "funds as 400": (400, {"error": "Insufficient balance"}, primepods.PaymentRequiredError, "Add funds"),
+    "permission": (
+        403,
+        {"detail": "Not allowed"},
+        primepods.PermissionDeniedError,
+        "Instances: Read and Write",
+    ),
+    "key": (401, {"detail": "Invalid token"}, primepods.AuthenticationError, "API key"),
+    "offer": (404, {"detail": "No such offer"}, primepods.NotFoundError, "client.availability"),
+    "conflict": (409, {"detail": "Name taken"}, primepods.ConflictError, "pods.list"),
+    "image": (400, {"detail": "Image x is not available for this"}, primepods.BadRequestError, "Correct"),
+    "field": (
+        422,
+        {"errors": [{"param": "gpuCount", "details": "too many"}]},
+        primepods.ValidationError,
+        "gpuCount",
+    ),
+    "too often": (429, {"message": "Too many requests"}, primepods.RateLimitError, "Too many"),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "remedy"), REFUSALS.values(), ids=REFUSALS)
+async def test_a_refusal_says_why_and_what_to_do(
+    status: int, body: Any, kind: type[primepods.APIError], remedy: str
+) -> None:
+    """In the API's own words it proves that nothing was made: its own class, its remedy, no looking."""
+    api = Api(ManualClock(), order=lambda _: reply(body, status), makes=False)
+    async with api.server, make_client(api.server.url) as client:
+        with pytest.raises(primepods.APIError, match=re.escape(remedy)) as caught:
+            await client.pods.create(spec())
+    assert type(caught.value) is kind
+    assert (caught.value.status_code, caught.value.body) == (status, body)
+    assert api.requests == "P"
+
+
+async def test_sold_out_as_a_server_error_is_the_cause() -> None:
+    """A 500 proves nothing, so the call is uncertain; the cause says what the API meant."""
+    clock = ManualClock(auto=True)
+    api = Api(clock, order=lambda _: reply({"detail": "Sold out"}, 500), makes=False)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        with pytest.raises(CreateUncertainError, match="Sold out") as caught:
+            await client.pods.create(spec())
+    assert type(caught.value.__cause__) is primepods.SoldOutError
+
+
+async def test_an_order_that_never_left_is_repeated_and_not_uncertain() -> None:
+    """Nobody listens: that is tried as often as the policy says, and proves that nothing was made."""
+    clock = ManualClock(auto=True)
+    async with make_client(refused_url(), clock=clock, retry=RetryPolicy(attempts=3)) as client:
+        with pytest.raises(primepods.TransportError) as caught:
+            await client.pods.create(spec())
+    assert (caught.value.attempts, caught.value.maybe_received) == (3, False)
+
+
+async def test_a_closed_client_orders_nothing() -> None:
+    """It says that it is closed, which is certain."""
+    api = Api(ManualClock())
+    async with api.server:
+        client = make_client(api.server.url)
+        await client.aclose()
+        with pytest.raises(primepods.ClientClosedError):
+            await client.pods.create(spec())
+    assert api.requests == ""
+
+
+async def test_a_client_closed_meanwhile_leaves_it_uncertain() -> None:
+    """The order was on its way when the client was closed, and nobody can look any more."""
+    clock = ManualClock()
+    api = Api(clock, order=lambda _: Hang())
+    async with api.server:
+        client = make_client(api.server.url, clock=clock)
+        task = asyncio.create_task(client.pods.create(spec()))
+        await settle()
+        assert api.requests == "P"
+        await client.aclose()
+        with pytest.raises(CreateUncertainError):
+            await task
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["while ordering", "while looking"])
+async def test_cancelling_names_the_pod_and_breaks_nothing(
+    *, lost: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cancellation passes as it is; the pod's name is in a note and in the log; the client goes on."""
+    clock, name = ManualClock(), unique_name()
+    api = Api(clock, order=lambda _: Reset() if lost else Hang(), makes=False)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        task = asyncio.create_task(client.pods.create(spec(name=name)))
+        await settle()
+        assert not task.done()
+        task.cancel("enough")
+        with caplog.at_level(logging.WARNING), pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert caught.value.args == ("enough",)
+        assert name in caught.value.__notes__[0]
+        assert name in caplog.records[-1].getMessage()
+        assert [pod async for pod in client.pods.list()] == []
+
+
+async def test_a_list_that_fails_is_asked_again() -> None:
+    """Looking goes on through failures of the list."""
+    clock = ManualClock(auto=True)
+    bad = iter([Reset(), reply({"detail": "down"}, 503), Reply(200, PAGE, headers=HTML)] * 5)
+
+    def listing(rows: list[Row]) -> Answer:
+        fallback = {"total_count": len(rows), "offset": 0, "limit": 100, "data": rows}
+        return next(bad, reply(fallback))
+
+    api = Api(clock, order=lambda _: Reset(), listing=listing)
+    async with (
+        api.server,
+        make_client(api.server.url, clock=clock, retry=RetryPolicy(attempts=2, base_delay=0)) as client,
+    ):
+        assert (await client.pods.create(spec())).id == "made-0"
+
+
+@pytest.mark.parametrize("answer", [Hang(), reply({"detail": "down"}, 503)], ids=["hangs", "fails"])
+async def test_a_list_that_cannot_be_read_ends_the_looking_in_time(answer: Answer) -> None:
+    """The error says that the list could not be read."""
+    clock = ManualClock(auto=True)
+    api = Api(clock, order=lambda _: Reset(), listing=lambda _: answer)
+    async with api.server, make_client(api.server.url, clock=clock, timeout=10) as client:
+        with pytest.raises(CreateUncertainError, match="the list could not be read"):
+            await client.pods.create(spec())
+    assert clock.elapsed <= 30
+
+
+async def test_secrets_are_in_no_message_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the password nor a variable's value shows, whatever the API repeats."""
+    clock = ManualClock(auto=True)
+    order = spec(jupyter_password="hunter2-secret", env_vars={"HF_TOKEN": "hf-secret"})
+    refusal = {
+        "detail": [{"loc": ["body", "pod"], "msg": "bad", "input": {"jupyterPassword": "hunter2-secret"}}]
+    }
+    api = Api(clock, order=lambda _: reply(refusal, 422), makes=False)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        with caplog.at_level(logging.DEBUG), pytest.raises(primepods.ValidationError) as caught:
+            await client.pods.create(order)
+        api._order = lambda row: Reply(
+            200, reply(row | {"id": None, "jupyterPassword": "hunter2-secret"}).body
+        )
+        with caplog.at_level(logging.DEBUG), pytest.raises(CreateUncertainError) as uncertain:
+            await client.pods.create(order)
+    text = f"{caught.value} {uncertain.value} {uncertain.value.__cause__} {order!r} {caplog.text}"
+    assert "secret" not in text
+    assert "HF_TOKEN" in repr(order)
+
+
+async def test_an_answer_in_flight_returns_the_pod_at_once() -> None:
+    """`create` does not wait for the pod to appear anywhere."""
+    clock, event = ManualClock(), asyncio.Event()
+    api = Api(clock, order=lambda row: Held(event, reply(row)), appears=1000)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        task = asyncio.create_task(client.pods.create(spec()))
+        await settle()
+        event.set()
+        assert (await task).id == "made-0"
+    assert clock.elapsed == 0
