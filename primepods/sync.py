@@ -21,6 +21,7 @@ from .pagination import AsyncPager
 from .resources.pods import AsyncPods, SortBy, SortOrder
 from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
+from .specs import PodSpec
 from .waiting import AsyncWatch, Until, ready
 
 T = TypeVar("T")
@@ -220,6 +221,9 @@ class Pods:
 
     def logs(self, pod_id: str, *, tail: int | None = 100) -> str:
         return self._portal.call(self._async.logs, pod_id, tail=tail)
+
+    def create(self, spec: PodSpec) -> Pod:
+        return self._portal.call(self._async.create, spec)
 
 
 @_documented(AsyncClient)

@@ -17,6 +17,9 @@ ARROWS: dict[str, set[str]] = {
     "emulator": set(),
     "ssh": set(),
     "models": {"ssh"},
+    "keys": {"models"},
+    "offers": {"models"},
+    "specs": {"_utils", "offers"},
     "errors": {"models"},
     "_loop": {"errors"},
     "_utils": set(),
@@ -48,6 +51,7 @@ ARROWS: dict[str, set[str]] = {
         "models",
         "pagination",
         "results",
+        "specs",
         "waiting",
         "retry",
     },
@@ -63,17 +67,21 @@ ARROWS: dict[str, set[str]] = {
         "resources",
         "results",
         "retry",
+        "specs",
         "waiting",
     },
     "": {
         "_version",
         "client",
         "errors",
+        "keys",
         "models",
+        "offers",
         "pagination",
         "resources",
         "results",
         "retry",
+        "specs",
         "ssh",
         "sync",
         "waiting",
@@ -114,7 +122,7 @@ LIBRARIES: dict[str, set[str]] = {
 }
 
 # What decides, translates or describes has no clock, no loop, no socket, and so needs none in its tests.
-PURE = {"errors", "models", "ssh", "retry", "_decoding"}
+PURE = {"errors", "keys", "models", "offers", "specs", "ssh", "retry", "_decoding"}
 IMPURE = {"asyncio", "logging", "random", "select", "socket", "subprocess", "threading", "time"}
 
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.py"))

@@ -17,17 +17,20 @@ from primepods import (
     AsyncPods,
     AsyncWatch,
     Client,
+    CreateUncertainError,
     Deletions,
     Endpoint,
     FieldError,
     HistoryRecord,
     InstallationState,
     Node,
+    Offer,
     Page,
     Pager,
     Pod,
     PodChange,
     Pods,
+    PodSpec,
     PodState,
     PodStatus,
     PodStatuses,
@@ -79,6 +82,7 @@ async def pods(client: AsyncClient) -> None:
     )
     assert_type(await client.pods.logs("id", tail=5), str)
     assert_type(await client.pods.logs("id", tail=None), str)
+    assert_type(await client.pods.create(spec()), Pod)
 
 
 async def listings(client: AsyncClient) -> None:
@@ -182,6 +186,7 @@ def blocking_pods(client: Client) -> None:
     )
     assert_type(client.pods.logs("id", tail=5), str)
     assert_type(client.pods.logs("id", tail=None), str)
+    assert_type(client.pods.create(spec()), Pod)
 
 
 def blocking_listings(client: Client) -> None:
@@ -286,6 +291,49 @@ def results(statuses: PodStatuses, deletions: Deletions) -> None:
     assert_type(deletions["id"], PodState)
     assert_type(deletions.errors, Mapping[str, PrimePodsError])
     deletions.raise_for_errors()
+
+
+def spec() -> PodSpec:
+    """A spec with all of its fields."""
+    return PodSpec(
+        cloud_id="c",
+        gpu_type="H100_80GB",
+        socket="PCIe",
+        gpu_count=8,
+        provider="p",
+        name="n",
+        image="i",
+        disk_size=1,
+        vcpus=2,
+        memory=3,
+        max_price=2,
+        custom_template_id="t",
+        data_center_id="d",
+        country="CA",
+        security="secure_cloud",
+        env_vars={"A": "1"},
+        jupyter_password="jp",
+        ssh_key_id="k",
+        auto_restart=True,
+        disks=["d"],
+        team_id="team",
+    )
+
+
+def from_offer(offer: Offer) -> None:
+    """What an offer says, and what is made of it."""
+    assert_type(PodSpec.from_offer(offer, name="n", disk_size=1, max_price=None, disks={"d"}), PodSpec)
+    assert_type(offer.price_hr, float | None)
+    assert_type(offer.price_for(disk_size=1, vcpus=2, memory=None), float | None)
+    assert_type(offer.is_available, bool)
+    assert_type(offer.disk.allows(3), bool)
+    assert_type(offer.disk.price_hr(3), float)
+    assert_type(offer.images, tuple[str, ...])
+
+
+def create_errors(error: CreateUncertainError) -> None:
+    """What an order may end with."""
+    assert_type(error.name, str)
 
 
 def errors(error: APIError, invalid: primepods.ValidationError) -> None:
