@@ -170,6 +170,7 @@ METHODS: dict[str, dict[str, Right]] = {
     "history_page": {"offset": _OFFSET, "limit": _LIMIT, **_SORTING},
     "history": {"page_size": _LIMIT, **_SORTING},
     "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
+    "create": {"spec": lambda _: False},
 }
 """Every parameter of every method of ``client.pods``, and what is right for it."""
 CLIENT: dict[str, dict[str, Right]] = {

@@ -15,6 +15,7 @@ from primepods._utils.text import quote
 from primepods.errors import (
     APIError,
     ConfigError,
+    CreateUncertainError,
     FieldError,
     NotFoundError,
     PodFailedError,
@@ -46,6 +47,9 @@ TREE: Final = {
     "ValidationError": (APIError,),
     "RateLimitError": (APIError,),
     "ServerError": (APIError,),
+    "SoldOutError": (APIError,),
+    "PriceTooHighError": (APIError,),
+    "CreateUncertainError": (PrimePodsError,),
     "WaitError": (PrimePodsError,),
     "WaitTimeoutError": (WaitError, TimeoutError),
     "PodFailedError": (WaitError,),
@@ -74,6 +78,8 @@ def example(kind: type[PrimePodsError]) -> PrimePodsError:
         }
         if issubclass(kind, ValidationError):
             fields["errors"] = (FieldError("p", "d"),)
+    elif issubclass(kind, CreateUncertainError):
+        fields = {"name": "n"}
     elif issubclass(kind, WaitError):
         fields = {"statuses": {"a": LAST}, "pending": ("a", "b")}
         if issubclass(kind, PodFailedError):
