@@ -41,6 +41,7 @@ class DecodeError(Exception):
         reason: What is wrong there.
         value: What stood there.
         row_id: The id of the pod or record in whose row it stood, where that can be read.
+        index: Which row of the answer that was, from 0; ``None`` for the answer itself.
     """
 
     def __init__(self, path: str, reason: str, value: object, row_id: str | None = None) -> None:
@@ -49,6 +50,7 @@ class DecodeError(Exception):
         self.reason = reason
         self.value = value
         self.row_id = row_id
+        self.index: int | None = None
 
 
 class Mismatch(ValueError):  # noqa: N818 - what it says is caught and put into words below

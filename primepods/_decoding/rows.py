@@ -155,6 +155,7 @@ def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
         except DecodeError as exc:
             # Without frames, whose variables hold all that was received.
             exc.__context__ = None
+            exc.index = index
             errors.append(exc.with_traceback(None))
     return DecodedRows(rows=tuple(done), errors=tuple(errors))
 

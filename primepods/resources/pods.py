@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from operator import attrgetter
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from .._decoding.rows import decode_history, decode_log, decode_pod, decode_pods
 from .._http.executor import RequestExecutor
@@ -19,7 +18,7 @@ from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from ..errors import PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
-from ..pagination import AsyncPager, Source
+from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
 from ..specs import PodSpec
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
@@ -27,8 +26,7 @@ from ..waiting._subscription import HubConnection
 from ..waiting.wait import Wait
 from ._creation import PodCreator
 from ._deletion import Deleter
-
-T = TypeVar("T")
+from ._paging import fetch_page, page_source
 
 SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
@@ -65,7 +63,7 @@ class AsyncPods:
         """
         check_count("offset", offset, minimum=0, maximum=_MAX_INTEGER)
         check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
-        return await self._page(offset, limit)
+        return (await self._page(offset, limit)).whole()
 
     def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
         """Iterate all pods that are not terminated, each exactly once: ``async for pod in pods.list()``.
@@ -77,7 +75,7 @@ class AsyncPods:
             page_size: Pods per request, from 1 to 1,000.
         """
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        return AsyncPager(self._source(self._page, attrgetter("id"), f"{PODS}/"), page_size)
+        return offset_pager(page_source(self._executor, self._page, f"{PODS}/"), page_size)
 
     async def get(self, pod_id: str) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
@@ -357,7 +355,7 @@ class AsyncPods:
         check_count("offset", offset, minimum=0, maximum=_MAX_INTEGER)
         check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
-        return await self._history_page(offset, limit, sort_by, sort_order)
+        return (await self._history_page(offset, limit, sort_by, sort_order)).whole()
 
     def history(
         self, *, page_size: int = 100, sort_by: SortBy = "terminatedAt", sort_order: SortOrder = "desc"
@@ -372,7 +370,7 @@ class AsyncPods:
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
         fetch = partial(self._history_page, sort_by=sort_by, sort_order=sort_order)
-        return AsyncPager(self._source(fetch, attrgetter("id"), f"{PODS}/history"), page_size)
+        return offset_pager(page_source(self._executor, fetch, f"{PODS}/history"), page_size)
 
     async def logs(self, pod_id: str, *, tail: int | None = 100) -> str:
         """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.
@@ -394,30 +392,17 @@ class AsyncPods:
         request = Request(method="GET", path=path, route=f"{PODS}/{{id}}/log", query=query, text_allowed=True)
         return await self._executor.call(request, decode_log)
 
-    async def _page(self, offset: int, limit: int) -> Page[Pod]:
+    async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:
         request = page_request(f"{PODS}/", offset=offset, limit=limit)
-        decoded = await self._executor.call(request, partial(decode_pods, offset=offset, limit=limit))
-        if decoded.errors:
-            raise self._executor.shape_error(request, decoded.errors[0])
-        return decoded.page
+        return await fetch_page(self._executor, request, partial(decode_pods, offset=offset, limit=limit))
 
     async def _history_page(
         self, offset: int, limit: int, sort_by: SortBy, sort_order: SortOrder
-    ) -> Page[HistoryRecord]:
+    ) -> FetchedPage[HistoryRecord]:
         request = page_request(
             f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
-        decoded = await self._executor.call(request, partial(decode_history, offset=offset, limit=limit))
-        if decoded.errors:
-            raise self._executor.shape_error(request, decoded.errors[0])
-        return decoded.page
-
-    def _source(
-        self, fetch: Callable[[int, int], Awaitable[Page[T]]], key: Callable[[T], str], path: str
-    ) -> Source[T]:
-        # More than can be in flight, so that no slot is free while a page is decoded.
-        window = self._executor.settings.max_concurrency * 3 // 2
-        return Source(fetch=fetch, key=key, path=path, window=window)
+        return await fetch_page(self._executor, request, partial(decode_history, offset=offset, limit=limit))
 
 
 def _check_interval(interval: float) -> None:

@@ -1,0 +1,72 @@
+"""Lists whose pages are counted from 1."""
+
+from __future__ import annotations
+
+from typing import Final, Generic, TypeVar
+
+from ._pager import AsyncPager
+from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
+
+T = TypeVar("T")
+
+_TIMES_ASKED_AGAIN: Final = 2
+"""How often a page is asked for again that contradicts itself."""
+_PAGES_WITHOUT_PROGRESS: Final = 10
+
+
+def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
+    """Return a pager of a list that is asked for by number of page, from 1, and ``page_size``."""
+    return AsyncPager(lambda: NumberedReader(source, page_size), path=source.path, page_size=page_size)
+
+
+class NumberedReader(Generic[T]):
+    """One run through a list by number of page.
+
+    Such pages cannot overlap: a row that moves from one page to another while the list is read is missed, or
+    comes twice and is yielded once.
+
+    Args:
+        source: Where its pages come from.
+        page_size: How many rows a page may hold.
+    """
+
+    def __init__(self, source: Source[T], page_size: int) -> None:
+        self.source = source
+        self.limit = page_size
+        self.rows: KnownRows[T] = KnownRows(source.path)
+        self._pages_without_progress = 0
+
+    def read(self) -> Reading[T, None]:
+        """Read the list; see :class:`PageReader`."""
+        number, rows_before, times_asked_again, until = 1, 0, 0, 0
+        while True:
+            page = yield WantedPage(position=number, until=until)
+            known = len(self.rows)
+            if items := self.rows.add(page):
+                yield page.holding(items)
+            self._count_progress(is_new=len(self.rows) > known)
+            counted, found = page.total_count or 0, rows_before + len(page.rows)
+            if page.rows and (counted > found or len(page.rows) >= self.limit):
+                number, rows_before, times_asked_again = number + 1, found, 0
+                until = -(-counted // self.limit) + 1
+            elif times_asked_again < self._times_to_ask_again(page, rows_before):
+                times_asked_again, until = times_asked_again + 1, 0
+            else:
+                self.rows.finish(counted=counted, found=found)
+                return
+
+    def _times_to_ask_again(self, page: FetchedPage[T], rows_before: int) -> int:
+        """Return how often a page must be asked for again before the end of the list is believed."""
+        if (page.total_count or 0) > rows_before + len(page.rows):
+            return _TIMES_ASKED_AGAIN
+        is_expected = page.rows or (rows_before and page.total_count == rows_before)
+        return 0 if is_expected else 1
+
+    def _count_progress(self, *, is_new: bool) -> None:
+        self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
+        if self._pages_without_progress > _PAGES_WITHOUT_PROGRESS:
+            raise self.rows.error(
+                f"{self._pages_without_progress} pages in a row brought nothing new: the server ignores the "
+                "number of the page",
+                "Check the base URL; a cache or gateway may drop the query.",
+            )

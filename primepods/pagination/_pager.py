@@ -1,0 +1,194 @@
+"""The pager and its iterators, whatever the way in which pages are read."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from ..errors import ClientClosedError
+from ..models import Page
+from ._reader import FetchedPage, PageReader, RequestWindow, WantedPage
+
+T = TypeVar("T")
+
+
+class AsyncPager(Generic[T]):
+    """A list, read page by page as it is iterated. Each iteration reads it anew.
+
+    ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
+    :class:`Page` objects. Nothing is requested before the first item is wanted, and no second page before a
+    second page is; from then on pages are requested ahead.
+
+    *An iteration that ends normally is complete*, as far as the API's own count says. Every item that is
+    there from the first request to the last is yielded exactly once, whatever is created or deleted
+    meanwhile; items that come or go during the iteration may or may not appear. (Availability is paged by
+    number: there, an item that moves from one page to another during the iteration may be missed.)
+
+    If the API counts more than can be read, or if a row cannot be read, all other items are yielded first
+    and then a :class:`~primepods.ProtocolError` is raised. It is raised, too, for a server that cannot be
+    paged: one that ignores the offset, gives one row a page, never ends, or changes its list faster than it
+    can be read.
+
+    An iterator can be asked for the next item with a time-out, again and again: it goes on where it was. One
+    that has failed raises the same error again. Leaving the loop early leaks nothing; ``async with pager:``
+    makes it prompt.
+
+    Args:
+        open_reader: Begins a run through the list.
+        path: For ``repr`` and error messages.
+        page_size: Items per request.
+    """
+
+    def __init__(self, open_reader: Callable[[], PageReader[T]], *, path: str, page_size: int) -> None:
+        self._open_reader = open_reader
+        self._path = path
+        self._page_size = page_size
+        self._open: weakref.WeakSet[_PageIterator[T] | _ItemIterator[T]] = weakref.WeakSet()
+        self._kept: list[_PageIterator[T] | _ItemIterator[T]] | None = None
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        iterator = _ItemIterator(_PageIterator(self._open_reader()))
+        self._track(iterator)
+        return iterator
+
+    def pages(self) -> AsyncIterator[Page[T]]:
+        """Return an iterator over the same items page by page; the pages' sizes vary."""
+        iterator = _PageIterator(self._open_reader())
+        self._track(iterator)
+        return iterator
+
+    async def aclose(self) -> None:
+        """End all iterations of this pager and free their requests.
+
+        Those that had not come to their end raise :class:`~primepods.ClientClosedError` from then on, also
+        where another task is waiting for their next item.
+        """
+        for iterator in list(self._open):
+            await iterator.aclose()
+
+    async def __aenter__(self) -> Self:
+        # A loop that is left lets go of its iterator; kept, it can be closed at the end of the block.
+        self._kept = list(self._open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+        self._kept = None
+
+    def __repr__(self) -> str:
+        return f"<AsyncPager of {self._path}, page_size={self._page_size}>"
+
+    def _track(self, iterator: _PageIterator[T] | _ItemIterator[T]) -> None:
+        self._open.add(iterator)
+        if self._kept is not None:
+            self._kept.append(iterator)
+
+
+class _PageIterator(Generic[T]):
+    """Iterates pages. A caller who stops waiting for one, because of a time-out, changes nothing.
+
+    The requests run in tasks of their own, which do not refer to the iterator: one that nobody holds any
+    more is collected, and ends them.
+    """
+
+    def __init__(self, reader: PageReader[T]) -> None:
+        self._path = reader.source.path
+        self._reading = reader.read()
+        self._window = RequestWindow(reader)
+        self._wanted: WantedPage | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: BaseException | None = None
+        """What the iteration has ended with."""
+        self._traceback: TracebackType | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Page[T]:
+        try:
+            self._loop = asyncio.get_running_loop()
+            while True:
+                if self._end is not None:
+                    raise self._end.with_traceback(self._traceback)
+                found = self._go_on()
+                if isinstance(found, Page):
+                    return found
+                if found is None:
+                    await self._window.aclose()
+                else:
+                    # Unlike `await found` this can be cancelled without cancelling the request.
+                    await asyncio.wait([found])
+        finally:
+            # The frames of a raised exception must not keep the iterator, and so its requests, alive.
+            del self
+
+    def _go_on(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
+        """Read on until there is a page, or a request to wait for, or the iteration ends."""
+        try:
+            while True:
+                if self._wanted is None:
+                    step = next(self._reading)
+                else:
+                    request = self._window.request(self._wanted)
+                    if not request.done():
+                        return request
+                    self._window.discard_first()
+                    fetched = request.result()
+                    self._wanted = None
+                    step = self._reading.send(fetched)
+                if isinstance(step, Page):
+                    return step
+                self._wanted = step
+        except StopIteration:
+            self._end = StopAsyncIteration()
+        except Exception as exc:  # noqa: BLE001 - kept, and raised by __anext__ from now on
+            self._end, self._traceback = exc, exc.__traceback__
+        return None
+
+    async def aclose(self) -> None:
+        """End the iteration and its requests; one that has ended or failed stays as it is."""
+        if self._end is None:
+            text = f"GET {self._path}: the iteration was closed before its end. Iterate the pager again."
+            self._end = ClientClosedError(text)
+        await self._window.aclose()
+
+    def __del__(self) -> None:
+        # The garbage collector may call this in any thread.
+        if self._loop is not None and self._end is None:
+            with suppress(RuntimeError):  # the loop is closed, and has ended all tasks
+                self._loop.call_soon_threadsafe(self._window.cancel)
+
+
+class _ItemIterator(Generic[T]):
+    """Iterates the items of pages one by one."""
+
+    def __init__(self, pages: _PageIterator[T]) -> None:
+        self._pages = pages
+        self._items: deque[T] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        items = self._items
+        if items:
+            return items.popleft()
+        try:
+            while not items:
+                items.extend(await self._pages.__anext__())
+            return items.popleft()
+        finally:
+            # As in _PageIterator.
+            del self
+
+    async def aclose(self) -> None:
+        """End the iteration and its requests."""
+        self._items.clear()
+        await self._pages.aclose()

@@ -1,0 +1,230 @@
+"""What every way of reading a list has: where pages come from, requests ahead, and the rows so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+from ..errors import ProtocolError
+from ..models import Page
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@attrs.frozen(kw_only=True)
+class FetchedPage(Generic[T]):
+    """One page as it came over the wire.
+
+    Attributes:
+        total_count: How many rows there are in all, as the server counts; ``None`` if it does not say.
+        offset: How many rows come before this page.
+        limit: How many rows the page may hold, as the server says.
+        rows: The items, and in the place of each that cannot be read the error that says why.
+        keys: What tells rows apart, one for each: rows with equal keys are the same item.
+    """
+
+    total_count: int | None
+    offset: int
+    limit: int
+    rows: Sequence[T | ProtocolError]
+    keys: Sequence[str]
+
+    def whole(self) -> Page[T]:
+        """Return the page if all of it can be read.
+
+        Raises:
+            ProtocolError: The first row that cannot.
+        """
+        items: list[T] = []
+        for row in self.rows:
+            if isinstance(row, ProtocolError):
+                raise row
+            items.append(row)
+        return self.holding(tuple(items))
+
+    def holding(self, items: tuple[T, ...]) -> Page[T]:
+        """Return this page as users see it, with some of its items."""
+        return Page(total_count=self.total_count, offset=self.offset, limit=self.limit, data=items)
+
+
+@attrs.frozen(kw_only=True)
+class Source(Generic[T]):
+    """Where a list comes from.
+
+    Attributes:
+        fetch: Asks for one page, by its offset (or its number, from 1) and the rows that it may hold.
+        path: For error messages.
+        window: How many requests may be on their way.
+        max_requests: Where a list that never ends is given up.
+    """
+
+    fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
+    path: str
+    window: int
+    max_requests: int = 100_000
+
+
+class KnownRows(Generic[T]):
+    """The rows that have come so far: none is yielded twice, and what cannot be read is not forgotten.
+
+    Args:
+        path: For error messages.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._keys: set[str] = set()
+        self._unreadable: dict[str, ProtocolError] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    def add(self, page: FetchedPage[T]) -> tuple[T, ...]:
+        """Return the items that had not come before, and remember all rows."""
+        new: list[T] = []
+        for key, row in zip(page.keys, page.rows, strict=True):
+            is_known = key in self._keys
+            if isinstance(row, ProtocolError):
+                if not is_known:
+                    self._unreadable[key] = row
+            elif not is_known or self._unreadable.pop(key, None) is not None:
+                new.append(row)
+            self._keys.add(key)
+        return tuple(new)
+
+    def finish(self, *, counted: int = 0, found: int = 0) -> None:
+        """End a list whose rows have all been yielded, as far as they could be read.
+
+        Args:
+            counted: How many rows there are, as the server says.
+            found: How many it showed.
+
+        Raises:
+            ProtocolError: These are not the same, or some rows could not be read.
+        """
+        errors = list(self._unreadable.values())
+        if counted > found:
+            problem = f"the API counts {counted:,}, but {found:,} could be read, also when asked again"
+            remedy = "What is missing may exist: list again later, and report this if it stays so."
+            errors.insert(0, self.error(problem, remedy))
+        if len(errors) > 1:
+            places = ", ".join(error.path for error in errors[1:6])
+            errors[0].add_note(f"Rows that could not be read: {len(errors) - 1} more ({places})")
+        if errors:
+            raise errors[0]
+
+    def error(self, problem: str, remedy: str) -> ProtocolError:
+        """Return the error for a list that cannot be read, or not whole."""
+        text = f"GET {self._path}: {problem} ({len(self._keys):,} items were read). {remedy}"
+        return ProtocolError(text, method="GET", url_path=self._path)
+
+
+@attrs.frozen(kw_only=True)
+class WantedPage:
+    """Which page a reader needs next.
+
+    Attributes:
+        position: Its offset or number.
+        stride: How far it is from one page to the next.
+        until: Pages before this position are worth asking for ahead.
+    """
+
+    position: int
+    stride: int = 1
+    until: int = 0
+
+
+Reading: TypeAlias = Generator[WantedPage | Page[T], FetchedPage[T], R]
+"""A run through a list, or a part of it, without input and output of its own.
+
+Yields either the page that it needs, and is sent it, or a page of items for the user. As it never waits, it
+cannot be interrupted half-way: a caller who stops waiting for a page leaves it where it was.
+"""
+
+
+class PageReader(Protocol[T]):
+    """A way of reading a list; each object reads it once.
+
+    Attributes:
+        source: Where its pages come from.
+        limit: How many rows a page may hold.
+        rows: The rows that have come.
+    """
+
+    source: Source[T]
+    limit: int
+    rows: KnownRows[T]
+
+    def read(self) -> Reading[T, None]:
+        """Read the list.
+
+        Raises:
+            ProtocolError: All that can be read has been yielded, and that is not all.
+        """
+        ...
+
+
+class RequestWindow(Generic[T]):
+    """The requests for the page that is wanted and for those after it.
+
+    Args:
+        reader: What wants them.
+    """
+
+    def __init__(self, reader: PageReader[T]) -> None:
+        self._reader = reader
+        self._requests = 0
+        self._ahead: deque[tuple[int, asyncio.Task[FetchedPage[T]]]] = deque()
+        self._running: set[asyncio.Task[FetchedPage[T]]] = set()
+
+    def request(self, wanted: WantedPage) -> asyncio.Task[FetchedPage[T]]:
+        """Return the request for a page, made earlier or now, and make those that are worth making ahead."""
+        if self._ahead and self._ahead[0][0] != wanted.position:
+            self.cancel()
+        if not self._ahead:
+            self._send(wanted.position)
+        following = self._ahead[-1][0] + wanted.stride
+        while len(self._ahead) < self._reader.source.window and following < wanted.until:
+            self._send(following)
+            following += wanted.stride
+        return self._ahead[0][1]
+
+    def discard_first(self) -> None:
+        """Forget the first request, whose page is used now."""
+        self._ahead.popleft()
+
+    def cancel(self) -> None:
+        """End all requests."""
+        for _, task in self._ahead:
+            task.cancel()
+        self._ahead.clear()
+
+    async def aclose(self) -> None:
+        """End all requests, and wait until they have let go of their connections."""
+        self.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _send(self, position: int) -> None:
+        source, most = self._reader.source, self._reader.source.max_requests
+        self._requests += 1
+        if self._requests > most:
+            raise self._reader.rows.error(f"the list has no end after {most:,} requests", "Report it.")
+        task = asyncio.ensure_future(source.fetch(position, self._reader.limit))
+        self._running.add(task)
+        task.add_done_callback(self._note_end)
+        self._ahead.append((position, task))
+
+    def _note_end(self, task: asyncio.Task[FetchedPage[T]]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Otherwise asyncio reports the failure of a request whose page nobody wants any more.
+            task.exception()

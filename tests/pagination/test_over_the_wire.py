@@ -1,0 +1,301 @@
+"""Listing pods and history over real sockets, from servers that lag, miscount, and break their answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from random import Random
+from typing import Any
+
+import pytest
+
+import primepods
+from primepods import AsyncPager, ProtocolError
+from primepods.emulator import Emulator
+from tests.support.client import make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Answer, Hang, Held, Received, Reply, Server, reply
+
+pytestmark = pytest.mark.anyio
+
+PODS: list[dict[str, Any]] = [
+    {"id": f"p{n}", "gpuName": "H100", "gpuCount": 1, "priceHr": 1.0, "providerType": "x"} for n in range(500)
+]
+IDS = [str(pod["id"]) for pod in PODS]
+RECORDS: list[dict[str, Any]] = [
+    {**pod, "name": "n", "type": "Instance", "createdAt": "2026-11-07T05:31:56Z", "totalBilledPrice": 1.0}
+    for pod in PODS
+]
+
+
+def page(
+    request: Received, rows: list[Any], *, total: int | None = None, cap: int = 1_000, echo: int | None = None
+) -> Reply:
+    """The page of some rows that is asked for."""
+    offset, limit = (int(request.values(name)[0]) for name in ("offset", "limit"))
+    limit = min(limit, cap)
+    return reply(
+        {
+            "total_count": len(rows) if total is None else total,
+            "offset": offset,
+            "limit": limit if echo is None else echo,
+            "data": rows[offset : offset + limit],
+        }
+    )
+
+
+async def listed(
+    items: AsyncPager[primepods.Pod] | AsyncPager[primepods.HistoryRecord],
+) -> tuple[list[str], ProtocolError | None]:
+    """The ids that are listed, and the error that the list ends with."""
+    found: list[str] = []
+    try:
+        async for item in items:
+            found.append(item.id)  # noqa: PERF401 - what came before an error counts
+    except ProtocolError as error:
+        return found, error
+    return found, None
+
+
+@pytest.mark.parametrize("page_size", [7, 100, 1_000])
+@pytest.mark.parametrize("rows", [0, 1, 2, 300, 301])
+async def test_a_count_beyond_the_rows_is_told_with_both_numbers(rows: int, page_size: int) -> None:
+    """A server that counts 500 and shows fewer is asked again; then it is told, behind all that came."""
+    async with Server(lambda request: page(request, PODS[:rows], total=500)) as server:
+        async with make_client(server.url, max_concurrency=1) as client:
+            found, error = await listed(client.pods.list(page_size=page_size))
+        assert found == IDS[:rows]
+        assert error is not None
+        assert f"GET /api/v1/pods/: the API counts 500, but {rows} could be read" in str(error)
+        assert sum(request.values("offset") == [str(max(0, rows - 1))] for request in server.requests) >= 3
+        assert len(server.requests) <= 8 + rows // page_size
+
+
+@pytest.mark.parametrize("window", [1, 16])
+@pytest.mark.parametrize("lags", [lambda n: n == 3, lambda n: n % 2, lambda n: n % 3])
+async def test_a_replica_that_lags_hides_no_pod(lags: Callable[[int], int], window: int) -> None:
+    """Some answers come from a replica that has 350 of 500 pods, and counts 350: all 500 are listed."""
+
+    def answer(request: Received) -> Answer:
+        return page(request, PODS[:350] if lags(request.number) else PODS)
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=window) as client:
+        assert await listed(client.pods.list()) == (IDS, None)
+
+
+async def test_a_count_that_fell_is_believed_when_it_stays() -> None:
+    """Pods that are deleted while one lists make the count fall: the end is asked for twice more."""
+
+    def answer(request: Received) -> Answer:
+        return page(request, PODS if request.number < 3 else PODS[:350])
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
+        assert await listed(client.pods.list()) == (IDS[:350], None)
+        assert len(server.requests) <= 7
+
+
+@pytest.mark.parametrize("echo", [50, None])
+@pytest.mark.parametrize("page_size", [50, 100, 1_000])
+async def test_pages_that_the_server_cuts_are_all_read(page_size: int, echo: int | None) -> None:
+    """A server with pages of 50, whose count grows from page to page, is read on: the page was full."""
+
+    def answer(request: Received) -> Answer:
+        offset = int(request.values("offset")[0])
+        seen = min(offset + 50, 500)
+        return page(request, PODS, total=seen if echo else 500, cap=50, echo=echo or page_size)
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        assert await listed(client.pods.list(page_size=page_size)) == (IDS, None)
+
+
+async def test_a_count_taken_a_moment_later_is_no_contradiction() -> None:
+    """A pod that is created between the rows and the count of an answer makes no list fail."""
+    counts = iter([500, 500, 500, 500, 501, 502])
+
+    def answer(request: Received) -> Answer:
+        return page(request, PODS, total=next(counts, 500))
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
+        assert await listed(client.pods.list()) == (IDS, None)
+
+
+BAD_ROWS = [{**PODS[103], "gpuCount": "many"}, {**PODS[103], "id": None}, {}, 17, None, [], "p103"]
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS)
+@pytest.mark.parametrize("page_size", [1, 3, 100])
+async def test_a_row_that_cannot_be_read_hides_no_other(bad: object, page_size: int) -> None:
+    """All other pods are listed; then the error says where the row stands."""
+    rows = [*PODS[:3], bad, *PODS[4:5], bad, bad, *PODS[7:20]]
+    async with Server(lambda request: page(request, rows)) as server, make_client(server.url) as client:
+        found, error = await listed(client.pods.list(page_size=page_size))
+        assert found == [*IDS[:3], *IDS[4:5], *IDS[7:20]]
+        assert error is not None
+        assert error.path.startswith("data[")
+        assert server.requests[0].path == error.url_path
+
+
+async def test_single_pages_and_history_tell_the_place_of_a_row() -> None:
+    """`page` and `history_page` raise; `history` yields all others first."""
+    rows: list[Any] = [*RECORDS[:3], {**RECORDS[3], "gpuCount": "many"}, *RECORDS[4:6]]
+    async with Server(lambda request: page(request, rows)) as server, make_client(server.url) as client:
+        for method in (client.pods.page, client.pods.history_page):
+            with pytest.raises(ProtocolError, match="gpuCount") as caught:
+                await method()
+            assert caught.value.path == "data[3].gpuCount"
+        found, error = await listed(client.pods.history())
+        assert found == [*IDS[:3], *IDS[4:6]]
+        assert error is not None
+        assert error.path == "data[3].gpuCount"
+
+
+@pytest.mark.parametrize("when", [1, 3])
+async def test_records_that_end_while_one_reads_are_found(when: int) -> None:
+    """Records of running pods stand last; those that end move to the front, where one has read already."""
+    rows = RECORDS[:350]
+
+    def answer(request: Received) -> Answer:
+        if request.number == when:
+            rows[:] = [*rows[-5:], *rows[:-5]]
+        return page(request, rows)
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
+        found = [record.id async for record in client.pods.history()]
+        assert sorted(found) == sorted(IDS[:350])
+        # The first page again is enough.
+        assert len(server.requests) == 5
+
+
+async def test_a_heartbeat_with_a_time_out_loses_nothing() -> None:
+    """`wait_for(anext(pods), ...)` over and over: the request goes on, and the list where it was."""
+    gates = [asyncio.Event() for _ in range(6)]
+
+    def answer(request: Received) -> Answer:
+        return Held(gates[request.number], page(request, PODS[:250]))
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
+        pods = aiter(client.pods.list())
+        found: list[str] = []
+        while len(found) < 250:
+            try:
+                found.append((await asyncio.wait_for(anext(pods), 0.02)).id)
+            except TimeoutError:
+                gates[len(server.requests) - 1].set()
+        assert found == IDS[:250]
+        assert len(server.requests) == 3
+
+
+async def consume(rows: AsyncIterator[object], count: int) -> None:
+    """Take so many rows."""
+    for _ in range(count):
+        await anext(rows)
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 99, 100, 101, 1_000])
+async def test_all_pods_come_over_the_wire(page_size: int) -> None:
+    """A fleet is listed whole through real sockets, in the API's order."""
+    count = 60 if page_size == 1 else 500
+    async with Emulator(pods=count, seed=3) as emu, make_client(emu.url, api_key=emu.api_key) as client:
+        found = [pod.id async for pod in client.pods.list(page_size=page_size)]
+        assert found == list(emu.pods)
+
+
+async def test_1234_pods_take_13_requests_and_no_redirect() -> None:
+    """What the issue asks for, read off the emulator's own log."""
+    async with Emulator(pods=1_234, seed=4) as emu, make_client(emu.url, api_key=emu.api_key) as client:
+        pods = [pod async for pod in client.pods.list()]
+        assert len(pods) == len({pod.id for pod in pods}) == 1_234
+        assert [entry.status for entry in emu.requests] == [200] * 13
+        assert {entry.path for entry in emu.requests} == {"/api/v1/pods/"}
+        assert max(entry.concurrency for entry in emu.requests) > 1
+        emu.requests.clear()
+        statuses = await client.pods.statuses(pod.id for pod in pods)
+        assert list(statuses) == [pod.id for pod in pods]
+        assert [entry.status for entry in emu.requests] == [200] * 13
+        assert max(entry.concurrency for entry in emu.requests) > 1
+
+
+@pytest.mark.parametrize("page_size", [3, 20, 100])
+async def test_pods_that_last_are_found_while_others_come_and_go(page_size: int) -> None:
+    """Pods are born and vanish between the requests of a listing: those that stay come exactly once."""
+    random = Random(page_size)
+    async with Emulator(pods=300, seed=5) as emu, make_client(emu.url, api_key=emu.api_key) as client:
+        at_first = set(emu.pods)
+        found: list[str] = []
+        async for pod in client.pods.list(page_size=page_size):
+            found.append(pod.id)
+            if random.random() < 0.2:
+                emu.delete_pod(random.choice(list(emu.pods)))
+            if random.random() < 0.1:
+                emu.add_pod()
+        lasting = at_first & set(emu.pods)
+    assert len(found) == len(set(found))
+    assert lasting <= set(found)
+    assert len(lasting) < 300
+
+
+async def test_history_is_read_as_pods_are() -> None:
+    """The history has its own order; records that come in front while it is read disturb nobody."""
+    async with (
+        Emulator(pods=100, seed=6, history=250, delete_seconds=0) as emu,
+        make_client(emu.url, api_key=emu.api_key) as client,
+    ):
+        at_first = {record.id async for record in client.pods.history()}
+        assert len(at_first) == 250
+        found: list[str] = []
+        leaving = list(emu.pods)
+        async for record in client.pods.history(page_size=20, sort_by="createdAt", sort_order="asc"):
+            found.append(record.id)
+            if leaving and len(found) % 3 == 0:
+                emu.delete_pod(leaving.pop())
+        assert len(found) == len(set(found))
+        assert at_first <= set(found)
+
+
+async def test_a_listing_survives_failures() -> None:
+    """Each page has the retries of any call: a listing through a server that keeps failing is complete."""
+    clock = ManualClock(auto=True)
+
+    def answer(request: Received) -> Answer:
+        if request.number % 3:
+            return Reply(503)
+        return page(request, PODS[:300])
+
+    retry = primepods.RetryPolicy(attempts=12)
+    async with Server(answer) as server, make_client(server.url, clock=clock, retry=retry) as client:
+        assert [pod.id async for pod in client.pods.list(page_size=20)] == [f"p{n}" for n in range(300)]
+
+
+async def test_leaving_a_listing_frees_its_connections() -> None:
+    """A consumer who stops while pages are on their way gives their slots back to other calls."""
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/ok":
+            return reply({"ok": True})
+        offset = int(request.values("offset")[0])
+        if offset > 150:
+            return Hang()
+        return reply(
+            {"total_count": 5_000, "offset": offset, "limit": 100, "data": PODS[offset : offset + 100]}
+        )
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=4) as client:
+        async with client.pods.list() as pods:
+            task = asyncio.create_task(consume(aiter(pods), 1_000))
+            await settle()
+            assert server.in_flight == 4
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await client.request("GET", "/ok") == {"ok": True}
+        await settle()
+        assert server.in_flight == 0
+
+
+@pytest.mark.parametrize("size", [0, -1, 1_001, True, 1.5, "10", None])
+def test_page_sizes_are_checked_at_once(size: object) -> None:
+    """What is no page size is refused where it is given, not when the listing is iterated."""
+    client = make_client("http://127.0.0.1:1")
+    for method in (client.pods.list, client.pods.history):
+        with pytest.raises((TypeError, ValueError), match="page_size"):
+            method(page_size=size)  # type: ignore[arg-type]
