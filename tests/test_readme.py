@@ -70,6 +70,7 @@ def command(block: Block, folder: Path) -> list[str]:
             "-q",
             "-p",
             "no:cacheprovider",
+            "-pno:asyncio",  # pytest-asyncio warns about what a reader of the block has not set
             "--rootdir",
             str(folder),
             str(file),
