@@ -53,7 +53,6 @@ ARROWS: dict[str, set[str]] = {
         "results",
         "specs",
         "waiting",
-        "retry",
     },
     "client": {"_http", "_utils", "config", "resources", "retry", "waiting"},
     "sync": {
