@@ -34,7 +34,7 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
     names, aliases = wire_names(model), ALIASES.get(model, {})
     space: dict[str, Any] = {
         "model": model,
-        "draft": _unfrozen(model),
+        "unfrozen": _unfrozen(model),
         "new": object.__new__,
         "known": frozenset({*names.values(), *aliases.values()}),
         "NO_EXTRA": NO_EXTRA,
@@ -45,7 +45,7 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
     }
     lines = [
         "  get = row.get",
-        "  made = new(draft)",
+        "  made = new(unfrozen)",
         "  made.extra = NO_EXTRA if known.issuperset(row) else unknown_fields(row, known)",
     ]
     for name, kind in typing.get_type_hints(model).items():
@@ -61,7 +61,8 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
         " try:",
         *lines,
         " except Exception:",
-        "  return read_object(row, kind)",
+        "  pass",
+        " return read_object(row, kind)",
     ]
     exec("\n".join(source), space)  # noqa: S102 - source made of the models' own field names
     read: Hook = space["read"]

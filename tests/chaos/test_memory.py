@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
-import sys
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods import InstallationState, PodState, RetryPolicy
-from primepods._decoding.rows import decode_pods, decode_statuses
+from primepods import RetryPolicy
 from tests.support.client import make_client
 from tests.support.server import Answer, Endless, Reply, Server
 
@@ -130,52 +128,3 @@ async def test_what_is_announced_as_too_large_is_not_begun() -> None:
             await client.pods.page()
     assert len(server.requests) == 1
     assert peak.bytes < SLACK
-
-
-@pytest.mark.slow
-def test_a_million_unknown_words_take_no_memory() -> None:
-    """A vocabulary that grows without end is not remembered: states, uses, fields, whole parts of rows."""
-    row = {"providerType": "x", "status": "ACTIVE"}
-
-    def answers(first: int, number: int) -> None:
-        for n in range(first, first + number, 100):
-            rows = [
-                {
-                    **row,
-                    "podId": f"p{one}",
-                    "status": f"STATE_{one}",
-                    "installationStatus": f"STEP_{one}",
-                    "primePortMapping": [{"internal": str(one), "external": "x", "usedBy": f"USE_{one}"}],
-                    f"field{one}": one,
-                }
-                for one in range(n, n + 100)
-            ]
-            assert decode_statuses({"data": rows}).rows[0].status == f"STATE_{n}"
-
-    answers(0, 20_000)
-    blocks = held()
-    for n in range(1_000_000):
-        assert not PodState(f"WORD{n}").is_known
-    for n in range(10_000):
-        assert InstallationState(f"WORD{n}") == f"WORD{n}"
-    assert held() < blocks + 2_000
-    answers(20_000, 100_000)
-    # Of equal parts of rows as many are kept as are of use; they are others than before, but not more.
-    assert held() < blocks + 10_000
-
-
-def held() -> int:
-    """How many pieces of memory are in use."""
-    gc.collect()
-    return sys.getallocatedblocks()
-
-
-def test_no_part_of_an_answer_is_kept_because_it_is_large() -> None:
-    """Equal parts of rows are decoded once and kept; not if a server fills them."""
-    large = {"id": "1", "resourceType": "DISK", "mountPath": "x" * MIB}
-    pod = {"gpuName": "x", "gpuCount": 1, "priceHr": 1.0, "providerType": "x"}
-    with measured() as peak:
-        for n in range(50):
-            row = {**pod, "id": "a", "attachedResources": [{**large, "resourcePath": f"{n}" * MIB}]}
-            decode_pods({"data": [row]}, 0, 1)
-    assert peak.bytes < 10 * MIB
