@@ -49,7 +49,7 @@ def decode_pod(data: Any, pod_id: str) -> Pod:
 
 def decode_new_pod(data: Any) -> Pod:
     """Decode the answer of ``POST /pods/``; without an id it is none."""
-    return _row(_object(data, ""), Pod, "")
+    return _hook(Pod)(_object(data), Pod)
 
 
 def decode_pods(data: Any, offset: int, limit: int) -> DecodedPage[Pod]:
