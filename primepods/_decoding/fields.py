@@ -66,7 +66,7 @@ def _describe(value: object) -> str:
     return "an object" if is_object(value) else "a list"
 
 
-def read_text(value: Any, _: Any = str) -> str:
+def as_text(value: Any, _: Any = str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -74,7 +74,7 @@ def read_text(value: Any, _: Any = str) -> str:
     raise wrong_type("a string", value)
 
 
-def _read_number(value: Any, _: Any = float) -> float:
+def _as_number(value: Any, _: Any = float) -> float:
     # Python reads `1_000` and digits of other scripts, too.
     plain = isinstance(value, str) and value.isascii() and "_" not in value
     if not plain and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -88,22 +88,22 @@ def _read_number(value: Any, _: Any = float) -> float:
     return number
 
 
-def read_integer(value: Any, _: Any = int) -> int:
+def as_integer(value: Any, _: Any = int) -> int:
     """Read a whole number; a fraction is cut off, since a progress of 99.5 is no reason to fail."""
     if value.__class__ is int:
         return value
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         return int(value)
-    return int(_read_number(value))
+    return int(_as_number(value))
 
 
-def _read_boolean(value: Any, _: Any) -> bool:
+def _as_boolean(value: Any, _: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise wrong_type("true or false", value)
 
 
-def _read_datetime(value: Any, _: Any) -> datetime:
+def _as_datetime(value: Any, _: Any) -> datetime:
     """Read a moment, in UTC if it has no offset."""
     if not isinstance(value, str):
         raise wrong_type("a date and time", value)
@@ -119,36 +119,36 @@ def _read_datetime(value: Any, _: Any) -> datetime:
     return moment
 
 
-def _read_size(value: Any, _: Any) -> int | str | None:
+def _as_size(value: Any, _: Any) -> int | str | None:
     """Read a size: a whole number where it is one, else the API's text."""
     if value is None or value.__class__ is int:
         return value
-    text = read_text(value)
+    text = as_text(value)
     return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
 
 
-def _read_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
+def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
     """Read an address field: one string, or a list with an entry (or null) for each node."""
     if value is None or isinstance(value, str):
         return value
     if is_list(value):
-        return tuple(None if node is None else read_text(node) for node in value)
+        return tuple(None if node is None else as_text(node) for node in value)
     raise wrong_type("a string or a list of strings", value)
 
 
-def _read_word(value: Any, kind: Any) -> Any:
-    return kind(read_text(value))
+def _as_word(value: Any, kind: Any) -> Any:
+    return kind(as_text(value))
 
 
 FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
-    str: read_text,
-    int: read_integer,
-    float: _read_number,
-    bool: _read_boolean,
-    datetime: _read_datetime,
-    PodState: _read_word,
-    InstallationState: _read_word,
-    int | str | None: _read_size,
-    str | tuple[str | None, ...] | None: _read_per_node,
+    str: as_text,
+    int: as_integer,
+    float: _as_number,
+    bool: _as_boolean,
+    datetime: _as_datetime,
+    PodState: _as_word,
+    InstallationState: _as_word,
+    int | str | None: _as_size,
+    str | tuple[str | None, ...] | None: _as_per_node,
 }
 """The hooks of all types of fields but lists and objects."""

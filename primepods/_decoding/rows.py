@@ -10,7 +10,7 @@ import attrs
 
 from .._utils.strict_json import is_list, is_object, show
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
-from .fields import DecodeError, read_integer, read_text, wrong_type
+from .fields import DecodeError, as_integer, as_text, wrong_type
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -116,7 +116,7 @@ def _page(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
 def _count(body: dict[str, Any], key: str, default: D) -> int | D:
     value = body.get(key)
     try:
-        return default if value is None else max(0, read_integer(value))
+        return default if value is None else max(0, as_integer(value))
     except DecodeError as exc:
         raise exc.inside(key) from None
 
@@ -144,7 +144,7 @@ def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
 def _row_id(row: Any, model: Any) -> str | None:
     """Return the id in a row that cannot be read, if the id can."""
     try:
-        return read_text(row["podId" if model is PodStatus else "id"])
+        return as_text(row["podId" if model is PodStatus else "id"])
     except (LookupError, TypeError, DecodeError):
         return None
 
