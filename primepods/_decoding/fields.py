@@ -29,12 +29,12 @@ class DecodeError(Exception):
         index: Which row of the answer that was, from 0; ``None`` for the answer itself.
     """
 
-    def __init__(self, path: str, reason: str, value: object, row_id: str | None = None) -> None:
-        super().__init__(path, reason, value, row_id)
+    def __init__(self, path: str, reason: str, value: object) -> None:
+        super().__init__(path, reason, value)
         self.path = path
         self.reason = reason
         self.value = value
-        self.row_id = row_id
+        self.row_id: str | None = None
         self.index: int | None = None
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class DecodeError(Exception):
         """Return the same error, found under a key or an index of what is around it."""
         place = f"[{key}]" if isinstance(key, int) else key
         dot = "." if self.path and not self.path.startswith("[") else ""
-        return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value, self.row_id)
+        return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value)
 
 
 def wrong_type(expected: str, value: object) -> DecodeError:
