@@ -222,47 +222,8 @@ def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
         assert run(block, tmp_path, environment) == (0, "3\n")
 
 
-def test_promises_name_their_tests() -> None:
-    """Each line of the tables of promises names a test that exists."""
-    lines = (ROOT / ".github/SECURITY.md").read_text(encoding="utf-8").splitlines()
-    promises = [line for line in lines if line.startswith("| ") and line != "| Promise | Test |"]
-    assert promises
-    for promise in promises:
-        named = re.search(r"`(tests/\S+\.py)::(test_\w+)` \|$", promise)
-        assert named, promise
-        source = (ROOT / named[1]).read_text(encoding="utf-8")
-        assert f"def {named[2]}(" in source, promise
-
-
 def test_links_lead_to_files() -> None:
     """A paper points to nothing that has moved."""
     for paper in PAPERS:
         for target in re.findall(r"\]\(([^)#]+)\)", paper.read_text(encoding="utf-8")):
             assert "://" in target or (paper.parent / target).exists(), (paper.name, target)
-
-
-def test_the_tree_is_the_one_that_there_is() -> None:
-    """CONTRIBUTING.md has a line for each folder and each module of the package, and for no others."""
-    paper = (ROOT / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
-    [block] = [block for block in find_blocks(paper) if block.section == "The tree"]
-    named, above = set[str](), list[str]()
-    for line in block.text.splitlines():
-        above[(len(line) - len(line.lstrip())) // 2 :] = [line.split()[0]]
-        named.add("".join(above))
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").glob("*.py")}
-    folders = {
-        f"{path.parent.relative_to(ROOT).as_posix()}/"
-        for top in ("primepods", "benchmarks", "tests")
-        for path in (ROOT / top).rglob("*.*")
-        if path.suffix in {".py", ".json"}
-    }
-    assert named == modules | folders
-
-
-def test_papers_name_files_that_exist() -> None:
-    """What stands in backticks and looks like a path of the project is one."""
-    for paper in PAPERS:
-        for path in re.findall(
-            r"`((?:primepods|tests|benchmarks|\.github|\.ci)/[\w./-]*)`", paper.read_text("utf-8")
-        ):
-            assert (ROOT / path).exists(), (paper.name, path)
