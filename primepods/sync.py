@@ -1,19 +1,19 @@
 """The blocking client: every call of the asynchronous one, run to its end. Delegates and nothing else.
 
-What a method does, takes, returns and raises is written once, in :mod:`primepods.client` and
-:mod:`primepods.resources`; the documentation is copied from there.
+What stands here about a method is the short form of what :mod:`primepods.client` and
+:mod:`primepods.resources` say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from ._blocking import Portal, Streams
 from ._http.request import Params
-from ._portal import Portal, Stream
 from ._utils.secret import Secret
+from ._utils.text import quote
 from .client import AsyncClient
 from .config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
@@ -24,55 +24,49 @@ from .retry import RetryPolicy
 from .specs import PodSpec
 from .waiting import AsyncWatch, Until, ready
 
+if TYPE_CHECKING:
+    import aiohttp
+
 T = TypeVar("T")
-C = TypeVar("C")
 
 OnChange = Callable[[PodChange], object]
 
 
-def _here(pod_ids: Iterable[str]) -> Iterable[str]:
-    """Run through an iterable in the caller's thread: it may be lazy, and call the client."""
-    return pod_ids if isinstance(pod_ids, Sized) or not isinstance(pod_ids, Iterable) else list(pod_ids)
+def _run_through(pod_ids: Iterable[str]) -> Iterable[str]:
+    """Return the ids as a list, made in the caller's thread: an iterable may be lazy, and call the client."""
+    if isinstance(pod_ids, str | bytes) or not isinstance(pod_ids, Iterable):
+        # Of the wrong type, which the call says.
+        return pod_ids
+    return list(pod_ids)
 
 
-def _documented(source: type) -> Callable[[type[C]], type[C]]:
-    """Give each method the documentation of its counterpart."""
-
-    def copy(target: type[C]) -> type[C]:
-        for name, member in vars(target).items():
-            twin = getattr(source, name, None) or getattr(source, f"a{name}", None)
-            if callable(member) and member.__doc__ is None and twin is not None:
-                member.__doc__ = twin.__doc__
-        return target
-
-    return copy
-
-
-@_documented(AsyncPager)
 class Pager(Generic[T]):
-    """A listing, read page by page as it is iterated: ``for item in pager``. Each iteration is a new listing.
+    """A list, read page by page as it is iterated. Each iteration reads it anew.
 
-    The blocking side of :class:`~primepods.AsyncPager`: the same items, each exactly once, read lazily and
-    ahead. Leaving the loop early stops the reading; ``with pager:`` makes that prompt.
+    ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
+    objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete; one that was
+    interrupted goes on where it was, and one that has failed raises the same error again. Leaving the loop
+    early leaks nothing; ``with pager:`` makes it prompt.
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
         self._pager = pager
-        self._stream: Stream[Page[T]] = Stream(portal)
+        self._streams = Streams(portal)
 
     def __iter__(self) -> Iterator[T]:
-        closings = self._stream.closings
-        for page in self.pages():
-            for item in page:
-                if self._stream.closings != closings:
-                    return
-                yield item
+        return self._streams.iterate(self._pager.pages(), in_batches=True)
 
     def pages(self) -> Iterator[Page[T]]:
-        return self._stream.iterate(self._pager.pages)
+        """Return an iterator over the same items page by page; the pages' sizes vary."""
+        return self._streams.iterate(self._pager.pages())
 
     def close(self) -> None:
-        self._stream.close()
+        """End all iterations of this pager and free their requests.
+
+        Those that had not come to their end raise :class:`~primepods.ClientClosedError` from then on, also
+        where another thread is waiting for their next item.
+        """
+        self._streams.close()
 
     def __enter__(self) -> Self:
         return self
@@ -86,23 +80,24 @@ class Pager(Generic[T]):
         return repr(self._pager).replace("Async", "", 1)
 
 
-@_documented(AsyncWatch)
 class Watch:
     """The changes of some pods, as they are seen: ``for change in client.pods.watch(ids)``.
 
-    The blocking side of :class:`~primepods.AsyncWatch`. Leaving the loop early ends it; ``with watch:``
-    makes that prompt.
+    Yields a :class:`PodChange` for each pod's first state, then for each change; a consumer that is slow gets
+    each pod's newest state. Ends when all pods are gone. Each iteration is a new watch; one that was
+    interrupted goes on where it was. Leaving it early leaks nothing, ``with`` makes it prompt.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
         self._watch = watch
-        self._stream: Stream[PodChange] = Stream(portal)
+        self._streams = Streams(portal)
 
     def __iter__(self) -> Iterator[PodChange]:
-        return self._stream.iterate(self._watch.__aiter__)
+        return self._streams.iterate(aiter(self._watch))
 
     def close(self) -> None:
-        self._stream.close()
+        """End all iterations of this watch, also those that wait for a change in another thread."""
+        self._streams.close()
 
     def __enter__(self) -> Self:
         return self
@@ -116,30 +111,80 @@ class Watch:
         return repr(self._watch).replace("Async", "", 1)
 
 
-@_documented(AsyncPods)
 class Pods:
-    """``client.pods``: list, look at, wait for and delete pods; see :class:`~primepods.AsyncPods`."""
+    """``client.pods``: rent, list, look at and delete pods.
+
+    Every method raises what its counterpart in :class:`~primepods.AsyncPods` raises.
+    """
 
     def __init__(self, portal: Portal, pods: AsyncPods) -> None:
         self._portal = portal
         self._async = pods
 
     def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
+        """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
+
+        Args:
+            offset: How many pods to skip.
+            limit: How many to return at most, from 1 to 1,000.
+        """
         return self._portal.call(self._async.page, offset=offset, limit=limit)
 
     def list(self, *, page_size: int = 100) -> Pager[Pod]:
+        """Iterate all pods that are not terminated, each exactly once: ``for pod in pods.list()``.
+
+        Args:
+            page_size: Pods per request, from 1 to 1,000.
+        """
         return Pager(self._portal, self._async.list(page_size=page_size))
 
     def get(self, pod_id: str) -> Pod:
+        """Return one pod: ``GET /api/v1/pods/{id}``.
+
+        Args:
+            pod_id: The pod's id.
+
+        Raises:
+            NotFoundError: No such pod; a terminated one is in :meth:`history`.
+        """
         return self._portal.call(self._async.get, pod_id)
 
     def status(self, pod_id: str) -> PodStatus:
+        """Return the status of one pod: ``GET /api/v1/pods/status``.
+
+        Args:
+            pod_id: The pod's id.
+
+        Raises:
+            NotFoundError: The API has no row for it: it is terminated, or not visible yet.
+        """
         return self._portal.call(self._async.status, pod_id)
 
     def statuses(self, pod_ids: Iterable[str]) -> PodStatuses:
-        return self._portal.call(self._async.statuses, _here(pod_ids))
+        """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids a request.
+
+        Args:
+            pod_ids: Ids; duplicates are asked for once.
+
+        Returns:
+            A mapping from id to status in the order asked, with ``.missing`` (ids without a row, which does
+            not prove that they are gone) and ``.errors`` (ids that the API refused).
+        """
+        return self._portal.call(self._async.statuses, _run_through(pod_ids))
 
     def watch(self, pod_ids: Iterable[str], *, interval: float = 5.0, timeout: float | None = None) -> Watch:
+        """Iterate the changes of some pods: ``for change in pods.watch(ids)``.
+
+        Yields each pod's state first, then its changes; ``after`` is ``None`` when the pod is gone.
+
+        Args:
+            pod_ids: Ids; duplicates are watched once.
+            interval: Seconds between two looks at a pod, from 0.05.
+            timeout: Seconds after which iterating raises; ``None`` for never.
+
+        Raises:
+            WaitTimeoutError: While iterating: the time ran out before all pods were gone.
+        """
         return Watch(self._portal, self._async.watch(pod_ids, interval=interval, timeout=timeout))
 
     def wait(  # noqa: PLR0913 - as AsyncPods.wait
@@ -153,16 +198,40 @@ class Pods:
         appear_grace: float = 60.0,
         install_grace: float = 120.0,
     ) -> PodStatuses:
-        call = partial(
+        """Wait until ``until`` has held once for every pod; by default, until all are ready.
+
+        Waiting needs nothing but the ids: after a crash, wait again. Interrupting a wait deletes nothing.
+
+        Args:
+            pod_ids: Ids; duplicates are waited for once.
+            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a function of a status that
+                returns a ``bool``; ``None`` stands for a pod that is gone. It runs in the client's own
+                thread and must not call the client.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two looks at a pod, from 0.05.
+            on_change: Called in the calling thread with each :class:`~primepods.PodChange`; what it raises
+                ends this wait.
+            appear_grace: Seconds for a pod that the API does not know (yet) to appear.
+            install_grace: Seconds for a failed installation to recover, as it often does by itself.
+
+        Returns:
+            Each pod's status when it was done; pods that are gone are in ``.missing``.
+
+        Raises:
+            PodFailedError: A pod has failed, so that ``until`` will not hold (not with ``until=gone``).
+            WaitTimeoutError: The time ran out; names the pods still pending, and what kept failing.
+            NotFoundError: A pod never appeared (with ``until=gone`` that is success).
+        """
+        return self._portal.call(
             self._async.wait,
-            _here(pod_ids),
+            _run_through(pod_ids),
             until=until,
             timeout=timeout,
             interval=interval,
+            on_change=on_change,
             appear_grace=appear_grace,
             install_grace=install_grace,
         )
-        return self._portal.call_back(call, on_change)
 
     def wait_ready(  # noqa: PLR0913 - as AsyncPods.wait_ready
         self,
@@ -174,15 +243,30 @@ class Pods:
         appear_grace: float = 60.0,
         install_grace: float = 120.0,
     ) -> PodStatus:
-        call = partial(
+        """Wait until one pod is ready, and return its status; see :meth:`wait`.
+
+        Args:
+            pod_id: The pod's id.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two looks, from 0.05.
+            on_change: Called in the calling thread with each :class:`~primepods.PodChange`.
+            appear_grace: Seconds for a pod that the API does not know (yet) to appear.
+            install_grace: Seconds for a failed installation to recover.
+
+        Raises:
+            PodFailedError: The pod has failed.
+            WaitTimeoutError: The time ran out.
+            NotFoundError: The pod never appeared.
+        """
+        return self._portal.call(
             self._async.wait_ready,
             pod_id,
             timeout=timeout,
             interval=interval,
+            on_change=on_change,
             appear_grace=appear_grace,
             install_grace=install_grace,
         )
-        return self._portal.call_back(call, on_change)
 
     def wait_gone(
         self,
@@ -192,14 +276,71 @@ class Pods:
         interval: float = 5.0,
         on_change: OnChange | None = None,
     ) -> None:
-        call = partial(self._async.wait_gone, pod_id, timeout=timeout, interval=interval)
-        self._portal.call_back(call, on_change)
+        """Wait until the API has no such pod any more; a pod that was never there is gone. See :meth:`wait`.
+
+        Args:
+            pod_id: The pod's id.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two looks, from 0.05.
+            on_change: Called in the calling thread with each :class:`~primepods.PodChange`.
+
+        Raises:
+            WaitTimeoutError: The time ran out: the pod is still there, and billed.
+        """
+        self._portal.call(
+            self._async.wait_gone, pod_id, timeout=timeout, interval=interval, on_change=on_change
+        )
+
+    def create(self, spec: PodSpec) -> Pod:
+        """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
+
+        Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
+        where the API may have received it. After a :class:`~primepods.CreateUncertainError`, or when the call
+        is interrupted, a pod may be there that nobody else will delete: the error and the log name it.
+
+        Args:
+            spec: What to rent: ``PodSpec.from_offer(offer)``, or written by hand.
+
+        Raises:
+            CreateUncertainError: The pod may have been made, and has not appeared yet.
+            SoldOutError: The machine is not to be had any more.
+            PriceTooHighError: It costs more than ``spec.max_price``.
+            PaymentRequiredError: The wallet has not enough funds.
+            PermissionDeniedError: The key lacks the permission Instances: Read and Write.
+        """
+        return self._portal.call(self._async.create, spec)
 
     def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
+        """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
+
+        Only proof is a success; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
+
+        Args:
+            pod_id: The pod's id.
+            missing_ok: Whether a pod that the API does not have counts as deleted.
+
+        Returns:
+            DELETING or TERMINATED: what the API shows; TERMINATED for a pod that it does not have, with
+            ``missing_ok`` or after an attempt of this call that may have deleted it.
+
+        Raises:
+            NotFoundError: No such pod, without ``missing_ok``.
+            ProtocolError: The API goes on showing the pod. It may still be billed.
+        """
         return self._portal.call(self._async.delete, pod_id, missing_ok=missing_ok)
 
     def delete_many(self, pod_ids: Iterable[str], *, missing_ok: bool = False) -> Deletions:
-        return self._portal.call(self._async.delete_many, _here(pod_ids), missing_ok=missing_ok)
+        """Terminate many pods concurrently, whatever becomes of each.
+
+        Args:
+            pod_ids: Ids; duplicates are deleted once.
+            missing_ok: Whether pods that the API does not have count as deleted.
+
+        Returns:
+            A mapping from id to the state that the API answered, with ``.errors`` for the pods that were not
+            deleted and ``.raise_for_errors()``.
+        """
+        return self._portal.call(self._async.delete_many, _run_through(pod_ids), missing_ok=missing_ok)
 
     def history_page(
         self,
@@ -209,6 +350,14 @@ class Pods:
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> Page[HistoryRecord]:
+        """Return one page of what was rented: ``GET /api/v1/pods/history``.
+
+        Args:
+            offset: How many records to skip.
+            limit: How many to return at most, from 1 to 1,000.
+            sort_by: ``"terminatedAt"`` or ``"createdAt"``.
+            sort_order: ``"desc"`` or ``"asc"``.
+        """
         return self._portal.call(
             self._async.history_page, offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
@@ -216,17 +365,32 @@ class Pods:
     def history(
         self, *, page_size: int = 100, sort_by: SortBy = "terminatedAt", sort_order: SortOrder = "desc"
     ) -> Pager[HistoryRecord]:
+        """Iterate the whole history, each record exactly once, as :meth:`list` does for pods.
+
+        Args:
+            page_size: Records per request, from 1 to 1,000.
+            sort_by: ``"terminatedAt"`` or ``"createdAt"``.
+            sort_order: ``"desc"`` or ``"asc"``.
+        """
         pager = self._async.history(page_size=page_size, sort_by=sort_by, sort_order=sort_order)
         return Pager(self._portal, pager)
 
     def logs(self, pod_id: str, *, tail: int | None = 100) -> str:
+        """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.
+
+        Args:
+            pod_id: The pod's id.
+            tail: How many entries, from 1; ``None`` leaves it to the API.
+
+        Returns:
+            Text, whatever JSON the API wraps it in. It is the pod's own output: it may hold anything.
+
+        Raises:
+            NotFoundError: No such pod.
+        """
         return self._portal.call(self._async.logs, pod_id, tail=tail)
 
-    def create(self, spec: PodSpec) -> Pod:
-        return self._portal.call(self._async.create, spec)
 
-
-@_documented(AsyncClient)
 class Client:
     """A client of the Prime Intellect API for scripts, notebooks and threads: ``with primepods.Client() as
     client``.
@@ -239,13 +403,17 @@ class Client:
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
-        base_url: Address of the API. Environment: ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``.
+        base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
+            or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page.
         max_concurrency: Requests in flight from this client, whatever the number of threads.
         retry: When and how often to try again.
         user_agent: Put before ours in the ``User-Agent`` header.
+        session: A function that makes an ``aiohttp.ClientSession``: called in the client's event loop at
+            first use (once more by the poller of waits), closed with the client. Connector, proxy, CA and
+            tracing are then yours.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -266,9 +434,15 @@ class Client:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
+        session: Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
         # As in AsyncClient.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
+        if session is not None and not callable(session):
+            raise TypeError(
+                "session of the blocking client must be a function that makes an aiohttp.ClientSession in "
+                f"its event loop, such as `lambda: aiohttp.ClientSession(...)`; got {quote(session)}"
+            )
         client = AsyncClient(
             api_key,
             base_url=base_url,
@@ -278,6 +452,7 @@ class Client:
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
+            session=session,
         )
         self._assemble(client, Portal(client.aclose), owner=True)
 
@@ -290,15 +465,40 @@ class Client:
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
     ) -> Self:
+        """Return a view on the same connections with other timeouts or retries.
+
+        What is ``None`` stays as it is. Closing a view closes nothing; closing the client ends its views.
+
+        Args:
+            timeout: Seconds for one attempt.
+            deadline: Seconds for one call with all its retries.
+            retry: When and how often to try again.
+        """
         view = object.__new__(type(self))
         changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry)
         view._assemble(changed, self._portal, owner=False)
         return view
 
     def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
+        """Call any endpoint of the API, with this client's key, retries and errors.
+
+        Args:
+            method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
+            path: From the host on, such as ``/api/v1/ssh_keys/``.
+            params: Query parameters; lists are repeated, ``None`` is left out.
+            json: Body.
+
+        Returns:
+            The decoded JSON of the answer, or ``None`` for an empty one.
+
+        Raises:
+            NotFoundError: Also for a DELETE whose answer was lost and whose repetition finds nothing: its
+                ``maybe_acted`` says so.
+        """
         return self._portal.call(self._async.request, method, path, params=params, json=json)
 
     def close(self) -> None:
+        """Close the connections and end the client's thread. Further calls raise ClientClosedError."""
         if self._owner:
             self._portal.close()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 _RANDOM = random.SystemRandom()
@@ -20,7 +21,7 @@ class Timeout(AbstractAsyncContextManager[Any], Protocol):
 
 
 class Clock(Protocol):
-    """Monotonic seconds, waiting, timeouts, wall-clock time and chance."""
+    """Monotonic seconds, sleeping, timeouts, wall-clock time and chance."""
 
     def time(self) -> float:
         """Return monotonic seconds."""
@@ -30,8 +31,8 @@ class Clock(Protocol):
         """Return seconds since the epoch."""
         ...
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Return as soon as ``event`` is set, or after ``seconds``; tells whether it is set."""
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Return after ``seconds``."""
         ...
 
     def timeout_at(self, when: float) -> Timeout:
@@ -54,11 +55,9 @@ class SystemClock:
         """Return seconds since the epoch."""
         return time.time()
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Wait for real."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
-        return event.is_set()
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for real."""
+        await asyncio.sleep(seconds)
 
     def timeout_at(self, when: float) -> Timeout:
         """Return asyncio's own timeout."""

@@ -335,12 +335,15 @@ async def test_no_client_is_built_with_what_it_cannot_use(
 
 
 @EACH
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
 @given(value=THINGS)
-async def test_no_session_but_aiohttps(value: Any, emulator: Emulator) -> None:
+async def test_no_session_but_aiohttps(
+    kind: type[AsyncClient | Client], value: Any, emulator: Emulator
+) -> None:
     """Anything else in its place, but for functions, is refused when the client is built."""
     assume(value is not None and not callable(value))
     with pytest.raises(TypeError) as caught:
-        AsyncClient(KEY, base_url=emulator.url, session=value)
+        kind(KEY, base_url=emulator.url, session=value)
     check(caught.value, "session", value, emulator)
 
 
@@ -381,6 +384,5 @@ def test_every_parameter_is_tried() -> None:
     tried = {name: set(names) for name, names in CLIENT.items()}
     assert public(AsyncClient) == public(Client) == tried
     built = set(inspect.signature(Client).parameters)
-    assert built == set(OPTIONS)
-    assert set(inspect.signature(AsyncClient).parameters) == built | {"session"}
+    assert built == set(inspect.signature(AsyncClient).parameters) == {*OPTIONS, "session"}
     assert {field.name for field in attrs.fields(RetryPolicy)} == set(POLICY)

@@ -8,14 +8,15 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from urllib.parse import parse_qsl
 
 import attrs
+from anyio.from_thread import start_blocking_portal
 
 _LONGEST_LINE: Final = 1 << 20
 
@@ -242,6 +243,12 @@ class Server:
         """Add answers to the script."""
         self._answers.extend(answers)
 
+    @contextmanager
+    def in_thread(self) -> Iterator[Self]:
+        """Serve from a thread of its own in the block, for blocking clients and other processes."""
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(self):
+            yield self
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
             self._serve, "127.0.0.1", self._port, limit=_LONGEST_LINE, ssl=self._tls, backlog=1024
@@ -321,26 +328,6 @@ class Server:
         if self._script is not None:
             return self._script(request)
         return self._answers.popleft() if self._answers else self._default
-
-
-@asynccontextmanager
-async def blurting(data: bytes = b"") -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that hears a few bytes, whatever they are, says ``data`` and hangs up.
-
-    Gives its ``host:port``, and what it hears from each connection.
-    """
-    heard: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.read(100))
-        writer.write(data)
-        with suppress(OSError):
-            await writer.drain()
-        writer.transport.abort() if not data else writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -1,20 +1,41 @@
-"""What the tests of the blocking client start from."""
+"""What the tests of the blocking client start from, and what none of them leaves behind."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from primepods import Client
 from primepods.emulator import Emulator
-from tests.sync.harness import Api, Script, serving
+from tests.sync.harness import Api, Ended, Script, client_of, eventually, loop_threads, no_poller_is_left
+
+Start = Callable[[str], Script]
+Run = Callable[[str], Ended]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """No test leaves a thread or a poller behind."""
+    yield
+    gc.collect()
+    eventually(lambda: not loop_threads(), "all loops end")
+    eventually(no_poller_is_left, "nothing polls")
 
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    """An API with three pods, all ready."""
-    with serving(Api()) as made:
+    """Three pods, all ready."""
+    with Api().in_thread() as made:
+        yield made
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[Client]:
+    """A blocking client of the three pods."""
+    with client_of(api) as made:
         yield made
 
 
@@ -26,15 +47,27 @@ def emu() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Iterator[Callable[..., Script]]:
-    """Starts scripts: `script(source, url)`; none outlives its test."""
+def emulated(emu: Emulator) -> Iterator[Client]:
+    """A blocking client of the emulator."""
+    with Client(emu.api_key, base_url=emu.url) as made:
+        yield made
+
+
+@pytest.fixture
+def start(tmp_path: Path, api: Api) -> Iterator[Start]:
+    """Starts scripts that use `api`; none outlives its test."""
     started: list[Script] = []
 
-    def start(source: str, url: str) -> Script:
-        made = Script(tmp_path / f"script{len(started)}.py", source, url)
-        started.append(made)
-        return made
+    def make(source: str) -> Script:
+        started.append(Script(tmp_path / f"script{len(started)}.py", source, api.url))
+        return started[-1]
 
-    yield start
+    yield make
     for made in started:
         made.kill()
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Runs a script to its end."""
+    return lambda source: start(source).end()

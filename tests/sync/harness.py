@@ -1,8 +1,9 @@
-"""An API in a thread, whose answers may be held; and scripts in interpreters of their own."""
+"""Pods behind a small server in a thread, interrupts, and scripts in interpreters of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -11,20 +12,24 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import pytest
 
 import primepods
+from primepods.waiting import _hub
+from tests.fixtures import document
 from tests.support.client import KEY
-from tests.support.server import Answer, Hang, Received, Server, reply
+from tests.support.server import Answer, Received, Server, reply
 
 STATUS: Final = "/api/v1/pods/status"
 PODS: Final = "/api/v1/pods/"
-STRICT: Final = ("-X", "dev", "-W", "error")
-"""Every warning is an error, and what goes unclosed is warned of."""
+ROW: Final[dict[str, Any]] = document("pods_page")["data"][0]
+"""A pod as the API lists it."""
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
@@ -32,130 +37,140 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at, f"in vain: {what}"
-        time.sleep(0.005)
+        time.sleep(0.002)
 
 
-def pod_row(pod_id: str) -> dict[str, Any]:
-    """A pod as the API lists it."""
-    return {
-        "id": pod_id,
-        "name": pod_id,
-        "gpuName": "H100_80GB",
-        "gpuCount": 8,
-        "priceHr": 2.5,
-        "status": "ACTIVE",
-        "providerType": "runpod",
-        "type": "HOSTED",
-        "userId": "u",
-        "walletId": "w",
-        "createdAt": "2026-01-01T00:00:00Z",
-        "updatedAt": "2026-01-01T00:00:00Z",
-        "environmentType": "ubuntu",
-        "socket": "PCIe",
-    }
+def no_poller_is_left() -> bool:
+    """Tell whether nothing polls in this process."""
+    return all(loop.is_closed() for loop, *_ in list(_hub._hubs))
 
 
-def status_row(pod_id: str, *, ready: bool = True) -> dict[str, Any]:
-    """A pod's status, ready or on its way."""
-    return {
-        "podId": pod_id,
-        "providerType": "runpod",
-        "status": "ACTIVE" if ready else "PROVISIONING",
-        "installationStatus": "FINISHED" if ready else "PENDING",
-        "ip": "1.2.3.4" if ready else None,
-        "sshConnection": "root@1.2.3.4 -p 22" if ready else None,
-    }
+def loop_threads() -> list[threading.Thread]:
+    """The threads of blocking clients."""
+    return [thread for thread in threading.enumerate() if thread.name == "primepods"]
 
 
-class Api:
-    """Pods named ``p0``, ``p1``, …; what `hold` says is never answered.
+def _nothing(request: Received) -> bool:
+    return False
+
+
+class Api(Server):
+    """Pods named ``p0``, ``p1`` and so on.
 
     Args:
         pods: How many there are.
         ready: Whether they are.
-        hold: Tells of a request whether it hangs until its caller goes away.
+        hold: Tells of a request whether it is held up, until this says otherwise or the client gives it up.
     """
 
     def __init__(
-        self, pods: int = 3, *, ready: bool = True, hold: Callable[[Received], bool] = lambda _: False
+        self, pods: int = 3, *, ready: bool = True, hold: Callable[[Received], bool] = _nothing
     ) -> None:
+        super().__init__(partial(Held, self))
         self.ids = [f"p{n}" for n in range(pods)]
         self.ready = ready
         self.hold = hold
-        self.held = 0
-        """How many requests hang now."""
-        self.server = Server(self._answer)
 
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return self.server.url
-
-    @property
-    def requests(self) -> list[Received]:
-        """What was asked."""
-        return self.server.requests
+    def release(self) -> None:
+        """Hold nothing up any more."""
+        self.hold = _nothing
 
     def count(self, path: str) -> int:
         """How often a path was asked for."""
         return sum(request.path == path for request in list(self.requests))
 
-    def _answer(self, request: Received) -> Answer:
-        if self.hold(request):
-            return _Held(self)
+    def reply_to(self, request: Received) -> Answer:
+        """Answer as the API does."""
         if request.path == STATUS:
-            ids = [pod_id for pod_id in request.values("pod_ids") if pod_id in self.ids]
-            return reply({"data": [status_row(pod_id, ready=self.ready) for pod_id in ids]})
+            asked = request.values("pod_ids")
+            return reply({"data": [self._status(pod_id) for pod_id in asked if pod_id in self.ids]})
         if request.path.rstrip("/") == PODS.rstrip("/"):
             offset, limit = (int(request.values(name)[0]) for name in ("offset", "limit"))
-            rows = [pod_row(pod_id) for pod_id in self.ids[offset : offset + limit]]
+            rows = [{**ROW, "id": pod_id} for pod_id in self.ids[offset : offset + limit]]
             return reply({"total_count": len(self.ids), "offset": offset, "limit": limit, "data": rows})
         pod_id = request.path.removeprefix(PODS)
         if pod_id not in self.ids:
             return reply({"detail": "Pod not found"}, 404)
-        return reply({"status": "DELETING"} if request.method == "DELETE" else pod_row(pod_id))
+        return reply({"status": "DELETING"} if request.method == "DELETE" else {**ROW, "id": pod_id})
+
+    def _status(self, pod_id: str) -> dict[str, Any]:
+        if not self.ready:
+            return {"podId": pod_id, "status": "PROVISIONING"}
+        ssh = {"ip": "1.2.3.4", "sshConnection": "root@1.2.3.4 -p 22"}
+        return {"podId": pod_id, "status": "ACTIVE", "installationStatus": "FINISHED", **ssh}
 
 
 @attrs.frozen
-class _Held(Hang):
-    """Hangs, and counts."""
+class Held(Answer):
+    """An answer that is held up as the API says."""
 
-    api: Any
+    api: Api
+    request: Received
 
     async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
-        """Wait for the client to give up."""
-        self.api.held += 1
-        try:
-            return await super().send(writer, reader)
-        finally:
-            self.api.held -= 1
-
-
-@contextmanager
-def serving(api: Api) -> Iterator[Api]:
-    """Serve from a thread, so that blocking clients and other processes can ask."""
-    started, stop = threading.Event(), asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def main() -> None:
-        async with api.server:
-            loops.append(asyncio.get_running_loop())
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()), name="api")
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield api
-    finally:
-        loops[0].call_soon_threadsafe(stop.set)
-        thread.join()
+        """Wait, then answer."""
+        while self.api.hold(self.request):
+            if reader.at_eof():
+                return False
+            await asyncio.sleep(0.002)
+        return await self.api.reply_to(self.request).send(writer, reader)
 
 
 def client_of(api: Api, **options: Any) -> primepods.Client:
     """A blocking client of ``api``."""
     return primepods.Client(KEY, base_url=api.url, **options)
+
+
+@contextmanager
+def interrupted(when: Callable[[], object]) -> Iterator[None]:
+    """Do what Ctrl-C does as soon as `when` holds, during the block, which must end in KeyboardInterrupt."""
+    over = threading.Event()
+
+    def interrupt() -> None:
+        with suppress(AssertionError):
+            eventually(lambda: over.is_set() or when(), "the time to interrupt", seconds=5)
+        time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def handle(number: int, frame: object) -> None:
+        if not over.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            yield
+        assert caught.value.__context__ is None
+        assert caught.value.__cause__ is None
+        assert signal.getsignal(signal.SIGINT) is handle
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+
+
+def in_threads(*calls: Callable[[], object]) -> list[object]:
+    """Make calls at the same time, each in a thread; returns what each returns, or raises."""
+    outcomes: list[object] = [None] * len(calls)
+    barrier = threading.Barrier(len(calls))
+
+    def run(n: int) -> None:
+        barrier.wait()
+        try:
+            outcomes[n] = calls[n]()
+        except BaseException as error:  # noqa: BLE001 - it is what is looked at
+            outcomes[n] = error
+
+    # Daemons: one that hangs fails its test, and does not hang the rest.
+    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "it hangs"
+    return outcomes
 
 
 @attrs.frozen
@@ -166,26 +181,23 @@ class Ended:
     out: str
     err: str
     seconds: float
-    """From the interruption, or else from the start, to the end."""
 
-    @property
     def lines(self) -> list[str]:
-        """What it printed."""
-        return self.out.splitlines()
-
-    def quiet(self) -> Ended:
-        """Check that it ended well and said nothing on the standard error."""
+        """What it printed, having ended well and said nothing on the standard error."""
         assert (self.code, self.err) == (0, ""), self
-        return self
+        return self.out.splitlines()
 
 
 class Script:
-    """A program in an interpreter of its own, whose environment has the API's address and a key."""
+    """A program in an interpreter of its own, to which every warning is an error.
+
+    Its environment has the API's address and a key.
+    """
 
     def __init__(self, path: Path, source: str, url: str) -> None:
         # Logged by asyncio's debug mode, which `-X dev` switches on, whenever the machine is busy.
-        prelude = "import logging; logging.getLogger('asyncio').setLevel(logging.ERROR)\n"
-        path.write_text(prelude + textwrap.dedent(source), encoding="utf-8")
+        quiet = f"import logging; logging.getLogger('asyncio').setLevel({logging.ERROR})\n"
+        path.write_text(quiet + textwrap.dedent(source), encoding="utf-8")
         environment = {
             **os.environ,
             "PRIME_API_KEY": KEY,
@@ -195,20 +207,13 @@ class Script:
         }
         self._began = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, *STRICT, str(path)],
+            [sys.executable, "-X", "dev", "-W", "error", str(path)],
             env=environment,
-            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=path.parent,
         )
-
-    def go_on(self) -> None:
-        """Let it get past its next `input()`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
 
     @property
     def alive(self) -> bool:
@@ -217,7 +222,6 @@ class Script:
 
     def interrupt(self) -> None:
         """Do what Ctrl-C does."""
-        self._began = time.monotonic()
         self._process.send_signal(signal.SIGINT)
 
     def end(self, timeout: float = 30.0) -> Ended:

@@ -1,308 +1,264 @@
-"""Ctrl-C, the real signal, in processes of their own: prompt, the call is given up, the client goes on."""
+"""Ctrl-C, the real signal: prompt, the call is given up, the client goes on, and so do iterations."""
 
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import primepods
-from primepods import _loop
+from primepods import Client, PodChange
 from tests.support.server import Received
-from tests.sync.harness import PODS, STATUS, Api, Script, client_of, eventually, serving
-
-Start = Callable[..., Script]
-
-PRELUDE = """
-import os, signal, threading, time, primepods
-handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-client = primepods.Client()
-client.pods.get("p0")
-
-def interrupted(call):
-    try:
-        call()
-    except KeyboardInterrupt as error:
-        assert error.__context__ is None and error.__cause__ is None, error.__context__
-        print("interrupted", flush=True)
-    else:
-        print("it was not interrupted")
-    assert client.pods.get("p0").id == "p0"
-    assert len(client.pods.statuses(["p0"])) == 1
-    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    from primepods.waiting import _hub as polling
-    assert not polling._hubs
-
-"""
+from tests.sync.conftest import Run, Start
+from tests.sync.harness import PODS, STATUS, Api, client_of, eventually, interrupted, no_poller_is_left
 
 HELD = f"{PODS}p1"
 
 
 def held(request: Received) -> bool:
-    """One pod, statuses of more than one, and every page but the first are never answered."""
+    """One pod, statuses of more than one, and every page but the first."""
     pages = request.path == PODS and "offset=0" not in request.target
     return request.path == HELD or pages or len(request.values("pod_ids")) > 1
 
 
-REQUESTS = [
-    "client.pods.get('p1')",
-    "client.pods.statuses(['p0', 'p1'])",
-    "client.pods.delete_many(['p1'])",
-    "client.request('GET', '/api/v1/pods/p1')",
-    "list(client.pods.list(page_size=20))",
-    "list(client.pods.list(page_size=20).pages())",
-    "list(client.pods.watch(['p0', 'p1'], interval=0.1))",
-    "client.pods.wait(['p0', 'p1'], interval=0.1)",
-    "client.pods.wait(['p0', 'p1'], interval=0.1, on_change=print)",
-]
-
-
-def test_interrupting_a_request(script: Start) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pods: pods.get("p1"),
+        lambda pods: pods.statuses(["p0", "p1"]),
+        lambda pods: pods.delete_many(["p1"]),
+        lambda pods: pods.wait(["p0", "p1"], interval=0.1),
+        lambda pods: pods.wait(["p0", "p1"], interval=0.1, on_change=print),
+    ],
+)
+def test_interrupting_a_request(api: Api, client: Client, call: Callable[[primepods.Pods], object]) -> None:
     """The server sees it given up; KeyboardInterrupt comes promptly and alone; nothing else has changed."""
-    with serving(Api(pods=50, hold=held)) as api:
-        source = "".join(f"input()\ninterrupted(lambda: {call})\n" for call in REQUESTS)
-        running = script(PRELUDE + source, api.url)
-        for call in REQUESTS:
-            running.go_on()
-            eventually(lambda: api.held, f"{call} is under way")
-            running.interrupt()
-            eventually(lambda: api.held == 0, f"{call} is given up", seconds=2)
-        assert running.end().quiet().lines == ["interrupted"] * len(REQUESTS)
+    api.hold = held
+    with interrupted(lambda: api.in_flight):
+        call(client.pods)
+    assert no_poller_is_left()
+    eventually(lambda: api.in_flight == 0, "it is given up", seconds=2)
+    assert client.pods.get("p0").id == "p0"
 
 
-WAITS = [
-    "client.pods.wait(['p0'], until=primepods.gone, interval=10)",
-    "client.pods.wait_gone('p0', interval=10, on_change=lambda _: None)",
-    "list(client.pods.watch(['p0'], interval=10))",
-]
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pods: pods.wait(["p0"], until=primepods.gone, interval=10),
+        lambda pods: pods.wait_gone("p0", interval=10, on_change=lambda _: None),
+    ],
+)
+def test_interrupting_a_wait_between_two_looks(
+    api: Api, client: Client, call: Callable[[primepods.Pods], object]
+) -> None:
+    """There is no request to give up then, but a poller: it has ended when the interruption arrives."""
+    with interrupted(lambda: api.count(STATUS) and not api.in_flight):
+        call(client.pods)
+    assert no_poller_is_left()
+    assert client.pods.get("p0").id == "p0"
 
 
-def test_interrupting_a_wait_between_two_looks(script: Start, api: Api) -> None:
-    """There is no request to give up then, but a poller: it ends, and looks no more."""
-    # The other clients of the same settings would share the poller: a wait has settings of its own.
-    source = "".join(f"interrupted(lambda: {call})\n" for call in WAITS)
-    running = script(PRELUDE + source, api.url)
-    looks = 0
-    for call in WAITS:
-        looks += 1
-        eventually(lambda: api.count(STATUS) == looks, f"the first look of {call}")  # noqa: B023
-        threading.Event().wait(0.2)
-        running.interrupt()
-        looks += 1
-    assert running.end().quiet().lines == ["interrupted"] * len(WAITS)
-    assert api.count(STATUS) == looks
+def test_interrupting_on_change(api: Api, client: Client) -> None:
+    """It runs in the main thread, so it is what is interrupted; the wait ends with it."""
+    called = threading.Event()
+
+    def on_change(change: PodChange) -> None:
+        called.set()
+        time.sleep(10)
+
+    with interrupted(called.is_set):
+        client.pods.wait(["p0"], on_change=on_change)
+    assert no_poller_is_left()
 
 
-def test_interrupting_a_loop_over_a_pager_in_with(script: Start) -> None:
+def test_an_interrupted_listing_goes_on_where_it_was(api: Api, client: Client) -> None:
+    """No item is lost, and none comes twice; left there, it frees its requests."""
+    api.ids, api.hold = [f"p{n}" for n in range(50)], held
+    pager = client.pods.list(page_size=20)
+    items, pages = iter(pager), pager.pages()
+    seen = [next(items).id for _ in range(21)]
+    next(pages)
+    with interrupted(lambda: api.in_flight):
+        next(items)
+    with interrupted(lambda: api.in_flight):
+        next(pages)
+    api.release()
+    assert seen + [pod.id for pod in items] == api.ids
+    del pages
+    eventually(lambda: api.in_flight == 0, "no request is left")
+
+
+def test_an_interrupted_watch_goes_on_where_it_was(api: Api, client: Client) -> None:
+    """It does not end, which would mean that all pods are gone; closed, it leaves no poller."""
+    with client.pods.watch(["p0"], interval=0.1) as watch:
+        changes = iter(watch)
+        assert next(changes).pod_id == "p0"
+        for _ in range(2):
+            with interrupted(lambda: api.count(STATUS)):
+                next(changes)
+        api.ids.clear()
+        assert next(changes).after is None
+        assert list(changes) == []
+    assert no_poller_is_left()
+    again = iter(client.pods.watch(["p0"], interval=0.1))
+    with interrupted(lambda: not no_poller_is_left()):
+        next(again)
+    del again
+    eventually(no_poller_is_left, "nothing polls")
+
+
+def test_interrupting_a_loop_over_a_pager_in_with(api: Api, client: Client) -> None:
     """The block closes the pager, and what comes out is the interruption."""
-    with serving(Api(pods=50, hold=held)) as api:
-        source = """
-def work():
-    with client.pods.list(page_size=20) as pager:
-        for n, pod in enumerate(pager):
+    api.ids, api.hold = [f"p{n}" for n in range(50)], held
+    with interrupted(lambda: api.in_flight), client.pods.list(page_size=20) as pager:
+        for _ in pager:
             pass
-
-interrupted(work)
-with client.pods.list(page_size=50) as pager:
-    print(next(iter(pager)).id)
-"""
-        running = script(PRELUDE + source, api.url)
-        eventually(lambda: api.held, "the second page is under way", seconds=20)
-        running.interrupt()
-        assert running.end().quiet().lines == ["interrupted", "p0"]
-        assert api.held == 0
+    eventually(lambda: api.in_flight == 0, "no request is left")
+    assert next(iter(pager)).id == "p0"
 
 
-def test_interrupting_on_change(script: Start, api: Api) -> None:
-    """The callback runs in the main thread, so it is what is interrupted; the wait ends with it."""
-    source = """
-def told(change):
-    print("told", flush=True)
-    time.sleep(60)
+def test_an_interrupt_that_comes_too_late_tells_the_result(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be given up between a call's end and its caller: a note says what was done."""
 
-interrupted(lambda: client.pods.wait(["p0"], on_change=told))
-"""
-    running = script(PRELUDE + source, api.url)
-    eventually(lambda: api.count(STATUS), "the wait has begun", seconds=20)
-    threading.Event().wait(0.5)
-    running.interrupt()
-    assert running.end().quiet().lines == ["told", "interrupted"]
-
-
-def test_interrupting_close(script: Start, api: Api) -> None:
-    """Closing a client whose loop is busy may be given up; the client is closed all the same."""
-    source = """
-busy = threading.Event()
-
-def until(status):
-    busy.set()
-    time.sleep(2)
-    return True
-
-def wait():
-    try:
-        client.pods.wait(["p0"], until=until)
-    except primepods.ClientClosedError:
-        print("closed")
-
-thread = threading.Thread(target=wait)
-thread.start()
-busy.wait()
-threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-began = time.monotonic()
-try:
-    client.close()
-except KeyboardInterrupt:
-    print("interrupted", time.monotonic() - began < 1.5)
-try:
-    client.pods.get("p0")
-except primepods.ClientClosedError:
-    print("closed")
-thread.join()
-"""
-    lines = script(PRELUDE + source, api.url).end().quiet().lines
-    assert lines[:2] == ["interrupted True", "closed"]
-    assert len(lines) <= 3
-
-
-def test_interrupting_the_first_call(script: Start) -> None:
-    """Also while the loop's thread starts: at whatever moment, the next call works."""
-    with serving(Api(hold=held)) as api:
-        source = """
-            import signal, threading, primepods
-
-            start, starts = threading.Thread.start, []
-
-            def interrupted(self):
-                start(self)
-                starts.append(self)
-                if len(starts) == 1:
-                    signal.raise_signal(signal.SIGINT)
-
-            threading.Thread.start = interrupted
-            client = primepods.Client()
-            try:
-                client.pods.get("p1")
-            except KeyboardInterrupt:
-                print("interrupted")
-            print(client.pods.get("p0").id, len(starts))
-            starts[0].join(5)
-            print([thread.name for thread in threading.enumerate()])
-        """
-        lines = script(source, api.url).end().quiet().lines
-        assert lines == ["interrupted", "p0 2", "['MainThread', 'primepods']"]
-        assert api.count(HELD) == 0
-
-
-def test_an_interrupted_script_ends_like_any_other(script: Start) -> None:
-    """Uncaught, it is one traceback and the exit status of SIGINT; nothing of ours is said about it."""
-    with serving(Api(hold=held)) as api:
-        running = script("import primepods\nprimepods.Client().pods.get('p1')\n", api.url)
-        eventually(lambda: api.held, "the request is under way", seconds=20)
-        running.interrupt()
-        ended = running.end()
-        assert ended.code in {-2, 130}
-        assert ended.err.count("Traceback") == 1
-        assert ended.err.endswith("KeyboardInterrupt\n")
-        assert "Warning" not in ended.err
-
-
-def test_a_signal_handlers_exception_ends_the_call_too(script: Start) -> None:
-    """Time limits by SIGALRM, as test runners and task queues set them."""
-    with serving(Api(hold=held)) as api:
-        source = """
-            import signal, primepods
-
-            def alarm(number, frame):
-                raise TimeoutError("too slow")
-
-            signal.signal(signal.SIGALRM, alarm)
-            client = primepods.Client()
-            signal.setitimer(signal.ITIMER_REAL, 1)
-            try:
-                client.pods.get("p1")
-            except TimeoutError as error:
-                print(error, client.pods.get("p0").id)
-        """
-        assert script(source, api.url).end().quiet().lines == ["too slow p0"]
-        assert api.held == 0
-
-
-def test_a_signal_handler_may_use_and_close_the_client(script: Start) -> None:
-    """Calls and `close` inside of a call of the same thread: no deadlock."""
-    with serving(Api(hold=held)) as api:
-        source = """
-            import signal, primepods
-
-            def alarm(number, frame):
-                print(client.pods.get("p0").id)
-                client.close()
-
-            signal.signal(signal.SIGALRM, alarm)
-            client = primepods.Client()
-            signal.setitimer(signal.ITIMER_REAL, 1)
-            try:
-                client.pods.get("p1")
-            except primepods.ClientClosedError:
-                print("closed")
-        """
-        assert script(source, api.url).end().quiet().lines == ["p0", "closed"]
-
-
-def test_a_call_that_does_not_let_go_delays_the_interruption_by_a_second() -> None:
-    """What cannot be cancelled, such as a function that blocks the loop, is left behind."""
-    with serving(Api()) as api:
-        client = client_of(api)
-        stop = threading.Event()
-
-        def told(change: primepods.PodChange) -> None:
-            # The loop is kept busy by another wait's `until` while this one is given up.
-            blocker.start()
-            busy.wait(5)
+    class Late(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+            super().get(block, timeout)
             raise KeyboardInterrupt
 
-        busy = threading.Event()
+    monkeypatch.setattr(queue, "SimpleQueue", Late)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        client.pods.get("p0")
+    (note,) = caught.value.__notes__
+    assert "had succeeded" in note
+    assert "p0" in note
 
-        def until(status: object) -> bool:
-            busy.set()
-            return stop.wait(10)
 
-        blocker = threading.Thread(target=client.pods.wait, args=(["p1"],), kwargs={"until": until})
-        began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            client.pods.wait(["p0"], on_change=told)
-        assert 0.9 < time.monotonic() - began < 4
-        stop.set()
-        blocker.join(10)
+def test_interrupting_close(api: Api) -> None:
+    """Closing a client whose loop is busy may be given up; the client is closed all the same."""
+    busy, free = threading.Event(), threading.Event()
+
+    def until(status: object) -> bool:
+        busy.set()
+        return free.wait(10)
+
+    def wait() -> None:
+        with suppress(primepods.ClientClosedError):
+            client.pods.wait(["p0"], until=until)
+
+    client = client_of(api)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    busy.wait(10)
+    with interrupted(busy.is_set):
         client.close()
+    with pytest.raises(primepods.ClientClosedError):
+        client.pods.get("p0")
+    free.set()
+    thread.join(10)
 
 
-@pytest.mark.parametrize("where", ["in the main thread", "in another"])
-def test_a_main_thread_that_waits_looks_for_signals_by_itself(
-    api: Api, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    """A signal that comes as it falls asleep does not wake it; on Windows none does. Others sleep on."""
-    looks: list[Any] = []
+def test_interrupting_the_first_call(client: Client, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the loop's thread starts: the next call works, in another thread, and the first one ends."""
+    start, started = threading.Thread.start, list[threading.Thread]()
 
-    class Counting(queue.SimpleQueue[Any]):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
-            looks.append(timeout)
-            return super().get(block, timeout)
+    def interrupting(self: threading.Thread) -> None:
+        start(self)
+        started.append(self)
+        if len(started) == 1:
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(queue, "SimpleQueue", Counting)
-    monkeypatch.setattr(_loop, "_SLICE", 0.02)
-    with client_of(api) as client:
-        if where == "in another":
-            thread = threading.Thread(target=client.pods.wait, args=(["p0"],), kwargs={"interval": 2})
-            thread.start()
-            thread.join(10)
-            assert looks == [None]
-        else:
-            client.pods.wait(["p0"], interval=2)
-            assert set(looks) == {0.02}
-            assert len(looks) > 4
-        assert client.pods.get("p0").id == "p0"
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            client.pods.get("p1")
+    assert client.pods.get("p0").id == "p0"
+    started[0].join(5)
+    assert not started[0].is_alive()
+    assert api.count(HELD) == 0
+
+
+def test_an_interrupted_script_ends_like_any_other(start: Start, api: Api) -> None:
+    """Uncaught, it is one traceback and the exit status of SIGINT; nothing of ours is said about it."""
+    api.hold = held
+    running = start("import primepods\nprimepods.Client().pods.get('p1')\n")
+    eventually(lambda: api.in_flight, "the request is under way", seconds=20)
+    running.interrupt()
+    ended = running.end()
+    assert ended.code in {-2, 130}
+    assert ended.err.count("Traceback") == 1
+    assert ended.err.endswith("KeyboardInterrupt\n")
+    assert "Warning" not in ended.err
+
+
+def test_what_a_signal_handler_does_in_a_call(run: Run, api: Api) -> None:
+    """Its exception ends the call, as time limits by SIGALRM do; it may use and close the client itself."""
+    api.hold = held
+    ended = run("""
+        import signal, primepods
+
+        def late(number, frame):
+            raise TimeoutError("too slow")
+
+        def close(number, frame):
+            print(client.pods.get("p0").id)
+            client.close()
+
+        client = primepods.Client()
+        for handler in (late, close):
+            signal.signal(signal.SIGALRM, handler)
+            client.pods.get("p0")
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            try:
+                client.pods.get("p1")
+            except (TimeoutError, primepods.ClientClosedError) as error:
+                print(error)
+    """)
+    closed = "The client was closed during the call. Make a new one."
+    assert ended.lines() == ["too slow", "p0", closed]
+    assert api.in_flight == 0
+
+
+def test_a_call_that_cannot_be_cancelled_is_left_after_a_second(api: Api, client: Client) -> None:
+    """Such as one whose loop is kept busy by a function of the user's."""
+    busy, free = threading.Event(), threading.Event()
+
+    def until(status: object) -> bool:
+        busy.set()
+        return free.wait(10)
+
+    def on_change(change: PodChange) -> None:
+        blocker.start()
+        busy.wait(5)
+        raise KeyboardInterrupt
+
+    blocker = threading.Thread(target=client.pods.wait, args=(["p1"],), kwargs={"until": until})
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        client.pods.wait(["p0"], on_change=on_change)
+    assert 0.9 < time.monotonic() - began < 4
+    free.set()
+    blocker.join(10)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals come as they do on Windows anyway")
+def test_a_signal_that_does_not_wake_the_main_thread_is_handled(api: Api, client: Client) -> None:
+    """One that another thread takes, or that comes just as the main thread falls asleep."""
+    api.hold = held
+
+    def take() -> None:
+        eventually(lambda: api.in_flight, "the call")
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.pods.get("p1")
+    thread.join()

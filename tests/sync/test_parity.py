@@ -1,4 +1,4 @@
-"""Both clients have the same names, parameters, defaults, types and documentation."""
+"""Both clients have the same names, parameters, defaults, types and first sentences."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import aiohttp
 import pytest
 
 import primepods
-from primepods import AsyncWatch, sync, waiting
+from primepods import sync, waiting
 from primepods.client import AsyncClient
 from primepods.models import Page, PodChange
 from primepods.pagination import AsyncPager
 from primepods.resources.pods import AsyncPods
 from primepods.sync import Client, Pager, Pods, Watch
+from primepods.waiting import AsyncWatch
 
 PAIRS: Final[list[tuple[type, type]]] = [
     (AsyncClient, Client),
@@ -35,25 +36,33 @@ RENAMED: Final = {
     "__aiter__": "__iter__",
 }
 
-TRANSLATED: Final[dict[Any, Any]] = {**dict(PAIRS), waiting.OnChange: sync.OnChange}
+MAKE_SESSION: Final = Callable[[], aiohttp.ClientSession]
+TRANSLATED: Final[dict[Any, Any]] = {
+    **dict(PAIRS),
+    waiting.OnChange: sync.OnChange,
+    # A session belongs to a loop of its maker's: the blocking client takes only what makes one.
+    aiohttp.ClientSession | MAKE_SESSION | None: MAKE_SESSION | None,
+}
 
 GENERICS: Final[dict[Any, Any]] = {AsyncIterator: Iterator, AsyncPager: Pager, Page: Page}
 
-VARIABLES: Final = {"T": sync.T}
-"""Each module has a variable of its own for the pager's item."""
+PROTOCOL: Final = {"__init__", "__repr__", "__reduce__", "__len__", "__call__", *RENAMED, *RENAMED.values()}
 
-NOT_HERE: Final = {("AsyncClient", "__init__", "session")}
-"""Parameters without a counterpart: an aiohttp session belongs to a loop of its maker's."""
-
-PROTOCOL: Final = {"__aiter__", "__iter__", "__aenter__", "__enter__", "__aexit__", "__exit__", "__init__"}
+BLOCKING: Final = {
+    "async for": "for",
+    "async with": "with",
+    "another task": "another thread",
+    "AsyncClient": "Client",
+    "for asyncio": "for scripts, notebooks and threads",
+    "(not a session that you brought)": "and end the client's thread",
+}
+"""Where the words of a first sentence differ."""
 
 
 def members(kind: type) -> dict[str, Any]:
     """What a user can call or read: public names, and the special ones that a protocol is made of."""
     return {
-        name: member
-        for name, member in vars(kind).items()
-        if not name.startswith("_") or name in PROTOCOL | {"__repr__", "__reduce__", "__len__", "__call__"}
+        name: member for name, member in vars(kind).items() if not name.startswith("_") or name in PROTOCOL
     }
 
 
@@ -62,7 +71,7 @@ def translate(hint: Any) -> Any:
     if hint in TRANSLATED:
         return TRANSLATED[hint]
     if isinstance(hint, TypeVar):
-        return VARIABLES[hint.__name__]
+        return sync.T
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Coroutine:
         return translate(args[2])
@@ -76,24 +85,29 @@ def translate(hint: Any) -> Any:
     return hint
 
 
-def described(function: Callable[..., Any], *, blocking: bool) -> dict[str, tuple[Any, ...]]:
-    """Kind, default and type of each parameter; the type of the result."""
+def described(function: Callable[..., Any], *, blocking: bool) -> list[tuple[Any, ...]]:
+    """Name, kind, default and type of each parameter; the type of the result."""
     hints = typing.get_type_hints(function, localns={"aiohttp": aiohttp})
-    found: dict[str, tuple[Any, ...]] = {}
+    found: list[tuple[Any, ...]] = []
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints.get(name)
-        found[name] = (parameter.kind, parameter.default, hint if blocking else translate(hint))
+        found.append((name, parameter.kind, parameter.default, hint if blocking else translate(hint)))
     result = hints.get("return")
-    found["return"] = (result if blocking else translate(result),)
-    return found
+    return [*found, ("return", result if blocking else translate(result))]
+
+
+def first_sentence(documentation: str | None) -> str:
+    """The first sentence in one line, without its full stop."""
+    return re.split(r"\.(?: |$)", " ".join((documentation or "").split()))[0]
 
 
 def counterparts() -> list[Any]:
     """Every member of the asynchronous side with its counterpart's name."""
     return [
-        pytest.param(theirs, ours, name, RENAMED.get(name, name), id=f"{ours.__name__}.{name}")
+        pytest.param(vars(theirs)[name], vars(ours)[RENAMED.get(name, name)], id=f"{ours.__name__}.{name}")
         for theirs, ours in PAIRS
         for name in members(theirs)
+        if RENAMED.get(name, name) in vars(ours)
     ]
 
 
@@ -101,55 +115,52 @@ def counterparts() -> list[Any]:
 def test_neither_side_has_a_name_of_its_own(theirs: type, ours: type) -> None:
     """A new public method, property or attribute on one side only fails here."""
     assert {RENAMED.get(name, name) for name in members(theirs)} == set(members(ours))
-    assert [RENAMED.get(name, name) for name in theirs.__annotations__ if name != "session"] == list(
-        ours.__annotations__
-    )
-
-
-@pytest.mark.parametrize(("theirs", "ours", "name", "twin"), counterparts())
-def test_signatures_are_the_same(theirs: type, ours: type, name: str, twin: str) -> None:
-    """Names, order, kinds, defaults and types of the parameters, and the type of the result."""
-    there, here = vars(theirs)[name], vars(ours)[twin]
-    assert type(there) is type(here)
-    if name == "__init__" and theirs is not AsyncClient:
-        return
-    expected, found = described(there, blocking=False), described(here, blocking=True)
-    for kind, method, parameter in NOT_HERE:
-        if (kind, method) == (theirs.__name__, name):
-            del expected[parameter]
-    assert list(found) == list(expected)
-    assert found == expected
-    assert not inspect.iscoroutinefunction(here)
-
-
-@pytest.mark.parametrize(("theirs", "ours", "name", "twin"), counterparts())
-def test_documentation_is_the_same(theirs: type, ours: type, name: str, twin: str) -> None:
-    """What `help()` says of a method is what it says on the other side; public ones say something."""
-    there, here = vars(theirs)[name], vars(ours)[twin]
-    assert here.__doc__ == there.__doc__
-    assert here.__doc__ or name.startswith("_")
-
-
-@pytest.mark.parametrize(("theirs", "ours"), PAIRS, ids=lambda kind: kind.__name__)
-def test_attributes_have_the_counterparts_types(theirs: type, ours: type) -> None:
-    """`client.pods` is `AsyncPods` there and `Pods` here."""
     expected = {name: translate(hint) for name, hint in typing.get_type_hints(theirs).items()}
     assert typing.get_type_hints(ours) == expected
 
 
+@pytest.mark.parametrize(("theirs", "ours"), counterparts())
+def test_signatures_are_the_same(theirs: Any, ours: Any) -> None:
+    """Names, order, kinds, defaults and types of the parameters, and the type of the result."""
+    assert type(theirs) is type(ours)
+    if ours.__name__ != "__init__" or ours is Client.__init__:
+        assert described(ours, blocking=True) == described(theirs, blocking=False)
+    assert not inspect.iscoroutinefunction(ours)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [*counterparts(), *(pytest.param(*pair, id=pair[1].__name__) for pair in PAIRS)]
+)
+def test_first_sentences_are_the_same(theirs: Any, ours: Any) -> None:
+    """But for the words about asynchronous things; what is public says something."""
+    expected = first_sentence(theirs.__doc__)
+    for words, ours_words in BLOCKING.items():
+        expected = expected.replace(words, ours_words)
+    assert first_sentence(ours.__doc__) == expected
+    assert not re.search(r"async (for|with)|await|asyncio", ours.__doc__ or "")
+    assert ours.__doc__ or ours.__name__.startswith("_")
+
+
+@pytest.mark.parametrize(
+    "method", [member for _, ours in PAIRS for name, member in members(ours).items() if name[0] != "_"]
+)
+def test_every_parameter_is_documented_in_its_own_method(method: Callable[..., object]) -> None:
+    """Editors show what stands in the source, under Args."""
+    if inspect.isfunction(method):
+        for name in set(inspect.signature(method).parameters) - {"self"}:
+            assert re.search(rf"Args:\n.*^ +{name}: ", method.__doc__ or "", re.MULTILINE | re.DOTALL), name
+
+
 def test_the_constructors_describe_the_same_settings() -> None:
-    """Each setting is documented on both sides; the common words are common."""
-    names = set(inspect.signature(Client).parameters)
-    assert names == set(inspect.signature(AsyncClient).parameters) - {"session"}
-    for name in names:
-        assert re.search(rf"^ +{name}: ", Client.__doc__ or "", re.MULTILINE)
-        assert re.search(rf"^ +{name}: ", AsyncClient.__doc__ or "", re.MULTILINE)
+    """Each setting is documented on both sides."""
+    for name in inspect.signature(AsyncClient).parameters:
+        for kind in (Client, AsyncClient):
+            assert re.search(rf"^ +{name}: ", kind.__doc__ or "", re.MULTILINE), name
 
 
 def test_every_async_name_of_the_package_has_a_blocking_one() -> None:
     """`primepods.AsyncX` and `primepods.X` come in pairs."""
     names = [name for name in primepods.__all__ if name.startswith("Async")]
-    assert names
     assert {name.removeprefix("Async") for name in names} <= set(primepods.__all__)
     assert sorted(names) == sorted(theirs.__name__ for theirs, _ in PAIRS)
 

@@ -5,66 +5,44 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 import primepods
 from primepods import Client, PodChange
 from primepods.emulator import Delay, Emulator
-from primepods.waiting import _hub as polling
-from tests.sync.harness import STATUS, Api, client_of, eventually, serving
+from tests.sync.harness import (
+    STATUS,
+    Api,
+    client_of,
+    eventually,
+    in_threads,
+    loop_threads,
+    no_poller_is_left,
+)
 
 
-def together(count: int, work: Callable[[int], object]) -> list[object]:
-    """What `work` returns in so many threads that begin at the same time."""
-    barrier = threading.Barrier(count)
-    returned: dict[int, object] = {}
-
-    def run(n: int) -> None:
-        barrier.wait()
-        returned[n] = work(n)
-
-    # Daemons: one that hangs fails its test, and does not hang the rest.
-    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(returned) == list(range(count)), "some hang, or have failed"
-    return [returned[n] for n in range(count)]
-
-
-def test_sixteen_threads_are_sixteen_requests_in_flight(emu: Emulator) -> None:
-    """By the server's count of requests in flight; all take about as long as one."""
-    emu.faults.add(Delay(0.3), on="get")
-    ids = list(emu.pods)
-    with Client(emu.api_key, base_url=emu.url) as client:
-        client.pods.page()
-        began = time.monotonic()
-        assert together(16, lambda n: client.pods.get(ids[n]).id) == ids[:16]
-        took = time.monotonic() - began
-    gets = [request for request in emu.requests if ids[0][:0] + "/status" not in request.path][1:]
-    assert max(request.concurrency for request in gets) == 16
-    assert took < 16 * 0.3 / 2
-
-
-def test_the_bound_on_requests_holds_for_all_threads(emu: Emulator) -> None:
-    """`max_concurrency` is the client's, whatever the number of threads."""
-    emu.faults.add(Delay(0.02), on="get")
-    ids = list(emu.pods)
+def test_sixteen_threads_are_sixteen_requests_in_flight(emu: Emulator, emulated: Client) -> None:
+    """By the server's count; with a lower `max_concurrency`, that is the bound for all threads together."""
+    emu.faults.add(Delay(0.1), on="get")
+    gets = [partial(emulated.pods.get, pod_id) for pod_id in list(emu.pods)[:16]]
+    began = time.monotonic()
+    assert all(isinstance(pod, primepods.Pod) for pod in in_threads(*gets))
+    assert time.monotonic() - began < 16 * 0.1 / 2
+    assert max(request.concurrency for request in emu.requests) == 16
+    emu.requests.clear()
     with Client(emu.api_key, base_url=emu.url, max_concurrency=4) as client:
-        together(16, lambda n: [client.pods.get(ids[n]) for _ in range(3)])
+        in_threads(*[partial(client.pods.get, pod_id) for pod_id in list(emu.pods)[:16]])
     assert max(request.concurrency for request in emu.requests) == 4
 
 
 def test_threads_that_start_a_client_together_start_one_loop(api: Api) -> None:
     """The first call may come from everywhere at once."""
     for _ in range(10):
-        before = threading.active_count()
         with client_of(api) as client:
-            together(8, lambda n: client.pods.get("p0").id)
-            assert threading.active_count() == before + 1
+            in_threads(*[partial(client.pods.get, "p0")] * 8)
+            assert len(loop_threads()) == 1
 
 
 def test_two_clients_have_two_loops(api: Api) -> None:
@@ -88,65 +66,48 @@ def test_two_clients_have_two_loops(api: Api) -> None:
 
 def test_waits_of_many_threads_share_one_poller() -> None:
     """Thirty threads that wait for a pod each cost the requests of one."""
-    with serving(Api(pods=30, ready=False)) as api, client_of(api) as client:
-        threads = [
-            threading.Thread(target=client.pods.wait_ready, args=(pod_id,), kwargs={"interval": 0.3})
-            for pod_id in api.ids
-        ]
-        for thread in threads:
-            thread.start()
+
+    def finish() -> None:
         eventually(lambda: api.count(STATUS) >= 4, "some ticks pass")
-        assert len(polling._hubs) == 1
         api.ready = True
-        for thread in threads:
-            thread.join(10)
-            assert not thread.is_alive()
+
+    with Api(pods=30, ready=False).in_thread() as api, client_of(api) as client:
+        waits = [partial(client.pods.wait_ready, pod_id, interval=0.3) for pod_id in api.ids]
+        *statuses, _ = in_threads(*waits, finish)
+        assert all(isinstance(status, primepods.PodStatus) for status in statuses)
         assert api.count(STATUS) < 20
-    assert not polling._hubs
 
 
-def test_each_threads_callbacks_run_in_it(api: Api) -> None:
+def test_each_threads_callbacks_run_in_it(client: Client) -> None:
     """Sixteen waits at once, each with its own `on_change`."""
-    seen: dict[int, set[int]] = {}
 
-    def work(n: int) -> None:
-        def told(change: PodChange) -> None:
+    def work() -> set[threading.Thread]:
+        seen: set[threading.Thread] = set()
+
+        def on_change(change: PodChange) -> None:
             assert client.pods.get(change.pod_id).id == change.pod_id
-            seen.setdefault(n, set()).add(threading.get_ident())
+            seen.add(threading.current_thread())
 
-        client.pods.wait(["p0", "p1"], interval=0.1, on_change=told)
-        assert seen[n] == {threading.get_ident()}
+        client.pods.wait(["p0", "p1"], interval=0.1, on_change=on_change)
+        assert seen == {threading.current_thread()}
+        return seen
 
-    with client_of(api) as client:
-        together(16, work)
-    assert len(seen) == 16
+    assert len(set[object]().union(*(in_threads(*[work] * 16)))) == 16  # type: ignore[arg-type] # sets, or it fails
 
 
-def test_one_pager_in_many_threads_is_many_listings(emu: Emulator) -> None:
+def test_one_pager_in_many_threads_is_many_listings(emulated: Client) -> None:
     """Each iteration is one of its own; they do not take items from each other."""
-    with Client(emu.api_key, base_url=emu.url) as client:
-        pager = client.pods.list(page_size=50)
-        counts = together(6, lambda n: sum(1 for _ in pager))
-    assert counts == [250] * 6
+    pager = emulated.pods.list(page_size=50)
+    assert in_threads(*[lambda: sum(1 for _ in pager)] * 6) == [250] * 6
 
 
-def test_errors_of_threads_are_their_own(api: Api) -> None:
+def test_errors_of_threads_are_their_own(client: Client) -> None:
     """Calls that share a request do not share the exception that it ends in."""
-    errors: list[BaseException] = []
-
-    def work(n: int) -> None:
-        try:
-            client.pods.status("nobody")
-        except primepods.NotFoundError as error:
-            errors.append(error)
-
-    with client_of(api) as client:
-        together(12, work)
+    errors = in_threads(*[lambda: client.pods.status("nobody")] * 12)
     assert len({id(error) for error in errors}) == 12
     for error in errors:
-        trace = error.__traceback__
-        assert trace is not None
-        assert trace.tb_frame.f_code.co_name == "work"
+        assert isinstance(error, primepods.NotFoundError)
+        assert error.__context__ is None
 
 
 def a_listing_left_early(client: Client, rng: random.Random, ids: list[str]) -> None:
@@ -171,32 +132,19 @@ def small_calls(client: Client, rng: random.Random, ids: list[str]) -> None:
     assert client.pods.get(some[0]).id == some[0]
     assert client.pods.status(some[1]).pod_id == some[1]
     assert list(client.pods.statuses(some)) == some
+    assert list(client.pods.wait(some, interval=0.05)) == some
     with pytest.raises(primepods.NotFoundError):
         client.pods.get("nobody")
 
 
-def a_wait(client: Client, rng: random.Random, ids: list[str]) -> None:
-    """For what is there already."""
-    some = rng.sample(ids, 20)
-    assert list(client.pods.wait(some, interval=0.05)) == some
+def test_everything_at_once(emu: Emulator, emulated: Client) -> None:
+    """A second of random calls from eight threads: every one ends as it should, and no poller is left."""
+    ids, ends_at = list(emu.pods), time.monotonic() + 1
 
-
-def test_a_stress_of_everything_at_once(emu: Emulator) -> None:
-    """Two seconds of random calls from eight threads: every one ends as it should, and leaves nothing."""
-    ids = list(emu.pods)
-    ends_at = time.monotonic() + 2
-    jobs = [a_listing_left_early, a_watch_left_early, small_calls, a_wait]
-
-    def work(n: int) -> int:
-        rng, calls = random.Random(n), 0
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
         while time.monotonic() < ends_at:
-            rng.choice(jobs)(client, rng, ids)
-            calls += 1
-        return calls
+            rng.choice([a_listing_left_early, a_watch_left_early, small_calls])(emulated, rng, ids)
 
-    with Client(emu.api_key, base_url=emu.url) as client:
-        assert all(together(8, work))
-        loop = client._portal._loop
-        assert loop is not None
-        eventually(lambda: not loop.calls and not loop.unclosed, "nothing is left in the loop")
-        eventually(lambda: not polling._hubs, "no poller is left")
+    assert in_threads(*[partial(work, seed) for seed in range(8)]) == [None] * 8
+    eventually(no_poller_is_left, "no poller is left")

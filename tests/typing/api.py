@@ -235,13 +235,13 @@ async def misuse(client: AsyncClient) -> None:
 
 
 def blocking_misuse(client: Client, session: aiohttp.ClientSession) -> None:
-    """The same on the blocking side, and what only that has not."""
+    """The same on the blocking side, and what only that refuses."""
     client.pods.page(0, 10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.pods.history(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.wait(["id"], until=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.wait(["id"], on_change=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Client(session=session)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Client(session=session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def models(pod: Pod, status: PodStatus, record: HistoryRecord, page: Page[Pod]) -> None:

@@ -1,0 +1,438 @@
+"""Runs the asynchronous client for threads that block.
+
+A client has one event loop, in a thread of its own (:class:`_Loop`), run by anyio: from its first call until
+``close``, the interpreter's exit or the garbage collector ends it. A call (:class:`_Call`) has the loop start
+a task in the caller's context; the calling thread sleeps on a queue until the task has ended, or wants
+``on_change`` called. :class:`Portal` makes calls, :class:`Stream` iterates.
+
+anyio's own BlockingPortal would take two hops a call, go on after Ctrl-C and hang after a fork, and an
+interrupt can leave the locks of its futures locked. A ``SimpleQueue`` has no such moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import inspect
+import os
+import queue
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+import anyio
+
+from ._utils.text import quote
+from .errors import ClientClosedError, PrimePodsError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_JOIN_TIMEOUT: Final = 5.0
+"""Seconds for loops to end, at ``close`` and at exit."""
+_CANCEL_TIMEOUT: Final = 1.0
+"""Seconds for a call to clean up when its caller was interrupted."""
+_SIGNAL_INTERVAL: Final = 0.2
+"""Seconds between two looks of a waiting main thread for signals: not every one wakes it, on Windows none."""
+
+
+class _Loops:
+    """All loops of this process."""
+
+    def __init__(self) -> None:
+        # Reentrant: a finalizer or a signal handler may close a client in the very thread that starts one.
+        self.lock = threading.RLock()
+        self.running: set[_Loop] = set()
+        self.exiting = False
+        self._inherited: set[_Loop] = set()
+
+    def after_fork(self) -> None:
+        """Let go, in the child process, of loops whose threads only the parent has."""
+        self.lock = threading.RLock()
+        for loop in self.running:
+            loop.inherited = True
+        # Kept: their sockets are the parent's, and the garbage collector would close them.
+        self._inherited |= self.running
+        self.running.clear()
+
+    def exit(self) -> None:
+        """End all loops before the interpreter does."""
+        self.exiting = True
+        loops = list(self.running)
+        for loop in loops:
+            loop.request_stop()
+        ends_at = time.monotonic() + _JOIN_TIMEOUT
+        for loop in loops:
+            loop.join(max(0.0, ends_at - time.monotonic()))
+
+    def exit_daemon_thread(self) -> None:
+        """End the calling thread silently if the interpreter is exiting, which ends it anyway."""
+        if self.exiting and threading.current_thread().daemon:
+            sys.exit()
+
+
+_LOOPS: Final = _Loops()
+atexit.register(_LOOPS.exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_LOOPS.after_fork)
+
+
+class _Loop:
+    """An event loop and the thread that runs it.
+
+    Args:
+        aclose: Closes what the calls use; awaited in the loop before it ends.
+    """
+
+    def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
+        self.calls: set[_Call[Any]] = set()
+        self.inherited = False
+        """Whether this is the copy of a parent process's loop, which nothing runs here."""
+        self._aclose = aclose
+        self._stop = asyncio.Event()
+        loop: Any = asyncio.new_event_loop()
+        loop.run_in_executor = _run_in_daemon_thread
+        self._loop: asyncio.AbstractEventLoop = loop
+        # A daemon: the interpreter joins all other threads before it runs what would end this one.
+        self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        _LOOPS.running.add(self)
+        try:
+            self._thread.start()
+        except BaseException as exc:
+            # Interrupted, the thread may run all the same; it ends then, and leaves the client to the next.
+            self._aclose = _nothing
+            self.request_stop()
+            if isinstance(exc, RuntimeError):
+                # No thread is to be had.
+                self._end()
+            raise
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._main, backend_options={"loop_factory": lambda: self._loop})
+        finally:
+            self._end()
+
+    async def _main(self) -> None:
+        await self._stop.wait()
+        await self._aclose()
+
+    def _end(self) -> None:
+        self._loop.close()
+        _LOOPS.running.discard(self)
+        for call in list(self.calls):
+            call.end(_closed("The client was closed during the call."))
+
+    def call_soon(self, callback: Callable[..., object]) -> bool:
+        """Have the loop call ``callback``; returns whether it still can. Never blocks."""
+        try:
+            if not self.inherited:
+                self._loop.call_soon_threadsafe(callback)
+                return True
+        except RuntimeError:
+            # The loop is closed.
+            pass
+        return False
+
+    def request_stop(self) -> None:
+        """Have the loop close its client and end. Never blocks: for finalizers and signal handlers, too."""
+        self.call_soon(self._stop.set)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the loop has ended."""
+        if not self.inherited and self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def check(self) -> None:
+        """Raise an error where the calling thread would wait for ever."""
+        if self.inherited:
+            raise PrimePodsError(
+                "This began in the parent process and cannot go on after the fork: begin again."
+            )
+        if self._thread is threading.current_thread():
+            raise PrimePodsError(
+                "Called from inside the client's own loop (by `until`?), which cannot wait for itself."
+            )
+
+
+def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+    """Look up a host name, in place of the loop's executor.
+
+    That one's threads hold up the interpreter's exit until the last name server has given up, and refuse work
+    as soon as the main thread has ended, though others still make calls.
+    """
+    future: Future[R] = Future()
+    future.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            future.set_result(func(*args))
+        except BaseException as exc:  # noqa: BLE001 - it is raised where the result is awaited
+            future.set_exception(exc)
+
+    threading.Thread(target=work, name="primepods-lookup", daemon=True).start()
+    return asyncio.wrap_future(future)
+
+
+async def _nothing() -> None:
+    """Close nothing."""
+
+
+def _closed(what: str) -> ClientClosedError:
+    return ClientClosedError(f"{what} Make a new one.")
+
+
+class _Call(Generic[R]):
+    """A coroutine function that a loop runs for a thread, which waits for its end.
+
+    A function given to it as ``on_change`` is called in the waiting thread.
+    """
+
+    def __init__(self, function: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> None:
+        self._on_change: Any = kwargs.get("on_change")
+        if callable(self._on_change):
+            kwargs["on_change"] = self._request_callback
+        self._work = partial(function, *args, **kwargs)
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        self._result: R
+        self._error: BaseException | None = None
+        # What the task has for the waiting thread: changes to call `on_change` with, `None` at the end.
+        self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
+
+    # In the loop's thread.
+
+    def start(self) -> None:
+        """Start the task."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            self._result = await self._work()
+        except asyncio.CancelledError:
+            self.end(_closed("The client was closed during the call."))
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised in the calling thread
+            # An API error explains itself: where in the client it was raised is no help. Of an error about an
+            # argument, in `until`, or of a defect, all frames below this one are shown.
+            trace = None if isinstance(exc, PrimePodsError) else exc.__traceback__
+            self.end(exc.with_traceback(trace and trace.tb_next))
+        else:
+            self.end()
+
+    async def _request_callback(self, change: object) -> None:
+        answered = asyncio.Event()
+        self._queue.put((change, answered))
+        await answered.wait()
+
+    def _cancel(self) -> None:
+        if self._task is None:
+            # Interrupted before the loop was asked to start it.
+            self.end()
+        else:
+            self._task.cancel()
+            # Cancelled before its first step, it does not get as far as to say so itself.
+            self._task.add_done_callback(lambda _: self.end())
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell the waiting thread that this has ended, unless it has been told."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._queue.put(None)
+
+    # In the calling thread.
+
+    def run(self, loop: _Loop) -> R:
+        """Have ``loop`` run it, and wait for its end. What interrupts the waiting thread cancels it."""
+        try:
+            loop.calls.add(self)
+            if not loop.call_soon(self.start):
+                self.end(_closed("This client is closed."))
+            while (request := self._next_callback()) is not None:
+                change, answered = request
+                self._call_back(change)
+                # This may be the child of a fork by now.
+                loop.check()
+                loop.call_soon(answered.set)
+        except BaseException as exc:
+            if loop.call_soon(self._cancel):
+                ends_at = time.monotonic() + _CANCEL_TIMEOUT
+                while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
+                    pass
+            if hasattr(self, "_result"):
+                # It may be a pod that was made, and that nobody else knows of.
+                exc.add_note(f"The call had succeeded by then: {quote(self._result)}")
+            raise
+        finally:
+            loop.calls.discard(self)
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            # The traceback holds this frame: both would wait for the garbage collector.
+            del error
+
+    def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
+        """Wait until ``on_change`` is to be called; ``None`` at the end, or after ``timeout`` seconds."""
+        look = timeout is None and threading.current_thread() is threading.main_thread()
+        while True:
+            try:
+                return self._queue.get(timeout=_SIGNAL_INTERVAL if look else timeout)
+            except queue.Empty:
+                if not look:
+                    return None
+
+    def _call_back(self, change: object) -> None:
+        answer = self._on_change(change)
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise TypeError("on_change of the blocking client must be a plain function, not `async def`")
+
+
+class Portal:
+    """Runs coroutines for threads that block until they are done.
+
+    Args:
+        aclose: Closes what the coroutines use; called in the loop before it ends.
+    """
+
+    def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
+        self.closed = False
+        self._aclose = aclose
+        self._loop: _Loop | None = None
+        self._warned = False
+
+    def call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return ``await function(*args, **kwargs)``; see :class:`_Call`."""
+        return self.run(_Call(function, *args, **kwargs))
+
+    def run(self, call: _Call[R], loop: _Loop | None = None) -> R:
+        """Return what ``call`` ends in, run in ``loop`` or in that of this process."""
+        loop = loop or self.loop()
+        loop.check()
+        self._warn_in_loop()
+        try:
+            return call.run(loop)
+        except ClientClosedError:
+            _LOOPS.exit_daemon_thread()
+            raise
+
+    def loop(self) -> _Loop:
+        """Return the loop of this process, started if need be.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        loop = self._loop
+        if loop is not None and not loop.inherited:
+            return loop
+        with _LOOPS.lock:
+            if self.closed or _LOOPS.exiting:
+                _LOOPS.exit_daemon_thread()
+                raise _closed("This client is closed." if self.closed else "The interpreter is exiting.")
+            loop = self._loop
+            if loop is None or loop.inherited:
+                loop = _Loop(self._aclose)
+                loop.start()
+                self._loop = loop
+                if self.closed:
+                    # By a finalizer or a signal handler, meanwhile, in this thread.
+                    self.close()
+            return loop
+
+    def close(self) -> None:
+        """Close the client and end the loop's thread; calls in progress end with ClientClosedError."""
+        with _LOOPS.lock:
+            loop, self._loop, self.closed = self._loop, None, True
+        if loop is not None:
+            loop.request_stop()
+            loop.join(_JOIN_TIMEOUT)
+
+    def __del__(self) -> None:
+        if self._loop is not None:
+            self._loop.request_stop()
+
+    def _warn_in_loop(self) -> None:
+        """Say once that the running loop is blocked. Notebooks do that all the time, and mean it."""
+        if self._warned or asyncio._get_running_loop() is None or "ipykernel" in sys.modules:  # noqa: SLF001 - public by its documentation
+            return
+        self._warned = True
+        depth, frame = 1, inspect.currentframe()
+        while frame is not None and frame.f_globals.get("__package__") == __package__:
+            depth, frame = depth + 1, frame.f_back
+        text = "primepods.Client blocks the event loop of this thread; use primepods.AsyncClient there."
+        warnings.warn(text, RuntimeWarning, stacklevel=depth)
+
+
+class Streams:
+    """What iterates a pager or a watch now, in whatever threads."""
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+        self._open: weakref.WeakValueDictionary[int, Stream[Any]] = weakref.WeakValueDictionary()
+
+    def iterate(self, source: AsyncIterator[Any], *, in_batches: bool = False) -> Stream[Any]:
+        """Return an iterator over the items of ``source``, or over the items of its items."""
+        stream = Stream[Any](self._portal, source, in_batches=in_batches)
+        self._open[id(stream)] = stream
+        return stream
+
+    def close(self) -> None:
+        """Close them, also those that wait for an item in another thread."""
+        for ref in self._open.valuerefs():
+            stream = ref()
+            if stream is not None:
+                stream.close()
+
+
+class Stream(Iterator[T]):
+    """Items that threads pull from an asynchronous iterator, through which it is closed, too.
+
+    That one goes on where it was when ``anext`` was cancelled; so this one does when it was interrupted.
+    """
+
+    def __init__(self, portal: Portal, source: Any, *, in_batches: bool) -> None:
+        self._portal = portal
+        self._loop = portal.loop()
+        self._source = source
+        self._in_batches = in_batches
+        self._items: deque[T] = deque()
+
+    def __next__(self) -> T:
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                pass
+            if not self._portal.run(_Call(self._pull), self._loop):
+                raise StopIteration
+
+    async def _pull(self) -> bool:
+        """Read the next items; returns whether there were any. An interrupted caller finds them later."""
+        try:
+            item = await anext(self._source)
+        except StopAsyncIteration:
+            return False
+        self._items.extend(item if self._in_batches else (item,))
+        return True
+
+    def close(self) -> None:
+        """Close it, also if it waits for an item in another thread, and free its requests."""
+        self._items.clear()
+        if not self._loop.inherited:
+            with suppress(ClientClosedError):
+                self._portal.run(_Call(self._source.aclose), self._loop)
