@@ -51,8 +51,10 @@ class NumberedReader(Generic[T]):
                 until = -(-counted // self.limit) + 1
             elif times_asked_again < self._times_to_ask_again(page, rows_before):
                 times_asked_again, until = times_asked_again + 1, 0
+            elif counted > found:
+                raise self.rows.incomplete(counted=counted, found=found)
             else:
-                self.rows.finish(counted=counted, found=found)
+                self.rows.finish()
                 return
 
     def _times_to_ask_again(self, page: FetchedPage[T], rows_before: int) -> int:

@@ -112,7 +112,7 @@ class OffsetReader(Generic[T]):
         if self._longest == 1:
             yield from self._refuse_single_rows(page)
         if self._counted(page) > end:
-            self.rows.finish(counted=self._counted(page), found=end)
+            raise self.rows.incomplete(counted=self._counted(page), found=end)
         self._highest_count = self._counted(page)
         return 0 if self._should_reread() else None
 
@@ -152,7 +152,7 @@ class OffsetReader(Generic[T]):
             return False
         if self._rereads == _MAX_REREADS:
             if known < self._count_before_reread:
-                self.rows.finish(counted=self._highest_count, found=known)
+                raise self.rows.incomplete(counted=self._highest_count, found=known)
             return False
         self._rereads += 1
         self._known_before_reread, self._count_before_reread = known, self._highest_count

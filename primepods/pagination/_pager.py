@@ -26,8 +26,7 @@ class AsyncPager(Generic[T]):
 
     *An iteration that ends normally is complete*, as far as the API's own count says. Every item that is
     there from the first request to the last is yielded exactly once, whatever is created or deleted
-    meanwhile; items that come or go during the iteration may or may not appear. (Availability is paged by
-    number: there, an item that moves from one page to another during the iteration may be missed.)
+    meanwhile; items that come or go during the iteration may or may not appear.
 
     If the API counts more than can be read, or if a row cannot be read, all other items are yielded first
     and then a :class:`~primepods.ProtocolError` is raised. It is raised, too, for a server that cannot be

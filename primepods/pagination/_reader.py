@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -14,6 +14,9 @@ from ..models import Page
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_MOST_ERRORS: Final = 6
+"""Up to how many errors of one list are told."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,53 +81,57 @@ class KnownRows(Generic[T]):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._keys: set[str] = set()
+        self._yielded: set[str] = set()
         self._unreadable: dict[str, ProtocolError] = {}
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._yielded) + len(self._unreadable.keys() - self._yielded)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._keys
+        return key in self._yielded or key in self._unreadable
 
     def add(self, page: FetchedPage[T]) -> tuple[T, ...]:
         """Return the items that had not come before, and remember all rows."""
         new: list[T] = []
         for key, row in zip(page.keys, page.rows, strict=True):
-            is_known = key in self._keys
             if isinstance(row, ProtocolError):
-                if not is_known:
-                    self._unreadable[key] = row
-            elif not is_known or self._unreadable.pop(key, None) is not None:
+                self._unreadable.setdefault(key, row)
+            elif key not in self._yielded:
+                self._yielded.add(key)
+                self._unreadable.pop(key, None)
                 new.append(row)
-            self._keys.add(key)
         return tuple(new)
 
-    def finish(self, *, counted: int = 0, found: int = 0) -> None:
-        """End a list whose rows have all been yielded, as far as they could be read.
-
-        Args:
-            counted: How many rows there are, as the server says.
-            found: How many it showed.
+    def finish(self) -> None:
+        """End a list whose rows have all come.
 
         Raises:
-            ProtocolError: These are not the same, or some rows could not be read.
+            ProtocolError: Some of them cannot be read.
         """
-        errors = list(self._unreadable.values())
-        if counted > found:
-            problem = f"the API counts {counted:,}, but {found:,} could be read, also when asked again"
-            remedy = "What is missing may exist: list again later, and report this if it stays so."
-            errors.insert(0, self.error(problem, remedy))
-        if len(errors) > 1:
-            places = ", ".join(error.path for error in errors[1:6])
-            errors[0].add_note(f"Rows that could not be read: {len(errors) - 1} more ({places})")
-        if errors:
-            raise errors[0]
+        if self._unreadable:
+            raise _first_of(list(self._unreadable.values()))
+
+    def incomplete(self, *, counted: int, found: int) -> ProtocolError:
+        """Return the error for a list that shows fewer rows than the API counts."""
+        return self.error(
+            f"the API counts {counted:,}, but {found:,} could be read, also when asked again",
+            "What is missing may exist: list again later, and report this if it stays so.",
+        )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
-        """Return the error for a list that cannot be read, or not whole."""
-        text = f"GET {self._path}: {problem} ({len(self._keys):,} items were read). {remedy}"
-        return ProtocolError(text, method="GET", url_path=self._path)
+        """Return the error for a list that cannot be read on; rows that could not be read go first."""
+        text = f"GET {self._path}: {problem} ({len(self._yielded):,} items were read). {remedy}"
+        error = ProtocolError(text, method="GET", url_path=self._path)
+        return _first_of([*self._unreadable.values(), error])
+
+
+def _first_of(errors: list[ProtocolError]) -> ProtocolError:
+    """Return the first error, with notes about the others."""
+    for other in errors[1:_MOST_ERRORS]:
+        errors[0].add_note(f"Besides: {other}")
+    if len(errors) > _MOST_ERRORS:
+        errors[0].add_note(f"Besides: {len(errors) - _MOST_ERRORS:,} errors more")
+    return errors[0]
 
 
 @attrs.frozen(kw_only=True)

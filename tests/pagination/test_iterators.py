@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import attrs
 import pytest
 
 import primepods
@@ -382,11 +383,22 @@ async def test_failures_ahead_of_a_consumer_who_stops_are_nobodys() -> None:
     assert complaints == []
 
 
-async def test_several_unreadable_rows_are_all_counted() -> None:
-    """The first is raised, and a note names the others."""
-    api = Api.of(300, unreadable=frozenset(["row-00003", "row-00100", "row-00250"]))
-    found, error = await read_until_error(pager(api.fetch))
+async def test_several_errors_at_the_end_are_all_told() -> None:
+    """The first is raised, and notes name the others, up to a bound."""
+    api = Api.of(300, unreadable=frozenset(names(300)[3::100]))
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
+        return attrs.evolve(await api.fetch(offset, limit), total_count=500)
+
+    found, error = await read_until_error(pager(fetch))
     assert found == [row for row in names(300) if row not in api.unreadable]
     assert error is not None
     assert error.path == "row-00003"
-    assert error.__notes__ == ["Rows that could not be read: 2 more (row-00100, row-00250)"]
+    notes = error.__notes__
+    assert notes[:2] == ["Besides: row-00103 cannot be read", "Besides: row-00203 cannot be read"]
+    assert "counts 500, but 300 could be read" in notes[2]
+    api.unreadable = frozenset(names(300))
+    found, error = await read_until_error(pager(fetch))
+    assert found == []
+    assert error is not None
+    assert error.__notes__[-1] == "Besides: 295 errors more"

@@ -119,7 +119,8 @@ async def test_a_count_taken_a_moment_later_is_no_contradiction() -> None:
         assert await listed(client.pods.list()) == (IDS, None)
 
 
-BAD_ROWS = [{**PODS[103], "gpuCount": "many"}, {**PODS[103], "id": None}, {}, 17, None, [], "p103"]
+BAD_ROWS: list[Any] = [{**PODS[n], "gpuCount": "many"} for n in (2, 103)]
+BAD_ROWS += [{**PODS[103], "id": None}, {}, 17, None, [], "p103"]
 
 
 @pytest.mark.parametrize("bad", BAD_ROWS)
