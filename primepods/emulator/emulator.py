@@ -72,7 +72,7 @@ class Emulator:
             them.
         funds: what there is to spend; when it is spent, all pods are deleted. `None` means no end of it.
         history: how many rows of all kinds are in the history at the start.
-        api_key: the only key that is let in; by default one made from the seed.
+        api_key: the only key that is accepted; by default one made from the seed.
         host: 127.0.0.1 or another name of this machine's loopback.
         port: 0 for any free one.
         clock: a `ManualClock`, moved with `advance`, or a clock of yours; default: a `SystemClock`.
@@ -143,19 +143,7 @@ class Emulator:
         self._start_with: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
         self._account = Account(config, self.clock)
         self._account.reset(**self._start_with)
-        api = Api(self._account, api_key=self.api_key)
-        self.pods = PodsView(self._account)
-        self.requests = RequestLog()
-        self.faults = FaultPlan(self.clock, api.operations, seed)
-        self._app = App(
-            api=api,
-            api_key=self.api_key,
-            clock=self.clock,
-            faults=self.faults,
-            requests=self.requests,
-            control=Control(api, self._account, self.faults, self.requests, self.reset) if control else None,
-            latency=latency,
-        )
+        self._app = self._make_app(control=control, latency=latency)
         self._address = (host, port)
         self._bound: int | None = None
         self._host: Host | None = None
@@ -202,7 +190,7 @@ class Emulator:
         return self._account.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
-        """Let a pod vanish at once, as when a provider takes it away; raises `KeyError` for an unknown id."""
+        """Take a pod away at once, as a provider does; raises `KeyError` for an unknown id."""
         self._account.remove_pod(pod_id)
 
     def set_stock(self, cloud_id: str, left: int) -> None:
@@ -293,6 +281,22 @@ class Emulator:
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
+
+    def _make_app(self, *, control: bool, latency: float) -> App:
+        api = Api(self._account, api_key=self.api_key)
+        self.pods = PodsView(self._account)
+        self.requests = RequestLog()
+        self.faults = FaultPlan(self.clock, api.operations, self._account.config.seed)
+        routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
+        return App(
+            api=api,
+            api_key=self.api_key,
+            clock=self.clock,
+            faults=self.faults,
+            requests=self.requests,
+            control=routes,
+            latency=latency,
+        )
 
     def _check_free(self) -> None:
         if self._host is not None or self._listener is not None:

@@ -124,7 +124,7 @@ class FaultPlan:
         beyond: int = 0,
         window: float = 1.0,
     ) -> Rule:
-        """Let `fault` strike every request that fits all that is given.
+        """Let `fault` strike every request that fits all that is given; returns the rule, which counts hits.
 
         Of several rules that fit a request, the first decides its answer; delays and lags before it add up.
         So rules with `times=1`, one after the other, make a sequence of answers.
@@ -142,9 +142,6 @@ class FaultPlan:
             lasting: for so many seconds from then on.
             beyond: only what exceeds so many requests within `window` seconds, as a rate limit does; 0: all.
             window: see `beyond`.
-
-        Returns:
-            The rule, which counts its hits and can be removed.
 
         Raises:
             ValueError: there is no such operation, or a number makes no sense.

@@ -2,9 +2,8 @@
 
 import pytest
 
-from .caller import HISTORY, PODS, Caller
+from .caller import GPUS, HISTORY, PODS, Caller, body_for, every, order, plain_offer
 from .conftest import Serve
-from .test_orders import body_for, every, fixed, order
 
 
 def test_an_installation_can_fail_and_recover(serve: Serve) -> None:
@@ -38,7 +37,7 @@ def test_a_share_of_the_fleet_stumbles(serve: Serve) -> None:
 def test_pods_that_are_ordered_have_the_same_luck(serve: Serve) -> None:
     """Drawn for each: all, if the rate is one."""
     call = serve(failure_rate=1.0, boot_seconds=0)
-    pod_id = order(call, body_for(fixed(call))).json["id"]
+    pod_id = order(call, body_for(plain_offer(call))).json["id"]
     assert call.status(pod_id)[0]["status"] == "ERROR"
 
 
@@ -64,7 +63,7 @@ def test_spot_pods_vanish(serve: Serve) -> None:
 
 def test_a_spot_offer_makes_a_spot_pod(call: Caller) -> None:
     """Cheaper than the same on demand."""
-    rows = every(call, "/api/v1/availability/gpus")
+    rows = every(call, GPUS)
     spot = next(row for row in rows if row["isSpot"])
     same = next(row for row in rows if row["cloudId"] == spot["cloudId"].removesuffix("-spot"))
     pod = order(call, body_for(spot)).json
@@ -113,7 +112,7 @@ def test_funds_run_dry_and_pods_are_deleted(serve: Serve) -> None:
     [row] = call.get(HISTORY)["data"]
     assert row["terminatedAt"] == "2026-01-01T00:10:30Z"
     assert row["totalBilledPrice"] == pytest.approx(1.1)
-    answer = order(call, body_for(fixed(call)))
+    answer = order(call, body_for(plain_offer(call)))
     assert (answer.status, answer.json) == (402, {"detail": "Insufficient funds"})
 
 
@@ -134,9 +133,9 @@ def test_funds_can_be_added(serve: Serve) -> None:
     call = serve(funds=0.0)
     call.emulator.add_pod(price_hr=6.0, boot_seconds=0)
     call.emulator.advance(10)
-    assert order(call, body_for(fixed(call))).status == 402
+    assert order(call, body_for(plain_offer(call))).status == 402
     call.emulator.add_funds(5.0)
-    assert order(call, body_for(fixed(call))).status == 200
+    assert order(call, body_for(plain_offer(call))).status == 200
     rich = serve(pods=3, boot_seconds=0)
     rich.emulator.advance(60)
     rich.emulator.add_funds(0.01)

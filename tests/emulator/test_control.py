@@ -1,31 +1,26 @@
 """The control routes, and snapshots: looking at and changing what clients cannot."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from primepods.emulator import Edit, Emulator, ManualClock
 
-from .caller import HISTORY, PODS, STATUS, Answer, Caller
+from .caller import GPUS, HISTORY, KEYS, PODS, STATUS, Answer, Caller, body_for, order, plain_offer
 from .conftest import Serve
-from .test_keys import KEYS, upload
-from .test_orders import body_for, fixed, order
+from .test_keys import upload
 
 
 def control(call: Caller, method: str, path: str, body: Any = None) -> Answer:
     """Ask a control route."""
-    return call(method, f"/_emulator/{path}", body=None if body is None else json.dumps(body).encode())
+    return call(method, f"/_emulator/{path}", body=body)
 
 
 def done(call: Caller, method: str, path: str, body: Any = None) -> Any:
     """The JSON of a control route that must succeed."""
-    answer = control(call, method, path, body)
-    assert answer.status == 200, answer
-    return answer.json
+    return call.json(method, f"/_emulator/{path}", body=body)
 
 
 @pytest.fixture
@@ -55,8 +50,7 @@ def test_bodies_that_cannot_be_read_are_refused(call: Caller, caplog: pytest.Log
     """As by the API: too long, no JSON, broken off."""
     assert call("POST", "/_emulator/pods", body=b" " * (1 << 20) + b"{}").status == 413
     assert call("POST", "/_emulator/pods", body=b"{").status == 422
-    where = urlsplit(call.emulator.url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+    with call.connect() as connection:
         connection.sendall(b"POST /_emulator/pods HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     done(call, "GET", "state")
     assert not caplog.records
@@ -104,7 +98,7 @@ def test_more_pods_and_history_are_seeded(call: Caller) -> None:
 
 def test_prices_stock_and_funds_are_set(call: Caller) -> None:
     """As in Python."""
-    offer = fixed(call)
+    offer = plain_offer(call)
     done(call, "POST", "price", {"cloud_id": offer["cloudId"], "price_hr": 3})
     assert order(call, body_for(offer)).json["priceHr"] == 3
     assert control(call, "POST", "price", {"cloud_id": offer["cloudId"], "price_hr": -3}).status == 422
@@ -238,7 +232,7 @@ def lived(serve: Serve) -> Caller:
         spot_rate=0.3,
         funds=500.0,
     )
-    offer = fixed(call)
+    offer = plain_offer(call)
     call.emulator.set_stock(offer["cloudId"], 1)
     call.emulator.set_price(offer["cloudId"], 2.5)
     order(call, body_for(offer, name="ordered"))
@@ -262,7 +256,7 @@ def everything(call: Caller) -> list[bytes]:
             (STATUS, ids),
             (HISTORY, []),
             (KEYS, []),
-            ("/api/v1/availability/gpus", []),
+            (GPUS, []),
         )
     ]
 
@@ -295,6 +289,24 @@ def test_time_does_not_pass_while_a_fleet_is_saved(serve: Serve) -> None:
     timelines = [(pod["id"], pod["timeline"]) for pod in again["pods"]]
     saved = json.loads(json.dumps(first.emulator.snapshot()))
     assert timelines == [(pod["id"], pod["timeline"]) for pod in saved["pods"]]
+
+
+def test_keys_that_are_added_to_restored_ones_are_new(serve: Serve) -> None:
+    """Their ids are drawn from the same seed."""
+    first = lived(serve)
+    second = serve(seed=9)
+    second.emulator.restore(first.emulator.snapshot())
+    upload(second, "another")
+    assert [key["name"] for key in second.get(KEYS)["data"]] == ["key", "another"]
+
+
+def test_a_snapshot_without_prices_is_taken(serve: Serve) -> None:
+    """As earlier versions have written them."""
+    call = lived(serve)
+    saved = call.emulator.snapshot()
+    del saved["prices"]
+    call.emulator.restore(saved)
+    assert call.emulator.snapshot()["prices"] == {}
 
 
 def test_options_of_a_saved_emulator_can_be_changed(serve: Serve, tmp_path: Path) -> None:

@@ -4,10 +4,8 @@ import asyncio
 import http.client
 import json
 import math
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -32,21 +30,8 @@ from primepods.emulator import (
 )
 from primepods.emulator.faults import Reply
 
-from .caller import HISTORY, PODS, STATUS, Caller
+from .caller import GPUS, HISTORY, PODS, STATUS, Caller, body_for, order, plain_offer
 from .conftest import Serve
-from .test_orders import body_for, fixed, order
-
-
-def raw_get(call: Caller, path: str = PODS) -> bytes:
-    """All bytes of an answer, up to the end of the connection."""
-    where = urlsplit(call.emulator.url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
-        key = call.emulator.api_key
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    return received
 
 
 @pytest.mark.parametrize(
@@ -180,7 +165,7 @@ def test_empty_data_is_an_answer_without_rows(call: Caller) -> None:
     call.emulator.faults.add(EmptyData(null=True), on="status")
     assert call.get(PODS) == {"total_count": 0, "offset": 0, "limit": 100, "data": [], "status": None}
     assert call.get(STATUS, ("pod_ids", pod_id)) == {"data": None, "status": None}
-    assert call.get("/api/v1/availability/gpus") == {"items": [], "totalCount": 0}
+    assert call.get(GPUS) == {"items": [], "totalCount": 0}
     assert call.get(PODS + pod_id)["id"] == pod_id
 
 
@@ -215,7 +200,7 @@ def test_pages_can_be_cut_short(call: Caller) -> None:
     with call.emulator.faults.add(Edit(rows=3)):
         page = call.get(PODS, ("limit", "5"))
         assert (page["limit"], [pod["id"] for pod in page["data"]]) == (5, ids[:3])
-        assert len(call.get("/api/v1/availability/gpus")["items"]) == 3
+        assert len(call.get(GPUS)["items"]) == 3
     call.emulator.faults.add(Edit(rows=3, put={"limit": 3}))
     assert call.get(PODS, ("limit", "5"))["limit"] == 3
 
@@ -269,7 +254,7 @@ def test_a_stale_replica_shows_the_past(serve: Serve) -> None:
     assert call.get(HISTORY)["total_count"] == 1
 
 
-def test_a_stale_replica_keeps_the_order_and_forgets_who_was_gone_then(serve: Serve) -> None:
+def test_a_stale_replica_keeps_the_order_of_then(serve: Serve) -> None:
     """As the list was at that moment."""
     call = serve(delete_seconds=0)
     names = ["first", "second", "third"]
@@ -319,7 +304,9 @@ def test_a_redirect_goes_where_it_is_told(call: Caller) -> None:
 def test_a_bad_chunk_breaks_the_body(call: Caller) -> None:
     """After a first one that is good."""
     call.emulator.faults.add(BadChunk())
-    received = raw_get(call)
+    key = call.emulator.api_key
+    request = f"GET {PODS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+    received = call.raw(request.encode())
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"Transfer-Encoding: chunked" in head
     size, _, rest = body.partition(b"\r\n")
@@ -532,9 +519,10 @@ def test_the_base_of_faults_changes_nothing(call: Caller) -> None:
     assert call.get(PODS)["total_count"] == 10
 
 
-def test_a_lost_create_can_be_found_by_its_name(call: Caller) -> None:
-    """The rehearsal that matters most: the answer is lost, the pod is there and costs money."""
-    call.emulator.faults.add(Reset(acted=True), on="create", times=1)
+@pytest.mark.parametrize(("acted", "pods"), [(True, 1), (False, 0)])
+def test_the_answer_to_a_create_can_be_lost(call: Caller, *, acted: bool, pods: int) -> None:
+    """After the pod was made, which costs money and can be found by its name, or before."""
+    call.emulator.faults.add(Reset(acted=acted), on="create", times=1)
     with pytest.raises(ConnectionResetError):
-        order(call, body_for(fixed(call), name="only-one"))
-    assert [pod["name"] for pod in call.get(PODS)["data"]].count("only-one") == 1
+        order(call, body_for(plain_offer(call), name="only-one"))
+    assert [pod["name"] for pod in call.get(PODS)["data"]].count("only-one") == pods

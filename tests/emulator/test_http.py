@@ -1,6 +1,5 @@
 """What is answered to requests that are right, nearly right, and wrong."""
 
-import socket
 import time
 from urllib.parse import urlsplit
 
@@ -8,17 +7,6 @@ import pytest
 
 from .caller import HISTORY, PODS, STATUS, Caller
 from .conftest import Serve
-
-
-def raw(call: Caller, request: bytes) -> bytes:
-    """The whole answer to these bytes, on a connection that ends after it."""
-    where = urlsplit(call.emulator.url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
-        connection.sendall(request)
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    return received
 
 
 def test_no_key_is_403_and_a_wrong_key_401(call: Caller) -> None:
@@ -153,7 +141,7 @@ def test_pages_are_cut_to_the_server_s_own_limit(serve: Serve) -> None:
 
 def test_what_is_no_http_is_answered_in_json(call: Caller) -> None:
     """Down to the request line; it is in the log as UNKNOWN."""
-    answer = raw(call, b"NONSENSE\r\n\r\n")
+    answer = call.raw(b"NONSENSE\r\n\r\n")
     assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
     assert b"application/json" in answer
     assert (call.emulator.requests[-1].method, call.emulator.requests[-1].status) == ("UNKNOWN", 400)
@@ -167,7 +155,7 @@ def test_a_request_line_over_8190_bytes_is_refused(call: Caller) -> None:
     assert answer.json["detail"]
 
 
-def test_status_rows_come_once_in_the_order_asked_and_only_for_pods(call: Caller) -> None:
+def test_status_rows_come_once_in_the_order_asked(call: Caller) -> None:
     """Ids that the API does not know have no row."""
     first, second = list(call.emulator.pods)[:2]
     rows = call.status(second, "unknown", first, second)
@@ -190,7 +178,7 @@ def test_percent_and_plus_are_decoded(serve: Serve) -> None:
 def test_a_whole_url_can_be_asked_for(call: Caller) -> None:
     """As RFC 9112 wants of every server."""
     request = f"GET {call.emulator.url}{PODS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-    answer = raw(call, f"{request}Authorization: Bearer {call.emulator.api_key}\r\n\r\n".encode())
+    answer = call.raw(f"{request}Authorization: Bearer {call.emulator.api_key}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 200")
     assert call.emulator.requests[-1].path == PODS
 
@@ -201,12 +189,11 @@ def test_a_head_request_has_no_body(call: Caller) -> None:
     assert (answer.status, answer.body, answer.headers["Allow"]) == (405, b"", "GET, POST")
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(
+def test_a_client_that_leaves_amid_its_body_is_no_error(
     call: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It gets no answer, and the log of the process stays quiet."""
-    where = urlsplit(call.emulator.url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+    with call.connect() as connection:
         connection.sendall(b"POST /api/v1/pods/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         while not call.emulator.requests:
             time.sleep(0.001)

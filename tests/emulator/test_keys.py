@@ -1,25 +1,22 @@
 """SSH keys: uploaded, listed, made primary, deleted."""
 
-import json
 from typing import Any
 
 import pytest
 
-from .caller import PODS, Answer, Caller
-from .test_orders import body_for, fixed, order
+from .caller import KEYS, PODS, Answer, Caller, body_for, order, plain_offer
 
-KEYS = "/api/v1/ssh_keys/"
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGk me@host"
 
 
 def upload(call: Caller, name: str, public_key: str = PUBLIC) -> Answer:
     """Upload a key."""
-    return call("POST", KEYS, body=json.dumps({"name": name, "publicKey": public_key}).encode())
+    return call("POST", KEYS, body={"name": name, "publicKey": public_key})
 
 
 def update(call: Caller, key_id: str, body: Any) -> Answer:
     """Change a key."""
-    return call("PATCH", KEYS + key_id, body=json.dumps(body).encode())
+    return call("PATCH", KEYS + key_id, body=body)
 
 
 def test_keys_live(call: Caller) -> None:
@@ -41,7 +38,7 @@ def test_keys_live(call: Caller) -> None:
 def test_a_key_can_be_used_in_an_order(call: Caller) -> None:
     """By its id."""
     key_id = upload(call, "mine").json["id"]
-    assert order(call, body_for(fixed(call), sshKeyId=key_id)).status == 200
+    assert order(call, body_for(plain_offer(call), sshKeyId=key_id)).status == 200
     assert call.get(PODS)["total_count"] == 11
 
 

@@ -141,17 +141,19 @@ def test_offers_are_listed(prime: Prime) -> None:
     assert prime.json("availability", "disks")["total_count"] == 10
 
 
-def test_a_pod_is_created_and_terminated(prime: Prime, emu: Emulator) -> None:
+@pytest.mark.parametrize(("gpu_type", "image"), [("H100_80GB", "axolotl"), ("CPU_NODE", "ubuntu_22_cuda_12")])
+def test_a_pod_is_created_and_terminated(prime: Prime, emu: Emulator, gpu_type: str, image: str) -> None:
     """Without questions, and without the slash that its request lacks: one pod more, one pod less."""
-    offers = prime.json("availability", "list", "--no-group-similar")["gpu_resources"]
+    offers = prime.json("availability", "list", "--no-group-similar", "--gpu-type", gpu_type)["gpu_resources"]
     offer = next(each for each in offers if each["disk_gb"].isdecimal())
     emu.requests.clear()
     printed = prime.run(
-        "pods", "create", "--id", offer["id"], "--name", "by-prime", "--image", "axolotl",
+        "pods", "create", "--id", offer["id"], "--name", "by-prime", "--image", image,
         "--disk-size", "200", "--vcpus", "8", "--memory", "64", "--yes",
     )  # fmt: skip
     [pod] = [pod for pod in emu.pods.values() if pod.name == "by-prime"]
     assert pod.id in printed
+    assert pod.gpu_name == gpu_type
     assert pod.price_hr == pytest.approx(offer["price_value"])
     assert len(emu.requests.where(method="POST", status=200)) == 1
     assert "Successfully terminated" in prime.run("pods", "terminate", pod.id, "--yes")

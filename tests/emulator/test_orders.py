@@ -1,17 +1,14 @@
 """Offers and orders: what there is, what it takes to get it, and why one does not."""
 
-import json
 from typing import Any
 
 import pytest
 
 import primepods
 
-from .caller import HISTORY, PODS, Answer, Caller
+from .caller import CLUSTERS, GPUS, HISTORY, PODS, Caller, body_for, every, offer_with, order, plain_offer
 from .conftest import Serve
 
-GPUS = "/api/v1/availability/gpus"
-CLUSTERS = "/api/v1/availability/multi-node"
 SUMMARY = "/api/v1/availability/gpu-summary"
 DISKS = "/api/v1/availability/disks"
 
@@ -46,43 +43,9 @@ AMOUNT = {
 }
 
 
-def every(call: Caller, path: str, *query: tuple[str, str]) -> list[dict[str, Any]]:
-    """All offers, read as the official client does: until there are as many as there are said to be."""
-    rows: list[dict[str, Any]] = []
-    page = 1
-    while True:
-        answer = call.get(path, *query, ("page", str(page)), ("page_size", "30"))
-        rows += answer["items"]
-        if len(rows) >= answer["totalCount"]:
-            return rows
-        page += 1
-
-
-def offer_with(call: Caller, path: str = GPUS, **wanted: Any) -> dict[str, Any]:
-    """The first offer with these values."""
-    return next(row for row in every(call, path) if all(row[key] == value for key, value in wanted.items()))
-
-
-def body_for(offer: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """A create request for an offer."""
-    pod = {key: offer[key] for key in ("cloudId", "gpuType", "socket", "gpuCount")}
-    return {"pod": {**pod, "maxPrice": None, **fields}, "provider": {"type": offer["provider"]}}
-
-
-def order(call: Caller, body: Any) -> Answer:
-    """Send a create request."""
-    return call("POST", PODS, body=json.dumps(body).encode())
-
-
-def fixed(call: Caller) -> dict[str, Any]:
-    """An offer that leaves nothing to choose and whose price is fixed."""
-    rows = every(call, GPUS)
-    return next(row for row in rows if row["disk"]["minCount"] is None and not row["prices"]["isVariable"])
-
-
 def test_an_offer_has_the_shape_of_the_documented_one(call: Caller) -> None:
     """Every key of the sample, and those that clients demand in each amount."""
-    row = fixed(call)
+    row = plain_offer(call)
     assert OFFER.keys() | {"disk", "sharedDisk", "vcpu", "memory", "prices", "images"} == row.keys()
     assert all(row[key].keys() == AMOUNT for key in ("disk", "sharedDisk", "vcpu", "memory"))
     assert row["prices"].keys() == {"onDemand", "communityPrice", "isVariable", "currency"}
@@ -173,7 +136,7 @@ def test_filters_that_make_no_sense_are_422(call: Caller, key: str, value: str) 
 
 def test_an_order_becomes_a_pod(call: Caller) -> None:
     """As ordered, at the offer's price, answered at once and in the list from then on."""
-    offer = fixed(call)
+    offer = plain_offer(call)
     answer = order(call, body_for(offer, name="mine", image="axolotl", diskSize=333, autoRestart=True))
     pod = answer.json
     assert answer.status == 200
@@ -187,7 +150,7 @@ def test_an_order_becomes_a_pod(call: Caller) -> None:
 
 def test_names_need_not_be_given_nor_be_unique(call: Caller) -> None:
     """Absent, null, or twice the same."""
-    offer = fixed(call)
+    offer = plain_offer(call)
     pods = [
         order(call, body_for(offer, **name)).json
         for name in ({}, {"name": None}, {"name": "a"}, {"name": "a"})
@@ -213,7 +176,7 @@ def test_a_cluster_has_nodes(call: Caller) -> None:
 def test_team_disks_and_secrets_come_back(call: Caller) -> None:
     """As far as the API shows them; fields that clients add at the top are ignored."""
     body = {
-        **body_for(fixed(call), jupyterPassword="hunter2", customTemplateId="t"),
+        **body_for(plain_offer(call), jupyterPassword="hunter2", customTemplateId="t"),
         "team": {"teamId": "team-1"},
         "disks": ["disk-a"],
         "sharedWithTeam": True,
@@ -249,7 +212,7 @@ def test_team_disks_and_secrets_come_back(call: Caller) -> None:
 )
 def test_pods_that_the_schema_forbids_are_422(call: Caller, change: dict[str, Any], param: str) -> None:
     """Naming the field, as in the sample, without the way to it from the top."""
-    answer = order(call, body_for(fixed(call), **change))
+    answer = order(call, body_for(plain_offer(call), **change))
     assert (answer.status, answer.json["errors"][0]["param"]) == (422, param)
 
 
@@ -298,7 +261,7 @@ def test_a_garbled_body_is_400(call: Caller) -> None:
 def test_a_client_that_asks_first_is_told_to_go_on(call: Caller) -> None:
     """`Expect: 100-continue`."""
     headers = {"Authorization": f"Bearer {call.emulator.api_key}", "Expect": "100-continue"}
-    assert call("POST", PODS, headers=headers, body=json.dumps(body_for(fixed(call))).encode()).status == 200
+    assert call("POST", PODS, headers=headers, body=body_for(plain_offer(call))).status == 200
 
 
 @pytest.mark.parametrize(
@@ -352,7 +315,7 @@ def test_sizes_are_held_to_the_offer_s_range(call: Caller) -> None:
 def test_stock_runs_out_and_comes_back(serve: Serve) -> None:
     """Each order takes one, each end of a pod gives one back."""
     call = serve(delete_seconds=0)
-    offer = fixed(call)
+    offer = plain_offer(call)
     call.emulator.set_stock(offer["cloudId"], 2)
     pods = [order(call, body_for(offer)) for _ in range(3)]
     assert [answer.status for answer in pods] == [200, 200, 400]
@@ -371,7 +334,7 @@ def test_stock_runs_out_and_comes_back(serve: Serve) -> None:
 
 def test_a_price_can_change_between_offer_and_order(call: Caller) -> None:
     """The order pays the new one, or none above its highest price."""
-    offer = fixed(call)
+    offer = plain_offer(call)
     call.emulator.set_price(offer["cloudId"], 7.5)
     answer = order(call, body_for(offer, maxPrice=7.4))
     assert (answer.status, answer.json) == (400, {"detail": "The price is 7.5 per hour, above maxPrice 7.4"})
@@ -411,7 +374,7 @@ def test_scarce_stock_differs_and_changes(serve: Serve) -> None:
 
 def test_without_a_limit_there_is_no_end_of_stock(call: Caller) -> None:
     """The default."""
-    offer = fixed(call)
+    offer = plain_offer(call)
     assert all(order(call, body_for(offer)).status == 200 for _ in range(30))
     assert offer_with(call, cloudId=offer["cloudId"])["stockStatus"] == "Available"
 
@@ -419,7 +382,7 @@ def test_without_a_limit_there_is_no_end_of_stock(call: Caller) -> None:
 def test_created_pods_can_appear_late(serve: Serve) -> None:
     """Missing everywhere for a while, then there, as if it had been all the time."""
     call = serve(appear_seconds=3.0, stock=5)
-    pod_id = order(call, body_for(fixed(call))).json["id"]
+    pod_id = order(call, body_for(plain_offer(call))).json["id"]
     for _ in range(2):
         assert call.get(PODS)["data"] == []
         assert call.status(pod_id) == []

@@ -1,10 +1,8 @@
 """The pytest fixtures, in sessions of their own, as their users have them."""
 
-import http.client
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from textwrap import dedent
 
@@ -12,45 +10,31 @@ import pytest
 
 from primepods.emulator import Emulator, Host
 
-PLUGIN = "primepods.pytest_plugin"
+from .caller import PODS, PlainCaller
+
 ROOT = Path(__file__).parents[2]
+# Loaded by name, because all that is installed takes three times as long.
+PLUGINS = ("primepods.pytest_plugin", "anyio.pytest_plugin")
 
-# Loaded by hand where the package is not installed; an installed one is found by its entry point.
-INSTALLED = any(point.value == PLUGIN for point in entry_points(group="pytest11"))
 
-
-def run(folder: Path, tests: str, *arguments: str, passes: bool = True) -> str:
+def run(folder: Path, tests: str, *arguments: str, plugins: tuple[str, ...] = (), passes: bool = True) -> str:
     """Run these tests in a session of their own; returns what it printed. Fails if they do not end so."""
     (folder / "test_it.py").write_text(dedent(tests), encoding="utf-8")
     (folder / "pytest.ini").write_text(
-        f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\npythonpath = {ROOT}\n",
-        encoding="utf-8",
+        "[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n", encoding="utf-8"
     )
-    loaded = [] if INSTALLED else ["-p", PLUGIN]
-    command = [sys.executable, "-m", "pytest", "-v", *loaded, "-p", "no:asyncio", *arguments, "test_it.py"]
+    loaded = [f"-p{plugin}" for plugin in PLUGINS + plugins]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=environment(), timeout=50
+        [sys.executable, "-m", "pytest", "-v", *loaded, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        timeout=50,
     )
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     return done.stdout
-
-
-def environment() -> dict[str, str]:
-    """This process's, and the way to the package."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def test_the_blocking_client_has_an_emulator(tmp_path: Path) -> None:
-    """At a hundred times the speed of real time."""
-    run(
-        tmp_path,
-        """
-        def test_ready(primepods_emulator, primepods_client):
-            pod_id = primepods_emulator.add_pod(boot_seconds=10)
-            status = primepods_client.pods.wait_ready(pod_id, interval=0.05)
-            assert status.is_ready
-        """,
-    )
 
 
 ASYNCHRONOUS = """
@@ -68,29 +52,25 @@ async def test_list(primepods_emulator, primepods_async_client):
 """
 
 
-def test_the_asynchronous_client_runs_under_anyio(tmp_path: Path) -> None:
-    """By its plugin, which is always there."""
-    assert "1 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio"))
+def test_both_clients_have_an_emulator(tmp_path: Path) -> None:
+    """The asynchronous one in anyio's loop, both at a hundred times the speed of real time."""
+    blocking = """
+def test_ready(primepods_emulator, primepods_client):
+    pod_id = primepods_emulator.add_pod(boot_seconds=10)
+    assert primepods_client.pods.wait_ready(pod_id, interval=0.05).is_ready
+"""
+    assert "2 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio") + blocking)
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode: str) -> None:
     """In whichever loop runs the test, in either mode of the plugin, and with anyio's beside it."""
     pytest.importorskip("pytest_asyncio")
-    marks = ["asyncio", "asyncio(loop_scope='module')", "anyio"]
-    for number, mark in enumerate(marks):
-        test = ASYNCHRONOUS.format(mark=mark)
-        (tmp_path / f"test_{number}.py").write_text(test, encoding="utf-8")
-    options = [f"asyncio_mode={mode}", "asyncio_default_fixture_loop_scope=function"]
-    arguments = [argument for option in options for argument in ("-o", option)]
-    files = [f"test_{number}.py" for number in range(len(marks))]
-    assert "3 passed" in run(tmp_path, "", "-p", "asyncio", *arguments, *files)
-
-
-def test_the_asynchronous_client_needs_a_loop(tmp_path: Path) -> None:
-    """A test that is not run in one is told how it could be."""
-    printed = run(tmp_path, "def test_it(primepods_async_client): pass", passes=False)
-    assert "mark it with @pytest.mark.anyio" in printed
+    for mark in ("asyncio", "asyncio(loop_scope='module')"):
+        (tmp_path / f"test_{len(mark)}.py").write_text(ASYNCHRONOUS.format(mark=mark), encoding="utf-8")
+    options = [f"-oasyncio_mode={mode}", "-oasyncio_default_fixture_loop_scope=function"]
+    plugins = ("pytest_asyncio.plugin",)
+    assert "3 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio"), *options, plugins=plugins)
 
 
 def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
@@ -119,15 +99,23 @@ def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
     )
 
 
-def test_markers_take_keyword_arguments_only(tmp_path: Path) -> None:
-    """Others are an error that says so, and not ignored."""
-    test = """
+def test_wrong_uses_are_errors_that_say_so(tmp_path: Path) -> None:
+    """Positional arguments of the mark, and the asynchronous client in a test without a loop."""
+    printed = run(
+        tmp_path,
+        """
         import pytest
 
         @pytest.mark.primepods(5)
-        def test_it(primepods_emulator): pass
-    """
-    assert "takes keyword arguments, as in primepods(pods=5), not 5" in run(tmp_path, test, passes=False)
+        def test_mark(primepods_emulator): pass
+
+        def test_loop(primepods_async_client): pass
+        """,
+        passes=False,
+    )
+    assert "2 errors" in printed
+    assert "takes keyword arguments, as in primepods(pods=5), not 5" in printed
+    assert "mark it with @pytest.mark.anyio" in printed
 
 
 def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
@@ -178,8 +166,6 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
             assert json.load(connection.getresponse())["pods"] == []
             connection.close()
         """,
-        "-p",
-        "no:randomly",
     )
 
 
@@ -198,19 +184,17 @@ def test_it_works_in_many_processes(tmp_path: Path) -> None:
                 primepods_emulator.add_pod()
             assert primepods_client.pods.page().total_count == number
         """,
-        "-n",
-        "2",
+        "-n2",
+        plugins=("xdist.plugin",),
     )
     assert "20 passed" in printed
 
 
-def test_the_marker_is_documented(tmp_path: Path) -> None:
-    """And the fixtures, with their docstrings."""
-    run(tmp_path, "def test_nothing(): pass")
-    assert "primepods(**options)" in run(tmp_path, "def test_nothing(): pass", "--markers")
-    printed = run(tmp_path, "def test_nothing(): pass", "--fixtures")
+def test_fixtures_are_documented(tmp_path: Path) -> None:
+    """With their docstrings."""
+    printed = run(tmp_path, "", "--fixtures")
     for fixture in ("primepods_emulator", "primepods_client", "primepods_async_client"):
-        assert fixture in printed
+        assert f"{fixture} -- " in printed
 
 
 def test_between_tests_nobody_is_served() -> None:
@@ -221,14 +205,8 @@ def test_between_tests_nobody_is_served() -> None:
     try:
         with Emulator().on(host) as emu, pytest.raises(RuntimeError, match="already"):
             emu.start()
-        connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=10)
-        connection.request("GET", "/api/v1/pods/")
-        answer = connection.getresponse()
-        assert (answer.status, answer.read()) == (
-            503,
-            b'{"detail": "No emulator is served here at the moment"}',
-        )
-        connection.close()
+        answer = PlainCaller(f"http://127.0.0.1:{host.port}", "")("GET", PODS)
+        assert (answer.status, answer.json) == (503, {"detail": "No emulator is served here at the moment"})
     finally:
         host.stop()
         host.stop()

@@ -1,8 +1,6 @@
 """Starting, stopping, clocks, the request log: what the emulator is to the test that holds it."""
 
 import asyncio
-import http.client
-import json
 import os
 import re
 import signal
@@ -14,7 +12,6 @@ import time
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -22,7 +19,7 @@ import pytest
 from primepods.emulator import Emulator, ManualClock, SystemClock
 from primepods.emulator.__main__ import main
 
-from .caller import PODS, STATUS, Caller
+from .caller import PODS, STATUS, Caller, PlainCaller
 from .conftest import Serve
 
 
@@ -61,18 +58,16 @@ def test_it_leaves_no_thread_behind() -> None:
     """Also with a connection that its client keeps open."""
     before = threading.active_count()
     with Emulator() as emu:
-        port = int(emu.url.rpartition(":")[2])
-        connection = socket.create_connection(("127.0.0.1", port))
+        connection = Caller(emu).connect()
     with connection:
         assert connection.recv(1) == b""
     assert threading.active_count() == before
 
 
-def test_a_client_that_does_not_read_does_not_keep_it_from_stopping() -> None:
+def test_a_client_that_does_not_read_does_not_delay_its_stop() -> None:
     """However much is waiting to be sent."""
     with Emulator(pods=1000) as emu:
-        port = int(emu.url.rpartition(":")[2])
-        connection = socket.create_connection(("127.0.0.1", port))
+        connection = Caller(emu).connect()
         request = f"GET {PODS}?limit=1000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {emu.api_key}\r\n\r\n"
         connection.sendall(request.encode() * 20)
         while len(emu.requests) < 5:
@@ -190,7 +185,7 @@ def test_a_manual_clock_needs_a_timezone() -> None:
 
 
 @pytest.mark.anyio
-async def test_sleepers_on_a_manual_clock_wake_when_it_has_moved_far_enough() -> None:
+async def test_sleepers_on_a_manual_clock_wake_in_time() -> None:
     """From whatever thread it is moved; who stops waiting is forgotten."""
     clock = ManualClock()
     await clock.sleep(0)
@@ -331,14 +326,9 @@ def test_the_command_goes_on_from_a_file(tmp_path: Path) -> None:
     for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
-            where = urlsplit(process.stdout.readline().strip())
-            connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
-            headers = {"Authorization": "Bearer k"}
-            connection.request("POST", "/_emulator/pods", b"{}", headers)
-            json.load(connection.getresponse())
-            connection.request("GET", PODS, headers=headers)
-            ids.append([pod["id"] for pod in json.load(connection.getresponse())["data"]])
-            connection.close()
+            call = PlainCaller(process.stdout.readline().strip(), "k")
+            call.json("POST", "/_emulator/pods", body={})
+            ids.append([pod["id"] for pod in call.get(PODS)["data"]])
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=10)
     assert len(ids[1]) == 7

@@ -111,7 +111,7 @@ def test_get_and_list_show_the_same_pod(call: Caller) -> None:
     assert call.get(PODS + first["id"]) == first
 
 
-def test_a_status_row_has_what_the_page_and_the_official_client_read(serve: Serve) -> None:
+def test_a_status_row_has_what_all_clients_read(serve: Serve) -> None:
     """The page's row, plus the schema's installationStatus and the official client's priceHr."""
     call = serve()
     pod_id = call.emulator.add_pod(boot_seconds=0, price_hr=3.52)

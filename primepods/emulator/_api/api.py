@@ -45,7 +45,7 @@ class Api:
         return Target(route.name, partial(self._answer, route, params))
 
     def authenticate(self, call: Call) -> None:
-        """Let in who has the key; raises a 401 or 403."""
+        """Accept who has the key; raises a 401 or 403."""
         scheme, _, token = (call.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refuse(403, "Not authenticated")

@@ -205,7 +205,7 @@ class Account:
     def _add_fleet(self, count: int) -> None:
         """Create `count` pods now, of which the exact shares will fail, or be retried and succeed."""
         config = self.config
-        order = random_for(config.seed, f"fates:{self.created}").sample(range(count), count)
+        order = random_for(config.seed, f"outcomes:{self.created}").sample(range(count), count)
         failing = set(order[: round(count * config.failure_rate)])
         retried = set(order[len(failing) :][: round(count * config.flaky_rate)])
         now = self.catch_up()
