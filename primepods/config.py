@@ -40,7 +40,7 @@ DEFAULT_MAX_CONCURRENCY: Final = 16
 """Requests in flight from one client."""
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

@@ -1,12 +1,16 @@
-"""The rooms of the package and the arrows between them, read from its imports."""
+"""The rooms of the package, the arrows between them, read from its imports, and the papers that name them."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.readme_blocks import PAPERS, find_blocks
+from tests.readme_blocks import ROOT as PROJECT
 
 ROOT = Path(__file__).parent.parent / "primepods"
 
@@ -52,7 +56,6 @@ ARROWS: dict[str, set[str]] = {
         "results",
         "specs",
         "waiting",
-        "retry",
     },
     "client": {"_http", "_utils", "config", "resources", "retry", "waiting"},
     "sync": {
@@ -241,3 +244,42 @@ def test_the_command_is_a_caller_like_any_other(path: str) -> None:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "primepods":
             assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+
+
+def test_the_tree_is_the_one_that_there_is() -> None:
+    """CONTRIBUTING.md has a line for each folder and each module of the package, and for no others."""
+    paper = (PROJECT / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
+    [block] = [block for block in find_blocks(paper) if block.section == "The tree"]
+    named, above = set[str](), list[str]()
+    for line in block.text.splitlines():
+        above[(len(line) - len(line.lstrip())) // 2 :] = [line.split()[0]]
+        named.add("".join(above))
+    modules = {path.relative_to(PROJECT).as_posix() for path in ROOT.glob("*.py")}
+    folders = {
+        f"{path.parent.relative_to(PROJECT).as_posix()}/"
+        for top in ("primepods", "benchmarks", "tests")
+        for path in (PROJECT / top).rglob("*.*")
+        if path.suffix in {".py", ".json"}
+    }
+    assert named == modules | folders
+
+
+def test_papers_name_files_that_exist() -> None:
+    """What stands in backticks and looks like a path of the project is one."""
+    for paper in PAPERS:
+        for path in re.findall(
+            r"`((?:primepods|tests|benchmarks|\.github|\.ci)/[\w./-]*)`", paper.read_text("utf-8")
+        ):
+            assert (PROJECT / path).exists(), (paper.name, path)
+
+
+def test_promises_name_their_tests() -> None:
+    """Each line of the tables of promises names a test that exists."""
+    lines = (PROJECT / ".github/SECURITY.md").read_text(encoding="utf-8").splitlines()
+    promises = [line for line in lines if line.startswith("| ") and line != "| Promise | Test |"]
+    assert promises
+    for promise in promises:
+        named = re.search(r"`(tests/\S+\.py)::(test_\w+)` \|$", promise)
+        assert named, promise
+        source = (PROJECT / named[1]).read_text(encoding="utf-8")
+        assert f"def {named[2]}(" in source, promise

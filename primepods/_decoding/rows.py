@@ -1,41 +1,23 @@
-"""From decoded JSON to models.
-
-Decoding runs in two passes. The first is fast and says nothing of where it failed; only when it fails is the
-same row decoded again by a slower converter that finds the place, in the wire's spelling.
-"""
+"""From decoded JSON to models: one function for each kind of answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import attrs
 
 from .._utils.strict_json import is_list, is_object, show
-from ..models import NO_EXTRA, HistoryRecord, Page, Pod, PodState, PodStatus, PortMapping, Resources
-from .compiled import compile_decoder, reusing
-from .fields import (
-    ALIASES,
-    HOOKS,
-    MODELS,
-    DecodeError,
-    Hook,
-    Mismatch,
-    describe,
-    integer,
-    list_of,
-    model_hooks,
-    unknown,
-    wire_names,
-)
+from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
+from .fields import DecodeError, as_integer, as_text, wrong_type
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
+D = TypeVar("D", int, None)
 
-_REPEATED: Final = frozenset({PortMapping, Resources})
-"""Parts of a row that are mostly like those of other rows."""
-_WORDS: Final = frozenset({"provider_type", "internal", "protocol", "used_by"})
-"""Texts of which there are few: without sharing they are a tenth of what a watched pod costs."""
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
 
@@ -57,17 +39,17 @@ class DecodedPage(Generic[T]):
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
     """Decode the answer of ``GET /pods/{id}``; ``pod_id`` stands in for an id that it lacks."""
-    row = _object(data, "")
-    pod = _row(row if row.get("id") is not None else {**row, "id": pod_id}, Pod, "")
+    row = _object(data)
+    pod = _hook(Pod)(row if row.get("id") is not None else {**row, "id": pod_id}, Pod)
     if pod.id != pod_id:
         # A cache or a proxy that mixes up answers: this is the state of another pod.
-        raise DecodeError("id", str(Mismatch(describe(pod_id), pod.id)), pod.id)
+        raise wrong_type(repr(pod_id), pod.id).inside("id")
     return pod
 
 
 def decode_new_pod(data: Any) -> Pod:
     """Decode the answer of ``POST /pods/``; without an id it is none."""
-    return _row(_object(data, ""), Pod, "")
+    return _hook(Pod)(_object(data), Pod)
 
 
 def decode_pods(data: Any, offset: int, limit: int) -> DecodedPage[Pod]:
@@ -82,7 +64,7 @@ def decode_history(data: Any, offset: int, limit: int) -> DecodedPage[HistoryRec
 
 def decode_statuses(data: Any) -> DecodedRows[PodStatus]:
     """Decode the rows of ``GET /pods/status``; ``data: null`` has none."""
-    return _rows(_object(data, ""), PodStatus)
+    return _rows(_object(data), PodStatus)
 
 
 def decode_deletion(data: Any) -> PodState | None:
@@ -113,29 +95,30 @@ def _log_text(data: Any) -> str:
     return show(data)
 
 
-def _object(data: Any, path: str) -> dict[str, Any]:
+def _object(data: Any) -> dict[str, Any]:
     if not is_object(data):
-        raise DecodeError(path, str(Mismatch("an object", data)), data)
+        raise wrong_type("an object", data)
     return data
 
 
 def _page(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
-    body = _object(data, "")
+    body = _object(data)
     decoded = _rows(body, model)
     page = Page(
-        total_count=_count(body.get("total_count"), "total_count"),
-        offset=_count(body.get("offset"), "offset", offset) or 0,
-        limit=_count(body.get("limit"), "limit", limit) or 0,
+        total_count=_count(body, "total_count", None),
+        offset=_count(body, "offset", offset),
+        limit=_count(body, "limit", limit),
         data=decoded.rows,
     )
     return DecodedPage(page=page, errors=decoded.errors)
 
 
-def _count(value: Any, path: str, default: int | None = None) -> int | None:
+def _count(body: dict[str, Any], key: str, default: D) -> int | D:
+    value = body.get(key)
     try:
-        return default if value is None else max(0, integer(value, int))
-    except Mismatch as exc:
-        raise DecodeError(path, str(exc), value) from None
+        return default if value is None else max(0, as_integer(value))
+    except DecodeError as exc:
+        raise exc.inside(key) from None
 
 
 def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
@@ -143,50 +126,38 @@ def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
     if "data" not in body:
         raise DecodeError("data", "is missing", body)
     rows = body["data"]
-    if rows is None:
-        return DecodedRows(rows=(), errors=())
-    if not is_list(rows):
-        raise DecodeError("data", str(Mismatch("a list", rows)), rows)
+    if rows is not None and not is_list(rows):
+        raise wrong_type("a list", rows).inside("data")
+    hook = _hook(model)
     done: list[T] = []
     errors: list[DecodeError] = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows or ()):
         try:
-            done.append(_row(row, model, f"data[{index}]"))
+            done.append(hook(row, model))
         except DecodeError as exc:
-            # Without frames, whose variables hold all that was received.
-            exc.__context__ = None
-            exc.index = index
-            errors.append(exc.with_traceback(None))
+            error = exc.inside(index).inside("data")
+            error.row_id, error.index = _row_id(row, model), index
+            errors.append(error)
     return DecodedRows(rows=tuple(done), errors=tuple(errors))
 
 
-def _row(row: Any, model: type[T], path: str) -> T:
-    """Decode one row."""
+def _row_id(row: Any, model: Any) -> str | None:
+    """Return the id in a row that cannot be read, if the id can."""
     try:
-        made: T = fast_hooks()[model](row, model)
-    except Exception:  # noqa: BLE001 - the second pass raises it again, with its place
-        from .precise import decode_again  # noqa: PLC0415 - only what is wrong needs it
+        return as_text(row["podId" if model is PodStatus else "id"])
+    except (LookupError, TypeError, DecodeError):
+        return None
 
-        return decode_again(row, model, path)
-    return made
+
+def _hook(model: type[T]) -> Callable[[Any, Any], T]:
+    """Return what reads one row; raises :class:`DecodeError` and nothing else."""
+    hook: Callable[[Any, Any], T] = _converter().get_structure_hook(model)
+    return hook
 
 
 @cache
-def fast_hooks() -> Mapping[Any, Hook]:
-    """Return the hooks of the first pass, made at its first use."""
-    hooks = dict(HOOKS)
-    for model in MODELS:
-        one: Hook = compile_decoder(
-            model,
-            wire_names(model),
-            hooks.__getitem__,
-            aliases=ALIASES.get(model, {}),
-            extra=NO_EXTRA,
-            unknown=unknown,
-            words=_WORDS,
-        )
-        many: Hook = list_of(one)
-        if model in _REPEATED:
-            one, many = reusing(one), reusing(many)
-        hooks |= model_hooks(model, one, many)
-    return hooks
+def _converter() -> Converter:
+    # Made at its first use, so that a program that decodes nothing does not wait for cattrs to be loaded.
+    from .converter import make_converter  # noqa: PLC0415
+
+    return make_converter()

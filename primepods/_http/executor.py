@@ -7,33 +7,26 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Any, TypeVar
 
 import attrs
 
 from .._decoding.fields import DecodeError
 from .._utils.text import one_line
-from ..config import Settings, origin
-from ..errors import (
-    APIError,
-    PrimePodsError,
-    ProtocolError,
-    RateLimitError,
-    RequestTimeoutError,
-    TransportError,
-)
-from ..retry import Failure, decide, parse_retry_after
-from .request import Request, other_spelling
+from ..config import Settings
+from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
+from .backoff import CallError, is_idempotent, retry_delay
+from .failure import FailedAttempt
+from .redirect import follow_redirect, is_redirect
+from .remedies import after_failure
+from .request import Request
 from .response import Response, decipher, protocol_error
 from .response_cache import ResponseCache
-from .transport import Broken, Sent, Transport
+from .transport import Transport
 
 T = TypeVar("T")
 
 log = logging.getLogger("primepods")
-
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 @attrs.define
@@ -44,6 +37,7 @@ class _Call:
         request: What is asked, in the spelling in use.
         deadline_at: When it has to end.
         attempt: Number of the current attempt, from 1.
+        rate_limited: How many attempts were answered with 429.
         maybe_received: Whether the server may have received any of the attempts.
         maybe_acted: Whether it may have acted on one whose answer was lost or an error of its own.
         redirected: Whether the server has corrected the spelling once.
@@ -53,6 +47,7 @@ class _Call:
     request: Request
     deadline_at: float
     attempt: int = 0
+    rate_limited: int = 0
     maybe_received: bool = False
     maybe_acted: bool = False
     redirected: bool = False
@@ -96,42 +91,34 @@ class RequestExecutor:
             ClientClosedError: The client is closed.
         """
         deadline_at = self._clock.time() + self.settings.deadline
-        call = _Call(self.transport.respell(request), deadline_at if ends_at is None else ends_at)
+        call = _Call(request, deadline_at if ends_at is None else ends_at)
         while True:
             call.attempt += 1
             outcome = await self._attempt(call)
-            cause = None
-            if isinstance(outcome, Sent):
+            if isinstance(outcome, FailedAttempt):
+                error: CallError = self._transport_error(call, outcome)
+                cause = outcome.cause
+            else:
                 # Here, because a redirect or a 429 may come between the lost answer and the 404.
                 call.maybe_acted = call.maybe_acted or outcome.resent
-            if isinstance(outcome, Broken):
-                failure, cause = outcome.failure, outcome.cause
-                error: PrimePodsError = self._broken_error(call, outcome)
-            elif outcome.response.status in _REDIRECTS:
-                self._follow(call, outcome.response)
-                continue
-            else:
                 try:
-                    result = self._read(call.request, outcome.response, decode, cache)
+                    if not is_redirect(outcome):
+                        return self._read(call.request, outcome, decode, cache)
+                    self._follow(call, outcome)
+                    continue
                 except (APIError, ProtocolError) as exc:
                     # Without its frames, whose variables hold what was received, passwords with it.
-                    error, failure = exc.with_traceback(None), _judge(exc)
-                else:
-                    self.transport.budget.give()
-                    if call.redirected:
-                        # Not before: a gateway's whim must not teach a spelling that answers 404 for good.
-                        self.transport.learn(call.request)
-                    return result
-            delay = self._next_delay(call, failure, error)
+                    cause, error = None, exc.with_traceback(None)
+            self._note(call, outcome, error)
+            delay = self._next_delay(call, error)
             if delay is None:
                 # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
                 raise error from cause
             log.info(
-                "retrying %s %s in %.2f s: %s (attempt %d of %d)",
-                *(call.request.method, call.request.path, delay, failure.reason),
-                *(call.attempt + 1, self.settings.retry.attempts),
+                "retrying %s %s in %.2f s: %s (attempt %d)",
+                *(call.request.method, call.request.path, delay, call.last_failure, call.attempt + 1),
             )
-            await self._clock.sleep(delay)
+            await self.transport.pause(delay)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
         """Return the error for users that says where an answer, or a row of it, has not the promised shape.
@@ -147,7 +134,7 @@ class RequestExecutor:
             transient=False,
         )
 
-    async def _attempt(self, call: _Call) -> Sent | Broken:
+    async def _attempt(self, call: _Call) -> Response | FailedAttempt:
         """Wait for a free slot and send once; the deadline bounds both."""
         slots = self.transport.slots
         try:
@@ -155,7 +142,7 @@ class RequestExecutor:
             async with self._clock.timeout_at(call.deadline_at) if slots.locked() else nullcontext():
                 await slots.acquire()
         except TimeoutError:
-            return Broken(failure=Failure(reason="no free slot", maybe_received=False), kind="timeout")
+            return FailedAttempt(kind="timeout", reason="no free slot", maybe_received=False)
         try:
             started = self._clock.time()
             ends_at = min(started + self.settings.timeout, call.deadline_at)
@@ -169,17 +156,29 @@ class RequestExecutor:
             await asyncio.sleep(0)
         return outcome
 
-    def _log(self, call: _Call, outcome: Sent | Broken, seconds: float) -> None:
+    def _log(self, call: _Call, outcome: Response | FailedAttempt, seconds: float) -> None:
         if not log.isEnabledFor(logging.DEBUG):
             return
-        if isinstance(outcome, Sent):
-            result = f"{outcome.response.status}, {len(outcome.response.body)} bytes"
+        if isinstance(outcome, Response):
+            result = f"{outcome.status}, {len(outcome.body)} bytes"
         else:
-            result = one_line(outcome.failure.reason)
+            result = one_line(outcome.reason)
         log.debug(
             "%s %s: %s, %.1f ms, attempt %d",
             *(call.request.method, call.request.path, result, seconds * 1e3, call.attempt),
         )
+
+    def _follow(self, call: _Call, response: Response) -> None:
+        """Have the next attempt, which does not count as another one, go where a redirect leads."""
+        call.request = follow_redirect(
+            call.request,
+            response,
+            base_url=self.settings.base_url,
+            key=self.settings.api_key,
+            again=call.redirected,
+        )
+        call.redirected = True
+        call.attempt -= 1
 
     def _read(
         self,
@@ -193,133 +192,101 @@ class RequestExecutor:
         if cache is not None and (kept := cache.get(request.target, response.body)) is not None:
             known: T = kept
             return known
-        key = self.settings.api_key
-        retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._clock.wall())
-        data = decipher(request, response, key=key, retry_after=retry_after)
+        data = decipher(
+            request,
+            response,
+            key=self.settings.api_key,
+            base_url=self.settings.base_url,
+            now=self._clock.wall(),
+        )
         try:
             result = decode(data)
         except DecodeError as exc:
-            raise self.shape_error(request, exc) from None
-        if cache is not None:
-            cache.put(request.target, response.body, result)
-        return result
+            error = self.shape_error(request, exc)
+        else:
+            self.transport.budget.give()
+            if cache is not None:
+                cache.put(request.target, response.body, result)
+            return result
+        # Raised outside the `except`: the decoder's error holds a part of the answer.
+        raise error
 
-    def _next_delay(self, call: _Call, failure: Failure, error: PrimePodsError) -> float | None:
-        """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
-        if isinstance(error, APIError):
-            error.maybe_acted = call.maybe_acted
-        call.maybe_received = call.maybe_received or failure.maybe_received
-        # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
-        may_have_acted = failure.maybe_received and not isinstance(error, RateLimitError)
-        call.maybe_acted = call.maybe_acted or may_have_acted
+    def _note(self, call: _Call, outcome: Response | FailedAttempt, error: CallError) -> None:
+        """Keep what a failed attempt tells of the call, in the call and in its error."""
+        received = isinstance(outcome, Response) or outcome.maybe_received
+        rate_limited = isinstance(error, RateLimitError)
+        call.maybe_received = call.maybe_received or received
+        call.rate_limited += rate_limited
         if isinstance(error, APIError | TransportError):
             error.attempts = call.attempt
         if isinstance(error, TransportError):
             error.maybe_received = call.maybe_received
-        now = self._clock.time()
-        if now >= call.deadline_at:
+        if isinstance(error, APIError):
+            # Of the attempts before this one.
+            error.maybe_acted = call.maybe_acted
+        # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
+        call.maybe_acted = call.maybe_acted or (received and not rate_limited)
+        if isinstance(error, APIError):
+            call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
+        else:
+            call.last_failure = outcome.reason if isinstance(outcome, FailedAttempt) else "a broken answer"
+
+    def _next_delay(self, call: _Call, error: CallError) -> float | None:
+        """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
+        now, policy = self._clock.time(), self.settings.retry
+        if now >= call.deadline_at or (call.maybe_received and not is_idempotent(call.request.method)):
             return None
-        delay = decide(
-            self.settings.retry,
-            attempt=call.attempt,
-            method=call.request.method,
-            failure=failure,
+        delay = retry_delay(
+            policy,
+            error,
+            failures=call.attempt - call.rate_limited,
+            rate_limited=call.rate_limited,
             chance=self._clock.random(),
         )
-        if delay is not None and now + delay >= call.deadline_at:
-            error.add_note(
-                f"Not tried again: the next attempt, in {delay:.1f} s, would pass the deadline of "
-                f"{self.settings.deadline:g} s."
-            )
+        retry_after = (isinstance(error, APIError) and error.retry_after) or 0.0
+        reason = None
+        if delay is None and error.transient and retry_after > policy.max_delay:
+            asked = f"the API asks for a wait of {retry_after:g} s"
+            reason = f"{asked}, longer than RetryPolicy.max_delay of {policy.max_delay:g} s"
+        elif delay is None:
             return None
-        if delay is not None and not self.transport.budget.take():
-            error.add_note(
-                "Not tried again: most requests of this client fail, and its retry budget is used up. Each "
-                "success refills it; wait before you ask again."
+        elif now + delay >= call.deadline_at:
+            reason = (
+                f"the next attempt, in {delay:.1f} s, would pass the deadline of {self.settings.deadline:g} s"
             )
-            return None
-        call.last_failure = failure.reason
-        return delay
+        elif not isinstance(error, RateLimitError) and not self.transport.budget.take(call.request.method):
+            reason = (
+                "most requests of this client fail, and its retry budget is used up. Success and time refill "
+                "it: wait before you ask again"
+            )
+        if reason is None:
+            return delay
+        error.add_note(f"Not tried again: {reason}.")
+        return None
 
-    def _broken_error(self, call: _Call, broken: Broken) -> TransportError | ProtocolError:
-        request, reason = call.request, broken.failure.reason
-        if broken.kind == "protocol":
-            key, transient = self.settings.api_key, broken.failure.transient
-            return protocol_error(request, reason, None, key, transient=transient)
+    def _transport_error(self, call: _Call, failed: FailedAttempt) -> TransportError | ProtocolError:
+        request, reason = call.request, failed.reason
+        if failed.kind == "protocol":
+            return protocol_error(request, reason, None, self.settings.api_key, transient=failed.transient)
         tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
-        before = f"; the attempt before failed with: {call.last_failure}" if call.last_failure else ""
+        if call.last_failure:
+            tries += f"; the attempt before failed with: {call.last_failure}"
         past_deadline = self._clock.time() >= call.deadline_at
         fields: dict[str, Any] = {
             "method": request.method,
             "path": request.path,
             "attempts": call.attempt,
-            "maybe_received": broken.failure.maybe_received,
-            "transient": broken.failure.transient,
+            "maybe_received": failed.maybe_received,
+            "transient": failed.transient,
         }
-        asked = f"{request.method} {request.path} on {self.settings.base_url}"
-        if past_deadline or broken.kind == "timeout":
-            limit = "deadline" if past_deadline else "timeout"
-            seconds = getattr(self.settings, limit)
-            text = (
-                f"{asked}: {reason}; {limit} of {seconds:g} s ({tries}{before}). Raise `{limit}`, or look at "
-                "the network and the API's status page."
-            )
+        asked, remedy = f"{request.method} {request.path} on {self.settings.base_url}", failed.remedy
+        limit = "deadline" if past_deadline else "timeout"
+        if past_deadline or failed.kind == "timeout":
+            reason += f"; {limit} of {getattr(self.settings, limit):g} s"
+            remedy = f"Raise `{limit}`, or look at the network and the API's status page."
+        if failed.maybe_received:
+            remedy = after_failure(request, remedy)
+        text = f"{asked}: {reason} ({tries}). {remedy[0].upper()}{remedy[1:]}"
+        if past_deadline or failed.kind in {"timeout", "connect"}:
             return RequestTimeoutError(text, limit=limit, **fields)
-        remedy = "Check the base URL, the network and the proxy."
-        if broken.kind == "connect":
-            return RequestTimeoutError(
-                f"{asked}: {reason} ({tries}{before}). {remedy}", limit="timeout", **fields
-            )
-        if not broken.failure.transient:
-            remedy = "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
-        return TransportError(f"{asked}: {reason} ({tries}{before}). {remedy}", **fields)
-
-    def _follow(self, call: _Call, response: Response) -> None:
-        """Take a redirect to another spelling of the same path; refuse any other.
-
-        Raises:
-            ProtocolError: It leads elsewhere, or around in a circle.
-        """
-        location = self.settings.api_key.scrub(response.headers.get("location", ""))
-        problem = None if call.redirected else self._redirect_problem(call.request, response.status, location)
-        if call.redirected:
-            problem = "redirected again after it was followed once"
-        if problem is not None:
-            shown = one_line(location)[:200]
-            raise protocol_error(
-                call.request,
-                f"a redirect ({response.status}) to {shown!r}, which is not followed: {problem}",
-                None,
-                self.settings.api_key,
-                remedy="Check the base URL: give the API's final address.",
-            )
-        call.redirected = True
-        call.attempt -= 1
-        call.request = attrs.evolve(call.request, path=other_spelling(call.request.path))
-
-    def _redirect_problem(self, request: Request, status: int, location: str) -> str | None:
-        base = self.settings.base_url
-        try:
-            there = urlsplit(urljoin(base + request.target, location))
-            elsewhere = origin(there) != origin(urlsplit(base))
-        except ValueError:
-            return "it is no URL"
-        if elsewhere:
-            return "it leads to another origin, which must not see the API key"
-        here = urlsplit(base + request.target)
-        if there.path != other_spelling(here.path) or there.query not in {"", here.query}:
-            return "it is not another spelling of the same path"
-        if status not in {307, 308} and request.method not in {"GET", "HEAD"}:
-            return "it would change the method"
-        return None
-
-
-def _judge(error: APIError | ProtocolError) -> Failure:
-    """Say what an answer that is an error means for the retry decision."""
-    if isinstance(error, APIError):
-        return Failure(
-            reason=f"{error.status_code} {one_line(error.message)[:80]}",
-            transient=error.transient,
-            retry_after=error.retry_after,
-        )
-    return Failure(reason="an answer that is no JSON", transient=error.transient)
+        return TransportError(text, **fields)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol
 
 _RANDOM = random.SystemRandom()
@@ -21,7 +20,7 @@ class Timeout(AbstractAsyncContextManager[Any], Protocol):
 
 
 class Clock(Protocol):
-    """Monotonic seconds, sleeping, timeouts, wall-clock time and chance."""
+    """Monotonic seconds, waiting, timeouts, wall-clock time and chance."""
 
     def time(self) -> float:
         """Return monotonic seconds."""
@@ -31,8 +30,8 @@ class Clock(Protocol):
         """Return seconds since the epoch."""
         ...
 
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        """Return after ``seconds``."""
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Return as soon as ``event`` is set, or after ``seconds``; tells whether it is set."""
         ...
 
     def timeout_at(self, when: float) -> Timeout:
@@ -55,9 +54,11 @@ class SystemClock:
         """Return seconds since the epoch."""
         return time.time()
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for real."""
-        await asyncio.sleep(seconds)
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Wait for real."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+        return event.is_set()
 
     def timeout_at(self, when: float) -> Timeout:
         """Return asyncio's own timeout."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
+from urllib.parse import quote
+
+_SHORTEST: Final = 8
 
 
 class Secret(str):
@@ -25,5 +29,13 @@ class Secret(str):
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` without this secret."""
-        return text.replace(str(self), "[redacted]") if self else text
+        """Return ``text`` without this secret, also where it is percent-encoded.
+
+        One of less than 8 characters protects nothing, and may be part of any word: it is left alone.
+        """
+        if len(self) < _SHORTEST:
+            return text
+        encoded = quote(str(self), safe="")
+        for spelling in {str(self), encoded, re.sub("%..", lambda code: code[0].lower(), encoded)}:
+            text = text.replace(spelling, "[redacted]")
+        return text

@@ -25,6 +25,7 @@ from .._utils.strict_json import dumps
 from .._utils.text import quote
 from ..errors import (
     APIError,
+    ClientClosedError,
     CreateUncertainError,
     PrimePodsError,
     TransportError,
@@ -145,13 +146,13 @@ class PodCreator:
         seen: Pod | str = "the list could not be read in time"
         pause = _FIRST_PAUSE
         # A look that hangs is cut, and the message says what the one before it saw.
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, ClientClosedError):
             async with self._clock.timeout_at(ends_at + self._executor.settings.timeout):
                 while isinstance(seen := await self._look(spec, ordered_at), str):
                     left = ends_at - self._clock.time()
-                    if left <= 0 or self._executor.transport.closed:
+                    if left <= 0:
                         break
-                    await self._clock.sleep(min(pause, left))
+                    await self._executor.transport.pause(min(pause, left))
                     pause = min(2 * pause, _LONGEST_PAUSE)
         if isinstance(seen, Pod):
             return seen
@@ -228,7 +229,7 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
         body["disks"] = spec.disks
     if (team := spec.team_id or team_id) is not None:
         body["team"] = {"teamId": team}
-    return Request(method="POST", path=f"{PODS}/", route=f"{PODS}/", body=dumps(body))
+    return Request(method="POST", path=f"{PODS}/", body=dumps(body))
 
 
 def _decode(spec: PodSpec, data: Any) -> Pod:

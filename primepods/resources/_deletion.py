@@ -11,11 +11,11 @@ from itertools import count
 from typing import Final
 
 from .._decoding.rows import decode_deletion, decode_pod, decode_pods
+from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_request
 from ..errors import NotFoundError, PrimePodsError, ProtocolError
 from ..models import PodState
-from ..retry import backoff
 
 _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
@@ -54,7 +54,7 @@ class Deleter:
             delay = backoff(settings.retry, attempt, self._clock.random())
             if attempt >= settings.retry.attempts or self._clock.time() + delay >= ends_at:
                 raise _still_there(request, answer, state, attempt)
-            await self._clock.sleep(delay)
+            await self._executor.transport.pause(delay)
         raise AssertionError  # pragma: no cover - the loop has no other end
 
     async def _look(self, pod_id: str, answer: str, ends_at: float) -> PodState | None:

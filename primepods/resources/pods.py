@@ -389,7 +389,7 @@ class AsyncPods:
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1, maximum=_MAX_INTEGER)}"
-        request = Request(method="GET", path=path, route=f"{PODS}/{{id}}/log", query=query, text_allowed=True)
+        request = Request(method="GET", path=path, query=query, text_allowed=True)
         return await self._executor.call(request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:

@@ -1,7 +1,13 @@
-"""The fast decoders give what the precise ones give, or give up where those do."""
+"""The converter, with and without compiled decoders, and what it leaves behind."""
 
+from __future__ import annotations
+
+import copy
+import gc
 import json
-from pathlib import Path
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -9,111 +15,146 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods._decoding import precise as _precise
-from primepods._decoding import rows as _convert
-from primepods._decoding.compiled import reusing
-from primepods.models import HistoryRecord, Pod, PodStatus
-
-FIXTURES = Path(__file__).parent.parent / "fixtures"
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    """The rows of one of the sample documents."""
-    found: list[dict[str, Any]] = json.loads((FIXTURES / name).read_bytes())["data"]
-    return found
-
+from primepods import HistoryRecord, InstallationState, Pod, PodState, PodStatus
+from primepods._decoding.converter import make_converter
+from primepods._decoding.fields import DecodeError
+from primepods._decoding.rows import decode_pods, decode_statuses
+from tests.fixtures import document
+from tests.support.json_values import VALUES_BEYOND_JSON
 
 ROWS: list[tuple[Any, dict[str, Any]]] = [
-    *((Pod, row) for row in rows("pods_page.json")),
-    *((PodStatus, row) for row in rows("status_odd_rows.json")),
-    *((PodStatus, row) for row in rows("status_two_pods.json")),
-    *((HistoryRecord, row) for row in rows("history_page.json")),
+    (model, row)
+    for model, name in (
+        (Pod, "pods_page"),
+        (PodStatus, "status_odd_rows"),
+        (PodStatus, "status_two_pods"),
+        (HistoryRecord, "history_page"),
+    )
+    for row in document(name)["data"]
 ]
+COMPILED, PLAIN = make_converter(), make_converter(compiled=False)
 
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.floats(),
-    st.text(max_size=8),
-    st.sampled_from(["17", "1.5", "ACTIVE", "2026-11-07T05:31:56Z", "", "nan", "1_000"]),
-)
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-)
+NUMBERS = ["17", " 8 ", "-12345678901234567890", "1.5", "1_000", "٣", "nan", "1e999", "", -0.5, 2**70, True]
+WORDS = ["ACTIVE", "HIBERNATING", "text"]
+MOMENTS = [
+    *("2026-11-07T05:31:56Z", "2026-11-07 05:31:56z", "2026-11-07", "20261107T053156Z", "2026-11-07ß05:31Z"),
+    *("2026-W45-6T05:31Z", "2026W45-05:31:56Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00"),
+]
+OTHERS = [None, 8, 1.0, 0.5, float("inf"), float("nan"), [], ["a"], [None], {}, {"a": 1}]
+POOL: list[Any] = [*NUMBERS, *WORDS, *MOMENTS, *OTHERS]
+VALUES = st.sampled_from(POOL) | VALUES_BEYOND_JSON
+ABSENT = object()
 
 
-def outcome(decode: Any, row: Any, model: Any) -> Any:
-    """What a decoder makes of a row; `None` for a refusal."""
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """The way to each part of a document, as keys and indices."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield (key,)
+        yield from ((key, *rest) for rest in places(item))
+
+
+@st.composite
+def changed_rows(draw: st.DrawFn) -> tuple[Any, Any]:
+    """A model and a row of it in which up to three parts are absent, something else, or not known."""
+    model, row = draw(st.sampled_from(ROWS))
+    row = copy.deepcopy(row)
+    for _ in range(draw(st.integers(0, 3))):
+        *way, last = draw(st.sampled_from(list(places(row))))
+        holder = row
+        for key in way:
+            holder = holder[key]
+        value = draw(st.just(ABSENT) | VALUES)
+        if value is ABSENT:
+            del holder[last]
+        elif isinstance(last, str):
+            holder[draw(st.sampled_from([last, "priceHr", "extra", "aNewField"]))] = value
+        else:
+            holder[last] = value
+    return model, row
+
+
+def outcome(converter: Any, row: Any, model: Any) -> str:
+    """What a converter makes of a row, with all types in it, or what it says is wrong."""
     try:
-        made = decode(row, model)
-    except Exception:  # noqa: BLE001 - whatever it is, it is a refusal
-        return None
-    return [(type(value), value) for value in attrs.astuple(made, recurse=False)]
+        return repr(attrs.astuple(converter.structure(row, model), recurse=True))
+    except DecodeError as exc:
+        return repr((exc.path, exc.reason, exc.value))
 
 
-@given(row=st.sampled_from(ROWS), key=st.integers(0, 40), value=JSON, drop=st.booleans())
-def test_both_passes_agree_on_any_row(
-    row: tuple[Any, dict[str, Any]],
-    key: int,
-    value: Any,
-    drop: bool,  # noqa: FBT001 - given by name
-) -> None:
-    """Whatever stands in a field, or if it is missing, both decoders build equal models or both refuse."""
-    model, document = row
-    keys = [*document, "anUnknownField"]
-    name = keys[key % len(keys)]
-    changed = {k: v for k, v in document.items() if not (drop and k == name)}
-    if not drop:
-        changed[name] = value
-    fast = outcome(_convert.fast_hooks()[model], changed, model)
-    precise = outcome(_precise.converter().structure, changed, model)
-    assert repr(fast) == repr(precise)
+@given(changed_rows() | st.tuples(st.sampled_from([Pod, PodStatus, HistoryRecord]), VALUES))
+def test_compiled_decoders_change_nothing_but_the_time(changed: tuple[Any, Any]) -> None:
+    """Equal models, or equal errors at equal places, for any document."""
+    model, row = changed
+    assert outcome(COMPILED, row, model) == outcome(PLAIN, row, model)
 
 
-@pytest.mark.parametrize("value", [{"a": True}, {"a": 1}, {"a": 1.0}, [1], [True], {"a": [1.0]}])
-def test_parts_that_are_only_equal_are_not_shared(value: Any) -> None:
-    """True, 1 and 1.0 are equal in Python and three different things in JSON."""
-    read = reusing(lambda found, _: repr(found))
-    for other in ({"a": True}, {"a": 1}, {"a": 1.0}, [1], [True], [1.0], {"a": [1.0]}, {"a": [True]}):
-        read(other, None)
-    assert read(value, None) == repr(value)
+@pytest.mark.parametrize("model", [Pod, PodStatus, HistoryRecord])
+def test_compiled_decoders_read_each_value_in_each_place_alike(model: Any) -> None:
+    """What a field may hold, and what it may not, one at a time."""
+    for row in (row for kind, row in ROWS if kind is model):
+        for *way, last in places(row):
+            for value in POOL:
+                changed = holder = copy.deepcopy(row)
+                for key in way:
+                    holder = holder[key]
+                holder[last] = value
+                assert outcome(COMPILED, changed, model) == outcome(PLAIN, changed, model)
 
 
-def test_equal_parts_are_shared_within_a_bound() -> None:
-    """The same part of another row is the same object, and a million different ones are not kept."""
-    made: list[Any] = []
-
-    def hook(found: Any, _: Any) -> Any:
-        made.append(found)
-        return found
-
-    read = reusing(hook)
-    assert read({"a": "x"}, None) is read({"a": "x"}, None)
-    for number in range(10_000):
-        read({"a": number}, None)
-    assert len(made) == 10_001
-    read({"a": 9_999}, None)
-    assert len(made) == 10_001
-    read({"a": 0}, None)
-    assert len(made) == 10_002
+@pytest.mark.parametrize("converter", [COMPILED, PLAIN], ids=["compiled", "plain"])
+def test_models_are_frozen_and_complete(converter: Any) -> None:
+    """Whichever way they were made, they are what a caller would have made by hand."""
+    for model, row in ROWS:
+        made = converter.structure(row, model)
+        assert type(made) is model
+        assert made == attrs.evolve(made)
+        assert hash(made) == hash(attrs.evolve(made))
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            made.extra = {}
 
 
-def test_words_are_shared_within_a_bound() -> None:
-    """A provider's name is one string in all rows; a name like no other, or a long one, is not kept."""
-    document = next(row for model, row in ROWS if model is PodStatus)
+def test_equal_parts_of_pods_are_not_one() -> None:
+    """Who changes the `extra` of one pod changes no other pod, and none that is decoded later."""
+    port = {"internal": "22", "external": "22", "aNewField": {"a": 1}}
+    row = {"podId": "p", "primePortMapping": [port], "anotherField": [1]}
+    body = json.dumps({"data": [row, row]})
+    first, second = decode_statuses(json.loads(body)).rows
+    first.prime_port_mapping[0].extra["aNewField"]["a"] = 2
+    first.extra["anotherField"].append(2)
+    for status in (second, *decode_statuses(json.loads(body)).rows):
+        assert status.prime_port_mapping[0].extra == {"aNewField": {"a": 1}}
+        assert status.extra == {"anotherField": [1]}
 
-    def provider(text: str) -> str | None:
-        row = json.loads(json.dumps({**document, "providerType": text}))
-        made: PodStatus = decode(row, PodStatus)
-        assert made.provider_type == text
-        return made.provider_type
 
-    decode = _convert.fast_hooks.__wrapped__()[PodStatus]
-    assert provider("a provider") is provider("a provider")
-    assert provider("x" * 65) is not provider("x" * 65)
-    for number in range(2_000):
-        provider(f"provider {number}")
-    assert provider("provider 1999") is not provider("provider 1999")
-    assert provider("a provider") is provider("a provider")
+def test_nothing_decoded_is_kept() -> None:
+    """Not parts or words that differ from pod to pod: what is dropped is gone."""
+
+    def decode(first: int) -> None:
+        for number in range(first, first + 1_000):
+            text = f"{number}" + "x" * 400
+            part = {"id": text, "internal": text, "external": text, "usedBy": text, f"field{number}": number}
+            row = {**POD, "primePortMapping": [part], "attachedResources": [part], "resources": part}
+            decode_pods({"data": [{**row, "status": f"STATE_{number}", "providerType": f"p{number}"}]}, 0, 1)
+
+    decode(0)
+    gc.collect()
+    tracemalloc.start()
+    decode(1_000)
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 200_000
+
+
+POD = document("pods_page")["data"][0]
+
+
+def test_a_hundred_thousand_unknown_words_take_no_memory() -> None:
+    """A vocabulary that grows without end is not remembered."""
+    blocks = sys.getallocatedblocks()
+    for number in range(100_000):
+        assert not PodState(f"WORD{number}").is_known
+        assert InstallationState(f"WORD{number}") == f"WORD{number}"
+    gc.collect()
+    assert sys.getallocatedblocks() < blocks + 2_000

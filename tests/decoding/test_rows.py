@@ -42,7 +42,9 @@ WORDS = st.text(max_size=12)
 COUNTS = st.integers(-(2**53), 2**53)
 MONEY = st.floats(allow_nan=False, allow_infinity=False) | COUNTS
 MOMENTS = st.datetimes(
-    timezones=st.just(UTC) | st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))
+    datetime(2, 1, 1),  # noqa: DTZ001 - the zone comes with the strategy
+    datetime(9998, 1, 1),  # noqa: DTZ001 - as above
+    timezones=st.just(UTC) | st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m))),
 )
 STATES = st.sampled_from([*(str(state) for state in PodState), "HIBERNATING"]) | WORDS
 INSTALLATIONS = st.sampled_from([*(str(state) for state in InstallationState), "VERIFYING"]) | WORDS

@@ -1,1 +1,1 @@
-"""What the README's section Security promises, where no other folder of tests proves it already."""
+"""What SECURITY.md promises, where no other folder of tests proves it already."""

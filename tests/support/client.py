@@ -12,7 +12,7 @@ import primepods
 from primepods._http.transport import Transport
 from primepods._utils.clock import Clock
 
-KEY = "pit_wire_test_key_0123456789abcdef"
+KEY = "pit_wire_test_key+0123456789abcdef"
 """A key that stands nowhere else: whatever contains it has leaked it."""
 
 

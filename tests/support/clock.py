@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from random import Random
 from types import TracebackType
@@ -113,6 +114,15 @@ class ManualClock:
             await waker
         finally:
             self.cancel(number)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Return once ``event`` is set, or the clock has moved on by ``seconds``."""
+        self.sleeps.append(seconds)
+        limit = self.timeout_at(self._now + seconds)
+        with suppress(TimeoutError):
+            async with limit:
+                await event.wait()
+        return event.is_set()
 
     def timeout_at(self, when: float) -> ManualTimeout:
         """A timeout that fires when this clock reaches ``when``."""

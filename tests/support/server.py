@@ -8,8 +8,8 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -328,6 +328,26 @@ class Server:
         if self._script is not None:
             return self._script(request)
         return self._answers.popleft() if self._answers else self._default
+
+
+@asynccontextmanager
+async def blurting(data: bytes = b"") -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that hears a few bytes, whatever they are, says ``data`` and hangs up.
+
+    Gives its ``host:port``, and what it hears from each connection.
+    """
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.write(data)
+        with suppress(OSError):
+            await writer.drain()
+        writer.transport.abort() if not data else writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,8 @@ import logging
 import pickle
 import time
 import traceback
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +33,7 @@ from primepods import (
 )
 from primepods._http import response as _answers
 from primepods._http.request import PODS, Request
-from primepods._http.response import Response, decipher, is_html, missing_row, protocol_error
+from primepods._http.response import Response, decipher, missing_row, protocol_error, read_retry_after
 from primepods._utils import strict_json as _json
 from primepods._utils.secret import Secret
 from primepods._utils.text import one_line
@@ -40,13 +42,15 @@ from tests.fixtures import document
 from tests.support.json_values import VALUES
 
 KEY = Secret("pit_0123456789_secret_of_the_tests")
+BASE_URL = "https://api.example.test"
+NOW = datetime(2026, 11, 7, 5, 31, 56, tzinfo=UTC)
 PATH = f"{PODS}/my_pod_id"
 PACKAGE = Path(_answers.__file__).parent
 
 
 def ask(method: str = "GET", path: str = PATH, *, text_allowed: bool = False) -> Request:
     """A request for one pod, or for something else."""
-    return Request(method=method, path=path, route=path, text_allowed=text_allowed)
+    return Request(method=method, path=path, text_allowed=text_allowed)
 
 
 def respond(status: int, body: Any = b"", **headers: str) -> Response:
@@ -58,9 +62,9 @@ def respond(status: int, body: Any = b"", **headers: str) -> Response:
     )
 
 
-def read(response: Response, request: Request | None = None, retry_after: float | None = None) -> Any:
+def read(response: Response, request: Request | None = None) -> Any:
     """The data of an answer."""
-    return decipher(request or ask(), response, key=KEY, retry_after=retry_after)
+    return decipher(request or ask(), response, key=KEY, base_url=BASE_URL, now=NOW.timestamp())
 
 
 def fail(status: int, body: Any = b"", request: Request | None = None, **headers: str) -> APIError:
@@ -77,10 +81,10 @@ def refuse(response: Response, request: Request | None = None) -> ProtocolError:
     return caught.value
 
 
-def outcome(response: Response) -> PrimePodsError | None:
+def outcome(response: Response, request: Request | None = None) -> PrimePodsError | None:
     """The error of an answer, if it is one."""
     try:
-        read(response)
+        read(response, request)
     except PrimePodsError as error:
         return error
     return None
@@ -162,7 +166,6 @@ def test_text_is_an_answer_where_text_is_allowed() -> None:
     assert read(respond(200, ["line 1"]), log) == ["line 1"]
     for page in (respond(200, b"<html>"), respond(200, b"Log in", content_type="text/html")):
         assert "HTML" in str(refuse(page, log))
-        assert is_html(page)
 
 
 # --- Every error that was seen ---------------------------------------------------------------------
@@ -192,7 +195,7 @@ def test_every_sample_of_an_error_is_readable(index: int) -> None:
     body = json.dumps(sample["body"]).encode() if "body" in sample else sample["text"].encode()
     response = Response(status=sample["status"], headers=headers, body=body)
     with pytest.raises(kind) as caught:
-        read(response, retry_after=2.0)
+        read(response)
     error = caught.value
     assert type(error) is kind
     assert error.message == message
@@ -203,7 +206,7 @@ def test_every_sample_of_an_error_is_readable(index: int) -> None:
     assert len(told) > len(message) + 60
     assert error.body == (sample.get("body") or sample.get("text") or None)
     assert (error.status_code, error.method, error.path) == (sample["status"], "GET", PATH)
-    assert (error.headers, error.retry_after, error.attempts) == (headers, 2.0, 1)
+    assert (error.headers, error.attempts) == (headers, 1)
     assert pickle.loads(pickle.dumps(error)).body == error.body  # noqa: S301 - our own
 
 
@@ -307,7 +310,7 @@ def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
         (413, APIError, "Send less at once."),
         (418, APIError, "See the API's message."),
         (422, ValidationError, "Correct the parameters named."),
-        (429, RateLimitError, "or give RetryPolicy a larger max_delay."),
+        (429, RateLimitError, "Ask less often, or share one client."),
         (500, ServerError, "try later."),
         (503, ServerError, "try later."),
         (599, ServerError, "try later."),
@@ -360,11 +363,29 @@ def test_what_a_key_lacks_is_said(status: int, method: str, need: str) -> None:
     assert "Instances" not in other
 
 
-def test_other_endpoints_get_no_advice_about_pods() -> None:
-    """`client.request` reaches what is no pod."""
-    assert str(fail(404, {"detail": "no"}, ask(path="/api/v1/ssh_keys/x"))).endswith(
-        "Check the path and the ids in it."
-    )
+def test_what_a_404_means_depends_on_what_was_asked() -> None:
+    """An id may be wrong; a list is always there, unless the base URL is wrong."""
+    for path in (f"{PODS}/", f"{PODS}/status", f"{PODS}/history"):
+        told = str(fail(404, {"detail": "Not Found"}, ask(path=path)))
+        assert f"There is no such list at {BASE_URL}: check the base URL" in told
+    assert "check the base URL" not in str(fail(404, {"detail": "no"}))
+    other = str(fail(404, {"detail": "no"}, ask(path="/api/v1/ssh_keys/x")))
+    assert other.endswith(f"Check the path, the ids in it and the base URL {BASE_URL}.")
+
+
+@pytest.mark.parametrize("status", [200, 404, 408, 500, 503])
+def test_a_post_that_failed_may_have_been_carried_out(status: int) -> None:
+    """Its error says so, and how to see; for what can be repeated without harm that is no question."""
+    for method, uncertain in (("POST", True), ("PATCH", True), ("GET", False), ("DELETE", False)):
+        error = outcome(respond(status, b"<html>"), ask(method))
+        assert (f"the {method} may have been carried out" in str(error)) == uncertain
+        assert ("`pods.list()`" in str(error)) == uncertain
+
+
+def test_a_post_that_was_rate_limited_was_not_carried_out() -> None:
+    """Nor is it repeated: advice about waits between attempts would not apply."""
+    told = str(fail(429, {"detail": "slow"}, ask("POST")))
+    assert told.endswith("Nothing was done, and a POST is not repeated: send it again later.")
 
 
 def test_a_missing_row_is_not_found() -> None:
@@ -375,6 +396,63 @@ def test_a_missing_row_is_not_found() -> None:
     assert (error.body, error.headers) == (None, {})
     assert str(error).startswith(f"GET {PODS}/status: The API has no pod 'a\\x1bb'. Check the id")
     assert "pods.history()" in str(error)
+
+
+# --- Retry-After -----------------------------------------------------------------------------------
+
+DATE = format_datetime(NOW, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("2", 2.0),
+        (" 2 ", 2.0),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        ("86400", 86_400.0),
+        ("Sat, 07 Nov 2026 05:32:26 GMT", 30.0),
+        ("Sat, 07 Nov 2026 07:32:26 +0200", 30.0),
+        ("Sat, 07 Nov 2026 05:32:26 -0000", 30.0),
+        ("Saturday, 07-Nov-26 05:32:26 GMT", 30.0),
+        ("Sat Nov  7 05:32:26 2026", 30.0),
+        ("Sat, 07 Nov 2026 05:31:26 GMT", 0.0),
+        (str(int(NOW.timestamp()) + 30), 30.0),
+        (str(int(NOW.timestamp()) - 30), 0.0),
+        *((garbage, None) for garbage in ("", "soon", "-5", "+5", "nan", "inf", "1e3", "1_0", "0x1", "٣")),
+        *((garbage, None) for garbage in ("9" * 400, "2, 3", "\x00", "2026-11-07T05:32:26Z")),
+        ("Sat, 99 Nov 2026 05:32:26 GMT", None),
+        ("Sat, 07 Nov 2026 05:32:26 +9999", None),
+        ("Sat, 07 Nov 99999 05:32:26 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    """Or seconds since the epoch; what lies in the past is now; anything else is nothing."""
+    assert fail(503, b"", retry_after=value).retry_after == seconds
+    # The answer's own clock, however wrong, is the one that its date is meant by.
+    off = timedelta(days=3)
+    headers = {"retry-after": value, "date": DATE}
+    assert read_retry_after(headers, now=(NOW - off).timestamp()) == seconds
+    assert read_retry_after(headers | {"date": "yesterday"}, now=NOW.timestamp()) == seconds
+
+
+@given(st.integers(-(10**6), 10**9), st.integers(-1439, 1439))
+def test_every_date_is_counted_from_the_answers_own(seconds: int, minutes: int) -> None:
+    """In whatever zone it is written."""
+    moment = (NOW + timedelta(seconds=seconds)).astimezone(timezone(timedelta(minutes=minutes)))
+    headers = {"retry-after": format_datetime(moment), "date": DATE}
+    assert read_retry_after(headers, now=0.0) == max(0, seconds)
+
+
+PARTS = ["Sat,", "07", "Nov", "2026", "05:32:26", "+0000", "GMT", "-", ":", "9999", "0"]
+HEADER_TEXTS = st.text() | st.lists(st.sampled_from(PARTS)).map(" ".join)
+
+
+@given(HEADER_TEXTS, HEADER_TEXTS, st.floats(0, 4e9))
+def test_no_header_breaks_the_reading(value: str, date: str, now: float) -> None:
+    """Whatever a server sends, the outcome is a finite number of seconds or nothing."""
+    seconds = read_retry_after({"retry-after": value, "date": date}, now=now)
+    assert seconds is None or 0 <= seconds < float("inf")
 
 
 # --- Secrets and control codes ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import attrs
 import pytest
@@ -468,6 +469,7 @@ NO_URL = [
     "https://:8443",
     "ftp://api.example.com",
     "unix:///run/api",
+    f"https://{'a' * 64}.example.com",
     "https://api.example.com:0",
     "https://api.example.com:99999",
     "https://api.example.com:x",
@@ -642,6 +644,7 @@ def proxy(url: str = "https://api.example.com") -> str | None:
         ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "api.example.com:443"}, "http://proxy"),
         ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "ample.com"}, "http://proxy"),
         ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "example.org"}, "http://proxy"),
+        ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "https://api.example.com"}, "http://proxy"),
         ({"ALL_PROXY": "socks5://proxy:1080", "NO_PROXY": "example.com"}, None),
         ({"ALL_PROXY": "socks5://proxy:1080", "HTTPS_PROXY": "http://proxy"}, "http://proxy"),
     ],
@@ -655,6 +658,20 @@ def test_the_environments_proxy_is_used(
     assert proxy() == found
     assert settings(api_key="k", base_url="https://api.example.com").proxy == found
     assert settings(api_key="k", base_url="https://api.example.com", own_connections=False).proxy is None
+
+
+@pytest.mark.parametrize("host", ["a.test", "a.test:8443", "[2001:db8::1]", "[2001:db8::1]:8443"])
+@pytest.mark.parametrize(
+    "excepted",
+    ["a.test", "a.test:8443", "test:8443", ".test", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:8443"],
+)
+def test_no_proxy_is_read_as_python_reads_it(
+    monkeypatch: pytest.MonkeyPatch, host: str, excepted: str
+) -> None:
+    """Names, ports and addresses, as `urllib.request` understands them."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    monkeypatch.setenv("NO_PROXY", excepted)
+    assert (proxy(f"https://{host}") is None) == bool(proxy_bypass(host))
 
 
 @pytest.mark.parametrize(

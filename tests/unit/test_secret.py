@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,13 @@ def test_scrubbed_text_does_not_hold_the_secret(before: str, after: str) -> None
     assert scrubbed == f"{before}[redacted]{after}[redacted]"
 
 
-def test_an_empty_secret_is_nowhere() -> None:
-    """What was pickled does not tear texts apart."""
-    assert Secret("").scrub("text") == "text"
+@pytest.mark.parametrize("echo", ["pit/a+b=c&d", "pit%2Fa%2Bb%3Dc%26d", "pit%2fa%2bb%3dc%26d"])
+def test_a_percent_encoded_secret_is_found(echo: str) -> None:
+    """As in a `Location`, or in a log line that repeats a URL."""
+    assert Secret("pit/a+b=c&d").scrub(f"?key={echo}&x") == "?key=[redacted]&x"
+
+
+def test_a_short_secret_does_not_tear_texts_apart() -> None:
+    """A key of one letter is in every word, and one that was pickled is empty."""
+    for secret in ("", "a", "e", "7 chars"):
+        assert Secret(secret).scrub("the a 7 chars text") == "the a 7 chars text"

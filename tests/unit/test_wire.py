@@ -18,7 +18,6 @@ from primepods._http.request import (
     PODS,
     chunk_ids,
     free_request,
-    other_spelling,
     page_request,
     pod_path,
     status_request,
@@ -238,7 +237,7 @@ def test_a_status_request_repeats_its_key() -> None:
     """Never joined by commas."""
     request = status_request(["a", "b,c"])
     assert request.target == "/api/v1/pods/status?pod_ids=a&pod_ids=b%2Cc"
-    assert (request.method, request.path, request.route) == ("GET", f"{PODS}/status", f"{PODS}/status")
+    assert (request.method, request.path) == ("GET", f"{PODS}/status")
 
 
 def test_a_page_request_has_its_parameters_in_the_query() -> None:
@@ -246,14 +245,6 @@ def test_a_page_request_has_its_parameters_in_the_query() -> None:
     request = page_request(f"{PODS}/", offset=0, limit=10, sort_by="a&b")
     assert request.target == "/api/v1/pods/?offset=0&limit=10&sort_by=a%26b"
     assert page_request(f"{PODS}/").target == f"{PODS}/"
-
-
-@given(st.from_regex(r"\A(/[ab]{1,2}){1,3}/?\Z"))
-def test_a_path_has_two_spellings(path: str) -> None:
-    """With a slash at the end and without; each is the other of the other."""
-    assert other_spelling(other_spelling(path)) == path
-    assert other_spelling(path) != path
-    assert other_spelling(path).rstrip("/") == path.rstrip("/")
 
 
 # --- Numbers ---------------------------------------------------------------------------------------
@@ -312,53 +303,27 @@ def test_seconds_are_numbers() -> None:
 def test_a_path_is_sent_as_given(path: str, sent: str) -> None:
     """Escapes that are there stay; what a URL cannot hold is escaped."""
     request = free_request("get", path, None, None)
-    assert (request.method, request.path, request.route, request.target, request.body) == (
-        "GET",
-        sent,
-        sent,
-        sent,
-        None,
-    )
+    assert (request.method, request.path, request.target, request.body) == ("GET", sent, sent, None)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "",
-        "api/v1/pods",
-        "//evil.example.com/x",
-        "https://evil.example.com/x",
-        "@evil.example.com",
-        ":443/x",
-        "\\evil.example.com",
-        "/\\evil.example.com",
-        "/a?b=c",
-        "/a#b",
-        "/a b",
-        "/a\n",
-        "/a\r\nHost: evil",
-        "/a\x00",
-        "/a\u2028",
-        "/\ud800",
-        "/.",
-        "/..",
-        "/a/../b",
-        "/a/./b",
-        "/a/..",
-        "/a/%2e%2e/b",
-        "/a/.%2E/b",
-        "/a/%2e",
-        "/a%2fb",
-        "/a%2F..%2Fb",
-        "/a%5cb",
-        "/a/50%",
-        "/a/%zz",
-        "/a/%2",
+        *(
+            "",
+            "api/v1/pods",
+            "https://evil.example.com/x",
+            "@evil.example.com",
+            ":443/x",
+            ".evil.example.com",
+        ),
+        *("/a?b=c", "/a#b", "/\ud800"),
+        *("/.", "/..", "/a/../b", "/a/./b", "/a/..", "/a/%2e%2e/b", "/a/.%2E/b", "/a/%2e"),
     ],
 )
 def test_a_path_stays_within_the_api(path: str) -> None:
-    """No other host, no way up, no query in disguise, nothing that ends the request line."""
-    with pytest.raises(ValueError, match=r"^path must (not )?(begin|hold) .*Give it like") as caught:
+    """No other host, no way up, no query in disguise."""
+    with pytest.raises(ValueError, match=r"^path must be .*Give it like") as caught:
         free_request("GET", path, None, None)
     assert str(caught.value).isprintable()
 
@@ -377,10 +342,7 @@ def test_no_path_leaves_the_api(path: str) -> None:
     assert request.path.isprintable()
     assert " " not in request.path
     assert unquote(request.path) == unquote(path)
-    walked = unquote(request.path).split("/")
-    assert "." not in walked
-    assert ".." not in walked
-    assert len(walked) == len(path.split("/"))
+    assert not {".", ".."} & set(re.sub("%2e", ".", request.path, flags=re.IGNORECASE).split("/"))
 
 
 @pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "GET ", "GET\r\n", "FETCH", "\uff27ET"])

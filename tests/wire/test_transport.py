@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 import primepods
 from primepods import RetryPolicy
-from primepods._http.transport import MAX_BODY
+from primepods._http.failure import MAX_BODY
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
@@ -31,6 +31,7 @@ from tests.support.server import (
     Reply,
     Reset,
     Server,
+    blurting,
     refused_url,
     reply,
 )
@@ -413,15 +414,18 @@ async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
         )
         pausing = asyncio.create_task(client.request("GET", "/pause"))
         await settle()
+        assert clock.sleeps
         flying = [asyncio.create_task(client.request("GET", "/hang")) for _ in range(2)]
         await settle()
         queued = asyncio.create_task(client.request("GET", "/hang"))
         await settle()
         if own:
             await client.aclose()
+            await settle()
+            assert pausing.done()
         else:
             await session.close()
-        await clock.advance(60)
+            await clock.advance(60)
         results = await asyncio.gather(pausing, *flying, queued, return_exceptions=True)
         await client.aclose()
     assert [type(result) for result in results] == [primepods.ClientClosedError] * 4
@@ -625,6 +629,71 @@ async def test_a_host_that_does_not_exist_has_received_nothing() -> None:
         with pytest.raises(primepods.TransportError, match=r"api\.example\.test") as caught:
             await client.request("POST", PATH)
     assert caught.value.attempts == 5
+    assert not caught.value.maybe_received
+
+
+@pytest.mark.anyio
+async def test_time_spent_on_looking_up_a_host_sends_nothing() -> None:
+    """A timeout before the connection is there: a POST is repeated, and arrives once; a 404 is a 404."""
+    waiting = asyncio.Event()
+
+    class SlowNames(AbstractResolver):
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+            await waiting.wait()
+            return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=2, proto=0, flags=0)]
+
+        async def close(self) -> None:
+            pass
+
+    def answer(request: Received) -> Answer:
+        return reply({"detail": "no such pod"}, 404) if request.method == "DELETE" else OK
+
+    for method in ("POST", "DELETE"):
+        clock = ManualClock()
+        waiting.clear()
+        async with (
+            Server(answer) as server,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=SlowNames())) as session,
+            make_client(
+                server.url.replace("127.0.0.1", "slow.localhost"), clock=clock, session=session, timeout=3
+            ) as client,
+        ):
+            call = asyncio.create_task(client.request(method, PATH))
+            await clock.advance(3)
+            assert clock.sleeps
+            waiting.set()
+            await clock.advance(1)
+            if method == "POST":
+                assert await call == {"ok": True}
+            else:
+                with pytest.raises(primepods.NotFoundError) as caught:
+                    await call
+                assert not caught.value.maybe_acted
+            assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_https_to_a_port_that_speaks_http_says_so() -> None:
+    """It is no matter of certificates, and does not pass."""
+    async with (
+        blurting(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (place, _),
+        make_client(f"https://{place}") as client,
+    ):
+        with pytest.raises(primepods.TransportError, match="does not speak TLS there") as caught:
+            await client.request("POST", PATH)
+    error = caught.value
+    assert "ertificate" not in str(error)
+    assert (error.attempts, error.transient, error.maybe_received) == (1, False, False)
+
+
+@pytest.mark.anyio
+async def test_a_handshake_that_is_cut_off_may_work_the_next_time() -> None:
+    """A server that hangs up in it has received nothing, and may be about to restart."""
+    clock = ManualClock(auto=True)
+    async with blurting() as (place, heard), make_client(f"https://{place}", clock=clock) as client:
+        with pytest.raises(primepods.TransportError) as caught:
+            await client.request("POST", PATH)
+    assert caught.value.attempts == len(heard) == 5
     assert not caught.value.maybe_received
 
 

@@ -1,0 +1,30 @@
+"""The converter: which hook reads which type."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+
+from .compiled import compiled_hook
+from .fields import FIELD_HOOKS
+from .objects import list_hook, object_hook
+
+
+def make_converter(*, compiled: bool = True) -> Converter:
+    """Return a converter in which the hooks of all types are registered.
+
+    Args:
+        compiled: Whether decoders of attrs classes are compiled, which changes nothing but the time.
+    """
+    converter = Converter(detailed_validation=True)
+    for kind, hook in FIELD_HOOKS.items():
+        converter.register_structure_hook(kind, hook)
+    converter.register_structure_hook_factory(_is_list, list_hook)
+    converter.register_structure_hook_factory(attrs.has, compiled_hook if compiled else object_hook)
+    return converter
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple and get_args(kind)[1:] == (...,)

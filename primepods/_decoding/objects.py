@@ -1,0 +1,109 @@
+"""How objects and lists are read: the hook factories for attrs classes and for tuples of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, get_args
+
+import attrs
+from cattrs import ClassValidationError, Converter
+from cattrs.gen import make_dict_structure_fn, override
+
+from .._utils.strict_json import is_list, is_object
+from ..models import NO_EXTRA, PodStatus
+from .fields import DecodeError, Hook, wrong_type
+
+ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
+"""Another key of a field, whose value counts where the field's own is absent or null."""
+_KEPT_NAMES: Final = frozenset({"shared_disk"})
+_DEEPEST_EXTRA: Final = 40
+
+
+def wire_names(model: Any) -> dict[str, str]:
+    """Return the key of each field of a model but ``extra``."""
+    return {field.name: _wire_name(field.name) for field in attrs.fields(model) if field.name != "extra"}
+
+
+def _wire_name(name: str) -> str:
+    if name in _KEPT_NAMES:
+        return name
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str, Any]:
+    """Return what a row has besides the known keys.
+
+    Raises:
+        DecodeError: It is nested so deeply that it could not be compared, copied or pickled.
+    """
+    extra = {key: value for key, value in row.items() if key not in known}
+    if _is_deeper(extra, _DEEPEST_EXTRA):
+        raise wrong_type(f"unknown fields of at most {_DEEPEST_EXTRA} levels", row)
+    return extra or NO_EXTRA
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if is_object(value):
+        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value.values())
+    if is_list(value):
+        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
+    return False
+
+
+def object_hook(model: Any, converter: Converter) -> Hook:
+    """Return the hook of an attrs class: wire names, aliases, unknown fields into ``extra``."""
+    names, aliases = wire_names(model), ALIASES.get(model, {})
+    known = frozenset({*names.values(), *aliases.values()})
+    overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
+    structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
+
+    def read_object(row: Any, kind: Any) -> Any:
+        if not is_object(row):
+            raise wrong_type("an object", row)
+        extra, spelt = unknown_fields(row, known), names
+        for name, alias in aliases.items():
+            if row.get(names[name]) is None and alias in row:
+                row, spelt = {**row, names[name]: row[alias]}, {**spelt, name: alias}
+        try:
+            made = structure(row, kind)
+        except ClassValidationError as exc:
+            error = _first_error(exc, spelt)
+        else:
+            return attrs.evolve(made, extra=extra) if extra else made
+        # Raised here so that no frame hangs on it, whose variables hold all that was received.
+        raise error
+
+    return read_object
+
+
+def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
+    """Return the first of the errors that cattrs has collected, with the wire's name of its field."""
+    (cause, note), *_ = group.group_exceptions()[0]
+    if isinstance(cause, KeyError):
+        cause = DecodeError("", "is missing", None)
+    if not isinstance(cause, DecodeError):
+        raise cause
+    return cause.inside(names[note.name])
+
+
+def list_hook(kind: Any, converter: Converter) -> Hook:
+    """Return the hook of ``tuple[Model, ...]``; null is an empty list."""
+    item_type = get_args(kind)[0]
+    read_item = converter.get_structure_hook(item_type)
+
+    def read_list(value: Any, _: Any) -> tuple[Any, ...]:
+        if value is None:
+            return ()
+        if not is_list(value):
+            raise wrong_type("a list", value)
+        done: list[Any] = []
+        for item in value:
+            try:
+                done.append(read_item(item, item_type))
+            except DecodeError as exc:
+                raise exc.inside(len(done)) from None
+        return tuple(done)
+
+    return read_list

@@ -1,0 +1,127 @@
+"""Bodies of answers that are errors: the message in any of the shapes in which one has been seen."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import attrs
+
+from .._utils.secret import Secret
+from .._utils.strict_json import is_list, is_object, loads, show
+from .._utils.text import one_line
+from ..errors import FieldError
+
+_DEEPEST_MESSAGE: Final = 5
+_LONGEST_MESSAGE: Final = 500
+_LONGEST_TEXT: Final = 20_000
+"""Characters of a text that are looked at for a message."""
+_MOST_ERRORS: Final = 1_000
+
+
+@attrs.frozen(kw_only=True)
+class ErrorBody:
+    """What an error's body says, without the key.
+
+    Attributes:
+        value: Decoded JSON, or the text where it is none, or ``None``.
+        is_json: Whether it is JSON.
+        message: A line that ends like a sentence.
+        errors: Complaints about single parameters.
+    """
+
+    value: Any
+    is_json: bool
+    message: str
+    errors: tuple[FieldError, ...] = ()
+
+
+def read_error(body: bytes, key: Secret) -> ErrorBody:
+    """Find the message in a body, whatever it is."""
+    try:
+        value = scrub_value(loads(body), key)
+    except ValueError:
+        text = key.scrub(body.decode(errors="replace"))
+        return ErrorBody(value=text or None, is_json=False, message=_sentence(key.scrub(_plain(text))))
+    errors = _field_errors(value)
+    if errors:
+        message = "; ".join(f"{e.param}: {e.details}" if e.param else e.details for e in errors)
+    else:
+        message = _message(value)
+    return ErrorBody(value=value, is_json=True, message=_sentence(message), errors=errors)
+
+
+def scrub_value(value: Any, key: Secret) -> Any:
+    """Return a decoded value without the key, however the JSON spelt it; ``None`` for a bottomless one."""
+    try:
+        return _scrub(value, key)
+    except RecursionError:
+        return None
+
+
+def _scrub(value: Any, key: Secret) -> Any:
+    if isinstance(value, str):
+        return key.scrub(value)
+    if is_list(value):
+        return [_scrub(item, key) for item in value]
+    if is_object(value):
+        return {key.scrub(name): _scrub(item, key) for name, item in value.items()}
+    return value
+
+
+def _plain(text: str) -> str:
+    """Return the words of a web page: its title, or all of them; other text as it is."""
+    text = text[:_LONGEST_TEXT]
+    if "<" not in text:
+        return text
+    import html  # noqa: PLC0415 - it holds a large table, which few programs ever need
+
+    title = re.search(r"<title[^<>]*>([^<]+)", text, re.IGNORECASE)
+    return html.unescape(title[1] if title else re.sub(r"<[^<>]*>", " ", text))
+
+
+def _message(body: Any, depth: int = 0) -> str:
+    if is_object(body) and depth < _DEEPEST_MESSAGE:
+        for name in ("detail", "message", "error", "errors", "msg", "title"):
+            if body.get(name):
+                return _message(body[name], depth + 1)
+    if isinstance(body, str):
+        return body
+    return show(body) if body else ""
+
+
+def _field_errors(body: Any) -> tuple[FieldError, ...]:
+    """Read ``{"errors": [{param, details}]}`` and ``{"detail": [{loc, msg}]}``."""
+    if not is_object(body):
+        return ()
+    found: list[FieldError] = []
+    for entries in (body.get("errors"), body.get("detail")):
+        for entry in entries[:_MOST_ERRORS] if is_list(entries) else ():
+            if is_object(entry):
+                found.append(_field_error(entry))
+            elif isinstance(entry, str):
+                found.append(FieldError("", one_line(entry)))
+    return tuple(found)
+
+
+def _field_error(entry: dict[str, Any]) -> FieldError:
+    place = entry.get("loc")
+    if is_list(place):
+        parts = [_words(part) for part in place]
+        param = ".".join(parts[1:] if parts[:1] in (["body"], ["query"], ["path"]) and parts[1:] else parts)
+    else:
+        param = _words(entry.get("param") or "")
+    details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
+    return FieldError(one_line(param), one_line(_words(details)))
+
+
+def _words(value: Any) -> str:
+    return (value if isinstance(value, str) else show(value))[:_LONGEST_TEXT]
+
+
+def _sentence(text: str) -> str:
+    """Return the server's words as one short line that ends like a sentence."""
+    line = one_line(text.strip()[:_LONGEST_TEXT]) or "The answer has no text."
+    if len(line) > _LONGEST_MESSAGE:
+        line = f"{line[:_LONGEST_MESSAGE]}…"
+    return line if line[-1] in ".!?…" else f"{line}."

@@ -1,0 +1,108 @@
+"""What went wrong below HTTP, in our words: the one place that knows the HTTP library's exceptions.
+
+None of them leaves this module: they hold the request's headers, and the key with them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, Literal
+
+import aiohttp
+import attrs
+
+from .._utils.secret import Secret
+from .._utils.text import one_line
+
+CONNECT_TIMEOUT: Final = 10.0
+MAX_BODY: Final = 64 * 1024 * 1024
+"""Answers above this many bytes, unpacked, are refused: a page of 1,000 pods has about 1.5 MB."""
+_CHECK_NETWORK: Final = "Check the base URL, the network and the proxy."
+_CHECK_CERTIFICATE: Final = (
+    "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
+)
+_CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
+_HANDSHAKE_CUT: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+_SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
+
+
+class BodyTooLargeError(Exception):
+    """The answer has more than ``MAX_BODY`` bytes."""
+
+
+@attrs.frozen(kw_only=True)
+class FailedAttempt:
+    """An attempt that brought no usable answer.
+
+    Attributes:
+        reason: What happened, in one line.
+        kind: The error that it becomes: no usable connection, no connection in time, no answer in time, or
+            an answer that breaks the protocol.
+        maybe_received: Whether the server may have received the request.
+        transient: Whether asking again later can help.
+        remedy: What to do about it.
+        cause: The operating system's error behind it.
+    """
+
+    reason: str
+    kind: Literal["transport", "connect", "timeout", "protocol"] = "transport"
+    maybe_received: bool = True
+    transient: bool = True
+    remedy: str = _CHECK_NETWORK
+    cause: OSError | None = attrs.field(default=None, repr=False)
+
+
+def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: bool) -> FailedAttempt | None:
+    """Say what an exception of aiohttp means; ``None`` for one that is a defect and no failure of the wire.
+
+    Args:
+        exc: The exception.
+        key: Redacted where the server repeats it.
+        expired: Whether it is the attempt's own time that ran out.
+        maybe_received: Whether the request may have reached the server.
+    """
+    failed = _classify(exc, key, expired=expired)
+    if failed is None:
+        return None
+    cause = _system_error(exc)
+    if cause is not None:
+        # Only the error itself: what hangs on it leads to frames that hold the request.
+        cause.__cause__ = cause.__context__ = cause.__traceback__ = None
+        told = f"{cause} {cause!r}"
+        cause = cause if key.scrub(told) == told else None
+    return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
+
+
+def _classify(exc: Exception, key: Secret, *, expired: bool) -> FailedAttempt | None:  # noqa: C901, PLR0911 - a table
+    text = key.scrub(one_line(f"{type(exc).__name__}: {exc}"))
+    match exc:
+        case BodyTooLargeError():
+            return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
+        case aiohttp.ConnectionTimeoutError():
+            return FailedAttempt(kind="connect", reason=f"no connection within {CONNECT_TIMEOUT:g} s")
+        case TimeoutError() if expired:
+            return FailedAttempt(kind="timeout", reason="no answer in time")
+        case aiohttp.ClientConnectorCertificateError():
+            return FailedAttempt(reason=text, transient=False, remedy=_CHECK_CERTIFICATE)
+        case aiohttp.ClientConnectorSSLError() if isinstance(_system_error(exc), _HANDSHAKE_CUT):
+            return FailedAttempt(reason=text)
+        case aiohttp.ClientConnectorSSLError():
+            return FailedAttempt(reason=text, transient=False, remedy=_CHECK_TLS)
+        case aiohttp.ClientPayloadError():
+            return FailedAttempt(kind="protocol", reason=f"cut short or garbled ({text})")
+        case aiohttp.ClientHttpProxyError():
+            return FailedAttempt(reason=f"the proxy refused: {exc.status} {one_line(exc.message)}")
+        case aiohttp.ClientResponseError():
+            return FailedAttempt(kind="protocol", reason=f"not HTTP ({text})")
+        case aiohttp.ClientError() | OSError():
+            return FailedAttempt(reason=text)
+        case _:
+            return None
+
+
+def _system_error(exc: Exception) -> OSError | None:
+    """Return the operating system's error behind ``exc``."""
+    for found in (getattr(exc, "os_error", None), getattr(exc, "certificate_error", None), exc):
+        if isinstance(found, OSError) and type(found).__module__ in _SYSTEM_MODULES:
+            return found
+    return None

@@ -1,0 +1,73 @@
+"""Redirects: a server may ask for the other spelling of a path, with or without its last slash; no more."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import attrs
+
+from .._utils.secret import Secret
+from .._utils.text import one_line
+from ..config import origin
+from .request import Request
+from .response import Response, protocol_error
+
+_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+_KEEP_THE_METHOD: Final = frozenset({307, 308})
+_LONGEST_LOCATION: Final = 200
+
+
+def is_redirect(response: Response) -> bool:
+    """Tell whether an answer sends the client elsewhere."""
+    return response.status in _STATUSES
+
+
+def follow_redirect(
+    request: Request, response: Response, *, base_url: str, key: Secret, again: bool
+) -> Request:
+    """Return the request to send in place of ``request``.
+
+    Args:
+        request: What was asked.
+        response: The redirect.
+        base_url: Where it was asked.
+        key: Redacted where the server repeats it.
+        again: Whether a redirect of this call has been followed before.
+
+    Raises:
+        ProtocolError: It leads to something else than the other spelling of the same path, or in a circle.
+    """
+    path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
+    location = response.headers.get("location", "")
+    if again:
+        problem: str | None = "redirected again after it was followed once"
+    else:
+        problem = _problem(request, response.status, location, path, base_url)
+    if problem is None:
+        return attrs.evolve(request, path=path)
+    to = one_line(key.scrub(location))[:_LONGEST_LOCATION]
+    raise protocol_error(
+        request,
+        f"a redirect ({response.status}) to {to!r}, which is not followed: {problem}",
+        None,
+        key,
+        remedy="Check the base URL: give the API's final address.",
+    )
+
+
+def _problem(request: Request, status: int, location: str, path: str, base_url: str) -> str | None:
+    """Say why a redirect is not followed; ``None`` for one to ``path`` on the same origin."""
+    here = urlsplit(base_url)
+    try:
+        there = urlsplit(urljoin(base_url + request.target, location))
+        elsewhere = origin(there) != origin(here)
+    except ValueError:
+        return "it is no URL"
+    if elsewhere:
+        return "it leads to another origin, which must not see the API key"
+    if there.path != here.path + path or there.query not in {"", request.query}:
+        return "it is not another spelling of the same path"
+    if status not in _KEEP_THE_METHOD and request.method not in {"GET", "HEAD"}:
+        return "it would change the method"
+    return None

@@ -1,0 +1,88 @@
+"""What the user of an error can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from ..config import DEFAULT_BASE_URL, KEY_PAGE
+from .backoff import is_idempotent
+from .request import PODS, Request
+
+_BY_STATUS: Final[Mapping[int, str]] = {
+    400: "Correct the request.",
+    402: "Add funds to the wallet.",
+    404: "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`.",
+    409: "Look at the state of the pod with `pods.get()`, then try again.",
+    413: "Send less at once.",
+    422: "Correct the parameters named.",
+    429: "Ask less often, or share one client.",
+}
+_LISTINGS: Final = frozenset({f"{PODS}/", f"{PODS}/status", f"{PODS}/history"})
+
+
+def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
+    """Say what to do about an error of the API.
+
+    Args:
+        status: HTTP status of the answer.
+        request: What was asked.
+        base_url: Where it was asked.
+        is_json: Whether the answer is JSON: what is not comes from a gateway.
+    """
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return _key_remedy(status, request) if is_json else _gateway_remedy(base_url)
+    if status == HTTPStatus.NOT_FOUND:
+        return _not_found_remedy(request, base_url)
+    if status == HTTPStatus.TOO_MANY_REQUESTS and not is_idempotent(request.method):
+        return f"Nothing was done, and a {request.method} is not repeated: send it again later."
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        return f"The API or a gateway before it failed: {after_failure(request, 'try later.')}"
+    return _BY_STATUS.get(status, "See the API's message.")
+
+
+def missing_row_remedy() -> str:
+    """Say what to do about a pod of which a successful answer has no row."""
+    return _BY_STATUS[HTTPStatus.NOT_FOUND]
+
+
+def after_failure(request: Request, otherwise: str) -> str:
+    """Say what to do about a request that failed after it was sent."""
+    if is_idempotent(request.method):
+        return otherwise
+    return (
+        f"the {request.method} may have been carried out all the same. Look for its effect before you send "
+        "it again, such as with `pods.list()` for a pod that was to be created."
+    )
+
+
+def _not_found_remedy(request: Request, base_url: str) -> str:
+    if request.path in _LISTINGS:
+        return f"There is no such list at {base_url}: check the base URL. The API's is {DEFAULT_BASE_URL}."
+    if request.path.startswith(PODS):
+        return missing_row_remedy()
+    return f"Check the path, the ids in it and the base URL {base_url}."
+
+
+def _gateway_remedy(base_url: str) -> str:
+    return (
+        f"This is not the API's own answer: a gateway, proxy or login page before {base_url} refused. Check "
+        "the base URL and the network, or try later."
+    )
+
+
+def _key_remedy(status: int, request: Request) -> str:
+    need = "that allows this"
+    if request.path.startswith(PODS):
+        reads = request.method in {"GET", "HEAD", "OPTIONS"}
+        need = f"with the permission Instances: {'Read' if reads else 'Read and Write'}"
+    if status == HTTPStatus.UNAUTHORIZED:
+        return (
+            f"The API key is missing, wrong or expired: make one {need} at {KEY_PAGE} and pass it as api_key "
+            "or set PRIME_API_KEY."
+        )
+    return (
+        f"This needs an API key {need}; see {KEY_PAGE}. The API also says so to a key that it does not know, "
+        "and for pods of another team."
+    )
