@@ -81,7 +81,7 @@ def _as_number(value: Any, _: Any = float) -> float:
         raise wrong_type("a number", value)
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise wrong_type("a number", value) from None
     if not math.isfinite(number):
         raise wrong_type("a finite number", value)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
 from typing import Any
 
 import pytest
@@ -146,15 +144,3 @@ def test_values_that_cannot_be_encoded_say_so() -> None:
     with pytest.raises(TypeError):
         _json.dumps({"a": {1, 2}})
     assert _json.show({"a": 1, "b": "é"}) == '{"a": 1, "b": "é"}'
-
-
-def test_the_package_works_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is not installed the standard library decodes."""
-    monkeypatch.setitem(sys.modules, "orjson", None)
-    spec = importlib.util.spec_from_file_location("json_without_orjson", _json.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert vars(module)["orjson"] is None
-    assert module.loads(b'{"a": [1, 1.5]}') == {"a": [1, 1.5]}

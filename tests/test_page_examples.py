@@ -13,7 +13,6 @@ import pytest
 
 import primepods
 from primepods import PodState, PodStatus, PortMapping, SSHTarget
-from primepods.emulator import Emulator
 from tests.fixtures import document, page_examples
 from tests.support.server import Received, Reply, Server, reply
 
@@ -113,29 +112,6 @@ async def test_the_commands_can_be_sent_to_the_letter() -> None:
     wanted = [Curl.read(command) for command in COMMANDS]
     sent = [f"{request.method} https://api.primeintellect.ai{request.target}" for request in server.requests]
     assert sent == [f"{curl.method} {curl.url}" for curl in wanted]
-
-
-async def test_the_emulator_answers_all_of_them_without_a_redirect() -> None:
-    """The same requests, in its own log, with ids that it knows."""
-    async with Emulator(pods=3, seed=7, boot_seconds=0) as emu:
-        ids = dict(zip(IDS, emu.pods, strict=True))
-        async with primepods.AsyncClient(emu.api_key, base_url=emu.url) as client:
-            await client.pods.page()
-            await client.pods.page(offset=0, limit=10)
-            pod = await client.pods.get(ids["my_pod_id"])
-            statuses = await client.pods.statuses([ids["my_first_pod_id"], ids["my_second_pod_id"]])
-            deleted = await client.pods.delete(ids["my_pod_id"])
-        assert pod.id == ids["my_pod_id"]
-        assert list(statuses) == [ids["my_first_pod_id"], ids["my_second_pod_id"]]
-        assert isinstance(deleted, PodState)
-        wanted = []
-        for command in COMMANDS:
-            for name, pod_id in ids.items():
-                command = command.replace(name, pod_id)  # noqa: PLW2901 - one name after the other
-            wanted.append(Curl.read(command).asked)
-        wanted[0] = (*wanted[0][:2], DEFAULTS)
-        assert [(entry.method, entry.path.rstrip("/"), entry.query) for entry in emu.requests] == wanted
-        assert [entry.status for entry in emu.requests] == [200] * 5
 
 
 async def test_the_page_of_pods_has_the_fields_of_the_example() -> None:
