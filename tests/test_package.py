@@ -78,6 +78,15 @@ PUBLIC_NAMES = [
 ]
 
 
+def test_the_readme_has_all_errors() -> None:
+    """Its tree names each class that is caught by name, and no other."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = readme.partition("```text\nPrimePodsError\n")[2].partition("```")[0]
+    named = set(re.findall(r"\b[A-Z]\w+(?:Error|Group)\b", tree)) - {"TimeoutError", "ExceptionGroup"}
+    errors = {name for name in PUBLIC_NAMES if re.search(r"Error(Group)?$", name)}
+    assert named == errors - {"PrimePodsError", "FieldError"}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built from this tree."""
