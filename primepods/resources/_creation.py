@@ -179,8 +179,9 @@ class PodCreator:
                 namesakes = [pod async for pod in pods if pod.name == spec.name]
         except PrimePodsError as exc:
             return f"the list could not be read: {exc}"
-        since = ordered_at - _CLOCK_SKEW
-        new = [pod for pod in namesakes if pod.created_at and pod.created_at.timestamp() >= since]
+        # A pod from the future shows that the clocks differ by more, so that its age says nothing.
+        since, until = ordered_at - _CLOCK_SKEW, self._clock.wall() + _CLOCK_SKEW
+        new = [pod for pod in namesakes if pod.created_at and since <= pod.created_at.timestamp() <= until]
         if len(new) == 1 and self._is_alone(spec):
             return new[0]
         ids = ", ".join(pod.id for pod in namesakes)

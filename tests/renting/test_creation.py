@@ -186,8 +186,8 @@ OLD = 61.0
 
 @pytest.mark.parametrize(
     "ages",
-    [[OLD], [OLD, OLD], [-1.0, 5.0], [None]],
-    ids=["older", "two older", "two new", "of unknown age"],
+    [[OLD], [OLD, OLD], [-1.0, 5.0], [None], [-OLD - 20]],
+    ids=["older", "two older", "two new", "of unknown age", "from the future"],
 )
 async def test_a_namesake_is_neither_taken_nor_deleted(ages: list[float | None]) -> None:
     """What is not provably of this order is left alone, and named in the error."""
