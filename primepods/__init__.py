@@ -48,22 +48,27 @@ from .models import (
 )
 from .offers import DiskOffer, Offer, Prices, SpecRange
 from .pagination import AsyncPager
+from .resources.availability import AsyncAvailability
 from .resources.pods import AsyncPods
+from .resources.ssh_keys import AsyncSSHKeys
 from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
 from .specs import PodSpec
 from .ssh import SSHTarget
-from .sync import Client, Pager, Pods, Watch
+from .sync import Availability, Client, Pager, Pods, SSHKeys, Watch
 from .waiting import AsyncWatch, failed, gone, ready, settled
 
 __all__ = [
     "APIError",
+    "AsyncAvailability",
     "AsyncClient",
     "AsyncPager",
     "AsyncPods",
+    "AsyncSSHKeys",
     "AsyncWatch",
     "AttachedResource",
     "AuthenticationError",
+    "Availability",
     "BadRequestError",
     "Client",
     "ClientClosedError",
@@ -102,6 +107,7 @@ __all__ = [
     "Resources",
     "RetryPolicy",
     "SSHKey",
+    "SSHKeys",
     "SSHTarget",
     "ServerError",
     "SoldOutError",

@@ -21,7 +21,9 @@ from .config import (
     check_retry,
     resolve,
 )
+from .resources.availability import AsyncAvailability
 from .resources.pods import AsyncPods
+from .resources.ssh_keys import AsyncSSHKeys
 from .retry import RetryPolicy
 from .waiting._subscription import HubConnection
 
@@ -62,6 +64,8 @@ class AsyncClient:
     """
 
     pods: AsyncPods
+    availability: AsyncAvailability
+    ssh_keys: AsyncSSHKeys
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,
@@ -98,6 +102,8 @@ class AsyncClient:
         self._owner = owner
         self._hub = HubConnection(settings, transport.given, client)
         self.pods = AsyncPods(self._executor, self._hub)
+        self.availability = AsyncAvailability(self._executor)
+        self.ssh_keys = AsyncSSHKeys(self._executor)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None

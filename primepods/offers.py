@@ -39,9 +39,7 @@ class SpecRange(Model):
     additional_info: str | None = None
 
     def allows(self, count: int) -> bool:
-        """Tell whether so much can be ordered, as far as the offer says; ``default_count`` always can."""
-        if count == self.default_count:
-            return True
+        """Tell whether so much can be ordered, as far as the offer says."""
         least = self.min_count or 0
         too_many = self.max_count is not None and count > self.max_count
         return least <= count and not too_many and (count - least) % (self.step or 1) == 0

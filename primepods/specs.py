@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 
 import attrs
 
+from ._utils.arguments import check_count, check_price, check_text, check_texts
 from ._utils.text import quote
 from .offers import Offer, SpecRange
 
@@ -15,6 +16,7 @@ CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """What the API takes for an order without an image."""
 _PRICE_DECIMALS: Final = 4
+_MAX_INTEGER: Final = 2**31 - 1
 
 
 class PodChanges(TypedDict, total=False):
@@ -51,31 +53,16 @@ def _optional(check: Validator) -> Validator:
 
 
 def _text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    name = f"PodSpec.{attribute.name}"
-    # A value may be a secret, and is shown only where the field's own `repr` shows it.
-    got = f", got {quote(value)}" if attribute.repr else ""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string{got or f', got {type(value).__name__}'}")
-    if not value or value != value.strip() or not value.isprintable():
-        problem = "must not be empty, nor hold control characters or spaces around it"
-        raise ValueError(f"{name} {problem}{got}")
+    check_text(f"PodSpec.{attribute.name}", value, is_secret=attribute.repr is False)
 
 
 def _count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    name = f"PodSpec.{attribute.name}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {quote(value)}")
-    if value <= 0:
-        raise ValueError(f"{name} must be at least 1, got {quote(value)}")
+    check_count(f"PodSpec.{attribute.name}", value, minimum=1, maximum=_MAX_INTEGER)
 
 
 def _price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    name = f"PodSpec.{attribute.name}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {quote(value)}")
     # The API reads 0 as "no limit", which nobody means who writes it.
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a price above 0, or None for no limit, got {quote(value)}")
+    check_price(f"PodSpec.{attribute.name}", value)
 
 
 def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -113,14 +100,7 @@ def _show_variables(variables: Mapping[str, str]) -> str:
 
 
 def _tuple(ids: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise TypeError(f"PodSpec.disks must be an iterable of ids, got {quote(ids)}")
-    return tuple(ids)
-
-
-def _ids(spec: Any, attribute: attrs.Attribute[Any], ids: tuple[str, ...]) -> None:
-    for each in ids:
-        _text(spec, attribute, each)
+    return check_texts("PodSpec.disks", ids)
 
 
 _TEXT: Final = _optional(_text)
@@ -186,7 +166,7 @@ class PodSpec:
     jupyter_password: str | None = attrs.field(default=None, validator=_TEXT, repr=False)
     ssh_key_id: str | None = attrs.field(default=None, validator=_TEXT)
     auto_restart: bool | None = attrs.field(default=None, validator=_optional(_flag))
-    disks: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_ids)
+    disks: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     team_id: str | None = attrs.field(default=None, validator=_TEXT)
 
     @classmethod
@@ -217,9 +197,9 @@ class PodSpec:
             "country": offer.country or None,
             "security": offer.security or None,
             "image": None if _DEFAULT_IMAGE in offer.images else next(iter(offer.images), None),
-            "disk_size": offer.disk.default_count or None,
-            "vcpus": offer.vcpu.default_count or None,
-            "memory": offer.memory.default_count or None,
+            "disk_size": _default(offer.disk),
+            "vcpus": _default(offer.vcpu),
+            "memory": _default(offer.memory),
         }
         if changes.get("custom_template_id") is not None:
             row["image"] = None
@@ -249,6 +229,12 @@ class PodSpec:
         # Up, so that our rounding is never what an order fails by; not by what binary fractions add.
         scale = 10.0**_PRICE_DECIMALS
         return math.ceil(round(price * scale, 3)) / scale
+
+
+def _default(allowed: SpecRange) -> int | None:
+    """Return what comes without asking, if it may be asked for."""
+    default = allowed.default_count
+    return default if default and allowed.allows(default) else None
 
 
 def _describe(allowed: SpecRange) -> str:

@@ -16,9 +16,13 @@ from ._utils.secret import Secret
 from ._utils.text import quote
 from .client import AsyncClient
 from .config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
+from .keys import SSHKey
 from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
+from .offers import DiskOffer, Offer
 from .pagination import AsyncPager
+from .resources.availability import AsyncAvailability
 from .resources.pods import AsyncPods, SortBy, SortOrder
+from .resources.ssh_keys import AsyncSSHKeys
 from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
 from .specs import PodSpec
@@ -422,6 +426,8 @@ class Client:
     """
 
     pods: Pods
+    availability: Availability
+    ssh_keys: SSHKeys
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,
@@ -461,6 +467,8 @@ class Client:
         self._portal = portal
         self._owner = owner
         self.pods = Pods(portal, client.pods)
+        self.availability = Availability(portal, client.availability)
+        self.ssh_keys = SSHKeys(portal, client.ssh_keys)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
@@ -519,3 +527,204 @@ class Client:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._async.__reduce__()
+
+
+class Availability:
+    """``client.availability``: the offers of GPUs, clusters and disks. Asking costs nothing.
+
+    Every method raises what its counterpart in :class:`~primepods.AsyncAvailability` raises.
+    """
+
+    def __init__(self, portal: Portal, availability: AsyncAvailability) -> None:
+        self._portal = portal
+        self._async = availability
+
+    def gpus(  # noqa: PLR0913 - as AsyncAvailability.gpus
+        self,
+        *,
+        gpu_type: str | None = None,
+        gpu_count: int | None = None,
+        regions: Iterable[str] | None = None,
+        socket: str | None = None,
+        security: str | None = None,
+        data_center_id: str | None = None,
+        cloud_id: str | None = None,
+        page_size: int = 100,
+    ) -> Pager[Offer]:
+        """Iterate the offers of single machines: ``GET /api/v1/availability/gpus``.
+
+        Args:
+            gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
+            gpu_count: GPUs of the machine.
+            regions: Such as ``["united_states", "eu_north"]``.
+            socket: Such as ``SXM5``.
+            security: ``secure_cloud`` or ``community_cloud``.
+            data_center_id: An offer's ``data_center``.
+            cloud_id: An offer's ``cloud_id``.
+            page_size: Offers per request, from 1 to 100.
+        """
+        pager = self._async.gpus(
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            regions=regions,
+            socket=socket,
+            security=security,
+            data_center_id=data_center_id,
+            cloud_id=cloud_id,
+            page_size=page_size,
+        )
+        return Pager(self._portal, pager)
+
+    def multi_node(  # noqa: PLR0913 - as AsyncAvailability.multi_node
+        self,
+        *,
+        gpu_type: str | None = None,
+        gpu_count: int | None = None,
+        regions: Iterable[str] | None = None,
+        socket: str | None = None,
+        security: str | None = None,
+        data_center_id: str | None = None,
+        cloud_id: str | None = None,
+        page_size: int = 100,
+    ) -> Pager[Offer]:
+        """Iterate the offers of clusters: ``GET /api/v1/availability/multi-node``.
+
+        Args:
+            gpu_type: Such as ``H100_80GB``.
+            gpu_count: GPUs of all nodes.
+            regions: Such as ``["united_states", "eu_north"]``.
+            socket: Such as ``SXM5``.
+            security: ``secure_cloud`` or ``community_cloud``.
+            data_center_id: An offer's ``data_center``.
+            cloud_id: An offer's ``cloud_id``.
+            page_size: Offers per request, from 1 to 100.
+        """
+        pager = self._async.multi_node(
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            regions=regions,
+            socket=socket,
+            security=security,
+            data_center_id=data_center_id,
+            cloud_id=cloud_id,
+            page_size=page_size,
+        )
+        return Pager(self._portal, pager)
+
+    def disks(
+        self,
+        *,
+        regions: Iterable[str] | None = None,
+        data_center_id: str | None = None,
+        cloud_id: str | None = None,
+        page_size: int = 100,
+    ) -> Pager[DiskOffer]:
+        """Iterate the offers of disks: ``GET /api/v1/availability/disks``.
+
+        Args:
+            regions: Such as ``["united_states", "eu_north"]``.
+            data_center_id: An offer's ``data_center``.
+            cloud_id: An offer's ``cloud_id``.
+            page_size: Offers per request, from 1 to 100.
+        """
+        pager = self._async.disks(
+            regions=regions, data_center_id=data_center_id, cloud_id=cloud_id, page_size=page_size
+        )
+        return Pager(self._portal, pager)
+
+    def cheapest(  # noqa: PLR0913 - as AsyncAvailability.cheapest
+        self,
+        *,
+        gpu_type: str | None = None,
+        gpu_count: int | None = None,
+        regions: Iterable[str] | None = None,
+        socket: str | None = None,
+        security: str | None = None,
+        data_center_id: str | None = None,
+        cloud_id: str | None = None,
+        page_size: int = 100,
+        spot: bool = False,
+        max_price: float | None = None,
+    ) -> Offer | None:
+        """Return the cheapest offer of a machine or cluster that is to be had now; ``None`` if there is none.
+
+        Offers without a price, and those that are charged for in advance, are left out.
+
+        Args:
+            gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
+            gpu_count: GPUs in all.
+            regions: Such as ``["united_states", "eu_north"]``.
+            socket: Such as ``SXM5``.
+            security: ``secure_cloud`` or ``community_cloud``.
+            data_center_id: An offer's ``data_center``.
+            cloud_id: An offer's ``cloud_id``.
+            page_size: Offers per request, from 1 to 100.
+            spot: Whether spot machines count, too, which the provider may take away at any time.
+            max_price: The highest price per hour.
+        """
+        return self._portal.call(
+            self._async.cheapest,
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            regions=None if regions is None else _run_through(regions),
+            socket=socket,
+            security=security,
+            data_center_id=data_center_id,
+            cloud_id=cloud_id,
+            page_size=page_size,
+            spot=spot,
+            max_price=max_price,
+        )
+
+
+class SSHKeys:
+    """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
+
+    Every method raises what its counterpart in :class:`~primepods.AsyncSSHKeys` raises.
+    """
+
+    def __init__(self, portal: Portal, ssh_keys: AsyncSSHKeys) -> None:
+        self._portal = portal
+        self._async = ssh_keys
+
+    def list(self, *, page_size: int = 100) -> Pager[SSHKey]:
+        """Iterate all keys, each exactly once: ``GET /api/v1/ssh_keys/``.
+
+        Args:
+            page_size: Keys per request, from 1 to 1,000.
+        """
+        return Pager(self._portal, self._async.list(page_size=page_size))
+
+    def add(self, name: str, public_key: str) -> SSHKey:
+        """Add a public key: ``POST /api/v1/ssh_keys/``. One that is there already is returned as it is.
+
+        Args:
+            name: What to call it.
+            public_key: One line as in ``id_ed25519.pub``. Keys are equal if they differ only in the comment.
+
+        Raises:
+            ValueError: That is no public key, or a private one, which is never sent.
+        """
+        return self._portal.call(self._async.add, name, public_key)
+
+    def delete(self, key_id: str) -> None:
+        """Delete a key: ``DELETE /api/v1/ssh_keys/{id}``.
+
+        Args:
+            key_id: The key's id.
+
+        Raises:
+            NotFoundError: No such key.
+        """
+        self._portal.call(self._async.delete, key_id)
+
+    def set_primary(self, key_id: str) -> None:
+        """Make a key the account's primary one: ``PATCH /api/v1/ssh_keys/{id}``.
+
+        Args:
+            key_id: The key's id.
+
+        Raises:
+            NotFoundError: No such key.
+        """
+        self._portal.call(self._async.set_primary, key_id)

@@ -17,12 +17,15 @@ ROOT = Path(__file__).parent.parent
 # What other people's code imports: a name that leaves this list breaks somebody.
 PUBLIC_NAMES = [
     "APIError",
+    "AsyncAvailability",
     "AsyncClient",
     "AsyncPager",
     "AsyncPods",
+    "AsyncSSHKeys",
     "AsyncWatch",
     "AttachedResource",
     "AuthenticationError",
+    "Availability",
     "BadRequestError",
     "Client",
     "ClientClosedError",
@@ -61,6 +64,7 @@ PUBLIC_NAMES = [
     "Resources",
     "RetryPolicy",
     "SSHKey",
+    "SSHKeys",
     "SSHTarget",
     "ServerError",
     "SoldOutError",

@@ -11,23 +11,23 @@ from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
 from .._utils.strict_json import is_list, is_object
-from ..models import NO_EXTRA, PodStatus
+from ..models import NO_EXTRA, PodStatus, Resources
 from .fields import DecodeError, Hook, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
 """Another key of a field, whose value counts where the field's own is absent or null."""
-_KEPT_NAMES: Final = frozenset({"shared_disk"})
+_OTHER_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {Resources: {"shared_disk": "shared_disk"}}
+"""Keys that are not their field's name in camel case."""
 _DEEPEST_EXTRA: Final = 40
 
 
 def wire_names(model: Any) -> dict[str, str]:
     """Return the key of each field of a model but ``extra``."""
-    return {field.name: _wire_name(field.name) for field in attrs.fields(model) if field.name != "extra"}
+    names = {field.name: _camel_case(field.name) for field in attrs.fields(model) if field.name != "extra"}
+    return {**names, **_OTHER_NAMES.get(model, {})}
 
 
-def _wire_name(name: str) -> str:
-    if name in _KEPT_NAMES:
-        return name
+def _camel_case(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
@@ -57,9 +57,13 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     names, aliases = wire_names(model), ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
+    may_be_empty = all(field.default is not attrs.NOTHING for field in attrs.fields(model))
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
+        if row is None and may_be_empty:
+            # As an absent list is an empty one: an offer's `disk`.
+            return model()
         if not is_object(row):
             raise wrong_type("an object", row)
         extra, spelt = unknown_fields(row, known), names

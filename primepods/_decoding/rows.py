@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import attrs
 
 from .._utils.strict_json import is_list, is_object, show
+from ..keys import SSHKey
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
+from ..offers import DiskOffer, Offer
 from .fields import DecodeError, as_integer, as_text, wrong_type
 
 if TYPE_CHECKING:
@@ -60,6 +62,26 @@ def decode_pods(data: Any, offset: int, limit: int) -> DecodedPage[Pod]:
 def decode_history(data: Any, offset: int, limit: int) -> DecodedPage[HistoryRecord]:
     """Decode a page of ``GET /pods/history``."""
     return _page(data, HistoryRecord, offset, limit)
+
+
+def decode_offers(data: Any, offset: int, limit: int) -> DecodedPage[Offer]:
+    """Decode a page of ``GET /availability/gpus`` or ``multi-node``."""
+    return _items(data, Offer, offset, limit)
+
+
+def decode_disk_offers(data: Any, offset: int, limit: int) -> DecodedPage[DiskOffer]:
+    """Decode a page of ``GET /availability/disks``."""
+    return _items(data, DiskOffer, offset, limit)
+
+
+def decode_ssh_keys(data: Any, offset: int, limit: int) -> DecodedPage[SSHKey]:
+    """Decode a page of ``GET /ssh_keys/``."""
+    return _page(data, SSHKey, offset, limit)
+
+
+def decode_new_ssh_key(data: Any) -> SSHKey:
+    """Decode the answer of ``POST /ssh_keys/``."""
+    return _hook(SSHKey)(_object(data), SSHKey)
 
 
 def decode_statuses(data: Any) -> DecodedRows[PodStatus]:
@@ -113,6 +135,15 @@ def _page(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
     return DecodedPage(page=page, errors=decoded.errors)
 
 
+def _items(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
+    """Decode a page by number, which does not say itself where it begins."""
+    body = _object(data)
+    decoded = _rows(body, model, "items")
+    total = _count(body, "totalCount", None)
+    page = Page(total_count=total, offset=offset, limit=limit, data=decoded.rows)
+    return DecodedPage(page=page, errors=decoded.errors)
+
+
 def _count(body: dict[str, Any], key: str, default: D) -> int | D:
     value = body.get(key)
     try:
@@ -121,13 +152,13 @@ def _count(body: dict[str, Any], key: str, default: D) -> int | D:
         raise exc.inside(key) from None
 
 
-def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
-    """Decode the rows under ``data`` one by one: one that cannot be read hides no other."""
-    if "data" not in body:
-        raise DecodeError("data", "is missing", body)
-    rows = body["data"]
+def _rows(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedRows[T]:
+    """Decode the rows under ``key`` one by one: one that cannot be read hides no other."""
+    if key not in body:
+        raise DecodeError(key, "is missing", body)
+    rows = body[key]
     if rows is not None and not is_list(rows):
-        raise wrong_type("a list", rows).inside("data")
+        raise wrong_type("a list", rows).inside(key)
     hook = _hook(model)
     done: list[T] = []
     errors: list[DecodeError] = []
@@ -135,7 +166,7 @@ def _rows(body: dict[str, Any], model: type[T]) -> DecodedRows[T]:
         try:
             done.append(hook(row, model))
         except DecodeError as exc:
-            error = exc.inside(index).inside("data")
+            error = exc.inside(index).inside(key)
             error.row_id, error.index = _row_id(row, model), index
             errors.append(error)
     return DecodedRows(rows=tuple(done), errors=tuple(errors))

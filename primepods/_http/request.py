@@ -69,9 +69,9 @@ def encode_id(pod_id: str) -> str:
     return pod_id if pod_id.encode().isalnum() else percent_encode(pod_id, safe="")
 
 
-def page_request(path: str, **params: str | int) -> Request:
-    """Ask for one page of a listing."""
-    return Request(method="GET", path=path, query=urlencode(params))
+def page_request(path: str, **params: str | int | Sequence[str]) -> Request:
+    """Ask for one page of a listing; lists of strings are repeated."""
+    return Request(method="GET", path=path, query=urlencode(params, doseq=True))
 
 
 def status_request(ids: Sequence[str]) -> Request:

@@ -12,8 +12,8 @@ MAX_ID_LENGTH: Final = 512
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 
 
-def check_id(pod_id: str, name: str = "pod_id") -> str:
-    """Return ``pod_id`` if no request made with it can reach anything but that pod.
+def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()") -> str:
+    """Return ``pod_id`` if no request made with it can reach anything but that pod (or key).
 
     Raises:
         TypeError: Not a string.
@@ -34,7 +34,7 @@ def check_id(pod_id: str, name: str = "pod_id") -> str:
         problem = "is a word of the API's own"
     else:
         return pod_id
-    msg = f"{name} {problem}: {quote(pod_id)}. Pass the `id` of a pod, as `pods.list()` gives it."
+    msg = f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it."
     raise ValueError(msg)
 
 
@@ -102,3 +102,51 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
         msg = f"{name} must be a finite number of seconds, {allowed}, got {quote(value)}"
         raise ValueError(msg)
     return float(value)
+
+
+def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
+    """Return ``value`` if it is a line of text.
+
+    Args:
+        name: Of the parameter.
+        value: What was passed for it.
+        is_secret: Whether the message must not show it.
+
+    Raises:
+        TypeError: Not a string.
+        ValueError: Empty, or with control characters or spaces around it.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__ if is_secret else quote(value)}")
+    if not value or value != value.strip() or not value.isprintable():
+        got = "" if is_secret else f", got {quote(value)}"
+        raise ValueError(
+            f"{name} must be text, not empty, without control characters and spaces around it{got}"
+        )
+    return value
+
+
+def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return the values if each is a line of text.
+
+    Raises:
+        TypeError: One string where several are meant, or no iterable of strings.
+        ValueError: One of them is empty, or has control characters or spaces around it.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
+    return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))
+
+
+def check_price(name: str, value: float) -> float:
+    """Return ``value`` if it is a price per hour.
+
+    Raises:
+        TypeError: No number.
+        ValueError: Not above 0, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {quote(value)}")
+    if not 0 < value <= sys.float_info.max:
+        raise ValueError(f"{name} must be a price above 0, or None for no limit, got {quote(value)}")
+    return value

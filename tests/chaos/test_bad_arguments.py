@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -17,7 +18,17 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import primepods
-from primepods import AsyncClient, AsyncPods, Client, Pods, RetryPolicy
+from primepods import (
+    AsyncAvailability,
+    AsyncClient,
+    AsyncPods,
+    AsyncSSHKeys,
+    Availability,
+    Client,
+    Pods,
+    RetryPolicy,
+    SSHKeys,
+)
 from primepods._utils.secret import Secret
 from primepods.emulator import Emulator
 
@@ -132,6 +143,16 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and value == value.strip() != ""
+
+
+def _are_texts(value: Any) -> bool:
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__") or isinstance(value, type):
+        return False
+    return all(map(_is_text, value))
+
+
 def _is_none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or right(value)
 
@@ -173,6 +194,35 @@ METHODS: dict[str, dict[str, Right]] = {
     "create": {"spec": lambda _: False},
 }
 """Every parameter of every method of ``client.pods``, and what is right for it."""
+_FILTERS: dict[str, Right] = {
+    "regions": _is_none_or(_are_texts),
+    "data_center_id": _is_none_or(_is_text),
+    "cloud_id": _is_none_or(_is_text),
+    "page_size": _is_whole(1, 100),
+}
+_MACHINE: dict[str, Right] = {
+    "gpu_type": _is_none_or(_is_text),
+    "gpu_count": _is_none_or(_is_whole(1, 2**31 - 1)),
+    "socket": _is_none_or(_is_text),
+    "security": _is_none_or(_is_text),
+}
+RENTING: dict[str, dict[str, Right]] = {
+    "availability.gpus": {**_MACHINE, **_FILTERS},
+    "availability.multi_node": {**_MACHINE, **_FILTERS},
+    "availability.disks": _FILTERS,
+    "availability.cheapest": {
+        **_MACHINE,
+        **_FILTERS,
+        "spot": _is_flag,
+        "max_price": _is_none_or(_is_seconds(0)),
+    },
+    "ssh_keys.list": {"page_size": _LIMIT},
+    "ssh_keys.add": {"name": _is_text, "public_key": lambda _: False},
+    "ssh_keys.delete": {"key_id": _is_id},
+    "ssh_keys.set_primary": {"key_id": _is_id},
+}
+"""The same of ``client.availability`` and ``client.ssh_keys``."""
+CALLS: dict[str, dict[str, Right]] = {**{f"pods.{name}": names for name, names in METHODS.items()}, **RENTING}
 CLIENT: dict[str, dict[str, Right]] = {
     "request": {
         "method": lambda value: (
@@ -208,10 +258,17 @@ POLICY: dict[str, Right] = {
     "jitter": _is_flag,
 }
 """The same of `RetryPolicy`."""
-NEEDED: dict[str, Any] = {"pod_id": "abc", "pod_ids": ["abc"], "method": "GET", "path": "/x"}
+NEEDED: dict[str, Any] = {
+    "pod_id": "abc",
+    "pod_ids": ["abc"],
+    "method": "GET",
+    "path": "/x",
+    "name": "n",
+    "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA",
+}
 """What is right where a parameter has no default."""
-SHOWN_BY_PART = {"pod_ids", "params", "json"}
-"""Parameters that are large: not they are shown, but what is wrong in them."""
+SHOWN_BY_PART = {"pod_ids", "params", "json", "regions", "public_key"}
+"""Parameters that are large, or may be a private key: not they are shown, but what is wrong in them."""
 HIDDEN = {"api_key", "base_url", "team_id"}
 """Parameters of which text is not repeated where it could be the key, or hold a password."""
 
@@ -280,22 +337,22 @@ async def refused(call: Callable[[], Any]) -> BaseException | None:
 
 
 @EACH
-@pytest.mark.parametrize(("method", "name"), cases(METHODS))
+@pytest.mark.parametrize(("method", "name"), cases(CALLS))
 @given(value=THINGS)
 async def test_no_call_is_sent_with_what_it_cannot_take(
     method: str, name: str, value: Any, emulator: Emulator
 ) -> None:
-    """Every parameter of every method of ``client.pods``, asynchronous and blocking."""
-    assume(not METHODS[method][name](value))
+    """Every parameter of every method of a client's parts, asynchronous and blocking."""
+    assume(not CALLS[method][name](value))
     async with AsyncClient(KEY, base_url=emulator.url) as client:
-        member = getattr(client.pods, method)
+        member = attrgetter(method)(client)
         error = await refused(lambda: member(**arguments(member, name, value)))
     assert error is not None, "it was not refused"
     check(error, name, value, emulator)
     with Client(KEY, base_url=emulator.url) as blocking:
         # It would warn, rightly, that it blocks this loop.
         blocking._portal._warned = True
-        member = getattr(blocking.pods, method)
+        member = attrgetter(method)(blocking)
         again = await refused(lambda: member(**arguments(member, name, value)))
     assert (type(again), str(again)) == (type(error), str(error))
 
@@ -379,8 +436,16 @@ def test_every_parameter_is_tried() -> None:
         }
         return {name: parameters for name, parameters in found.items() if parameters}
 
-    tried = {name: set(names) for name, names in METHODS.items()}
-    assert public(AsyncPods) == public(Pods) == tried
+    parts = (
+        ("pods", AsyncPods, Pods),
+        ("availability", AsyncAvailability, Availability),
+        ("ssh_keys", AsyncSSHKeys, SSHKeys),
+    )
+    found: dict[str, set[str]] = {}
+    for part, theirs, ours in parts:
+        assert public(theirs) == public(ours)
+        found |= {f"{part}.{name}": names for name, names in public(theirs).items()}
+    assert found == {name: set(names) for name, names in CALLS.items()}
     tried = {name: set(names) for name, names in CLIENT.items()}
     assert public(AsyncClient) == public(Client) == tried
     built = set(inspect.signature(Client).parameters)

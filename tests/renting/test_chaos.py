@@ -87,7 +87,7 @@ deck: Deck | None = None
 async def one_run(seed: int, elsewhere: str) -> Counter[str]:
     """One seed."""
     global deck  # noqa: PLW0603 - for the message of a run that fails
-    fleet = {
+    fleet: dict[str, Any] = {
         "pods": 3,
         "boot_seconds": 1e6,
         "spot_seconds": 1e12,

@@ -59,10 +59,11 @@ def test_changes_win() -> None:
     assert (made.name, made.disk_size, made.max_price, made.country) == ("n", 150, None, None)
 
 
-def test_empty_texts_and_amounts_of_a_row_are_left_out() -> None:
-    """A row may have an empty place, or no disk at all."""
-    made = PodSpec.from_offer(offer(data_center="", country=None, disk=SpecRange(default_count=0)))
-    assert (made.data_center_id, made.country, made.disk_size) == (None, None, None)
+def test_what_cannot_be_ordered_is_left_out_of_a_row() -> None:
+    """An empty place, no disk at all, or a default that the offer's own range does not have."""
+    odd = {"disk": SpecRange(default_count=0), "memory": SpecRange(default_count=9, max_count=8)}
+    made = PodSpec.from_offer(offer(data_center="", country=None, **odd))
+    assert (made.data_center_id, made.country, made.disk_size, made.memory) == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -106,16 +107,14 @@ def test_amounts_outside_the_offers_range_are_refused(changes: dict[str, Any], w
 counts = st.none() | st.integers(0, 60)
 
 
-@given(
-    least=counts, most=counts, step=st.none() | st.integers(1, 9), default=counts, count=st.integers(0, 70)
-)
+@given(least=counts, most=counts, step=st.none() | st.integers(1, 9), count=st.integers(0, 70))
 def test_a_range_allows_what_its_numbers_say(
-    least: int | None, most: int | None, step: int | None, default: int | None, count: int
+    least: int | None, most: int | None, step: int | None, count: int
 ) -> None:
-    """From the least to the most in steps, and always the default."""
-    spec_range = SpecRange(min_count=least, max_count=most, step=step, default_count=default)
+    """From the least to the most in steps."""
+    spec_range = SpecRange(min_count=least, max_count=most, step=step)
     top = 1_000 if most is None else most
-    assert spec_range.allows(count) == (count == default or count in range(least or 0, top + 1, step or 1))
+    assert spec_range.allows(count) == (count in range(least or 0, top + 1, step or 1))
 
 
 PRICED = SpecRange(min_count=0, default_count=100, max_count=1000, price_per_unit=0.01)

@@ -18,8 +18,10 @@ from primepods import sync, waiting
 from primepods.client import AsyncClient
 from primepods.models import Page, PodChange
 from primepods.pagination import AsyncPager
+from primepods.resources.availability import AsyncAvailability
 from primepods.resources.pods import AsyncPods
-from primepods.sync import Client, Pager, Pods, Watch
+from primepods.resources.ssh_keys import AsyncSSHKeys
+from primepods.sync import Availability, Client, Pager, Pods, SSHKeys, Watch
 from primepods.waiting import AsyncWatch
 
 PAIRS: Final[list[tuple[type, type]]] = [
@@ -27,6 +29,8 @@ PAIRS: Final[list[tuple[type, type]]] = [
     (AsyncPods, Pods),
     (AsyncPager, Pager),
     (AsyncWatch, Watch),
+    (AsyncAvailability, Availability),
+    (AsyncSSHKeys, SSHKeys),
 ]
 
 RENAMED: Final = {

@@ -12,13 +12,17 @@ import aiohttp
 import primepods
 from primepods import (
     APIError,
+    AsyncAvailability,
     AsyncClient,
     AsyncPager,
     AsyncPods,
+    AsyncSSHKeys,
     AsyncWatch,
+    Availability,
     Client,
     CreateUncertainError,
     Deletions,
+    DiskOffer,
     Endpoint,
     FieldError,
     HistoryRecord,
@@ -37,6 +41,8 @@ from primepods import (
     PrimePodsError,
     Resources,
     RetryPolicy,
+    SSHKey,
+    SSHKeys,
     SSHTarget,
     Watch,
 )
@@ -83,6 +89,30 @@ async def pods(client: AsyncClient) -> None:
     assert_type(await client.pods.logs("id", tail=5), str)
     assert_type(await client.pods.logs("id", tail=None), str)
     assert_type(await client.pods.create(spec()), Pod)
+
+
+async def renting(client: AsyncClient) -> None:
+    """Offers and keys."""
+    assert_type(client.availability, AsyncAvailability)
+    gpus = client.availability.gpus(
+        gpu_type="H100_80GB",
+        gpu_count=8,
+        regions=("canada",),
+        socket="SXM5",
+        security="secure_cloud",
+        data_center_id="d",
+        cloud_id="c",
+        page_size=50,
+    )
+    assert_type(gpus, AsyncPager[Offer])
+    assert_type(client.availability.multi_node(gpu_count=16), AsyncPager[Offer])
+    assert_type(client.availability.disks(regions=["canada"]), AsyncPager[DiskOffer])
+    assert_type(await client.availability.cheapest(spot=True, max_price=2), Offer | None)
+    assert_type(client.ssh_keys, AsyncSSHKeys)
+    assert_type(client.ssh_keys.list(page_size=10), AsyncPager[SSHKey])
+    assert_type(await client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
+    await client.ssh_keys.set_primary("id")
+    await client.ssh_keys.delete("id")
 
 
 async def listings(client: AsyncClient) -> None:
@@ -187,6 +217,30 @@ def blocking_pods(client: Client) -> None:
     assert_type(client.pods.logs("id", tail=5), str)
     assert_type(client.pods.logs("id", tail=None), str)
     assert_type(client.pods.create(spec()), Pod)
+
+
+def blocking_renting(client: Client) -> None:
+    """Offers and keys."""
+    assert_type(client.availability, Availability)
+    gpus = client.availability.gpus(
+        gpu_type="H100_80GB",
+        gpu_count=8,
+        regions=("canada",),
+        socket="SXM5",
+        security="secure_cloud",
+        data_center_id="d",
+        cloud_id="c",
+        page_size=50,
+    )
+    assert_type(gpus, Pager[Offer])
+    assert_type(client.availability.multi_node(gpu_count=16), Pager[Offer])
+    assert_type(client.availability.disks(regions=["canada"]), Pager[DiskOffer])
+    assert_type(client.availability.cheapest(spot=True, max_price=2), Offer | None)
+    assert_type(client.ssh_keys, SSHKeys)
+    assert_type(client.ssh_keys.list(page_size=10), Pager[SSHKey])
+    assert_type(client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
+    client.ssh_keys.set_primary("id")
+    client.ssh_keys.delete("id")
 
 
 def blocking_listings(client: Client) -> None:

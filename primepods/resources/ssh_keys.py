@@ -1,0 +1,135 @@
+"""SSH keys: the public keys with which pods can be ordered, `SSH keys
+<https://docs.primeintellect.ai/api-reference/ssh-keys>`_.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any, Final
+
+from .._decoding.rows import decode_new_ssh_key, decode_ssh_keys
+from .._http.executor import RequestExecutor
+from .._http.request import Request, encode_id, page_request
+from .._utils.arguments import check_count, check_id, check_text
+from .._utils.strict_json import dumps
+from ..errors import APIError, NotFoundError, PrimePodsError
+from ..keys import SSHKey
+from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ._paging import fetch_page, page_source
+
+_KEYS: Final = "/api/v1/ssh_keys/"
+_MAX_LIMIT: Final = 1_000
+_PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
+
+
+class AsyncSSHKeys:
+    """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
+
+    Every method raises, besides what it names, what those of :class:`~primepods.AsyncPods` raise.
+    """
+
+    def __init__(self, executor: RequestExecutor) -> None:
+        self._executor = executor
+
+    def list(self, *, page_size: int = 100) -> AsyncPager[SSHKey]:
+        """Iterate all keys, each exactly once: ``GET /api/v1/ssh_keys/``.
+
+        Args:
+            page_size: Keys per request, from 1 to 1,000.
+        """
+        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+        return offset_pager(page_source(self._executor, self._page, _KEYS), page_size)
+
+    async def add(self, name: str, public_key: str) -> SSHKey:
+        """Add a public key: ``POST /api/v1/ssh_keys/``. One that is there already is returned as it is.
+
+        Whatever interrupts this, it can be called again: an equal key is never added twice.
+
+        Args:
+            name: What to call it.
+            public_key: One line as in ``id_ed25519.pub``. Keys are equal if they differ only in the comment.
+
+        Raises:
+            ValueError: That is no public key, or a private one, which is never sent.
+        """
+        check_text("name", name)
+        public_key = _check_public_key(public_key)
+        found = await self._find(public_key)
+        if found is not None:
+            return found
+        body = dumps({"name": name, "publicKey": public_key})
+        request = Request(method="POST", path=_KEYS, body=body)
+        try:
+            return await self._executor.call(request, decode_new_ssh_key)
+        except PrimePodsError as exc:
+            error = exc.with_traceback(None)
+        if not isinstance(error, APIError) or error.transient:
+            # It may have been added all the same.
+            found = await self._find(public_key)
+            if found is not None:
+                return found
+        raise error
+
+    async def delete(self, key_id: str) -> None:
+        """Delete a key: ``DELETE /api/v1/ssh_keys/{id}``.
+
+        Args:
+            key_id: The key's id.
+
+        Raises:
+            NotFoundError: No such key.
+        """
+        request = Request(method="DELETE", path=_key_path(key_id))
+        try:
+            await self._executor.call(request, _nothing)
+        except NotFoundError as exc:
+            # What an attempt without an answer has deleted, the next one does not find.
+            if not exc.maybe_acted:
+                raise
+
+    async def set_primary(self, key_id: str) -> None:
+        """Make a key the account's primary one: ``PATCH /api/v1/ssh_keys/{id}``.
+
+        Args:
+            key_id: The key's id.
+
+        Raises:
+            NotFoundError: No such key.
+        """
+        request = Request(method="PATCH", path=_key_path(key_id), body=dumps({"isPrimary": True}))
+        await self._executor.call(request, _nothing)
+
+    async def _find(self, public_key: str) -> SSHKey | None:
+        async with self.list() as keys:
+            async for key in keys:
+                if key.public_key.split()[:2] == public_key.split()[:2]:
+                    return key
+        return None
+
+    async def _page(self, offset: int, limit: int) -> FetchedPage[SSHKey]:
+        request = page_request(_KEYS, offset=offset, limit=limit)
+        return await fetch_page(self._executor, request, partial(decode_ssh_keys, offset=offset, limit=limit))
+
+
+def _key_path(key_id: str) -> str:
+    return _KEYS + encode_id(check_id(key_id, "key_id", listed_by="ssh_keys.list()"))
+
+
+def _nothing(_: Any) -> None:
+    """Read nothing in an answer but that it is a success."""
+
+
+def _check_public_key(public_key: str) -> str:
+    if not isinstance(public_key, str):
+        raise TypeError(f"public_key must be a string, got {type(public_key).__name__}")
+    text = public_key.strip()
+    # Without the text: what it is not, it may be a private key.
+    remedy = "Pass the one line of a file such as ~/.ssh/id_ed25519.pub."
+    if "PRIVATE KEY" in text:
+        raise ValueError(f"public_key holds a private key, which must never be sent. {remedy}")
+    if not _PUBLIC_KEY.fullmatch(text) or not text.isprintable():
+        raise ValueError(
+            f"public_key must be a key in OpenSSH's format, such as 'ssh-ed25519 AAAA…'. {remedy}"
+        )
+    return text

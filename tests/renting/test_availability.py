@@ -1,0 +1,282 @@
+"""Offers: how they are asked for and read, page by page, and which is the cheapest."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+import primepods
+from primepods import AsyncPager, Offer, PodSpec, Prices, ProtocolError, SpecRange
+from primepods.emulator import Emulator
+from primepods.emulator import ManualClock as EmulatorClock
+from tests.fixtures import document
+from tests.support.client import make_client
+from tests.support.clock import ManualClock
+from tests.support.server import Answer, Received, Server, reply
+
+pytestmark = pytest.mark.anyio
+
+GPUS = "/api/v1/availability/gpus"
+CLUSTERS = "/api/v1/availability/multi-node"
+
+Row = dict[str, Any]
+
+
+def row(cloud_id: str, price: float | None = 1.0, **fields: Any) -> Row:
+    """An offer as the document has it, but for what is given."""
+    first: Row = json.loads(json.dumps(document("offer")["items"][0]))
+    return {**first, "cloudId": cloud_id, "prices": {"onDemand": price, "currency": "USD"}, **fields}
+
+
+def shop(gpus: Iterable[Row], clusters: Iterable[Row] = (), *, count: int | None = None) -> Server:
+    """An API with these offers, which may say another count than it has."""
+    shelves = {GPUS: list(gpus), CLUSTERS: list(clusters)}
+
+    def answer(request: Received) -> Answer:
+        rows = shelves[request.path]
+        size = int(request.values("page_size")[0])
+        start = (int(request.values("page")[0]) - 1) * size
+        total = len(rows) if count is None else count
+        return reply({"items": rows[start : start + size], "totalCount": total})
+
+    return Server(answer)
+
+
+async def read(pager: AsyncPager[Offer]) -> tuple[list[str], ProtocolError | None]:
+    """The cloud ids of all offers, and what the list ended with."""
+    found: list[str] = []
+    try:
+        async for offer in pager:
+            found.append(offer.cloud_id)  # noqa: PERF401 - an error may end it
+    except ProtocolError as exc:
+        return found, exc
+    return found, None
+
+
+async def test_an_offer_is_read_as_the_document_has_it() -> None:
+    """Every field, the amounts with their numbers; absent ones are empty ranges, unknown ones in extra."""
+    async with shop([row("n3", 1.9, aNewField=1, gpuType="Q1")]) as server, make_client(server.url) as client:
+        [offer] = [offer async for offer in client.availability.gpus()]
+    assert offer == Offer(
+        cloud_id="n3",
+        gpu_type="Q1",
+        socket="PCIe",
+        provider="hyperstack",
+        region="canada",
+        data_center="CANADA-1",
+        country="CA",
+        gpu_count=1,
+        gpu_memory=80,
+        disk=SpecRange(default_count=100),
+        vcpu=SpecRange(default_count=180),
+        memory=SpecRange(default_count=180),
+        stock_status="Available",
+        security="secure_cloud",
+        prices=Prices(on_demand=1.9, currency="USD"),
+        images=("ubuntu_22_cuda_12", "cuda_12_1_pytorch_2_2", "axolotl"),
+        extra={"aNewField": 1},
+    )
+
+
+@pytest.mark.parametrize("amount", [None, {}, "absent"])
+async def test_an_amount_that_is_null_is_an_empty_range(amount: Any) -> None:
+    """So nobody has to ask whether there is one."""
+    changed = row("n3", disk=amount, sharedDisk=amount)
+    if amount == "absent":
+        del changed["disk"], changed["sharedDisk"]
+    async with shop([changed]) as server, make_client(server.url) as client:
+        [offer] = [offer async for offer in client.availability.gpus()]
+    assert offer.disk == offer.shared_disk == SpecRange()
+
+
+async def test_filters_are_sent_as_the_api_spells_them() -> None:
+    """Those that are given, regions repeated, and the page."""
+    async with shop([]) as server, make_client(server.url) as client:
+        pager = client.availability.gpus(
+            gpu_type="H100_80GB",
+            gpu_count=8,
+            regions=(region for region in ("canada", "eu_north")),
+            socket="SXM5",
+            security="secure_cloud",
+            data_center_id="D 1",
+            cloud_id="c",
+            page_size=50,
+        )
+        assert [offer async for offer in pager] == []
+        assert [offer async for offer in pager] == []
+    assert {tuple(sorted(request.query)) for request in server.requests} == {
+        (
+            ("cloud_id", "c"),
+            ("data_center_id", "D 1"),
+            ("gpu_count", "8"),
+            ("gpu_type", "H100_80GB"),
+            ("page", "1"),
+            ("page_size", "50"),
+            ("regions", "canada"),
+            ("regions", "eu_north"),
+            ("security", "secure_cloud"),
+            ("socket", "SXM5"),
+        )
+    }
+
+
+async def test_pages_are_read_to_the_end() -> None:
+    """Each offer once, in its order."""
+    rows = [row(f"c{number}") for number in range(25)]
+    async with shop(rows) as server, make_client(server.url) as client:
+        pages = [len(page) async for page in client.availability.gpus(page_size=10).pages()]
+        found = [offer.cloud_id async for offer in client.availability.gpus(page_size=10)]
+    assert pages == [10, 10, 5]
+    assert found == [f"c{number}" for number in range(25)]
+
+
+async def test_offers_that_share_an_id_are_all_there() -> None:
+    """A cloud id may be offered in several places, and at several prices."""
+    rows = [row("c"), row("c", dataCenter="D2"), row("c", 2.0), row("c", isSpot=True)]
+    async with shop(rows) as server, make_client(server.url) as client:
+        assert len([offer async for offer in client.availability.gpus()]) == 4
+
+
+async def test_an_overstated_count_ends() -> None:
+    """All offers come, then an error that gives both numbers."""
+    clock, rows = ManualClock(auto=True), [row("a"), row("b")]
+    async with shop(rows, count=500) as server, make_client(server.url, clock=clock) as client:
+        found, error = await read(client.availability.gpus())
+        assert len(server.requests) < 10
+    assert found == ["a", "b"]
+    assert "counts 500" in str(error)
+
+
+async def test_an_empty_answer_is_asked_again() -> None:
+    """A replica that lost its rows answers like this."""
+    answers = [reply({"items": [], "totalCount": 0}), reply({"items": [row("a")], "totalCount": 1})]
+    async with Server(answers) as server, make_client(server.url) as client:
+        assert [offer.cloud_id async for offer in client.availability.gpus()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body", [[], {}, {"items": 5, "totalCount": 1}, {"items": [], "totalCount": "many"}, {"totalCount": 1}]
+)
+async def test_an_answer_of_another_shape_is_an_error(body: Any) -> None:
+    """It says what is wrong there."""
+    async with Server(lambda _: reply(body)) as server, make_client(server.url) as client:
+        with pytest.raises(ProtocolError, match="broken"):
+            async for _ in client.availability.gpus():
+                pass
+
+
+async def test_an_unreadable_offer_hides_no_other() -> None:
+    """The others come first, then an error with its place."""
+    rows = [row("a"), row("b", gpuCount="many"), row("c")]
+    async with shop(rows) as server, make_client(server.url) as client:
+        found, error = await read(client.availability.gpus())
+    assert found == ["a", "c"]
+    assert "items[1].gpuCount" in str(error)
+
+
+async def test_disks_are_offered_too() -> None:
+    """With their sizes and prices."""
+    async with Emulator() as emulator, make_client(emulator.url, api_key=emulator.api_key) as client:
+        disks = [disk async for disk in client.availability.disks(regions=["canada"])]
+    assert {disk.region for disk in disks} == {"canada"}
+    assert all(disk.is_available for disk in disks)
+    assert disks[0].spec.allows(1000)
+    assert not disks[0].spec.allows(1050)
+
+
+ROWS = [
+    row("dear", 3.0),
+    row("gone", 0.1, stockStatus="Unavailable"),
+    row("spot", 0.5, isSpot=True),
+    row("prepaid", 0.2, prepaidTime=720),
+    row("unpriced", None),
+    row("plus disk", 0.9, disk={"defaultCount": 100, "pricePerUnit": 0.02, "defaultIncludedInPrice": False}),
+    row("good", 1.5, stockStatus="A new word"),
+]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "options", "best"),
+    [
+        ([], {}, "good"),
+        ([row("cluster", 1.0)], {}, "cluster"),
+        ([], {"spot": True}, "spot"),
+        ([], {"max_price": 1.5}, "good"),
+        ([], {"max_price": 1.4}, None),
+    ],
+)
+async def test_the_cheapest_is_one_that_can_be_had(
+    clusters: list[Row], options: dict[str, Any], best: str | None
+) -> None:
+    """Among machines and clusters: in stock, with a price, not paid in advance, spot only when asked for."""
+    async with shop(ROWS, clusters) as server, make_client(server.url) as client:
+        found = await client.availability.cheapest(**options)
+    assert (None if found is None else found.cloud_id) == best
+
+
+async def test_the_cheapest_of_what_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    """A row that cannot be read, or a wrong count, is logged and hides no others."""
+    clock = ManualClock(auto=True)
+    async with (
+        shop([row("a", 2.0), row("b", 1.0, gpuCount=[])], [row("c", 3.0)], count=9) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        with caplog.at_level(logging.WARNING):
+            found = await client.availability.cheapest()
+    assert found is not None
+    assert found.cloud_id == "a"
+    assert "could be read" in caplog.text
+
+
+async def test_no_answer_is_not_no_offer() -> None:
+    """`None` means that nothing is to be had; what could not be asked is an error."""
+    async with Server(lambda _: reply({"detail": "no"}, 403)) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.PermissionDeniedError):
+            await client.availability.cheapest()
+    async with Server(lambda _: reply([])) as server, make_client(server.url) as client:
+        with pytest.raises(ProtocolError):
+            await client.availability.cheapest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_offer_of_the_emulator_can_be_ordered(seed: int) -> None:
+    """What an offer says is what is ordered, and what is paid."""
+    async with (
+        Emulator(seed=seed, boot_seconds=0) as emulator,
+        make_client(emulator.url, api_key=emulator.api_key) as client,
+    ):
+        for pager in (client.availability.gpus(), client.availability.multi_node()):
+            async for offer in pager:
+                pod = await client.pods.create(PodSpec.from_offer(offer))
+                assert (pod.gpu_name, pod.gpu_count) == (offer.gpu_type, offer.gpu_count)
+                assert pod.price_hr <= (offer.price_hr or 0)
+                await client.pods.delete(pod.id)
+
+
+async def test_an_offer_is_ordered_until_it_is_sold_out_or_dearer() -> None:
+    """From the offer to the pod; then the price rises, then the last one is gone, then the money."""
+    async with (
+        Emulator(boot_seconds=0) as emulator,
+        make_client(emulator.url, api_key=emulator.api_key) as client,
+    ):
+        offer = await client.availability.cheapest(gpu_type="H100_80GB")
+        assert offer is not None
+        assert (await client.pods.create(PodSpec.from_offer(offer, name="first"))).name == "first"
+        emulator.set_price(offer.cloud_id, (offer.price_hr or 0) + 1)
+        with pytest.raises(primepods.PriceTooHighError):
+            await client.pods.create(PodSpec.from_offer(offer))
+        emulator.set_stock(offer.cloud_id, 0)
+        with pytest.raises(primepods.SoldOutError):
+            await client.pods.create(PodSpec.from_offer(offer, max_price=100))
+    async with (
+        Emulator(funds=0.0, pods=1, clock=EmulatorClock()) as emulator,
+        make_client(emulator.url, api_key=emulator.api_key) as client,
+    ):
+        emulator.advance(60)
+        with pytest.raises(primepods.PaymentRequiredError, match="wallet"):
+            await client.pods.create(PodSpec.from_offer(offer))
