@@ -15,7 +15,6 @@ from ._decoding.rows import decode_statuses
 from ._http.executor import RequestExecutor
 from ._http.request import chunk_ids, status_request
 from ._http.response_cache import ResponseCache
-from ._utils.concurrency import map_bounded
 from ._utils.exceptions import copy_exception
 from .errors import APIError
 from .models import PodStatus
@@ -54,7 +53,7 @@ class StatusReader:
         settings = self._executor.settings
         chunks = list(chunk_ids(pod_ids, prefix=urlsplit(settings.base_url).path))
         answer = Answer({}, {})
-        for part in await map_bounded(self._confirm_empty, chunks, settings.max_concurrency):
+        for part in await self._executor.map(self._confirm_empty, chunks):
             answer.rows.update(part.rows)
             answer.errors.update(part.errors)
         return answer

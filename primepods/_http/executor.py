@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import attrs
 
 from .._decoding.fields import DecodeError
+from .._utils.concurrency import map_bounded
 from .._utils.text import one_line
 from ..config import Settings
 from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
@@ -25,6 +26,7 @@ from .response_cache import ResponseCache
 from .transport import Transport
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 log = logging.getLogger("primepods")
 
@@ -119,6 +121,14 @@ class RequestExecutor:
                 *(call.request.method, call.request.path, delay, call.last_failure, call.attempt + 1),
             )
             await self.transport.pause(delay)
+
+    async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+        """Return ``[await function(item) for item in items]``, where the function makes calls.
+
+        No more of them begin than the client may have in flight: what waits for a free slot uses up its
+        deadline meanwhile. The first exception cancels the rest and is raised as it is.
+        """
+        return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
         """Return the error for users that says where an answer, or a row of it, has not the promised shape.

@@ -61,7 +61,10 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         expired: Whether it is the attempt's own time that ran out.
         maybe_received: Whether the request may have reached the server.
     """
-    failed = _classify(exc, key, expired=expired)
+    failed = _classify(exc, key)
+    if isinstance(exc, TimeoutError) and expired:
+        reason = "no answer in time" if maybe_received else "no connection in time"
+        failed = FailedAttempt(kind="timeout", reason=reason)
     if failed is None:
         return None
     cause = _system_error(exc)
@@ -73,15 +76,13 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
     return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
 
 
-def _classify(exc: Exception, key: Secret, *, expired: bool) -> FailedAttempt | None:  # noqa: C901, PLR0911 - a table
+def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
     text = key.scrub(one_line(f"{type(exc).__name__}: {exc}"))
     match exc:
         case BodyTooLargeError():
             return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
         case aiohttp.ConnectionTimeoutError():
             return FailedAttempt(kind="connect", reason=f"no connection within {CONNECT_TIMEOUT:g} s")
-        case TimeoutError() if expired:
-            return FailedAttempt(kind="timeout", reason="no answer in time")
         case aiohttp.ClientConnectorCertificateError():
             return FailedAttempt(reason=text, transient=False, remedy=_CHECK_CERTIFICATE)
         case aiohttp.ClientConnectorSSLError() if isinstance(_system_error(exc), _HANDSHAKE_CUT):

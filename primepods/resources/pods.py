@@ -14,7 +14,6 @@ from .._http.request import PODS, Request, page_request, pod_path, pod_request
 from .._http.response import missing_row
 from .._status_reader import StatusReader
 from .._utils.arguments import check_count, check_id, check_ids, check_seconds
-from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from ..errors import PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
@@ -328,9 +327,7 @@ class AsyncPods:
             except PrimePodsError as exc:
                 return exc
 
-        outcomes = dict(
-            zip(ids, await map_bounded(delete_one, ids, self._executor.settings.max_concurrency), strict=True)
-        )
+        outcomes = dict(zip(ids, await self._executor.map(delete_one, ids), strict=True))
         return Deletions(
             {pod_id: state for pod_id, state in outcomes.items() if isinstance(state, PodState)},
             errors={pod_id: error for pod_id, error in outcomes.items() if isinstance(error, PrimePodsError)},
