@@ -154,7 +154,7 @@ def test_timeouts_are_timeouts(kind: type[PrimePodsError]) -> None:
     assert str(caught.value) == "what happened"
 
 
-def test_an_api_error_starts_with_the_first_attempt_and_knows_its_request_id() -> None:
+def test_an_api_error_knows_its_request_id() -> None:
     """`attempts` counts from one; the id comes from the headers that carry it, the best one first."""
     fields: dict[str, Any] = {"status_code": 404, "method": "GET", "path": "/p", "message": "m"}
     headers = {"cf-ray": "c", "request-id": "r", "x-request-id": "x"}
@@ -182,7 +182,7 @@ class PickyError(Exception):
 
 
 @pytest.mark.parametrize("kind", [*ALL, PickyError])
-def test_a_twin_is_the_same_error_at_another_place(kind: type[Exception]) -> None:
+def test_a_copied_exception_is_the_same_at_another_place(kind: type[Exception]) -> None:
     """Kind, message, attributes and cause are its own copies; notes and traceback are not shared."""
     error = PickyError("what happened", second=2) if kind is PickyError else example(kind)  # type: ignore[arg-type]
     error.__notes__ = ["first note"]
@@ -199,7 +199,7 @@ def test_a_twin_is_the_same_error_at_another_place(kind: type[Exception]) -> Non
     assert error.__notes__ == ["first note"]
 
 
-def test_a_twin_of_an_error_without_notes_has_none() -> None:
+def test_a_copy_of_an_error_without_notes_has_none() -> None:
     """Nor does it get a cause."""
     other = copy_exception(ValueError("v"))
     assert (type(other), other.args, other.__cause__) == (ValueError, ("v",), None)

@@ -27,46 +27,13 @@ from tests.support.json_values import ANY_TEXT, VALUES_BEYOND_JSON
 
 BASE = "https://api.example.com/prefix"
 ODD_IDS = [
-    "",
-    " ",
-    "a b",
-    "a\tb",
-    "a\n",
-    "\x00",
-    "a\x7f",
-    "a\u00a0b",
-    "a\u2028b",
-    "a\u202eb",
-    "\ud800",
-    ".",
-    "..",
-    "/",
-    "a/b",
-    "../x",
-    "a\\b",
-    "status",
-    "history",
-    "Status",
-    "HISTORY",
+    *("", " ", "a b", "a\tb", "a\n", "\x00", "a\x7f", "a\u00a0b", "a\u2028b", "a\u202eb", "\ud800"),
+    *(".", "..", "/", "a/b", "../x", "a\\b", "status", "history", "Status", "HISTORY"),
     "x" * (MAX_ID_LENGTH + 1),
 ]
 FINE_IDS = [
-    "b8b3f3c0d2a54e0fb5a6e4f0a0a5c111",
-    "my_first_pod_id",
-    "...",
-    "a.b",
-    "-",
-    "log",
-    "status2",
-    "%2e%2e",
-    "%2F",
-    "a?b=c",
-    "a#b",
-    "a&b=c",
-    "a;b",
-    "a+b",
-    "ünïcødé",
-    "x" * MAX_ID_LENGTH,
+    *("b8b3f3c0d2a54e0fb5a6e4f0a0a5c111", "my_first_pod_id", "...", "a.b", "-", "log", "status2"),
+    *("%2e%2e", "%2F", "a?b=c", "a#b", "a&b=c", "a;b", "a+b", "ünïcødé", "x" * MAX_ID_LENGTH),
 ]
 
 
@@ -143,10 +110,10 @@ PLAIN_ID = "b8b3f3c0d2a54e0fb5a6e4f0a0a5c111"
 
 @pytest.mark.parametrize("odd", ODD_IDS)
 @pytest.mark.parametrize("others", [[], [PLAIN_ID], [PLAIN_ID, "a.b"], [PLAIN_ID, "x" * MAX_ID_LENGTH]])
-def test_one_odd_id_among_many_is_found(odd: str, others: list[str]) -> None:
+def test_one_odd_id_among_many_is_named_by_its_index(odd: str, others: list[str]) -> None:
     """Also among ids that can be told to be fine at a glance."""
     for pod_ids in ([*others, odd], [odd, *others]):
-        with pytest.raises(ValueError, match=rf"^pod_ids\[{pod_ids.index(odd)}\] "):
+        with pytest.raises(ValueError, match=rf"^pod_ids\[{pod_ids.index(odd)}\] (is|holds|would) "):
             check_ids(pod_ids)
 
 
@@ -177,12 +144,6 @@ def test_many_ids_are_an_iterable_of_strings(pod_ids: Any, message: str) -> None
     """The classic mistake of one string, and any other, is named at once and not sent letter by letter."""
     with pytest.raises(TypeError, match=message):
         check_ids(pod_ids)
-
-
-def test_an_odd_id_among_many_is_named_by_its_index() -> None:
-    """So that it can be found in a thousand."""
-    with pytest.raises(ValueError, match=r"^pod_ids\[2\] would change the request's path: 'a/b'"):
-        check_ids(["a", "b", "a/b", "c"])
 
 
 # --- Chunks ----------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import json
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -19,7 +18,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import primepods
-from primepods.config import find_proxy
 from primepods.emulator import Emulator
 from tests.support.client import KEY, make_client
 from tests.support.clock import settle
@@ -73,43 +71,25 @@ def test_a_program_that_closes_its_client_leaves_no_warning() -> None:
 
 
 @pytest.mark.anyio
-async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Key, team and address of the environment are what goes over the wire; arguments go before them."""
+async def test_settings_go_over_the_wire(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key, team and address of the official command's file, of the environment, and of arguments."""
+    folder = clean_environment / ".prime"
+    folder.mkdir()
     async with Server(default=OK) as server:
+        config = {"api_key": "key-of-file", "team_id": "team-of-file", "base_url": f"{server.url}/api/v1/"}
+        (folder / "config.json").write_text(json.dumps(config))
+        async with primepods.AsyncClient() as client:
+            await client.request("GET", PATH)
         monkeypatch.setenv("PRIME_API_KEY", "key-of-environment")
         monkeypatch.setenv("PRIME_TEAM_ID", "team-of-environment")
-        monkeypatch.setenv("PRIME_BASE_URL", f"{server.url}/api/v1/")
         async with primepods.AsyncClient() as client:
             await client.request("GET", PATH)
         async with primepods.AsyncClient("key-of-argument", team_id="team-of-argument") as client:
             await client.request("GET", PATH)
-    first, second = server.requests
-    assert (first.target, second.target) == (PATH, PATH)
-    assert first.headers["authorization"] == "Bearer key-of-environment"
-    assert first.headers["x-prime-team-id"] == "team-of-environment"
-    assert second.headers["authorization"] == "Bearer key-of-argument"
-    assert second.headers["x-prime-team-id"] == "team-of-argument"
-
-
-@pytest.mark.anyio
-async def test_settings_come_from_the_official_commands_files(clean_environment: Path) -> None:
-    """What `prime login` has written is used, and left as it was; its key goes to its own host only."""
-    folder = clean_environment / ".prime"
-    folder.mkdir()
-    async with Server(default=OK) as server, Server(default=OK) as other:
-        config = {"api_key": "key-of-file", "team_id": "team-of-file", "base_url": server.url}
-        (folder / "config.json").write_text(json.dumps(config))
-        async with primepods.AsyncClient() as client:
-            await client.request("GET", PATH)
-        with pytest.raises(primepods.ConfigError, match=r"config\.json and belongs to"):
-            primepods.AsyncClient(base_url=other.url)
-        async with primepods.AsyncClient("key-of-argument", base_url=other.url) as client:
-            await client.request("GET", PATH)
-        assert json.loads((folder / "config.json").read_text()) == config
-        assert [path.name for path in folder.iterdir()] == ["config.json"]
-    assert server.requests[0].headers["authorization"] == "Bearer key-of-file"
-    assert server.requests[0].headers["x-prime-team-id"] == "team-of-file"
-    assert other.requests[0].headers["authorization"] == "Bearer key-of-argument"
+    for request, source in zip(server.requests, ("file", "environment", "argument"), strict=True):
+        assert request.target == PATH
+        assert request.headers["authorization"] == f"Bearer key-of-{source}"
+        assert request.headers["x-prime-team-id"] == f"team-of-{source}"
 
 
 def test_all_but_the_key_are_keywords() -> None:
@@ -124,44 +104,6 @@ def test_all_but_the_key_are_keywords() -> None:
     assert (parameters["timeout"].default, parameters["deadline"].default) == (30.0, 120.0)
     assert parameters["max_concurrency"].default == 16
     assert parameters["retry"].default == primepods.RetryPolicy()
-
-
-PROXIES: list[tuple[dict[str, str], str, str | None]] = [
-    ({}, "https://api.example.test", None),
-    ({"HTTPS_PROXY": "http://proxy.test:3128"}, "https://api.example.test", "http://proxy.test:3128"),
-    ({"https_proxy": "proxy.test:3128"}, "https://api.example.test", "http://proxy.test:3128"),
-    ({"HTTPS_PROXY": "https://proxy.test"}, "https://api.example.test", "https://proxy.test"),
-    ({"ALL_PROXY": "http://proxy.test:3128"}, "https://api.example.test", "http://proxy.test:3128"),
-    ({"HTTP_PROXY": "http://proxy.test:3128"}, "https://api.example.test", None),
-    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://api.example.test", "http://a"),
-    ({"HTTPS_PROXY": "http://a", "NO_PROXY": "example.test"}, "https://api.example.test", None),
-    ({"HTTPS_PROXY": "http://a", "NO_PROXY": "*"}, "https://api.example.test", None),
-    ({"HTTPS_PROXY": "http://a", "NO_PROXY": "ample.test"}, "https://api.example.test", "http://a"),
-    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://localhost:8443", None),
-    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://127.8.9.10", None),
-    ({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}, "https://[::1]:8443", None),
-    ({"HTTP_PROXY": "http://a", "ALL_PROXY": "http://b"}, "http://127.0.0.1:8080", None),
-]
-
-
-@pytest.mark.parametrize(("environment", "url", "proxy"), PROXIES)
-def test_the_proxy_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, proxy: str | None
-) -> None:
-    """As httpx does it: by scheme, then ALL_PROXY, not for NO_PROXY; and never for this machine."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    found = find_proxy(urlsplit(url))
-    assert (found if found is None else str(found)) == proxy
-    assert "proxy.test" not in repr(found)
-
-
-def test_a_proxy_of_another_kind_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SOCKS proxy would be silently bypassed: it is a `ConfigError` with the way out."""
-    monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@proxy.test:1080")
-    with pytest.raises(primepods.ConfigError, match="socks5 proxy") as caught:
-        primepods.AsyncClient(KEY)
-    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.anyio

@@ -22,7 +22,6 @@ from rich.traceback import Traceback
 
 import primepods
 from primepods import RetryPolicy
-from primepods._utils.secret import Secret
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
@@ -196,7 +195,7 @@ async def test_a_cancelled_call_does_not_show_the_key(*, own: bool) -> None:
     """Cancellation passes through the HTTP library's frames: their locals have no key either."""
     places: set[tuple[str, ...]] = set()
     for answer in (Hang(), Reply(200, b'{"ok": true}', cut=5, stall=True), Reply(503)):
-        for turns in range(25):
+        for turns in range(0, 25, 2):
             async with (
                 Server(default=answer) as server,
                 aiohttp.ClientSession() as session,
@@ -238,11 +237,7 @@ async def test_what_a_callers_hook_raises_does_not_show_the_key() -> None:
         msg = f"broke behind {response.status}"
         raise ZeroDivisionError(msg)
 
-    for hook in (
-        "on_request_start",
-        "on_connection_create_end",
-        "on_request_headers_sent",
-    ):
+    for hook in ("on_request_start", "on_connection_create_end", "on_request_headers_sent"):
         trace = aiohttp.TraceConfig()
         getattr(trace, hook).append(broken)
         async with (
@@ -291,16 +286,10 @@ def echo(request: Received) -> str:
 ECHOES: dict[str, Callable[[Received], Answer]] = {
     "detail": lambda request: reply({"detail": f"bad {echo(request)}"}, 400),
     "retried detail": lambda request: reply({"detail": f"bad {echo(request)}"}, 503),
-    "422": lambda request: reply({"errors": [{"param": echo(request), "details": echo(request)}]}, 422),
-    "key of an object": lambda request: reply({echo(request): 1}, 400),
     "header": lambda request: reply(
         {"detail": "no"}, 400, headers={"X-Echo": echo(request), "X-Request-Id": echo(request)}
     ),
     "header of a good answer": lambda request: Reply(200, b"{", headers={"X-Echo": echo(request)}),
-    "text": lambda request: Reply(500, f"oops: {echo(request)}".encode()),
-    "HTML": lambda request: Reply(
-        200, f"<html>{echo(request)}".encode(), headers={"Content-Type": "text/html"}
-    ),
     "no JSON": lambda request: Reply(200, f'{{"a": {echo(request)}'.encode()),
     "wrong shape": lambda request: reply(
         {"total_count": 1, "offset": 0, "limit": 9, "data": [{"id": 1, "x": echo(request)}]}
@@ -393,16 +382,3 @@ def walk(root: object) -> list[str]:
             queue.append(getattr(thing, "__dict__", {}))
             texts.append(pprint.pformat(getattr(thing, "__dict__", {})))
     return texts
-
-
-def test_a_secret_is_text_that_does_not_show_itself() -> None:
-    """Printed in any way but as itself it is blotted out, in part as in whole, and its pickle is empty."""
-    secret = Secret(LONG_KEY)
-    assert str(secret) == LONG_KEY
-    assert repr(secret) == "'[redacted]'" == f"{secret!r}"
-    assert repr(secret[:10]) == repr(secret[3]) == repr([secret])[1:-1] == "'[redacted]'"
-    assert secret[:4] == "pit_"
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert not leaks(repr(pickle.dumps(secret, protocol)), LONG_KEY)
-    assert secret.scrub(f"a {LONG_KEY} b") == "a [redacted] b"
-    assert Secret("").scrub("abc") == "abc"

@@ -6,9 +6,7 @@ import asyncio
 import gc
 import gzip
 import json
-import tracemalloc
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,6 @@ from tests.support.server import (
     refused_url,
     reply,
 )
-from tests.support.tls import client_context, server_context
 
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
@@ -266,21 +263,6 @@ async def test_a_call_that_pauses_makes_room_for_others() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_that_is_announced_too_large_is_not_read() -> None:
-    """A Content-Length above the limit ends the answer at once, once, and its connection with it."""
-    clock = ManualClock(auto=True)
-    async with (
-        Server(default=Reply(200, b"[" + b"0," * 1000, length=10**12)) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
-        with pytest.raises(primepods.ProtocolError, match=f"more than {MAX_BODY:,} bytes"):
-            await client.request("GET", PATH)
-        assert len(server.requests) == 1
-        await settle()
-        assert server.open == 0
-
-
-@pytest.mark.anyio
 async def test_a_body_without_an_end_is_not_held() -> None:
     """An endless stream is cut at the limit; no more than that is ever in memory."""
     endless = Endless(b" " * 1_000_000)
@@ -290,28 +272,6 @@ async def test_a_body_without_an_end_is_not_held() -> None:
         assert len(server.requests) == 1
         await settle()
         assert server.open == 0
-
-
-@pytest.mark.anyio
-async def test_a_bomb_is_not_unpacked() -> None:
-    """A compressed answer of 500 MB of blanks is refused before it fills the memory."""
-    answer = Reply(200, _packed_blanks(megabytes=500), headers={"Content-Encoding": "gzip"})
-    async with Server(default=answer) as server, make_client(server.url, retry=ONCE, timeout=50) as client:
-        gc.collect()
-        tracemalloc.start()
-        try:
-            with pytest.raises(primepods.ProtocolError):
-                await client.request("GET", PATH)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-    assert peak < 3 * MAX_BODY
-
-
-def _packed_blanks(*, megabytes: int) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    parts = [packer.compress(b" " * 1_000_000) for _ in range(megabytes)]
-    return b"".join([*parts, packer.flush()])
 
 
 @pytest.mark.anyio
@@ -328,25 +288,13 @@ async def test_compressed_answers_are_unpacked_and_broken_ones_retried() -> None
 
 
 @pytest.mark.anyio
-async def test_a_large_answer_comes_through() -> None:
-    """Twenty MB of JSON are no trouble."""
-    value = {"data": ["x" * 1000] * 20_000}
-    async with Server([reply(value)]) as server, make_client(server.url) as client:
-        assert await client.request("GET", PATH) == value
-
-
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "data",
     [
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}",
-        b"HTTP/1.1 2000 OK\r\n\r\n{}",
-        b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-        b"<html>",
-        b"\x16\x03\x01\x00\x00",
-        b"\r\n" * 10,
-        b"\x00" * 70_000,
+        *(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}", b"HTTP/1.1 2000 OK\r\n\r\n{}"),
+        *(b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"<html>", b"\x16\x03\x01\x00\x00"),
+        *(b"\r\n" * 10, b"\x00" * 70_000),
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n{}\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 50 + b"\r\n{}",
@@ -387,19 +335,6 @@ async def test_a_closed_client_says_so() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_what_is_cut_by_closing_is_no_failure_of_the_network(method: str) -> None:
-    """Also where nothing is tried again, a request that `aclose` cut short says that the client is closed."""
-    async with Server(default=Hang()) as server:
-        client = make_client(server.url, retry=ONCE)
-        task = asyncio.create_task(client.request(method, PATH))
-        await settle()
-        await client.aclose()
-        with pytest.raises(primepods.ClientClosedError):
-            await task
-
-
-@pytest.mark.anyio
 @pytest.mark.parametrize("own", [True, False])
 async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
     """Calls in flight, in the queue and in a pause end with `ClientClosedError`; none of them hangs."""
@@ -415,7 +350,9 @@ async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
         pausing = asyncio.create_task(client.request("GET", "/pause"))
         await settle()
         assert clock.sleeps
-        flying = [asyncio.create_task(client.request("GET", "/hang")) for _ in range(2)]
+        # Not even where nothing would be tried again is this a failure of the network.
+        once = client.with_options(retry=ONCE)
+        flying = [asyncio.create_task(once.request(method, "/hang")) for method in ("GET", "POST")]
         await settle()
         queued = asyncio.create_task(client.request("GET", "/hang"))
         await settle()
@@ -496,7 +433,7 @@ async def test_a_client_belongs_to_one_running_loop() -> None:
         assert await client.request("GET", PATH) == {"ok": True}
 
 
-def test_a_callers_session_of_a_loop_that_has_ended_is_told_apart() -> None:
+def test_a_session_of_a_loop_that_has_ended_is_told_apart() -> None:
     """A session that belongs to a loop that is over cannot serve another one: the error says so."""
 
     async def use() -> primepods.AsyncClient:
@@ -589,25 +526,6 @@ async def test_a_callers_own_timeout_is_the_callers() -> None:
                 await client.request("GET", PATH)
         assert type(caught.value) is TimeoutError
         assert await client.request("GET", PATH) == {"ok": True}
-
-
-@pytest.mark.anyio
-async def test_an_unknown_certificate_is_refused_once() -> None:
-    """TLS is verified: nothing is sent, nothing is tried again, and the message speaks of certificates."""
-    clock = ManualClock(auto=True)
-    async with Server(default=OK, tls=server_context()) as server:
-        async with make_client(server.url, clock=clock) as client:
-            for method in ("GET", "POST"):
-                with pytest.raises(primepods.TransportError, match="certificate") as caught:
-                    await client.request(method, PATH)
-                assert caught.value.attempts == 1
-                assert not caught.value.maybe_received
-        assert server.requests == []
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context())) as session,
-            make_client(server.url, session=session) as client,
-        ):
-            assert await client.request("GET", PATH) == {"ok": True}
 
 
 @pytest.mark.anyio
@@ -757,19 +675,6 @@ async def test_loopback_goes_past_every_proxy(name: str, monkeypatch: pytest.Mon
         async with make_client(server.url) as client:
             assert await client.request("GET", PATH) == {"ok": True}
         assert proxy.connections == 0
-
-
-@pytest.mark.anyio
-async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that NO_PROXY names is not asked for at the proxy."""
-    async with Server(default=Reply(502)) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.setenv("NO_PROXY", "example.test")
-        client = primepods.AsyncClient(KEY, base_url="https://api.example.test")
-        assert client._executor.settings.proxy is None
-        monkeypatch.setenv("NO_PROXY", "other.test")
-        client = primepods.AsyncClient(KEY, base_url="https://api.example.test")
-        assert client._executor.settings.proxy is not None
 
 
 @pytest.mark.anyio

@@ -368,26 +368,23 @@ async def test_a_call_gives_the_answer_or_ends_in_time(
             assert await client.request("GET", PATH) == {"ok": True}
             assert len(server.requests) == len(kinds) + 1
         except primepods.PrimePodsError:
-            assert attempts <= len(server.requests) <= 2 * attempts or clock.elapsed > 10
+            limited = 0 if attempts == 1 else kinds[: len(server.requests)].count("429")
+            failures = len(server.requests) - limited
+            assert attempts <= failures <= 2 * attempts or clock.elapsed > 10
     assert clock.elapsed <= 30
     assert clock.timers == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "sent"),
-    [
-        ({}, "/api/v1/things"),
-        (
-            {"params": {"a": [1, 2], "b": None, "c": True, "d": "x y/ä"}},
-            "/api/v1/things?a=1&a=2&c=true&d=x+y%2F%C3%A4",
-        ),
-    ],
-)
-async def test_the_escape_hatch_sends_what_it_is_given(options: dict[str, object], sent: str) -> None:
+async def test_the_escape_hatch_sends_what_it_is_given() -> None:
     """`client.request` reaches any endpoint, in the spelling given, with the key and a JSON body."""
-    async with Server(default=OK) as server, make_client(server.url, team_id="team-1") as client:
-        assert await client.request("post", PATH, json={"ä": 1.5}, **options) == {"ok": True}  # type: ignore[arg-type]
+    async with (
+        Server(default=OK) as server,
+        make_client(f"{server.url}/prefix/api/v1/", team_id="team-1") as client,
+    ):
+        params = {"a": [1, 2], "b": None, "c": True, "d": "x y/ä"}
+        assert await client.request("post", "/a%20b/ä/", params=params, json={"ä": 1.5}) == {"ok": True}
     (request,) = server.requests
+    sent = "/prefix/a%20b/%C3%A4/?a=1&a=2&c=true&d=x+y%2F%C3%A4"
     assert (request.method, request.target) == ("POST", sent)
     assert request.body == '{"ä":1.5}'.encode()
     assert request.headers["content-type"] == "application/json"
@@ -396,37 +393,6 @@ async def test_the_escape_hatch_sends_what_it_is_given(options: dict[str, object
     assert request.headers["accept"] == "application/json"
     assert request.headers["user-agent"].startswith("primepods/")
     assert "cookie" not in request.headers
-
-
-@pytest.mark.parametrize(
-    "path", ["/a%20b", "/a%2520b", "/a+b", "/a:b@c", "/ä", "/a;b=c,d", "/a'(b)*!$", "/trailing/"]
-)
-async def test_paths_go_out_as_they_are(path: str) -> None:
-    """What is percent-encoded stays so, once; only what cannot stand in a path is encoded."""
-    async with Server(default=OK) as server, make_client(server.url + "/prefix/api/v1/") as client:
-        await client.request("GET", path)
-    assert server.requests[0].target == "/prefix" + path.replace("ä", "%C3%A4")
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["x", "", "/x?y", "/x#y", "/a/../b", "/a/%2e%2E/b", "\\x"],
-)
-async def test_paths_that_would_leave_the_api_are_not_sent(path: str) -> None:
-    """A path that means something else than it says is a ValueError before anything goes out."""
-    async with Server(default=OK) as server, make_client(server.url) as client:
-        with pytest.raises(ValueError, match="path must"):
-            await client.request("GET", path)
-    assert server.connections == 0
-
-
-@pytest.mark.parametrize("method", ["GE T", "CONNECT", "TRACE", "", "GET\r\nX: y"])
-async def test_methods_that_no_endpoint_has_are_not_sent(method: str) -> None:
-    """A method is one of seven."""
-    async with Server(default=OK) as server, make_client(server.url) as client:
-        with pytest.raises(ValueError, match="method must"):
-            await client.request(method, PATH)
-    assert server.connections == 0
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
@@ -540,19 +506,6 @@ async def test_what_a_server_says_cannot_write_to_a_terminal(caplog: pytest.LogC
     assert [text for text in shown if not text.isprintable()] == []
     assert caught.value.request_id == "r-1"
     assert caught.value.attempts == 5
-
-
-async def test_calls_do_not_share_their_errors() -> None:
-    """A thousand calls that fail together raise a thousand exceptions."""
-
-    def answer(request: Received) -> Answer:
-        return reply({"detail": request.target}, 404)
-
-    async with Server(answer) as server, make_client(server.url) as client:
-        calls = [client.request("GET", f"/{n}") for n in range(200)]
-        errors = await asyncio.gather(*calls, return_exceptions=True)
-    assert len({id(error) for error in errors}) == 200
-    assert all(f"/{n}" in str(error) for n, error in enumerate(errors))
 
 
 async def test_an_api_that_is_down_is_not_stormed() -> None:
