@@ -2,9 +2,9 @@
 
 They come with the package: a test that asks for one of them by name has it. The emulator of each test has a
 state and a key of its own, behind one socket that a whole session (or a worker of pytest-xdist) shares, so
-that asking for one costs about a millisecond. `@pytest.mark.primepods(pods=5, boot_seconds=0)` says what the
-emulator is like; the arguments are those of `primepods.emulator.Emulator`. By default time runs a hundred
-times as fast as outside.
+that asking for one costs about a millisecond. ``@pytest.mark.primepods(pods=5, boot_seconds=0)`` says what
+the emulator is like; the arguments are those of ``primepods.emulator.Emulator``. By default time runs a
+hundred times as fast as outside.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def primepods_emulator_host() -> Generator[Host]:
 
 @pytest.fixture
 def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: Host) -> Generator[Emulator]:
-    """Give a `primepods.emulator.Emulator` that is this test's alone, with its control routes on.
+    """Give a ``primepods.emulator.Emulator`` that is this test's alone, with its control routes on.
 
-    It begins without pods, at a hundred times the speed of real time; `@pytest.mark.primepods(...)` changes
-    that. A `ManualClock` in the mark is a pattern: each test has its own, to be moved with
-    `primepods_emulator.advance`. Whatever a test leaves behind is gone with it: pods, faults, requests,
+    It begins without pods, at a hundred times the speed of real time; ``@pytest.mark.primepods(...)`` changes
+    that. A ``ManualClock`` in the mark is a pattern: each test has its own, to be moved with
+    ``primepods_emulator.advance``. Whatever a test leaves behind is gone with it: pods, faults, requests,
     connections and key.
     """
     from .emulator import Emulator  # noqa: PLC0415
@@ -66,7 +66,7 @@ def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: 
 
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
-    """Give a `primepods.Client` of this test's emulator; it is closed at the end."""
+    """Give a ``primepods.Client`` of this test's emulator; it is closed at the end."""
     from . import Client  # noqa: PLC0415
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
@@ -75,10 +75,10 @@ def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
 
 @pytest.fixture
 def primepods_async_client(request: pytest.FixtureRequest) -> AsyncClient:
-    """Give a `primepods.AsyncClient` of this test's emulator; it is closed at the end.
+    """Give a ``primepods.AsyncClient`` of this test's emulator; it is closed at the end.
 
-    The test has to run on asyncio, by anyio's plugin (`@pytest.mark.anyio`), which is always installed, or by
-    pytest-asyncio (`@pytest.mark.asyncio`, or its auto mode).
+    The test has to run on asyncio, by anyio's plugin (``@pytest.mark.anyio``), which is always installed, or
+    by pytest-asyncio (``@pytest.mark.asyncio``, or its auto mode).
     """
     # An asynchronous fixture must be run by the plugin, and in the loop, that runs the test.
     marker = request.node.get_closest_marker("asyncio")

@@ -1,4 +1,4 @@
-"""`python -m primepods.emulator`: an emulator to leave running beside one's work."""
+"""``python -m primepods.emulator``: an emulator to leave running beside one's work."""
 
 import argparse
 import asyncio
@@ -12,16 +12,16 @@ from .emulator import Emulator
 
 
 def serve_forever(emulator: Emulator, *, announce: Callable[[str], None] | None = None) -> None:
-    """Serve `emulator` until SIGINT or SIGTERM; call from the main thread, without a running loop.
+    """Serve ``emulator`` until SIGINT or SIGTERM; call from the main thread, without a running loop.
 
-    `announce` is given the URL and then the key, each as one line; by default they are printed and flushed.
+    ``announce`` is given the URL and then the key, each as one line; by default they are printed and flushed.
     """
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(emulator, announce if announce is not None else _print))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; `argv` are the arguments after its name. Returns the exit code."""
+    """The command; ``argv`` are the arguments after its name. Returns the exit code."""
     options = _parser().parse_args(argv)
     try:
         emulator = _emulator(options)

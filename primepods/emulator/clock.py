@@ -1,8 +1,8 @@
 """Clocks for the emulator: real, faster than real, and moved by hand.
 
 All times inside the emulator are seconds since the clock's epoch; only the wire shapes turn them into dates.
-Nothing in the emulator asks the operating system for the time except `SystemClock`, so that a test with a
-`ManualClock` never waits.
+Nothing in the emulator asks the operating system for the time except ``SystemClock``, so that a test with a
+``ManualClock`` never waits.
 """
 
 import asyncio
@@ -20,29 +20,31 @@ class Clock(Protocol):
 
     @property
     def epoch(self) -> datetime:
-        """The moment that `now() == 0.0` stands for, timezone-aware."""
+        """The moment that ``now() == 0.0`` stands for, timezone-aware."""
         ...
 
     def now(self) -> float:
-        """Seconds since `epoch`; never goes back."""
+        """Seconds since ``epoch``; never goes back."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return when `now()` has grown by `seconds`."""
+        """Return when ``now()`` has grown by ``seconds``."""
         ...
 
 
 class SystemClock:
     """The machine's clock, started when it is made.
 
-    `speed` is how many emulated seconds pass in a real one: with 60.0 a boot of five minutes takes five
-    seconds. Raises `ValueError` for a speed that is not a positive finite number.
+    Args:
+        speed: How many emulated seconds pass in a real one: with 60.0 a boot of five minutes takes five.
+
+    Raises:
+        ValueError: The speed is not a positive finite number.
     """
 
     def __init__(self, *, speed: float = 1.0) -> None:
         if not (math.isfinite(speed) and speed > 0):
-            msg = f"speed must be a positive number of emulated seconds per real second, not {speed!r}"
-            raise ValueError(msg)
+            raise ValueError(f"speed must be a positive number of emulated seconds a real one, not {speed!r}")
         self.speed: float = speed
         self.epoch: datetime = datetime.now(UTC)
         self._started = time.monotonic()
@@ -52,21 +54,25 @@ class SystemClock:
         return (time.monotonic() - self._started) * self.speed
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep `seconds` emulated seconds, which are `seconds / speed` real ones."""
+        """Sleep ``seconds`` emulated seconds, which are ``seconds / speed`` real ones."""
         await asyncio.sleep(max(0.0, seconds) / self.speed)
 
 
 class ManualClock:
-    """A clock that stands still until `advance` is called; safe to move from any thread.
+    """A clock that stands still until ``advance`` is called; safe to move from any thread.
 
-    `epoch` is the date that its second 0 stands for (default: 2026-01-01 UTC, so that answers are
-    reproducible).
+    Args:
+        epoch: The date that its second 0 stands for; 2026-01-01 UTC, so that answers are reproducible.
+
+    Raises:
+        ValueError: The date has no time zone.
     """
 
     def __init__(self, *, epoch: datetime = MANUAL_EPOCH) -> None:
         if epoch.tzinfo is None:
-            msg = "epoch must be a timezone-aware datetime, for example datetime(2026, 1, 1, tzinfo=UTC)"
-            raise ValueError(msg)
+            raise ValueError(
+                "epoch must be a timezone-aware datetime, such as datetime(2026, 1, 1, tzinfo=UTC)"
+            )
         self.epoch: datetime = epoch
         self._now = 0.0
         self._lock = threading.Lock()
@@ -77,10 +83,13 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move time forward by `seconds`; raises `ValueError` if that is negative or not finite."""
+        """Move time forward by ``seconds``.
+
+        Raises:
+            ValueError: They are negative or not finite.
+        """
         if not (math.isfinite(seconds) and seconds >= 0):
-            msg = f"a clock moves forward by a finite number of seconds, not by {seconds!r}"
-            raise ValueError(msg)
+            raise ValueError(f"a clock moves forward by a finite number of seconds, not by {seconds!r}")
         with self._lock:
             self._now += seconds
             due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self._now]
@@ -91,7 +100,7 @@ class ManualClock:
                 loop.call_soon_threadsafe(event.set)
 
     async def sleep(self, seconds: float) -> None:
-        """Return once `advance` has moved the clock by `seconds`."""
+        """Return once ``advance`` has moved the clock by ``seconds``."""
         event = asyncio.Event()
         with self._lock:
             deadline = self._now + seconds

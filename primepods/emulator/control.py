@@ -1,6 +1,6 @@
-"""Routes under `/_emulator/`, for hands, scripts and other languages: they change what clients cannot.
+"""Routes under ``/_emulator/``, for hands, scripts and other languages: they change what clients cannot.
 
-They are off unless the emulator is made with `control=True`, and want the same key as the API.
+They are off unless the emulator is made with ``control=True``, and want the same key as the API.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""`Emulator`: the whole thing, as its user holds it."""
+"""``Emulator``: the whole thing, as its user holds it."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class PodsView(Mapping[str, EmulatedPod]):
         self._account = account
 
     def __getitem__(self, pod_id: str) -> EmulatedPod:
-        """The pod's state now; raises `KeyError` once it is gone."""
+        """The pod's state now; raises ``KeyError`` once it is gone."""
         with self._account.lock:
             view = self._account.view()
             return view.pods[pod_id].seen_at(view.now)
@@ -49,42 +49,42 @@ class PodsView(Mapping[str, EmulatedPod]):
 class Emulator:
     """A stand-in for the Prime Intellect pods API on a loopback socket: what moto is to boto3.
 
-    `with Emulator(...)` serves from a thread and a loop of its own, so that blocking clients and other loops
-    can talk to it; `async with Emulator(...)` serves from the running loop. State lives as long as the
-    object: after leaving, the same emulator can be entered again on the same port, as a server that was
+    ``with Emulator(...)`` serves from a thread and a loop of its own, so that blocking clients and other
+    loops can talk to it; ``async with Emulator(...)`` serves from the running loop. State lives as long as
+    the object: after leaving, the same emulator can be entered again on the same port, as a server that was
     restarted.
 
     All durations are seconds on the emulator's clock, all money is US dollars.
 
     Args:
-        pods: how many pods there are at the start, all created then; the same seed makes the same fleet.
-        seed: what everything random is drawn from.
-        boot_seconds: about how long a pod takes from creation to ready, drawn for each between 0.3 and 3
+        pods: How many pods there are at the start, all created then; the same seed makes the same fleet.
+        seed: What everything random is drawn from.
+        boot_seconds: About how long a pod takes from creation to ready, drawn for each between 0.3 and 3
             times this; 0 means that pods are ready at once.
-        delete_seconds: how long a deleted pod is DELETING before it moves to the history.
-        appear_seconds: how long a created pod is missing from list, get and status.
-        failure_rate: share of pods, 0 to 1, whose boot ends in ERROR.
-        flaky_rate: share of pods whose installation fails once or twice, is retried, and succeeds.
-        cluster_rate: share of pods that have several nodes.
-        spot_rate: share of pods that the provider takes away without a word.
-        spot_seconds: how long spot pods live on average.
-        stock: about how many of each offer can be had, changing every five minutes; `None` means no end of
+        delete_seconds: How long a deleted pod is DELETING before it moves to the history.
+        appear_seconds: How long a created pod is missing from list, get and status.
+        failure_rate: Share of pods, 0 to 1, whose boot ends in ERROR.
+        flaky_rate: Share of pods whose installation fails once or twice, is retried, and succeeds.
+        cluster_rate: Share of pods that have several nodes.
+        spot_rate: Share of pods that the provider takes away without a word.
+        spot_seconds: How long spot pods live on average.
+        stock: About how many of each offer can be had, changing every five minutes; ``None`` means no end of
             them.
-        funds: what there is to spend; when it is spent, all pods are deleted. `None` means no end of it.
-        history: how many rows of all kinds are in the history at the start.
-        api_key: the only key that is accepted; by default one made from the seed.
+        funds: What there is to spend; when it is spent, all pods are deleted. ``None`` means no end of it.
+        history: How many rows of all kinds are in the history at the start.
+        api_key: The only key that is accepted; by default one made from the seed.
         host: 127.0.0.1 or another name of this machine's loopback.
         port: 0 for any free one.
-        clock: a `ManualClock`, moved with `advance`, or a clock of yours; default: a `SystemClock`.
-        speed: emulated seconds per real second, for the default clock.
-        max_page_size: longer pages are cut to this many rows.
-        latency: real seconds that every answer takes at least.
-        control: whether the routes under `/_emulator/` are there, which look at and change the state over
+        clock: A ``ManualClock``, moved with ``advance``, or a clock of yours; default: a ``SystemClock``.
+        speed: Emulated seconds per real second, for the default clock.
+        max_page_size: Longer pages are cut to this many rows.
+        latency: Real seconds that every answer takes at least.
+        control: Whether the routes under ``/_emulator/`` are there, which look at and change the state over
             HTTP.
 
     Raises:
-        ValueError: an argument makes no sense.
-        OSError: on entering, the port is taken.
+        ValueError: An argument makes no sense.
+        OSError: On entering, the port is taken.
     """
 
     clock: Clock
@@ -92,7 +92,7 @@ class Emulator:
     requests: RequestLog
     """What was asked so far, in the order of arrival."""
     faults: FaultPlan
-    """What goes wrong, and when: `emu.faults.add(Status(503), on="status", times=3)`."""
+    """What goes wrong, and when: ``emu.faults.add(Status(503), on="status", times=3)``."""
     pods: Mapping[str, EmulatedPod]
     """The pods that the API would list now, by id."""
 
@@ -151,11 +151,15 @@ class Emulator:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Make an emulator from what `save` has written.
+        """Make an emulator from what ``save`` has written, in which the fleet goes on where it was.
 
-        It is what the saved one was, and its fleet goes on where it was; `options` are those of `Emulator`
-        that are to be different. Raises `ValueError` if the file is no snapshot, `OSError` if it cannot be
-        read.
+        Args:
+            path: The file.
+            options: Those of ``Emulator`` that are to be different from the saved one's.
+
+        Raises:
+            ValueError: The file is no snapshot.
+            OSError: It cannot be read.
         """
         saved = _read(path)
         emulator = cls(**{**config_of(saved), **options})
@@ -168,9 +172,10 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """The base URL, for example `http://127.0.0.1:40123`.
+        """The base URL, for example ``http://127.0.0.1:40123``.
 
-        Raises `RuntimeError` before the first start.
+        Raises:
+            RuntimeError: It has not been started yet.
         """
         if self._bound is None:
             raise RuntimeError("the emulator has no URL before it is started: use `with Emulator() as emu:`")
@@ -183,22 +188,41 @@ class Emulator:
         return self._account.spent()
 
     def add_pod(self, name: str | None = None, **overrides: Unpack[PodOverrides]) -> str:
-        """Create a pod now, behind the API's back; returns its id. See `PodOverrides` for what can be fixed.
+        """Create a pod now, behind the API's back, and return its id.
 
-        Raises `ValueError` for an id that is taken, `TypeError` for an override that there is not.
+        Args:
+            name: Its name; drawn if absent.
+            overrides: What is not to be drawn; see ``PodOverrides``.
+
+        Raises:
+            ValueError: The id is taken.
+            TypeError: There is no such override.
         """
         return self._account.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
-        """Take a pod away at once, as a provider does; raises `KeyError` for an unknown id."""
+        """Take a pod away at once, as a provider does.
+
+        Raises:
+            KeyError: There is no such pod.
+        """
         self._account.remove_pod(pod_id)
 
     def set_stock(self, cloud_id: str, left: int) -> None:
-        """Say how many of an offer can still be ordered; raises `KeyError` for an unknown offer."""
+        """Say how many of an offer can still be ordered.
+
+        Raises:
+            KeyError: There is no such offer.
+        """
         self._account.set_stock(cloud_id, left)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
-        """Say what an offer costs an hour from now on; raises `KeyError` for an unknown offer."""
+        """Say what an offer costs an hour from now on.
+
+        Raises:
+            KeyError: There is no such offer.
+            ValueError: The price is negative or not finite.
+        """
         self._account.set_price(cloud_id, price_hr)
 
     def add_funds(self, dollars: float) -> None:
@@ -206,7 +230,12 @@ class Emulator:
         self._account.add_funds(dollars)
 
     def advance(self, seconds: float) -> None:
-        """Move the `ManualClock` by `seconds`; raises `RuntimeError` if the clock moves by itself."""
+        """Move the ``ManualClock`` by ``seconds``.
+
+        Raises:
+            RuntimeError: The clock moves by itself.
+            ValueError: The seconds are negative or not finite.
+        """
         self._account.advance(seconds)
 
     def reset(self) -> None:
@@ -220,17 +249,23 @@ class Emulator:
         return dump(self._account)
 
     def restore(self, saved: Mapping[str, object]) -> None:
-        """Take the state of a `snapshot`, as if no time had passed; raises `ValueError` if it is none."""
+        """Take the state of a ``snapshot``, as if no time had passed.
+
+        Raises:
+            ValueError: It is none; nothing has changed then.
+        """
         restore(self._account, saved)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `snapshot` to one JSON file, for `load`."""
+        """Write a ``snapshot`` to one JSON file, for ``load``."""
         Path(path).write_text(json.dumps(self.snapshot(), indent=1) + "\n", encoding="utf-8")
 
     def start(self) -> Self:
-        """Serve from a thread of its own; what `with` does.
+        """Serve from a thread of its own; what ``with`` does.
 
-        Raises `RuntimeError` if it is being served already.
+        Raises:
+            RuntimeError: It is being served already.
+            OSError: The port is taken.
         """
         self._check_free()
         host = Host(self._address[0], self._port(), self._app)
@@ -239,7 +274,7 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """End what `start` began, abandoning requests in flight. Does nothing if it is not running."""
+        """End what ``start`` began, abandoning requests in flight. Does nothing if it is not running."""
         if self._host is not None:
             self._host.stop()
             self._host = None

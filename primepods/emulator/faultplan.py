@@ -19,7 +19,7 @@ from .faults import Fault
 
 @attrs.frozen(kw_only=True)
 class When:
-    """Which requests a rule is for; see `FaultPlan.add`."""
+    """Which requests a rule is for; see ``FaultPlan.add``."""
 
     on: frozenset[str] | None
     path: str | None
@@ -77,7 +77,7 @@ class Rule:
         return True
 
     def _is_crowded(self, now: float) -> bool:
-        """Tell whether more than `beyond` requests were let through in the last `window` seconds."""
+        """Tell whether more than ``beyond`` requests were let through in the last ``window`` seconds."""
         if not self.when.beyond:
             return True
         while self._recent and self._recent[0] <= now - self.when.window:
@@ -124,27 +124,27 @@ class FaultPlan:
         beyond: int = 0,
         window: float = 1.0,
     ) -> Rule:
-        """Let `fault` strike every request that fits all that is given; returns the rule, which counts hits.
+        """Let ``fault`` strike every request that fits all that is given; returns the rule, which counts.
 
         Of several rules that fit a request, the first decides its answer; delays and lags before it add up.
-        So rules with `times=1`, one after the other, make a sequence of answers.
+        So rules with ``times=1``, one after the other, make a sequence of answers.
 
         Args:
-            fault: what goes wrong.
-            on: the operation or operations: list, create, get, status, delete, log, history, gpus,
+            fault: What goes wrong.
+            on: The operation or operations: list, create, get, status, delete, log, history, gpus,
                 gpu_summary, multi_node, disks, ssh_keys, ssh_key_upload, ssh_key_delete, ssh_key_update.
-            path: the request's path, in which `*` stands for anything.
-            pod_id: only requests about this pod, in the path or among the ids.
-            times: only the first so many.
-            skip: not the first so many.
-            probability: only this share, drawn from the emulator's seed.
-            after: from so many seconds after now on.
-            lasting: for so many seconds from then on.
-            beyond: only what exceeds so many requests within `window` seconds, as a rate limit does; 0: all.
-            window: see `beyond`.
+            path: The request's path, in which ``*`` stands for anything.
+            pod_id: Only requests about this pod, in the path or among the ids.
+            times: Only the first so many.
+            skip: Not the first so many.
+            probability: Only this share, drawn from the emulator's seed.
+            after: From so many seconds after now on.
+            lasting: For so many seconds from then on.
+            beyond: Only what exceeds so many requests in ``window`` seconds, as a rate limit does; 0: all.
+            window: See ``beyond``.
 
         Raises:
-            ValueError: there is no such operation, or a number makes no sense.
+            ValueError: There is no such operation, or a number makes no sense.
         """
         check_amount("after", after)
         check_amount("lasting", lasting or 0.0)

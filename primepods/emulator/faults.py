@@ -1,7 +1,7 @@
-"""What can go wrong between a client and the API, each as a value. `FaultPlan` says when it does.
+"""What can go wrong between a client and the API, each as a value. ``FaultPlan`` says when it does.
 
-Times are on the emulator's clock: with a `ManualClock`, a delay lasts until the test has advanced it. To make
-a fault of your own, inherit from `Fault`, and return a `Reply` or `Raw` bytes from `outcome`.
+Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. To
+make a fault of your own, inherit from ``Fault``, and return a ``Reply`` or ``Raw`` bytes from ``outcome``.
 """
 
 import json
@@ -98,7 +98,7 @@ class Fault:
 
 @attrs.frozen
 class _Unanswered(Fault):
-    """What the client gets is not the API's answer; with `acted`, the API did what was asked all the same."""
+    """What the client gets is not the API's answer; with ``acted``, the API did what was asked even so."""
 
     acted: bool = attrs.field(default=False, kw_only=True, validator=_FLAG)
 
@@ -113,11 +113,11 @@ class Status(_Unanswered):
     """An error of the API, or of something before it.
 
     Args:
-        status: the code.
-        retry_after: the header of that name, seconds or an HTTP date.
+        status: The code.
+        retry_after: The header of that name, seconds or an HTTP date.
         body: JSON; by default what the API sends with the code (for 502 to 504 the HTML that gateways send).
-        text: plain text in place of JSON; empty for an answer without a body.
-        acted: the API does what was asked, and only the answer is an error.
+        text: Plain text in place of JSON; empty for an answer without a body.
+        acted: The API does what was asked, and only the answer is an error.
     """
 
     status: int = attrs.field(validator=_STATUS)
@@ -154,7 +154,7 @@ class Html(_Unanswered):
 
 @attrs.frozen
 class Reset(_Unanswered):
-    """The connection is reset before the API gets the request or, with `acted`, after it acted."""
+    """The connection is reset before the API gets the request or, with ``acted``, after it acted."""
 
     def outcome(self, reply: Reply) -> Raw:
         """Nothing, and that abruptly."""
@@ -164,7 +164,7 @@ class Reset(_Unanswered):
 
 @attrs.frozen
 class Redirect(_Unanswered):
-    """The client is sent to `location`."""
+    """The client is sent to ``location``."""
 
     location: str = attrs.field(validator=[_TEXT, validators.matches_re(r"[!-~]+")])
     status: int = attrs.field(
@@ -179,7 +179,7 @@ class Redirect(_Unanswered):
 
 @attrs.frozen
 class Delay(Fault):
-    """The request reaches the API `seconds` later; `math.inf`: it never does. Other faults can follow."""
+    """The request reaches the API ``seconds`` later; ``math.inf``: it never does. Other faults can follow."""
 
     ends: ClassVar[bool] = False
     seconds: float = attrs.field(validator=_DURATION)
@@ -187,7 +187,7 @@ class Delay(Fault):
 
 @attrs.frozen
 class Stale(Fault):
-    """A replica that lags: what is asked about pods and history is answered from `seconds` ago.
+    """A replica that lags: what is asked about pods and history is answered from ``seconds`` ago.
 
     Rows, counts and 404s are those of then; a DELETE of a pod that was not there yet is a 404 and deletes
     nothing. Other faults can follow.
@@ -201,14 +201,14 @@ class Stale(Fault):
 class Edit(Fault):
     """The API acts; the JSON of its answer is changed on the way.
 
-    Places are spelled with dots: `total_count`, `data.0` (the first row), `data.0.status`. A row that the
-    answer does not have is left alone, and so is an answer that is no JSON.
+    Places are spelled with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. A row that
+    the answer does not have is left alone, and so is an answer that is no JSON.
 
     Args:
-        change: a function of the JSON that returns what to send in its place; not over HTTP.
-        put: values by the places at which they are set.
-        drop: places that are removed.
-        rows: only so many of the rows are kept.
+        change: A function of the JSON that returns what to send in its place; not over HTTP.
+        put: Values by the places at which they are set.
+        drop: Places that are removed.
+        rows: Only so many of the rows are kept.
     """
 
     change: Callable[[Any], object] | None = attrs.field(
@@ -240,7 +240,7 @@ class Edit(Fault):
 
 @attrs.frozen
 class EmptyData(Fault):
-    """A replica that knows nothing: the usual answer without its rows, or with `null` for them."""
+    """A replica that knows nothing: the usual answer without its rows, or with ``null`` for them."""
 
     null: bool = attrs.field(default=False, validator=_FLAG)
 
@@ -263,7 +263,7 @@ class Empty(Fault):
 
 @attrs.frozen
 class Cut(Fault):
-    """The API acts; after `share` of the body's bytes the connection is closed."""
+    """The API acts; after ``share`` of the body's bytes the connection is closed."""
 
     share: float = attrs.field(
         default=0.5,
@@ -278,7 +278,7 @@ class Cut(Fault):
 
 @attrs.frozen
 class WrongLength(Fault):
-    """The API acts; the head of the answer promises `by` bytes more than there are (less, if negative)."""
+    """The API acts; the head of the answer promises ``by`` bytes more than there are (less, if negative)."""
 
     by: int = attrs.field(default=10, validator=validators.instance_of(int))
 
@@ -289,7 +289,7 @@ class WrongLength(Fault):
 
 @attrs.frozen
 class Drip(Fault):
-    """The API acts; the body comes in `pieces` pieces, spread over `seconds`."""
+    """The API acts; the body comes in ``pieces`` pieces, spread over ``seconds``."""
 
     seconds: float = attrs.field(validator=_DURATION)
     pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])

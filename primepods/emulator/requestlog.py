@@ -26,7 +26,7 @@ class Request:
     status: int | None = None
     """What was answered.
 
-    `None` while it is in flight, and when a fault cut the connection before any answer.
+    ``None`` while it is in flight, and when a fault cut the connection before any answer.
     """
 
 
@@ -44,7 +44,7 @@ class RequestLog(Sequence[Request]):
     @overload
     def __getitem__(self, index: slice) -> list[Request]: ...
     def __getitem__(self, index: int | slice) -> Request | list[Request]:
-        """The entry, or the entries, at `index`."""
+        """The entry, or the entries, at ``index``."""
         return self._entries[index]
 
     def __len__(self) -> int:

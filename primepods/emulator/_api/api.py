@@ -18,7 +18,7 @@ PREFIX = "/api/v1"
 
 @attrs.frozen
 class Target:
-    """What a call is for: the operation's name, `None` if there is none, and what answers the call."""
+    """What a call is for: the operation's name, ``None`` if there is none, and what answers the call."""
 
     operation: str | None
     answer: Callable[[Call], Reply]

@@ -49,17 +49,17 @@ def encode(value: object) -> bytes:
 
 
 def ok(value: object) -> Reply:
-    """200 with `value` as JSON."""
+    """200 with ``value`` as JSON."""
     return Reply(200, encode(value))
 
 
 def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Reply:
-    """An error in the shape `{"detail": text}`."""
+    """An error in the shape ``{"detail": text}``."""
     return Reply(status, encode({"detail": text}), headers or {})
 
 
 def refuse(status: int, text: str) -> ReplyError:
-    """The exception that answers with an error in the shape `{"detail": text}`."""
+    """The exception that answers with an error in the shape ``{"detail": text}``."""
     return ReplyError(detail(status, text))
 
 
@@ -87,7 +87,7 @@ def query_values(call: Call, name: str) -> list[str]:
 
 
 def query_value(call: Call, name: str) -> str | None:
-    """The one value of a query key, or `None`; a key given twice is refused."""
+    """The one value of a query key, or ``None``; a key given twice is refused."""
     values = query_values(call, name)
     if len(values) > 1:
         raise invalid((name, "Input should be given once"))
@@ -116,7 +116,7 @@ def query_integer(
 
 
 def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
-    """The value of a query key that must be one of `allowed` if it is there."""
+    """The value of a query key that must be one of ``allowed`` if it is there."""
     value = query_value(call, name)
     if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))

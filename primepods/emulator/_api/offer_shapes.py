@@ -13,12 +13,12 @@ Prices = dict[str, float | None]
 
 
 def offers_answer(rows: list[dict[str, object]], total: int) -> Reply:
-    """A page of offers; clients read on until they have `total` rows, so it must be exact."""
+    """A page of offers; clients read on until they have ``total`` rows, so it must be exact."""
     return ok({"items": rows, "totalCount": total})
 
 
 def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
-    """An offer as the availability endpoints show it; `left` is how many can be had, `None` any number."""
+    """An offer as the availability endpoints show it, of which ``left`` can be had (``None``: no end)."""
     provider = offer.provider
     community = provider.security == COMMUNITY
     cluster = offer.nodes > 1

@@ -14,9 +14,9 @@ Handler = Callable[..., Any]
 
 @attrs.frozen
 class Route:
-    """One operation; `name` is what fault plans call it.
+    """One operation; ``name`` is what fault plans call it.
 
-    A part of `path` in braces matches any one part that is not empty.
+    A part of ``path`` in braces matches any one part that is not empty.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Route:
     handler: Handler
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
-        """The parameters in a path that is this route's, else `None`."""
+        """The parameters in a path that is this route's, else ``None``."""
         own = self.path.split("/")
         if len(parts) != len(own):
             return None

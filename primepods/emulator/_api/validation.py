@@ -55,7 +55,7 @@ def positive_number(value: object, at: str) -> Iterator[Problem]:
 
 
 def positive_integer(value: object, at: str) -> Iterator[Problem]:
-    """An integer above 0, which may be spelled `1.0`."""
+    """An integer above 0, which may be spelled ``1.0``."""
     problems = list(positive_number(value, at))
     yield from problems
     if not problems and isinstance(value, int | float) and value != value // 1:
@@ -73,7 +73,7 @@ def one_of(*allowed: str) -> Check:
 
 
 def nullable(inner: Check) -> Check:
-    """Null, or what `inner` says."""
+    """Null, or what ``inner`` says."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if value is not None:
@@ -83,7 +83,7 @@ def nullable(inner: Check) -> Check:
 
 
 def list_of(inner: Check) -> Check:
-    """A list of what `inner` says."""
+    """A list of what ``inner`` says."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, list):
@@ -98,7 +98,7 @@ def list_of(inner: Check) -> Check:
 def object_of(
     required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, closed: bool = False
 ) -> Check:
-    """An object with these fields; others are ignored, or refused if it is `closed`."""
+    """An object with these fields; others are ignored, or refused if it is ``closed``."""
     known = {**(optional or {}), **required}
 
     def check(value: object, at: str) -> Iterator[Problem]:

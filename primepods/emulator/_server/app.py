@@ -1,4 +1,4 @@
-"""The aiohttp side: a request object in, a `Call` to the API, its `Reply` out.
+"""The aiohttp side: a request object in, a ``Call`` to the API, its ``Reply`` out.
 
 On the way every request is logged, and whatever the fault plan has in store for it happens to it.
 """
@@ -31,7 +31,7 @@ _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 @attrs.define(kw_only=True, eq=False)
 class App:
-    """Answers requests; give it to a `Listener`."""
+    """Answers requests; give it to a ``Listener``."""
 
     api: Api
     api_key: str = attrs.field(repr=False)

@@ -9,9 +9,9 @@ from .listener import Listener
 
 
 class Host:
-    """Serves one emulator after another on the same socket, from a thread of its own; see `Emulator.on`.
+    """Serves one emulator after another on the same socket, from a thread of its own; see ``Emulator.on``.
 
-    `port` is 0 for any free one; after `start` it is the one that was bound.
+    ``port`` is 0 for any free one; after ``start`` it is the one that was bound.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, app: App | None = None) -> None:
@@ -24,7 +24,7 @@ class Host:
         self._started: Future[None] = Future()
 
     def start(self) -> None:
-        """Start the thread and bind the port; raises `OSError` if it is taken."""
+        """Start the thread and bind the port; raises ``OSError`` if it is taken."""
         self._thread = threading.Thread(target=self._run, name="primepods-emulator", daemon=True)
         self._thread.start()
         try:

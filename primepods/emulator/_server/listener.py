@@ -19,11 +19,11 @@ MAX_LINE = 8190
 """Longest request line and header that is read, in bytes: what common servers and proxies allow."""
 
 ACCEPTING = 5
-"""Turns of the loop, at most, from accepting a connection to its `connection_made`."""
+"""Turns of the loop, at most, from accepting a connection to its ``connection_made``."""
 
 
 def check_loopback(host: str) -> None:
-    """Raise `ValueError` for a host that other machines could reach."""
+    """Raise ``ValueError`` for a host that other machines could reach."""
     if host == "localhost":
         return
     with suppress(ValueError):
@@ -44,7 +44,7 @@ class Listener:
         self._idle = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
-        """Bind to `host` and `port` (0: any free one); returns the port. Raises `OSError` if it is taken."""
+        """Bind to ``host`` and ``port`` (0: any free one) and return the port; ``OSError`` if it is taken."""
         loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         manager = self._web = web.Server(self._serve)

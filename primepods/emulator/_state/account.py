@@ -2,7 +2,7 @@
 
 Nothing ticks in the background. Every entry point first catches up: it applies what fell due since the last
 one, at the moment it fell due. The server's thread and the thread of the test meet in this class: the API
-holds `lock` while it answers a request, the methods for tests and control routes take it by themselves.
+holds ``lock`` while it answers a request, the methods for tests and control routes take it by themselves.
 """
 
 import heapq
@@ -55,7 +55,7 @@ class Account:
         self.created: int = 0
         """How many pods there have ever been."""
         self.funds: float | None = None
-        """All that was ever paid in, in US dollars; `None` means without end."""
+        """All that was ever paid in, in US dollars; ``None`` means without end."""
         self.keys: KeyRing = KeyRing(rng=random_for(self.config.seed, "keys"))
         self.market.capacities.clear()
         self.market.prices.clear()
@@ -82,7 +82,7 @@ class Account:
             self._add_fleet(pods)
 
     def add_pod(self, name: str | None, overrides: PodOverrides) -> str:
-        """Add one pod and return its id; raises `ValueError` or `TypeError` for overrides without sense."""
+        """Add one pod and return its id; ``ValueError`` or ``TypeError`` for overrides that make no sense."""
         unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
         if unknown:
             known = ", ".join(PodOverrides.__annotations__)
@@ -94,19 +94,19 @@ class Account:
             return record.id
 
     def remove_pod(self, pod_id: str) -> None:
-        """Take a pod away at once, as a provider does; raises `KeyError` for an unknown id."""
+        """Take a pod away at once, as a provider does; raises ``KeyError`` for an unknown id."""
         with self.lock:
             now = self.catch_up()
             self._depart(self.pods[pod_id], now)
             self.catch_up()
 
     def set_stock(self, cloud_id: str, left: int) -> None:
-        """Say how many of an offer can still be had; raises `KeyError` for an unknown offer."""
+        """Say how many of an offer can still be had; raises ``KeyError`` for an unknown offer."""
         with self.lock:
             self.market.capacities[self.market.offer(cloud_id).cloud_id] = left + self._ordered(cloud_id)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
-        """Say what an offer costs from now on; raises `KeyError` for an unknown offer."""
+        """Say what an offer costs from now on; raises ``KeyError`` for an unknown offer."""
         check_amount("price_hr", price_hr)
         with self.lock:
             self.market.prices[self.market.offer(cloud_id).cloud_id] = price_hr
@@ -125,7 +125,7 @@ class Account:
             return spent([*self.existing(), *self.terminated], now)
 
     def advance(self, seconds: float) -> None:
-        """Move a manual clock; raises `RuntimeError` if the clock moves by itself."""
+        """Move a manual clock; raises ``RuntimeError`` if the clock moves by itself."""
         if not isinstance(self.clock, ManualClock):
             message = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
             raise RuntimeError(message)  # noqa: TRY004  the argument is fine, the emulator is not
@@ -134,7 +134,7 @@ class Account:
     # For the API, which holds the lock.
 
     def view(self, lag: float = 0.0) -> AccountView:
-        """Show the account as it was `lag` seconds ago."""
+        """Show the account as it was ``lag`` seconds ago."""
         now = self.catch_up()
         if lag <= 0:
             return AccountView(now, self.pods, self.history)
@@ -149,7 +149,7 @@ class Account:
         return [*self.pods.values(), *self.hidden]
 
     def left(self, cloud_id: str) -> int | None:
-        """Count how many of an offer can still be ordered; `None` means no end of them."""
+        """Count how many of an offer can still be ordered; ``None`` means no end of them."""
         capacity = self.market.capacity(cloud_id, self.clock.now())
         return None if capacity is None else capacity - self._ordered(cloud_id)
 
@@ -158,11 +158,11 @@ class Account:
         return self.funds is not None and self.spent() > self.funds
 
     def create(self, name: str | None, overrides: PodOverrides) -> PodRecord:
-        """Make a pod that is not in the account yet; `add` puts it there."""
+        """Make a pod that is not in the account yet; ``add`` puts it there."""
         return create_pod(self.config, self._next_number(), self.catch_up(), overrides, name=name)
 
     def add(self, record: PodRecord) -> None:
-        """Let a pod exist; raises `ValueError` if its id is taken."""
+        """Let a pod exist; raises ``ValueError`` if its id is taken."""
         if record.id in self.pods or any(record.id == other.id for other in self.hidden):
             raise ValueError(f"the emulator has a pod {record.id!r} already")
         if record.appears > self.clock.now():
@@ -173,7 +173,7 @@ class Account:
             heapq.heappush(self._departures, (record.gone, record.id))
 
     def delete(self, record: PodRecord) -> str:
-        """Delete as the API does, in `delete_seconds`; returns the state that the API answers."""
+        """Delete as the API does, in ``delete_seconds``; returns the state that the API answers."""
         now = self.catch_up()
         if record.delete_asked is None and self._is_listed(record):
             record.delete_asked = now
@@ -203,7 +203,7 @@ class Account:
         return self.created
 
     def _add_fleet(self, count: int) -> None:
-        """Create `count` pods now, of which the exact shares will fail, or be retried and succeed."""
+        """Create ``count`` pods now, of which the exact shares will fail, or be retried and succeed."""
         config = self.config
         order = random_for(config.seed, f"outcomes:{self.created}").sample(range(count), count)
         failing = set(order[: round(count * config.failure_rate)])

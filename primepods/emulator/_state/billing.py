@@ -11,7 +11,7 @@ _PRECISION = 1e-3
 
 
 def billed(record: PodRecord, now: float) -> float:
-    """What the pod has cost by `now`: each begun minute since it was ACTIVE; provisioning is free."""
+    """What the pod has cost by ``now``: each begun minute since it was ACTIVE; provisioning is free."""
     active = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
     end = now if record.gone is None else min(now, record.gone)
     used = end - record.created - active
@@ -19,12 +19,12 @@ def billed(record: PodRecord, now: float) -> float:
 
 
 def spent(records: Iterable[PodRecord], now: float) -> float:
-    """What all these pods together have cost by `now`."""
+    """What all these pods together have cost by ``now``."""
     return sum(billed(record, now) for record in records)
 
 
 def used_up_at(records: list[PodRecord], funds: float, before: float, after: float) -> float:
-    """The moment between `before` and `after` at which these pods had cost more than `funds`."""
+    """The moment between ``before`` and ``after`` at which these pods had cost more than ``funds``."""
     while after - before > _PRECISION:
         middle = (before + after) / 2
         if spent(records, middle) > funds:

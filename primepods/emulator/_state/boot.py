@@ -20,7 +20,7 @@ TERMINATED = "TERMINATED"
 FINISHED = "FINISHED"
 
 SLOWEST = 3.0
-"""No boot takes longer than this many times `boot_seconds`."""
+"""No boot takes longer than this many times ``boot_seconds``."""
 FASTEST = 0.3
 PAUSE = 0.2
 """Share of a failed attempt's time that passes before the next one."""
@@ -44,7 +44,7 @@ class Stage:
 
 @attrs.frozen
 class Step:
-    """From age `at` in seconds on the pod is in `stage`; its progress grows to `progress_to` meanwhile."""
+    """From age ``at`` in seconds on the pod is in ``stage``; its progress grows to ``progress_to``."""
 
     at: float
     stage: Stage
@@ -55,7 +55,7 @@ Timeline = tuple[Step, ...]
 
 
 def stage_at(timeline: Timeline, age: float) -> Stage:
-    """The stage at `age` seconds after creation."""
+    """The stage at ``age`` seconds after creation."""
     index = max(0, bisect_right(timeline, age, key=_start) - 1)
     step = timeline[index]
     if step.progress_to is None or index + 1 == len(timeline):
@@ -70,13 +70,13 @@ def _start(step: Step) -> float:
 
 
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
-    """Draw a boot time: log-normal around `boot_seconds * factor`, within 0.3 to 3 times `boot_seconds`."""
+    """Draw a boot time, log-normal around ``boot_seconds * factor``, at most 3 and at least 0.3 times it."""
     drawn = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
     return min(max(drawn, FASTEST * boot_seconds), SLOWEST * boot_seconds)
 
 
 def successful_boot(rng: Random, duration: float) -> Timeline:
-    """PROVISIONING, PENDING, ACTIVE with installation progress, FINISHED after `duration` seconds."""
+    """PROVISIONING, PENDING, ACTIVE with installation progress, FINISHED after ``duration`` seconds."""
     if duration <= 0:
         return (_ready(0.0),)
     pending, active = _draw_ages(rng, duration)
@@ -84,10 +84,10 @@ def successful_boot(rng: Random, duration: float) -> Timeline:
 
 
 def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
-    """A boot whose installation fails `retries` times, is retried by the platform, and succeeds.
+    """A boot whose installation fails ``retries`` times, is retried by the platform, and succeeds.
 
     While an attempt has failed, the installation is in ERROR; while the next one runs, the text of the
-    failure stays. All within `duration` seconds.
+    failure stays. All within ``duration`` seconds.
     """
     if duration <= 0:
         return (_ready(0.0),)
@@ -106,7 +106,7 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
 
 
 def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Timeline:
-    """A boot that ends in ERROR within `duration` seconds, with `failure` or a drawn text as its reason."""
+    """A boot that ends in ERROR within ``duration`` seconds, for the reason ``failure`` or a drawn one."""
     pending, active = _draw_ages(rng, duration)
     early = rng.random() < EARLY
     text = failure if failure is not None else rng.choice(FAILURES_EARLY if early else FAILURES_INSTALL)
@@ -120,7 +120,7 @@ def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Tim
 
 
 def deleting(before: Stage, since: float) -> Stage:
-    """The stage of a pod that was in stage `before` when it was deleted, at age `since`."""
+    """The stage of a pod that was in stage ``before`` when it was deleted, at age ``since``."""
     return attrs.evolve(before, status=DELETING, addressed=False, since=since)
 
 

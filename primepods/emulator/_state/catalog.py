@@ -20,7 +20,7 @@ class Provider:
 
 @attrs.frozen(kw_only=True)
 class Gpu:
-    """A GPU model on the market; `price` is US dollars per GPU and hour, `memory` GB per GPU."""
+    """A GPU model on the market; ``price`` is US dollars per GPU and hour, ``memory`` GB per GPU."""
 
     name: str
     memory: int
@@ -29,7 +29,7 @@ class Gpu:
 
     @property
     def model(self) -> str:
-        """The short name that goes into other names, for example `h100`."""
+        """The short name that goes into other names, for example ``h100``."""
         return self.name.split("_")[0].lower()
 
 

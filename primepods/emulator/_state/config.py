@@ -7,7 +7,7 @@ import attrs
 
 
 def check_amount(name: str, value: float) -> None:
-    """Raise `ValueError` for what is no finite number of at least 0."""
+    """Raise ``ValueError`` for what is no finite number of at least 0."""
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be zero or more, not {value!r}")
 
@@ -27,7 +27,7 @@ def share(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> 
 
 @attrs.frozen(kw_only=True)
 class EmulatorConfig:
-    """See `Emulator` for what the fields mean. Raises `ValueError` for values that make no sense."""
+    """See ``Emulator`` for what the fields mean. Raises ``ValueError`` for values that make no sense."""
 
     seed: int
     boot_seconds: float = attrs.field(validator=amount)

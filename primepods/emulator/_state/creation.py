@@ -29,9 +29,9 @@ def create_pod(  # noqa: PLR0913  the last two by keyword
     name: str | None = None,
     outcome: BootOutcome | None = None,
 ) -> PodRecord:
-    """Make pod number `number`: the same seed, number and overrides always make the same pod.
+    """Make pod number ``number``: the same seed, number and overrides always make the same pod.
 
-    Without an `outcome` one is drawn by the rates.
+    Without an ``outcome`` one is drawn by the rates.
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"

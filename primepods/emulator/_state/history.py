@@ -45,7 +45,7 @@ class History:
         self._ordered.clear()
 
     def ordered(self, by: str, *, descending: bool) -> list[HistoryRow]:
-        """All rows by `terminatedAt` or `createdAt`."""
+        """All rows by ``terminatedAt`` or ``createdAt``."""
         order = (by, descending)
         if order not in self._ordered:
             key = _by_creation if by == "createdAt" else _by_end
@@ -53,7 +53,7 @@ class History:
         return self._ordered[order]
 
     def until(self, then: float) -> "History":
-        """The history as it was at `then`."""
+        """The history as it was at ``then``."""
         return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
 
 

@@ -20,7 +20,7 @@ VCPUS = (4, 16, 64)
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """How much of something an offer has; `minimum` and `maximum` are `None` where it cannot be chosen."""
+    """How much of something an offer has; without ``minimum`` and ``maximum`` it cannot be chosen."""
 
     default: int
     minimum: int | None = None
@@ -68,8 +68,8 @@ class Market:
     """All offers, what they cost, and how many of each can be had.
 
     Args:
-        seed: what the offers are drawn from.
-        stock: about how many of each offer there are; `None` means no end of them.
+        seed: What the offers are drawn from.
+        stock: About how many of each offer there are; ``None`` means no end of them.
     """
 
     def __init__(self, seed: int, stock: int | None) -> None:
@@ -88,13 +88,13 @@ class Market:
         return [self.offer(cloud_id) for cloud_id in self._offers]
 
     def offer(self, cloud_id: str) -> Offer:
-        """Give an offer at its present price; raises `KeyError` for one that there is not."""
+        """Give an offer at its present price; raises ``KeyError`` for one that there is not."""
         offer = self._offers[cloud_id]
         price = self.prices.get(cloud_id)
         return offer if price is None else attrs.evolve(offer, price=price)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Count how many of an offer there are at `now`, ordered or not; `None` means no end of them."""
+        """Count how many of an offer there are at ``now``, ordered or not; ``None`` means no end of them."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:

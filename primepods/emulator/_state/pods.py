@@ -14,7 +14,7 @@ _MOST_NODES = 8
 
 @attrs.frozen(kw_only=True)
 class EmulatedPod:
-    """A pod as the emulator sees it at one moment: what `Emulator.pods` holds."""
+    """A pod as the emulator sees it at one moment: what ``Emulator.pods`` holds."""
 
     id: str
     name: str
@@ -33,7 +33,7 @@ class EmulatedPod:
 
 @attrs.define(kw_only=True, eq=False)
 class PodRecord:
-    """All that is known of a pod. Times are seconds on the emulator's clock; see `stage` for what follows."""
+    """All that is known of a pod, from which its ``stage`` follows. Times are on the emulator's clock."""
 
     id: str
     number: int
@@ -71,14 +71,14 @@ class PodRecord:
     _rendered: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
 
     def stage(self, now: float) -> Stage:
-        """What the pod is at `now`."""
+        """What the pod is at ``now``."""
         if self.delete_asked is None or now < self.delete_asked:
             return stage_at(self.timeline, now - self.created)
         asked = self.delete_asked - self.created
         return deleting(stage_at(self.timeline, asked), asked)
 
     def rendered(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
-        """What `render` makes of the stage at `now`; made again only if that has changed."""
+        """What ``render`` makes of the stage at ``now``; made again only if that has changed."""
         stage = self.stage(now)
         done = self._rendered.get(kind)
         if done is None or (done[0] is not stage and done[0] != stage):
@@ -92,7 +92,7 @@ class PodRecord:
         return [".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0)) for number in numbers]
 
     def seen_at(self, now: float) -> EmulatedPod:
-        """The pod's state at `now`."""
+        """The pod's state at ``now``."""
         stage = self.stage(now)
         return EmulatedPod(
             id=self.id,
@@ -111,7 +111,7 @@ class PodRecord:
 
 
 class PodOverrides(TypedDict, total=False):
-    """What `Emulator.add_pod` lets the caller fix; everything else is drawn from the seed."""
+    """What ``Emulator.add_pod`` lets the caller fix; everything else is drawn from the seed."""
 
     id: str
     provider: str
@@ -122,14 +122,14 @@ class PodOverrides(TypedDict, total=False):
     price_hr: float
     image: str
     nodes: int
-    """More than one makes `ip` and `sshConnection` lists; at most 8."""
+    """More than one makes ``ip`` and ``sshConnection`` lists; at most 8."""
     staggered: bool
     """Nodes get their addresses one after another while they install; until then the lists hold nulls."""
     team_id: str | None
     boot_seconds: float
     """Exactly this long from creation to ready; 0 means ready at once."""
     failure: str | None
-    """Ends in ERROR with this text instead of getting ready; `None` means that it does not fail."""
+    """Ends in ERROR with this text instead of getting ready; ``None`` means that it does not fail."""
     retries: int
     """How often the installation fails and is retried before it succeeds."""
     spot: bool

@@ -45,7 +45,7 @@ def dump(account: Account) -> dict[str, object]:
 
 
 def config_of(saved: Mapping[str, object]) -> Fields:
-    """The saved emulator's settings, as arguments for a new one; raises `ValueError` for no snapshot."""
+    """The saved emulator's settings, as arguments for a new one; raises ``ValueError`` for no snapshot."""
     _check(saved)
     return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
 
@@ -53,7 +53,7 @@ def config_of(saved: Mapping[str, object]) -> Fields:
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
     """Replace everything by what was written down, as if no time had passed since.
 
-    Raises `ValueError` for what is no snapshot, and leaves everything as it was.
+    Raises ``ValueError`` for what is no snapshot, and leaves everything as it was.
     """
     _check(saved)
     with account.lock:
