@@ -175,7 +175,7 @@ class Account:
     def delete(self, record: PodRecord) -> str:
         """Delete as the API does, in ``delete_seconds``; returns the state that the API answers."""
         now = self.catch_up()
-        if record.delete_asked is None and self._is_listed(record):
+        if record.delete_asked is None:
             record.delete_asked = now
             self._depart(record, now + self.config.delete_seconds)
         self.catch_up()
