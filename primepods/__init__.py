@@ -3,18 +3,21 @@
 ``AsyncClient`` is where everything begins; the README shows how.
 """
 
+from ._blocking_lease import Lease, LeasedPod
 from ._version import __version__
 from .client import AsyncClient
 from .errors import (
     APIError,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     ClientClosedError,
     ConfigError,
     ConflictError,
     CreateUncertainError,
     FieldError,
     NotFoundError,
+    NotReleasedError,
     PaymentRequiredError,
     PermissionDeniedError,
     PodFailedError,
@@ -32,6 +35,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .keys import SSHKey
+from .leasing import AsyncLease, AsyncLeasedPod, OrphanedPod, Sweep
 from .models import (
     AttachedResource,
     Endpoint,
@@ -62,6 +66,8 @@ __all__ = [
     "APIError",
     "AsyncAvailability",
     "AsyncClient",
+    "AsyncLease",
+    "AsyncLeasedPod",
     "AsyncPager",
     "AsyncPods",
     "AsyncSSHKeys",
@@ -70,6 +76,7 @@ __all__ = [
     "AuthenticationError",
     "Availability",
     "BadRequestError",
+    "BudgetExceededError",
     "Client",
     "ClientClosedError",
     "ConfigError",
@@ -81,9 +88,13 @@ __all__ = [
     "FieldError",
     "HistoryRecord",
     "InstallationState",
+    "Lease",
+    "LeasedPod",
     "Node",
     "NotFoundError",
+    "NotReleasedError",
     "Offer",
+    "OrphanedPod",
     "Page",
     "Pager",
     "PaymentRequiredError",
@@ -112,6 +123,7 @@ __all__ = [
     "ServerError",
     "SoldOutError",
     "SpecRange",
+    "Sweep",
     "TransportError",
     "ValidationError",
     "WaitError",

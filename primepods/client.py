@@ -21,6 +21,7 @@ from .config import (
     check_retry,
     resolve,
 )
+from .leasing import OpenLeases
 from .resources.availability import AsyncAvailability
 from .resources.pods import AsyncPods
 from .resources.ssh_keys import AsyncSSHKeys
@@ -96,12 +97,19 @@ class AsyncClient:
         self._assemble(settings, Transport(settings, session), owner=True)
 
     def _assemble(
-        self, settings: Settings, transport: Transport, *, owner: bool, client: HubConnection | None = None
+        self,
+        settings: Settings,
+        transport: Transport,
+        *,
+        owner: bool,
+        client: HubConnection | None = None,
+        open_leases: OpenLeases | None = None,
     ) -> None:
         self._executor = RequestExecutor(settings, transport)
         self._owner = owner
         self._hub = HubConnection(settings, transport.given, client)
-        self.pods = AsyncPods(self._executor, self._hub)
+        self._open_leases = OpenLeases() if open_leases is None else open_leases
+        self.pods = AsyncPods(self._executor, self._hub, self._open_leases)
         self.availability = AsyncAvailability(self._executor)
         self.ssh_keys = AsyncSSHKeys(self._executor)
 
@@ -125,7 +133,13 @@ class AsyncClient:
             retry=settings.retry if retry is None else check_retry(retry),
         )
         view = object.__new__(type(self))
-        view._assemble(changed, self._executor.transport, owner=False, client=self._hub)
+        view._assemble(
+            changed,
+            self._executor.transport,
+            owner=False,
+            client=self._hub,
+            open_leases=self._open_leases,
+        )
         return view
 
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
@@ -147,8 +161,12 @@ class AsyncClient:
         return await self._executor.call(free_request(method, path, params, json), _as_it_is)
 
     async def aclose(self) -> None:
-        """Close the connections (not a session that you brought). Further calls raise ClientClosedError."""
+        """Release open leases, then close the connections (not a session that you brought).
+
+        Further calls raise :class:`~primepods.ClientClosedError`.
+        """
         if self._owner:
+            await self._open_leases.release()
             self._hub.close()
             await self._executor.transport.aclose()
 

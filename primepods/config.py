@@ -142,6 +142,20 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
     )
 
 
+def lease_folder() -> Path:
+    """Return the folder with the files of leases: ``PRIMEPODS_STATE_DIR``, or ``~/.primepods/leases``.
+
+    Raises:
+        ConfigError: There is neither the variable nor a home directory.
+    """
+    folder = os.environ.get("PRIMEPODS_STATE_DIR", "").strip()
+    try:
+        return Path(folder) if folder else Path.home() / ".primepods" / "leases"
+    except RuntimeError:
+        msg = "There is no home directory for the files of leases: set PRIMEPODS_STATE_DIR to a folder."
+    raise ConfigError(msg)
+
+
 def check_retry(value: RetryPolicy) -> RetryPolicy:
     """Return ``value`` if it is a :class:`RetryPolicy`."""
     if not isinstance(value, RetryPolicy):

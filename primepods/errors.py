@@ -21,6 +21,8 @@
     │   ├── SoldOutError             an order for what is not to be had any more
     │   └── PriceTooHighError        an order for what costs more than its ``max_price``
     ├── CreateUncertainError
+    ├── NotReleasedError
+    ├── BudgetExceededError
     ├── PrimePodsErrorGroup          several errors of one call; also an ExceptionGroup
     └── WaitError
         ├── WaitTimeoutError         (also a TimeoutError)
@@ -43,12 +45,14 @@ __all__ = [
     "APIError",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetExceededError",
     "ClientClosedError",
     "ConfigError",
     "ConflictError",
     "CreateUncertainError",
     "FieldError",
     "NotFoundError",
+    "NotReleasedError",
     "PaymentRequiredError",
     "PermissionDeniedError",
     "PodFailedError",
@@ -352,3 +356,37 @@ class PodFailedError(WaitError):
         self.pod_id = pod_id
         self.last = last
         self.reason = reason
+
+
+class NotReleasedError(PrimePodsError):
+    """A leased pod could not be verified gone: it may be running, and billed.
+
+    Attributes:
+        pod_id: The pod; ``None`` if it is not even known whether it was made.
+        name: Its name.
+        price_hr: What it costs an hour, if that is known.
+    """
+
+    def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.name = name
+        self.price_hr = price_hr
+
+
+class BudgetExceededError(PrimePodsError):
+    """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted.
+
+    Attributes:
+        pod_id: The pod.
+        budget: Which was reached: ``"hours"`` or ``"spend"``.
+        spent: What it has cost, by the price of its order.
+        limit: The budget.
+    """
+
+    def __init__(self, message: str, *, pod_id: str, budget: str, spent: float, limit: float) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.budget = budget
+        self.spent = spent
+        self.limit = limit

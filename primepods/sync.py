@@ -11,12 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ._blocking import Portal, Streams
+from ._blocking_lease import Lease, release_leases
 from ._http.request import Params
 from ._utils.secret import Secret
 from ._utils.text import quote
 from .client import AsyncClient
 from .config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from .keys import SSHKey
+from .leasing import LeaseOptions, Sweep
 from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
 from .offers import DiskOffer, Offer
 from .pagination import AsyncPager
@@ -314,6 +316,77 @@ class Pods:
         """
         return self._portal.call(self._async.create, spec)
 
+    def lease(  # noqa: PLR0913 - all but the first have defaults
+        self,
+        spec: PodSpec,
+        *,
+        ready_timeout: float = 1800.0,
+        interval: float = 5.0,
+        on_change: OnChange | None = None,
+        max_hours: float | None = None,
+        max_spend: float | None = None,
+        release_timeout: float = 600.0,
+    ) -> Lease:
+        """Rent a pod for a block: ``with pods.lease(spec) as pod``. It is deleted on every way out.
+
+        The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
+        time-out, a failed boot or Ctrl-C it is deleted and seen gone; ``close`` and the interpreter's exit do
+        so for leases that are open. A Ctrl-C meanwhile waits until the deletion is accepted, and then at most
+        10 s; a second one gives up. From before the order until the pod is gone there is a file in
+        ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), by which :meth:`sweep` finds what a killed
+        process has left. SIGTERM ends Python without leaving any block: have a handler call ``sys.exit``.
+
+        Args:
+            spec: What to rent.
+            ready_timeout: Seconds for the pod to become ready.
+            interval: Seconds between two looks at the pod, from 0.05.
+            on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
+            max_hours: Hours after the order at which the pod is deleted, and then
+                :class:`~primepods.BudgetExceededError` raised in the block, as soon as a call that blocks its
+                thread, such as ``time.sleep``, has ended.
+            max_spend: The same by what it costs, at the price of the order.
+            release_timeout: Seconds for the pod to be seen gone.
+
+        Raises:
+            ConfigError: The folder cannot be written. Nothing is rented.
+            CreateUncertainError: The pod may have been made, and has not appeared yet. Its file stays.
+            PodFailedError: It has failed to boot. It is deleted.
+            WaitTimeoutError: It did not become ready in time. It is deleted.
+            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
+            NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
+                way, that has a note instead.
+        """
+        options = LeaseOptions(
+            ready_timeout=ready_timeout,
+            interval=interval,
+            max_hours=max_hours,
+            max_spend=max_spend,
+            release_timeout=release_timeout,
+        )
+        return Lease(self._portal, self._async.leases, spec, options, on_change)
+
+    def sweep(
+        self, *, prefix: str | None = None, older_than: float | None = None, dry_run: bool = False
+    ) -> Sweep:
+        """Delete what dead processes have left: pods with a lease file whose process lives no more.
+
+        Never a pod whose process lives, nor one of another API or key. What processes of other hosts with the
+        same home have left is taken only with ``older_than``.
+
+        Args:
+            prefix: Only pods whose names begin so; then also those without a file, whoever made them, which
+                needs ``older_than``.
+            older_than: Only pods ordered at least so many seconds ago.
+            dry_run: Find, and delete nothing.
+
+        Returns:
+            ``.found``, ``.deleted`` (seen gone) and ``.errors`` (by pod id; they may still be billed).
+
+        Raises:
+            ValueError: ``prefix`` without ``older_than``, or empty.
+        """
+        return self._portal.call(self._async.sweep, prefix=prefix, older_than=older_than, dry_run=dry_run)
+
     def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
 
@@ -506,8 +579,12 @@ class Client:
         return self._portal.call(self._async.request, method, path, params=params, json=json)
 
     def close(self) -> None:
-        """Close the connections and end the client's thread. Further calls raise ClientClosedError."""
+        """Release open leases, then close the connections and end the client's thread.
+
+        Further calls raise :class:`~primepods.ClientClosedError`.
+        """
         if self._owner:
+            release_leases(self._portal)
             self._portal.close()
 
     def __enter__(self) -> Self:

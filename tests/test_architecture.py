@@ -45,6 +45,8 @@ ARROWS: dict[str, set[str]] = {
         "results",
         "retry",
     },
+    "leasing": {"_utils", "config", "errors", "models", "specs", "ssh", "waiting"},
+    "_blocking_lease": {"_blocking", "leasing", "models", "specs"},
     "resources": {
         "_decoding",
         "_http",
@@ -52,6 +54,7 @@ ARROWS: dict[str, set[str]] = {
         "_utils",
         "errors",
         "keys",
+        "leasing",
         "models",
         "offers",
         "pagination",
@@ -59,14 +62,16 @@ ARROWS: dict[str, set[str]] = {
         "specs",
         "waiting",
     },
-    "client": {"_http", "_utils", "config", "resources", "retry", "waiting"},
+    "client": {"_http", "_utils", "config", "leasing", "resources", "retry", "waiting"},
     "sync": {
         "_blocking",
+        "_blocking_lease",
         "_http",
         "_utils",
         "client",
         "config",
         "keys",
+        "leasing",
         "models",
         "offers",
         "pagination",
@@ -77,10 +82,12 @@ ARROWS: dict[str, set[str]] = {
         "waiting",
     },
     "": {
+        "_blocking_lease",
         "_version",
         "client",
         "errors",
         "keys",
+        "leasing",
         "models",
         "offers",
         "pagination",
@@ -119,7 +126,7 @@ LIBRARIES: dict[str, set[str]] = {
     "aiohttp": {"_http", "client", "emulator", "sync"},
     "yarl": {"_http"},
     "cattrs": {"_decoding"},
-    "anyio": {"_blocking"},
+    "anyio": {"_blocking", "leasing"},
     "orjson": {"_utils"},
     "typer": {"cli"},
     "click": {"cli"},
@@ -223,8 +230,8 @@ FILES = {"open", "pathlib", "read_bytes", "read_text"}
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) != "config"])
 def test_only_config_reads_the_environment_and_files(path: str) -> None:
-    """Where a setting comes from is decided in one module; the emulator has snapshots besides."""
-    reading = ENVIRONMENT if room(dotted(path)) == "emulator" else ENVIRONMENT | FILES
+    """Where a setting comes from is decided in one module; snapshots and leases are files, too."""
+    reading = ENVIRONMENT if room(dotted(path)) in {"emulator", "leasing"} else ENVIRONMENT | FILES
     attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
     names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
     assert reading & (attributes | names | set(imports(path))) == set()

@@ -9,6 +9,7 @@ from typing import Final
 from .text import quote
 
 MAX_ID_LENGTH: Final = 512
+_SHORTEST_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 
 
@@ -93,13 +94,23 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
         TypeError: No number.
         ValueError: Out of range.
     """
+    return check_amount(name, value, "seconds", minimum=minimum)
+
+
+def check_amount(name: str, value: float, unit: str, *, minimum: float | None = None) -> float:
+    """Return ``value`` as a float if it is a number: positive, or of at least ``minimum``.
+
+    Raises:
+        TypeError: No number.
+        ValueError: Out of range.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name} must be a number of seconds, got {quote(value)}"
+        msg = f"{name} must be a number of {unit}, got {quote(value)}"
         raise TypeError(msg)
     allowed = "positive" if minimum is None else f"at least {minimum:g}"
     in_range = value > 0 if minimum is None else value >= minimum
     if not in_range or value > sys.float_info.max:
-        msg = f"{name} must be a finite number of seconds, {allowed}, got {quote(value)}"
+        msg = f"{name} must be a finite number of {unit}, {allowed}, got {quote(value)}"
         raise ValueError(msg)
     return float(value)
 
@@ -150,3 +161,50 @@ def check_price(name: str, value: float) -> float:
     if not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} must be a price above 0, or None for no limit, got {quote(value)}")
     return value
+
+
+def check_interval(value: float) -> None:
+    """Check the seconds between two looks at a pod.
+
+    Raises:
+        TypeError: No number.
+        ValueError: Less than 0.05.
+    """
+    check_seconds("interval", value, minimum=_SHORTEST_INTERVAL)
+
+
+def check_callable(name: str, value: object) -> None:
+    """Check a function.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not callable(value):
+        msg = f"{name} must be a function, got {quote(value)}"
+        raise TypeError(msg)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check a ``bool``; a string such as "no" would be true.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, got {quote(value)}"
+        raise TypeError(msg)
+
+
+def check_prefix(value: object) -> None:
+    """Check the beginning of names.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is empty.
+    """
+    if not isinstance(value, str):
+        msg = f"prefix must be a string, got {quote(value)}"
+        raise TypeError(msg)
+    if not value:
+        msg = "prefix is empty, which would take every pod. Pass the beginning of a name."
+        raise ValueError(msg)

@@ -128,13 +128,15 @@ class PodCreator:
         self._remember(spec, ordered_at)
         with _told_when_interrupted(spec):
             outcome = await self._send(spec, request)
-            return outcome if isinstance(outcome, Pod) else await self.find(spec, ordered_at, outcome)
+            if isinstance(outcome, Pod):
+                return outcome
+            return await self.find(str(spec.name), ordered_at, outcome)
 
-    async def find(self, spec: PodSpec, ordered_at: float, trouble: PrimePodsError | None = None) -> Pod:
+    async def find(self, name: str, ordered_at: float, trouble: PrimePodsError | None = None) -> Pod:
         """Return the pod that an order whose outcome is unknown has made.
 
         Args:
-            spec: What was ordered, with its name.
+            name: The name of the pod that was ordered.
             ordered_at: When, by the wall clock.
             trouble: What the order ended with.
 
@@ -142,13 +144,13 @@ class PodCreator:
             CreateUncertainError: No pod has appeared that is provably this order's.
         """
         ends_at = self._clock.time() + _LOOKING
-        log.warning("whether the pod %r was made is unknown: looking for it in the list", spec.name)
+        log.warning("whether the pod %r was made is unknown: looking for it in the list", name)
         seen: Pod | str = "the list could not be read in time"
         pause = _FIRST_PAUSE
         # A look that hangs is cut, and the message says what the one before it saw.
         with suppress(TimeoutError, ClientClosedError):
             async with self._clock.timeout_at(ends_at + self._executor.settings.timeout):
-                while isinstance(seen := await self._look(spec, ordered_at), str):
+                while isinstance(seen := await self._look(name, ordered_at), str):
                     left = ends_at - self._clock.time()
                     if left <= 0:
                         break
@@ -156,7 +158,7 @@ class PodCreator:
                     pause = min(2 * pause, _LONGEST_PAUSE)
         if isinstance(seen, Pod):
             return seen
-        raise _uncertain(spec, trouble, seen) from trouble
+        raise _uncertain(name, trouble, seen) from trouble
 
     async def _send(self, spec: PodSpec, request: Request) -> Pod | PrimePodsError:
         """Send an order; return the pod, or what leaves open whether there is one.
@@ -172,17 +174,17 @@ class PodCreator:
             raise trouble
         return trouble
 
-    async def _look(self, spec: PodSpec, ordered_at: float) -> Pod | str:
+    async def _look(self, name: str, ordered_at: float) -> Pod | str:
         """Look for the pod once; return it, or what is there instead."""
         try:
             async with self._list_pods() as pods:
-                namesakes = [pod async for pod in pods if pod.name == spec.name]
+                namesakes = [pod async for pod in pods if pod.name == name]
         except PrimePodsError as exc:
             return f"the list could not be read: {exc}"
         # A pod from the future shows that the clocks differ by more, so that its age says nothing.
         since, until = ordered_at - _CLOCK_SKEW, self._clock.wall() + _CLOCK_SKEW
         new = [pod for pod in namesakes if pod.created_at and since <= pod.created_at.timestamp() <= until]
-        if len(new) == 1 and self._is_alone(spec):
+        if len(new) == 1 and self._is_alone(name):
             return new[0]
         ids = ", ".join(pod.id for pod in namesakes)
         return f"of this name, but not provably of this order: {ids}" if ids else "no pod has this name"
@@ -197,8 +199,8 @@ class PodCreator:
         if len(_orders) > _MOST_ORDERS:
             del _orders[next(iter(_orders))]
 
-    def _is_alone(self, spec: PodSpec) -> bool:
-        order = _orders.get((self._executor.settings.base_url, str(spec.name)))
+    def _is_alone(self, name: str) -> bool:
+        order = _orders.get((self._executor.settings.base_url, name))
         return order is None or order.is_alone
 
 
@@ -210,7 +212,8 @@ def _told_when_interrupted(spec: PodSpec) -> Generator[None, None, None]:
     except PrimePodsError:
         raise
     except BaseException as exc:
-        text = f"pods.create was interrupted: the pod {spec.name!r} may have been made. {_remedy(spec)}"
+        name = str(spec.name)
+        text = f"pods.create was interrupted: the pod {name!r} may have been made. {_remedy(name)}"
         log.warning("%s", text)
         exc.add_note(text)
         raise
@@ -253,16 +256,16 @@ def _proves_that_nothing_was_made(error: PrimePodsError) -> bool:
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 
-def _uncertain(spec: PodSpec, trouble: PrimePodsError | None, seen: str) -> CreateUncertainError:
+def _uncertain(name: str, trouble: PrimePodsError | None, seen: str) -> CreateUncertainError:
     text = (
-        f"Whether the pod {spec.name!r} was made is unknown: {trouble or 'its order was interrupted.'} "
-        f"Looking for it for {_LOOKING:g} s showed: {seen}. {_remedy(spec)}"
+        f"Whether the pod {name!r} was made is unknown: {trouble or 'its order was interrupted.'} "
+        f"Looking for it for {_LOOKING:g} s showed: {seen}. {_remedy(name)}"
     )
-    return CreateUncertainError(text, name=str(spec.name))
+    return CreateUncertainError(text, name=name)
 
 
-def _remedy(spec: PodSpec) -> str:
+def _remedy(name: str) -> str:
     return (
-        f"It may appear yet, and is billed from then on: look for {spec.name!r} in `pods.list()`, and in "
+        f"It may appear yet, and is billed from then on: look for {name!r} in `pods.list()`, and in "
         "`pods.history()` in case it failed at once; delete what you do not want before you order again."
     )

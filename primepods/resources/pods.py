@@ -13,9 +13,19 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_path, pod_request
 from .._http.response import missing_row
 from .._status_reader import StatusReader
-from .._utils.arguments import check_count, check_id, check_ids, check_seconds
+from .._utils.arguments import (
+    check_callable,
+    check_count,
+    check_flag,
+    check_id,
+    check_ids,
+    check_interval,
+    check_prefix,
+    check_seconds,
+)
 from .._utils.text import quote
 from ..errors import PrimePodsError
+from ..leasing import AsyncLease, LeaseOptions, Leases, OpenLeases, PodOperations, Sweep
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
@@ -30,7 +40,6 @@ from ._paging import fetch_page, page_source
 SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
 
-_SHORTEST_INTERVAL = 0.05
 _MAX_LIMIT = 1_000
 _MAX_INTEGER = 2**31 - 1
 
@@ -46,12 +55,23 @@ class AsyncPods:
     arguments that cannot be sent; :class:`~primepods.ClientClosedError`.
     """
 
-    def __init__(self, executor: RequestExecutor, hub: HubConnection) -> None:
+    def __init__(self, executor: RequestExecutor, hub: HubConnection, open_leases: OpenLeases) -> None:
         self._executor = executor
         self._hub = hub
         self._statuses = StatusReader(executor)
         self._creator = PodCreator(executor, self.list)
         self._deleter = Deleter(executor)
+        operations = PodOperations(
+            named=self._creator.named,
+            create=self.create,
+            find=self._creator.find,
+            list=self.list,
+            history=self.history,
+            wait_ready=self.wait_ready,
+            wait_gone=self.wait_gone,
+            delete=self.delete,
+        )
+        self.leases = Leases(operations, executor.settings, open_leases)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
@@ -141,7 +161,7 @@ class AsyncPods:
         Raises:
             WaitTimeoutError: While iterating: the time ran out before all pods were gone.
         """
-        _check_interval(interval)
+        check_interval(interval)
         if timeout is not None:
             check_seconds("timeout", timeout)
         return AsyncWatch(self._hub, check_ids(pod_ids), interval=interval, timeout=timeout)
@@ -182,13 +202,13 @@ class AsyncPods:
             WaitTimeoutError: The time ran out; names the pods still pending, and what kept failing.
             NotFoundError: A pod never appeared (with ``until=gone`` that is success).
         """
-        _check_interval(interval)
+        check_interval(interval)
         check_seconds("timeout", timeout)
         check_seconds("appear_grace", appear_grace, minimum=0.0)
         check_seconds("install_grace", install_grace, minimum=0.0)
-        _check_callable("until", until)
+        check_callable("until", until)
         if on_change is not None:
-            _check_callable("on_change", on_change)
+            check_callable("on_change", on_change)
         wait = Wait(
             self._hub,
             check_ids(pod_ids),
@@ -283,6 +303,85 @@ class AsyncPods:
         """
         return await self._creator.create(spec)
 
+    def lease(  # noqa: PLR0913 - all but the first have defaults
+        self,
+        spec: PodSpec,
+        *,
+        ready_timeout: float = 1800.0,
+        interval: float = 5.0,
+        on_change: OnChange | None = None,
+        max_hours: float | None = None,
+        max_spend: float | None = None,
+        release_timeout: float = 600.0,
+    ) -> AsyncLease:
+        """Rent a pod for a block: ``async with pods.lease(spec) as pod``. It is deleted on every way out.
+
+        The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
+        cancellation, a time-out, a failed boot or Ctrl-C it is deleted and seen gone. A first interruption of
+        that waits until the deletion is accepted, and then at most 10 s; a second one gives up. From before
+        the order until the pod is gone there is a file in ``PRIMEPODS_STATE_DIR`` (default
+        ``~/.primepods/leases``), by which :meth:`sweep` finds what a killed process has left. SIGTERM ends
+        Python without leaving any block: have a handler call ``sys.exit``.
+
+        Args:
+            spec: What to rent.
+            ready_timeout: Seconds for the pod to become ready.
+            interval: Seconds between two looks at the pod, from 0.05.
+            on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange` until it is
+                ready.
+            max_hours: Hours after the order at which the pod is deleted, and then
+                :class:`~primepods.BudgetExceededError` raised in the block, whose task is cancelled for it.
+            max_spend: The same by what it costs, at the price of the order.
+            release_timeout: Seconds for the pod to be seen gone.
+
+        Raises:
+            ConfigError: The folder cannot be written. Nothing is rented.
+            CreateUncertainError: The pod may have been made, and has not appeared yet. Its file stays.
+            PodFailedError: It has failed to boot. It is deleted.
+            WaitTimeoutError: It did not become ready in time. It is deleted.
+            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
+            NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
+                way, that has a note instead.
+        """
+        options = LeaseOptions(
+            ready_timeout=ready_timeout,
+            interval=interval,
+            max_hours=max_hours,
+            max_spend=max_spend,
+            release_timeout=release_timeout,
+        )
+        return self.leases.lease(spec, options, on_change)
+
+    async def sweep(
+        self, *, prefix: str | None = None, older_than: float | None = None, dry_run: bool = False
+    ) -> Sweep:
+        """Delete what dead processes have left: pods with a lease file whose process lives no more.
+
+        Never a pod whose process lives, nor one of another API or key. What processes of other hosts with the
+        same home have left is taken only with ``older_than``, since nobody can see here whether they live.
+
+        Args:
+            prefix: Only pods whose names begin so; then also those without a file, whoever made them, which
+                needs ``older_than``.
+            older_than: Only pods ordered at least so many seconds ago.
+            dry_run: Find, and delete nothing.
+
+        Returns:
+            ``.found``, ``.deleted`` (seen gone) and ``.errors`` (by pod id; they may still be billed).
+
+        Raises:
+            ValueError: ``prefix`` without ``older_than``, or empty.
+        """
+        if prefix is not None:
+            check_prefix(prefix)
+            if older_than is None:
+                msg = "prefix needs older_than: a pod without a file may belong to a process elsewhere"
+                raise ValueError(msg)
+        if older_than is not None:
+            check_seconds("older_than", older_than, minimum=0.0)
+        check_flag("dry_run", dry_run)
+        return await self.leases.sweep(prefix=prefix, older_than=older_than, dry_run=dry_run)
+
     async def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
 
@@ -302,7 +401,7 @@ class AsyncPods:
             NotFoundError: No such pod, without ``missing_ok``.
             ProtocolError: The API goes on showing the pod. It may still be billed.
         """
-        _check_flag("missing_ok", missing_ok)
+        check_flag("missing_ok", missing_ok)
         return await self._deleter.delete(pod_id, missing_ok=missing_ok)
 
     async def delete_many(self, pod_ids: Iterable[str], *, missing_ok: bool = False) -> Deletions:
@@ -319,7 +418,7 @@ class AsyncPods:
             deleted and ``.raise_for_errors()``.
         """
         ids = check_ids(pod_ids)
-        _check_flag("missing_ok", missing_ok)
+        check_flag("missing_ok", missing_ok)
 
         async def delete_one(pod_id: str) -> PodState | PrimePodsError:
             try:
@@ -400,23 +499,6 @@ class AsyncPods:
             f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
         return await fetch_page(self._executor, request, partial(decode_history, offset=offset, limit=limit))
-
-
-def _check_interval(interval: float) -> None:
-    check_seconds("interval", interval, minimum=_SHORTEST_INTERVAL)
-
-
-def _check_callable(name: str, value: object) -> None:
-    if not callable(value):
-        msg = f"{name} must be a function, got {quote(value)}"
-        raise TypeError(msg)
-
-
-def _check_flag(name: str, value: object) -> None:
-    # A string such as "no" would be true.
-    if not isinstance(value, bool):
-        msg = f"{name} must be True or False, got {quote(value)}"
-        raise TypeError(msg)
 
 
 def _check_sorting(sort_by: str, sort_order: str) -> None:

@@ -31,6 +31,8 @@ PAIRS: Final[list[tuple[type, type]]] = [
     (AsyncWatch, Watch),
     (AsyncAvailability, Availability),
     (AsyncSSHKeys, SSHKeys),
+    (primepods.AsyncLease, primepods.Lease),
+    (primepods.AsyncLeasedPod, primepods.LeasedPod),
 ]
 
 RENAMED: Final = {

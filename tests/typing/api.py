@@ -14,6 +14,8 @@ from primepods import (
     APIError,
     AsyncAvailability,
     AsyncClient,
+    AsyncLease,
+    AsyncLeasedPod,
     AsyncPager,
     AsyncPods,
     AsyncSSHKeys,
@@ -27,8 +29,11 @@ from primepods import (
     FieldError,
     HistoryRecord,
     InstallationState,
+    Lease,
+    LeasedPod,
     Node,
     Offer,
+    OrphanedPod,
     Page,
     Pager,
     Pod,
@@ -44,6 +49,7 @@ from primepods import (
     SSHKey,
     SSHKeys,
     SSHTarget,
+    Sweep,
     Watch,
 )
 from primepods.emulator import EmulatedPod, Emulator, ManualClock
@@ -113,6 +119,20 @@ async def renting(client: AsyncClient) -> None:
     assert_type(await client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
     await client.ssh_keys.set_primary("id")
     await client.ssh_keys.delete("id")
+
+
+async def leases(client: AsyncClient) -> None:
+    """A leased pod, and what dead processes have left."""
+    lease = client.pods.lease(spec(), on_change=print, max_hours=1.5, max_spend=10)
+    assert_type(lease, AsyncLease)
+    async with lease as pod:
+        assert_type(pod, AsyncLeasedPod)
+        assert_type(pod.status, PodStatus)
+        assert_type(pod.ssh, SSHTarget | None)
+        assert_type(pod.spent(), float)
+        pod.keep()
+    assert_type(await pod.final_cost(timeout=5), float)
+    assert_type(await client.pods.sweep(prefix="ci-", older_than=3600, dry_run=True), Sweep)
 
 
 async def listings(client: AsyncClient) -> None:
@@ -241,6 +261,23 @@ def blocking_renting(client: Client) -> None:
     assert_type(client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
     client.ssh_keys.set_primary("id")
     client.ssh_keys.delete("id")
+
+
+def blocking_leases(client: Client) -> None:
+    """A leased pod, and what dead processes have left."""
+    lease = client.pods.lease(spec(), on_change=print, max_hours=1.5, max_spend=10)
+    assert_type(lease, Lease)
+    with lease as pod:
+        assert_type(pod, LeasedPod)
+        assert_type(pod.status, PodStatus)
+        assert_type(pod.ssh, SSHTarget | None)
+        assert_type(pod.spent(), float)
+        pod.keep()
+    assert_type(pod.final_cost(timeout=5), float)
+    sweep = client.pods.sweep(prefix="ci-", older_than=3600, dry_run=True)
+    assert_type(sweep, Sweep)
+    assert_type(sweep.found, tuple[OrphanedPod, ...])
+    assert_type(sweep.price_hr, float)
 
 
 def blocking_listings(client: Client) -> None:

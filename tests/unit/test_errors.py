@@ -14,10 +14,12 @@ from primepods._utils.exceptions import copy_exception
 from primepods._utils.text import quote
 from primepods.errors import (
     APIError,
+    BudgetExceededError,
     ConfigError,
     CreateUncertainError,
     FieldError,
     NotFoundError,
+    NotReleasedError,
     PodFailedError,
     PrimePodsError,
     ProtocolError,
@@ -50,6 +52,8 @@ TREE: Final = {
     "SoldOutError": (APIError,),
     "PriceTooHighError": (APIError,),
     "CreateUncertainError": (PrimePodsError,),
+    "NotReleasedError": (PrimePodsError,),
+    "BudgetExceededError": (PrimePodsError,),
     "WaitError": (PrimePodsError,),
     "WaitTimeoutError": (WaitError, TimeoutError),
     "PodFailedError": (WaitError,),
@@ -57,7 +61,7 @@ TREE: Final = {
 LAST = PodStatus(pod_id="a", status=PodState("HIBERNATING"), extra={"someNewField": {"x": 1}})
 
 
-def example(kind: type[PrimePodsError]) -> PrimePodsError:
+def example(kind: type[PrimePodsError]) -> PrimePodsError:  # noqa: C901 - a case a class
     """An error of a class, with a value in every attribute that it has."""
     fields: dict[str, Any] = {}
     if issubclass(kind, TransportError):
@@ -80,6 +84,10 @@ def example(kind: type[PrimePodsError]) -> PrimePodsError:
             fields["errors"] = (FieldError("p", "d"),)
     elif issubclass(kind, CreateUncertainError):
         fields = {"name": "n"}
+    elif issubclass(kind, NotReleasedError):
+        fields = {"pod_id": "a", "name": "n", "price_hr": 1.5}
+    elif issubclass(kind, BudgetExceededError):
+        fields = {"pod_id": "a", "budget": "hours", "spent": 3.0, "limit": 2.0}
     elif issubclass(kind, WaitError):
         fields = {"statuses": {"a": LAST}, "pending": ("a", "b")}
         if issubclass(kind, PodFailedError):

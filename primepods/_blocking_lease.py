@@ -1,0 +1,174 @@
+"""A lease for threads that block: the same keeper, in the client's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from ._blocking import Portal
+from .leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
+from .models import PodChange
+from .specs import PodSpec
+
+OnChange = Callable[[PodChange], object]
+
+
+class _BudgetReached(BaseException):
+    """The pod of the lease is gone because its budget is used up."""
+
+
+class LeasedPod(LeasedPodView):
+    """A pod that is ready, and is deleted at the end of the block: what ``with pods.lease(…)`` gives.
+
+    Attributes:
+        pod: The pod, as it was ordered.
+        status: Its status when it was ready.
+    """
+
+    def __init__(self, keeper: Keeper, portal: Portal, leases: Leases) -> None:
+        super().__init__(keeper)
+        self._portal = portal
+        self._leases = leases
+
+    def keep(self) -> None:
+        """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it."""
+        self._portal.call(_as_coroutine, self._keeper.keep)
+
+    def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
+        """Return what was billed for the pod, once it is released and its bill has settled.
+
+        It reads ``GET /api/v1/pods/history`` until two looks agree.
+
+        Args:
+            timeout: Seconds to wait at most.
+            interval: Seconds between two looks.
+
+        Raises:
+            WaitTimeoutError: The bill has not settled in time.
+        """
+        return self._portal.call(self._leases.final_cost, self.id, timeout=timeout, interval=interval)
+
+
+class Lease:
+    """A context manager that rents a pod and gives it back; made by ``pods.lease``, and used once.
+
+    ``with`` it: the block gets a :class:`LeasedPod` that is ready. On every way out the pod is deleted and
+    seen gone; what cannot be seen gone is a :class:`~primepods.NotReleasedError`, or a note on the exception
+    that is under way.
+    """
+
+    def __init__(
+        self, portal: Portal, leases: Leases, spec: PodSpec, options: LeaseOptions, on_change: OnChange | None
+    ) -> None:
+        self._portal = portal
+        self._leases = leases
+        self._on_change = on_change
+        self._keeper = leases.keeper(spec, options, self._on_budget)
+        self._lock = threading.Lock()
+        self._thread = 0
+        self._in_block = self._has_raised = False
+
+    def __enter__(self) -> LeasedPod:
+        keeper = self._keeper
+        _open_leases[keeper] = self._portal
+        try:
+            self._portal.call(self._begin, on_change=self._on_change)
+        except BaseException as exc:
+            if keeper.has_begun:
+                _wait_for_release(self._portal, keeper, keeper.interrupt)
+                add_notes(exc, keeper)
+            _open_leases.pop(keeper, None)
+            raise
+        if not keeper.is_ready:
+            _open_leases.pop(keeper, None)
+            raise entry_error(keeper)
+        self._thread = threading.get_ident()
+        self._in_block = True
+        return LeasedPod(keeper, self._portal, self._leases)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        keeper = self._keeper
+        if not keeper.is_ours:
+            return
+        self._leave_block()
+        interrupted = _wait_for_release(self._portal, keeper, keeper.end)
+        _open_leases.pop(keeper, None)
+        if isinstance(exc, _BudgetReached):
+            exc = None
+        error = interrupted or (exit_error(keeper) if exc is None else None)
+        add_notes(error or exc, keeper)
+        if error is not None:
+            raise error from None
+
+    async def _begin(self, on_change: OnChange | None) -> None:
+        self._leases.open_leases.start(self._keeper, on_change)
+        await asyncio.wait({self._keeper.ready})
+
+    def _on_budget(self) -> None:
+        """Raise in the block's thread: at its next step, as soon as a call that blocks it has ended."""
+        with self._lock:
+            if self._in_block:
+                self._has_raised = True
+                _raise_in_thread(self._thread, _BudgetReached)
+
+    def _leave_block(self) -> None:
+        """From now on nothing is raised in this thread, also not what was asked for and has not come yet."""
+        try:
+            with self._lock:
+                self._in_block = False
+                if self._has_raised:
+                    _raise_in_thread(self._thread, None)
+        except _BudgetReached:
+            self._in_block = False
+
+
+def release_leases(portal: Portal | None = None) -> None:
+    """Release the open leases of a client, or of all clients, though their blocks go on."""
+    for keeper, its_portal in list(_open_leases.items()):
+        if portal in {None, its_portal} and keeper.is_open:
+            interrupted = _wait_for_release(its_portal, keeper, keeper.end)
+            if interrupted is not None:
+                raise interrupted
+
+
+_open_leases: Final[dict[Keeper, Portal]] = {}
+# Before the exit of `_blocking`, which was registered earlier and so comes later, ends the loops.
+atexit.register(release_leases)
+
+
+def _wait_for_release(portal: Portal, keeper: Keeper, first: Callable[[], None]) -> BaseException | None:
+    """Wait until nothing is left to do; return what interrupted that, and so hurried it."""
+    interrupted: BaseException | None = None
+    step = first
+    while True:
+        try:
+            portal.call(_until_released, keeper, step)
+        except Exception:
+            # The client's loop is gone, and with it the keeper.
+            raise
+        except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
+            interrupted, step = exc, keeper.interrupt
+        else:
+            return interrupted
+
+
+async def _until_released(keeper: Keeper, step: Callable[[], None]) -> None:
+    step()
+    await asyncio.wait({keeper.task})
+
+
+async def _as_coroutine(function: Callable[[], None]) -> None:
+    function()
+
+
+def _raise_in_thread(thread: int, kind: type[BaseException] | None) -> None:
+    """Have Python raise an exception in a thread; ``None`` takes back one that it has not raised yet."""
+    what = ctypes.c_void_p() if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

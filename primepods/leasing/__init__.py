@@ -1,0 +1,31 @@
+"""Renting pods and giving them back: leases, the files that remember them, and sweeps."""
+
+from ._keeper import Keeper, LeaseOptions
+from ._lease import (
+    AsyncLease,
+    AsyncLeasedPod,
+    LeasedPodView,
+    OpenLeases,
+    add_notes,
+    entry_error,
+    exit_error,
+)
+from ._leases import Leases
+from ._operations import PodOperations
+from ._sweep import OrphanedPod, Sweep
+
+__all__ = [
+    "AsyncLease",
+    "AsyncLeasedPod",
+    "Keeper",
+    "LeaseOptions",
+    "LeasedPodView",
+    "Leases",
+    "OpenLeases",
+    "OrphanedPod",
+    "PodOperations",
+    "Sweep",
+    "add_notes",
+    "entry_error",
+    "exit_error",
+]

@@ -1,0 +1,202 @@
+"""Removing what dead processes have left: by the files of their leases, or by the names of their pods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from .._utils.concurrency import map_bounded
+from ..config import Settings
+from ..errors import CreateUncertainError, PrimePodsError
+from ..models import Pod
+from ._ledger import LeaseFile, LeaseRecord, LocksUnavailableError, fingerprint, lease_files
+from ._operations import PodOperations
+
+_RELEASE_TIMEOUT: Final = 600.0
+_APPEARS_WITHIN: Final = 240.0
+"""Seconds after its order in which a pod that no list shows may appear, whatever a 404 says."""
+_NEVER_MADE: Final = 3600.0
+"""Seconds after an order after which a pod that no list shows was never made, or is long gone."""
+
+
+@attrs.frozen(kw_only=True)
+class OrphanedPod:
+    """A pod for which nobody cares any more.
+
+    Attributes:
+        name: Its name.
+        pod_id: Its id; ``None`` if its process died before it knew, and no list shows the name.
+        price_hr: What it costs an hour, if that is known.
+        created_at: When it was created, or ordered; ``None`` if the API does not say.
+    """
+
+    name: str | None
+    pod_id: str | None
+    price_hr: float | None
+    created_at: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class Sweep:
+    """What a sweep has found and done.
+
+    Attributes:
+        found: The pods that it found, those of ``errors`` among them.
+        deleted: Ids of those that it deleted and saw gone; empty with ``dry_run``.
+        errors: What went wrong, by the pod's id, or by its name where it has none. They may be billed.
+    """
+
+    found: tuple[OrphanedPod, ...]
+    deleted: tuple[str, ...] = ()
+    errors: Mapping[str, PrimePodsError] = attrs.field(factory=dict[str, PrimePodsError])
+
+    @property
+    def price_hr(self) -> float:
+        """What all that was found costs an hour, as far as it is known."""
+        return sum(pod.price_hr or 0.0 for pod in self.found)
+
+
+@attrs.define
+class _Orphan:
+    pod: OrphanedPod
+    is_listed: bool
+    file: LeaseFile | None = None
+
+
+class Sweeper:
+    """Finds and deletes orphaned pods.
+
+    Args:
+        operations: What it does it with.
+        settings: The client's settings: only its own API's and key's leases are looked at.
+        folder: Where the files of leases are.
+        prefix: Only pods whose names begin so; with it, also pods without a file.
+        older_than: Only pods that were ordered at least so many seconds ago.
+    """
+
+    def __init__(
+        self,
+        operations: PodOperations,
+        settings: Settings,
+        folder: Path,
+        *,
+        prefix: str | None,
+        older_than: float | None,
+    ) -> None:
+        self._operations = operations
+        self._settings = settings
+        self._folder = folder
+        self._prefix = prefix
+        self._older_than = older_than
+        self._now = datetime.fromtimestamp(settings.clock.wall(), UTC)
+        self._in_good_hands: set[str] = set()
+
+    async def run(self, *, dry_run: bool) -> Sweep:
+        """Find orphans, and delete them unless ``dry_run``."""
+        files = self._claim_files()
+        try:
+            orphans = await self._find(files)
+            found = tuple(orphan.pod for orphan in orphans)
+            if dry_run or not orphans:
+                return Sweep(found=found)
+            limit = self._settings.max_concurrency
+            outcomes = await map_bounded(self._remove, orphans, limit)
+        finally:
+            for file in files:
+                file.close()
+        pairs = list(zip(found, outcomes, strict=True))
+        return Sweep(
+            found=found,
+            deleted=tuple(pod.pod_id for pod, error in pairs if pod.pod_id is not None and error is None),
+            errors={pod.pod_id or str(pod.name): error for pod, error in pairs if error is not None},
+        )
+
+    def _claim_files(self) -> list[LeaseFile]:
+        """Return the files of dead processes, locked; note what the living care for."""
+        claimed: list[LeaseFile] = []
+        ours = self._settings.base_url, fingerprint(self._settings)
+        for path, record in lease_files(self._folder):
+            if (record.base_url, record.key_fingerprint) != ours:
+                # Under another key a 404 would prove nothing.
+                continue
+            file = self._claim(path, record)
+            if file is not None:
+                claimed.append(file)
+            else:
+                self._in_good_hands |= {record.name, record.pod_id or record.name}
+        return claimed
+
+    def _claim(self, path: Path, record: LeaseRecord) -> LeaseFile | None:
+        if not (self._matches(record.name, record.ordered_at) and record.is_orphaned(self._older_than)):
+            return None
+        try:
+            return LeaseFile.claim(path)
+        except (LocksUnavailableError, OSError, ValueError):
+            return None
+
+    def _matches(self, name: str | None, since: datetime | None) -> bool:
+        if self._prefix is not None and not (name or "").startswith(self._prefix):
+            return False
+        if self._older_than is None:
+            return True
+        return since is not None and (self._now - since).total_seconds() >= self._older_than
+
+    async def _find(self, files: list[LeaseFile]) -> list[_Orphan]:
+        if not files and self._prefix is None:
+            return []
+        pods = {pod.id: pod async for pod in self._operations.list()}
+        orphans = [self._of_file(file, pods) for file in files]
+        if self._prefix is not None:
+            known = {orphan.pod.pod_id for orphan in orphans} | self._in_good_hands
+            orphans += [
+                _Orphan(_as_orphaned(pod), is_listed=True)
+                for pod in pods.values()
+                if self._matches(pod.name, pod.created_at) and not known & {pod.id, pod.name}
+            ]
+        return orphans
+
+    def _of_file(self, file: LeaseFile, pods: Mapping[str, Pod]) -> _Orphan:
+        record = file.record
+        pod_id = record.pod_id
+        if pod_id is None:
+            # The process died before it knew.
+            found = [pod for pod in pods.values() if record.is_of(pod)]
+            pod_id = found[0].id if len(found) == 1 else None
+        pod = pods.get(pod_id or "")
+        orphaned = OrphanedPod(
+            name=record.name,
+            pod_id=pod_id,
+            price_hr=record.price_hr if pod is None else pod.price_hr,
+            created_at=record.ordered_at,
+        )
+        return _Orphan(orphaned, pod is not None, file)
+
+    async def _remove(self, orphan: _Orphan) -> PrimePodsError | None:
+        """Delete a pod and see it gone; return what went wrong."""
+        pod, file = orphan.pod, orphan.file
+        age = (self._now - pod.created_at).total_seconds() if pod.created_at else _NEVER_MADE
+        try:
+            pod_id = pod.pod_id
+            if pod_id is None:
+                pod_id = (await self._operations.find(str(pod.name), self._now.timestamp() - age)).id
+            elif not orphan.is_listed and age < _APPEARS_WITHIN:
+                await self._settings.clock.wait(asyncio.Event(), _APPEARS_WITHIN - age)
+            await self._operations.delete(pod_id, missing_ok=True)
+            await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT)
+        except CreateUncertainError as exc:
+            if age < _NEVER_MADE:
+                return exc
+        except PrimePodsError as exc:
+            return exc
+        if file is not None:
+            file.remove()
+        return None
+
+
+def _as_orphaned(pod: Pod) -> OrphanedPod:
+    return OrphanedPod(name=pod.name, pod_id=pod.id, price_hr=pod.price_hr, created_at=pod.created_at)

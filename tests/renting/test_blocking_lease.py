@@ -1,0 +1,217 @@
+"""The same leases for threads that block; on real time, since that is what blocks them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import primepods
+from primepods.emulator import Emulator, Status
+from primepods.leasing._ledger import lease_files
+from tests.renting.stage import spec_of
+from tests.renting.test_processes import PRELUDE, line, process
+
+
+class Blocking:
+    """An emulator in a thread of its own, a client, and what to order."""
+
+    def __init__(self, emulator: Emulator, client: primepods.Client, folder: Path) -> None:
+        self.emulator = emulator
+        self.client = client
+        self.folder = folder
+        self.spec = spec_of(client.request("GET", "/api/v1/availability/gpus"))
+
+    def lease(self, **options: float) -> primepods.Lease:
+        """A lease that looks often."""
+        return self.client.pods.lease(self.spec, interval=0.05, **options)  # type: ignore[arg-type]
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """How many pods are there, and how many files of leases."""
+        return len(self.emulator.pods), len(list(lease_files(self.folder)))
+
+
+@pytest.fixture
+def it(folder: Path) -> Iterator[Blocking]:
+    """See there."""
+    with (
+        Emulator(boot_seconds=0.05, delete_seconds=0.1) as emulator,
+        primepods.Client(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        yield Blocking(emulator, client, folder)
+
+
+def test_a_pod_for_a_block(it: Blocking) -> None:
+    """Ready in it, gone after it."""
+    changes: list[primepods.PodChange] = []
+    with it.client.pods.lease(it.spec, interval=0.05, on_change=changes.append) as pod:
+        assert pod.status.is_ready
+        assert it.left == (1, 1)
+        assert pod.spent() > 0
+    assert it.left == (0, 0)
+    assert changes[-1].after == pod.status
+    assert pod.final_cost(interval=0.05) >= 0
+
+
+def test_an_exception_passes_when_the_pod_is_gone(it: Blocking) -> None:
+    """As it is."""
+    with pytest.raises(ZeroDivisionError), it.lease():
+        raise ZeroDivisionError
+    assert it.left == (0, 0)
+
+
+def test_a_kept_pod_goes_on(it: Blocking) -> None:
+    """`keep` hands it over to whoever called it."""
+    with it.lease() as pod:
+        pod.keep()
+    assert it.left == (1, 0)
+
+
+def test_a_budget_raises_in_the_blocks_thread(it: Blocking) -> None:
+    """Whichever thread that is, and when a call that blocks it has ended."""
+    raised: list[primepods.BudgetExceededError] = []
+
+    def use() -> None:
+        try:
+            with it.lease(max_hours=0.5 / 3600):
+                while True:
+                    time.sleep(0.05)
+        except primepods.BudgetExceededError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join(20)
+    assert [error.budget for error in raised] == ["hours"]
+    assert it.left == (0, 0)
+
+
+def test_a_budget_that_comes_too_late_raises_nothing_later(it: Blocking) -> None:
+    """The block ends as the budget does: either it is told, or nothing is."""
+    for seconds in (0.30, 0.35, 0.40, 0.45):
+        try:
+            with it.lease(max_hours=seconds / 3600):
+                time.sleep(0.2)
+        except primepods.BudgetExceededError:
+            pass
+        for _ in range(1_000):
+            pass
+    assert it.left == (0, 0)
+
+
+def test_close_releases_open_leases(it: Blocking) -> None:
+    """It waits until their pods are gone."""
+    lease = it.lease()
+    lease.__enter__()
+    it.client.close()
+    assert it.left == (0, 0)
+
+
+def test_a_pod_that_cannot_be_deleted_is_named(it: Blocking) -> None:
+    """With the command that removes it."""
+
+    def use() -> None:
+        with it.lease(release_timeout=0.5):
+            it.emulator.faults.add(Status(503), on="delete")
+
+    with pytest.raises(primepods.NotReleasedError, match="primepods sweep"):
+        use()
+    it.emulator.faults.clear()
+    assert len(it.client.pods.sweep().deleted) == 1
+    assert it.left == (0, 0)
+
+
+ENDINGS = {
+    "exit in another thread": """
+        def use():
+            with client.pods.lease(spec, interval=0.05):
+                print("ready", flush=True)
+                time.sleep(60)
+
+        threading.Thread(target=use, daemon=True).start()
+        input()
+        """,
+    "never left": """
+        lease = client.pods.lease(spec, interval=0.05)
+        lease.__enter__()
+        print("ready", flush=True)
+        input()
+        """,
+    "a SIGTERM handler that exits": """
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        with client.pods.lease(spec, interval=0.05):
+            print("ready", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        """,
+    "a child of a fork that exits in the block": """
+        with client.pods.lease(spec, interval=0.05) as pod:
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)
+            os.waitpid(child, 0)
+            assert client.pods.get(pod.id).status == "ACTIVE"
+            print("ready", flush=True)
+            input()
+        """,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> None:
+    """Before the interpreter is gone; and a forked child leaves its parent's alone."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.2) as emulator,
+        process(emulator, folder, PRELUDE + ENDINGS[ending]) as running,
+    ):
+        assert line(running) == "ready"
+        _, errors = running.communicate("\n", timeout=20)
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, []), errors
+        assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("boot", [0.0, 30.0])
+def test_ctrl_c_deletes_before_the_process_ends(folder: Path, boot: float) -> None:
+    """In the block, and while the pod boots."""
+    source = """
+        print("begun", flush=True)
+        with client.pods.lease(spec, interval=0.05):
+            time.sleep(60)
+        """
+    with (
+        Emulator(boot_seconds=boot, delete_seconds=0.2) as emulator,
+        process(emulator, folder, PRELUDE + source) as running,
+    ):
+        assert line(running) == "begun"
+        while not emulator.requests.where(path="/api/v1/pods/status"):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=20)
+        assert "KeyboardInterrupt" in errors
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
+    """The pod is named on stderr and in its file."""
+    source = """
+        with client.pods.lease(spec, interval=0.05) as pod:
+            print(pod.id, flush=True)
+            time.sleep(60)
+        """
+    with Emulator(boot_seconds=0) as emulator, process(emulator, folder, PRELUDE + source) as running:
+        pod_id = line(running)
+        emulator.faults.add(Status(503), on="delete")
+        for _ in range(4):
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.4)
+        _, errors = running.communicate(timeout=20)
+        assert pod_id in errors
+        assert pod_id in emulator.pods
+        assert [record.given_up for _, record in lease_files(folder)] == [True]
+        assert os.environ["PRIMEPODS_STATE_DIR"] == str(folder)

@@ -1,0 +1,315 @@
+"""A leased pod is handed over ready, and deleted and seen gone on every way out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import primepods
+from primepods.emulator import Reset, Status
+from tests.renting.stage import Stage, stage
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_pod_for_a_block(folder: Path) -> None:
+    """It is ready in the block, its file says so, and nothing is left behind."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            assert pod.status.is_ready
+            assert pod.ssh is not None
+            assert it.running() == [pod.id]
+            (record,) = it.records()
+            assert (record.name, record.pod_id, record.price_hr) == (pod.name, pod.id, pod.price_hr)
+            await it.clock.sleep(3600)
+            assert pod.spent() == pytest.approx(pod.price_hr * it.clock.elapsed / 3600, rel=0.01)
+        assert it.records() == []
+        assert pod.id not in it.emulator.pods
+        cost = await pod.final_cost()
+        assert cost == pytest.approx(pod.spent(), rel=0.1)
+
+
+async def test_an_exception_passes_when_the_pod_is_gone(folder: Path) -> None:
+    """As it is."""
+    async with stage(folder) as it:
+        with pytest.raises(ZeroDivisionError) as caught:
+            async with it.client.pods.lease(it.spec):
+                raise ZeroDivisionError
+        assert not hasattr(caught.value, "__notes__")
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+async def test_a_kept_pod_goes_on(folder: Path) -> None:
+    """`keep` hands it over to whoever called it."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            pod.keep()
+        assert it.running() == [pod.id]
+        assert it.records() == []
+
+
+@pytest.mark.parametrize("after", [0.0, 0.3, 5.0, 200.0])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_cancelled_block_leaves_nothing(folder: Path, after: float, times: int) -> None:
+    """While it is ordered, while it boots, in the block; and cancelled again while it is deleted."""
+    async with stage(folder, appear_seconds=3.0) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec):
+                await it.clock.sleep(10_000)
+
+        task = asyncio.create_task(use())
+        for _ in range(times):
+            await it.clock.sleep(after)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert it.running() == []
+        assert it.orders() <= 1
+        assert [record.pod_id for record in it.records() if record.pod_id in it.emulator.pods] == (
+            list(it.emulator.pods) if it.records() else []
+        )
+
+
+async def test_the_third_interruption_gives_up_and_says_so(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a note, in the log and in the file, by which a sweep finds the pod at once."""
+    async with stage(folder) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec):
+                it.emulator.faults.add(Status(503), on="delete")
+                await it.clock.sleep(10_000)
+
+        task = asyncio.create_task(use())
+        await it.clock.sleep(500)
+        for _ in range(3):
+            task.cancel()
+            await it.clock.sleep(1)
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        (pod_id,) = it.running()
+        assert pod_id in caught.value.__notes__[0]
+        assert any(
+            pod_id in record.getMessage() for record in caplog.records if record.levelno == logging.ERROR
+        )
+        assert [(record.pod_id, record.given_up) for record in it.records()] == [(pod_id, True)]
+        it.emulator.faults.clear()
+        assert (await it.client.pods.sweep()).deleted == (pod_id,)
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+async def test_a_timeout_around_the_block_is_a_timeout(folder: Path) -> None:
+    """Asyncio's and anyio's, whose scopes cancel again and again."""
+    async with stage(folder) as it:
+        with pytest.raises(TimeoutError):
+            async with it.clock.timeout_at(it.clock.time() + 500), it.client.pods.lease(it.spec):
+                await it.clock.sleep(10_000)
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+        with anyio.CancelScope() as scope:
+            async with it.client.pods.lease(it.spec):
+                scope.cancel()
+                await it.clock.sleep(1)
+        assert scope.cancelled_caught
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+async def test_several_leases_in_a_task_group(folder: Path) -> None:
+    """One that fails ends the others, and all are deleted."""
+    async with stage(folder) as it:
+
+        async def use(number: int) -> None:
+            async with it.client.pods.lease(it.spec):
+                await it.clock.sleep(number)
+                raise ZeroDivisionError
+
+        async def use_all() -> None:
+            async with asyncio.TaskGroup() as group:
+                for number in (1, 50, 60, 70, 80):
+                    group.create_task(use(number))
+
+        with pytest.raises(ExceptionGroup):
+            await use_all()
+        assert it.orders() == 5
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+async def test_a_failed_boot_is_deleted_and_told(folder: Path) -> None:
+    """With the reason that the API gave."""
+    async with stage(folder, failure_rate=1.0) as it:
+        with pytest.raises(primepods.PodFailedError):
+            async with it.client.pods.lease(it.spec):
+                pytest.fail("it never became ready")
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+async def test_a_boot_that_takes_too_long_is_deleted(folder: Path) -> None:
+    """After `ready_timeout`."""
+    async with stage(folder, boot_seconds=5_000) as it:
+        with pytest.raises(primepods.WaitTimeoutError):
+            async with it.client.pods.lease(it.spec, ready_timeout=100):
+                pytest.fail("it never became ready")
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+@pytest.mark.parametrize("budget", ["max_hours", "max_spend"])
+async def test_a_budget_deletes_and_raises_in_the_block(folder: Path, budget: str) -> None:
+    """The pod is gone when the block hears of it, whose task is cancelled by nobody in the end."""
+    async with stage(folder) as it:
+        gone: dict[str, bool] = {}
+
+        async def use() -> None:
+            budgets: dict[str, Any] = {budget: 1.0}
+            async with it.client.pods.lease(it.spec, **budgets) as pod:
+                try:
+                    await it.clock.sleep(1e6)
+                finally:
+                    gone[pod.id] = pod.id not in it.emulator.pods
+
+        with pytest.raises(primepods.BudgetExceededError, match=budget) as caught:
+            await use()
+        assert gone == {caught.value.pod_id: True}
+        assert caught.value.limit == 1.0
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+        assert it.records() == []
+
+
+async def test_a_budget_can_end_the_boot(folder: Path) -> None:
+    """It is billed from its order on."""
+    async with stage(folder, boot_seconds=5_000) as it:
+        with pytest.raises(primepods.BudgetExceededError):
+            async with it.client.pods.lease(it.spec, max_hours=0.01):
+                pytest.fail("it never became ready")
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+async def test_nothing_is_ordered_without_a_file(folder: Path) -> None:
+    """A folder that cannot be written would let a pod be forgotten."""
+    await asyncio.to_thread(folder.write_text, "in the way")
+    async with stage(folder) as it:
+        with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
+            async with it.client.pods.lease(it.spec):
+                pytest.fail("nothing was rented")
+        assert it.orders() == 0
+
+
+async def test_a_refusal_leaves_no_file(folder: Path) -> None:
+    """Nothing was made, provably."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Status(400), on="create")
+        with pytest.raises(primepods.BadRequestError):
+            async with it.client.pods.lease(it.spec):
+                pytest.fail("nothing was rented")
+        assert it.records() == []
+
+
+async def test_an_uncertain_order_leaves_its_file(folder: Path) -> None:
+    """Should the pod appear later, a sweep finds it by its name."""
+    async with stage(folder, appear_seconds=100.0) as it:
+        it.emulator.faults.add(Reset(acted=True), on="create")
+        with pytest.raises(primepods.CreateUncertainError):
+            async with it.client.pods.lease(it.spec):
+                pytest.fail("nobody knows the pod")
+        assert [record.pod_id for record in it.records()] == [None]
+        await it.clock.sleep(200)
+        sweep = await it.client.pods.sweep()
+        assert len(sweep.deleted) == 1
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_a_pod_that_appears_late_is_deleted_all_the_same(folder: Path) -> None:
+    """A 404 to the DELETE of a pod that nobody has seen yet proves nothing for a minute."""
+    async with stage(folder, appear_seconds=40.0) as it:
+        with pytest.raises(primepods.WaitTimeoutError):
+            async with it.client.pods.lease(it.spec, ready_timeout=10):
+                pytest.fail("it was not ready")
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_a_deletion_that_fails_for_minutes_succeeds_in_the_end(folder: Path) -> None:
+    """An outage of the API does not leave the pod behind."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec):
+            it.emulator.faults.add(Status(503), on="delete", times=60)
+        assert (it.running(), it.records()) == ([], [])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_pod_that_cannot_be_deleted_is_named(folder: Path, *, fails: bool) -> None:
+    """As an error, or as a note on the exception under way."""
+    async with stage(folder) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, release_timeout=60):
+                it.emulator.faults.add(Status(503), on="delete")
+                if fails:
+                    raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError if fails else primepods.NotReleasedError) as caught:
+            await use()
+        told = caught.value.__notes__[0] if fails else str(caught.value)
+        (pod_id,) = it.running()
+        assert pod_id in told
+        assert "primepods sweep" in told
+        assert [record.pod_id for record in it.records()] == [pod_id]
+        it.emulator.faults.clear()
+
+
+async def test_a_pod_that_somebody_else_deleted_is_released(folder: Path) -> None:
+    """Gone is gone."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            it.emulator.delete_pod(pod.id)
+            await it.clock.sleep(100)
+        assert it.records() == []
+
+
+async def test_a_client_that_closes_releases_its_leases(folder: Path) -> None:
+    """The block's task hears of it at its next call."""
+    async with stage(folder) as it:
+        lease = it.client.pods.lease(it.spec)
+        pod = await lease.__aenter__()
+        await it.client.aclose()
+        assert pod.id not in it.emulator.pods
+        assert it.records() == []
+        await lease.__aexit__(None, None, None)
+
+
+async def test_a_lease_is_used_once(folder: Path) -> None:
+    """A second block gets another lease."""
+    async with stage(folder) as it:
+        lease = it.client.pods.lease(it.spec)
+        async with lease:
+            pass
+        with pytest.raises(RuntimeError, match="once"):
+            async with lease:
+                pass
+
+
+BAD: dict[str, tuple[Callable[[Stage], object], type[Exception]]] = {
+    "no spec": (lambda it: it.client.pods.lease("a spec"), TypeError),  # type: ignore[arg-type]
+    "max_hours": (lambda it: it.client.pods.lease(it.spec, max_hours=0), ValueError),
+    "max_spend": (lambda it: it.client.pods.lease(it.spec, max_spend=-1), ValueError),
+    "ready_timeout": (lambda it: it.client.pods.lease(it.spec, ready_timeout=0), ValueError),
+    "interval": (lambda it: it.client.pods.lease(it.spec, interval=0.001), ValueError),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_arguments_rent_nothing(folder: Path, name: str) -> None:
+    """They are refused before the block."""
+    call, kind = BAD[name]
+    async with stage(folder) as it:
+        with pytest.raises(kind, match=name.removeprefix("no ")):
+            call(it)
+        assert it.orders() == 0

@@ -1,0 +1,147 @@
+"""The files of leases: locked while their process lives, whatever becomes of it, and never with the key."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import primepods
+from primepods._utils.secret import Secret
+from primepods.config import Settings
+from primepods.leasing._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files, new_record
+
+SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
+
+
+def record(name: str = "mine") -> LeaseRecord:
+    """What is written before a pod is ordered."""
+    return new_record(name, SETTINGS)
+
+
+def claimable(folder: Path) -> list[LeaseRecord]:
+    """Those whose process has ended; they stay as they are."""
+    found: list[LeaseRecord] = []
+    for path, _ in lease_files(folder):
+        file = LeaseFile.claim(path)
+        if file is not None:
+            found.append(file.record)
+            file.close()
+    return found
+
+
+def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
+    """It is the owner's alone, and can be read by others of his processes while it is locked."""
+    file = LeaseFile.create(tmp_path / "a" / "b", record())
+    file.update(pod_id="p1", price_hr=2.5)
+    ((path, read),) = lease_files(tmp_path / "a" / "b")
+    assert read == file.record
+    assert (read.name, read.pod_id, read.price_hr, read.pid) == ("mine", "p1", 2.5, os.getpid())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert SETTINGS.api_key not in path.read_text()
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    file.remove()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_only_a_closed_file_can_be_claimed(tmp_path: Path) -> None:
+    """The lock goes over to the new file at each update."""
+    file = LeaseFile.create(tmp_path, record())
+    assert claimable(tmp_path) == []
+    file.update(pod_id="p1")
+    assert claimable(tmp_path) == []
+    file.close()
+    assert [found.pod_id for found in claimable(tmp_path)] == ["p1"]
+
+
+def test_two_cannot_claim_the_same(tmp_path: Path) -> None:
+    """Two sweeps share the work."""
+    LeaseFile.create(tmp_path, record()).close()
+    ((path, _),) = lease_files(tmp_path)
+    first = LeaseFile.claim(path)
+    assert first is not None
+    assert LeaseFile.claim(path) is None
+    first.remove()
+    assert LeaseFile.claim(path) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"version": 1}', b'{"version": 1, "name": "x"}', b"\xff"]
+)
+def test_other_files_are_passed_over(tmp_path: Path, content: bytes) -> None:
+    """Whatever else lies in the folder."""
+    (tmp_path / "x.json").write_bytes(content)
+    assert list(lease_files(tmp_path)) == []
+    assert list(lease_files(tmp_path / "nowhere")) == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """Before anything is rented, with the variable that names another."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
+        LeaseFile.create(tmp_path / "file", record())
+
+
+def test_keys_are_told_apart_by_their_fingerprints() -> None:
+    """Equal for equal keys, and short."""
+    other = Settings(api_key=Secret("pit_other"))
+    assert fingerprint(SETTINGS) == fingerprint(Settings(api_key=SETTINGS.api_key)) != fingerprint(other)
+
+
+@contextmanager
+def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds a lease, says so, and does something."""
+    source = f"""
+        import os, sys, time
+        from pathlib import Path
+        from primepods.leasing._ledger import LeaseFile, new_record
+        from tests.renting.test_ledger import SETTINGS
+        file = LeaseFile.create(Path({str(folder)!r}), new_record("theirs", SETTINGS))
+        {then}
+    """
+    env = {**os.environ, "PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True, env=env
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        yield running
+        running.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_process_leaves_its_file_to_be_claimed(tmp_path: Path, number: signal.Signals) -> None:
+    """However it dies, and not before."""
+    with process(tmp_path, 'print("ready", flush=True); time.sleep(60)') as running:
+        assert claimable(tmp_path) == []
+        running.send_signal(number)
+        running.wait()
+        (found,) = claimable(tmp_path)
+    assert (found.pid, found.is_orphaned(None)) == (running.pid, True)
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """It outlives its parent, whose lease can be swept all the same, and drops no lock of a living one."""
+    then = """
+        child = os.fork()
+        if child == 0:
+            print("ready", flush=True)
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(60)
+    """
+    with process(tmp_path, textwrap.dedent(then).strip().replace("\n", "\n        ")) as running:
+        assert claimable(tmp_path) == []
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        running.kill()
+        running.wait()
+        assert [found.name for found in claimable(tmp_path)] == ["theirs"]
+        os.kill(int(children[0]), signal.SIGKILL)

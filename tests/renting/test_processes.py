@@ -1,0 +1,143 @@
+"""Leases in processes of their own: Ctrl-C, once and again, and processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+import primepods
+from primepods.emulator import Emulator, Status
+from primepods.leasing._ledger import lease_files
+from tests.renting.stage import spec_of
+
+ASYNC = """
+    import asyncio, sys, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def main():
+        async with primepods.AsyncClient() as client:
+            async with client.pods.lease(spec_from_environment(), interval=0.05) as pod:
+                print("ready", pod.id, flush=True)
+                await asyncio.sleep(60)
+
+    asyncio.run(main())
+"""
+
+
+PRELUDE = """
+        import os, signal, sys, threading, time, primepods
+        from tests.renting.test_processes import spec_from_environment
+        client, spec = primepods.Client(), spec_from_environment()
+        """
+
+
+def spec_from_environment() -> primepods.PodSpec:
+    """What the test that started this process wants ordered."""
+    fields: dict[str, Any] = dict(pair.split("=", 1) for pair in os.environ["SPEC"].split(";"))
+    return primepods.PodSpec(**{**fields, "gpu_count": int(fields["gpu_count"]), "max_price": 99.0})
+
+
+@contextmanager
+def process(emulator: Emulator, folder: Path, source: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that leases a pod of the emulator's."""
+    with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
+        spec = spec_of(client.request("GET", "/api/v1/availability/gpus"))
+    fields = ("cloud_id", "gpu_type", "socket", "gpu_count", "provider")
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(primepods.__file__).parent.parent),
+        "PRIME_API_KEY": emulator.api_key,
+        "PRIME_API_BASE_URL": emulator.url,
+        "PRIMEPODS_STATE_DIR": str(folder),
+        "SPEC": ";".join(f"{name}={getattr(spec, name)}" for name in fields),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    ) as running:
+        yield running
+        running.kill()
+
+
+def line(running: subprocess.Popen[str]) -> str:
+    """The next line that it prints."""
+    assert running.stdout is not None
+    return running.stdout.readline().strip()
+
+
+def test_ctrl_c_deletes_before_the_process_ends(folder: Path) -> None:
+    """KeyboardInterrupt comes out when the pod is gone."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.3) as emulator,
+        process(emulator, folder, ASYNC) as running,
+    ):
+        assert line(running).startswith("ready")
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=20)
+        assert "KeyboardInterrupt" in errors
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> None:
+    """And the process ends soon."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
+        process(emulator, folder, ASYNC) as running,
+    ):
+        assert line(running).startswith("ready")
+        emulator.faults.add(Status(503), on="delete", times=3)
+        running.send_signal(signal.SIGINT)
+        while not emulator.requests.where(method="DELETE"):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=20)
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
+    """The pod is named on stderr and in its file, and a sweep deletes it."""
+    with Emulator(boot_seconds=0) as emulator, process(emulator, folder, ASYNC) as running:
+        pod_id = line(running).split()[1]
+        emulator.faults.add(Status(503), on="delete")
+        for _ in range(4):
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        _, errors = running.communicate(timeout=20)
+        assert pod_id in errors
+        assert pod_id in emulator.pods
+        emulator.faults.clear()
+        with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
+            assert client.pods.sweep().deleted == (pod_id,)
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_what_killed_processes_leave_is_swept(folder: Path, count: int) -> None:
+    """Killed at random moments: before the order, while it is sent, while the pod boots, in the block."""
+    rng = Random(f"killed {count}")
+    with Emulator(boot_seconds=0.5, delete_seconds=0.1) as emulator:
+        for _ in range(count):
+            with process(emulator, folder, ASYNC) as running:
+                time.sleep(rng.uniform(0.2, 1.2))
+                running.kill()
+        with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
+            found = client.pods.sweep(dry_run=True).found
+            assert {pod.pod_id for pod in found if pod.pod_id} == set(emulator.pods)
+            sweep = client.pods.sweep()
+        assert len(emulator.pods) == 0
+        assert set(sweep.errors) <= {str(pod.name) for pod in found if pod.pod_id is None}
