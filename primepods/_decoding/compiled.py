@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Mapping
-from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
@@ -41,7 +40,6 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
         "unknown_fields": unknown_fields,
         "read_object": object_hook(model, converter),
         "MAX": sys.float_info.max,
-        "moment": datetime.fromisoformat,
     }
     lines = [
         "  get = row.get",
@@ -95,6 +93,4 @@ def _conversion(name: str, kind: Any, space: dict[str, Any], converter: Converte
     elif isinstance(plain, type) and issubclass(plain, Enum):
         space[f"words_{name}"] = {word.value: word for word in plain}
         conversion = f"words_{name}.get(value) or {conversion}"
-    elif plain is datetime:
-        conversion = f"moment(value) if value[4] == value[7] == '-' and value[-1] == 'Z' else {conversion}"
     return f"  if not ({' or '.join(done) or False}): value = {conversion}"

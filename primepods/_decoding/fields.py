@@ -104,18 +104,16 @@ def _as_boolean(value: Any, _: Any) -> bool:
 
 
 def _as_datetime(value: Any, _: Any) -> datetime:
-    """Read a moment, in UTC if it has no offset."""
-    if not isinstance(value, str):
+    """Read a moment, in UTC if it has no offset; no week dates, and none that UTC cannot tell."""
+    if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
     try:
-        moment = datetime.fromisoformat(f"{value[:-1]}Z" if value[-1:] == "z" else value)
+        moment = datetime.fromisoformat(value if value[-1:] != "z" else f"{value[:-1]}Z")
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
+            return moment.replace(tzinfo=UTC)
         moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise wrong_type("a date and time", value) from None
-    if "W" in value[4:6]:
-        raise wrong_type("a date with a month", value)
     return moment
 
 

@@ -6,6 +6,7 @@ import copy
 import gc
 import json
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -100,6 +101,19 @@ def test_compiled_decoders_read_each_value_in_each_place_alike(model: Any) -> No
                     holder = holder[key]
                 holder[last] = value
                 assert outcome(COMPILED, changed, model) == outcome(PLAIN, changed, model)
+
+
+def test_compiled_decoders_are_worth_it() -> None:
+    """They take a third of the time: they read good rows themselves, and leave none to the others."""
+
+    def seconds(converter: Any) -> float:
+        began = time.thread_time()
+        for model, row in ROWS:
+            converter.structure(row, model)
+        return time.thread_time() - began
+
+    rounds = [(seconds(COMPILED), seconds(PLAIN)) for _ in range(50)]
+    assert min(compiled for compiled, _ in rounds) < 0.7 * min(plain for _, plain in rounds)
 
 
 @pytest.mark.parametrize("converter", [COMPILED, PLAIN], ids=["compiled", "plain"])
