@@ -6,7 +6,7 @@ import typer
 
 import primepods
 
-from . import demo, emulator
+from . import demo, emulator, sweep
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
@@ -30,3 +30,4 @@ app: typer.Typer = typer.Typer(
 )
 app.command("demo")(demo.command)
 app.command("emulator")(emulator.command)
+app.command("sweep")(sweep.command)

@@ -1,0 +1,103 @@
+"""`primepods sweep`: shows, asks, deletes, and says what it could not delete."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import primepods
+from primepods.cli.app import app
+from primepods.cli.sweep import duration
+from primepods.emulator import Emulator, Status
+from primepods.leasing._ledger import LeaseFile, new_record
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the files of leases are."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An API with three pods, and the variables that name it."""
+    with Emulator(pods=3, boot_seconds=0, delete_seconds=0) as emulator:
+        monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
+        monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
+        yield emulator
+
+
+def leave(emulator: Emulator, folder: Path) -> str:
+    """Leave a pod behind, as a process that has given up does; returns its id."""
+    with primepods.Client() as client:
+        settings = client._async._executor.settings
+    pod_id = next(iter(emulator.pods))
+    file = LeaseFile.create(folder, new_record("left", settings))
+    file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
+    file.close()
+    return pod_id
+
+
+def run(*arguments: str) -> Result:
+    """The command in a pipe."""
+    return CliRunner().invoke(app, ["sweep", *arguments])
+
+
+def test_nothing_left(emulator: Emulator, folder: Path) -> None:
+    """Pods of other origin are not its business."""
+    result = run("--yes")
+    assert (result.exit_code, result.output) == (0, "Nothing was left behind.\n")
+    assert len(emulator.pods) == 3
+
+
+def test_a_dry_run_shows_and_deletes_nothing(emulator: Emulator, folder: Path) -> None:
+    """With what it costs."""
+    pod_id = leave(emulator, folder)
+    result = run("--dry-run")
+    assert result.exit_code == 0
+    assert pod_id in result.output
+    assert pod_id in emulator.pods
+
+
+def test_without_a_terminal_it_wants_yes(emulator: Emulator, folder: Path) -> None:
+    """And deletes nothing before."""
+    pod_id = leave(emulator, folder)
+    result = run()
+    assert result.exit_code == 2
+    assert pod_id in emulator.pods
+    result = run("--yes")
+    assert result.exit_code == 0
+    assert "1 deleted, 0 failed" in result.output
+    assert pod_id not in emulator.pods
+    assert list(folder.iterdir()) == []
+
+
+def test_what_cannot_be_deleted_is_named(emulator: Emulator, folder: Path) -> None:
+    """And the exit says so."""
+    pod_id = leave(emulator, folder)
+    emulator.faults.add(Status(403), on="delete")
+    result = run("--yes")
+    assert result.exit_code == 1
+    assert "0 deleted, 1 failed" in result.output
+    assert pod_id in emulator.pods
+
+
+def test_a_prefix_needs_an_age(emulator: Emulator, folder: Path) -> None:
+    """A pod without a file may belong to a process elsewhere."""
+    assert run("--prefix", "ci-").exit_code == 2
+    assert run("--prefix", "ci-", "--older-than", "2h").exit_code == 0
+
+
+def test_no_key_is_a_usage_error(folder: Path) -> None:
+    """One line, no traceback."""
+    result = run()
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_durations(text: str, seconds: float) -> None:
+    """Seconds, or with a unit."""
+    assert duration(text) == seconds
