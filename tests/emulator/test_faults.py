@@ -4,12 +4,15 @@ import asyncio
 import http.client
 import json
 import math
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+import primepods.emulator
 from primepods.emulator import (
     BadChunk,
     Cut,
@@ -28,7 +31,7 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
-from primepods.emulator.faults import Reply
+from primepods.emulator.faults import KINDS, Reply
 
 from .caller import GPUS, HISTORY, PODS, STATUS, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -511,6 +514,18 @@ def test_faults_that_make_no_sense_are_refused(kind: type[Fault], arguments: tup
     """When they are made."""
     with pytest.raises((ValueError, TypeError)):
         kind(*arguments)
+
+
+def test_the_readme_names_all_faults_and_operations(call: Caller) -> None:
+    """Whoever looks for one finds it there, and by its name over HTTP."""
+    readme = (Path(primepods.emulator.__file__).parent / "README.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        assert f"`{kind.__name__}(" in readme
+        assert name == re.sub("(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+    with pytest.raises(ValueError, match="there are") as error:
+        call.emulator.faults.add(Fault(), on="x")
+    for operation in str(error.value).partition("there are ")[2].split(", "):
+        assert operation in readme
 
 
 def test_the_base_of_faults_changes_nothing(call: Caller) -> None:
