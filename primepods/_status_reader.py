@@ -1,38 +1,50 @@
-"""Statuses of many pods: chunks, refused ids, and calls that share a request."""
+"""Statuses of many pods: chunks, ids that spoil a request, and calls that share one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import deque
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import attrs
 
 from ._decoding.rows import decode_statuses
 from ._http.executor import RequestExecutor
-from ._http.request import chunk_ids, status_request
+from ._http.request import Request, chunk_ids, status_request
 from ._http.response_cache import ResponseCache
 from ._utils.exceptions import copy_exception
-from .errors import APIError
+from ._utils.fault_search import FaultSearch
+from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
 from .models import PodStatus
 
-# Answers that can be about one id among many (or about their sum): the batch is split to find it.
-_SPLIT_STATUSES = frozenset({400, 413, 414, 422})
-_REFUSED_HALVES = 3
-_MAX_REFUSALS = 8
-_CACHE_BYTES = 8 * 1024 * 1024
+_ABOUT_IDS: Final = frozenset({400, 413, 414, 422})
+"""Refusals of ids, or of their number: each id has its error, even where all are refused."""
+_MAYBE_ABOUT_IDS: Final = _ABOUT_IDS | {403, 404}
+"""A pod of another team, or the key, or the base URL."""
+_MAX_FAILURES: Final = 8
+"""Failures without one success, after which a call is not about its ids."""
+_MAX_REQUESTS: Final = 250
+"""Requests for the ids of one that failed; what is not found out by then counts as failed."""
+_PART_ATTEMPTS: Final = 2
+_CACHE_BYTES: Final = 8 * 1024 * 1024
 """Bytes of answers that are kept for calls: of about 18,000 pods."""
 
 
-@attrs.frozen
-class Answer:
-    """Rows and refused ids of one or more status requests."""
+def is_about_ids(error: Exception) -> bool:
+    """Tell whether a request may have failed because of some of the ids in it."""
+    if isinstance(error, APIError):
+        transient = error.transient and not isinstance(error, RateLimitError)
+        return transient or error.status_code in _MAYBE_ABOUT_IDS
+    return isinstance(error, ProtocolError) or (isinstance(error, TransportError) and error.maybe_received)
 
-    rows: dict[str, PodStatus]
-    errors: dict[str, APIError]
+
+@attrs.frozen
+class StatusAnswer:
+    """Rows, and errors of ids, of one or more status requests."""
+
+    rows: dict[str, PodStatus] = attrs.field(factory=dict[str, PodStatus])
+    errors: dict[str, PrimePodsError] = attrs.field(factory=dict[str, PrimePodsError])
 
 
 class StatusReader:
@@ -44,19 +56,20 @@ class StatusReader:
     """
 
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
-        self._executor = executor
+        self.executor = executor
         self._cache = ResponseCache(cache_bytes)
         self._gathering: _Batch | None = None
 
-    async def read(self, pod_ids: list[str]) -> Answer:
-        """Ask for checked, distinct ids, 100 a request and concurrently."""
-        settings = self._executor.settings
-        chunks = list(chunk_ids(pod_ids, prefix=urlsplit(settings.base_url).path))
-        answer = Answer({}, {})
-        for part in await self._executor.map(self._confirm_empty, chunks):
-            answer.rows.update(part.rows)
-            answer.errors.update(part.errors)
-        return answer
+    async def read(self, pod_ids: list[str]) -> StatusAnswer:
+        """Ask for checked, distinct ids, 100 a request and concurrently; find those that spoil a request.
+
+        Raises:
+            PrimePodsError: What failed was not about some of the ids, as far as one can tell.
+        """
+        chunks = list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
+        reading = _Reading(self)
+        await self.executor.map(reading.read_chunk, chunks)
+        return reading.conclude()
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
         """Ask for one id; calls made in the same iteration of the event loop share their requests."""
@@ -68,75 +81,119 @@ class StatusReader:
             loop.call_soon(self._start, batch, context=contextvars.Context())
         return await batch.wait_for(pod_id)
 
+    async def read_batch(
+        self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
+    ) -> StatusAnswer:
+        """Send one request. A row that cannot be read is an error of its id.
+
+        Args:
+            pod_ids: At most 100.
+            executor: Sends it, if not with the usual retries.
+            ends_at: When to give up at the latest, by the client's clock; by default after the deadline.
+        """
+        request = status_request(pod_ids)
+        return await (executor or self.executor).call(
+            request, lambda data: self._decode(data, request, pod_ids), cache=self._cache, ends_at=ends_at
+        )
+
+    def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusAnswer:
+        asked, decoded = set(pod_ids), decode_statuses(data)
+        answer = StatusAnswer({row.pod_id: row for row in decoded.rows if row.pod_id in asked})
+        for error in decoded.errors:
+            wrong = self.executor.shape_error(request, error)
+            # Whose row is it, if it does not say? Then none of those without a row can be called missing.
+            suspects = pod_ids if error.row_id is None else [error.row_id]
+            for pod_id in suspects:
+                if pod_id in asked and pod_id not in answer.rows:
+                    answer.errors.setdefault(pod_id, wrong)
+        return answer
+
     def _start(self, batch: _Batch) -> None:
         if self._gathering is batch:
             self._gathering = None
         batch.run(self)
 
-    async def _confirm_empty(self, pod_ids: list[str]) -> Answer:
-        """As :meth:`read_chunk`, but that none of the pods is there is believed when it is said twice."""
-        answer = await self.read_chunk(pod_ids)
-        if answer.rows or answer.errors:
-            return answer
-        # A replica that lost its rows answers like this.
-        return await self.read_chunk(pod_ids)
 
-    async def read_chunk(self, pod_ids: list[str]) -> Answer:
-        """Ask for one request's worth of ids; split it where the API refuses it.
+class _Reading:
+    """One call of :meth:`StatusReader.read`."""
+
+    def __init__(self, reader: StatusReader) -> None:
+        self._reader = reader
+        self._answer = StatusAnswer()
+        self._answered = False
+        self._failures: list[PrimePodsError] = []
+
+    async def read_chunk(self, pod_ids: list[str]) -> None:
+        """Ask for one chunk, and for parts of it where that fails for a reason that may lie in some ids.
 
         Raises:
-            APIError: The first refusal, when the whole, its halves and some ids alone were all refused: then
-                it is not about an id.
+            PrimePodsError: It has failed for another reason.
         """
-        answer = Answer({}, {})
-        queue, refusals, accepted = deque([pod_ids]), 0, False
-        first: APIError | None = None
-        while queue:
-            ids = queue.popleft()
-            try:
-                rows = await self._ask(ids)
-            except APIError as exc:
-                if exc.status_code not in _SPLIT_STATUSES:
-                    raise
-                refusal = exc
-            else:
-                if ids is pod_ids:
-                    return Answer(rows, {})
-                accepted = True
-                answer.rows.update(rows)
-                continue
-            first, refusals = first or refusal, refusals + 1
-            if len(ids) == 1:
-                answer.errors[ids[0]] = refusal
-            else:
-                queue += [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
-            if accepted or not queue:
-                continue
-            if refusals == _REFUSED_HALVES:
-                queue = _singles_first(queue, _MAX_REFUSALS - refusals)
-            elif refusals == _MAX_REFUSALS:
+        settings = self._reader.executor.settings
+        ends_at = settings.clock.time() + settings.deadline
+        try:
+            answer = await self._reader.read_batch(pod_ids, ends_at=ends_at)
+            if not answer.rows and not answer.errors:
+                # A replica that lost its rows answers like this: it is believed when it is said twice.
+                answer = await self._reader.read_batch(pod_ids, ends_at=ends_at)
+        except PrimePodsError as exc:
+            self._note_failure(exc)
+            error = exc
+        else:
+            self._note_answer(answer)
+            return
+        await self._search(pod_ids, error, ends_at)
+
+    def conclude(self) -> StatusAnswer:
+        """Return what all chunks brought.
+
+        Raises:
+            PrimePodsError: Nothing was answered, and the failures need not be about the ids.
+        """
+        if self._failures and not self._answered:
+            first = self._failures[0]
+            if not isinstance(first, APIError) or first.status_code not in _ABOUT_IDS:
                 raise first
-        return answer
+        return self._answer
 
-    async def _ask(self, pod_ids: list[str]) -> dict[str, PodStatus]:
-        asked = set(pod_ids)
+    async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
+        """Find the ids because of which a chunk failed, and the rows of all others."""
+        full = self._reader.executor
+        policy = attrs.evolve(full.settings.retry, attempts=min(_PART_ATTEMPTS, full.settings.retry.attempts))
+        executor = RequestExecutor(attrs.evolve(full.settings, retry=policy), full.transport)
+        search = FaultSearch(pod_ids, error)
+        if len(pod_ids) == 1:
+            search.failed(pod_ids, error)
+        for _ in range(_MAX_REQUESTS):
+            search.answered = search.answered or self._answered
+            ids = search.next_items()
+            if not ids or full.settings.clock.time() >= ends_at:
+                break
+            try:
+                answer = await self._reader.read_batch(ids, executor=executor, ends_at=ends_at)
+            except PrimePodsError as exc:
+                self._note_failure(exc)
+                search.failed(ids, exc)
+            else:
+                self._note_answer(answer)
+                search.passed(ids)
+        for pod_id in search.undecided:
+            self._answer.errors[pod_id] = copy_exception(search.error)
+        self._answer.errors.update(search.culprits)
 
-        def decode(data: Any) -> dict[str, PodStatus]:
-            decoded = decode_statuses(data)
-            if decoded.errors:
-                raise decoded.errors[0]
-            return {row.pod_id: row for row in decoded.rows if row.pod_id in asked}
+    def _note_answer(self, answer: StatusAnswer) -> None:
+        self._answered = True
+        self._answer.rows.update(answer.rows)
+        # One exception each: the answer, and one error for several ids, may be known to other calls.
+        self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
 
-        return await self._executor.call(status_request(pod_ids), decode, cache=self._cache)
-
-
-def _singles_first(groups: Iterable[list[str]], count: int) -> deque[list[str]]:
-    """Put ``count`` ids, taken evenly from all groups, before them: a few bad ones cannot be all of those."""
-    groups = list(groups)
-    ids = [pod_id for group in groups for pod_id in group]
-    singles = ids[:: -(-len(ids) // count)]
-    rest = ([pod_id for pod_id in group if pod_id not in singles] for group in groups)
-    return deque([*([pod_id] for pod_id in singles), *filter(None, rest)])
+    def _note_failure(self, error: PrimePodsError) -> None:
+        """Count a failure of a request; raise what is not about ids."""
+        if not is_about_ids(error):
+            raise error
+        self._failures.append(error)
+        if len(self._failures) >= _MAX_FAILURES and not self._answered:
+            raise self._failures[0]
 
 
 class _Batch:

@@ -330,15 +330,15 @@ class WaitError(PrimePodsError):
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
-    """The wait's ``timeout`` ran out. Names the pods still pending and what they cost."""
+    """The wait's ``timeout`` ran out. Says what kept failing, who is still pending and what that costs."""
 
 
 class PodFailedError(WaitError):
-    """A pod has failed, so that it will not get where it was wanted by itself.
+    """A pod has failed, was stopped, or is on its way out: it will not get where it was wanted by itself.
 
     Attributes:
-        pod_id: The pod that failed.
-        last: Its status as last seen; ``None`` if it is gone and was never seen.
+        pod_id: The pod.
+        last: Its status as last seen by anybody in this process; ``None`` if it was never seen.
         reason: Why, in one line.
     """
 

@@ -92,7 +92,7 @@ class InstallationState(_OpenEnum):
     TERMINATED = "TERMINATED"
 
 
-_FAILED = frozenset({PodState.ERROR, PodState.TERMINATED, PodState.DELETING, PodState.STOPPED})
+_STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
 
 
@@ -243,19 +243,21 @@ class _Machine(Model):
 
     @property
     def has_failed(self) -> bool:
-        """Whether it will not become ready by itself: ERROR, STOPPED, DELETING, TERMINATED or a failed
-        installation. An ``installation_failure`` alone is a retry in progress, not the end.
+        """Whether it will not become ready by itself: ERROR, or a failed installation. An
+        ``installation_failure`` alone is a retry in progress, not the end; STOPPED, DELETING and TERMINATED
+        are what somebody wanted, and no failures.
         """
-        return self.status in _FAILED or self.installation_status == InstallationState.ERROR
+        if self.status in _STOPPED_OR_ENDING:
+            return False
+        return self.status == PodState.ERROR or self.installation_status == InstallationState.ERROR
 
     @property
     def failure(self) -> str | None:
         """Why it has failed, in one line; ``None`` while it has not."""
         if not self.has_failed:
             return None
-        state = (
-            f"status {self.status}" if self.status in _FAILED else f"installation {self.installation_status}"
-        )
+        is_error = self.status == PodState.ERROR
+        state = f"status {self.status}" if is_error else f"installation {self.installation_status}"
         reason = _one_line(self.installation_failure or "")
         return f"{state}: {reason}" if reason else state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from .errors import APIError, PrimePodsError, PrimePodsErrorGroup
+from .errors import PrimePodsError, PrimePodsErrorGroup
 from .models import PodState, PodStatus
 
 
@@ -14,7 +14,9 @@ class PodStatuses(Mapping[str, PodStatus]):
 
     Attributes:
         missing: Ids for which the API had no row: gone, not visible yet, or never there.
-        errors: Ids that the API refused, with the error of each.
+        errors: Ids of which nothing could be found out, with the error of each: mostly an
+            :class:`~primepods.APIError` (the API refused the id, or fails because of it) or a
+            :class:`~primepods.ProtocolError` (its row cannot be read). It proves nothing about the pod.
     """
 
     def __init__(
@@ -22,11 +24,11 @@ class PodStatuses(Mapping[str, PodStatus]):
         rows: Mapping[str, PodStatus],
         *,
         missing: tuple[str, ...] = (),
-        errors: Mapping[str, APIError] = MappingProxyType({}),
+        errors: Mapping[str, PrimePodsError] = MappingProxyType({}),
     ) -> None:
         self._rows = dict(rows)
         self.missing: tuple[str, ...] = missing
-        self.errors: Mapping[str, APIError] = dict(errors)
+        self.errors: Mapping[str, PrimePodsError] = dict(errors)
 
     def __getitem__(self, pod_id: str) -> PodStatus:
         return self._rows[pod_id]

@@ -133,7 +133,8 @@ class AsyncPods:
 
         Returns:
             A mapping from id to status in the order asked, with ``.missing`` (ids without a row, which does
-            not prove that they are gone) and ``.errors`` (ids that the API refused).
+            not prove that they are gone) and ``.errors`` (ids that the API refuses, that make its answers
+            fail, or whose row cannot be read: an error each, which proves nothing about the pod).
         """
         ids = check_ids(pod_ids)
         answer = await self._statuses.read(ids)
@@ -183,10 +184,15 @@ class AsyncPods:
         cost no more than one wait for hundreds. Waiting needs nothing but the ids: after a crash, wait
         again. Cancelling a wait deletes nothing.
 
+        Failures that pass are waited out, whatever they cost of ``timeout``; the log says so (WARNING: the
+        first time, then once a minute). A refusal, such as of the key, ends a wait when it is repeated after
+        two seconds. When the API asks for a pause (429) nothing is asked for as long as it says, but at most
+        five minutes (and up to half of that longer, at random).
+
         Args:
             pod_ids: Ids; duplicates are waited for once.
-            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a function of a status that
-                returns a ``bool``; ``None`` stands for a pod that is gone.
+            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function of a status
+                that returns a ``bool``; ``None`` stands for a pod that is gone.
             timeout: Seconds for the whole wait.
             interval: Seconds between two looks at a pod, from 0.05.
             on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`; what it
@@ -198,7 +204,8 @@ class AsyncPods:
             Each pod's status when it was done; pods that are gone are in ``.missing``.
 
         Raises:
-            PodFailedError: A pod has failed, so that ``until`` will not hold (not with ``until=gone``).
+            PodFailedError: A pod has failed, was stopped, or is on its way out or gone, while ``until`` does
+                not hold (not with ``until=gone``).
             WaitTimeoutError: The time ran out; names the pods still pending, and what kept failing.
             NotFoundError: A pod never appeared (with ``until=gone`` that is success).
         """
@@ -206,7 +213,6 @@ class AsyncPods:
         check_seconds("timeout", timeout)
         check_seconds("appear_grace", appear_grace, minimum=0.0)
         check_seconds("install_grace", install_grace, minimum=0.0)
-        check_callable("until", until)
         if on_change is not None:
             check_callable("on_change", on_change)
         wait = Wait(
@@ -242,7 +248,7 @@ class AsyncPods:
             install_grace: Seconds for a failed installation to recover.
 
         Raises:
-            PodFailedError: The pod has failed.
+            PodFailedError: The pod has failed, was stopped, or is on its way out or gone.
             WaitTimeoutError: The time ran out.
             NotFoundError: The pod never appeared.
         """

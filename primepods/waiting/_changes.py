@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from .._utils.clock import Clock
-from .._utils.exceptions import copy_exception
 from ..models import PodChange, PodStatus
 from ._subscription import Subscription
 from ._watched_pod import WatchedPod
@@ -73,8 +72,6 @@ class ChangeTracker:
                     yield PodChange(pod_id=pod_id, before=None, after=None)
 
     def _change(self, pod: WatchedPod) -> PodChange | None:
-        if pod.refused is not None:
-            raise copy_exception(pod.refused)
         if pod.absent:
             if pod.pod_id not in self.reported:
                 self._absent[pod.pod_id] = None

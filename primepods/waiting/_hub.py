@@ -12,34 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Iterable
-from functools import partial
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
 
-from .._decoding.rows import decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import chunk_ids, pod_request
 from .._http.transport import Transport
 from .._status_reader import StatusReader
 from ..config import Settings
-from ..errors import (
-    AuthenticationError,
-    NotFoundError,
-    PermissionDeniedError,
-    PrimePodsError,
-    ProtocolError,
-    RateLimitError,
-    ServerError,
-    TransportError,
-)
+from ..errors import PrimePodsError, RateLimitError
 from ..retry import RetryPolicy
+from ._lookups import PodLookups
 from ._pause import PollPause
+from ._poller import StatusPoller
 from ._schedule import PollSchedule
-from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
-from ._workers import WorkerPool
+from ._state import HubState
+from ._trouble_log import TroubleLog
+from ._watched_pod import WatchedPod
 
 if TYPE_CHECKING:
     from ._subscription import Subscription
@@ -59,37 +50,38 @@ class Hub:
     """
 
     def __init__(self, settings: Settings, session: Any) -> None:
-        self._clock = settings.clock
-        self._prefix = urlsplit(settings.base_url).path
+        clock = settings.clock
         self._transport = Transport(settings, session)
-        self._executor = RequestExecutor(settings, self._transport)
-        self._reader = StatusReader(self._executor, cache_bytes=_CACHE_BYTES)
+        executor = RequestExecutor(settings, self._transport)
+        self._state = HubState(
+            clock=clock,
+            schedule=PollSchedule(clock),
+            pause=PollPause(clock),
+            troubles=TroubleLog(clock),
+        )
+        self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
+        self._lookups = PodLookups(self._state, executor, self._start)
+        prefix = urlsplit(settings.base_url).path
+        self._poller = StatusPoller(self._state, self._reader, prefix, self._lookups.add)
         self._subscriptions: set[Subscription] = set()
-        self._pods: dict[str, WatchedPod] = {}
-        self._schedule = PollSchedule(settings.clock)
-        self.pause = PollPause(settings.clock)
-        self._sequence = 0
-        concurrency = settings.max_concurrency
-        self._polls = WorkerPool(concurrency, self._poll, self._start)
-        self._lookups = WorkerPool(max(1, concurrency // 4), self._look_up, self._start)
         self._jobs: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
         self._ending = False
         # An empty context: else its log lines would land in whichever task happened to come first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
 
     def add(self, subscription: Subscription) -> None:
         """Begin to poll for ``subscription``: once promptly, then at the ticks of its interval."""
-        subscription.since = self._sequence
+        subscription.since = next(self._state.numbers)
         self._subscriptions.add(subscription)
-        self._schedule.add(subscription.pod_ids, subscription.interval)
+        self._state.schedule.add(subscription.pod_ids, subscription.interval)
         for pod_id in subscription.pod_ids:
-            pod = self._pods.get(pod_id)
+            pod = self._state.pods.get(pod_id)
             if pod is None:
-                pod = self._pods[pod_id] = WatchedPod(pod_id)
+                pod = self._state.pods[pod_id] = WatchedPod(pod_id)
             pod.add(subscription)
             subscription.pods[pod_id] = pod
-        self._wake.set()
+        self._state.log_pause(is_new=True)
+        self._state.wake.set()
 
     def remove_pod(self, subscription: Subscription, pod_id: str) -> None:
         """Poll no longer for one of the subscription's pods."""
@@ -110,6 +102,11 @@ class Hub:
                 self._ending = True
                 self._task.cancel()
 
+    @property
+    def pause(self) -> RateLimitError | None:
+        """The answer because of which nothing is asked at present, if there is one."""
+        return self._state.pause.cause
+
     async def ended(self) -> None:
         """Return when nothing is left, if nobody waits any more."""
         if not self._subscriptions:
@@ -118,10 +115,12 @@ class Hub:
 
     def _unsubscribe(self, subscription: Subscription, pod: WatchedPod) -> None:
         pod.remove(subscription)
-        self._schedule.remove(pod.pod_id, subscription.interval)
+        self._state.schedule.remove(pod.pod_id, subscription.interval)
         if not pod.subscriptions:
-            del self._pods[pod.pod_id]
-            self._schedule.forget(pod.pod_id)
+            if pod.search is not None:
+                pod.search.discard(pod)
+            del self._state.pods[pod.pod_id]
+            self._state.schedule.forget(pod.pod_id)
 
     def _retire(self) -> None:
         """See to it that nobody joins any more."""
@@ -131,7 +130,7 @@ class Hub:
     async def _run(self) -> None:
         try:
             while True:
-                await self._sleep_until(max(self._schedule.next_at(), self.pause.until))
+                await self._sleep_until(self._next_at())
                 self._tick()
         except asyncio.CancelledError:
             await self._shut_down(PrimePodsError("The polling was cancelled from outside. Wait again."))
@@ -152,131 +151,49 @@ class Hub:
         finally:
             await self._transport.aclose()
 
+    def _next_at(self) -> float:
+        """Return when there is something to ask, or to say: a long pause is not kept in silence."""
+        when = max(self._state.schedule.next_at(), self._state.pause.until)
+        return when if self.pause is None else min(when, self._state.troubles.next_at)
+
     async def _sleep_until(self, when: float) -> None:
         """Sleep until ``when``, or until somebody subscribes."""
-        self._wake.clear()
-        limit = self._clock.timeout_at(when)
+        self._state.wake.clear()
+        limit = self._state.clock.timeout_at(when)
         try:
             async with limit:
-                await self._wake.wait()
+                await self._state.wake.wait()
         except TimeoutError:
             if not limit.expired():
                 raise
 
     def _tick(self) -> None:
-        """Send for all that is due; each pod at most once, in full batches."""
-        if self.pause.cause is not None:
+        """Ask for all that is due; each pod at most once, in full batches."""
+        if self._state.pause.cause is not None:
+            self._state.log_pause(is_new=False)
             return
-        due = self._schedule.take_due()
-        pods = [pod for pod_id in due if not (pod := self._pods[pod_id]).in_flight]
-        # First those whose last request failed: else a rate limit would always leave out the same ones.
-        pods.sort(key=lambda pod: pod.trouble is None)
-        for pod in pods:
-            pod.in_flight = True
-        for chunk in chunk_ids([pod.pod_id for pod in pods], prefix=self._prefix):
-            self._polls.add([self._pods[pod_id] for pod_id in chunk])
+        due = self._state.schedule.take_due()
+        pods = [pod for pod_id in due if not (pod := self._state.pods[pod_id]).in_flight]
+        if pods:
+            # First those whose last request failed: else a rate limit would always leave out the same ones.
+            pods.sort(key=lambda pod: pod.trouble is None)
+            self._start(self._poll(self._poller.poll(pods), pods))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _poll(self, pods: list[WatchedPod]) -> None:
-        """Ask for one chunk, unless a pause has begun, and pass on what it brings, be it an error."""
-        trouble: PrimePodsError | None = None
+    async def _poll(self, work: Coroutine[Any, Any, None], pods: list[WatchedPod]) -> None:
         try:
-            trouble = self.pause.cause
-            if trouble is None:
-                await self._ask(pods)
-        except PrimePodsError as exc:
-            trouble = exc if self._passes(exc, pods) else None
+            await work
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
-            self._end(pods, exc)
-        finally:
             for pod in pods:
-                pod.in_flight = False
-                pod.trouble = trouble
-                if self._schedule.retry_newcomer(pod.pod_id):
-                    self._wake.set()
-
-    async def _ask(self, pods: list[WatchedPod]) -> None:
-        self._sequence += 1
-        sequence = self._sequence
-        for pod in pods:
-            if self._pods.get(pod.pod_id) is pod:
-                self._schedule.forget(pod.pod_id)
-        answer = await self._reader.read_chunk([pod.pod_id for pod in pods])
-        self.pause.reset()
-        now = self._clock.time()
-        for pod in pods:
-            error = answer.errors.get(pod.pod_id)
-            if error is None:
-                row = answer.rows.get(pod.pod_id)
-                if pod.row is not None and row == pod.row:
-                    # One copy of what has not changed: The cache keeps these rows, too.
-                    row = answer.rows[pod.pod_id] = pod.row
-                pod.observe(row, sequence, now)
-                self._queue_lookup(pod, now)
-            else:
-                pod.refused = error
-                pod.notify(sequence)
-
-    def _passes(self, error: PrimePodsError, pods: Iterable[WatchedPod]) -> bool:
-        """Tell whether an error passes by itself. One that does not ends the waits; a 429 pauses the hub."""
-        if isinstance(error, RateLimitError):
-            self.pause.apply_rate_limit(error)
-        elif isinstance(error, AuthenticationError | PermissionDeniedError):
-            self._end_all(error)
-            return False
-        elif not (
-            isinstance(error, ServerError | ProtocolError)
-            or (isinstance(error, TransportError) and error.transient)
-        ):
-            self._end(pods, error)
-            return False
-        return True
-
-    def _end(self, pods: Iterable[WatchedPod], error: Exception) -> None:
-        for pod in pods:
-            pod.end(error)
+                pod.end(exc)
 
     def _end_all(self, error: Exception) -> None:
         for subscription in self._subscriptions:
             subscription.end(error)
-
-    def _queue_lookup(self, pod: WatchedPod, now: float) -> None:
-        """Have ``get`` asked for a pod of which the status does not say all."""
-        if not pod.looking_up and pod.wants_lookup(now):
-            pod.looking_up = True
-            self._lookups.add(pod)
-
-    async def _look_up(self, pod: WatchedPod) -> None:
-        try:
-            # What a pause leaves out is asked for again after the next tick.
-            if pod.subscriptions and self.pause.cause is None:
-                await self._get(pod)
-        finally:
-            pod.looking_up = False
-
-    async def _get(self, pod: WatchedPod) -> None:
-        self._sequence += 1
-        sequence = self._sequence
-        pod.lookup_at = self._clock.time() + LOOKUP_INTERVAL
-        decode = partial(decode_pod, pod_id=pod.pod_id)
-        try:
-            found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
-        except NotFoundError:
-            pod.not_found(sequence)
-        except PermissionDeniedError as exc:
-            # This may be about the one pod, where the same answer to a batch is about the key.
-            pod.end(exc)
-        except PrimePodsError as exc:
-            if self._passes(exc, [pod]):
-                pod.lookup_failed(exc)
-        except Exception as exc:  # noqa: BLE001 - as in _poll
-            pod.end(exc)
-        else:
-            pod.found(found, sequence, self._clock.time())
 
 
 _hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, Any], Hub] = {}

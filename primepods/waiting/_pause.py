@@ -10,10 +10,16 @@ from ..errors import RateLimitError
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+"""Seconds, where the answer does not say how long."""
+MAX_RETRY_AFTER: Final = 300.0
+"""Seconds that are obeyed at most: some servers send the time of day, or an hour for a burst."""
 
 
 class PollPause:
     """While it lasts, nothing is asked: the whole hub pauses when one of its requests is answered with 429.
+
+    It lasts as long as ``Retry-After`` says, but at most five minutes, and up to half of that longer, at
+    random.
 
     Args:
         clock: The clients' clock.
@@ -39,7 +45,7 @@ class PollPause:
         now = self._clock.time()
         if limit.retry_after is None and now < self.until:
             return
-        seconds = self._next if limit.retry_after is None else limit.retry_after
+        seconds = self._next if limit.retry_after is None else min(limit.retry_after, MAX_RETRY_AFTER)
         if now + seconds <= self.until:
             return
         if limit.retry_after is None:

@@ -58,6 +58,7 @@ class PollSchedule:
         self._intervals: dict[float, _Interval] = {}
         self._newcomers: dict[str, None] = {}
         self._newcomers_at = math.inf
+        self._extra: dict[str, float] = {}
 
     def add(self, pod_ids: Iterable[str], interval: float) -> None:
         """Ask for pods soon, then at each tick of ``interval``."""
@@ -80,9 +81,14 @@ class PollSchedule:
         if not group.subscriptions:
             del self._intervals[interval]
 
+    def ask_at(self, pod_id: str, when: float) -> None:
+        """Ask for a pod at a time of its own, besides its ticks."""
+        self._extra[pod_id] = when
+
     def forget(self, pod_id: str) -> None:
         """Owe a pod no prompt look any more: it has had its own, or nobody waits for it."""
         self._newcomers.pop(pod_id, None)
+        self._extra.pop(pod_id, None)
 
     def retry_newcomer(self, pod_id: str) -> bool:
         """Ask at once for a pod that came while a request for it was under way; tell whether it did."""
@@ -95,7 +101,8 @@ class PollSchedule:
         """Return when something is due."""
         # Without an interval nobody waits: the hub is about to end.
         idle = self._clock.time() + _LONGEST_SLEEP
-        return min([idle, self._newcomers_at, *(group.next_at for group in self._intervals.values())])
+        ticks = (group.next_at for group in self._intervals.values())
+        return min([idle, self._newcomers_at, *ticks, *self._extra.values()])
 
     def take_due(self) -> dict[str, None]:
         """Return the pods that are due, and move on to the next ticks."""
@@ -105,6 +112,8 @@ class PollSchedule:
         if due or self._newcomers_at <= now:
             pod_ids |= self._newcomers
             self._newcomers_at = math.inf
+        if self._extra:
+            pod_ids |= dict.fromkeys(pod_id for pod_id, when in self._extra.items() if when <= now)
         return pod_ids
 
     def _due_intervals(self, now: float) -> list[_Interval]:

@@ -43,7 +43,7 @@ class Subscription:
     @property
     def pause(self) -> RateLimitError | None:
         """The answer because of which nothing is asked at present, if there is one."""
-        return None if self._hub is None else self._hub.pause.cause
+        return None if self._hub is None else self._hub.pause
 
     def begin(self) -> None:
         """Begin to poll.

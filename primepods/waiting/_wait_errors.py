@@ -8,7 +8,7 @@ from typing import Final
 
 from .._utils.text import one_line
 from ..errors import PodFailedError, WaitTimeoutError
-from ..models import PodStatus
+from ..models import PodState, PodStatus
 from ..results import PodStatuses
 from ._changes import ChangeTracker
 from ._subscription import Subscription
@@ -28,18 +28,12 @@ def pod_failed(
     pod_id: str, pending: Iterable[str], tracker: ChangeTracker, subscription: Subscription
 ) -> PodFailedError:
     """Build the error for a pod that will not get where it was wanted."""
-    status = tracker.reported[pod_id]
-    if status is None:
-        reason = "it is gone: somebody, or the provider, has terminated it"
-        remedy = "Look for it in `pods.history()`."
-    else:
-        reason = (status.failure or f"status {status.status}")[:_LONGEST_REASON]
-        remedy = "It may still be billed: look at `pods.get()` and `pods.logs()`, and delete it."
+    happened, reason, remedy = _explain(tracker.reported[pod_id])
     pending = tuple(pending)
     others = len(pending) - 1
-    rest = f" {others} other pods were still waited for." if others else ""
+    rest = f" {others} other pod{'s were' if others > 1 else ' was'} still waited for." if others else ""
     return PodFailedError(
-        f"Pod {pod_id} has failed: {reason}. {remedy}{rest}",
+        f"Pod {pod_id} {happened}. {remedy}{rest}",
         statuses=as_statuses(subscription.pod_ids, tracker.reported),
         pending=pending,
         pod_id=pod_id,
@@ -48,35 +42,77 @@ def pod_failed(
     )
 
 
+def _explain(status: PodStatus | None) -> tuple[str, str, str]:
+    """Return what has happened to a pod, the same as a reason, and what to do about it."""
+    if status is None:
+        reason = "it is gone: somebody, or the provider, has terminated it"
+        return reason.removeprefix("it "), reason, "Look for it in `pods.history()`."
+    match status.status:
+        case PodState.STOPPED:
+            return (
+                "was stopped (status STOPPED)",
+                "it was stopped (status STOPPED)",
+                "It can be started again: start it, then wait again. Until then its storage may be billed.",
+            )
+        case PodState.DELETING:
+            return (
+                "is being deleted (status DELETING)",
+                "it is being deleted (status DELETING)",
+                "Wait with `pods.wait_gone()` until it is gone; it may be billed until then.",
+            )
+        case PodState.TERMINATED:
+            return (
+                "was terminated (status TERMINATED)",
+                "it was terminated (status TERMINATED)",
+                "Look for it in `pods.history()`.",
+            )
+        case state:
+            reason = (status.failure or f"status {state}")[:_LONGEST_REASON]
+            remedy = "It may still be billed: look at `pods.get()` and `pods.logs()`, and delete it."
+            return f"has failed: {reason}", reason, remedy
+
+
 def timed_out(
     pending: Iterable[str], timeout: float, tracker: ChangeTracker, subscription: Subscription
 ) -> WaitTimeoutError:
-    """Build the error that names who is still pending, what it costs, and what kept failing."""
+    """Build the error that says what kept failing, who is still pending, and what that costs."""
     pending = tuple(pending)
     reported = tracker.reported
     shown = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_NAMED])
     more = f" and {len(pending) - _NAMED} more" if len(pending) > _NAMED else ""
-    prices = [
-        row.cost_per_hr for pod_id in pending if (row := reported.get(pod_id)) and row.cost_per_hr is not None
-    ]
-    cost = f" They cost at least {sum(prices):.2f} an hour." if prices else ""
+    failing = _what_kept_failing(pending, subscription)
+    seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
+    if seen:
+        advice = _advise(seen, len(pending))
+    elif failing:
+        advice = "Nothing was seen of any of them: wait again with the same ids."
+    else:
+        advice = "The API knows none of them (yet): check the ids."
     text = (
-        f"After {timeout:g} s {len(pending)} of {len(subscription.pod_ids)} pods are still pending: "
-        f"{shown}{more}.{cost} They go on and are billed: wait again with the same ids, or delete them."
-        f"{_what_kept_failing(pending, subscription)}"
+        f"{failing}After {timeout:g} s {len(pending)} of {len(subscription.pod_ids)} pods are still pending: "
+        f"{shown}{more}. {advice}"
     )
     return WaitTimeoutError(text, statuses=as_statuses(subscription.pod_ids, reported), pending=pending)
 
 
 def _what_kept_failing(pending: Iterable[str], subscription: Subscription) -> str:
+    if subscription.pause is not None:
+        return f"The API asked for a pause, in which nothing is asked: {subscription.pause} "
     pods = [subscription.pods[pod_id] for pod_id in pending]
     troubles = (pod.trouble or pod.lookup_trouble for pod in pods)
-    trouble = next((error for error in troubles if error is not None), subscription.pause)
-    if trouble is not None:
-        return f" What kept failing: {trouble}"
+    if trouble := next((error for error in troubles if error is not None), None):
+        return f"Asking kept failing: {trouble} "
     if any(pod.seen_at == -math.inf for pod in pods):
-        return " The API has not answered yet."
+        return "The API has not answered yet. "
     return ""
+
+
+def _advise(seen: list[PodStatus], pending: int) -> str:
+    """Say what those that were seen cost, and what to do."""
+    prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
+    cost = f"They cost at least {sum(prices):.2f} an hour. " if prices else ""
+    who = "They go" if len(seen) == pending else "Those that were seen go"
+    return f"{cost}{who} on and are billed: wait again with the same ids, or delete them."
 
 
 def _describe(status: PodStatus | None) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
+from .._utils.fault_search import FaultSearch
+from ..errors import PrimePodsError, RateLimitError
 from ..models import Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
-    from ..errors import APIError, PrimePodsError
     from ._subscription import Subscription
 
 MISSES_BEFORE_GONE: Final = 2
 """Status requests without a row, after which ``get`` is asked whether the pod is gone."""
 LOOKUP_INTERVAL: Final = 30.0
 """Seconds before ``get`` is asked again about the same pod."""
+
+
+PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 
 
 @attrs.define(eq=False)
@@ -29,9 +33,13 @@ class WatchedPod:
         status: The same with the address from ``get`` where it lacks one; ``None`` if the pod is not there.
         gone: Whether it was there and is confirmed to be no more.
         absent: Whether it was never seen, and is confirmed not to be there.
-        refused: The API's complaint about this id.
         trouble: What failed when its status was last asked for; ``None`` if nothing did.
-        lookup_trouble: The same of ``get``.
+        refused_at: When it was first refused, and nothing but refused since; ``None`` if it was not.
+        lookup_trouble: What failed when ``get`` was last asked.
+        lookup_refused_at: When that was first refused, and nothing but refused since.
+        search: The search for what spoils its requests, while it is among the suspects.
+        alone: Whether it is asked for alone, since it spoils requests.
+        asked: Number of the last request for its status.
         seen_at: When an answer last said what is shown, or that nothing is there.
         in_flight: Whether a request for its status is under way or about to be.
         looking_up: The same of ``get``.
@@ -45,9 +53,13 @@ class WatchedPod:
     status: PodStatus | None = None
     gone: bool = False
     absent: bool = False
-    refused: APIError | None = None
     trouble: PrimePodsError | None = None
+    refused_at: float | None = None
     lookup_trouble: PrimePodsError | None = None
+    lookup_refused_at: float | None = None
+    search: PodSearch | None = None
+    alone: bool = False
+    asked: int = -1
     seen_at: float = -math.inf
     in_flight: bool = False
     looking_up: bool = False
@@ -69,6 +81,11 @@ class WatchedPod:
         self.subscriptions.discard(subscription)
         self.unheard.discard(subscription)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last request for its status failed, other than by a rate limit."""
+        return self.trouble is not None and not isinstance(self.trouble, RateLimitError)
+
     def wants_lookup(self, now: float) -> bool:
         """Tell whether the status rows do not say all, and it is time to ask ``get``."""
         if self._missing:
@@ -81,7 +98,6 @@ class WatchedPod:
 
     def observe(self, row: PodStatus | None, sequence: int, now: float) -> None:
         """Take in the row that a status request brought for this pod, or that it brought none."""
-        self.refused = None
         if row is None:
             self._miss(sequence, now)
             return
@@ -125,6 +141,12 @@ class WatchedPod:
         else:
             changed, self.absent = not self.absent, True
             self.notify(sequence, changed=changed)
+
+    def ended(self, sequence: int) -> None:
+        """Take in that a pod that was never seen, and that is not there, has ended before."""
+        if self.absent:
+            self.absent = False
+            self._vanish(sequence)
 
     def lookup_failed(self, error: PrimePodsError) -> None:
         """Note that ``get`` did not answer. An address can wait; a proof is asked for after the next tick."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Final
 
-from ..models import PodStatus
+from .._utils.text import quote
+from ..models import PodState, PodStatus
 
 Until = Callable[[PodStatus | None], bool]
+
+_STOPPED_OR_ENDING: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 
 
 def ready(status: PodStatus | None) -> bool:
@@ -15,10 +20,10 @@ def ready(status: PodStatus | None) -> bool:
 
 
 def failed(status: PodStatus | None) -> bool:
-    """Tell whether a pod will not become ready by itself: ERROR, STOPPED, DELETING, TERMINATED, gone, or an
-    installation that ended in ERROR (which a wait believes when it stays for ``install_grace``).
+    """Tell whether a pod has failed: ERROR, or an installation that ended in ERROR (which a wait believes
+    when it stays for ``install_grace``). A pod that was stopped or deleted, or is gone, has not.
     """
-    return status is None or status.has_failed
+    return status is not None and status.has_failed
 
 
 def gone(status: PodStatus | None) -> bool:
@@ -27,5 +32,47 @@ def gone(status: PodStatus | None) -> bool:
 
 
 def settled(status: PodStatus | None) -> bool:
-    """Tell whether a pod is ready or has failed: nothing more is to be expected of it."""
-    return ready(status) or failed(status)
+    """Tell whether nothing more is to be expected of a pod: ready, failed, STOPPED, DELETING, TERMINATED or
+    gone.
+    """
+    return ready(status) or is_over(status)
+
+
+def is_over(status: PodStatus | None) -> bool:
+    """Tell whether a pod will not become ready by itself: failed, stopped, on its way out, or gone."""
+    return status is None or status.has_failed or status.status in _STOPPED_OR_ENDING
+
+
+def check_until(until: object) -> None:
+    """Refuse what is no plain function.
+
+    Raises:
+        TypeError: It cannot be called, or returns something to be awaited, which would always be true.
+    """
+    if not callable(until):
+        msg = f"until must be a function, got {quote(until)}"
+        raise TypeError(msg)
+    called = getattr(until, "__call__", None)  # noqa: B004 - what an object of a class does when called
+    if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(called):
+        raise _not_plain(until)
+
+
+def holds(until: Until, status: PodStatus | None) -> bool:
+    """Return what ``until`` says of a pod.
+
+    Raises:
+        TypeError: As :func:`check_until`.
+    """
+    outcome: object = until(status)
+    if inspect.isawaitable(outcome):
+        if inspect.iscoroutine(outcome):
+            outcome.close()
+        raise _not_plain(until)
+    return bool(outcome)
+
+
+def _not_plain(until: object) -> TypeError:
+    return TypeError(
+        f"until must be a plain function that returns a bool, but {quote(until)} is to be awaited. Do what "
+        "needs awaiting in `on_change`, or iterate `pods.watch`."
+    )

@@ -5,20 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from .._http.request import PODS
 from .._http.response import missing_row
-from ..models import InstallationState, PodChange, PodState, PodStatus
+from ..models import PodChange, PodState, PodStatus
 from ..results import PodStatuses
 from ._changes import ChangeTracker
 from ._subscription import HubConnection, Subscription
 from ._wait_errors import as_statuses, pod_failed, timed_out
-from .conditions import Until, failed, gone, settled
+from .conditions import Until, check_until, failed, gone, holds, is_over, settled
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
-
-_ENDED: Final = frozenset({PodState.ERROR, PodState.TERMINATED, PodState.DELETING, PodState.STOPPED})
 
 
 class Wait:
@@ -47,6 +44,7 @@ class Wait:
         appear_grace: float,
         install_grace: float,
     ) -> None:
+        check_until(until)
         self._clock = connection.clock
         self._ids = pod_ids
         self._until = until
@@ -94,7 +92,7 @@ class Wait:
         status = tracker.reported[pod_id]
         in_grace = self._in_install_grace(pod_id, status)
         ours = self._until is settled or self._until is failed
-        if not (in_grace and ours) and self._until(status):
+        if not (in_grace and ours) and holds(self._until, status):
             self._grace_ends.pop(pod_id, None)
             self._pending.pop(pod_id, None)
             self._subscription.drop(pod_id)
@@ -102,12 +100,12 @@ class Wait:
             return
         elif pod_id in tracker.never_appeared:
             raise missing_row("GET", f"{PODS}/status", pod_id)
-        elif failed(status):
+        elif is_over(status):
             raise pod_failed(pod_id, self._pending, tracker, self._subscription)
 
     def _in_install_grace(self, pod_id: str, status: PodStatus | None) -> bool:
         """Tell whether a failed installation may still recover: until an answer from after the grace."""
-        if status is None or status.status in _ENDED or status.installation_status != InstallationState.ERROR:
+        if status is None or not status.has_failed or status.status == PodState.ERROR:
             self._grace_ends.pop(pod_id, None)
             return False
         seen_at = self._subscription.pods[pod_id].seen_at

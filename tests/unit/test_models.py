@@ -57,7 +57,7 @@ MEANINGS: dict[str, tuple[bool, str | None, list[tuple[str | None, str | None]],
         "ssh -p 22 root@135.23.125.123",
     ),
     "my_second_pod_id": (False, None, [(None, None)], None),
-    "stopped_multi_node": (False, "status STOPPED", [(None, None)], None),
+    "stopped_multi_node": (False, None, [(None, None)], None),
     "two_nodes": (
         True,
         None,
@@ -237,9 +237,10 @@ def test_ready_is_active_installed_and_addressed(row: dict[str, Any], ready: boo
     ("row", "failure"),
     [
         ({"status": "ERROR"}, "status ERROR"),
-        ({"status": "STOPPED"}, "status STOPPED"),
-        ({"status": "DELETING"}, "status DELETING"),
-        ({"status": "TERMINATED"}, "status TERMINATED"),
+        ({"status": "STOPPED"}, None),
+        ({"status": "DELETING"}, None),
+        ({"status": "TERMINATED"}, None),
+        ({"status": "STOPPED", "installationStatus": "ERROR", "installationFailure": "disk full"}, None),
         ({"installationStatus": "ERROR"}, "installation ERROR"),
         (
             {"installationStatus": "ERROR", "installationFailure": "disk full"},
@@ -255,7 +256,7 @@ def test_ready_is_active_installed_and_addressed(row: dict[str, Any], ready: boo
     ],
 )
 def test_failure_is_one_line_and_only_what_lasts(row: dict[str, Any], failure: str | None) -> None:
-    """States that nothing leaves by itself; a failure of the installation alone is a retry in progress."""
+    """ERROR, and an installation in ERROR; not a retry in progress, nor a pod that was stopped or deleted."""
     assert status(**row).failure == failure
     assert status(**row).has_failed is (failure is not None)
 

@@ -24,6 +24,7 @@ E = TypeVar("E", bound=BaseException)
 
 STATUS = "/api/v1/pods/status"
 POD = "/api/v1/pods/"
+HISTORY = "/api/v1/pods/history"
 
 Row = dict[str, Any]
 
@@ -74,6 +75,22 @@ def row(pod_id: str, state: str, **fields: Any) -> Row:
     }
 
 
+def record(pod_id: str, **fields: Any) -> Row:
+    """A row of the history."""
+    return {
+        "id": pod_id,
+        "type": "Instance",
+        "gpuName": "H100_80GB",
+        "gpuCount": 1,
+        "priceHr": 1.25,
+        "totalBilledPrice": 2.5,
+        "providerType": "runpod",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "terminatedAt": "2026-01-01T02:00:00Z",
+        **fields,
+    }
+
+
 @attrs.frozen
 class Asked:
     """One request that came in."""
@@ -87,6 +104,11 @@ class Asked:
     def is_status(self) -> bool:
         """Whether it asks for status rows."""
         return self.received.path.endswith(STATUS)
+
+    @property
+    def is_history(self) -> bool:
+        """Whether it asks for what has ended."""
+        return self.received.path.endswith(HISTORY)
 
 
 class Fleet:
@@ -104,6 +126,8 @@ class Fleet:
         """What `get` has instead: wire fields laid over the pod, or ``None`` for a 404."""
         self.unlisted: set[str] = set()
         """Pods that status has no row for, though `get` has them."""
+        self.ended: list[str] = []
+        """Pods that are in the history, as terminated."""
         self.asked: list[Asked] = []
         self.faults: list[Callable[[Asked], Answer | None]] = []
         """Asked in their order for another answer than the true one."""
@@ -130,7 +154,7 @@ class Fleet:
     @property
     def lookups(self) -> list[Asked]:
         """Those for single pods."""
-        return [asked for asked in self.asked if not asked.is_status]
+        return [asked for asked in self.asked if not (asked.is_status or asked.is_history)]
 
     @property
     def times(self) -> list[float]:
@@ -181,6 +205,8 @@ class Fleet:
 
     def truth(self, asked: Asked) -> Answer:
         """Answer as things are."""
+        if asked.is_history:
+            return reply({"total_count": len(self.ended), "data": [record(pod_id) for pod_id in self.ended]})
         status = next((self.refused[pod_id] for pod_id in asked.ids if pod_id in self.refused), None)
         if status is not None:
             return reply({"errors": [{"param": "pod_ids", "details": "is no id"}]}, status)
@@ -236,10 +262,17 @@ class Stage:
         self.tasks: list[asyncio.Task[Any]] = []
 
     def client(
-        self, *, api_key: str = KEY, session: aiohttp.ClientSession | None = None, **options: Any
+        self,
+        *,
+        path: str = "",
+        api_key: str = KEY,
+        session: aiohttp.ClientSession | None = None,
+        **options: Any,
     ) -> primepods.AsyncClient:
-        """A new client of the API; closed at the end."""
-        client = make_client(self.server.url, clock=self.clock, session=session, api_key=api_key, **options)
+        """A new client of the API, under ``path`` of its server; closed at the end."""
+        client = make_client(
+            self.server.url + path, clock=self.clock, session=session, api_key=api_key, **options
+        )
         self.clients.append(client)
         return client
 

@@ -252,7 +252,7 @@ async def test_a_watch_goes_through_outages(stage: Stage, fleet: Fleet) -> None:
     await stage.advance(1)
     fleet.next_status(Reply(503), times=100)
     await stage.advance(60)
-    assert "What kept failing" in str(raised(task, primepods.WaitTimeoutError))
+    assert "Asking kept failing" in str(raised(task, primepods.WaitTimeoutError))
     assert seen == [("pod00000", "PROVISIONING")]
 
 

@@ -17,7 +17,18 @@ from primepods._http.request import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Answer, Hang, Held, Received, Reply, Script, Server, refused_url, reply
+from tests.support.server import (
+    Answer,
+    Close,
+    Hang,
+    Held,
+    Received,
+    Reply,
+    Script,
+    Server,
+    refused_url,
+    reply,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -267,21 +278,111 @@ async def test_rows_that_a_replica_lost_are_asked_for_again() -> None:
             assert (await client.pods.status("a")).pod_id == "a"
 
 
-@pytest.mark.parametrize(
-    ("data", "path"),
-    [
-        ([{"status": "ACTIVE", "providerType": "x"}], r"data\[0\]\.podId"),
-        ([row("a"), "b"], r"data\[1\]"),
-        ({"a": 1}, "data"),
-        ([row("a") | {"installationProgress": {}}], r"data\[0\]\.installationProgress"),
-    ],
-)
-async def test_a_wrong_shape_is_named(data: object, path: str) -> None:
+@pytest.mark.parametrize("data", [{"a": 1}, "rows", 3])
+async def test_an_answer_of_another_shape_is_an_error(data: object) -> None:
     """A `ProtocolError` says where in the answer, in the wire's words, and of which request."""
     async with Server(default=reply({"data": data})) as server, make_client(server.url) as client:
-        with pytest.raises(primepods.ProtocolError, match=path) as caught:
+        with pytest.raises(primepods.ProtocolError, match="broken at data") as caught:
             await client.pods.statuses(["a"])
     assert caught.value.url_path == STATUS
+
+
+async def test_a_row_that_cannot_be_read_hides_no_other() -> None:
+    """It is an error of its id, with its place in the answer; it is not missing."""
+    data = [row("a"), row("b") | {"installationProgress": {}}]
+    async with Server(default=reply({"data": data})) as server, make_client(server.url) as client:
+        statuses = await client.pods.statuses(["a", "b", "c"])
+        with pytest.raises(primepods.ProtocolError, match=r"data\[1\]\.installationProgress"):
+            await client.pods.status("b")
+    assert list(statuses) == ["a"]
+    assert statuses.missing == ("c",)
+    assert list(statuses.errors) == ["b"]
+    error = statuses.errors["b"]
+    assert isinstance(error, primepods.ProtocolError)
+    assert (error.path, error.url_path) == ("data[1].installationProgress", STATUS)
+
+
+@pytest.mark.parametrize("unknown", ["b", {"status": "ACTIVE"}, row("b") | {"podId": None}])
+async def test_a_row_without_an_id_may_be_anybodys(unknown: object) -> None:
+    """As long as there is one, no id without a row can be called missing."""
+    async with (
+        Server(default=reply({"data": [row("a"), unknown]})) as server,
+        make_client(server.url) as client,
+    ):
+        statuses = await client.pods.statuses(["a", "b", "c"])
+        assert list(await client.pods.statuses(["a"])) == ["a"]
+    assert list(statuses) == ["a"]
+    assert statuses.missing == ()
+    assert list(statuses.errors) == ["b", "c"]
+    assert statuses.errors["b"] is not statuses.errors["c"]
+    assert "data[1]" in str(statuses.errors["c"])
+
+
+POISONS: dict[str, Answer] = {
+    "500": reply({"detail": "oops"}, 500),
+    "403": reply({"detail": "not yours"}, 403),
+    "404": reply({"detail": "no such pod"}, 404),
+    "not JSON": Reply(200, b'{"data": [{"podId": NaN'),
+    "closed": Close(),
+}
+
+
+@pytest.mark.parametrize("answer", POISONS.values(), ids=POISONS)
+@pytest.mark.parametrize("bad", [{7}, {149}, {0, 99}, {3, 120}])
+async def test_an_id_that_spoils_its_request_is_found(answer: Answer, bad: set[int]) -> None:
+    """The API fails, or refuses, where certain pods are asked for: all others are answered."""
+    ids = ids_of(150)
+    poison = {ids[n] for n in bad}
+    script: Script = lambda request: answer if poison & set(request.values("pod_ids")) else rows(request)  # noqa: E731
+    async with (
+        Server(script) as server,
+        make_client(server.url, clock=ManualClock(auto=True)) as client,
+    ):
+        statuses = await client.pods.statuses(ids)
+    assert set(statuses.errors) == poison
+    assert list(statuses) == [pod_id for pod_id in ids if pod_id not in poison]
+    assert statuses.missing == ()
+    # A request that fails is sent twice, and each time once more by aiohttp if its connection was closed.
+    assert len(server.requests) <= 2 * (5 + 2 * 11 * len(bad)) + 2
+
+
+OUTAGES: dict[str, Answer] = {
+    "503": reply({"detail": "down"}, 503),
+    "403": reply({"detail": "no permission"}, 403),
+    "404": reply({"detail": "Not Found"}, 404),
+    "login page": Reply(200, b"<html>"),
+}
+
+
+@pytest.mark.parametrize("answer", OUTAGES.values(), ids=OUTAGES)
+@pytest.mark.parametrize("count", [1, 3, 100, 3_000])
+async def test_a_failure_of_everything_is_raised(answer: Answer, count: int) -> None:
+    """It is not about the ids: after few requests besides the usual attempts the first failure is raised."""
+    async with (
+        Server(default=answer) as server,
+        make_client(server.url, clock=ManualClock(auto=True)) as client,
+    ):
+        with pytest.raises(primepods.PrimePodsError) as caught:
+            await client.pods.statuses(ids_of(count))
+    assert isinstance(caught.value, primepods.APIError | primepods.ProtocolError)
+    assert len(server.requests) <= 5 * min(16, -(-count // 100)) + 2 * 8
+
+
+async def test_a_search_ends_by_the_deadline() -> None:
+    """What cannot be found out in time has the error of its request; what was answered is there."""
+    ids, clock = ids_of(150), ManualClock(auto=True)
+
+    def answer(request: Received) -> Answer:
+        if ids[99] not in request.values("pod_ids"):
+            return rows(request)
+        return reply({"detail": "slow"}, 500) if len(request.values("pod_ids")) == 100 else Hang()
+
+    async with Server(answer) as server, make_client(server.url, clock=clock, deadline=50.0) as client:
+        statuses = await client.pods.statuses(ids)
+    assert clock.elapsed <= 50.0
+    assert set(ids) == {*statuses, *statuses.errors}
+    assert ids[99] in statuses.errors
+    assert len(statuses) >= 50
 
 
 async def test_calls_of_one_iteration_share_their_requests() -> None:

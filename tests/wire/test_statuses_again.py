@@ -90,15 +90,17 @@ async def test_a_caller_s_result_is_its_own() -> None:
     assert (before[IDS[0]].status, after[IDS[0]].status) == ("PENDING", "ACTIVE")
 
 
-async def test_an_answer_that_cannot_be_decoded_is_not_remembered() -> None:
-    """Said again, it is refused again."""
+async def test_a_row_that_cannot_be_read_is_an_error_each_time() -> None:
+    """Said again, it is refused again, with an error of each caller's own."""
     async with (
         Server(lambda request: rows(request, costPerHr={})) as server,
         make_client(server.url) as client,
     ):
-        for _ in range(3):
-            with pytest.raises(primepods.ProtocolError, match="costPerHr"):
-                await client.pods.statuses(IDS[:2])
+        results = [await client.pods.statuses(IDS[:2]) for _ in range(3)]
+    errors = [error for result in results for error in result.errors.values()]
+    assert [list(result.errors) for result in results] == [IDS[:2]] * 3
+    assert len({id(error) for error in errors}) == 6
+    assert all("costPerHr" in str(error) for error in errors)
 
 
 async def test_missing_rows_are_asked_for_twice_each_time() -> None:

@@ -1,0 +1,114 @@
+"""What the status rows do not say: asked of ``get``, one pod at a time, and of the history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final
+
+from .._decoding.rows import decode_history, decode_pod
+from .._http.executor import RequestExecutor
+from .._http.request import PODS, page_request, pod_request
+from ..errors import ClientClosedError, NotFoundError, PrimePodsError
+from ._state import CONFIRM_AFTER, HubState, is_refusal
+from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
+from ._workers import WorkerPool
+
+_HISTORY_ROWS: Final = 100
+
+
+class PodLookups:
+    """Asks ``get`` about pods of which the status does not say all: an address, or whether it is gone.
+
+    A pod that was never seen and that ``get`` does not have may have ended before anybody waited: one page of
+    the history, asked for at most every 30 s for all pods together, can tell.
+
+    Args:
+        state: What the parts of the hub share.
+        executor: Sends requests, without retries.
+        start: Starts a task.
+    """
+
+    def __init__(
+        self,
+        state: HubState,
+        executor: RequestExecutor,
+        start: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._state = state
+        self._executor = executor
+        self._start = start
+        self._workers = WorkerPool(max(1, executor.settings.max_concurrency // 4), self._look_up, start)
+        self._terminated: set[str] = set()
+        self._history_at = -math.inf
+
+    def add(self, pod: WatchedPod) -> None:
+        """Ask for a pod, if it is time to."""
+        if not pod.looking_up and pod.wants_lookup(self._state.clock.time()):
+            pod.looking_up = True
+            self._workers.add(pod)
+
+    async def _look_up(self, pod: WatchedPod) -> None:
+        try:
+            # What a pause leaves out is asked for again after the next tick.
+            if pod.subscriptions and self._state.pause.cause is None:
+                await self._get(pod)
+        except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
+            pod.end(exc)
+        finally:
+            pod.looking_up = False
+
+    async def _get(self, pod: WatchedPod) -> None:
+        sequence = next(self._state.numbers)
+        pod.lookup_at = self._state.clock.time() + LOOKUP_INTERVAL
+        decode = partial(decode_pod, pod_id=pod.pod_id)
+        try:
+            found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
+        except NotFoundError:
+            pod.not_found(sequence)
+            if pod.absent and not pod.gone:
+                self._consult_history(pod, sequence)
+        except PrimePodsError as exc:
+            self._state.note_failure(exc, 1)
+            pod.lookup_failed(exc)
+            if is_refusal(exc):
+                self._refuse(pod, exc)
+        else:
+            pod.lookup_refused_at = None
+            pod.found(found, sequence, self._state.clock.time())
+
+    def _refuse(self, pod: WatchedPod, error: PrimePodsError) -> None:
+        """End the waits for a pod when a refusal is repeated, with a later tick."""
+        now = self._state.clock.time()
+        if pod.lookup_refused_at is None:
+            pod.lookup_refused_at = now
+        if isinstance(error, ClientClosedError) or now >= pod.lookup_refused_at + CONFIRM_AFTER:
+            pod.end(error)
+        else:
+            pod.lookup_at = pod.lookup_refused_at + CONFIRM_AFTER
+
+    def _consult_history(self, pod: WatchedPod, sequence: int) -> None:
+        if pod.pod_id in self._terminated:
+            pod.ended(sequence)
+        elif self._state.clock.time() >= self._history_at:
+            self._history_at = self._state.clock.time() + LOOKUP_INTERVAL
+            self._start(self._read_history())
+
+    async def _read_history(self) -> None:
+        """Note which pods are known to have ended; what fails here is asked again with a later lookup."""
+        sequence = next(self._state.numbers)
+        request = page_request(
+            f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"
+        )
+        decode = partial(decode_history, offset=0, limit=_HISTORY_ROWS)
+        try:
+            records = (await self._executor.call(request, decode)).page
+        except PrimePodsError as exc:
+            self._state.note_failure(exc, 1)
+            return
+        self._terminated = {record.id for record in records if record.terminated_at is not None}
+        for pod_id in self._terminated:
+            pod = self._state.pods.get(pod_id)
+            if pod is not None and pod.absent:
+                pod.ended(sequence)

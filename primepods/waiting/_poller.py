@@ -1,0 +1,287 @@
+"""One tick: the pods that are due are asked for in full batches, and batches that fail are searched.
+
+A batch can fail because of a single pod (one that makes the API fail, one of another team). Such a pod must
+not keep the others of its batch from being seen: it is searched for by halving (see :class:`FaultSearch`),
+and then asked for alone. There are fewer than twice as many requests in a tick as there would be batches
+without that; nothing is searched while nothing at all is answered: that is an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, Final
+
+from .._http.request import MAX_IDS_PER_REQUEST, chunk_ids
+from .._status_reader import StatusReader, is_about_ids
+from .._utils.concurrency import map_bounded
+from .._utils.fault_search import FaultSearch
+from ..errors import APIError, PrimePodsError, RateLimitError
+from ._state import HubState, is_refusal
+from ._watched_pod import PodSearch, WatchedPod
+
+_LEAST_REQUESTS: Final = 3
+"""Requests of a tick of a single batch, if it is searched."""
+_OUTAGE_REQUESTS: Final = 2
+"""Requests besides the batches while nothing is answered."""
+_REFUSAL_REQUESTS: Final = 60
+"""Requests of a tick for a batch that was refused: its culprits leave, so they cost this once."""
+_HALVINGS: Final = 2
+"""Requests of a search in a tick, before the last one is for those presumed innocent."""
+_MAX_HOPELESS: Final = 3
+"""Refused batches of which nothing was answered, after which the others of the tick are not searched."""
+
+
+class StatusPoller:
+    """Asks for the status of pods.
+
+    Args:
+        state: What the parts of the hub share.
+        reader: Sends the requests, without retries.
+        prefix: Path of the base URL.
+        look_up: Called for each pod of which a request was answered.
+    """
+
+    def __init__(
+        self, state: HubState, reader: StatusReader, prefix: str, look_up: Callable[[WatchedPod], None]
+    ) -> None:
+        self.state = state
+        self._reader = reader
+        self._prefix = prefix
+        self._look_up = look_up
+        self.concurrency: int = reader.executor.settings.max_concurrency
+
+    def poll(self, pods: list[WatchedPod]) -> Coroutine[Any, Any, None]:
+        """Mark pods as being in flight, and return what asks for them."""
+        return _Tick(self, pods).run()
+
+    def batches(self, pods: list[WatchedPod]) -> list[list[WatchedPod]]:
+        """Split pods into requests."""
+        by_id = {pod.pod_id: pod for pod in pods}
+        return [[by_id[pod_id] for pod_id in chunk] for chunk in chunk_ids(list(by_id), prefix=self._prefix)]
+
+    async def ask(self, pods: list[WatchedPod]) -> Exception | None:
+        """Send one request, unless a pause has begun, and take in what it brings; return how it failed."""
+        error: Exception | None = self.state.pause.cause
+        if error is None:
+            try:
+                await self._ask(pods)
+            except PrimePodsError as exc:
+                self.state.note_failure(exc, len(pods))
+                error = exc
+            except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
+                for pod in pods:
+                    pod.end(exc)
+                error = exc
+        if isinstance(error, PrimePodsError):
+            for pod in pods:
+                pod.trouble = error
+        return error
+
+    def release(self, pod: WatchedPod) -> None:
+        """Note that no request for ``pod`` is under way."""
+        pod.in_flight = False
+        if self.state.schedule.retry_newcomer(pod.pod_id):
+            self.state.wake.set()
+
+    async def _ask(self, pods: list[WatchedPod]) -> None:
+        sequence = next(self.state.numbers)
+        for pod in pods:
+            pod.asked = sequence
+            if self.state.pods.get(pod.pod_id) is pod:
+                self.state.schedule.forget(pod.pod_id)
+        answer = await self._reader.read_batch([pod.pod_id for pod in pods])
+        self.state.pause.reset()
+        now = self.state.clock.time()
+        for pod in pods:
+            pod.refused_at = pod.search = None
+            pod.alone = False
+            pod.trouble = answer.errors.get(pod.pod_id)
+            if pod.trouble is None:
+                row = answer.rows.get(pod.pod_id)
+                if pod.row is not None and row == pod.row:
+                    # One copy of what has not changed: the cache keeps these rows, too.
+                    row = answer.rows[pod.pod_id] = pod.row
+                pod.observe(row, sequence, now)
+                self._look_up(pod)
+        for error in {id(error): error for error in answer.errors.values()}.values():
+            self.state.note_failure(error, 1)
+
+
+class _Tick:
+    """What is due at a time.
+
+    Args:
+        poller: Asks for it.
+        pods: It.
+    """
+
+    def __init__(self, poller: StatusPoller, pods: list[WatchedPod]) -> None:
+        self._poller = poller
+        self._state = poller.state
+        self._searches = list(dict.fromkeys(pod.search for pod in pods if pod.search))
+        # Who was asked for the longest time ago is first.
+        self._searches.sort(key=lambda search: min(pod.asked for pod in search.undecided))
+        self._pods = dict.fromkeys([*pods, *(pod for search in self._searches for pod in search.undecided)])
+        for pod in self._pods:
+            pod.in_flight = True
+        self._answered = False
+        self._decided = asyncio.Event()
+        self._refusals = asyncio.Lock()
+        self._searching = 0
+        self._left = 0
+        self._hopeless = 0
+
+    async def run(self) -> None:
+        """Ask for all of it, and search what fails."""
+        usual = len(self._poller.batches(list(self._pods)))
+        most = 2 * usual - 1 if usual > 1 else _LEAST_REQUESTS
+        batches = self._batches()
+        alone = self._alone(most - len(batches) - len(self._searches))
+        self._left = most - len(batches) - len(alone)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for search in self._searches:
+                    if search.answered:
+                        group.create_task(self._continue(search))
+                ask = partial(self._ask_batch, group)
+                await map_bounded(ask, batches + alone, self._poller.concurrency)
+                self._decided.set()
+        finally:
+            self._release(list(self._pods))
+        if batches and not self._answered:
+            # An outage: what fails in it is nobody's fault.
+            for search in self._searches:
+                search.answered = False
+
+    def _batches(self) -> list[list[WatchedPod]]:
+        """Return what is asked for at once: all but what is being searched, and of that the suspects whose
+        failure may have been an outage.
+        """
+        plain = [pod for pod in self._pods if not pod.search and not pod.alone]
+        # Apart: who has not been refused must not be refused with those.
+        batches = self._poller.batches([pod for pod in plain if pod.refused_at is not None])
+        fresh = [pod for pod in plain if pod.refused_at is None]
+        for search in self._searches:
+            if search.answered and fresh:
+                fresh += self._take_presumed(search, -len(fresh) % MAX_IDS_PER_REQUEST)
+        batches += self._poller.batches(fresh)
+        return batches + [search.undecided for search in self._searches if not search.answered]
+
+    def _alone(self, count: int) -> list[list[WatchedPod]]:
+        """Return ``count`` of the pods that spoil requests: their turns come in the order of their last."""
+        alone = sorted((pod for pod in self._pods if pod.alone), key=lambda pod: pod.asked)
+        return [[pod] for pod in alone[: max(0, count)]]
+
+    def _take_presumed(self, search: PodSearch, count: int) -> list[WatchedPod]:
+        taken = search.take_presumed(count)
+        for pod in taken:
+            pod.search = None
+        return taken
+
+    async def _ask(self, pods: list[WatchedPod]) -> Exception | None:
+        error = await self._poller.ask(pods)
+        if error is None:
+            self._answered = True
+            self._decided.set()
+            self._release(pods)
+        return error
+
+    def _release(self, pods: Iterable[WatchedPod]) -> None:
+        for pod in pods:
+            if self._pods.pop(pod, pod) is None:
+                self._poller.release(pod)
+
+    async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
+        again = any(pod.has_failed for pod in batch)
+        error = await self._ask(batch)
+        if error is not None:
+            group.create_task(self._follow_up(batch, error, again=again))
+
+    async def _follow_up(self, batch: list[WatchedPod], error: Exception, *, again: bool) -> None:
+        """Search a batch that failed, if others did not, or if it is not the first time."""
+        # A batch that hangs must not keep this waiting once another was answered.
+        await self._decided.wait()
+        refused = is_refusal(error)
+        if isinstance(error, RateLimitError) or not isinstance(error, PrimePodsError):
+            pass
+        elif len(batch) == 1 or not _is_about_pods(error) or (refused and batch[0].refused_at is not None):
+            self._judge(batch, error)
+        elif refused:
+            async with self._refusals:
+                if self._hopeless < _MAX_HOPELESS:
+                    await self._search(batch, error)
+                else:
+                    self._judge(batch, error)
+        elif self._answered or (again and not self._searching):
+            await self._search(batch, error)
+        self._release(batch)
+
+    async def _search(self, batch: list[WatchedPod], error: Exception) -> None:
+        search = batch[0].search
+        if search is None:
+            search = FaultSearch(batch, error)
+        else:
+            search.failed_again(error)
+        search.answered = self._answered
+        await self._continue(search)
+
+    async def _continue(self, search: PodSearch) -> None:
+        """Ask for what the search wants to know next, as far as this tick's requests go."""
+        if not self._answered and not search.answered:
+            self._left = min(self._left, _OUTAGE_REQUESTS)
+        self._searching += 1
+        for asked in range(_REFUSAL_REQUESTS):
+            if self._state.pause.cause is not None:
+                break
+            refused = is_refusal(search.error)
+            self._left -= not refused
+            # The end of a tick is for those presumed innocent, unless it comes at once.
+            last = not refused and self._left < self._searching and asked >= _HALVINGS
+            items = search.next_items(last=last)
+            if not items or self._left < 0:
+                break
+            error = await self._ask(items)
+            search.answered = search.answered or self._answered
+            if error is None:
+                search.passed(items)
+            elif _is_about_pods(error):
+                search.failed(items, error)
+        self._searching -= 1
+        self._conclude(search)
+
+    def _conclude(self, search: PodSearch) -> None:
+        """Act upon what a search has found out so far."""
+        for pod, error in search.culprits.items():
+            pod.search = None
+            if not search.answered:
+                self._judge([pod], error)
+            elif is_refusal(error):
+                # Refused alone, after it was refused with others, who were not.
+                pod.end(error)
+            else:
+                pod.alone = True
+        search.culprits.clear()
+        undecided = search.undecided
+        for pod in undecided:
+            pod.search = search
+        if search.given_up:
+            self._hopeless += is_refusal(search.error)
+            self._judge(undecided, search.error)
+        self._release(undecided)
+
+    def _judge(self, pods: list[WatchedPod], error: Exception) -> None:
+        """Act upon a failure that is not, or no longer, searched."""
+        for pod in pods:
+            pod.search = None
+        if is_refusal(error):
+            self._state.refuse(pods, error)
+        elif len(pods) == 1 and self._answered and is_about_ids(error):
+            pods[0].alone = True
+
+
+def _is_about_pods(error: Exception) -> bool:
+    """Tell whether a request may have failed because of some of the pods in it."""
+    is_answer = isinstance(error, APIError) and not isinstance(error, RateLimitError)
+    return is_answer or is_about_ids(error)

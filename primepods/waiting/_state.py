@@ -1,0 +1,79 @@
+"""What the parts of a hub share, and what they make of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import attrs
+
+from .._utils.clock import Clock
+from ..errors import ClientClosedError, ProtocolError, RateLimitError
+from ._pause import PollPause
+from ._schedule import PollSchedule
+from ._trouble_log import TroubleLog
+from ._watched_pod import WatchedPod
+
+CONFIRM_AFTER: Final = 2.0
+"""Seconds after a refusal until the same is asked again: said once, it can be a stray answer."""
+_TOLERANCE: Final = 0.01
+
+
+@attrs.define(kw_only=True, eq=False)
+class HubState:
+    """What the parts of a hub share.
+
+    Attributes:
+        clock: The clients' clock.
+        schedule: When each pod is asked for.
+        pause: While it lasts, nothing is asked.
+        troubles: What the log says.
+        pods: All pods that somebody waits for.
+        numbers: Numbers requests and subscriptions: an answer counts for those who came before its request.
+        wake: Set when something may be due earlier than it was.
+    """
+
+    clock: Clock
+    schedule: PollSchedule
+    pause: PollPause
+    troubles: TroubleLog
+    pods: dict[str, WatchedPod] = attrs.field(factory=dict[str, WatchedPod])
+    numbers: Iterator[int] = attrs.field(factory=itertools.count)
+    wake: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    def note_failure(self, error: Exception, pods: int) -> None:
+        """Say in the log that a request for ``pods`` pods failed; pause if that is what it asks for."""
+        if isinstance(error, RateLimitError):
+            self.pause.apply_rate_limit(error)
+            self.log_pause(is_new=False)
+        else:
+            self.troubles.failed(error, pods)
+
+    def log_pause(self, *, is_new: bool) -> None:
+        """Say in the log that there is a pause, if there is one."""
+        cause = self.pause.cause
+        if cause is not None:
+            self.troubles.paused(cause, self.pause.until - self.clock.time(), is_new=is_new)
+
+    def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
+        """End the waits for pods that were refused before, and nothing else since; ask for others again."""
+        now = self.clock.time()
+        for pod in pods:
+            if pod.refused_at is None:
+                pod.refused_at = now
+            confirm_at = pod.refused_at + CONFIRM_AFTER
+            if isinstance(error, ClientClosedError) or now >= confirm_at - _TOLERANCE:
+                pod.end(error)
+            else:
+                self.schedule.ask_at(pod.pod_id, confirm_at)
+                self.wake.set()
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether asking again is of no use, if it is no stray answer.
+
+    What is not understood is no refusal, but nothing at all: a login page, an answer of another shape.
+    """
+    return not isinstance(error, ProtocolError) and not getattr(error, "transient", False)

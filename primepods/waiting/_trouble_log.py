@@ -1,0 +1,59 @@
+"""What the log says of polling that fails."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+from .._utils.clock import Clock
+from .._utils.text import one_line
+from ..errors import RateLimitError
+
+_SPACING: Final = 60.0
+
+log = logging.getLogger("primepods")
+
+
+class TroubleLog:
+    """Warns of the first trouble at once, then once a minute, however many wait.
+
+    Args:
+        clock: The clients' clock.
+
+    Attributes:
+        next_at: When the next line may come.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.next_at = -math.inf
+        self._clock = clock
+        self._pause: RateLimitError | None = None
+
+    def failed(self, error: Exception, pods: int) -> None:
+        """Say that ``pods`` pods could not be asked for."""
+        self._warn(
+            "Waiting goes on, but %d pod%s could not be asked for: %s This is said at most once a minute.",
+            *(pods, "" if pods == 1 else "s", one_line(str(error))),
+        )
+
+    def paused(self, cause: RateLimitError, seconds: float, *, is_new: bool) -> None:
+        """Say that nothing is asked for some time; to those who begin to wait meanwhile, too.
+
+        Args:
+            cause: The answer that asked for the pause.
+            seconds: For how long.
+            is_new: Whether somebody has just begun to wait: then once a pause, whenever the last line was.
+        """
+        if is_new and cause is not self._pause:
+            self._pause, self.next_at = cause, -math.inf
+        self._warn(
+            "Waiting goes on, but the API asked for a pause, and nothing is asked for another %.0f s: %s",
+            *(seconds, one_line(str(cause))),
+        )
+
+    def _warn(self, text: str, *args: object) -> None:
+        now = self._clock.time()
+        if now >= self.next_at:
+            self.next_at = now + _SPACING
+            log.warning(text, *args)

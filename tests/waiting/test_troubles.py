@@ -1,0 +1,511 @@
+"""What fails while many wait: who is hurt by it, who is told, and when it is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import primepods
+from tests.support.clock import settle
+from tests.support.server import Answer, Close, Hang, Reply, reply
+from tests.waiting.fleet import POD, Fleet, Stage, raised, result, row
+
+pytestmark = pytest.mark.anyio
+
+TICK = 5.0
+FIRST = 0.25
+"""When newcomers are asked for."""
+
+
+def html(status: int) -> Answer:
+    """A gateway's page."""
+    return Reply(status, b"<html><title>No</title></html>", headers={"Content-Type": "text/html"})
+
+
+def refusal(status: int) -> Answer:
+    """The API's own no."""
+    return reply({"detail": "no"}, status)
+
+
+def poison(fleet: Fleet, answer: Answer, *pod_ids: str) -> None:
+    """Let every status request that names one of these pods fail."""
+    bad = set(pod_ids)
+    fleet.faults.append(lambda asked: answer if asked.is_status and bad & set(asked.ids) else None)
+
+
+def requests_a_tick(fleet: Fleet) -> Counter[float]:
+    """How many status requests there were at each time, lookups aside."""
+    return Counter(int((asked.time - FIRST) / TICK) for asked in fleet.status_requests)
+
+
+def wait_each(stage: Stage, ids: list[str], **options: Any) -> dict[str, asyncio.Task[primepods.PodStatus]]:
+    """A wait of its own for each, on two clients."""
+    clients = stage.client(), stage.client()
+    return {
+        pod_id: stage.start(clients[number % 2].pods.wait_ready(pod_id, **options))
+        for number, pod_id in enumerate(ids)
+    }
+
+
+# A pod that spoils its batch.
+
+SPOILS: dict[str, Answer] = {
+    "500": refusal(500),
+    "not JSON": Reply(200, b'{"data": [{"podId": NaN'),
+    "closed": Close(),
+    "hang": Hang(),
+}
+
+
+@pytest.mark.parametrize("spoils", SPOILS.values(), ids=SPOILS)
+@pytest.mark.parametrize("position", [0, 42, 77, 99, 120, 149])
+async def test_one_poison_pod_starves_nobody(
+    stage: Stage, fleet: Fleet, position: int, spoils: Answer
+) -> None:
+    """Of 150 ready pods 149 are seen within three ticks, at fewer than twice the usual two requests each."""
+    ids = fleet.add(150, "ready")
+    poison(fleet, spoils, ids[position])
+    timeout = 0.4 if isinstance(spoils, Hang) else 30.0
+    client = stage.client(timeout=timeout)
+    waits = [stage.start(client.pods.wait_ready(pod_id, timeout=600)) for pod_id in ids]
+    await stage.advance(FIRST + 3 * TICK + 1.5)
+    assert [n for n, wait in enumerate(waits) if not wait.done()] == [position]
+    # aiohttp sends a request twice whose connection was closed.
+    assert max(requests_a_tick(fleet).values()) <= 3 * (1 + isinstance(spoils, Close))
+    await stage.advance(100)
+    assert not waits[position].done()
+
+
+@pytest.mark.parametrize("ready_at", [3, 8, 13, 18, 23, 28, 33, 38, 48, 63])
+async def test_pods_beside_a_poison_one_are_seen_in_time(stage: Stage, fleet: Fleet, ready_at: float) -> None:
+    """Whenever they become ready: three ticks later they are seen, and it is asked for alone."""
+    ids = fleet.add(150)
+    poison(fleet, refusal(500), ids[99])
+    waits = wait_each(stage, ids)
+    await stage.advance(ready_at)
+    fleet.set("ready", *ids)
+    await stage.advance(3 * TICK + 0.5)
+    assert [pod_id for pod_id in ids if not waits[pod_id].done()] == [ids[99]]
+    assert max(requests_a_tick(fleet).values()) <= 3
+    before = len(fleet.asked)
+    await stage.advance(10 * TICK)
+    assert {asked.ids for asked in fleet.asked[before:]} == {(ids[99],)}
+
+
+@pytest.mark.parametrize("bad", [(0, 99), (3, 140), (10, 35, 60, 85), (97, 98, 99, 149)])
+async def test_several_poison_pods_starve_nobody(stage: Stage, fleet: Fleet, bad: tuple[int, ...]) -> None:
+    """In one batch or in two: all others are seen, and requests stay within their bound."""
+    ids = fleet.add(150)
+    poison(fleet, refusal(500), *(ids[n] for n in bad))
+    waits = wait_each(stage, ids)
+    await stage.advance(40 * TICK)
+    fleet.set("ready", *ids)
+    await stage.advance(3 * TICK)
+    assert [n for n, pod_id in enumerate(ids) if not waits[pod_id].done()] == list(bad)
+    assert max(requests_a_tick(fleet).values()) <= 3
+
+
+@pytest.mark.parametrize("bad", [(7,), (0, 59), (0, 20, 40, 59)])
+async def test_poison_is_found_where_there_is_one_batch(
+    stage: Stage, fleet: Fleet, bad: tuple[int, ...]
+) -> None:
+    """Nothing is answered at all there until the batch is searched: it is told from an outage."""
+    ids = fleet.add(60, "ready")
+    poison(fleet, refusal(500), *(ids[n] for n in bad))
+    waits = wait_each(stage, ids)
+    await stage.advance(8 * TICK * len(bad))
+    assert [n for n, pod_id in enumerate(ids) if not waits[pod_id].done()] == list(bad)
+    assert max(requests_a_tick(fleet).values()) <= 3
+
+
+async def test_a_poison_pod_that_recovers_is_seen(stage: Stage, fleet: Fleet) -> None:
+    """It shares requests with the others again."""
+    ids = fleet.add(150)
+    poison(fleet, refusal(500), ids[5])
+    waits = wait_each(stage, ids)
+    await stage.advance(60)
+    fleet.faults.clear()
+    await stage.advance(10)
+    before = len(fleet.asked)
+    await stage.advance(TICK)
+    assert sorted(fleet.sizes[before:]) == [50, 100]
+    fleet.set("ready", *ids)
+    await stage.advance(TICK)
+    assert all(wait.done() for wait in waits.values())
+
+
+@pytest.mark.parametrize("count", [60, 1_000])
+async def test_an_outage_is_no_poison(stage: Stage, fleet: Fleet, count: int) -> None:
+    """While nothing is answered there are hardly more requests; afterwards one tick sees all pods."""
+    ids = fleet.add(count, "ready")
+    fleet.next_status(refusal(503), times=10_000)
+    waits = wait_each(stage, ids)
+    await stage.advance(300)
+    assert not any(wait.done() for wait in waits.values())
+    assert max(requests_a_tick(fleet).values()) <= -(-count // 100) + 3
+    fleet.faults.clear()
+    await stage.advance(TICK + 0.5)
+    assert all(wait.done() for wait in waits.values())
+
+
+async def test_an_outage_leaves_a_poison_pod_alone(stage: Stage, fleet: Fleet) -> None:
+    """What is known of it before is known afterwards; those whose search it interrupted are seen, too."""
+    ids = fleet.add(150)
+    poison(fleet, refusal(500), ids[5])
+    waits = wait_each(stage, ids)
+    for seconds in (12, 40):
+        await stage.advance(seconds)
+        fleet.faults.insert(0, lambda _: refusal(503))
+        await stage.advance(60)
+        del fleet.faults[0]
+    fleet.set("ready", *ids)
+    await stage.advance(3 * TICK)
+    assert [pod_id for pod_id in ids if not waits[pod_id].done()] == [ids[5]]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"podId": None}, {"installationProgress": {}}], ids=["no id", "no number"]
+)
+async def test_a_row_that_cannot_be_read_hurts_nobody_else(
+    stage: Stage, fleet: Fleet, broken: dict[str, Any]
+) -> None:
+    """It is trouble of its own pod, which is neither missing nor gone, and recovers."""
+    ids = fleet.add(150, "ready")
+    fleet.fields[ids[7]] = broken
+    waits = wait_each(stage, ids, appear_grace=1, timeout=90)
+    gone = stage.start(stage.client().pods.wait_gone(ids[7], timeout=90))
+    await stage.advance(1)
+    assert [pod_id for pod_id in ids if not waits[pod_id].done()] == [ids[7]]
+    await stage.advance(40)
+    assert not fleet.lookups
+    fleet.fields.clear()
+    await stage.advance(TICK)
+    assert result(waits[ids[7]]).is_ready
+    assert not gone.done()
+    fleet.fields[ids[7]] = broken
+    await stage.advance(90)
+    text = str(raised(gone, primepods.WaitTimeoutError))
+    assert text.startswith(
+        "Asking kept failing: GET /api/v1/pods/status: the API's answer is broken at data[0]."
+    )
+
+
+async def test_a_batch_that_hangs_does_not_delay_a_search(stage: Stage, fleet: Fleet) -> None:
+    """One batch has a poison pod, another gets no answer for half a minute: each is for itself."""
+    ids = fleet.add(250, "ready")
+    poison(fleet, refusal(500), ids[5])
+    poison(fleet, Hang(), ids[245])
+    waits = wait_each(stage, ids)
+    await stage.advance(4 * TICK)
+    assert [pod_id for pod_id in ids[:200] if not waits[pod_id].done()] == [ids[5]]
+
+
+async def test_who_leaves_while_a_batch_is_searched_is_forgotten(stage: Stage, fleet: Fleet) -> None:
+    """The poison pod itself, or any other: nothing is asked for them any more."""
+    ids = fleet.add(150)
+    poison(fleet, refusal(500), ids[5])
+    waits = wait_each(stage, ids)
+    await stage.advance(7)
+    for pod_id in ids[::2]:
+        waits[pod_id].cancel()
+    await stage.advance(40)
+    waits[ids[5]].cancel()
+    await settle()
+    before = len(fleet.asked)
+    await stage.advance(4 * TICK)
+    assert {pod_id for asked in fleet.asked[before:] for pod_id in asked.ids} == set(ids[1::2]) - {ids[5]}
+
+
+# Refusals: of an id, of the key, or nobody's.
+
+STRAY: dict[str, Answer] = {
+    "401": refusal(401),
+    "403": refusal(403),
+    "404": refusal(404),
+    "402": refusal(402),
+    "422": refusal(422),
+    "401 page": html(401),
+    "403 page": html(403),
+    "404 text": Reply(404, b"404 page not found", headers={"Content-Type": "text/plain"}),
+    "408": refusal(408),
+    "421": refusal(421),
+    "425": refusal(425),
+}
+
+
+@pytest.mark.parametrize("count", [1, 150])
+@pytest.mark.parametrize("on", ["status", "get"])
+@pytest.mark.parametrize("answer", STRAY.values(), ids=STRAY)
+async def test_a_single_stray_answer_ends_nobodys_wait(
+    stage: Stage, fleet: Fleet, answer: Answer, on: str, count: int
+) -> None:
+    """Whatever it says, and whether one waits or many: said once it proves nothing."""
+    ids = fleet.add(count, "bare")
+    fleet.got = {pod_id: {"ip": None} for pod_id in ids}
+    waits = wait_each(stage, ids)
+    fleet.next_status(answer, on=POD if on == "get" else "/api/v1/pods/status")
+    await stage.advance(7)
+    fleet.next_status(answer, on=POD if on == "get" else "/api/v1/pods/status")
+    await stage.advance(10)
+    assert not any(wait.done() for wait in waits.values())
+    fleet.set("ready", *ids)
+    await stage.advance(2 * TICK)
+    assert all(result(wait).is_ready for wait in waits.values())
+
+
+@pytest.mark.parametrize("count", [1, 150, 1_000])
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("begins", ["first", "later"])
+async def test_a_key_that_is_refused_ends_all_waits_soon(
+    stage: Stage, fleet: Fleet, status: int, begins: str, count: int
+) -> None:
+    """Two seconds after the first refusal it is repeated, and believed; no storm of requests."""
+    ids = fleet.add(count)
+    waits = wait_each(stage, ids)
+    if begins == "later":
+        await stage.advance(TICK)
+    before = len(fleet.asked)
+    fleet.next_status(refusal(status), times=10_000)
+    await stage.advance(1)
+    assert not any(wait.done() for wait in waits.values())
+    await stage.advance(1.5)
+    errors = [wait.exception() for wait in waits.values()]
+    assert {getattr(error, "status_code", None) for error in errors} == {status}
+    assert len({id(error) for error in errors}) == count
+    assert len(fleet.asked) - before <= 2 * -(-count // 100) + 3 * 8
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("foreign", [(120,), (57,), (3, 4), (1, 30, 60, 90)])
+async def test_a_pod_of_another_team_ends_its_own_waits_only(
+    stage: Stage, fleet: Fleet, status: int, foreign: tuple[int, ...]
+) -> None:
+    """Its batch is refused, and passes without it: then it is about that id."""
+    ids = fleet.add(150)
+    bad = [ids[n] for n in foreign]
+    poison(fleet, refusal(status), *bad)
+    waits = wait_each(stage, ids)
+    watched = stage.start(anext(aiter(stage.client().pods.watch(bad))))  # type: ignore[arg-type]
+    await stage.advance(1)
+    for pod_id in bad:
+        error = waits[pod_id].exception()
+        assert isinstance(error, primepods.APIError)
+        assert error.status_code == status
+    assert watched.done()
+    await stage.advance(20)
+    fleet.set("ready", *ids)
+    await stage.advance(TICK)
+    assert all(result(waits[pod_id]).is_ready for pod_id in ids if pod_id not in bad)
+
+
+async def test_many_pods_of_another_team_do_not_end_other_waits(stage: Stage, fleet: Fleet) -> None:
+    """Somebody waits for 120 pods that are not theirs; those of others in the same batches go on."""
+    ids = fleet.add(200)
+    poison(fleet, refusal(403), *ids[:120])
+    waits = wait_each(stage, ids)
+    await stage.advance(60)
+    assert all(waits[pod_id].done() for pod_id in ids[:120])
+    fleet.set("ready", *ids)
+    await stage.advance(2 * TICK)
+    assert all(result(waits[pod_id]).is_ready for pod_id in ids[120:])
+
+
+@pytest.mark.parametrize("status", [400, 413, 414, 422])
+@pytest.mark.parametrize("bad", [(0,), (57,), (99,), (3, 4), (1, 30, 60, 90), (96, 97, 98, 99)])
+async def test_refused_ids_end_their_own_waits_at_once(
+    stage: Stage, fleet: Fleet, status: int, bad: tuple[int, ...]
+) -> None:
+    """A hundred waits share a batch that is refused because of some of them."""
+    ids = fleet.add(100)
+    fleet.refused = {ids[n]: status for n in bad}
+    waits = wait_each(stage, ids)
+    await stage.advance(1)
+    for n, wait in enumerate(waits.values()):
+        assert wait.done() == (n in bad)
+        if n in bad:
+            assert getattr(wait.exception(), "status_code", None) == status
+    assert len(fleet.asked) <= 15 * len(bad)
+    before = len(fleet.asked)
+    fleet.set("ready", *ids)
+    await stage.advance(TICK)
+    assert all(wait.done() for wait in waits.values())
+    assert len(fleet.asked) == before + 1
+
+
+async def test_a_refused_id_ends_the_wait_for_several(stage: Stage, fleet: Fleet) -> None:
+    """Whoever waits for it among others is told which it was; a neighbour on the others goes on."""
+    ids = fleet.add(3)
+    fleet.refused = {ids[1]: 422}
+    pods = stage.client().pods
+    all_three = stage.start(pods.wait(ids))
+    others = stage.start(pods.wait([ids[0], ids[2]]))
+    await stage.advance(3)
+    assert raised(all_three, primepods.ValidationError).errors == (("pod_ids", "is no id"),)
+    assert not others.done()
+
+
+async def test_an_api_that_refuses_everything_is_asked_little(stage: Stage, fleet: Fleet) -> None:
+    """Nine requests, and one to confirm it: then it is not about an id, and ends all waits."""
+    ids = fleet.add(100)
+    fleet.next_status(reply({"detail": "bad team"}, 400), times=1_000)
+    waits = wait_each(stage, ids)
+    await stage.advance(3)
+    assert len(fleet.asked) == 9
+    for wait in waits.values():
+        assert "bad team" in str(raised(wait, primepods.BadRequestError))
+
+
+@pytest.mark.parametrize("status", [401, 403, 422])
+async def test_a_refusal_by_get_is_about_its_pod(stage: Stage, fleet: Fleet, status: int) -> None:
+    """Repeated with the next tick it ends the waits for that pod, and no others."""
+    fleet.set("bare", "theirs")
+    fleet.set("provisioning", "ours")
+    pods = stage.client().pods
+    theirs, ours = stage.start(pods.wait_ready("theirs")), stage.start(pods.wait_ready("ours"))
+    fleet.next_status(refusal(status), on=POD, times=2)
+    await stage.advance(1)
+    assert not theirs.done()
+    await stage.advance(TICK)
+    assert theirs.done()
+    assert getattr(theirs.exception(), "status_code", None) == status
+    assert not ours.done()
+
+
+# Waiting is not silent.
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings so far."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [(refusal(503), "503"), (html(200), "HTML"), (reply({"no": "data"}), "data"), (Close(), "Server")],
+    ids=["503", "login page", "no data", "closed"],
+)
+async def test_an_outage_is_said_at_once_and_once_a_minute(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture, answer: Answer, named: str
+) -> None:
+    """By one line for all who wait, however many they are."""
+    ids = fleet.add(300)
+    fleet.next_status(answer, times=10_000)
+    waits = wait_each(stage, ids, timeout=200)
+    await stage.advance(1)
+    assert len(lines(caplog)) == 1
+    assert lines(caplog)[0].startswith(
+        "Waiting goes on, but 100 pods could not be asked for: GET /api/v1/pods"
+    )
+    assert named in lines(caplog)[0]
+    assert caplog.records[-1].name == "primepods"
+    await stage.advance(178)
+    assert len(lines(caplog)) == 3
+    await stage.advance(30)
+    text = str(raised(waits[ids[0]], primepods.WaitTimeoutError))
+    assert text.startswith("Asking kept failing: GET /api/v1/pods/status")
+    assert "billed" not in text
+
+
+async def test_a_wait_without_trouble_says_nothing(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing above DEBUG."""
+    ids = fleet.add(3)
+    wait = stage.start(stage.client().pods.wait(ids))
+    await stage.advance(70)
+    fleet.set("ready", *ids)
+    await stage.advance(6)
+    assert result(wait)
+    assert lines(caplog) == []
+
+
+async def test_a_lookup_that_fails_is_said_too(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What only `get` can tell is not waited for in silence."""
+    fleet.set("bare", "a")
+    fleet.next_status(refusal(503), times=100, on=POD)
+    stage.start(stage.client().pods.wait_ready("a"))
+    await stage.advance(1)
+    assert [line for line in lines(caplog) if "GET /api/v1/pods/a: 503" in line]
+
+
+async def test_a_pause_is_said_also_to_those_who_come_later(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When it begins, once for those who begin to wait in it, and once a minute while it lasts."""
+    fleet.add(300)
+    fleet.next_status(reply({}, 429, headers={"Retry-After": "200"}))
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    assert len(lines(caplog)) == 1
+    assert "asked for a pause, and nothing is asked for another 250 s: GET" in lines(caplog)[0]
+    for pod_id in list(fleet.states):
+        stage.start(stage.client().pods.wait_ready(pod_id, timeout=50))
+    late = stage.tasks[-1]
+    await settle()
+    assert len(lines(caplog)) == 2
+    assert "another 249 s" in lines(caplog)[1]
+    await stage.advance(50)
+    text = str(raised(late, primepods.WaitTimeoutError))
+    assert text.startswith(
+        "The API asked for a pause, in which nothing is asked: GET /api/v1/pods/status: 429"
+    )
+    assert "billed" not in text
+    await stage.advance(100)
+    assert len(lines(caplog)) == 4
+    assert len(fleet.asked) == 1
+
+
+# Pods that had ended before anybody waited.
+
+
+@pytest.mark.parametrize("until", [primepods.ready, primepods.settled, lambda status: status is None])
+async def test_a_pod_of_the_history_is_gone_at_once(
+    stage: Stage, fleet: Fleet, until: Callable[[primepods.PodStatus | None], bool]
+) -> None:
+    """A wait is resumed for pods that have ended meanwhile: nobody waits for them to appear."""
+    fleet.set("ready", "here")
+    fleet.ended = [f"old{n}" for n in range(5)]
+    waits = [stage.start(stage.client().pods.wait([pod_id, "here"], until=until)) for pod_id in fleet.ended]
+    await stage.advance(FIRST + TICK + 0.5)
+    for wait in waits:
+        if until is primepods.settled:
+            assert result(wait).missing
+        elif until is primepods.ready:
+            error = raised(wait, primepods.PodFailedError)
+            assert error.last is None
+            assert "is gone" in str(error)
+    assert len([asked for asked in fleet.asked if asked.is_history]) == 1
+
+
+async def test_the_history_is_asked_rarely(stage: Stage, fleet: Fleet) -> None:
+    """Once in half a minute for all pods that never appeared; what fails there changes nothing."""
+    ids = [f"never{n}" for n in range(20)]
+    fleet.faults.append(lambda asked: refusal(403) if asked.is_history else None)
+    waits = wait_each(stage, ids)
+    await stage.advance(64)
+    assert not any(wait.done() for wait in waits.values())
+    assert len([asked for asked in fleet.asked if asked.is_history]) <= 3
+    await stage.advance(6)
+    for wait in waits.values():
+        raised(wait, primepods.NotFoundError)
+
+
+async def test_a_running_pod_in_the_history_is_not_gone(stage: Stage, fleet: Fleet) -> None:
+    """Only what ended, and what neither status nor `get` has, is gone."""
+    fleet.set("provisioning", "a")
+    fleet.ended = ["a"]
+    fleet.faults.append(
+        lambda asked: reply({"data": [row("b", "ready")]}) if asked.is_status and asked.time < 8 else None
+    )
+    wait = stage.start(stage.client().pods.wait_ready("a"))
+    await stage.advance(12)
+    fleet.set("ready", "a")
+    await stage.advance(TICK)
+    assert result(wait).is_ready
