@@ -102,7 +102,11 @@ class Watch:
         return self._streams.iterate(aiter(self._watch))
 
     def close(self) -> None:
-        """End all iterations of this watch, also those that wait for a change in another thread."""
+        """End all iterations of this watch.
+
+        Those whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also where
+        another thread is waiting for their next change.
+        """
         self._streams.close()
 
     def __enter__(self) -> Self:
@@ -174,7 +178,8 @@ class Pods:
 
         Returns:
             A mapping from id to status in the order asked, with ``.missing`` (ids without a row, which does
-            not prove that they are gone) and ``.errors`` (ids that the API refused).
+            not prove that they are gone) and ``.errors`` (ids that the API refuses, that make its answers
+            fail, or whose row cannot be read: an error each, which proves nothing about the pod).
         """
         return self._portal.call(self._async.statuses, _run_through(pod_ids))
 
@@ -210,8 +215,8 @@ class Pods:
 
         Args:
             pod_ids: Ids; duplicates are waited for once.
-            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a function of a status that
-                returns a ``bool``; ``None`` stands for a pod that is gone. It runs in the client's own
+            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function of a status
+                that returns a ``bool``; ``None`` stands for a pod that is gone. It runs in the client's own
                 thread and must not call the client.
             timeout: Seconds for the whole wait.
             interval: Seconds between two looks at a pod, from 0.05.
@@ -224,7 +229,8 @@ class Pods:
             Each pod's status when it was done; pods that are gone are in ``.missing``.
 
         Raises:
-            PodFailedError: A pod has failed, so that ``until`` will not hold (not with ``until=gone``).
+            PodFailedError: A pod has failed, was stopped, or is on its way out or gone, while ``until`` does
+                not hold (not with ``until=gone``).
             WaitTimeoutError: The time ran out; names the pods still pending, and what kept failing.
             NotFoundError: A pod never appeared (with ``until=gone`` that is success).
         """
@@ -260,7 +266,7 @@ class Pods:
             install_grace: Seconds for a failed installation to recover.
 
         Raises:
-            PodFailedError: The pod has failed.
+            PodFailedError: The pod has failed, was stopped, or is on its way out or gone.
             WaitTimeoutError: The time ran out.
             NotFoundError: The pod never appeared.
         """

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from .._utils.clock import Clock
+from ..errors import ClientClosedError
 from ..models import PodChange
 from ._changes import APPEAR_GRACE, ChangeTracker
 from ._subscription import HubConnection, Subscription
@@ -39,7 +40,11 @@ class AsyncWatch:
         return WatchIterator(_Iteration(subscription, self._connection.clock, self._timeout, self._open))
 
     async def aclose(self) -> None:
-        """End all iterations of this watch, also those that wait for a change in another task."""
+        """End all iterations of this watch.
+
+        Those whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also where
+        another task is waiting for their next change.
+        """
         for iteration in list(self._open):
             await iteration.aclose()
 
@@ -53,10 +58,6 @@ class AsyncWatch:
 
     def __repr__(self) -> str:
         return f"<AsyncWatch of {len(self._ids)} pods, interval={self._interval:g}>"
-
-
-class _StoppedError(Exception):
-    """Somebody has closed the watch."""
 
 
 class _Iteration:
@@ -88,7 +89,8 @@ class _Iteration:
         """Return the next change.
 
         Raises:
-            StopAsyncIteration: All pods are gone, or somebody has closed the watch.
+            StopAsyncIteration: All pods are gone.
+            ClientClosedError: The client, or the watch, was closed before.
         """
         if self._busy:
             msg = "Another task waits for this watch's next change already: iterate it in one task."
@@ -99,8 +101,6 @@ class _Iteration:
         self._busy = True
         try:
             return await self._next_change()
-        except _StoppedError:
-            self._end = StopAsyncIteration()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the watch never ends normally after it
             self._end = exc
         finally:
@@ -111,9 +111,10 @@ class _Iteration:
 
     async def aclose(self) -> None:
         """End it, also while another task waits for its next change."""
+        closed = ClientClosedError("The watch was closed before all its pods were gone. Watch them again.")
         if self._end is None and not self._busy:
-            self._end = StopAsyncIteration()
-        self._subscription.end(_StoppedError())
+            self._end = closed
+        self._subscription.end(closed)
         self._close()
         await self._subscription.aclose()
 
@@ -138,14 +139,14 @@ class _Iteration:
                     self._subscription.drop(change.pod_id)
                 return change
             if not self._subscription.pods:
-                raise _StoppedError
+                raise StopAsyncIteration
             if self._timeout is not None and self._clock.time() >= (self._ends_at or 0.0):
                 raise timed_out(self._subscription.pods, self._timeout, tracker, self._subscription)
             self._changes = await tracker.changes(self._ends_at)
 
     def _begin(self) -> ChangeTracker:
         if not self._subscription.pod_ids:
-            raise _StoppedError
+            raise StopAsyncIteration
         self._loop = asyncio.get_running_loop()
         self._subscription.begin()
         if self._timeout is not None:

@@ -32,6 +32,11 @@ async def _history(client: AsyncClient) -> list[Any]:
     return [record async for record in client.pods.history()]
 
 
+async def _statuses_of_b(client: AsyncClient) -> None:
+    """Of many pods, one of which is in trouble: that is no error of the call."""
+    raise (await client.pods.statuses(["a", "b"])).errors["b"]
+
+
 LISTINGS: dict[str, tuple[Call, Any]] = {
     "page": (lambda client: client.pods.page(), POD),
     "list": (_list, POD),
@@ -123,6 +128,7 @@ async def test_a_wrong_top_level_is_refused(call: Call, value: Any, decoder: str
 async def test_wrong_rows_are_refused_where_they_are(name: str, decoder: str) -> None:
     """Data that is no list, rows that are no objects, a row without its id, a number in place of text."""
     call, good = LISTINGS[name]
+    call = {"statuses": _statuses_of_b, "status": lambda client: client.pods.status("b")}.get(name, call)
     key = "podId" if name.startswith("status") else "id"
     lacking = {field: value for field, value in good.items() if field != key}
     cases: dict[str, Any] = {
@@ -131,7 +137,7 @@ async def test_wrong_rows_are_refused_where_they_are(name: str, decoder: str) ->
         "data[0]": [None],
         f"data[1].{key}": [good, lacking],
         f"data[0].{key}": [{**good, key: {"x": 1}}],
-        "data[2].providerType": [good, good, {**good, "providerType": ["x"]}],
+        "data[2].providerType": [good, good, {**good, key: "b", "providerType": ["x"]}],
     }
     for path, data in cases.items():
         error = await refusal_of(call, reply({"data": data, "total_count": 9}))
@@ -197,7 +203,7 @@ async def test_a_wait_outlives_all_of_them(decoder: str) -> None:
 async def test_what_kept_failing_is_named(decoder: str) -> None:
     """A wait that saw nothing else ends in its time, and says what was wrong."""
     for answer in (Reply(200, b"<html>"), reply({"data": [5]})):
-        with pytest.raises(primepods.WaitTimeoutError, match=r"What kept failing: .*answer is broken"):
+        with pytest.raises(primepods.WaitTimeoutError, match=r"Asking kept failing: .*answer is broken"):
             await answer_of(lambda client: client.pods.wait(["a"], timeout=60), answer)
 
 

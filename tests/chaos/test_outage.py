@@ -114,7 +114,7 @@ async def test_an_outage_is_no_storm(kind: str) -> None:
     assert calls <= MANY * (OUTAGE / PAUSE + 1)
     # One budget is the client's, the other that of the poller, whose retries are aiohttp's own.
     assert calls <= api.asked["get"] <= calls + BUDGET
-    assert api.asked["status"] <= (OUTAGE / INTERVAL + 2) * MANY / 100 + BUDGET
+    assert api.asked["status"] <= (OUTAGE / INTERVAL + 2) * (MANY / 100 + 3) + BUDGET
     assert api.asked.total() <= 4_520
     assert sum(asker.unretried for asker in askers) >= calls - BUDGET - MANY
     assert all(asker.recovered for asker in askers)
@@ -123,7 +123,9 @@ async def test_an_outage_is_no_storm(kind: str) -> None:
 
 
 async def test_a_client_a_caller_is_no_storm_of_waits_either() -> None:
-    """A thousand clients with one waiter each poll as one: the outage costs them a dozen ticks."""
+    """A thousand clients with one waiter each poll as one: the outage costs them a dozen ticks, and in each
+    up to three requests more, to see whether a single pod is to blame.
+    """
     clock = ManualClock(auto=True)
     api = Api(clock, DOWN["503"])
     async with Server(api.answer) as server:
@@ -137,5 +139,5 @@ async def test_a_client_a_caller_is_no_storm_of_waits_either() -> None:
         rows = await asyncio.gather(*waits)
         for client in clients:
             await client.aclose()
-    assert api.asked.total() <= (OUTAGE / INTERVAL + 2) * MANY / 100
+    assert api.asked.total() <= (OUTAGE / INTERVAL + 2) * (MANY / 100 + 3)
     assert all(row.is_ready for row in rows)

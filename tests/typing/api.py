@@ -378,7 +378,7 @@ def results(statuses: PodStatuses, deletions: Deletions) -> None:
     """Mappings that also say what is not in them."""
     assert_type(dict(statuses), dict[str, PodStatus])
     assert_type(statuses.missing, tuple[str, ...])
-    assert_type(statuses.errors, Mapping[str, APIError])
+    assert_type(statuses.errors, Mapping[str, PrimePodsError])
     assert_type(deletions["id"], PodState)
     assert_type(deletions.errors, Mapping[str, PrimePodsError])
     deletions.raise_for_errors()

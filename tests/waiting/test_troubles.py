@@ -290,13 +290,18 @@ async def test_a_pod_of_another_team_ends_its_own_waits_only(
     bad = [ids[n] for n in foreign]
     poison(fleet, refusal(status), *bad)
     waits = wait_each(stage, ids)
-    watched = stage.start(anext(aiter(stage.client().pods.watch(bad))))  # type: ignore[arg-type]
+
+    async def watch() -> None:
+        async for _ in stage.client().pods.watch(bad):
+            pass
+
+    watched = stage.start(watch())
     await stage.advance(1)
     for pod_id in bad:
         error = waits[pod_id].exception()
         assert isinstance(error, primepods.APIError)
         assert error.status_code == status
-    assert watched.done()
+    assert isinstance(watched.exception(), primepods.APIError)
     await stage.advance(20)
     fleet.set("ready", *ids)
     await stage.advance(TICK)

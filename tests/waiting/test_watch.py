@@ -150,12 +150,12 @@ async def test_leaving_the_block_is_prompt(stage: Stage, fleet: Fleet) -> None:
     await stage.advance(1)
     assert result(task) == 0
     await stage.check_nothing_left()
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(primepods.ClientClosedError):
         await anext(kept[0])
 
 
-async def test_closing_ends_an_iteration_that_waits_in_another_task(stage: Stage, fleet: Fleet) -> None:
-    """The other task's loop ends, as if all pods were gone; closing twice does nothing."""
+async def test_closing_ends_an_iteration_in_another_task(stage: Stage, fleet: Fleet) -> None:
+    """The other task is told, for an end without an error means that all pods are gone."""
     fleet.add(2)
     watch = stage.client().pods.watch(fleet.states)
     seen: Seen = []
@@ -166,7 +166,7 @@ async def test_closing_ends_an_iteration_that_waits_in_another_task(stage: Stage
     await watch.aclose()
     await settle()
     for task in tasks:
-        result(task)
+        raised(task, primepods.ClientClosedError)
     await stage.check_nothing_left()
 
 
@@ -179,8 +179,8 @@ async def test_closing_before_the_first_change_ends_it(stage: Stage, fleet: Flee
     await stage.advance(1)
     await watch.aclose()
     await settle()
-    result(task)
-    with pytest.raises(StopAsyncIteration):
+    raised(task, primepods.ClientClosedError)
+    with pytest.raises(primepods.ClientClosedError, match="watch was closed"):
         await anext(unused)
 
 
