@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Final
 
+from .._http.executor import RequestExecutor
 from .._http.request import MAX_IDS_PER_REQUEST, chunk_ids
 from .._status_reader import StatusReader, is_about_ids
-from .._utils.concurrency import map_bounded
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
 from ._state import HubState, is_refusal
@@ -50,7 +50,7 @@ class StatusPoller:
         self._reader = reader
         self._prefix = prefix
         self._look_up = look_up
-        self.concurrency: int = reader.executor.settings.max_concurrency
+        self.executor: RequestExecutor = reader.executor
 
     def poll(self, pods: list[WatchedPod]) -> Coroutine[Any, Any, None]:
         """Mark pods as being in flight, and return what asks for them."""
@@ -146,7 +146,7 @@ class _Tick:
                     if search.answered:
                         group.create_task(self._continue(search))
                 ask = partial(self._ask_batch, group)
-                await map_bounded(ask, batches + alone, self._poller.concurrency)
+                await self._poller.executor.map(ask, batches + alone)
                 self._decided.set()
         finally:
             self._release(list(self._pods))
