@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+from .._decoding.fields import DecodeError
 from .._decoding.rows import decode_deletion, decode_pod, decode_pods
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
@@ -78,7 +79,13 @@ class Deleter:
         """
         if not self._speaks_the_api:
             request = page_request(f"{PODS}/", offset=0, limit=1)
-            await self._executor.call(request, partial(decode_pods, offset=0, limit=1), ends_at=ends_at)
+            listed = await self._executor.call(
+                request, partial(decode_pods, offset=0, limit=1), ends_at=ends_at
+            )
+            if listed.errors:
+                raise self._executor.shape_error(request, listed.errors[0])
+            if listed.page.total_count is None:
+                raise self._executor.shape_error(request, DecodeError("total_count", "is missing", None))
             self._speaks_the_api = True
 
 

@@ -159,6 +159,14 @@ async def test_a_first_404_is_a_mistyped_id() -> None:
     assert methods(server) == "D" + "DGL" + "DG"  # that this is the API is asked once
 
 
+@pytest.mark.parametrize("listing", [{"data": []}, {"total_count": 1, "data": [{"x": 1}]}, {"ok": True}])
+async def test_a_list_of_another_kind_proves_no_api(listing: dict[str, object]) -> None:
+    """What answers the list must answer as the API does before a 404 is believed."""
+    async with api([GONE], listing=reply(listing)) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.ProtocolError):
+            await client.pods.delete("a", missing_ok=True)
+
+
 @pytest.mark.parametrize("before", [[], [Reply(503)], [Reset(), Reset()]], ids=["at once", "503", "lost"])
 async def test_a_server_that_knows_no_api_deletes_nothing(before: list[Answer]) -> None:
     """A router's `{"detail": "Not Found"}` for every path, as behind a wrong base URL."""
@@ -174,7 +182,7 @@ async def test_a_server_that_knows_no_api_deletes_nothing(before: list[Answer]) 
 
 @pytest.mark.parametrize("missing_ok", [False, True])
 @pytest.mark.parametrize("before", [[], [reply({"detail": "later"}, 503)]], ids=["at once", "after a 503"])
-@pytest.mark.parametrize("body", [b"<html>no such site</html>"])
+@pytest.mark.parametrize("body", [b"<html>no such site</html>", b"404 page not found", b""])
 async def test_a_404_that_is_not_json_proves_nothing(
     *, missing_ok: bool, before: list[Reply], body: bytes
 ) -> None:
