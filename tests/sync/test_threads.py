@@ -13,7 +13,6 @@ import primepods
 from primepods import Client, PodChange
 from primepods.emulator import Delay, Emulator
 from tests.sync.harness import (
-    STATUS,
     Api,
     client_of,
     eventually,
@@ -45,39 +44,6 @@ def test_threads_that_start_a_client_together_start_one_loop(api: Api) -> None:
             assert len(loop_threads()) == 1
 
 
-def test_two_clients_have_two_loops(api: Api) -> None:
-    """One that is busy or closed is no concern of the other."""
-    busy, free = threading.Event(), threading.Event()
-
-    def until(status: object) -> bool:
-        busy.set()
-        return free.wait(10)
-
-    with client_of(api) as one, client_of(api) as other:
-        thread = threading.Thread(target=one.pods.wait, args=(["p0"],), kwargs={"until": until})
-        thread.start()
-        assert busy.wait(10)
-        assert other.pods.get("p0").id == "p0"
-        free.set()
-        thread.join(10)
-        one.close()
-        assert other.pods.get("p0").id == "p0"
-
-
-def test_waits_of_many_threads_share_one_poller() -> None:
-    """Thirty threads that wait for a pod each cost the requests of one."""
-
-    def finish() -> None:
-        eventually(lambda: api.count(STATUS) >= 4, "some ticks pass")
-        api.ready = True
-
-    with Api(pods=30, ready=False).in_thread() as api, client_of(api) as client:
-        waits = [partial(client.pods.wait_ready, pod_id, interval=0.3) for pod_id in api.ids]
-        *statuses, _ = in_threads(*waits, finish)
-        assert all(isinstance(status, primepods.PodStatus) for status in statuses)
-        assert api.count(STATUS) < 20
-
-
 def test_each_threads_callbacks_run_in_it(client: Client) -> None:
     """Sixteen waits at once, each with its own `on_change`."""
 
@@ -99,15 +65,6 @@ def test_one_pager_in_many_threads_is_many_listings(emulated: Client) -> None:
     """Each iteration is one of its own; they do not take items from each other."""
     pager = emulated.pods.list(page_size=50)
     assert in_threads(*[lambda: sum(1 for _ in pager)] * 6) == [250] * 6
-
-
-def test_errors_of_threads_are_their_own(client: Client) -> None:
-    """Calls that share a request do not share the exception that it ends in."""
-    errors = in_threads(*[lambda: client.pods.status("nobody")] * 12)
-    assert len({id(error) for error in errors}) == 12
-    for error in errors:
-        assert isinstance(error, primepods.NotFoundError)
-        assert error.__context__ is None
 
 
 def a_listing_left_early(client: Client, rng: random.Random, ids: list[str]) -> None:
