@@ -266,7 +266,7 @@ class _Call(Generic[R]):
                 loop.check()
                 loop.call_soon(answered.set)
         except BaseException as exc:
-            if loop.call_soon(self._cancel):
+            if not self._ended and loop.call_soon(self._cancel):
                 ends_at = time.monotonic() + _CANCEL_TIMEOUT
                 while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
                     pass

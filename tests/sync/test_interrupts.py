@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import signal
 import threading
@@ -107,7 +108,7 @@ def test_an_interrupted_watch_goes_on_where_it_was(api: Api, client: Client) -> 
     with interrupted(lambda: api.count(STATUS)):
         next(changes)
     del changes
-    eventually(no_poller_is_left, "nothing polls")
+    eventually(no_poller_is_left, "nothing polls", seconds=2)
 
 
 def test_interrupting_a_loop_over_a_pager_in_with(api: Api, client: Client) -> None:
@@ -120,22 +121,65 @@ def test_interrupting_a_loop_over_a_pager_in_with(api: Api, client: Client) -> N
     assert next(iter(pager)).id == "p0"
 
 
-def test_an_interrupt_that_comes_too_late_tells_the_result(
+def test_an_interrupt_that_comes_too_late_loses_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can be given up between a call's end and its caller: a note says what was done."""
+    """A call that has just ended: a note says what was done; an iteration has it for the next time."""
 
     class Late(queue.SimpleQueue[Any]):
         def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
             super().get(block, timeout)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(queue, "SimpleQueue", Late)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        client.pods.get("p0")
+    items = iter(client.pods.list())
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "SimpleQueue", Late)
+        with pytest.raises(KeyboardInterrupt):
+            next(items)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            client.pods.get("p0")
     (note,) = caught.value.__notes__
     assert "had succeeded" in note
     assert "p0" in note
+    assert [pod.id for pod in items] == ["p0", "p1", "p2"]
+
+
+def test_an_interrupt_that_comes_before_the_loop_has_been_asked(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to clean up, and so nothing to wait for."""
+    assert client.pods.get("p0").id == "p0"
+    began, call_soon = time.monotonic(), asyncio.BaseEventLoop.call_soon_threadsafe
+
+    def interrupting(*args: Any, **kwargs: Any) -> asyncio.Handle:
+        monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", call_soon)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        client.pods.get("p0")
+    assert time.monotonic() - began < 0.9
+    assert client.pods.get("p0").id == "p0"
+
+
+def test_an_interrupt_that_comes_before_the_loop_can_begin(api: Api, client: Client) -> None:
+    """Nothing is sent, and the interruption arrives when the loop is free."""
+    busy, free = threading.Event(), threading.Event()
+
+    def until(status: object) -> bool:
+        busy.set()
+        return free.wait(10)
+
+    blocker = threading.Thread(target=client.pods.wait, args=(["p0"],), kwargs={"until": until})
+    blocker.start()
+    busy.wait(10)
+    began = time.monotonic()
+    threading.Timer(0.1, free.set).start()
+    with interrupted(busy.is_set):
+        client.pods.get("p1")
+    assert time.monotonic() - began < 0.9
+    assert api.count(HELD) == 0
+    blocker.join(10)
 
 
 def test_interrupting_close(api: Api) -> None:
