@@ -104,13 +104,16 @@ class RequestExecutor:
                 # Here, because a redirect or a 429 may come between the lost answer and the 404.
                 call.maybe_acted = call.maybe_acted or outcome.resent
                 try:
-                    if not is_redirect(outcome):
-                        return self._read(call.request, outcome, decode, cache)
-                    self._follow(call, outcome)
-                    continue
+                    if is_redirect(outcome):
+                        self._follow(call, outcome)
+                        continue
+                    result = self._read(call.request, outcome, decode, cache)
                 except (APIError, ProtocolError) as exc:
                     # Without its frames, whose variables hold what was received, passwords with it.
                     cause, error = None, exc.with_traceback(None)
+                else:
+                    self.transport.budget.give()
+                    return result
             self._note(call, outcome, error)
             delay = self._next_delay(call, error)
             if delay is None:
@@ -214,7 +217,6 @@ class RequestExecutor:
         except DecodeError as exc:
             error = self.shape_error(request, exc)
         else:
-            self.transport.budget.give()
             if cache is not None:
                 cache.put(request.target, response.body, result)
             return result
@@ -253,26 +255,22 @@ class RequestExecutor:
             rate_limited=call.rate_limited,
             chance=self._clock.random(),
         )
-        retry_after = (isinstance(error, APIError) and error.retry_after) or 0.0
-        reason = None
-        if delay is None and error.transient and retry_after > policy.max_delay:
-            asked = f"the API asks for a wait of {retry_after:g} s"
-            reason = f"{asked}, longer than RetryPolicy.max_delay of {policy.max_delay:g} s"
-        elif delay is None:
+        if delay is None:
+            if policy.attempts > 1 and isinstance(error, APIError) and error.retry_after is not None:
+                longest = f"RetryPolicy.max_delay is {policy.max_delay:g} s"
+                error.add_note(f"The API asks for a wait of {error.retry_after:g} s; {longest}.")
             return None
-        elif now + delay >= call.deadline_at:
-            reason = (
-                f"the next attempt, in {delay:.1f} s, would pass the deadline of {self.settings.deadline:g} s"
+        if now + delay >= call.deadline_at:
+            deadline = f"the deadline of {self.settings.deadline:g} s"
+            error.add_note(f"Not tried again: the next attempt, in {delay:.1f} s, would pass {deadline}.")
+            return None
+        if not isinstance(error, RateLimitError) and not self.transport.budget.take(call.request.method):
+            error.add_note(
+                "Not tried again: most requests of this client fail, and its retry budget is used up. Time "
+                "and success refill it: wait before you ask again."
             )
-        elif not isinstance(error, RateLimitError) and not self.transport.budget.take(call.request.method):
-            reason = (
-                "most requests of this client fail, and its retry budget is used up. Success and time refill "
-                "it: wait before you ask again"
-            )
-        if reason is None:
-            return delay
-        error.add_note(f"Not tried again: {reason}.")
-        return None
+            return None
+        return delay
 
     def _transport_error(self, call: _Call, failed: FailedAttempt) -> TransportError | ProtocolError:
         request, reason = call.request, failed.reason
