@@ -79,16 +79,14 @@ def retry_delay(
     retry_after = error.retry_after if isinstance(error, APIError) else None
     if retry_after is not None and retry_after > policy.max_delay:
         return None
-    if isinstance(error, RateLimitError):
-        # It says that all callers together ask too much, not that this call is hopeless.
-        delay = max(_SHORTEST_RATE_LIMIT_DELAY, backoff(policy, rate_limited, chance))
-    elif failures < policy.attempts:
-        delay = backoff(policy, failures, chance)
-    else:
+    # A 429 says that all callers together ask too much, not that this call is hopeless.
+    is_limited = isinstance(error, RateLimitError)
+    if not is_limited and failures >= policy.attempts:
         return None
-    if retry_after is None:
-        return delay
-    return retry_after + (delay if policy.jitter else 0.0)
+    delay = backoff(policy, rate_limited if is_limited else failures, chance)
+    if retry_after is not None:
+        delay = retry_after + (delay if policy.jitter else 0.0)
+    return max(delay, _SHORTEST_RATE_LIMIT_DELAY) if is_limited else delay
 
 
 def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:

@@ -78,7 +78,7 @@ ERRORS = st.one_of(
         (limited(), 4, 2, 1.0),
         (limited(), 0, 100, 30.0),
         (limited(2.0), 0, 1, 2.0),
-        (limited(0.0), 0, 1, 0.0),
+        (limited(0.0), 0, 1, 0.25),
         (limited(30.0), 0, 50, 30.0),
         (limited(30.1), 0, 1, None),
     ],
@@ -111,8 +111,8 @@ def test_a_delay_has_bounds(
         assert shortest <= delay <= max(shortest, policy.max_delay)
     else:
         assert asked <= policy.max_delay
-        assert asked <= delay <= asked + max(shortest, policy.max_delay)
-        assert policy.jitter or delay == asked
+        assert max(asked, shortest) <= delay <= max(shortest, asked + policy.max_delay)
+        assert policy.jitter or delay == max(asked, shortest)
 
 
 @given(CHANCES, CHANCES, st.integers(1, 4))

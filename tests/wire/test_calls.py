@@ -561,15 +561,16 @@ async def test_a_deletion_is_repeated_though_the_budget_is_gone() -> None:
 @pytest.mark.parametrize("retry_after", [None, "1"])
 async def test_what_is_rate_limited_is_repeated_until_the_deadline(retry_after: str | None) -> None:
     """A 429 says that all together ask too much: it counts as no attempt, and costs no budget."""
-    clock = ManualClock(auto=True, chance=0.9)
+    clock = ManualClock(auto=True, chance=0.0)
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     limit = reply({"detail": "slow down"}, 429, headers=headers)
     async with (
-        Server([limit] * 8 + [Reply(503), OK]) as server,
+        Server([limit] * 8 + [OK]) as server,
         make_client(server.url, clock=clock) as client,
     ):
+        while client._executor.transport.budget.take("GET"):
+            pass
         assert await client.request("GET", PATH) == {"ok": True}
-        assert client._executor.transport.budget._tokens == 100
     async with Server(default=limit) as server, make_client(server.url, clock=clock, deadline=30) as client:
         started = clock.elapsed
         with pytest.raises(primepods.RateLimitError) as caught:

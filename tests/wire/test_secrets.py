@@ -294,6 +294,7 @@ ECHOES: dict[str, Callable[[Received], Answer]] = {
     "wrong shape": lambda request: reply(
         {"total_count": 1, "offset": 0, "limit": 9, "data": [{"id": 1, "x": echo(request)}]}
     ),
+    "wrong document": lambda request: reply({"data": echo(request)}),
     "redirect": lambda request: Reply(
         307, headers={"Location": f"http://elsewhere.example.test/{echo(request)[7:]}"}
     ),
