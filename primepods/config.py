@@ -74,12 +74,12 @@ class _File:
     """One of the official command's files, read.
 
     Attributes:
-        home: The base URL to which the file's key belongs, where another is used with it.
+        key_base_url: The base URL to which the file's key belongs, where another is used with it.
     """
 
     path: Path
     fields: Mapping[str, Any] = attrs.field(repr=False)
-    home: str | None = None
+    key_base_url: str | None = None
 
     def text(self, name: str) -> str | None:
         value = self.fields.get(name)
@@ -127,7 +127,7 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
     key = given_key or _find_key(files)
     url = given_url or _find_base_url(files)
     url_parts = check_base_url(url)
-    _keep_file_keys_home(key, url, url_parts)
+    _check_key_host(key, url, url_parts)
     team = _find_team(team_id, files)
     return Settings(
         api_key=_check_key(key),
@@ -287,7 +287,7 @@ def _read_files(environ: Mapping[str, str]) -> list[_File]:
         # The built-in context: the file's key (if it is for that host), the vendor's host, no team.
         if config is None:
             return []
-        return [_File(config.path, {"api_key": config.fields.get("api_key")}, home=config.base_url)]
+        return [_File(config.path, {"api_key": config.fields.get("api_key")}, key_base_url=config.base_url)]
     if not _CONTEXT_NAME.fullmatch(context):
         msg = (
             f"PRIME_CONTEXT is {context!r}; a context's name has letters, digits, hyphens and underscores "
@@ -357,7 +357,7 @@ def _find_key(files: list[_File]) -> _Found:
 
 def _find_base_url(files: list[_File]) -> _Found:
     if files:
-        source = f"field base_url of {files[0].path}" if files[0].home is None else "PRIME_CONTEXT"
+        source = f"field base_url of {files[0].path}" if files[0].key_base_url is None else "PRIME_CONTEXT"
         return _Found(files[0].base_url, source, files[0])
     return _Found(DEFAULT_BASE_URL, "the default")
 
@@ -372,14 +372,14 @@ def _find_team(argument: str | None, files: list[_File]) -> str | None:
     return _header_safe("team ID", found)
 
 
-def _keep_file_keys_home(key: _Found, url: _Found, parts: SplitResult) -> None:
+def _check_key_host(key: _Found, url: _Found, parts: SplitResult) -> None:
     """Refuse to send a file's key to a host that the same file does not name."""
     if key.file is None:
         return
-    home = _Found(key.file.home or key.file.base_url, f"field base_url of {key.file.path}")
-    if origin(check_base_url(home)) != origin(parts):
+    owner = _Found(key.file.key_base_url or key.file.base_url, f"field base_url of {key.file.path}")
+    if origin(check_base_url(owner)) != origin(parts):
         msg = (
-            f"The API key comes from {key.file.path} and belongs to {home.value}, but the base URL is "
+            f"The API key comes from {key.file.path} and belongs to {owner.value}, but the base URL is "
             f"{quote(url.value)} ({url.source}). Pass api_key or set PRIME_API_KEY for that host as well."
         )
         raise ConfigError(msg)

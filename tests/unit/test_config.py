@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 from primepods import ConfigError, RetryPolicy, config
 from primepods.config import (
     DEFAULT_BASE_URL,
+    DEFAULT_DEADLINE,
+    DEFAULT_MAX_CONCURRENCY,
+    DEFAULT_TIMEOUT,
     KEY_PAGE,
     Settings,
     check_base_url,
@@ -37,9 +40,9 @@ DEFAULTS: dict[str, Any] = {
     "api_key": None,
     "base_url": None,
     "team_id": None,
-    "timeout": 30.0,
-    "deadline": 120.0,
-    "max_concurrency": 16,
+    "timeout": DEFAULT_TIMEOUT,
+    "deadline": DEFAULT_DEADLINE,
+    "max_concurrency": DEFAULT_MAX_CONCURRENCY,
     "retry": RetryPolicy(),
     "user_agent": None,
     "own_connections": True,
