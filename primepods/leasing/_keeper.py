@@ -343,7 +343,7 @@ class Keeper:
             except _INTERRUPTS:
                 self.interrupt()
             except PrimePodsError as exc:
-                failures, last = failures + 1, f"; the last failure: {exc}"
+                failures, last = failures + 1, f"; the last failure: {str(exc).rstrip('.')}"
             else:
                 return self._file.remove()
 

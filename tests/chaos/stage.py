@@ -19,6 +19,7 @@ from primepods.emulator import (
     Cut,
     Delay,
     Drip,
+    Edit,
     Empty,
     EmptyData,
     Emulator,
@@ -133,6 +134,13 @@ PASSING: tuple[Fault, ...] = (
     Status(504, acted=True),
     Status(429),
     Status(429, retry_after=3.5),
+    Status(404, text="404 page not found"),
+    Status(404, text="", acted=True),
+    Status(408),
+    Status(425),
+    Html(401),
+    Html(403),
+    Html(404, acted=True),
     Empty(),
     EmptyData(),
     EmptyData(null=True),
@@ -146,6 +154,24 @@ PASSING: tuple[Fault, ...] = (
     HangUp(),
 )
 """What goes better when it is asked again."""
+
+
+def _count(by: int) -> Edit:
+    return Edit(lambda body: {**body, "total_count": max(0, body.get("total_count", 0) + by)})
+
+
+LIES: dict[str, tuple[Fault, ...]] = {
+    operation: (Edit(rows=1), Edit(rows=3), _count(-4), _count(7)) for operation in ("list", "history")
+}
+"""By operation: answers that contradict the one before or themselves, and so are asked for again."""
+
+ODD_STATUSES: tuple[Fault, ...] = (
+    Edit(put={"data.0.status": 5}),
+    Edit(put={"data.1.podId": None}),
+    Edit(drop="data"),
+    Status(403),
+)
+"""What a wait takes for a passing trouble: rows that cannot be read, a refusal that is not repeated."""
 
 
 def lasting(url: str, elsewhere: str) -> tuple[Fault, ...]:
@@ -165,8 +191,8 @@ def lasting(url: str, elsewhere: str) -> tuple[Fault, ...]:
 class Deck:
     """Decides what strikes each request: stands in for the emulator's own plan, with the run's seed.
 
-    An answer that lost its rows is not dealt to the same operation again before a true one: nobody could tell
-    it from the truth. A wait can, which asks for the pod itself then.
+    An answer that lies is not dealt to the same operation again before a true one: nobody could tell it from
+    the truth. A wait can where rows are lost, since it asks for the pod itself then.
     """
 
     def __init__(self, rng: Random, faults: tuple[Fault, ...]) -> None:
@@ -196,11 +222,15 @@ class Deck:
         if self._rng.random() >= self.share:
             self._lost.discard(operation)
             return None
+        waits = operation in self.lies_freely
+        lies = LIES.get(str(operation), ()) + (ODD_STATUSES if waits else ())
         while True:
-            fault = self._rng.choice(self._faults)
-            if not isinstance(fault, EmptyData):
+            fault = self._rng.choice(self._faults + lies)
+            if isinstance(fault, EmptyData) and waits:
                 return fault
-            if operation not in self._lost or operation in self.lies_freely:
+            if not isinstance(fault, EmptyData) and fault not in lies:
+                return fault
+            if operation not in self._lost:
                 self._lost.add(operation)
                 return fault
 
@@ -236,13 +266,9 @@ class Run:
     def excuse(self, error: primepods.PrimePodsError) -> None:
         """Accept an error: of a kind that says that the API could not be asked, of a client that gives up."""
         self.errors.append(type(error).__name__)
-        kinds = (
-            primepods.TransportError,
-            primepods.ProtocolError,
-            primepods.RateLimitError,
-            primepods.ServerError,
-        )
-        assert isinstance(error, kinds), f"{error!r} is no answer to a fault"
+        kinds = (primepods.TransportError, primepods.ProtocolError)
+        passes = isinstance(error, primepods.APIError) and error.transient
+        assert passes or isinstance(error, kinds), f"{error!r} is no answer to a fault"
         assert not self.patient, f"a patient client gave up: {error}"
         assert str(error).isprintable(), "an error is one printable line"
 
