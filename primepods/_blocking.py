@@ -311,7 +311,7 @@ class Portal:
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._aclose = aclose
         self._loop: _Loop | None = None
         self._warned = False

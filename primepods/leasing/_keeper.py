@@ -140,7 +140,9 @@ class Keeper:
         self._spec = spec
         self._options = options
         self._on_budget = on_budget
-        self.has_begun = self.is_ready = self._ending = self._kept = False
+        self.has_begun: bool = False
+        self.is_ready: bool = False
+        self._ending = self._kept = False
         self._interruptions = 0
         self._interrupted_at = -math.inf
         self._made_at = math.inf

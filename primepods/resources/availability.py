@@ -20,7 +20,7 @@ from ._paging import fetch_page, page_source
 
 T = TypeVar("T")
 
-log = logging.getLogger("primepods")
+_log = logging.getLogger("primepods")
 
 _AVAILABILITY: Final = "/api/v1/availability"
 _LARGEST_PAGE: Final = 100
@@ -220,7 +220,7 @@ async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
     except ProtocolError as exc:
         if not offers:
             raise
-        log.warning("comparing those %d offers that could be read: %s", len(offers), exc)
+        _log.warning("comparing those %d offers that could be read: %s", len(offers), exc)
     return offers
 
 

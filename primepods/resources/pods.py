@@ -71,7 +71,7 @@ class AsyncPods:
             wait_gone=self.wait_gone,
             delete=self.delete,
         )
-        self.leases = Leases(operations, executor.settings, open_leases)
+        self.leases: Leases = Leases(operations, executor.settings, open_leases)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.

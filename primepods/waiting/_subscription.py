@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._utils.clock import Clock
 from .._utils.exceptions import copy_exception
 from ..config import Settings
 from ..errors import ClientClosedError, RateLimitError
@@ -131,11 +132,11 @@ class HubConnection:
     """
 
     def __init__(self, settings: Settings, session: Any, client: HubConnection | None = None) -> None:
-        self.clock = settings.clock
+        self.clock: Clock = settings.clock
         self._settings = settings
         self._session = session
         self._client = client or self
-        self.closed = False
+        self.closed: bool = False
         self.subscriptions: dict[Subscription, tuple[Hub, asyncio.AbstractEventLoop]] = {}
 
     def subscribe(self, pod_ids: Iterable[str], interval: float) -> Subscription:
