@@ -77,7 +77,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
 
 
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
-    text = key.scrub(one_line(f"{type(exc).__name__}: {exc}"))
+    text = key.scrub(one_line(f"{type(exc).__name__}: {_without_excerpt(str(exc))}"))
     match exc:
         case BodyTooLargeError():
             return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
@@ -99,6 +99,11 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
             return FailedAttempt(reason=text)
         case _:
             return None
+
+
+def _without_excerpt(text: str) -> str:
+    """Return an exception's text up to the bytes that could not be parsed: they can hold passwords."""
+    return text.replace("\\n", "\n").partition("\n")[0]
 
 
 def _system_error(exc: Exception) -> OSError | None:

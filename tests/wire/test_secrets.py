@@ -321,6 +321,22 @@ async def test_a_server_that_repeats_the_key_is_not_repeated(
     assert not leaks(caplog.text)
 
 
+@pytest.mark.parametrize("too_short", [2, 300])
+async def test_a_body_longer_than_announced_is_not_repeated(
+    too_short: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The HTTP library tells what it could not parse, and that can hold a password."""
+    caplog.set_level(logging.DEBUG)
+    body = b'{"jupyterPassword": "hunter2", "id": "' + b"x" * 400 + b'", "password": "hunter2"}'
+    answer = Reply(200, body, length=len(body) - too_short)
+    async with Server(default=answer) as server, make_client(server.url, retry=ONCE) as client:
+        with pytest.raises(primepods.ProtocolError) as caught:
+            await client.request("GET", PATH)
+    told = f"{caught.value!r} {vars(caught.value)} {caught.value.__cause__!r} {caplog.text}"
+    assert "hunter2" not in told
+    assert len(told) < 2_000
+
+
 async def test_no_log_shows_the_key(caplog: pytest.LogCaptureFixture) -> None:
     """All loggers at DEBUG, asyncio in debug mode: no record has it, however it is formatted."""
     caplog.set_level(logging.DEBUG)
