@@ -132,10 +132,7 @@ class _Reading:
         settings = self._reader.executor.settings
         ends_at = settings.clock.time() + settings.deadline
         try:
-            answer = await self._reader.read_batch(pod_ids, ends_at=ends_at)
-            if not answer.rows and not answer.errors:
-                # A replica that lost its rows answers like this: it is believed when it is said twice.
-                answer = await self._reader.read_batch(pod_ids, ends_at=ends_at)
+            answer = await self._read(pod_ids, ends_at)
         except PrimePodsError as exc:
             self._note_failure(exc)
             error = exc
@@ -170,7 +167,7 @@ class _Reading:
             if not ids or full.settings.clock.time() >= ends_at:
                 break
             try:
-                answer = await self._reader.read_batch(ids, executor=executor, ends_at=ends_at)
+                answer = await self._read(ids, ends_at, executor)
             except PrimePodsError as exc:
                 self._note_failure(exc)
                 search.failed(ids, exc)
@@ -180,6 +177,16 @@ class _Reading:
         for pod_id in search.undecided:
             self._answer.errors[pod_id] = copy_exception(search.error)
         self._answer.errors.update(search.culprits)
+
+    async def _read(
+        self, pod_ids: list[str], ends_at: float, executor: RequestExecutor | None = None
+    ) -> StatusAnswer:
+        """Send one request; that none of the pods is there is believed when it is said twice."""
+        answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+        if answer.rows or answer.errors:
+            return answer
+        # A replica that lost its rows answers like this.
+        return await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
 
     def _note_answer(self, answer: StatusAnswer) -> None:
         self._answered = True

@@ -593,3 +593,24 @@ async def test_status_of_real_pods() -> None:
         assert statuses.missing == (ids[7], "0" * 32)
         with pytest.raises(primepods.NotFoundError, match="history"):
             await client.pods.status(ids[7])
+
+
+async def test_lost_rows_are_no_proof_in_a_part_of_a_batch_either() -> None:
+    """What is found when a failing batch is searched is asked for twice before it is missing, too."""
+    lost: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        ids = request.values("pod_ids")
+        if "p0" in ids:
+            return Reply(500)
+        if "p3" in ids and not lost:
+            lost.extend(ids)
+            return reply({"data": []})
+        return reply({"data": [{"podId": pod_id, "providerType": "x", "status": "ACTIVE"} for pod_id in ids]})
+
+    async with Server(answer) as server, make_client(server.url, clock=ManualClock(auto=True)) as client:
+        statuses = await client.pods.statuses(["p0", "p1", "p2", "p3"])
+    assert lost
+    assert statuses.missing == ()
+    assert set(statuses) == {"p1", "p2", "p3"}
+    assert list(statuses.errors) == ["p0"]
