@@ -73,12 +73,12 @@ _WIRE_NAMES: Final[Mapping[str, str]] = {
 """The fields of a spec that stand under ``pod`` in the body as they are."""
 
 
-@attrs.define
+@attrs.frozen
 class _Order:
-    """An order of late: when it was sent, and whether no other one of its name was."""
+    """An order of late: when it was sent, and whether the one of its name before it was long ago."""
 
     ordered_at: float
-    is_alone: bool = True
+    is_alone: bool
 
 
 _orders: Final[dict[tuple[str, str], _Order]] = {}
@@ -190,12 +190,11 @@ class PodCreator:
         return f"of this name, but not provably of this order: {ids}" if ids else "no pod has this name"
 
     def _remember(self, spec: PodSpec, ordered_at: float) -> None:
-        """Note that a pod was ordered, and which orders could take each other's pod for theirs."""
+        """Note that a pod was ordered, and whether another order's pod could be taken for it."""
         key = (self._executor.settings.base_url, str(spec.name))
-        order, before = _Order(ordered_at), _orders.pop(key, None)
-        if before is not None and ordered_at - before.ordered_at < _SAME_NAME:
-            before.is_alone = order.is_alone = False
-        _orders[key] = order
+        before = _orders.pop(key, None)
+        is_alone = before is None or ordered_at - before.ordered_at >= _SAME_NAME
+        _orders[key] = _Order(ordered_at, is_alone)
         if len(_orders) > _MOST_ORDERS:
             del _orders[next(iter(_orders))]
 

@@ -137,6 +137,7 @@ VAGUE: dict[str, Callable[[Row], Answer]] = {
     "another order's": renamed,
     "500": lambda _: reply({"detail": "Internal error"}, 500),
     "500, sold out": lambda _: reply({"detail": "n3-H100x1 is sold out"}, 500),
+    "501": lambda _: reply({"detail": "Not implemented"}, 501),
     "502": lambda _: Reply(502, PAGE, headers=HTML),
     "504": lambda _: Reply(504),
     "408": lambda _: reply({"detail": "Timeout"}, 408),
@@ -148,7 +149,7 @@ VAGUE: dict[str, Callable[[Row], Answer]] = {
 
 
 @pytest.mark.parametrize("answer", VAGUE.values(), ids=VAGUE)
-@pytest.mark.parametrize("appears", [0.0, 19.9])
+@pytest.mark.parametrize("appears", [0.0, 12.0])
 async def test_a_pod_whose_answer_was_lost_is_found(answer: Callable[[Row], Answer], appears: float) -> None:
     """It is looked for by its name until it appears; the order is sent once."""
     clock = ManualClock(auto=True, chance=Random(appears))
@@ -223,6 +224,20 @@ async def test_two_orders_of_a_name_never_share_a_pod() -> None:
         async with make_client(api.server.url, clock=clock) as other:
             with pytest.raises(CreateUncertainError, match="not provably of this order: made-0"):
                 await other.pods.create(spec(name=name))
+
+
+async def test_an_earlier_order_does_not_take_a_later_ones_pod() -> None:
+    """An order whose answer was lost is still looking when another one of its name is carried out."""
+    clock, name = ManualClock(), unique_name()
+    api = Api(clock, order=lambda _: Reset(), makes=False)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        first = asyncio.create_task(client.pods.create(spec(name=name)))
+        await settle()
+        api._order, api._makes = reply, True
+        assert (await client.pods.create(spec(name=name))).id == "made-1"
+        await clock.advance(30)
+        with pytest.raises(CreateUncertainError, match="not provably of this order: made-1"):
+            await first
 
 
 REFUSALS: dict[str, tuple[int, Any, type[primepods.PrimePodsError], str]] = {
