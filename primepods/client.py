@@ -145,6 +145,9 @@ class AsyncClient:
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 
+        A POST, PUT or PATCH whose answer was lost may have been carried out, and is not repeated: to rent a
+        pod use ``pods.create``, which finds out.
+
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
             path: From the host on, such as ``/api/v1/ssh_keys/``.

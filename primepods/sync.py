@@ -211,7 +211,8 @@ class Pods:
     ) -> PodStatuses:
         """Wait until ``until`` has held once for every pod; by default, until all are ready.
 
-        Waiting needs nothing but the ids: after a crash, wait again. Interrupting a wait deletes nothing.
+        Waiting needs nothing but the ids: after a crash, wait again. Whatever a wait ends with, it
+        deletes nothing: its pods go on, and are billed.
 
         Args:
             pod_ids: Ids; duplicates are waited for once.
@@ -266,8 +267,9 @@ class Pods:
             install_grace: Seconds for a failed installation to recover.
 
         Raises:
-            PodFailedError: The pod has failed, was stopped, or is on its way out or gone.
-            WaitTimeoutError: The time ran out.
+            PodFailedError: The pod has failed, was stopped, or is on its way out or gone. Until it is
+                deleted it may be billed.
+            WaitTimeoutError: The time ran out: the pod goes on, and is billed.
             NotFoundError: The pod never appeared.
         """
         return self._portal.call(
@@ -395,6 +397,8 @@ class Pods:
 
     def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
+
+        Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
         Only proof is a success; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
 
@@ -568,6 +572,9 @@ class Client:
 
     def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
+
+        A POST, PUT or PATCH whose answer was lost may have been carried out, and is not repeated: to rent a
+        pod use ``pods.create``, which finds out.
 
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.

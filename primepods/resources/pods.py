@@ -182,7 +182,7 @@ class AsyncPods:
 
         All waits of an event loop with equal settings share one poller: hundreds of waits for one pod each
         cost no more than one wait for hundreds. Waiting needs nothing but the ids: after a crash, wait
-        again. Cancelling a wait deletes nothing.
+        again. Whatever a wait ends with, it deletes nothing: its pods go on, and are billed.
 
         Failures that pass are waited out, whatever they cost of ``timeout``; the log says so (WARNING: the
         first time, then once a minute). A refusal, such as of the key, ends a wait when it is repeated after
@@ -248,8 +248,9 @@ class AsyncPods:
             install_grace: Seconds for a failed installation to recover.
 
         Raises:
-            PodFailedError: The pod has failed, was stopped, or is on its way out or gone.
-            WaitTimeoutError: The time ran out.
+            PodFailedError: The pod has failed, was stopped, or is on its way out or gone. Until it is
+                deleted it may be billed.
+            WaitTimeoutError: The time ran out: the pod goes on, and is billed.
             NotFoundError: The pod never appeared.
         """
         check_id(pod_id)
@@ -390,6 +391,8 @@ class AsyncPods:
 
     async def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
+
+        Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
         Only proof is a success: the API answers DELETING or TERMINATED, or ``get`` shows that, or a 404 that
         ``get`` confirms on a base URL that is known to be the API's. While ``get`` shows the pod otherwise,

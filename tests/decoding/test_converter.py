@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods import HistoryRecord, InstallationState, Pod, PodState, PodStatus
+from primepods import HistoryRecord, InstallationState, Offer, Pod, PodState, PodStatus
 from primepods._decoding.converter import make_converter
 from primepods._decoding.fields import DecodeError
 from primepods._decoding.rows import decode_pods, decode_statuses
@@ -30,8 +30,9 @@ ROWS: list[tuple[Any, dict[str, Any]]] = [
         (PodStatus, "status_odd_rows"),
         (PodStatus, "status_two_pods"),
         (HistoryRecord, "history_page"),
+        (Offer, "offer"),
     )
-    for row in document(name)["data"]
+    for row in document(name)["items" if model is Offer else "data"]
 ]
 COMPILED, PLAIN = make_converter(), make_converter(compiled=False)
 
