@@ -738,7 +738,8 @@ class Availability:
     ) -> Offer | None:
         """Return the cheapest offer of a machine or cluster that is to be had now; ``None`` if there is none.
 
-        Offers without a price, and those that are charged for in advance, are left out.
+        Left out are offers without a price, those that are charged for in advance, and, unless they are asked
+        for, machines without GPUs and spot machines.
 
         Args:
             gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.

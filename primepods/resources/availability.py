@@ -24,6 +24,7 @@ _log = logging.getLogger("primepods")
 
 _AVAILABILITY: Final = "/api/v1/availability"
 _LARGEST_PAGE: Final = 100
+_NO_GPU: Final = "CPU_NODE"
 _MAX_INTEGER: Final = 2**31 - 1
 
 
@@ -144,8 +145,9 @@ class AsyncAvailability:
     ) -> Offer | None:
         """Return the cheapest offer of a machine or cluster that is to be had now; ``None`` if there is none.
 
-        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Offers without a price, and those
-        that are charged for in advance (``prepaid_time``), are left out.
+        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Left out are offers without a
+        price, those that are charged for in advance (``prepaid_time``), and, unless they are asked for,
+        machines without GPUs and spot machines.
 
         Args:
             gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
@@ -172,16 +174,16 @@ class AsyncAvailability:
             raise TypeError(f"spot must be True or False, got {quote(spot)}")
         if max_price is not None:
             check_price("max_price", max_price)
-        pagers = [self._offers(path, filters, page_size) for path in ("gpus", "multi-node")]
-        candidates: list[tuple[float, Offer]] = []
-        for pager in pagers:
-            for offer in await _readable(pager):
+        best: tuple[float, Offer] | None = None
+        for path in ("gpus", "multi-node"):
+            for offer in await _readable(self._offers(path, filters, page_size)):
                 price = offer.price_hr
-                if price is None or not offer.is_available or offer.prepaid_time:
+                if price is None or (max_price is not None and price > max_price):
                     continue
-                if (spot or not offer.is_spot) and (max_price is None or price <= max_price):
-                    candidates.append((price, offer))
-        return min(candidates, key=lambda candidate: candidate[0], default=(0.0, None))[1]
+                wanted = _is_wanted(offer, spot=spot, without_gpus=gpu_type is not None)
+                if wanted and (best is None or price < best[0]):
+                    best = price, offer
+        return None if best is None else best[1]
 
     def _offers(self, path: str, filters: Mapping[str, Any], page_size: int) -> AsyncPager[Offer]:
         return self._pager(path, filters, page_size, decode_offers, _offer_key)
@@ -208,6 +210,13 @@ class AsyncAvailability:
             )
 
         return numbered_pager(page_source(self._executor, fetch, path), page_size)
+
+
+def _is_wanted(offer: Offer, *, spot: bool, without_gpus: bool) -> bool:
+    """Tell whether an offer can be had now, and is of a kind that was asked for."""
+    if not offer.is_available or offer.prepaid_time:
+        return False
+    return (spot or not offer.is_spot) and (without_gpus or offer.gpu_type != _NO_GPU)
 
 
 async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:

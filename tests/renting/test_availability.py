@@ -193,6 +193,7 @@ ROWS = [
     row("gone", 0.1, stockStatus="Unavailable"),
     row("spot", 0.5, isSpot=True),
     row("prepaid", 0.2, prepaidTime=720),
+    row("no gpu", 0.3, gpuType="CPU_NODE"),
     row("unpriced", None),
     row("plus disk", 0.9, disk={"defaultCount": 100, "pricePerUnit": 0.02, "defaultIncludedInPrice": False}),
     row("good", 1.5, stockStatus="A new word"),
@@ -205,6 +206,7 @@ ROWS = [
         ([], {}, "good"),
         ([row("cluster", 1.0)], {}, "cluster"),
         ([], {"spot": True}, "spot"),
+        ([], {"gpu_type": "CPU_NODE"}, "no gpu"),
         ([], {"max_price": 1.5}, "good"),
         ([], {"max_price": 1.4}, None),
     ],
@@ -212,7 +214,7 @@ ROWS = [
 async def test_the_cheapest_is_one_that_can_be_had(
     clusters: list[Row], options: dict[str, Any], best: str | None
 ) -> None:
-    """Among machines and clusters: in stock, with a price, not paid in advance, spot only when asked for."""
+    """In stock, with a price, not paid in advance; spot, or without GPUs, only when asked for."""
     async with shop(ROWS, clusters) as server, make_client(server.url) as client:
         found = await client.availability.cheapest(**options)
     assert (None if found is None else found.cloud_id) == best
