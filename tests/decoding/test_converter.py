@@ -66,7 +66,8 @@ def changed_rows(draw: st.DrawFn) -> tuple[Any, Any]:
         holder = row
         for key in way:
             holder = holder[key]
-        value = draw(st.just(ABSENT) | VALUES)
+        # A copy: what is drawn is the same object each time, and may be changed below.
+        value = draw(st.just(ABSENT) | VALUES.map(copy.deepcopy))
         if value is ABSENT:
             del holder[last]
         elif isinstance(last, str):
