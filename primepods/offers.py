@@ -6,10 +6,11 @@ From the API's schema, `Get GPU availability
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
+from ._utils.plain import to_plain
 from .models import Model
 
 _UNAVAILABLE: Final = "Unavailable"
@@ -148,6 +149,10 @@ class Offer(Model):
         chosen = self.disk.price_hr(disk_size) + self.vcpu.price_hr(vcpus) + self.memory.price_hr(memory)
         return base + chosen + self.shared_disk.price_hr()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields but ``extra``, and ``price_hr`` and ``is_available``, as JSON can hold them."""
+        return super().to_dict() | {"price_hr": to_plain(self.price_hr), "is_available": self.is_available}
+
     @property
     def _base_price(self) -> float | None:
         on_demand, community = self.prices.on_demand, self.prices.community_price
@@ -180,3 +185,7 @@ class DiskOffer(Model):
     def is_available(self) -> bool:
         """Whether it can be had, as far as the API knows."""
         return self.stock_status != _UNAVAILABLE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields but ``extra``, and ``is_available``, as JSON can hold them."""
+        return super().to_dict() | {"is_available": self.is_available}

@@ -9,6 +9,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 import attrs
 
 from ._utils.arguments import check_count, check_price, check_text, check_texts
+from ._utils.plain import ToDict
 from ._utils.text import quote
 from .offers import Offer, SpecRange
 
@@ -108,7 +109,7 @@ _COUNT: Final = _optional(_count)
 
 
 @attrs.frozen(kw_only=True)
-class PodSpec:
+class PodSpec(ToDict):
     """A pod to be ordered with ``pods.create``. What is ``None`` is left to the API.
 
     Checked when it is made: bad values are a ``ValueError`` or ``TypeError`` then, not an answer of the API

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
+from collections.abc import Sequence
+from typing import Any, cast
 
 import attrs
+
+from ._utils.plain import ToDict
+from ._utils.text import quote
 
 # What cannot be an option, a second word, or mean anything to a shell that somebody pastes it into.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LONGEST = 512
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def _check_user(_: object, __: object, value: str) -> None:
@@ -46,7 +53,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 @attrs.frozen
-class SSHTarget:
+class SSHTarget(ToDict):
     """Where and as whom to log in.
 
     Attributes:
@@ -62,16 +69,68 @@ class SSHTarget:
     host: str = attrs.field(validator=_check_host)
     port: int = attrs.field(default=22, validator=_check_port)
 
-    def argv(self) -> list[str]:
-        """Return the command as a list for ``subprocess``; append the remote command to it, if any.
+    def argv(self, *options: str, command: str | Sequence[str] | None = None) -> list[str]:
+        """Return the command as a list for ``subprocess``.
 
         ``--`` ends the options, so that nothing after it can become one.
+
+        Args:
+            options: Options of ``ssh``, a word each: ``"-A", "-L", "8080:localhost:8080"``.
+            command: What to run on the pod. A string is a line for the shell there, which reads ``$``, ``|``
+                and quotes in it; a sequence is a program and its arguments, each quoted for that shell.
+
+        Raises:
+            TypeError: Something else than strings.
+            ValueError: Options that do not begin with one or hold ``--``, which would name another host; an
+                empty command, for which ``ssh`` would open a terminal.
         """
-        return ["ssh", "-p", str(self.port), "--", f"{self.user}@{self.host}"]
+        if not all(isinstance(option, str) for option in options):
+            raise TypeError(f"options must be strings, got {quote(options)}")
+        if "--" in options or (options and not options[0].startswith("-")):
+            raise ValueError(f"options must begin with an option and hold no '--', got {quote(options)}")
+        line = [] if command is None else [_command_line(command)]
+        return ["ssh", "-p", str(self.port), *options, "--", f"{self.user}@{self.host}", *line]
+
+    def config_block(self, name: str) -> str:
+        """Return a ``Host`` block for ``~/.ssh/config``, after which ``ssh name`` logs in.
+
+        Args:
+            name: Letters, digits, and ``_ . -`` after the first.
+
+        Raises:
+            TypeError: Not a string.
+            ValueError: A name that means more than itself in that file.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {quote(name)}")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"name must be letters, digits and _ . - and not begin with a sign, got {quote(name)}"
+            )
+        return f"Host {name}\n    HostName {self.host}\n    User {self.user}\n    Port {self.port}\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return user, host, port, and the command as one line."""
+        return super().to_dict() | {"command": str(self)}
 
     def __str__(self) -> str:
         """Return the command as one line to paste into a shell."""
         return f"ssh -p {self.port} {self.user}@{self.host}"
+
+
+def _command_line(command: str | Sequence[str]) -> str:
+    """Return one line for the shell on the pod: ``ssh`` joins what it is given by spaces, without quotes."""
+    if not _is_text(command):
+        raise TypeError(f"command must be a string or a sequence of strings, got {quote(command)}")
+    line = command if isinstance(command, str) else shlex.join(command)
+    if not line.strip():
+        raise ValueError("command is empty: leave it out to log in")
+    return line
+
+
+def _is_text(command: object) -> bool:
+    """Tell a string, or a sequence of strings, from all else."""
+    return isinstance(command, Sequence) and all(isinstance(word, str) for word in cast("Any", command))
 
 
 def parse_ssh(text: str | None) -> SSHTarget | None:

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from .._utils.concurrency import map_bounded
+from .._utils.plain import ToDict
 from ..config import Settings
 from ..errors import CreateUncertainError, PrimePodsError
 from ..models import Pod
@@ -25,7 +26,7 @@ _NEVER_MADE: Final = 3600.0
 
 
 @attrs.frozen(kw_only=True)
-class OrphanedPod:
+class OrphanedPod(ToDict):
     """A pod for which nobody cares any more.
 
     Attributes:
@@ -42,7 +43,7 @@ class OrphanedPod:
 
 
 @attrs.frozen(kw_only=True)
-class Sweep:
+class Sweep(ToDict):
     """What a sweep has found and done.
 
     Attributes:

@@ -7,6 +7,10 @@ import ipaddress
 import pickle
 import re
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -207,13 +211,93 @@ def test_a_target_made_by_hand_is_checked_as_well(user: str, host: str, port: in
         SSHTarget(user, host, port)
 
 
-def test_argv_can_be_extended_by_a_command() -> None:
-    """What is appended runs on the pod; `--` keeps it and the host from being options."""
-    target = SSHTarget("root", "1.2.3.4", 2200)
-    assert [*target.argv(), "nvidia-smi"] == ["ssh", "-p", "2200", "--", "root@1.2.3.4", "nvidia-smi"]
-    assert str(target) == "ssh -p 2200 root@1.2.3.4"
-    target.argv().clear()
-    assert target.argv()
+TARGET = SSHTarget("root", "1.2.3.4", 2200)
+
+
+def test_argv_takes_options_and_a_command() -> None:
+    """Options stand before `--`, the command is one argument behind the host."""
+    assert [*TARGET.argv(), "nvidia-smi"] == ["ssh", "-p", "2200", "--", "root@1.2.3.4", "nvidia-smi"]
+    assert TARGET.argv("-A", "-L", "80:localhost:80", command="echo $HOME | wc") == [
+        *("ssh", "-p", "2200", "-A", "-L", "80:localhost:80", "--", "root@1.2.3.4", "echo $HOME | wc")
+    ]
+    assert TARGET.argv(command=("ls", "-l"))[-1] == "ls -l"
+    assert str(TARGET) == "ssh -p 2200 root@1.2.3.4"
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1))
+def test_a_commands_words_reach_the_remote_shell(words: list[str]) -> None:
+    """Whatever they hold, the shell there reads the same words, not more and not fewer."""
+    line = TARGET.argv(command=words)[-1]
+    assert shlex.split(line) == words
+
+
+def test_a_real_shell_reads_the_commands_words() -> None:
+    """The line, run by `sh -c` as the pod's ssh server does it."""
+    words = ["printf", "<%s>", "a b", "$HOME", "`id`", "'\"", "-x", "", "*", "new\nline"]
+    ran = subprocess.run(["/bin/sh", "-c", TARGET.argv(command=words)[-1]], capture_output=True, check=True)
+    assert ran.stdout.decode() == "".join(f"<{word}>" for word in words[2:])
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "error"),
+    [
+        (("other.example.com",), None, ValueError),
+        (("-A", "--", "other"), None, ValueError),
+        ((2,), None, TypeError),
+        ((), "", ValueError),
+        ((), " \n", ValueError),
+        ((), [], ValueError),
+        ((), 5, TypeError),
+        ((), b"ls", TypeError),
+        ((), ["sleep", 5], TypeError),
+        ((), {"ls"}, TypeError),
+    ],
+)
+def test_what_would_go_elsewhere_is_refused(options: Any, command: Any, error: type[Exception]) -> None:
+    """Another host in place of the pod, a terminal in place of a command, and what is no text."""
+    with pytest.raises(error, match=r"^(options|command) "):
+        TARGET.argv(*options, command=command)
+
+
+@given(USERS, HOSTS, PORTS)
+def test_a_config_block_is_four_lines(user: str, host: str, port: int) -> None:
+    """Each setting is one word on a line of its own; blocks can be joined."""
+    block = SSHTarget(user, host, port).config_block("train-1.a_b")
+    assert [line.split() for line in block.splitlines()] == [
+        ["Host", "train-1.a_b"],
+        ["HostName", host],
+        ["User", user],
+        ["Port", str(port)],
+    ]
+    assert block.endswith("\n")
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="the machine has no ssh")
+def test_ssh_reads_a_config_block(tmp_path: Path) -> None:
+    """`ssh -G` resolves the name to the target's parts, beside another block."""
+    file = tmp_path / "config"
+    blocks = [TARGET.config_block("mine"), SSHTarget("ubuntu", "2001:db8::1").config_block("other")]
+    file.write_text("".join(blocks), encoding="utf-8")
+    for name, user, host, port in (("mine", "root", "1.2.3.4", 2200), ("other", "ubuntu", "2001:db8::1", 22)):
+        command = ["ssh", "-F", str(file), "-G", name]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert {f"user {user}", f"hostname {host}", f"port {port}"} <= set(shown)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "*", "!a", "a b", "a\n", "a\nProxyCommand id", "-a", "a#", 'a"', "a?", "a,b", "%h", "é"]
+)
+def test_a_config_name_is_one_plain_word(name: str) -> None:
+    """No pattern, no second name, no line of its own."""
+    with pytest.raises(ValueError, match=r"^name must be"):
+        TARGET.config_block(name)
+
+
+def test_a_config_name_is_text() -> None:
+    """Anything else is a `TypeError`."""
+    name: Any = 5
+    with pytest.raises(TypeError, match=r"^name must be a string"):
+        TARGET.config_block(name)
 
 
 def test_all_lines_of_the_documents_are_read_or_known_to_be_placeholders() -> None:

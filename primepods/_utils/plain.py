@@ -1,0 +1,51 @@
+"""Models as plain data that ``json`` can write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import attrs
+
+
+class ToDict:
+    """What can become JSON; a base of attrs classes."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
+
+        What is kept out of the ``repr`` (passwords, and ``extra``, which may hold anything) is left out.
+        """
+        kind: Any = type(self)
+        return {
+            field.name: to_plain(getattr(self, field.name))
+            for field in attrs.fields(kind)
+            if field.repr is True
+        }
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value as ``json`` can write it; a number that JSON does not have is ``None``."""
+    if isinstance(value, ToDict):
+        return value.to_dict()
+    # Asked of the type, so that type checkers go on seeing `Any` inside.
+    if issubclass(type(value), Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if issubclass(type(value), tuple | list):
+        return [to_plain(item) for item in value]
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, BaseException) else value

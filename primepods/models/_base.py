@@ -1,0 +1,43 @@
+"""What all models have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import attrs
+
+from .._utils.plain import ToDict
+
+
+class _NoExtra(dict[str, Any]):
+    """The one empty ``extra`` that all models share; refuses to be filled.
+
+    A ``dict``, so that models pickle, copy and, through ``attrs.asdict``, become JSON.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        msg = "The extra of a model cannot be changed."
+        raise TypeError(msg)
+
+    __setitem__ = __ior__ = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
+
+    def __reduce__(self) -> str:
+        return "NO_EXTRA"
+
+
+NO_EXTRA: Mapping[str, Any] = _NoExtra()
+
+
+def in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Put the id first, where a reader of the ``repr`` looks for it, and ``extra`` last, inherited or not."""
+    return sorted(fields, key=lambda field: (field.name == "extra", field.name not in {"id", "pod_id"}))
+
+
+@attrs.frozen(kw_only=True)
+class Model(ToDict):
+    """What has its counterpart in the API's schema."""
+
+    extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)

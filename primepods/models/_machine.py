@@ -1,0 +1,216 @@
+"""What a pod and its status row have in common: nodes, ports, and whether it can be used."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from .._utils.plain import ToDict, to_plain
+from ..ssh import SSHTarget, parse_ssh
+from ._base import Model, in_order
+from ._states import InstallationState, PodState
+
+_JUPYTER_PORT = "8888"
+_FULL_PROGRESS = 100
+_HIGHEST_PORT = 65_535
+_STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
+_NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
+
+
+@attrs.frozen(kw_only=True, field_transformer=in_order)
+class PortMapping(Model):
+    """One port of a pod that can be reached from outside.
+
+    Attributes:
+        internal: Port in the pod; a number, or ``*`` for any.
+        external: Where it is reached: a port number, a whole URL, or ``*`` for the same port.
+        protocol: ``TCP`` or ``UDP``.
+        used_by: ``SSH``, ``JUPYTER_NOTEBOOK``, ``WEB_SERVER``, or a word added later.
+        description: Free text.
+    """
+
+    internal: str
+    external: str
+    protocol: str | None = None
+    used_by: str | None = None
+    description: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Node(ToDict):
+    """One machine of a pod.
+
+    Attributes:
+        ip: Its address, once it has one.
+        ssh: How to log in, once that is known.
+    """
+
+    ip: str | None
+    ssh: SSHTarget | None
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint(ToDict):
+    """Where a port of a pod is reached.
+
+    Attributes:
+        host: Host name or address.
+        port: Port number.
+        url: The URL that the API gave, else ``http://host:port``.
+    """
+
+    host: str
+    port: int
+    url: str
+
+
+@attrs.frozen(kw_only=True)
+class Machine(Model):
+    """What a pod and its status row have in common, and what can be told from it."""
+
+    status: PodState | None = None
+    installation_status: InstallationState | None = None
+    installation_failure: str | None = None
+    installation_progress: int | None = None
+    prime_port_mapping: tuple[PortMapping, ...] = ()
+    ssh_connection: str | tuple[str | None, ...] | None = None
+    ip: str | tuple[str | None, ...] | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The pod's machines in the API's order: one, or several for a multi-node pod."""
+        ssh = _as_nodes(self.ssh_connection)
+        ips = _as_nodes(self.ip)
+        count = max(len(ssh), len(ips))
+        ssh += (None,) * (count - len(ssh))
+        ips += (None,) * (count - len(ips))
+        return tuple(Node(ip=ip or None, ssh=parse_ssh(line)) for ip, line in zip(ips, ssh, strict=True))
+
+    @property
+    def ssh(self) -> SSHTarget | None:
+        """How to log in to the first node that can be reached; ``None`` while there is none."""
+        return next((node.ssh for node in self.nodes if node.ssh is not None), None)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the installation is finished: it says so, is at 100 %, or reports nothing at all."""
+        if self.installation_status in _NOT_INSTALLED:
+            return False
+        if self.installation_status == InstallationState.FINISHED:
+            return True
+        if self.installation_progress is not None:
+            return self.installation_progress >= _FULL_PROGRESS
+        return self.installation_status is None and self.installation_failure is None
+
+    @property
+    def has_address(self) -> bool:
+        """Whether every node has an address."""
+        nodes = self.nodes
+        return bool(nodes) and all(node.ip or node.ssh for node in nodes)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be used: ACTIVE, installed, an address for every node."""
+        return self.status == PodState.ACTIVE and self.is_installed and self.has_address
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it will not become ready by itself: ERROR, or a failed installation. An
+        ``installation_failure`` alone is a retry in progress, not the end; STOPPED, DELETING and TERMINATED
+        are what somebody wanted, and no failures.
+        """
+        if self.status in _STOPPED_OR_ENDING:
+            return False
+        return self.status == PodState.ERROR or self.installation_status == InstallationState.ERROR
+
+    @property
+    def failure(self) -> str | None:
+        """Why it has failed, in one line; ``None`` while it has not."""
+        if not self.has_failed:
+            return None
+        is_error = self.status == PodState.ERROR
+        state = f"status {self.status}" if is_error else f"installation {self.installation_status}"
+        reason = _one_line(self.installation_failure or "")
+        return f"{state}: {reason}" if reason else state
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, and with them ``is_ready``, ``failure`` and ``ssh``, as JSON can hold them.
+
+        What is kept out of the ``repr`` (passwords, and ``extra``, which may hold anything) is left out.
+        """
+        derived = {"is_ready": self.is_ready, "failure": self.failure, "ssh": to_plain(self.ssh)}
+        return super().to_dict() | derived
+
+    def endpoint(self, internal_port: int) -> Endpoint | None:
+        """Return where a port of the pod is reached from outside, or ``None`` if it is not.
+
+        Args:
+            internal_port: Port in the pod, such as 8000.
+
+        Raises:
+            TypeError: Not an integer.
+            ValueError: No port number.
+        """
+        if isinstance(internal_port, bool) or not isinstance(internal_port, int):
+            msg = f"internal_port must be an integer, got {internal_port!r}"
+            raise TypeError(msg)
+        if not 1 <= internal_port <= _HIGHEST_PORT:
+            msg = f"internal_port must be from 1 to 65535, got {internal_port!r}"
+            raise ValueError(msg)
+        exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
+        wild = [m for m in self.prime_port_mapping if m.internal == "*"]
+        found = (self._reach(mapping, internal_port) for mapping in exact + wild)
+        return next((endpoint for endpoint in found if endpoint is not None), None)
+
+    @property
+    def jupyter_url(self) -> str | None:
+        """Where the pod's Jupyter is reached, or ``None``."""
+        by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
+        by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
+        for mapping in by_use + by_port:
+            endpoint = self._reach(mapping, _port(mapping.internal))
+            if endpoint is not None:
+                return endpoint.url
+        return None
+
+    def _reach(self, mapping: PortMapping, internal_port: int | None) -> Endpoint | None:
+        if "://" in mapping.external:
+            return _url_endpoint(mapping.external)
+        host = next(
+            (node.ip or (node.ssh and node.ssh.host) for node in self.nodes if node.ip or node.ssh), None
+        )
+        port = internal_port if mapping.external == "*" else _port(mapping.external)
+        if not host or port is None:
+            return None
+        shown = f"[{host}]" if ":" in host else host
+        return Endpoint(host=host, port=port, url=f"http://{shown}:{port}")
+
+
+def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _one_line(text: str) -> str:
+    """Return text from the server without line ends and control codes."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _port(text: str) -> int | None:
+    if not re.fullmatch(r"[0-9]{1,5}", text):
+        return None
+    return int(text) if 1 <= int(text) <= _HIGHEST_PORT else None
+
+
+def _url_endpoint(url: str) -> Endpoint | None:
+    """Read a URL from the server; only http and https without spaces are passed on."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    if not parts.hostname or not url.isprintable() or " " in url:
+        return None
+    return Endpoint(host=parts.hostname, port=port, url=url)

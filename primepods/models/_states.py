@@ -1,0 +1,51 @@
+"""The words for what a pod is doing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class _OpenEnum(StrEnum):
+    """A vocabulary that grows: an unknown word becomes a value of its own, equal to its string."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> _OpenEnum | None:
+        if not isinstance(value, str):
+            return None
+        # Not registered as a member, so that a million strange words cost no memory.
+        word = str.__new__(cls, value)
+        word._name_ = value
+        word._value_ = value
+        return word
+
+    def __repr__(self) -> str:
+        # The word of a server that we do not know may hold anything, so it is shown escaped.
+        return super().__repr__() if self.is_known else f"{type(self).__name__}({str(self)!r})"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the package knows the word."""
+        return self._name_ in type(self).__members__
+
+
+class PodState(_OpenEnum):
+    """Life of a pod. There is no RUNNING and no FAILED: a running pod is ACTIVE, a failed one ERROR."""
+
+    PROVISIONING = "PROVISIONING"
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    STOPPED = "STOPPED"
+    ERROR = "ERROR"
+    DELETING = "DELETING"
+    UNKNOWN = "UNKNOWN"
+    TERMINATED = "TERMINATED"
+
+
+class InstallationState(_OpenEnum):
+    """Progress of the image's installation on a pod that is ACTIVE."""
+
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    FINISHED = "FINISHED"
+    ERROR = "ERROR"
+    TERMINATED = "TERMINATED"
