@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
 
@@ -224,13 +224,37 @@ async def test_the_last_failure_is_the_one_that_is_raised(attempts: int, pauses:
     assert clock.sleeps == pauses
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "answer", "advice"),
+    [
+        ("GET", "/api/v1/pods/", reply({"detail": "Not Found"}, 404), "check the base URL"),
+        ("POST", PATH, Reset(), "The POST may have been carried out all the same. Look for its effect"),
+        ("POST", PATH, Hang(), "The POST may have been carried out all the same. Look for its effect"),
+        ("POST", PATH, Reply(503), "the POST may have been carried out all the same. Look for its effect"),
+        ("POST", PATH, Reply(200, b"{", length=9), "the POST may have been carried out all the same."),
+        ("POST", PATH, Reply(429), "Nothing was done, and a POST is not repeated: send it again later."),
+    ],
+)
+async def test_an_error_says_what_to_do_about_it(method: str, path: str, answer: Answer, advice: str) -> None:
+    """Where a list is missing, and where nobody knows what became of a POST."""
+    clock = ManualClock(auto=True)
+    async with Server(default=answer) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.PrimePodsError) as caught:
+            await client.request(method, path)
+        assert server.url in str(caught.value) or method == "POST"
+    assert advice in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("as_date", [False, True])
 async def test_retry_after_is_waited_for(*, status: int, as_date: bool) -> None:
     """Seconds or a date: the next attempt comes no sooner, and not all clients come back together."""
     clock = ManualClock(auto=True, chance=0.5)
-    value = format_datetime(datetime.fromtimestamp(clock.wall() + 7, UTC), usegmt=True) if as_date else "7"
-    script = [Reply(status, headers={"Retry-After": value}), OK]
+    # The server's clock is a day ahead, which its `Date` tells.
+    now = datetime.fromtimestamp(clock.wall() + 86_400, UTC)
+    value = format_datetime(now + timedelta(seconds=7), usegmt=True) if as_date else "7"
+    headers = {"Retry-After": value, "Date": format_datetime(now, usegmt=True)}
+    script = [Reply(status, headers=headers), OK]
     async with Server(script) as server, make_client(server.url, clock=clock) as client:
         assert await client.request("GET", PATH) == {"ok": True}
     assert clock.sleeps == [7 + 0.5 * 0.5]
