@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
+from ._utils.plain import to_plain
+from ._utils.summaries import html_table
 from .errors import PrimePodsError, PrimePodsErrorGroup
 from .models import PodState, PodStatus
 
@@ -42,6 +46,25 @@ class PodStatuses(Mapping[str, PodStatus]):
     def __repr__(self) -> str:
         return f"<PodStatuses: {len(self)} rows, {len(self.missing)} missing, {len(self.errors)} errors>"
 
+    @property
+    def cost_per_hr(self) -> float:
+        """What the pods in it cost an hour, as far as the API says."""
+        return math.fsum(row.cost_per_hr or 0.0 for row in self.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``statuses``, ``missing``, ``errors`` and ``cost_per_hr`` as JSON can hold them."""
+        parts = {"statuses": self._rows, "missing": self.missing, "errors": self.errors}
+        return {name: to_plain(part) for name, part in parts.items()} | {
+            "cost_per_hr": to_plain(self.cost_per_hr)
+        }
+
+    def _repr_html_(self) -> str:
+        names = PodStatus.summary_fields()
+        rows = [[getattr(row, name) for name in names] for row in self.values()]
+        rows += [[pod_id, "no row"] for pod_id in self.missing]
+        rows += [[pod_id, f"error: {error}"] for pod_id, error in self.errors.items()]
+        return html_table(f"{repr(self)[1:-1]}, {self.cost_per_hr:g} an hour", names, rows)
+
 
 class Deletions(Mapping[str, PodState]):
     """What became of many deletions: a mapping from pod id to the state that the API answered.
@@ -65,6 +88,15 @@ class Deletions(Mapping[str, PodState]):
 
     def __repr__(self) -> str:
         return f"<Deletions: {len(self)} accepted, {len(self.errors)} errors>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``states`` and ``errors`` as JSON can hold them."""
+        return {"states": to_plain(self._states), "errors": to_plain(self.errors)}
+
+    def _repr_html_(self) -> str:
+        failed = [(pod_id, "may still be billed", error) for pod_id, error in self.errors.items()]
+        rows = [*failed, *((pod_id, state, None) for pod_id, state in self.items())]
+        return html_table(repr(self)[1:-1], ("pod_id", "state", "error"), rows)
 
     def raise_for_errors(self) -> None:
         """Do nothing if every deletion was accepted.

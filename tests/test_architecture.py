@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": {"models"},
     "_blocking": {"_utils", "errors"},
     "pagination": {"errors", "models"},
-    "results": {"errors", "models"},
+    "results": {"_utils", "errors", "models"},
     "retry": {"_utils"},
     "_decoding": {"_utils", "keys", "models", "offers"},
     "config": {"_utils", "errors", "retry"},

@@ -28,6 +28,12 @@ class ToDict:
             if field.repr is True
         }
 
+    @classmethod
+    def summary_fields(cls) -> tuple[str, ...]:
+        """Return the names of the attributes that a table of them shows."""
+        kind: Any = cls
+        return tuple(field.name for field in attrs.fields(kind) if field.repr is True)
+
 
 def to_plain(value: Any) -> Any:
     """Return a value as ``json`` can write it; a number that JSON does not have is ``None``."""

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import anyio
 
+from .._utils.pod_reference import PodReference
 from ..errors import ClientClosedError
 from ..models import Endpoint, Pod, PodStatus
 from ..ssh import SSHTarget
@@ -18,7 +19,7 @@ from ._keeper import Keeper
 FinalCost = Callable[..., Awaitable[float]]
 
 
-class LeasedPodView:
+class LeasedPodView(PodReference):
     """What is known of a leased pod without asking: the part that both clients share."""
 
     def __init__(self, keeper: Keeper) -> None:
@@ -32,6 +33,11 @@ class LeasedPodView:
     @property
     def id(self) -> str:
         """Its id."""
+        return self.pod.id
+
+    @property
+    def pod_id(self) -> str:
+        """The id, under the name that it has in a status."""
         return self.pod.id
 
     @property

@@ -8,6 +8,7 @@ empty tuple), never a default that the server did not send. From the page `Manag
 
 from __future__ import annotations
 
+from .._utils.pod_reference import PodRef
 from ._base import NO_EXTRA, Model
 from ._machine import Endpoint, Node, PortMapping
 from ._page import Page
@@ -25,6 +26,7 @@ __all__ = [
     "Page",
     "Pod",
     "PodChange",
+    "PodRef",
     "PodState",
     "PodStatus",
     "PortMapping",

@@ -9,12 +9,16 @@ from urllib.parse import urlsplit
 import attrs
 
 from .._utils.plain import ToDict, to_plain
+from .._utils.pod_reference import PodReference
+from .._utils.summaries import html_table, short_repr
+from .._utils.text import clip, one_line
 from ..ssh import SSHTarget, parse_ssh
 from ._base import Model, in_order
 from ._states import InstallationState, PodState
 
 _JUPYTER_PORT = "8888"
 _FULL_PROGRESS = 100
+_LONGEST_TEXT = 100
 _HIGHEST_PORT = 65_535
 _STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
@@ -67,8 +71,8 @@ class Endpoint(ToDict):
     url: str
 
 
-@attrs.frozen(kw_only=True)
-class Machine(Model):
+@attrs.frozen(kw_only=True, repr=False)
+class Machine(Model, PodReference):
     """What a pod and its status row have in common, and what can be told from it."""
 
     status: PodState | None = None
@@ -133,8 +137,31 @@ class Machine(Model):
             return None
         is_error = self.status == PodState.ERROR
         state = f"status {self.status}" if is_error else f"installation {self.installation_status}"
-        reason = _one_line(self.installation_failure or "")
+        reason = one_line(self.installation_failure or "")
         return f"{state}: {reason}" if reason else state
+
+    def __repr__(self) -> str:
+        """Return what identifies it and how it is, in less than 200 characters."""
+        return short_repr(self, [name for name in self.summary_fields() if name != "ssh"])
+
+    def _repr_html_(self) -> str:
+        names = self.summary_fields()
+        return html_table(type(self).__name__, names, [[getattr(self, name) for name in names]])
+
+    def _line(self, *parts: str | None) -> str:
+        """Return one line for people: its condition, what else is known, and how to log in."""
+        state = self.failure or ", ".join(filter(None, (self.status or "no status", self._progress())))
+        shown = [state, *parts, self.ssh and str(self.ssh)]
+        return " · ".join(clip(one_line(part), _LONGEST_TEXT) for part in shown if part)
+
+    def _progress(self) -> str | None:
+        """Return what an ACTIVE pod that has not failed still lacks."""
+        if self.status != PodState.ACTIVE:
+            return None
+        if not self.is_installed:
+            progress = self.installation_progress
+            return "installing" if progress is None else f"installing {progress} %"
+        return "ready" if self.has_address else "no address yet"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, and with them ``is_ready``, ``failure`` and ``ssh``, as JSON can hold them.
@@ -189,13 +216,13 @@ class Machine(Model):
         return Endpoint(host=host, port=port, url=f"http://{shown}:{port}")
 
 
+def shown_id(pod_id: str) -> str:
+    """Return an id as a line can show it."""
+    return clip(one_line(pod_id), _LONGEST_TEXT)
+
+
 def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def _one_line(text: str) -> str:
-    """Return text from the server without line ends and control codes."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _port(text: str) -> int | None:

@@ -8,7 +8,7 @@ import attrs
 
 from .._utils.plain import ToDict
 from ._base import Model, in_order
-from ._machine import Machine
+from ._machine import Machine, shown_id
 
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)
@@ -48,7 +48,7 @@ class AttachedResource(Model):
     is_shared: bool | None = None
 
 
-@attrs.frozen(kw_only=True, field_transformer=in_order)
+@attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class Pod(Machine):
     """A pod, as ``GET /api/v1/pods/`` and ``GET /api/v1/pods/{id}`` describe it.
 
@@ -89,8 +89,23 @@ class Pod(Machine):
     auto_restart: bool | None = None
     jupyter_password: str | None = attrs.field(default=None, repr=False)
 
+    @property
+    def pod_id(self) -> str:
+        """The id, under the name that it has in a status."""
+        return self.id
 
-@attrs.frozen(kw_only=True, field_transformer=in_order)
+    @classmethod
+    def summary_fields(cls) -> tuple[str, ...]:
+        """Return the names of the attributes that a table of pods shows."""
+        return ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
+
+    def __str__(self) -> str:
+        """Return one line for people: id, name, condition, GPUs, price per hour, how to log in."""
+        line = self._line(self.name, f"{self.gpu_count} x {self.gpu_name}", f"{self.price_hr:g} an hour")
+        return f"{shown_id(self.id)}: {line}"
+
+
+@attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class PodStatus(Machine):
     """A row of ``GET /api/v1/pods/status``.
 
@@ -102,6 +117,17 @@ class PodStatus(Machine):
     pod_id: str
     provider_type: str | None = None
     cost_per_hr: float | None = None
+
+    @classmethod
+    def summary_fields(cls) -> tuple[str, ...]:
+        """Return the names of the attributes that a table of statuses shows."""
+        installation = ("installation_status", "installation_progress")
+        return ("pod_id", "status", *installation, "cost_per_hr", "is_ready", "failure", "ssh")
+
+    def __str__(self) -> str:
+        """Return one line for people: id, condition, price per hour, how to log in."""
+        price = None if self.cost_per_hr is None else f"{self.cost_per_hr:g} an hour"
+        return f"{shown_id(self.pod_id)}: {self._line(price)}"
 
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import primepods
-from primepods import Page, Pod, PodChange, PodSpec, PodStatus
+from primepods import (
+    Deletions,
+    Page,
+    Pod,
+    PodChange,
+    PodSpec,
+    PodState,
+    PodStatus,
+    PodStatuses,
+    PrimePodsError,
+)
 from primepods._decoding.rows import decode_history, decode_pods, decode_statuses
 from primepods.emulator import Emulator
 from tests.fixtures import document, status_rows
+from tests.support.json_values import ANY_TEXT
 
 
 def pods() -> Page[Pod]:
@@ -108,3 +122,128 @@ def test_offers_tell_what_is_derived() -> None:
     assert (data["price_hr"], data["is_available"], data["prices"]["on_demand"]) == (1.5, False, 1.5)
     disk = primepods.DiskOffer(provider="p").to_dict()
     assert (disk["is_available"], disk["spec"]["min_count"]) == (True, None)
+
+
+def pod(**fields: Any) -> Pod:
+    """A pod that is ready."""
+    ready = {"status": PodState.ACTIVE, "ip": "1.2.3.4", "ssh_connection": "root@1.2.3.4 -p 22"}
+    known = {"id": "a" * 32, "name": "training", "gpu_name": "H100_80GB", "gpu_count": 8}
+    return Pod(**{**ready, **known, "price_hr": 16.0, "provider_type": "p", **fields})
+
+
+def test_a_pod_is_printed_as_one_line() -> None:
+    """What a person wants to know: which, how it is, what it has, what it costs, how to get in."""
+    assert str(pod(id="a")) == (
+        "a: ACTIVE, ready · training · 8 x H100_80GB · 16 an hour · ssh -p 22 root@1.2.3.4"
+    )
+    installing = {"installation_status": primepods.InstallationState.PENDING, "installation_progress": 40}
+    assert str(pod(id="a", **installing)).startswith("a: ACTIVE, installing 40 % · ")
+    assert str(pod(id="a", ip=None, ssh_connection=None)).startswith("a: ACTIVE, no address yet · ")
+    bare = PodStatus(pod_id="b", cost_per_hr=2.5)
+    assert str(bare) == "b: no status · 2.5 an hour"
+    assert str(attrs.evolve(bare, status=PodState.PENDING, cost_per_hr=None)) == "b: PENDING"
+    failed = attrs.evolve(bare, status=PodState.ERROR, installation_failure="no\nimage")
+    assert str(failed) == "b: status ERROR: no image · 2.5 an hour"
+
+
+def test_the_repr_of_a_pod_is_short() -> None:
+    """Id, name, state, GPUs and price of an ordinary pod, in full."""
+    assert repr(pod()) == (
+        f"Pod(id='{'a' * 32}', name='training', status='ACTIVE', gpu_count=8, gpu_name='H100_80GB', "
+        "price_hr=16.0, is_ready=True)"
+    )
+    assert repr(PodStatus(pod_id="b")) == "PodStatus(pod_id='b', is_ready=False)"
+
+
+@given(ANY_TEXT, ANY_TEXT, st.integers() | st.just(10**5_000))
+def test_lines_are_short_and_printable_whatever_is_sent(text: str, other: str, count: int) -> None:
+    """No control code, no second line, under 200 characters of `repr`; also with the longest texts."""
+    for long in (1, 500):
+        texts: dict[str, Any] = {"installation_failure": text * long, "status": PodState(other * long)}
+        one = pod(**texts, id=text * long, name=other * long, gpu_name=text * long, jupyter_password="hidden")
+        row = PodStatus(pod_id=text * long, cost_per_hr=1e300, installation_progress=count, **texts)
+        for value in (attrs.evolve(one, gpu_count=count), attrs.evolve(row, status=PodState.ERROR), row):
+            assert repr(value).isprintable()
+            assert len(repr(value)) < 200
+            assert "hidden" not in repr(value)
+        assert str(one).isprintable()
+        assert str(row).isprintable()
+
+
+def cells(table: str) -> list[list[str]]:
+    """The texts of a table's rows, the head first."""
+    rows = re.findall(r"<tr>(.*?)</tr>", table)
+    return [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
+
+
+def html(value: Any) -> str:
+    """What a notebook shows."""
+    shown: str = value._repr_html_()
+    return shown
+
+
+def test_a_notebook_shows_tables() -> None:
+    """A pod, a page, statuses, deletions: a head, and a row for each; what may be billed comes first."""
+    assert cells(html(pod()))[1][1:4] == ["training", "ACTIVE", "8"]
+    page = Page(total_count=7, offset=0, limit=2, data=(pod(id="a"), pod(id="b")))
+    head, *rows = cells(html(page))
+    assert head == ["id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh"]
+    assert [row[0] for row in rows] == ["a", "b"]
+    assert rows[0][-1] == "ssh -p 22 root@1.2.3.4"
+    assert "2 of 7" in html(page)
+    assert cells(html(Page(total_count=None, offset=0, limit=2, data=()))) == [[]]
+    assert len(cells(html(decode_history(document("history_page"), 0, 10).page))) == 3
+    statuses = PodStatuses({"a": PodStatus(pod_id="a")}, missing=("b",), errors={"c": PrimePodsError("cut")})
+    assert [row[:2] for row in cells(html(statuses))[1:]] == [["a", ""], ["b", "no row"], ["c", "error: cut"]]
+    deletions = Deletions({"a": PodState.DELETING}, errors={"b": PrimePodsError("cut")})
+    assert cells(html(deletions))[1:] == [["b", "may still be billed", "cut"], ["a", "DELETING", ""]]
+
+
+MARKUP = "<script>alert(1)</script><img src=x onerror='x'>&\"\x1b[2J"
+
+
+def test_no_text_becomes_markup() -> None:
+    """Names, states, failures, ids and messages are text in a table, whoever wrote them."""
+    one = pod(id=MARKUP, name=MARKUP, status=PodState(MARKUP), gpu_name=MARKUP, ip=MARKUP)
+    row = PodStatus(pod_id=MARKUP, status=PodState.ERROR, installation_failure=MARKUP)
+    error = PrimePodsError(MARKUP)
+    values: list[Any] = [
+        one,
+        row,
+        Page(total_count=1, offset=0, limit=1, data=(one,)),
+        PodStatuses({MARKUP: row}, missing=(MARKUP,), errors={MARKUP: error}),
+        Deletions({MARKUP: PodState(MARKUP)}, errors={MARKUP: error}),
+    ]
+    for value in values:
+        table = html(value)
+        assert set(re.findall(r"</?(\w+)", table)) <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+        assert "&lt;script&gt;" in table
+        assert table.isprintable()
+
+
+def test_a_page_is_a_sequence() -> None:
+    """An item by its place, several as a tuple."""
+    page = Page(total_count=3, offset=0, limit=3, data=("a", "b", "c"))
+    assert (page[0], page[-1], page[1:], list(page), len(page)) == ("a", "c", ("b", "c"), ["a", "b", "c"], 3)
+    with pytest.raises(IndexError):
+        page[3]
+
+
+def test_results_become_json() -> None:
+    """Statuses and deletions with what is not in them, and the price of a fleet as far as it is known."""
+    rows = {
+        name: PodStatus(pod_id=name, cost_per_hr=price)
+        for name, price in {"a": 0.1, "b": None, "c": 0.2}.items()
+    }
+    statuses = PodStatuses(rows, missing=("d",), errors={"e": PrimePodsError("cut")})
+    assert statuses.cost_per_hr == pytest.approx(0.3)
+    assert PodStatuses({}).cost_per_hr == 0
+    data = statuses.to_dict()
+    assert json.loads(json.dumps(data)) == data
+    assert (list(data["statuses"]), data["missing"], data["errors"]) == (["a", "b", "c"], ["d"], {"e": "cut"})
+    assert data["cost_per_hr"] == statuses.cost_per_hr
+    deletions = Deletions({"a": PodState.DELETING}, errors={"b": PrimePodsError("cut")})
+    assert json.loads(json.dumps(deletions.to_dict())) == {
+        "states": {"a": "DELETING"},
+        "errors": {"b": "cut"},
+    }
