@@ -135,9 +135,10 @@ class _Tick:
 
     async def run(self) -> None:
         """Ask for all of it, and search what fails."""
-        usual = len(self._poller.batches(list(self._pods)))
-        most = 2 * usual - 1 if usual > 1 else _LEAST_REQUESTS
         batches = self._batches()
+        is_usual = not self._searches and not any(pod.alone for pod in self._pods)
+        usual = len(batches) if is_usual else len(self._poller.batches(list(self._pods)))
+        most = max(2 * usual - 1, _LEAST_REQUESTS)
         alone = self._alone(most - len(batches) - len(self._searches))
         self._left = most - len(batches) - len(alone)
         try:
@@ -254,14 +255,8 @@ class _Tick:
     def _conclude(self, search: PodSearch) -> None:
         """Act upon what a search has found out so far."""
         for pod, error in search.culprits.items():
-            pod.search = None
-            if not search.answered:
-                self._judge([pod], error)
-            elif is_refusal(error):
-                # Refused alone, after it was refused with others, who were not.
-                pod.end(error)
-            else:
-                pod.alone = True
+            self._judge([pod], error)
+            pod.alone = search.answered
         search.culprits.clear()
         undecided = search.undecided
         for pod in undecided:

@@ -49,7 +49,7 @@ class HubState:
             self.pause.apply_rate_limit(error)
             self.log_pause(is_new=False)
         else:
-            self.troubles.failed(error, pods)
+            self.troubles.failed(error, pods, len(self.pods))
 
     def log_pause(self, *, is_new: bool) -> None:
         """Say in the log that there is a pause, if there is one."""

@@ -30,11 +30,11 @@ class TroubleLog:
         self._clock = clock
         self._pause: RateLimitError | None = None
 
-    def failed(self, error: Exception, pods: int) -> None:
-        """Say that ``pods`` pods could not be asked for."""
+    def failed(self, error: Exception, pods: int, of: int) -> None:
+        """Say that a request for ``pods`` of ``of`` pods failed."""
         self._warn(
-            "Waiting goes on, but %d pod%s could not be asked for: %s This is said at most once a minute.",
-            *(pods, "" if pods == 1 else "s", one_line(str(error))),
+            "Waiting goes on, but a request for %d of %d pods failed: %s This is said at most once a minute.",
+            *(pods, of, one_line(str(error))),
         )
 
     def paused(self, cause: RateLimitError, seconds: float, *, is_new: bool) -> None:

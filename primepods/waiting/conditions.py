@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Final
 
+from .._utils.arguments import check_callable
 from .._utils.text import quote
 from ..models import PodState, PodStatus
 
@@ -49,9 +50,7 @@ def check_until(until: object) -> None:
     Raises:
         TypeError: It cannot be called, or returns something to be awaited, which would always be true.
     """
-    if not callable(until):
-        msg = f"until must be a function, got {quote(until)}"
-        raise TypeError(msg)
+    check_callable("until", until)
     called = getattr(until, "__call__", None)  # noqa: B004 - what an object of a class does when called
     if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(called):
         raise _not_plain(until)
