@@ -596,20 +596,6 @@ async def test_the_users_own_timeout_and_group_work(stage: Stage, fleet: Fleet) 
     assert several.group_contains(primepods.PodFailedError)
 
 
-async def test_waiting_needs_nothing_but_ids(stage: Stage, fleet: Fleet) -> None:
-    """Ids that no client has ever heard of are waited for at once; nothing but status and `get` is asked."""
-    fleet.set("ready", "known-elsewhere")
-    fleet.set("bare", "lacking")
-    fleet.got["lacking"] = {"ip": "9.9.9.9"}
-    wait = stage.start(stage.client().pods.wait(["known-elsewhere", "lacking"]))
-    await stage.advance(1)
-    assert list(result(wait)) == ["known-elsewhere", "lacking"]
-    assert [f"{a.received.method} {a.received.path}" for a in fleet.asked] == [
-        "GET /api/v1/pods/status",
-        "GET /api/v1/pods/lacking",
-    ]
-
-
 async def test_what_a_wait_raises_can_be_pickled(stage: Stage, fleet: Fleet) -> None:
     """Timed out, failed, missing, refused and closed: all come back from a pickle as they were."""
     fleet.add(2, "installing")

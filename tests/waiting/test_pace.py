@@ -12,10 +12,9 @@ from random import Random
 import pytest
 
 import primepods
-from primepods.waiting import _hub as polling
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Answer, Close, Hang, Raw, Reply, Reset, reply
+from tests.support.server import Answer, Hang, Raw, Reply, reply
 from tests.waiting.fleet import POD, Asked, Fleet, Stage, result
 from tests.waiting.fleet import stage as set_up
 
@@ -458,14 +457,3 @@ async def test_a_request_has_at_most_100_ids_and_8000_bytes(
     assert max(map(len, lines)) + 2 <= 8_000
     if length == 1:
         assert fleet.sizes == [100, 50]
-
-
-async def test_resets_and_closed_connections_pass(stage: Stage, fleet: Fleet) -> None:
-    """Connections that end under a request are trouble of the moment."""
-    fleet.add(1, "ready")
-    fleet.next_status(Reset(), times=2)
-    fleet.next_status(Close(), times=2)
-    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
-    await stage.advance(21)
-    assert result(wait).is_ready
-    assert not polling._hubs

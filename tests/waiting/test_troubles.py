@@ -280,6 +280,20 @@ async def test_a_key_that_is_refused_ends_all_waits_soon(
     assert len(fleet.asked) - before <= 2 * -(-count // 100) + 3 * 8
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_moment_of_refusals_ends_nobodys_wait(stage: Stage, fleet: Fleet, status: int) -> None:
+    """For a second every other answer is no, to whatever is asked: it takes two seconds to be believed."""
+    ids = fleet.add(150)
+    waits = wait_each(stage, ids)
+    await stage.advance(1)
+    fleet.faults.append(lambda asked: refusal(status) if asked.time < 6.5 and len(fleet.asked) % 2 else None)
+    await stage.advance(20)
+    assert not any(wait.done() for wait in waits.values())
+    fleet.set("ready", *ids)
+    await stage.advance(TICK)
+    assert all(result(wait).is_ready for wait in waits.values())
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 @pytest.mark.parametrize("foreign", [(120,), (57,), (3, 4), (1, 30, 60, 90)])
 async def test_a_pod_of_another_team_ends_its_own_waits_only(

@@ -194,7 +194,7 @@ async def test_every_id_has_its_own_outcome(count: int, bad: set[int], most: int
 
 
 @pytest.mark.parametrize("count", [9, 20, 100])
-async def test_an_api_that_refuses_everything_is_not_asked_on_and_on(count: int) -> None:
+async def test_an_api_that_refuses_everything_is_asked_little(count: int) -> None:
     """Eight refusals without one success are the API's opinion of the request: the first one is raised."""
     ids = ids_of(count)
     async with Server(refusing(ids)) as server, make_client(server.url) as client:
@@ -442,7 +442,7 @@ async def test_each_caller_has_its_own_exception(answer: Answer) -> None:
     assert [list(getattr(error, "__notes__", [])) for error in errors[1:]] == others
 
 
-async def test_a_batch_that_breaks_in_a_strange_way_leaves_nobody_hanging() -> None:
+async def test_a_batch_that_breaks_leaves_nobody_hanging() -> None:
     """An exception that cannot even be copied still reaches every caller."""
 
     class OddError(Exception):
@@ -558,7 +558,7 @@ def test_calls_of_two_loops_do_not_share() -> None:
     asyncio.run(ask(client))
 
 
-def test_a_batch_that_its_loop_did_not_live_to_send_is_forgotten() -> None:
+def test_a_batch_of_a_closed_loop_is_forgotten() -> None:
     """A loop closed in the middle of a call leaves nothing behind that the next loop would wait for."""
 
     async def ask() -> primepods.PodStatus:
