@@ -33,7 +33,9 @@ def limited(retry_after: float | str | None = None) -> Answer:
 # The numbers of requests.
 
 
-@pytest.mark.parametrize(("waiters", "most"), [(1_000, 11), (10_000, 101)])
+@pytest.mark.parametrize(
+    ("waiters", "most"), [(1_000, 11), pytest.param(10_000, 101, marks=pytest.mark.slow)]
+)
 async def test_many_waiters_cost_few_requests(stage: Stage, fleet: Fleet, waiters: int, most: int) -> None:
     """A thousand waits on a thousand clients cost at most 11 requests a tick, ten thousand at most 101."""
     ids = fleet.add(waiters)

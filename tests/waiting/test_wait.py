@@ -391,20 +391,20 @@ async def test_a_pod_that_vanishes_has_failed(stage: Stage, fleet: Fleet) -> Non
 
 @pytest.mark.parametrize(
     "answer",
-    [reply({"data": []}), reply({"data": None}), Reply(503), reply({}, 429), Reset(), Hang(), reply({})],
-    ids=["empty", "null", "503", "429", "reset", "hang", "no data"],
+    [reply({"data": []}), Reply(503), reply({}, 429), Hang(), reply({})],
+    ids=["empty", "503", "429", "hang", "no data"],
 )
 async def test_an_empty_or_failed_answer_is_never_gone(stage: Stage, fleet: Fleet, answer: Answer) -> None:
-    """Status says nothing for a quarter of an hour; as long as `get` has the pod, it is there."""
+    """Status says nothing for minutes; as long as `get` has the pod, it is there."""
     fleet.set("installing", "a")
     pods = stage.client().pods
     ready, gone = stage.start(pods.wait_ready("a")), stage.start(pods.wait_gone("a", timeout=1_500))
     await stage.advance(1)
     fleet.next_status(answer, times=10_000)
-    await stage.advance(900)
+    await stage.advance(300)
     assert not ready.done()
     assert not gone.done()
-    assert len(fleet.lookups) <= 900 / 30 + 2
+    assert len(fleet.lookups) <= 300 / 30 + 2
     fleet.faults.clear()
     fleet.set("ready", "a")
     await stage.advance(130)
