@@ -166,7 +166,8 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Release open leases, then close the connections (not a session that you brought).
 
-        Further calls raise :class:`~primepods.ClientClosedError`.
+        Calls in progress, also those between two attempts, and further ones raise
+        :class:`~primepods.ClientClosedError`.
         """
         if self._owner:
             await self._open_leases.release()

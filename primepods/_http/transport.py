@@ -121,7 +121,9 @@ class Transport:
         if self._process != os.getpid():
             # A fork: the connections are the parent's, which would never hear of them again.
             return
-        self._closing.set()
+        if self._loop is asyncio.get_running_loop():
+            # Those who wait in another loop find out when their pause is over.
+            self._closing.set()
         closer, self._closer = self._closer, None
         if closer is not None:
             await closer.aclose()

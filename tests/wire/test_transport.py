@@ -419,6 +419,23 @@ def test_a_client_is_closed_in_a_loop_that_it_never_knew() -> None:
         asyncio.run(client.request("GET", PATH))
 
 
+def test_a_client_is_closed_after_a_loop_was_thrown_away() -> None:
+    """With a call between two attempts in it, which will never be woken: nothing breaks."""
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> tuple[primepods.AsyncClient, asyncio.Task[Any]]:
+        client = make_client(refused_url(), retry=RetryPolicy(base_delay=30, jitter=False))
+        task = asyncio.ensure_future(client.request("GET", PATH))
+        await settle()
+        return client, task
+
+    client, task = loop.run_until_complete(begin())
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    asyncio.run(client.aclose())
+    assert not task.done()
+
+
 @pytest.mark.anyio
 async def test_a_client_belongs_to_one_running_loop() -> None:
     """From a second loop, while the first one runs, a call is refused; in the first all goes on."""
