@@ -122,7 +122,7 @@ class OffsetReader(Generic[T]):
         Behind one that is full there may be, whatever the count says; behind a shorter one there is not if
         the count says so, too.
         """
-        is_full = len(page.rows) >= min(self.limit, page.limit or self.limit)
+        is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
     def _must_ask_again(self, page: FetchedPage[T], end: int) -> bool:

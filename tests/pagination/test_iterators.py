@@ -14,7 +14,7 @@ import pytest
 import primepods
 from primepods import AsyncPager, ClientClosedError, ProtocolError
 from primepods.pagination import FetchedPage
-from tests.pagination.lists import Api, Fetch, names, pager, read, read_until_error
+from tests.pagination.lists import Api, Change, Fetch, names, pager, read, read_until_error
 from tests.support.clock import settle
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +85,16 @@ async def test_the_window_stays_full_and_ends_with_the_list() -> None:
     assert api.most_in_flight == 4
     assert max(offset for offset, _ in api.asked) < 5_000
     assert len(api.asked) == len(set(api.asked))
+
+
+async def test_after_a_step_back_pages_are_asked_for_ahead_again() -> None:
+    """A deletion costs the requests that were under way, not those that follow."""
+    api = Api.of(5_000, changes=[None, None, Change(0.0, -3)], delays=(1,))
+    rows = aiter(pager(api.fetch, window=4))
+    await consume(rows, 1_000)
+    api.most_in_flight = 0
+    await consume(rows, 1_000)
+    assert api.most_in_flight == 4
 
 
 async def test_without_a_count_nothing_is_asked_for_on_suspicion() -> None:

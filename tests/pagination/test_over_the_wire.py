@@ -29,14 +29,20 @@ RECORDS: list[dict[str, Any]] = [
 
 
 def page(
-    request: Received, rows: list[Any], *, total: int | None = None, cap: int = 1_000, echo: int | None = None
+    request: Received,
+    rows: list[Any],
+    *,
+    total: int | None = None,
+    counts: bool = True,
+    cap: int = 1_000,
+    echo: int | None = None,
 ) -> Reply:
-    """The page of some rows that is asked for."""
+    """The page of some rows that is asked for, with their number unless ``total`` is another."""
     offset, limit = (int(request.values(name)[0]) for name in ("offset", "limit"))
     limit = min(limit, cap)
     return reply(
         {
-            "total_count": len(rows) if total is None else total,
+            "total_count": len(rows) if total is None and counts else total,
             "offset": offset,
             "limit": limit if echo is None else echo,
             "data": rows[offset : offset + limit],
@@ -69,6 +75,18 @@ async def test_a_count_beyond_the_rows_is_told_with_both_numbers(rows: int, page
         assert f"GET /api/v1/pods/: the API counts 500, but {rows} could be read" in str(error)
         assert sum(request.values("offset") == [str(max(0, rows - 1))] for request in server.requests) >= 3
         assert len(server.requests) <= 8 + rows // page_size
+
+
+async def test_a_count_that_was_stated_once_is_not_forgotten() -> None:
+    """A server that counts 500 in its first answer, and in no later one, is held to it."""
+
+    def answer(request: Received) -> Answer:
+        return page(request, PODS[:300], total=500 if request.number == 0 else None, counts=False)
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        found, error = await listed(client.pods.list())
+        assert found == IDS[:300]
+        assert "counts 500, but 300 could be read" in str(error)
 
 
 @pytest.mark.parametrize("window", [1, 16])
