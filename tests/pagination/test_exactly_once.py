@@ -133,6 +133,44 @@ async def test_a_normal_end_is_complete_whatever_the_servers_do(
 
 @settings(max_examples=100, deadline=None)
 @given(
+    count=st.integers(0, 300),
+    page_size=st.integers(1, 60),
+    window=WINDOWS,
+    kept=st.lists(st.none() | st.integers(1, 5), max_size=60),
+)
+async def test_a_page_that_is_cut_twice_in_a_row_hides_nothing(
+    *, count: int, page_size: int, window: int, kept: list[int | None]
+) -> None:
+    """A page that is cut short now and then, while the count knows better, is no end and no error."""
+    api = Api.of(count)
+    cut: Counter[int] = Counter()
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
+        page = await api.fetch(offset, limit)
+        keep = kept.pop() if kept else None
+        if keep is None or cut[offset] == 2:
+            cut[offset] = 0
+            return page
+        cut[offset] += 1
+        return attrs.evolve(page, rows=page.rows[:keep], keys=page.keys[:keep])
+
+    assert await read(pager(fetch, page_size, window=window)) == api.rows
+
+
+async def test_a_row_that_can_be_read_later_is_yielded() -> None:
+    """The last row of a page comes again with the next: there, it can be read."""
+    api = Api.of(150, unreadable=frozenset(["row-00099"]))
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
+        page = await api.fetch(offset, limit)
+        api.unreadable = frozenset()
+        return page
+
+    assert await read(pager(fetch)) == api.rows
+
+
+@settings(max_examples=100, deadline=None)
+@given(
     count=st.integers(0, 120),
     page_size=st.integers(1, 50),
     window=WINDOWS,

@@ -87,6 +87,17 @@ async def test_the_window_stays_full_and_ends_with_the_list() -> None:
     assert len(api.asked) == len(set(api.asked))
 
 
+async def test_requests_ahead_that_turn_out_useless_are_ended() -> None:
+    """Where the list has shrunk, nobody waits for the pages that were asked for behind its end."""
+    api = Api.of(1_000, changes=[None, Change(0.15, -850)])
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
+        return await (blocked(api, 0) if offset > 99 else api.fetch)(offset, limit)
+
+    assert await read(pager(fetch, window=4)) == names(150)
+    assert api.in_flight == 0
+
+
 async def test_after_a_step_back_pages_are_asked_for_ahead_again() -> None:
     """A deletion costs the requests that were under way, not those that follow."""
     api = Api.of(5_000, changes=[None, None, Change(0.0, -3)], delays=(1,))
