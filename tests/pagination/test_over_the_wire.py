@@ -154,6 +154,20 @@ async def test_a_row_that_cannot_be_read_hides_no_other(bad: object, page_size: 
         assert server.requests[0].path == error.url_path
 
 
+async def test_rows_without_an_id_are_told_apart() -> None:
+    """A row without an id is told from others by what it holds: here, one moves to where another stood."""
+    one, other = ({**PODS[0], "id": None, "name": name} for name in ("one", "other"))
+    rows: list[Any] = [PODS[0], one, PODS[2], other, PODS[4]]
+
+    def answer(request: Received) -> Answer:
+        return page(request, rows if request.number == 0 else rows[2:])
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        found, error = await listed(client.pods.list(page_size=1))
+        assert found == [IDS[0], IDS[2], IDS[4]]
+        assert error is not None
+
+
 async def test_single_pages_and_history_tell_the_place_of_a_row() -> None:
     """`page` and `history_page` raise; `history` yields all others first."""
     rows: list[Any] = [*RECORDS[:3], {**RECORDS[3], "gpuCount": "many"}, *RECORDS[4:6]]
@@ -164,6 +178,7 @@ async def test_single_pages_and_history_tell_the_place_of_a_row() -> None:
             assert caught.value.path == "data[3].gpuCount"
         found, error = await listed(client.pods.history())
         assert found == [*IDS[:3], *IDS[4:6]]
+        assert len(server.requests) == 3
         assert error is not None
         assert error.path == "data[3].gpuCount"
 
