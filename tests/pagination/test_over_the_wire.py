@@ -77,6 +77,20 @@ async def test_a_count_beyond_the_rows_is_told_with_both_numbers(rows: int, page
         assert len(server.requests) <= 8 + rows // page_size
 
 
+async def test_answers_that_never_agree_are_told() -> None:
+    """The end of the list now with a count of 350, now with one of 500: the lower one is not believed."""
+
+    def answer(request: Received) -> Answer:
+        is_short = request.number > 2
+        total = 350 if is_short and request.number % 2 else 500
+        return page(request, PODS[:350] if is_short else PODS, total=total)
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
+        found, error = await listed(client.pods.list())
+        assert found == IDS[:350]
+        assert "counts 500, but 350 could be read" in str(error)
+
+
 async def test_a_count_that_was_stated_once_is_not_forgotten() -> None:
     """A server that counts 500 in its first answer, and in no later one, is held to it."""
 
