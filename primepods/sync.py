@@ -19,7 +19,7 @@ from .client import AsyncClient
 from .config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from .keys import SSHKey
 from .leasing import LeaseOptions, Sweep
-from .models import HistoryRecord, Page, Pod, PodChange, PodState, PodStatus
+from .models import HistoryRecord, Page, Pod, PodChange, PodRef, PodState, PodStatus
 from .offers import DiskOffer, Offer
 from .pagination import AsyncPager
 from .resources.availability import AsyncAvailability
@@ -38,12 +38,15 @@ T = TypeVar("T")
 OnChange = Callable[[PodChange], object]
 
 
-def _run_through(pod_ids: Iterable[str]) -> Iterable[str]:
-    """Return the ids as a list, made in the caller's thread: an iterable may be lazy, and call the client."""
-    if isinstance(pod_ids, str | bytes) or not isinstance(pod_ids, Iterable):
-        # Of the wrong type, which the call says.
-        return pod_ids
-    return list(pod_ids)
+def _run_through(items: Iterable[T]) -> Iterable[T]:
+    """Return the items as a list, made in the caller's thread: an iterable may be lazy, and call the client.
+
+    What is of the wrong type is left to the call, which says so.
+    """
+    value: Any = items
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return list(items)
+    return items
 
 
 class Pager(Generic[T]):
@@ -148,33 +151,33 @@ class Pods:
         """
         return Pager(self._portal, self._async.list(page_size=page_size))
 
-    def get(self, pod_id: str) -> Pod:
+    def get(self, pod_id: PodRef) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
 
         Raises:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
         return self._portal.call(self._async.get, pod_id)
 
-    def status(self, pod_id: str) -> PodStatus:
+    def status(self, pod_id: PodRef) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
 
         Raises:
             NotFoundError: The API has no row for it: it is terminated, or not visible yet.
         """
         return self._portal.call(self._async.status, pod_id)
 
-    def statuses(self, pod_ids: Iterable[str]) -> PodStatuses:
+    def statuses(self, pod_ids: Iterable[PodRef]) -> PodStatuses:
         """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids a request.
 
         Args:
-            pod_ids: Ids; duplicates are asked for once.
+            pod_ids: Ids, or pods; duplicates are asked for once.
 
         Returns:
             A mapping from id to status in the order asked, with ``.missing`` (ids without a row, which does
@@ -183,13 +186,15 @@ class Pods:
         """
         return self._portal.call(self._async.statuses, _run_through(pod_ids))
 
-    def watch(self, pod_ids: Iterable[str], *, interval: float = 5.0, timeout: float | None = None) -> Watch:
+    def watch(
+        self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
+    ) -> Watch:
         """Iterate the changes of some pods: ``for change in pods.watch(ids)``.
 
         Yields each pod's state first, then its changes; ``after`` is ``None`` when the pod is gone.
 
         Args:
-            pod_ids: Ids; duplicates are watched once.
+            pod_ids: Ids, or pods; duplicates are watched once.
             interval: Seconds between two looks at a pod, from 0.05.
             timeout: Seconds after which iterating raises; ``None`` for never.
 
@@ -200,7 +205,7 @@ class Pods:
 
     def wait(  # noqa: PLR0913 - as AsyncPods.wait
         self,
-        pod_ids: Iterable[str],
+        pod_ids: Iterable[PodRef],
         *,
         until: Until = ready,
         timeout: float = 1800.0,
@@ -215,7 +220,7 @@ class Pods:
         deletes nothing: its pods go on, and are billed.
 
         Args:
-            pod_ids: Ids; duplicates are waited for once.
+            pod_ids: Ids, or pods; duplicates are waited for once.
             until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function of a status
                 that returns a ``bool``; ``None`` stands for a pod that is gone. It runs in the client's own
                 thread and must not call the client.
@@ -248,7 +253,7 @@ class Pods:
 
     def wait_ready(  # noqa: PLR0913 - as AsyncPods.wait_ready
         self,
-        pod_id: str,
+        pod_id: PodRef,
         *,
         timeout: float = 1800.0,
         interval: float = 5.0,
@@ -259,7 +264,7 @@ class Pods:
         """Wait until one pod is ready, and return its status; see :meth:`wait`.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
             interval: Seconds between two looks, from 0.05.
             on_change: Called in the calling thread with each :class:`~primepods.PodChange`.
@@ -284,7 +289,7 @@ class Pods:
 
     def wait_gone(
         self,
-        pod_id: str,
+        pod_id: PodRef,
         *,
         timeout: float = 600.0,
         interval: float = 5.0,
@@ -293,7 +298,7 @@ class Pods:
         """Wait until the API has no such pod any more; a pod that was never there is gone. See :meth:`wait`.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
             interval: Seconds between two looks, from 0.05.
             on_change: Called in the calling thread with each :class:`~primepods.PodChange`.
@@ -395,7 +400,7 @@ class Pods:
         """
         return self._portal.call(self._async.sweep, prefix=prefix, older_than=older_than, dry_run=dry_run)
 
-    def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
+    def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
@@ -403,7 +408,7 @@ class Pods:
         Only proof is a success; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             missing_ok: Whether a pod that the API does not have counts as deleted.
 
         Returns:
@@ -416,11 +421,11 @@ class Pods:
         """
         return self._portal.call(self._async.delete, pod_id, missing_ok=missing_ok)
 
-    def delete_many(self, pod_ids: Iterable[str], *, missing_ok: bool = False) -> Deletions:
+    def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently, whatever becomes of each.
 
         Args:
-            pod_ids: Ids; duplicates are deleted once.
+            pod_ids: Ids, or pods; duplicates are deleted once.
             missing_ok: Whether pods that the API does not have count as deleted.
 
         Returns:
@@ -462,11 +467,11 @@ class Pods:
         pager = self._async.history(page_size=page_size, sort_by=sort_by, sort_order=sort_order)
         return Pager(self._portal, pager)
 
-    def logs(self, pod_id: str, *, tail: int | None = 100) -> str:
+    def logs(self, pod_id: PodRef, *, tail: int | None = 100) -> str:
         """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             tail: How many entries, from 1; ``None`` leaves it to the API.
 
         Returns:

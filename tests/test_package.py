@@ -55,6 +55,7 @@ PUBLIC_NAMES = [
     "Pod",
     "PodChange",
     "PodFailedError",
+    "PodRef",
     "PodSpec",
     "PodState",
     "PodStatus",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, TypeGuard, cast
 
+from .pod_reference import PodRef, PodReference
 from .text import quote
 
 MAX_ID_LENGTH: Final = 512
@@ -39,36 +40,47 @@ def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()
     raise ValueError(msg)
 
 
-def check_ids(pod_ids: Iterable[str]) -> list[str]:
-    """Return the ids without duplicates, in their order.
+def check_pod_id(pod: PodRef, name: str = "pod_id") -> str:
+    """Return the id of what stands for a pod; see :func:`check_id`.
+
+    Raises:
+        TypeError: Neither a string nor a pod.
+        ValueError: No id.
+    """
+    pod_id: Any = getattr(pod, "pod_id", None) if isinstance(pod, PodReference) else pod
+    return check_id(pod_id, name)
+
+
+def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
+    """Return the ids, also of pods, without duplicates, in their order.
 
     Raises:
         TypeError: One string where many ids are meant, or something that is no iterable of strings.
         ValueError: One of them is no pod id.
     """
-    if isinstance(pod_ids, str | bytes):
+    if isinstance(pod_ids, str | bytes | PodReference):
         kind = type(pod_ids).__name__
         msg = f"pod_ids must be an iterable of ids, got the single {kind} {quote(pod_ids)}: use [pod_id]"
         raise TypeError(msg)
     if not isinstance(pod_ids, Iterable):
         msg = f"pod_ids must be an iterable of ids, got {quote(pod_ids)}"
         raise TypeError(msg)
-    ids = list(pod_ids)
-    if not _are_plain(ids):
-        for number, pod_id in enumerate(ids):
-            check_id(pod_id, f"pod_ids[{number}]")
-    return list(dict.fromkeys(ids))
+    refs = list(pod_ids)
+    if _are_plain(refs):
+        return list(dict.fromkeys(refs))
+    return list(dict.fromkeys(check_pod_id(ref, f"pod_ids[{number}]") for number, ref in enumerate(refs)))
 
 
-def _are_plain(ids: list[str]) -> bool:
+def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
     """Tell at a glance whether all are ids, as nearly all are: letters and digits, longer than any word."""
+    words = cast("list[str]", ids)
     try:
-        text = "".join(ids)
+        text = "".join(words)
     except TypeError:
         return False
     if not (text.isascii() and text.encode().isalnum()):
         return False
-    return max(map(len, _RESERVED_IDS)) < min(map(len, ids)) and max(map(len, ids)) <= MAX_ID_LENGTH
+    return max(map(len, _RESERVED_IDS)) < min(map(len, words)) and max(map(len, words)) <= MAX_ID_LENGTH
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:

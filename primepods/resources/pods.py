@@ -17,16 +17,16 @@ from .._utils.arguments import (
     check_callable,
     check_count,
     check_flag,
-    check_id,
     check_ids,
     check_interval,
+    check_pod_id,
     check_prefix,
     check_seconds,
 )
 from .._utils.text import quote
 from ..errors import PrimePodsError
 from ..leasing import AsyncLease, LeaseOptions, Leases, OpenLeases, PodOperations, Sweep
-from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
+from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
 from ..specs import PodSpec
@@ -96,40 +96,42 @@ class AsyncPods:
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
         return offset_pager(page_source(self._executor, self._page, f"{PODS}/"), page_size)
 
-    async def get(self, pod_id: str) -> Pod:
+    async def get(self, pod_id: PodRef) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
 
         Raises:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
+        pod_id = check_pod_id(pod_id)
         return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
-    async def status(self, pod_id: str) -> PodStatus:
+    async def status(self, pod_id: PodRef) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
 
         Calls made in the same iteration of the event loop share a request.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
 
         Raises:
             NotFoundError: The API has no row for it: it is terminated, or not visible yet.
         """
-        row = await self._statuses.read_one(check_id(pod_id))
+        pod_id = check_pod_id(pod_id)
+        row = await self._statuses.read_one(pod_id)
         if row is None:
             raise missing_row("GET", f"{PODS}/status", pod_id)
         return row
 
-    async def statuses(self, pod_ids: Iterable[str]) -> PodStatuses:
+    async def statuses(self, pod_ids: Iterable[PodRef]) -> PodStatuses:
         """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids a request.
 
         The requests run concurrently, within the client's ``max_concurrency``.
 
         Args:
-            pod_ids: Ids; duplicates are asked for once.
+            pod_ids: Ids, or pods; duplicates are asked for once.
 
         Returns:
             A mapping from id to status in the order asked, with ``.missing`` (ids without a row, which does
@@ -146,7 +148,7 @@ class AsyncPods:
         )
 
     def watch(
-        self, pod_ids: Iterable[str], *, interval: float = 5.0, timeout: float | None = None
+        self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
     ) -> AsyncWatch:
         """Iterate the changes of some pods: ``async for change in pods.watch(ids)``.
 
@@ -155,7 +157,7 @@ class AsyncPods:
         equal settings share one poller.
 
         Args:
-            pod_ids: Ids; duplicates are watched once.
+            pod_ids: Ids, or pods; duplicates are watched once.
             interval: Seconds between two looks at a pod, from 0.05.
             timeout: Seconds after which iterating raises; ``None`` for never.
 
@@ -169,7 +171,7 @@ class AsyncPods:
 
     async def wait(  # noqa: PLR0913 - all but the first have defaults
         self,
-        pod_ids: Iterable[str],
+        pod_ids: Iterable[PodRef],
         *,
         until: Until = ready,
         timeout: float = 1800.0,
@@ -190,7 +192,7 @@ class AsyncPods:
         five minutes (and up to half of that longer, at random).
 
         Args:
-            pod_ids: Ids; duplicates are waited for once.
+            pod_ids: Ids, or pods; duplicates are waited for once.
             until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function of a status
                 that returns a ``bool``; ``None`` stands for a pod that is gone.
             timeout: Seconds for the whole wait.
@@ -229,7 +231,7 @@ class AsyncPods:
 
     async def wait_ready(  # noqa: PLR0913 - all but the first have defaults
         self,
-        pod_id: str,
+        pod_id: PodRef,
         *,
         timeout: float = 1800.0,
         interval: float = 5.0,
@@ -240,7 +242,7 @@ class AsyncPods:
         """Wait until one pod is ready, and return its status; see :meth:`wait`.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
             interval: Seconds between two looks, from 0.05.
             on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`.
@@ -253,7 +255,7 @@ class AsyncPods:
             WaitTimeoutError: The time ran out: the pod goes on, and is billed.
             NotFoundError: The pod never appeared.
         """
-        check_id(pod_id)
+        pod_id = check_pod_id(pod_id)
         statuses = await self.wait(
             [pod_id],
             timeout=timeout,
@@ -266,7 +268,7 @@ class AsyncPods:
 
     async def wait_gone(
         self,
-        pod_id: str,
+        pod_id: PodRef,
         *,
         timeout: float = 600.0,
         interval: float = 5.0,
@@ -275,7 +277,7 @@ class AsyncPods:
         """Wait until the API has no such pod any more; a pod that was never there is gone. See :meth:`wait`.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
             interval: Seconds between two looks, from 0.05.
             on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`.
@@ -283,7 +285,7 @@ class AsyncPods:
         Raises:
             WaitTimeoutError: The time ran out: the pod is still there, and billed.
         """
-        check_id(pod_id)
+        pod_id = check_pod_id(pod_id)
         await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
 
     async def create(self, spec: PodSpec) -> Pod:
@@ -389,7 +391,7 @@ class AsyncPods:
         check_flag("dry_run", dry_run)
         return await self.leases.sweep(prefix=prefix, older_than=older_than, dry_run=dry_run)
 
-    async def delete(self, pod_id: str, *, missing_ok: bool = False) -> PodState:
+    async def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
@@ -399,7 +401,7 @@ class AsyncPods:
         the deletion is sent again, as often as the client's :class:`~primepods.RetryPolicy` allows.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             missing_ok: Whether a pod that the API does not have counts as deleted.
 
         Returns:
@@ -411,15 +413,15 @@ class AsyncPods:
             ProtocolError: The API goes on showing the pod. It may still be billed.
         """
         check_flag("missing_ok", missing_ok)
-        return await self._deleter.delete(pod_id, missing_ok=missing_ok)
+        return await self._deleter.delete(check_pod_id(pod_id), missing_ok=missing_ok)
 
-    async def delete_many(self, pod_ids: Iterable[str], *, missing_ok: bool = False) -> Deletions:
+    async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently, whatever becomes of each.
 
         All ids are checked before the first request. A failure ends only that pod's deletion.
 
         Args:
-            pod_ids: Ids; duplicates are deleted once.
+            pod_ids: Ids, or pods; duplicates are deleted once.
             missing_ok: Whether pods that the API does not have count as deleted.
 
         Returns:
@@ -477,11 +479,11 @@ class AsyncPods:
         fetch = partial(self._history_page, sort_by=sort_by, sort_order=sort_order)
         return offset_pager(page_source(self._executor, fetch, f"{PODS}/history"), page_size)
 
-    async def logs(self, pod_id: str, *, tail: int | None = 100) -> str:
+    async def logs(self, pod_id: PodRef, *, tail: int | None = 100) -> str:
         """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.
 
         Args:
-            pod_id: The pod's id.
+            pod_id: The pod's id, or the pod.
             tail: How many entries, from 1; ``None`` leaves it to the API.
 
         Returns:
@@ -490,7 +492,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path = f"{pod_path(pod_id)}/log"
+        path = f"{pod_path(check_pod_id(pod_id))}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1, maximum=_MAX_INTEGER)}"

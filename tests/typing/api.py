@@ -38,6 +38,7 @@ from primepods import (
     Pager,
     Pod,
     PodChange,
+    PodRef,
     Pods,
     PodSpec,
     PodState,
@@ -95,6 +96,22 @@ async def pods(client: AsyncClient) -> None:
     assert_type(await client.pods.logs("id", tail=5), str)
     assert_type(await client.pods.logs("id", tail=None), str)
     assert_type(await client.pods.create(spec()), Pod)
+
+
+async def references(
+    client: AsyncClient, pod: Pod, status: PodStatus, page: Page[Pod], leased: AsyncLeasedPod
+) -> None:
+    """A pod, its status or a leased pod, where an id is meant."""
+    refs: list[PodRef] = ["id", pod, status, leased]
+    for ref in (pod, status, leased, refs[0]):
+        assert_type(await client.pods.get(ref), Pod)
+        assert_type(await client.pods.delete(ref), PodState)
+        assert_type(await client.pods.wait_ready(ref), PodStatus)
+    assert_type(await client.pods.statuses(page), PodStatuses)
+    assert_type(await client.pods.delete_many([pod, "id"]), Deletions)
+    assert_type(await client.pods.wait(refs), PodStatuses)
+    assert_type(client.pods.watch(page[1:]), AsyncWatch)
+    await client.pods.get(page)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def renting(client: AsyncClient) -> None:
@@ -239,6 +256,22 @@ def blocking_pods(client: Client) -> None:
     assert_type(client.pods.create(spec()), Pod)
 
 
+def blocking_references(
+    client: Client, pod: Pod, status: PodStatus, page: Page[Pod], leased: LeasedPod
+) -> None:
+    """A pod, its status or a leased pod, where an id is meant."""
+    refs: list[PodRef] = ["id", pod, status, leased]
+    for ref in (pod, status, leased, refs[0]):
+        assert_type(client.pods.get(ref), Pod)
+        assert_type(client.pods.delete(ref), PodState)
+        assert_type(client.pods.wait_ready(ref), PodStatus)
+    assert_type(client.pods.statuses(page), PodStatuses)
+    assert_type(client.pods.delete_many(client.pods.list()), Deletions)
+    assert_type(client.pods.wait(refs), PodStatuses)
+    assert_type(client.pods.watch(page[1:]), Watch)
+    client.pods.get(page)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def blocking_renting(client: Client) -> None:
     """Offers and keys."""
     assert_type(client.availability, Availability)
@@ -340,6 +373,10 @@ def models(pod: Pod, status: PodStatus, record: HistoryRecord, page: Page[Pod]) 
     assert_type(page.total_count, int | None)
     assert_type(page.data, tuple[Pod, ...])
     assert_type(list(page), list[Pod])
+    assert_type(page[0], Pod)
+    assert_type(page[1:], tuple[Pod, ...])
+    assert_type(pod.pod_id, str)
+    assert_type(pod.to_dict(), dict[str, Any])
     assert_type(len(page), int)
     assert_type(pod.id, str)
     assert_type(pod.name, str | None)
@@ -371,6 +408,10 @@ def logins(target: SSHTarget, endpoint: Endpoint) -> None:
     assert_type(target.user, str)
     assert_type(target.port, int)
     assert_type(target.argv(), list[str])
+    assert_type(target.argv("-A", command=["ls", "-l"]), list[str])
+    assert_type(target.argv(command="ls"), list[str])
+    assert_type(target.config_block("name"), str)
+    assert_type(target.to_dict(), dict[str, Any])
     assert_type(endpoint.url, str)
 
 
@@ -378,6 +419,8 @@ def results(statuses: PodStatuses, deletions: Deletions) -> None:
     """Mappings that also say what is not in them."""
     assert_type(dict(statuses), dict[str, PodStatus])
     assert_type(statuses.missing, tuple[str, ...])
+    assert_type(statuses.cost_per_hr, float)
+    assert_type(statuses.to_dict(), dict[str, Any])
     assert_type(statuses.errors, Mapping[str, PrimePodsError])
     assert_type(deletions["id"], PodState)
     assert_type(deletions.errors, Mapping[str, PrimePodsError])
