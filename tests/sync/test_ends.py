@@ -95,10 +95,14 @@ def test_exit_while_daemon_threads_are_in_calls(run: Run, api: Api) -> None:
         def again_and_again():
             while True:
                 client.pods.get("p0")
-                list(client.pods.list())
+
+        def ever_new():
+            while True:
+                primepods.Client().pods.get("p0")
 
         for what in (
             again_and_again,
+            ever_new,
             lambda: client.pods.get("p1"),
             lambda: list(client.pods.watch(["p0"], interval=0.05)),
             lambda: client.pods.wait(["p0"], until=lambda status: False, on_change=lambda change: None),
@@ -297,7 +301,7 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
 
 
 def test_closing_what_another_thread_iterates(api: Api) -> None:
-    """A watch ends; a listing that is not complete says so; the client goes on."""
+    """What has not come to its end says so; the client goes on."""
     api.ids = [f"p{n}" for n in range(50)]
     api.hold = lambda request: request.path == PODS and "offset=0" not in request.target
     with client_of(api) as client:
@@ -309,14 +313,19 @@ def test_closing_what_another_thread_iterates(api: Api) -> None:
             pager.close()
             watch.close()
 
-        listing, changes, _ = in_threads(lambda: len(list(pager)), lambda: len(list(watch)), close)
-        assert (type(listing), changes) == (primepods.ClientClosedError, 1)
+        *errors, _ = in_threads(lambda: list(pager), lambda: list(watch), close)
+        assert [type(error) for error in errors] == [primepods.ClientClosedError] * 2
         assert client.pods.get("p0").id == "p0"
         eventually(lambda: api.in_flight == 0, "the requests are given up")
 
 
+def open_files() -> int:
+    """How many files this process has open, where the system tells."""
+    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
+
+
 def test_a_loop_that_cannot_be_had_is_an_error(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too many open files, or threads: the call fails, and a later one works."""
+    """Too many open files, or threads: the call fails, leaves nothing open, and a later one works."""
 
     def no_loop() -> asyncio.AbstractEventLoop:
         raise OSError(24, "Too many open files")
@@ -330,9 +339,31 @@ def test_a_loop_that_cannot_be_had_is_an_error(client: Client, monkeypatch: pyte
             client.pods.get("p0")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
+        before = open_files()
         with pytest.raises(RuntimeError, match="can't start new thread"):
             client.pods.get("p0")
+        assert open_files() == before
     assert client.pods.get("p0").id == "p0"
+
+
+def test_a_call_that_comes_when_its_loop_has_ended(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too late to be started, too early to be refused: it ends like those that were in progress."""
+    items, ending = iter(client.pods.list()), threading.Event()
+    close = asyncio.SelectorEventLoop.close
+
+    def close_late(self: asyncio.SelectorEventLoop) -> None:
+        ending.set()
+        time.sleep(0.1)
+        close(self)
+
+    def call() -> object:
+        ending.wait(10)
+        return next(items)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "close", close_late)
+    error, _ = in_threads(call, client.close)
+    assert isinstance(error, primepods.ClientClosedError)
+    assert "during the call" in str(error)
 
 
 def test_a_client_that_is_closed_while_it_starts(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,12 +489,6 @@ def test_iterations_may_be_collected_anywhere(api: Api) -> None:
 def test_open_files_and_threads_do_not_grow(api: Api) -> None:
     """Fifty clients, closed or forgotten, leave as many files and threads as before."""
 
-    def files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("this system does not list open files")
-
     def use(*, close: bool) -> None:
         client = client_of(api)
         client.pods.get("p0")
@@ -471,9 +496,9 @@ def test_open_files_and_threads_do_not_grow(api: Api) -> None:
             client.close()
 
     use(close=True)
-    before = files()
+    before = open_files()
     for n in range(50):
         use(close=n % 2 == 0)
     gc.collect()
     eventually(lambda: not loop_threads(), "all threads end")
-    eventually(lambda: files() <= before + 2, "all files are closed")
+    eventually(lambda: open_files() <= before + 2, "all files are closed")
