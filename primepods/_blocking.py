@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
@@ -207,7 +207,7 @@ class _Call(Generic[R]):
         self._work = partial(function, *args, **kwargs)
         self._task: asyncio.Task[None] | None = None
         self._ended = False
-        self._result: R
+        self._result: R | None = None
         self._error: BaseException | None = None
         # What the task has for the waiting thread: changes to call `on_change` with, `None` at the end.
         self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
@@ -270,7 +270,7 @@ class _Call(Generic[R]):
                 ends_at = time.monotonic() + _CANCEL_TIMEOUT
                 while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
                     pass
-            if hasattr(self, "_result"):
+            if self._result is not None:
                 # It may be a pod that was made, and that nobody else knows of.
                 exc.add_note(f"The call had succeeded by then: {quote(self._result)}")
             raise
@@ -278,7 +278,7 @@ class _Call(Generic[R]):
             loop.calls.discard(self)
         error, self._error = self._error, None
         if error is None:
-            return self._result
+            return cast("R", self._result)
         try:
             raise error
         finally:

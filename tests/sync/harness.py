@@ -145,8 +145,8 @@ def interrupted(when: Callable[[], object]) -> Iterator[None]:
         assert caught.value.__context__ is None
         assert caught.value.__cause__ is None
         assert signal.getsignal(signal.SIGINT) is handle
-        # It holds this frame, and those of what was interrupted, until the garbage collector comes.
-        del caught
+        # It would hold the frames of what was interrupted until the garbage collector comes.
+        caught.value.__traceback__ = None
     finally:
         over.set()
         thread.join()
