@@ -11,14 +11,13 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import pytest
 
 import primepods
 from primepods.waiting import _hub
@@ -121,9 +120,8 @@ def client_of(api: Api, **options: Any) -> primepods.Client:
     return primepods.Client(KEY, base_url=api.url, **options)
 
 
-@contextmanager
-def interrupted(when: Callable[[], object]) -> Iterator[None]:
-    """Do what Ctrl-C does as soon as `when` holds, during the block, which must end in KeyboardInterrupt."""
+def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
+    """Do what Ctrl-C does as soon as `when` holds, during the call, which must end in KeyboardInterrupt."""
     over = threading.Event()
 
     def interrupt() -> None:
@@ -139,18 +137,17 @@ def interrupted(when: Callable[[], object]) -> Iterator[None]:
     before = signal.signal(signal.SIGINT, handle)
     thread = threading.Thread(target=interrupt)
     thread.start()
+    others: set[object] = set()
     try:
-        with pytest.raises(KeyboardInterrupt) as caught:
-            yield
-        assert caught.value.__context__ is None
-        assert caught.value.__cause__ is None
-        assert signal.getsignal(signal.SIGINT) is handle
-        # It would hold the frames of what was interrupted until the garbage collector comes.
-        caught.value.__traceback__ = None
+        call()
+    except KeyboardInterrupt as error:
+        others = {error.__context__, error.__cause__}
     finally:
         over.set()
         thread.join()
-        signal.signal(signal.SIGINT, before)
+        now = signal.signal(signal.SIGINT, before)
+    assert others == {None}, "it was not interrupted, or not by that alone"
+    assert now is handle
 
 
 def in_threads(*calls: Callable[[], object]) -> list[object]:

@@ -302,8 +302,9 @@ def test_the_loop_keeps_nothing_of_a_call_that_is_over(api: Api, client: Client)
 
     def wait_and_interrupt() -> weakref.ref[Until]:
         until, asked = Until("no"), api.count(STATUS)
-        with interrupted(lambda: api.count(STATUS) > asked):
-            client.pods.wait(["p0"], interval=5, until=until)
+        interrupted(
+            lambda: api.count(STATUS) > asked, lambda: client.pods.wait(["p0"], interval=5, until=until)
+        )
         return weakref.ref(until)
 
     refs = [wait("yes"), wait(), wait_and_interrupt()]

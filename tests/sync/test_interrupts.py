@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,8 +42,7 @@ def held(request: Received) -> bool:
 def test_interrupting_a_request(api: Api, client: Client, call: Callable[[primepods.Pods], object]) -> None:
     """The server sees it given up; KeyboardInterrupt comes promptly and alone; nothing else has changed."""
     api.hold = held
-    with interrupted(lambda: api.in_flight):
-        call(client.pods)
+    interrupted(lambda: api.in_flight, partial(call, client.pods))
     assert no_poller_is_left()
     eventually(lambda: api.in_flight == 0, "it is given up", seconds=2)
     assert client.pods.get("p0").id == "p0"
@@ -59,8 +59,7 @@ def test_interrupting_a_wait_between_two_looks(
     api: Api, client: Client, call: Callable[[primepods.Pods], object]
 ) -> None:
     """There is no request to give up then, but a poller: it has ended when the interruption arrives."""
-    with interrupted(lambda: api.count(STATUS) and not api.in_flight):
-        call(client.pods)
+    interrupted(lambda: api.count(STATUS) and not api.in_flight, partial(call, client.pods))
     assert no_poller_is_left()
     assert client.pods.get("p0").id == "p0"
 
@@ -73,8 +72,7 @@ def test_interrupting_on_change(api: Api, client: Client) -> None:
         called.set()
         time.sleep(10)
 
-    with interrupted(called.is_set):
-        client.pods.wait(["p0"], on_change=on_change)
+    interrupted(called.is_set, lambda: client.pods.wait(["p0"], on_change=on_change))
     assert no_poller_is_left()
 
 
@@ -85,10 +83,8 @@ def test_an_interrupted_listing_goes_on_where_it_was(api: Api, client: Client) -
     items, pages = iter(pager), pager.pages()
     seen = [next(items).id for _ in range(21)]
     next(pages)
-    with interrupted(lambda: api.in_flight):
-        next(items)
-    with interrupted(lambda: api.in_flight):
-        next(pages)
+    interrupted(lambda: api.in_flight, partial(next, items))
+    interrupted(lambda: api.in_flight, partial(next, pages))
     api.release()
     assert seen + [pod.id for pod in items] == api.ids
     del pages
@@ -101,12 +97,10 @@ def test_an_interrupted_watch_goes_on_where_it_was(api: Api, client: Client) -> 
     changes = iter(client.pods.watch(["p0"], interval=0.1))
     assert next(changes).before is None
     for _ in range(2):
-        with interrupted(lambda: api.count(STATUS)):
-            next(changes)
+        interrupted(lambda: api.count(STATUS), partial(next, changes))
     api.ready = True
     assert next(changes).before is not None
-    with interrupted(lambda: api.count(STATUS)):
-        next(changes)
+    interrupted(lambda: api.count(STATUS), partial(next, changes))
     del changes
     eventually(no_poller_is_left, "nothing polls", seconds=2)
 
@@ -114,11 +108,15 @@ def test_an_interrupted_watch_goes_on_where_it_was(api: Api, client: Client) -> 
 def test_interrupting_a_loop_over_a_pager_in_with(api: Api, client: Client) -> None:
     """The block closes the pager, and what comes out is the interruption."""
     api.ids, api.hold = [f"p{n}" for n in range(50)], held
-    with interrupted(lambda: api.in_flight), client.pods.list(page_size=20) as pager:
-        for _ in pager:
-            pass
+
+    def work() -> None:
+        with client.pods.list(page_size=20) as pager:
+            for _ in pager:
+                pass
+
+    interrupted(lambda: api.in_flight, work)
     eventually(lambda: api.in_flight == 0, "no request is left")
-    assert next(iter(pager)).id == "p0"
+    assert client.pods.get("p0").id == "p0"
 
 
 def test_an_interrupt_that_comes_too_late_loses_nothing(
@@ -175,8 +173,7 @@ def test_an_interrupt_that_comes_before_the_loop_can_begin(api: Api, client: Cli
     busy.wait(10)
     began = time.monotonic()
     threading.Timer(0.1, free.set).start()
-    with interrupted(busy.is_set):
-        client.pods.get("p1")
+    interrupted(busy.is_set, lambda: client.pods.get("p1"))
     assert time.monotonic() - began < 0.9
     assert api.count(HELD) == 0
     blocker.join(10)
@@ -198,8 +195,7 @@ def test_interrupting_close(api: Api) -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     busy.wait(10)
-    with interrupted(busy.is_set):
-        client.close()
+    interrupted(busy.is_set, client.close)
     with pytest.raises(primepods.ClientClosedError):
         client.pods.get("p0")
     free.set()
