@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from ._blocking import Portal
+from .errors import PrimePodsError
 from .leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
 from .models import PodChange
 from .specs import PodSpec
@@ -75,21 +76,19 @@ class Lease:
 
     def __enter__(self) -> LeasedPod:
         keeper = self._keeper
-        _open_leases[keeper] = self._portal
         try:
-            self._portal.call(self._begin, on_change=self._on_change)
+            _open_leases[keeper] = self._portal
+            pod = self._begin_block()
         except BaseException as exc:
+            self._in_block = False
+            # Its order may be about to be sent by the loop's thread.
+            keeper.abandon()
             if keeper.has_begun:
                 _wait_for_release(self._portal, keeper, keeper.interrupt)
                 add_notes(exc, keeper)
             _open_leases.pop(keeper, None)
             raise
-        if not keeper.is_ready:
-            _open_leases.pop(keeper, None)
-            raise entry_error(keeper)
-        self._thread = threading.get_ident()
-        self._in_block = True
-        return LeasedPod(keeper, self._portal, self._leases)
+        return pod
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -97,8 +96,14 @@ class Lease:
         keeper = self._keeper
         if not keeper.is_ours:
             return
-        self._leave_block()
-        interrupted = _wait_for_release(self._portal, keeper, keeper.end)
+        try:
+            self._leave_block()
+            interrupted = _wait_for_release(self._portal, keeper, keeper.end)
+        except PrimePodsError:
+            raise
+        except BaseException as again:  # noqa: BLE001 - Ctrl-C between two steps of this
+            self._leave_block()
+            interrupted = _wait_for_release(self._portal, keeper, keeper.interrupt) or again
         _open_leases.pop(keeper, None)
         if isinstance(exc, _BudgetReached):
             exc = None
@@ -106,6 +111,15 @@ class Lease:
         add_notes(error or exc, keeper)
         if error is not None:
             raise error from None
+
+    def _begin_block(self) -> LeasedPod:
+        self._portal.call(self._begin, on_change=self._on_change)
+        if not self._keeper.is_ready:
+            raise entry_error(self._keeper)
+        pod = LeasedPod(self._keeper, self._portal, self._leases)
+        self._thread = threading.get_ident()
+        self._in_block = True
+        return pod
 
     async def _begin(self, on_change: OnChange | None) -> None:
         self._leases.open_leases.start(self._keeper, on_change)
@@ -130,12 +144,23 @@ class Lease:
 
 
 def release_leases(portal: Portal | None = None) -> None:
-    """Release the open leases of a client, or of all clients, though their blocks go on."""
-    for keeper, its_portal in list(_open_leases.items()):
-        if portal in {None, its_portal} and keeper.is_open:
-            interrupted = _wait_for_release(its_portal, keeper, keeper.end)
-            if interrupted is not None:
-                raise interrupted
+    """Release the open leases of a client, or of all clients, together, though their blocks go on."""
+    leases = [(keeper, of) for keeper, of in _open_leases.items() if portal in {None, of} and keeper.is_open]
+    interrupted: BaseException | None = None
+    for wait in (_call, _wait_for_release):
+        for keeper, of in leases:
+            interrupted = (
+                wait(of, keeper, keeper.end if interrupted is None else keeper.interrupt) or interrupted
+            )
+    if interrupted is not None:
+        raise interrupted
+
+
+def _call(portal: Portal, keeper: Keeper, step: Callable[[], None]) -> BaseException | None:
+    """Have the loop take a step of the release, and wait for nothing else."""
+    del keeper
+    portal.call(_as_coroutine, step)
+    return None
 
 
 _open_leases: Final[dict[Keeper, Portal]] = {}
@@ -150,7 +175,7 @@ def _wait_for_release(portal: Portal, keeper: Keeper, first: Callable[[], None])
     while True:
         try:
             portal.call(_until_released, keeper, step)
-        except Exception:
+        except PrimePodsError:
             # The client's loop is gone, and with it the keeper.
             raise
         except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises

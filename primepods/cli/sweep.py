@@ -80,6 +80,10 @@ def _sweep(  # noqa: PLR0913 - one parameter an option
             typer.echo("primepods sweep: nobody can be asked here; use --yes to delete these pods.", err=True)
             raise typer.Exit(_USAGE_ERROR)
         typer.confirm(f"Delete {len(found.found)} pods?", abort=True)
+        again = client.pods.sweep(prefix=prefix, older_than=older_than, dry_run=True)
+        if {pod.pod_id for pod in again.found} != {pod.pod_id for pod in found.found}:
+            typer.echo("primepods sweep: what is left has changed meanwhile; look again.", err=True)
+            raise typer.Exit(1)
     swept = client.pods.sweep(prefix=prefix, older_than=older_than)
     screen.say(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     for pod, error in swept.errors.items():

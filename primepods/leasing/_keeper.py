@@ -164,7 +164,9 @@ class Keeper:
         loop = asyncio.get_running_loop()
         self._on_change = on_change
         self._process = os.getpid()
-        self._file = LeaseFile.create(self._folder, new_record(str(self._spec.name), self._settings))
+        team_id = self._spec.team_id or self._settings.team_id
+        record = new_record(str(self._spec.name), self._settings, team_id)
+        self._file = LeaseFile.create(self._folder, record)
         self._signal: asyncio.Future[None] = loop.create_future()
         self.ready = loop.create_future()
         self._ordered_at, self._ordered_wall = self._clock.time(), self._clock.wall()
@@ -200,9 +202,14 @@ class Keeper:
         return 0.0 if self.pod is None else self.pod.price_hr * (until - self._ordered_wall) / 3600
 
     def keep(self) -> None:
-        """Let the pod go on after the lease."""
+        """Let the pod go on after the lease, and without its budget."""
         self._kept = True
         self._file.remove()
+        self._wake()
+
+    def abandon(self) -> None:
+        """Order nothing, if nothing is ordered yet; from any thread."""
+        self._ending = True
 
     def end(self) -> None:
         """Begin the release, if it has not begun."""
@@ -244,7 +251,8 @@ class Keeper:
     async def _is_released(self) -> bool:
         """Release the pod; returns whether there is nothing left to do."""
         try:
-            if self.pod is not None and not self._kept:
+            # In the child of a fork this is the copy of a task of the parent's, which cares for the pod.
+            if self.pod is not None and not self._kept and self.is_ours:
                 await self._release(self.pod)
         except _INTERRUPTS:
             self.interrupt()
@@ -254,6 +262,9 @@ class Keeper:
         return True
 
     async def _order(self) -> Pod:
+        if self._ending:
+            self._file.remove()
+            raise _EndedError
         try:
             try:
                 pod = await self._step(self._operations.create(self._spec))
@@ -304,18 +315,21 @@ class Keeper:
         spend_hours = math.inf if spend is None or pod.price_hr <= 0 else spend / pod.price_hr
         allowed = min(math.inf if hours is None else hours, spend_hours)
         try:
-            return await self._step(work, until=lambda: self._ordered_at + 3600 * allowed, in_use=True)
+            return await self._step(work, until=lambda: self._budget_end(allowed), in_use=True)
         except _TooLateError:
             budget = "spend" if allowed == spend_hours else "hours"
             limit = spend if budget == "spend" else hours
             self.budget_error = BudgetExceededError(
-                f"Pod {pod.id} has reached its budget, max_{budget}={limit:g}, and was deleted.",
+                f"Pod {pod.id} has reached its budget, max_{budget}={limit:g}, which ends its lease.",
                 pod_id=pod.id,
                 budget=budget,
                 spent=self.spent(),
                 limit=limit or 0.0,
             )
             raise _EndedError from None
+
+    def _budget_end(self, hours: float) -> float:
+        return math.inf if self._kept else self._ordered_at + 3600 * hours
 
     async def _release(self, pod: Pod) -> None:
         """Delete the pod and see it gone, however often that fails, within ``release_timeout``."""
@@ -345,9 +359,15 @@ class Keeper:
             except _INTERRUPTS:
                 self.interrupt()
             except PrimePodsError as exc:
+                self._log_failure(exc, failures)
                 failures, last = failures + 1, f"; the last failure: {str(exc).rstrip('.')}"
             else:
                 return self._file.remove()
+
+    def _log_failure(self, error: PrimePodsError, before: int) -> None:
+        """Say that a release takes longer, once."""
+        if not before:
+            log.warning("%s is not released yet: %s", self._what, error)
 
     async def _delete(self, pod: Pod) -> None:
         may_appear = self.status is None and self._clock.time() < self._made_at + _UNSEEN
@@ -383,7 +403,7 @@ class Keeper:
         try:
             while not task.done():
                 self._signal = loop.create_future()
-                if self._interruptions >= _GIVE_UP:
+                if self._interruptions >= _GIVE_UP or not self.is_ours:
                     raise _GivenUpError
                 if in_use and self._ending:
                     raise _EndedError
@@ -417,6 +437,8 @@ class Keeper:
 
     def _fail(self, reason: str) -> None:
         """Say, in all places, that the pod may go on."""
+        if not self.is_ours:
+            return
         pod = self.pod
         what = (
             f"Pod {pod.id} (name {self._spec.name}, {pod.price_hr:g} an hour)"

@@ -74,7 +74,13 @@ class LeaseRecord:
             return True
         if self.host != socket.gethostname():
             return older_than is not None
-        return self.process_start is None or _process_start(self.pid) != self.process_start
+        return self.process_start is None or self.is_dead
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has provably ended; without Linux's ``/proc`` nothing is proved."""
+        is_known = self.host == socket.gethostname() and self.process_start is not None
+        return is_known and _process_start(self.pid) != self.process_start
 
     def is_of(self, pod: Pod) -> bool:
         """Whether a pod can be the one that was ordered: it has the name, and is not older than the order."""
@@ -87,13 +93,13 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
 
 
-def new_record(name: str, settings: Settings) -> LeaseRecord:
+def new_record(name: str, settings: Settings, team_id: str | None) -> LeaseRecord:
     """Return the record of a pod that this process is about to order."""
     return LeaseRecord(
         name=name,
         base_url=settings.base_url,
         key_fingerprint=fingerprint(settings),
-        team_id=settings.team_id,
+        team_id=team_id,
         host=socket.gethostname(),
         pid=os.getpid(),
         process_start=_process_start(os.getpid()),
@@ -114,6 +120,7 @@ class LeaseFile:
         self.path = path
         self.record = record
         self._descriptor = descriptor
+        self._process = os.getpid()
         _open_files.add(self)
 
     @classmethod
@@ -139,7 +146,6 @@ class LeaseFile:
         """Take over a file whose process has ended; ``None`` if it lives, or the file is gone.
 
         Raises:
-            LocksUnavailableError: The file system has no locks, so that the process may live.
             ValueError: The file is not a lease's.
         """
         try:
@@ -149,6 +155,10 @@ class LeaseFile:
         try:
             if _lock(descriptor) and _is_still(path, descriptor):
                 return cls(path, _read(path), descriptor)
+        except LocksUnavailableError:
+            os.close(descriptor)
+            record = _read(path)
+            return cls(path, record, -1) if record.given_up or record.is_dead else None
         except BaseException:
             os.close(descriptor)
             raise
@@ -157,6 +167,9 @@ class LeaseFile:
 
     def update(self, **changes: Any) -> None:
         """Write down what has become known; an old file stays if the new one cannot be written."""
+        if self._process != os.getpid():
+            # The child of a fork: the file is its parent's.
+            return
         self.record = attrs.evolve(self.record, **changes)
         descriptor = _write(self.path, self.record)
         self.close()
@@ -164,7 +177,8 @@ class LeaseFile:
 
     def remove(self) -> None:
         """Delete the file: there is nothing left to sweep, or it shall be kept."""
-        self.path.unlink(missing_ok=True)
+        if self._process == os.getpid():
+            self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -210,10 +224,12 @@ def _write(path: Path, record: LeaseRecord) -> int:
 def _read(path: Path) -> LeaseRecord:
     data: Any = json.loads(path.read_bytes())
     try:
-        del data["version"]
-        data["ordered_at"] = datetime.fromisoformat(data["ordered_at"])
-        return LeaseRecord(**data)
-    except (KeyError, TypeError) as exc:
+        # A later version may have written more.
+        known = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
+        fields: dict[str, Any] = {name: data[name] for name in known}
+        fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"])
+        return LeaseRecord(**fields)
+    except (AttributeError, KeyError, TypeError) as exc:
         raise ValueError(exc) from None
 
 

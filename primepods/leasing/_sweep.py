@@ -15,7 +15,7 @@ from .._utils.plain import ToDict
 from ..config import Settings
 from ..errors import CreateUncertainError, PrimePodsError
 from ..models import Pod
-from ._ledger import LeaseFile, LeaseRecord, LocksUnavailableError, fingerprint, lease_files
+from ._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files
 from ._operations import PodOperations
 
 _RELEASE_TIMEOUT: Final = 600.0
@@ -66,6 +66,7 @@ class Sweep(ToDict):
 class _Orphan:
     pod: OrphanedPod
     is_listed: bool
+    """Whether the list shows a pod of its id, or of its name where the id is not known."""
     file: LeaseFile | None = None
 
 
@@ -120,12 +121,11 @@ class Sweeper:
     def _claim_files(self) -> list[LeaseFile]:
         """Return the files of dead processes, locked; note what the living care for."""
         claimed: list[LeaseFile] = []
-        ours = self._settings.base_url, fingerprint(self._settings)
+        ours = self._settings.base_url, fingerprint(self._settings), self._settings.team_id
         for path, record in lease_files(self._folder):
-            if (record.base_url, record.key_fingerprint) != ours:
-                # Under another key a 404 would prove nothing.
-                continue
-            file = self._claim(path, record)
+            # Under another key, or for another team, a 404 would prove nothing.
+            is_ours = (record.base_url, record.key_fingerprint, record.team_id) == ours
+            file = self._claim(path, record) if is_ours else None
             if file is not None:
                 claimed.append(file)
             else:
@@ -137,7 +137,7 @@ class Sweeper:
             return None
         try:
             return LeaseFile.claim(path)
-        except (LocksUnavailableError, OSError, ValueError):
+        except (OSError, ValueError):
             return None
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
@@ -175,12 +175,13 @@ class Sweeper:
             price_hr=record.price_hr if pod is None else pod.price_hr,
             created_at=record.ordered_at,
         )
-        return _Orphan(orphaned, pod is not None, file)
+        named = any(other.name == record.name for other in pods.values())
+        return _Orphan(orphaned, pod is not None or (record.pod_id is None and named), file)
 
     async def _remove(self, orphan: _Orphan) -> PrimePodsError | None:
         """Delete a pod and see it gone; return what went wrong."""
         pod, file = orphan.pod, orphan.file
-        age = (self._now - pod.created_at).total_seconds() if pod.created_at else _NEVER_MADE
+        age = max(0.0, (self._now - pod.created_at).total_seconds()) if pod.created_at else _NEVER_MADE
         try:
             pod_id = pod.pod_id
             if pod_id is None:
@@ -190,10 +191,13 @@ class Sweeper:
             await self._operations.delete(pod_id, missing_ok=True)
             await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT)
         except CreateUncertainError as exc:
-            if age < _NEVER_MADE:
+            if age < _NEVER_MADE or orphan.is_listed:
                 return exc
         except PrimePodsError as exc:
             return exc
+        except ValueError as exc:
+            # An id that is none: the file was written by something else.
+            return PrimePodsError(f"The file of {pod.name!r} cannot be used: {exc} Remove it by hand.")
         if file is not None:
             file.remove()
         return None

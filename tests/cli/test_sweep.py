@@ -34,7 +34,7 @@ def leave(emulator: Emulator, folder: Path) -> str:
     with primepods.Client() as client:
         settings = client._async._executor.settings
     pod_id = next(iter(emulator.pods))
-    file = LeaseFile.create(folder, new_record("left", settings))
+    file = LeaseFile.create(folder, new_record("left", settings, None))
     file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
     file.close()
     return pod_id

@@ -24,7 +24,7 @@ SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://a
 
 def record(name: str = "mine") -> LeaseRecord:
     """What is written before a pod is ordered."""
-    return new_record(name, SETTINGS)
+    return new_record(name, SETTINGS, "t")
 
 
 def claimable(folder: Path) -> list[LeaseRecord]:
@@ -104,7 +104,7 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         from pathlib import Path
         from primepods.leasing._ledger import LeaseFile, new_record
         from tests.renting.test_ledger import SETTINGS
-        file = LeaseFile.create(Path({str(folder)!r}), new_record("theirs", SETTINGS))
+        file = LeaseFile.create(Path({str(folder)!r}), new_record("theirs", SETTINGS, "t"))
         {then}
     """
     env = {**os.environ, "PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
