@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from ._blocking import Portal
+from ._utils.arguments import check_callable
 from .errors import PrimePodsError
 from .leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
 from .models import PodChange
@@ -66,6 +67,8 @@ class Lease:
     def __init__(
         self, portal: Portal, leases: Leases, spec: PodSpec, options: LeaseOptions, on_change: OnChange | None
     ) -> None:
+        if on_change is not None:
+            check_callable("on_change", on_change)
         self._portal = portal
         self._leases = leases
         self._on_change = on_change

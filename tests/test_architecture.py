@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
         "retry",
     },
     "leasing": {"_utils", "config", "errors", "models", "specs", "ssh", "waiting"},
-    "_blocking_lease": {"_blocking", "errors", "leasing", "models", "specs"},
+    "_blocking_lease": {"_blocking", "_utils", "errors", "leasing", "models", "specs"},
     "resources": {
         "_decoding",
         "_http",

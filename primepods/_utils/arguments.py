@@ -218,5 +218,5 @@ def check_prefix(value: object) -> None:
         msg = f"prefix must be a string, got {quote(value)}"
         raise TypeError(msg)
     if not value:
-        msg = "prefix is empty, which would take every pod. Pass the beginning of a name."
+        msg = "prefix must be the beginning of a name, got '', with which every name begins"
         raise ValueError(msg)

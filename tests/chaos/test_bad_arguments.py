@@ -192,6 +192,20 @@ METHODS: dict[str, dict[str, Right]] = {
     "history": {"page_size": _LIMIT, **_SORTING},
     "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
     "create": {"spec": lambda _: False},
+    "lease": {
+        "spec": lambda _: False,
+        "ready_timeout": _is_seconds(0),
+        "interval": _is_seconds(0.05),
+        "on_change": _is_none_or(callable),
+        "max_hours": _is_none_or(_is_seconds(0)),
+        "max_spend": _is_none_or(_is_seconds(0)),
+        "release_timeout": _is_seconds(0),
+    },
+    "sweep": {
+        "prefix": lambda value: value is None or (isinstance(value, str) and value != ""),
+        "older_than": _is_none_or(_is_grace),
+        "dry_run": _is_flag,
+    },
 }
 """Every parameter of every method of ``client.pods``, and what is right for it."""
 _FILTERS: dict[str, Right] = {
@@ -259,6 +273,7 @@ POLICY: dict[str, Right] = {
 }
 """The same of `RetryPolicy`."""
 NEEDED: dict[str, Any] = {
+    "spec": primepods.PodSpec(cloud_id="c", gpu_type="g", socket="s", gpu_count=1, provider="p"),
     "pod_id": "abc",
     "pod_ids": ["abc"],
     "method": "GET",
