@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def world(block: Block) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
     options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
-    for steering in ("until", "raises"):
+    for steering in ("until", "raises", "needs"):
         options.pop(steering, None)
     with Emulator(**options) as emulator:
         for pod_id in ids:
@@ -129,6 +130,9 @@ def test_sections_run_by_ci_hold_one_command(section: str) -> None:
 @pytest.mark.parametrize("block", [block for paper in PAPERS for block in runnable(paper)])
 def test_block_runs(block: Block, tmp_path: Path) -> None:
     """A reader who pastes the block sees it work."""
+    lacking = [name for name in block.options.get("needs", "").split(",") if name and not find_spec(name)]
+    if lacking:
+        pytest.skip(f"the extra recipes is not installed: {', '.join(lacking)}")
     expected: str | None = block.options.get("raises")
     sign: str | None = block.options.get("until")
     with world(block) as environment:
