@@ -216,6 +216,7 @@ def single(bench: Bench) -> Iterator[Row]:
     url, one = bench.server.urls[0.0], pod_ids(0, 1)[0]
     peers = {"official": "the official client", "requests": "requests", "httpx": "httpx"}
     jobs: dict[str, Job] = {}
+    clients: list[sync.Peer] = []
     for name, module, kind in (
         ("ours", "primepods", sync.Ours),
         ("official", "prime_cli", sync.Official),
@@ -223,8 +224,11 @@ def single(bench: Bench) -> Iterator[Row]:
         ("httpx", "httpx", sync.Httpx),
     ):
         if present(module):
-            jobs[name] = _get(kind(url), one, 20 * bench.repetitions)
+            clients.append(kind(url))
+            jobs[name] = _get(clients[-1], one, 20 * bench.repetitions)
     got = interleave(jobs, repetitions=2 * bench.repetitions)
+    for client in clients:
+        client.close()
     for name, against in peers.items():
         if name in got:
             yield Row(

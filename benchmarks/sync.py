@@ -49,6 +49,10 @@ class Peer(Protocol):
         """Read the whole list."""
         ...
 
+    def close(self) -> None:
+        """Close its connections."""
+        ...
+
 
 class Ours:
     """primepods.Client."""
@@ -69,6 +73,10 @@ class Ours:
     def list(self) -> int:
         """Read the whole list."""
         return sum(1 for _ in self._client.pods.list())
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
 
 
 class Official:
@@ -97,6 +105,9 @@ class Official:
             count += len(page.data)
             if not page.data or count >= page.total_count:
                 return count
+
+    def close(self) -> None:
+        """It has no way to."""
 
 
 class Plain:
@@ -129,6 +140,10 @@ class Plain:
             count += len(page["data"])
             if not page["data"] or count >= page["total_count"]:
                 return count
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
 
 
 class Requests(Plain):
