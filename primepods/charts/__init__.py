@@ -1,0 +1,10 @@
+"""Pictures of a fleet and of what it costs, as SVG: drawn here, without a plotting library.
+
+They read on light and on dark pages, show themselves in a notebook, and ``str(chart)`` is the file:
+``Path("spend.svg").write_text(str(chart))``.
+"""
+
+from ._spend import spend_chart, spend_per_day
+from ._svg import Chart
+
+__all__ = ["Chart", "spend_chart", "spend_per_day"]

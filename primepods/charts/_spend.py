@@ -1,0 +1,104 @@
+"""What was spent a day."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+from ..models import HistoryRecord
+from ._svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, across, draw, escape, nothing, scale, text
+
+_DAY: Final = timedelta(days=1)
+_MOST_DAYS: Final = 366
+_LABELS: Final = 8
+_WIDEST: Final = 48.0
+_LONGEST_LIFE: Final = timedelta(days=3_660)
+"""A record that names a longer time has none: zero dates and ends in the year 9999 are not meant."""
+
+
+def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
+    """Return what was billed on each day (UTC), from the first to the last on which anything was.
+
+    What was billed for a record is spread evenly over its time, so that a pod that ran from 18:00 to the next
+    day's 06:00 counts half on each. One whose end the API does not say counts on the day it was created.
+
+    Args:
+        records: As ``client.pods.history()`` yields them, in any order and of any kind.
+
+    Returns:
+        Amounts in the API's currency by day, ascending, days without any included.
+    """
+    spent: defaultdict[date, float] = defaultdict(float)
+    for record in records:
+        if math.isfinite(record.total_billed_price) and record.total_billed_price:
+            _spread(record, spent)
+    if not spent:
+        return {}
+    days = (max(spent) - min(spent)).days + 1
+    first = min(spent)
+    return {day: spent.get(day, 0.0) for day in (first + _DAY * number for number in range(days))}
+
+
+def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per day (UTC)") -> Chart:
+    """Return a picture of what was billed on each day, as :func:`spend_per_day` counts it.
+
+    Of more than a year it shows the last 366 days.
+
+    Args:
+        records: As ``client.pods.history()`` yields them, in any order and of any kind.
+        title: The picture's heading.
+    """
+    everything = spend_per_day(records)
+    days = dict(list(everything.items())[-_MOST_DAYS:])
+    if not days:
+        return draw(title, "Nothing was billed.", [nothing("Nothing was billed.")])
+    total = math.fsum(days.values())
+    first, last, highest = min(days), max(days), max(days, key=days.__getitem__)
+    description = (
+        f"{total:,.2f} from {first} to {last}; the most on one day was {days[highest]:,.2f}, on {highest}."
+    )
+    note = f"total {total:,.2f}"
+    if len(everything) > len(days):
+        before = math.fsum(everything.values()) - total
+        note = f"last {len(days)} days {total:,.2f}, before {before:,.2f}"
+    return draw(title, description, _plot(days), note=note)
+
+
+def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
+    """Add what was billed for a record to the days of its time."""
+    start = record.created_at.astimezone(UTC)
+    end = start if record.terminated_at is None else record.terminated_at.astimezone(UTC)
+    if not timedelta() < end - start < _LONGEST_LIFE:
+        spent[start.date()] += record.total_billed_price
+        return
+    day = start.date()
+    while day <= end.date():
+        midnight = datetime.combine(day, time(), UTC)
+        share = (min(end, midnight + _DAY) - max(start, midnight)) / (end - start)
+        if share:
+            spent[day] += record.total_billed_price * share
+        day += _DAY
+
+
+def _plot(days: Mapping[date, float]) -> list[str]:
+    bottom, room = HEIGHT - BOTTOM, WIDTH - LEFT - RIGHT
+    top, marks = scale(max(0.0, *days.values()))
+    pixels = (bottom - TOP) / top
+    digits = max(0, -math.floor(math.log10(marks[1])))
+    parts = across((bottom - mark * pixels, f"{mark:,.{digits}f}") for mark in marks)
+    slot = room / len(days)
+    width = min(_WIDEST, slot * 0.8)
+    every = math.ceil(len(days) / _LABELS)
+    for number, (day, amount) in enumerate(days.items()):
+        middle = LEFT + slot * (number + 0.5)
+        height = max(0.0, amount * pixels)
+        parts.append(
+            f'<rect class="bar" x="{middle - width / 2:.2f}" y="{bottom - height:.2f}" width="{width:.2f}" '
+            f'height="{height:.2f}"><title>{escape(f"{day}: {amount:,.2f}")}</title></rect>'
+        )
+        if number % every == 0:
+            parts.append(text(middle, bottom + 20, str(day), kind="soft", anchor="middle"))
+    return parts

@@ -1,0 +1,121 @@
+"""What all pictures have in common: the page, the scale, and text that is text."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from .._utils.text import clip, one_line
+
+WIDTH: Final = 860
+HEIGHT: Final = 280
+LEFT: Final = 72
+RIGHT: Final = 16
+TOP: Final = 52
+BOTTOM: Final = 34
+
+_LONGEST_LABEL: Final = 80
+_LINES: Final = 4
+"""Lines across the picture, about."""
+# Of this picture only: in a notebook the rules of a style element hold for the whole page.
+_STYLE: Final = """
+.primepods-chart { --page: #ffffff; --text: #1f2328; --soft: #59636e; --line: #d1d9e0; --bar: #0969da;
+  font: 12px system-ui, -apple-system, 'Segoe UI', sans-serif }
+@media (prefers-color-scheme: dark) {
+  .primepods-chart { --page: #0d1117; --text: #f0f6fc; --soft: #9198a1; --line: #3d444d; --bar: #4493f8 }
+}
+.primepods-chart text { fill: var(--text) }
+.primepods-chart .head { font-size: 15px; font-weight: 600 }
+.primepods-chart .soft { fill: var(--soft) }
+.primepods-chart .line { stroke: var(--line) }
+.primepods-chart .bar { fill: var(--bar) }
+.primepods-chart .page { fill: var(--page) }
+"""
+
+
+@attrs.frozen
+class Chart:
+    """A picture.
+
+    Attributes:
+        svg: The whole document; ``str(chart)`` is the same.
+        description: What is in it, in a sentence.
+    """
+
+    svg: str = attrs.field(repr=False)
+    description: str
+
+    def __str__(self) -> str:
+        """Return the SVG document."""
+        return self.svg
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") -> Chart:
+    """Return a picture with a heading, and a note at its right.
+
+    Args:
+        title: The heading.
+        description: What a reader is told who cannot see it.
+        parts: SVG elements.
+        note: Such as the total.
+    """
+    body = "\n".join(
+        [
+            f"<title>{escape(title)}</title>",
+            f"<desc>{escape(description, longest=500)}</desc>",
+            f"<style>{_STYLE}</style>",
+            '<rect class="page" width="100%" height="100%" rx="8"/>',
+            text(16, 26, title, kind="head"),
+            text(WIDTH - RIGHT, 26, note, anchor="end"),
+            *parts,
+        ]
+    )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="primepods-chart" role="img" width="{WIDTH}" '
+        f'height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">\n{body}\n</svg>\n'
+    )
+    return Chart(svg, description)
+
+
+def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start") -> str:
+    """Return a line of text, whatever is in it."""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
+
+
+def escape(value: str, longest: int = _LONGEST_LABEL) -> str:
+    """Return text from elsewhere as SVG can hold it: one short line without markup."""
+    return html.escape(clip(one_line(value), longest))
+
+
+def nothing(words: str) -> str:
+    """Return what stands in a picture that has nothing to show."""
+    return text(WIDTH / 2, HEIGHT / 2, words, kind="soft", anchor="middle")
+
+
+def scale(highest: float) -> tuple[float, list[float]]:
+    """Return where a scale from 0 to at least ``highest`` ends, and the round values to mark on it."""
+    rough = highest / _LINES
+    power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    count = max(1, math.ceil(highest / step - 1e-9))
+    return step * count, [step * number for number in range(count + 1)]
+
+
+def across(marks: Iterable[tuple[float, str]]) -> list[str]:
+    """Return lines across the picture, with what they stand for at the left.
+
+    Args:
+        marks: How high each is, and its label.
+    """
+    parts: list[str] = []
+    for y, label in marks:
+        parts.append(f'<line class="line" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(text(LEFT - 8, y + 4, label, kind="soft", anchor="end"))
+    return parts
