@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import ctypes
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from ._block_interrupt import Block, BlockInterrupted
 from ._blocking import Portal
 from ._utils.arguments import check_callable
 from .errors import PrimePodsError
@@ -19,9 +18,8 @@ from .specs import PodSpec
 
 OnChange = Callable[[PodChange], object]
 
-
-class _BudgetReached(BaseException):
-    """The pod of the lease is gone because its budget is used up."""
+_MOST_INTERRUPTIONS: Final = 100
+"""How often waiting for a release is taken up again; the keeper gives up at the second interruption."""
 
 
 class LeasedPod(LeasedPodView):
@@ -73,45 +71,61 @@ class Lease:
         self._leases = leases
         self._on_change = on_change
         self._keeper = leases.keeper(spec, options, self._on_budget)
-        self._lock = threading.Lock()
-        self._thread = 0
-        self._in_block = self._has_raised = False
+        self._block: Block | None = None
 
     def __enter__(self) -> LeasedPod:
         keeper = self._keeper
+        self._block = block = Block()
         try:
             _open_leases[keeper] = self._portal
             pod = self._begin_block()
+            block.enter()
         except BaseException as exc:
-            self._in_block = False
+            block.leave()
             # Its order may be about to be sent by the loop's thread.
             keeper.abandon()
             if keeper.has_begun:
-                _wait_for_release(self._portal, keeper, keeper.interrupt)
-                add_notes(exc, keeper)
+                _wait_for_release(self._portal, keeper, keeper.end)
             _open_leases.pop(keeper, None)
-            raise
+            is_ours = block.is_due and isinstance(exc, BlockInterrupted)
+            error = entry_error(keeper) if is_ours else exc
+            if keeper.has_begun:
+                add_notes(error, keeper)
+            block.done(interrupt_outer=not isinstance(error, BlockInterrupted))
+            if error is exc:
+                raise
+            raise error from None
         return pod
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        keeper = self._keeper
-        if not keeper.is_ours:
+        keeper, block = self._keeper, self._block
+        if block is None:
             return
-        try:
-            self._leave_block()
-            interrupted = _wait_for_release(self._portal, keeper, keeper.end)
-        except PrimePodsError:
-            raise
-        except BaseException as again:  # noqa: BLE001 - Ctrl-C between two steps of this
-            self._leave_block()
-            interrupted = _wait_for_release(self._portal, keeper, keeper.interrupt) or again
+        interrupted: BaseException | None = None
+        step = keeper.end
+        while True:
+            try:
+                if not keeper.is_ours:
+                    return
+                block.leave()
+                interrupted = _wait_for_release(self._portal, keeper, step) or interrupted
+                break
+            except BlockInterrupted:
+                # It was asked for before the block was left.
+                continue
+            except PrimePodsError:
+                block.done(interrupt_outer=True)
+                raise
+            except BaseException as again:  # noqa: BLE001 - Ctrl-C between two steps of this
+                interrupted, step = again, keeper.interrupt
         _open_leases.pop(keeper, None)
-        if isinstance(exc, _BudgetReached):
+        if block.is_due and isinstance(exc, BlockInterrupted):
             exc = None
         error = interrupted or (exit_error(keeper) if exc is None else None)
         add_notes(error or exc, keeper)
+        block.done(interrupt_outer=not isinstance(exc, BlockInterrupted))
         if error is not None:
             raise error from None
 
@@ -119,31 +133,15 @@ class Lease:
         self._portal.call(self._begin, on_change=self._on_change)
         if not self._keeper.is_ready:
             raise entry_error(self._keeper)
-        pod = LeasedPod(self._keeper, self._portal, self._leases)
-        self._thread = threading.get_ident()
-        self._in_block = True
-        return pod
+        return LeasedPod(self._keeper, self._portal, self._leases)
 
     async def _begin(self, on_change: OnChange | None) -> None:
         self._leases.open_leases.start(self._keeper, on_change)
         await asyncio.wait({self._keeper.ready})
 
     def _on_budget(self) -> None:
-        """Raise in the block's thread: at its next step, as soon as a call that blocks it has ended."""
-        with self._lock:
-            if self._in_block:
-                self._has_raised = True
-                _raise_in_thread(self._thread, _BudgetReached)
-
-    def _leave_block(self) -> None:
-        """From now on nothing is raised in this thread, also not what was asked for and has not come yet."""
-        try:
-            with self._lock:
-                self._in_block = False
-                if self._has_raised:
-                    _raise_in_thread(self._thread, None)
-        except _BudgetReached:
-            self._in_block = False
+        if self._block is not None:
+            self._block.interrupt()
 
 
 def release_leases(portal: Portal | None = None) -> None:
@@ -175,7 +173,7 @@ def _wait_for_release(portal: Portal, keeper: Keeper, first: Callable[[], None])
     """Wait until nothing is left to do; return what interrupted that, and so hurried it."""
     interrupted: BaseException | None = None
     step = first
-    while True:
+    for _ in range(_MOST_INTERRUPTIONS):
         try:
             portal.call(_until_released, keeper, step)
         except PrimePodsError:
@@ -184,7 +182,8 @@ def _wait_for_release(portal: Portal, keeper: Keeper, first: Callable[[], None])
         except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
             interrupted, step = exc, keeper.interrupt
         else:
-            return interrupted
+            break
+    return interrupted
 
 
 async def _until_released(keeper: Keeper, step: Callable[[], None]) -> None:
@@ -194,9 +193,3 @@ async def _until_released(keeper: Keeper, step: Callable[[], None]) -> None:
 
 async def _as_coroutine(function: Callable[[], None]) -> None:
     function()
-
-
-def _raise_in_thread(thread: int, kind: type[BaseException] | None) -> None:
-    """Have Python raise an exception in a thread; ``None`` takes back one that it has not raised yet."""
-    what = ctypes.c_void_p() if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,23 +77,123 @@ def test_a_kept_pod_goes_on(it: Blocking) -> None:
     assert it.left == (1, 0)
 
 
-def test_a_budget_raises_in_the_blocks_thread(it: Blocking) -> None:
-    """Whichever thread that is, and when a call that blocks it has ended."""
-    raised: list[primepods.BudgetExceededError] = []
+def in_thread(function: Callable[[], object]) -> list[BaseException]:
+    """Call it in a thread of its own; returns what it raised."""
+    raised: list[BaseException] = []
 
-    def use() -> None:
+    def run() -> None:
         try:
-            with it.lease(max_hours=0.5 / 3600):
-                while True:
-                    time.sleep(0.05)
-        except primepods.BudgetExceededError as error:
+            function()
+        except BaseException as error:  # noqa: BLE001 - it is what the test looks at
             raised.append(error)
 
-    thread = threading.Thread(target=use)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join(20)
-    assert [error.budget for error in raised] == ["hours"]
+    assert not thread.is_alive()
+    return raised
+
+
+def busy(seconds: float = 20.0) -> None:
+    """Be in the block for so long, unless something is raised in it."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        time.sleep(0.02)
+
+
+def hours(seconds: float) -> dict[str, float]:
+    """A budget."""
+    return {"max_hours": seconds / 3600}
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_budget_raises_in_the_blocks_thread(it: Blocking, *, traced: bool) -> None:
+    """Whichever thread that is, when a call that blocks it has ended; also where a debugger traces it."""
+
+    def trace(*_: object) -> Any:
+        return trace
+
+    def use() -> None:
+        if traced:
+            sys.settrace(trace)
+        with it.lease(**hours(0.5)):
+            busy()
+
+    (error,) = in_thread(use)
+    assert isinstance(error, primepods.BudgetExceededError)
+    assert error.budget == "hours"
     assert it.left == (0, 0)
+
+
+def test_a_budget_raises_in_a_block_made_by_a_generator(it: Blocking) -> None:
+    """As with `contextlib.contextmanager`, or an `ExitStack`."""
+
+    @contextmanager
+    def machine() -> Iterator[primepods.LeasedPod]:
+        with ExitStack() as stack:
+            yield stack.enter_context(it.lease(**hours(0.5)))
+
+    def use() -> None:
+        with machine():
+            busy()
+
+    assert [type(error) for error in in_thread(use)] == [primepods.BudgetExceededError]
+    assert it.left == (0, 0)
+
+
+def test_a_budget_does_not_hurt_the_next_job_of_a_thread(it: Blocking) -> None:
+    """A lease that was entered in a thread that has gone on to other work says so at its end only."""
+    with ThreadPoolExecutor(1) as pool:
+        lease = it.lease(**hours(0.3))
+        pool.submit(lease.__enter__).result()
+        pool.submit(busy, 0.8).result()
+        assert it.left[0] == 0
+        with pytest.raises(primepods.BudgetExceededError):
+            pool.submit(lease.__exit__, None, None, None).result()
+
+
+def test_each_of_two_blocks_is_told_of_its_own_budget(it: Blocking) -> None:
+    """Also when both are used up at once, and the inner one's error is caught in the outer one."""
+    caught: list[str] = []
+
+    def use() -> None:
+        with it.lease(**hours(0.6)) as outer:
+            try:
+                with it.lease(**hours(0.6)) as inner:
+                    caught.append(inner.id)
+                    time.sleep(1.5)
+            except primepods.BudgetExceededError as error:
+                assert error.pod_id == caught[0]  # noqa: PT017 - it need not be raised here
+            caught.append(outer.id)
+            busy()
+
+    (error,) = in_thread(use)
+    assert isinstance(error, primepods.BudgetExceededError)
+    assert error.pod_id not in caught[:1]
+    assert it.left == (0, 0)
+
+
+def test_an_outer_budget_does_not_hurry_an_inner_release(it: Blocking) -> None:
+    """It ends the inner block, whose pod is given back as after any exception; the outer one says why."""
+
+    def use() -> None:
+        with it.lease(**hours(0.5)), it.lease():
+            busy()
+
+    (error,) = in_thread(use)
+    assert isinstance(error, primepods.BudgetExceededError)
+    assert it.left == (0, 0)
+
+
+def test_a_budget_that_is_caught_is_told_at_the_end(it: Blocking) -> None:
+    """Code that catches everything does not hide it."""
+
+    def use() -> None:
+        with it.lease(**hours(0.4)), suppress(BaseException):
+            busy()
+
+    (error,) = in_thread(use)
+    assert isinstance(error, primepods.BudgetExceededError)
 
 
 def test_a_budget_that_comes_too_late_raises_nothing_later(it: Blocking) -> None:
