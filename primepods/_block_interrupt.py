@@ -88,7 +88,7 @@ class Block:
     @property
     def _is_running(self) -> bool:
         """Whether its thread is still in it, and has not gone on to another job with the lease left open."""
-        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for such purposes
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - documented
         while frame is not None and frame is not self._frame:
             frame = frame.f_back
         return frame is not None

@@ -47,7 +47,8 @@ ARROWS: dict[str, set[str]] = {
         "retry",
     },
     "leasing": {"_utils", "config", "errors", "models", "specs", "ssh", "waiting"},
-    "_blocking_lease": {"_blocking", "_utils", "errors", "leasing", "models", "specs"},
+    "_block_interrupt": set(),
+    "_blocking_lease": {"_block_interrupt", "_blocking", "_utils", "errors", "leasing", "models", "specs"},
     "resources": {
         "_decoding",
         "_http",
