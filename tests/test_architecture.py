@@ -22,7 +22,6 @@ ARROWS: dict[str, set[str]] = {
     "_utils": set(),
     "ssh": {"_utils"},
     "models": {"_utils", "ssh"},
-    "charts": {"_utils", "models"},
     "keys": {"models"},
     "offers": {"_utils", "models"},
     "specs": {"_utils", "offers"},
@@ -65,6 +64,8 @@ ARROWS: dict[str, set[str]] = {
         "waiting",
     },
     "client": {"_http", "_utils", "config", "leasing", "resources", "retry", "waiting"},
+    "fleet": {"_utils", "client", "errors", "models"},
+    "charts": {"_utils", "fleet", "models"},
     "sync": {
         "_blocking",
         "_blocking_lease",
@@ -253,7 +254,13 @@ def test_the_command_is_a_caller_like_any_other(path: str) -> None:
     """Command and plugin use the public names of the package and of the emulator, and no others."""
     own = f"primepods.{room(dotted(path))}"
     names = {name for name in imports(path) if name.split(".")[0] == "primepods" and not name.startswith(own)}
-    public = {"primepods", "primepods.charts", "primepods.emulator", "primepods.emulator.__main__"}
+    public = {
+        "primepods",
+        "primepods.charts",
+        "primepods.emulator",
+        "primepods.emulator.__main__",
+        "primepods.fleet",
+    }
     assert names <= public
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "primepods":

@@ -4,7 +4,8 @@ They read on light and on dark pages, show themselves in a notebook, and ``str(c
 ``Path("spend.svg").write_text(str(chart))``.
 """
 
+from ._fleet import fleet_chart
 from ._spend import spend_chart, spend_per_day
 from ._svg import Chart
 
-__all__ = ["Chart", "spend_chart", "spend_per_day"]
+__all__ = ["Chart", "fleet_chart", "spend_chart", "spend_per_day"]

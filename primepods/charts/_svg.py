@@ -24,7 +24,8 @@ _LINES: Final = 4
 # Of this picture only: in a notebook the rules of a style element hold for the whole page.
 _STYLE: Final = """
 .primepods-chart { --page: #ffffff; --text: #1f2328; --soft: #59636e; --line: #d1d9e0; --bar: #0969da;
-  font: 12px system-ui, -apple-system, 'Segoe UI', sans-serif }
+  --ready: #2da44e; --installing: #54aeff; --pending: #d4a72c; --failed: #cf222e; --deleting: #bc8cff;
+  --stopped: #8c959f; --unknown: #bf8700; font: 12px system-ui, -apple-system, 'Segoe UI', sans-serif }
 @media (prefers-color-scheme: dark) {
   .primepods-chart { --page: #0d1117; --text: #f0f6fc; --soft: #9198a1; --line: #3d444d; --bar: #4493f8 }
 }
@@ -108,14 +109,15 @@ def scale(highest: float) -> tuple[float, list[float]]:
     return step * count, [step * number for number in range(count + 1)]
 
 
-def across(marks: Iterable[tuple[float, str]]) -> list[str]:
+def across(marks: Iterable[tuple[float, str]], right: float = WIDTH - RIGHT) -> list[str]:
     """Return lines across the picture, with what they stand for at the left.
 
     Args:
         marks: How high each is, and its label.
+        right: Where they end.
     """
     parts: list[str] = []
     for y, label in marks:
-        parts.append(f'<line class="line" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="line" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(text(LEFT - 8, y + 4, label, kind="soft", anchor="end"))
     return parts

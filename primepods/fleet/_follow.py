@@ -1,0 +1,99 @@
+"""Keeping up with the pods of an account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from .._utils.arguments import check_ids
+from ..client import AsyncClient
+from ..errors import APIError, ProtocolError, TransportError
+from ..models import Pod, PodRef
+from ._fleet import Fleet
+
+_INTERVALS_PER_LIST: Final = 3
+
+
+async def follow(
+    client: AsyncClient,
+    fleet: Fleet,
+    pod_ids: Iterable[PodRef] | None = None,
+    *,
+    wanted: Callable[[Pod], bool] | None = None,
+    interval: float = 5.0,
+) -> None:
+    """Keep ``fleet`` up to date: of the pods named until all are gone, else of all until cancelled.
+
+    All means also those that are created meanwhile: the list is read again every third interval. What passes
+    is waited out, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble`` says why.
+
+    Args:
+        client: An open client.
+        fleet: What to keep up to date.
+        pod_ids: Ids, or pods; ``None`` for the whole account.
+        wanted: Which pods of the account to follow; one that was wanted once stays, whatever becomes of it.
+        interval: Seconds between two looks at a pod, from 0.05.
+
+    Raises:
+        PrimePodsError: What ``pods.list`` raises the first time, what it raises later and will not pass, and
+            what ``pods.watch`` raises.
+    """
+    if pod_ids is not None:
+        ids = check_ids(pod_ids)
+        fleet.expect(ids)
+        named = frozenset(ids)
+        fleet.expect([pod async for pod in client.pods.list() if pod.id in named])
+        await _watch(client, fleet, ids, interval)
+        return
+    watches: set[asyncio.Task[None]] = set()
+    try:
+        new = await _read_list(client, fleet, wanted)
+        while True:
+            if new:
+                watches.add(asyncio.create_task(_watch(client, fleet, new, interval)))
+            await _sleep(_INTERVALS_PER_LIST * interval, watches)
+            new = await _read_list_again(client, fleet, wanted)
+    finally:
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+
+async def _watch(client: AsyncClient, fleet: Fleet, pod_ids: list[str], interval: float) -> None:
+    async with client.pods.watch(pod_ids, interval=interval) as changes:
+        async for change in changes:
+            fleet.add(change)
+
+
+async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
+    """Learn of the account's pods; returns the ids of those that are new."""
+    return fleet.expect([pod async for pod in client.pods.list() if wanted is None or wanted(pod)])
+
+
+async def _read_list_again(
+    client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None
+) -> list[str]:
+    """Do so unless that fails for the moment."""
+    try:
+        new = await _read_list(client, fleet, wanted)
+    except (APIError, ProtocolError, TransportError) as error:
+        if not error.transient:
+            raise
+        fleet.trouble = error
+        return []
+    fleet.trouble = None
+    return new
+
+
+async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:
+    """Sleep, unless a watch fails; forget those that have ended."""
+    pause = asyncio.create_task(asyncio.sleep(seconds))
+    try:
+        while not pause.done():
+            await asyncio.wait({pause, *watches}, return_when=asyncio.FIRST_COMPLETED)
+            for watch in [watch for watch in watches if watch.done()]:
+                watches.discard(watch)
+                watch.result()
+    finally:
+        pause.cancel()
