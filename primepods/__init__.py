@@ -1,139 +1,32 @@
 """primepods: run GPU pods on Prime Intellect, awaited or called.
 
-``AsyncClient`` is where everything begins; the README shows how.
+``AsyncClient`` is where everything begins; the README shows how. The names stand in ``_public.py``, which is
+imported at the first use of one: the command's ``--help``, a pytest run that uses none of our fixtures and
+others that only import the package do not wait for aiohttp.
 """
 
-from ._blocking_lease import Lease, LeasedPod
-from ._version import __version__
-from .client import AsyncClient
-from .errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    BudgetExceededError,
-    ClientClosedError,
-    ConfigError,
-    ConflictError,
-    CreateUncertainError,
-    FieldError,
-    NotFoundError,
-    NotReleasedError,
-    PaymentRequiredError,
-    PermissionDeniedError,
-    PodFailedError,
-    PriceTooHighError,
-    PrimePodsError,
-    PrimePodsErrorGroup,
-    ProtocolError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    SoldOutError,
-    TransportError,
-    ValidationError,
-    WaitError,
-    WaitTimeoutError,
-)
-from .keys import SSHKey
-from .leasing import AsyncLease, AsyncLeasedPod, OrphanedPod, Sweep
-from .models import (
-    AttachedResource,
-    Endpoint,
-    HistoryRecord,
-    InstallationState,
-    Node,
-    Page,
-    Pod,
-    PodChange,
-    PodRef,
-    PodState,
-    PodStatus,
-    PortMapping,
-    Resources,
-)
-from .offers import DiskOffer, Offer, Prices, SpecRange
-from .pagination import AsyncPager
-from .resources.availability import AsyncAvailability
-from .resources.pods import AsyncPods
-from .resources.ssh_keys import AsyncSSHKeys
-from .results import Deletions, PodStatuses
-from .retry import RetryPolicy
-from .specs import PodSpec
-from .ssh import SSHTarget
-from .sync import Availability, Client, Pager, Pods, SSHKeys, Watch
-from .waiting import AsyncWatch, failed, gone, ready, settled
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "APIError",
-    "AsyncAvailability",
-    "AsyncClient",
-    "AsyncLease",
-    "AsyncLeasedPod",
-    "AsyncPager",
-    "AsyncPods",
-    "AsyncSSHKeys",
-    "AsyncWatch",
-    "AttachedResource",
-    "AuthenticationError",
-    "Availability",
-    "BadRequestError",
-    "BudgetExceededError",
-    "Client",
-    "ClientClosedError",
-    "ConfigError",
-    "ConflictError",
-    "CreateUncertainError",
-    "Deletions",
-    "DiskOffer",
-    "Endpoint",
-    "FieldError",
-    "HistoryRecord",
-    "InstallationState",
-    "Lease",
-    "LeasedPod",
-    "Node",
-    "NotFoundError",
-    "NotReleasedError",
-    "Offer",
-    "OrphanedPod",
-    "Page",
-    "Pager",
-    "PaymentRequiredError",
-    "PermissionDeniedError",
-    "Pod",
-    "PodChange",
-    "PodFailedError",
-    "PodRef",
-    "PodSpec",
-    "PodState",
-    "PodStatus",
-    "PodStatuses",
-    "Pods",
-    "PortMapping",
-    "PriceTooHighError",
-    "Prices",
-    "PrimePodsError",
-    "PrimePodsErrorGroup",
-    "ProtocolError",
-    "RateLimitError",
-    "RequestTimeoutError",
-    "Resources",
-    "RetryPolicy",
-    "SSHKey",
-    "SSHKeys",
-    "SSHTarget",
-    "ServerError",
-    "SoldOutError",
-    "SpecRange",
-    "Sweep",
-    "TransportError",
-    "ValidationError",
-    "WaitError",
-    "WaitTimeoutError",
-    "Watch",
-    "__version__",
-    "failed",
-    "gone",
-    "ready",
-    "settled",
-]
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ._public import *  # noqa: F403 - type checkers see the names as if they stood here
+    from ._public import __all__ as __all__
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load all public names when the first of them is asked for."""
+        if name.startswith("_") and name != "__all__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import _public  # noqa: PLC0415 - the reason for this function
+
+        names = {public: getattr(_public, public) for public in _public.__all__}
+        globals().update(names, __all__=_public.__all__)
+        try:
+            return globals()[name]
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        __getattr__("__all__")
+        return sorted(globals())

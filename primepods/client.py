@@ -49,6 +49,8 @@ class AsyncClient:
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
+        context: A context that the official command has saved; its key, address and team are used instead of
+            the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page.
         max_concurrency: Requests in flight from this client, whatever the number of callers.
@@ -74,6 +76,7 @@ class AsyncClient:
         *,
         base_url: str | None = None,
         team_id: str | None = None,
+        context: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         deadline: float = DEFAULT_DEADLINE,
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
@@ -87,6 +90,7 @@ class AsyncClient:
             api_key=api_key,
             base_url=base_url,
             team_id=team_id,
+            context=context,
             timeout=timeout,
             deadline=deadline,
             max_concurrency=max_concurrency,

@@ -2,9 +2,9 @@
 
 Each setting is looked for in this order: the argument; the environment (``PRIME_API_KEY``, ``PRIME_TEAM_ID``,
 ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, which names a saved context); the
-official command's files ``~/.prime/environments/NAME.json`` (with ``PRIME_CONTEXT``) and
-``~/.prime/config.json``; the default. The files are only read. A key from a file goes to that file's host and
-no other.
+official command's files ``~/.prime/environments/NAME.json`` (of the context) and ``~/.prime/config.json``;
+the default. A context that is an argument goes before the environment: who names an account means no other.
+The files are only read. A key from a file goes to that file's host and no other.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ DEFAULT_DEADLINE: Final = 120.0
 DEFAULT_MAX_CONCURRENCY: Final = 16
 """Requests in flight from one client."""
 
+BUILT_IN_CONTEXT: Final = "production"
+"""The context that needs no file: the vendor's host."""
+
+_URL_VARIABLES = ("PRIME_API_BASE_URL", "PRIME_BASE_URL")
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -75,11 +79,13 @@ class _File:
 
     Attributes:
         key_base_url: The base URL to which the file's key belongs, where another is used with it.
+        context: The built-in context, which takes only the key from the file.
     """
 
     path: Path
     fields: Mapping[str, Any] = attrs.field(repr=False)
     key_base_url: str | None = None
+    context: _Found | None = None
 
     def text(self, name: str) -> str | None:
         value = self.fields.get(name)
@@ -108,6 +114,7 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
     retry: RetryPolicy,
     user_agent: str | None,
     own_connections: bool,
+    context: str | None = None,
 ) -> Settings:
     """Turn a client's arguments into :class:`Settings`.
 
@@ -120,15 +127,20 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
     """
     # For tracebacks that print this frame's variables.
     api_key = Secret(api_key) if isinstance(api_key, str) else api_key
-    given_key = _argument("api_key", api_key) or _environment("PRIME_API_KEY")
-    given_url = _argument("base_url", base_url) or _environment("PRIME_API_BASE_URL", "PRIME_BASE_URL")
+    named = _argument("context", context)
+    # Who names a context means its account, and none that the environment happens to hold.
+    ignored = named is not None
+    given_key = _argument("api_key", api_key) or _environment("PRIME_API_KEY", ignored=ignored)
+    given_url = _argument("base_url", base_url) or _environment(*_URL_VARIABLES, ignored=ignored)
     # With both given the files say nothing that matters: their team belongs to their own key and host.
-    files = _read_files(os.environ) if given_key is None or given_url is None else []
+    needed = named is not None or given_key is None or given_url is None
+    files = _read_files(named or _environment("PRIME_CONTEXT")) if needed else []
     key = given_key or _find_key(files)
     url = given_url or _find_base_url(files)
     url_parts = check_base_url(url)
     _check_key_host(key, url, url_parts)
-    team = _find_team(team_id, files)
+    team_variable = _environment("PRIME_TEAM_ID", ignored=ignored)
+    team = _find_team(_argument("team_id", team_id) or team_variable, files)
     return Settings(
         api_key=_check_key(key),
         base_url=url_parts.geturl(),
@@ -272,7 +284,7 @@ def _proxy_kind(proxy: str) -> str | None:
     return parts.scheme if usable else None
 
 
-def _read_files(environ: Mapping[str, str]) -> list[_File]:
+def _read_files(context: _Found | None) -> list[_File]:
     """Return the official command's files that count, the most specific first."""
     try:
         folder = Path.home() / ".prime"
@@ -280,24 +292,22 @@ def _read_files(environ: Mapping[str, str]) -> list[_File]:
         return []
     config = _read_file(folder / "config.json")
     files = [] if config is None else [config]
-    context = environ.get("PRIME_CONTEXT", "").strip()
-    if not context:
+    if context is None:
         return files
-    if context.lower() == "production":
-        # The built-in context: the file's key (if it is for that host), the vendor's host, no team.
+    if context.value.lower() == BUILT_IN_CONTEXT:
+        # The file's key (if it is for that host), the vendor's host, no team.
         if config is None:
             return []
-        return [_File(config.path, {"api_key": config.fields.get("api_key")}, key_base_url=config.base_url)]
-    if not _CONTEXT_NAME.fullmatch(context):
-        msg = (
-            f"PRIME_CONTEXT is {context!r}; a context's name has letters, digits, hyphens and underscores "
-            "only. Correct or unset it."
-        )
+        key_only = {"api_key": config.fields.get("api_key")}
+        return [_File(config.path, key_only, key_base_url=config.base_url, context=context)]
+    shown = f"The context {context.value!r} ({context.source})"
+    if not _CONTEXT_NAME.fullmatch(context.value):
+        msg = f"{shown} is none: its name has letters, digits, hyphens and underscores only. Correct it."
         raise ConfigError(msg)
-    path = folder / "environments" / f"{context}.json"
+    path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
     if chosen is None:
-        msg = f"PRIME_CONTEXT is {context!r}, but {path} does not exist. Correct or unset the variable."
+        msg = f"{shown} is not saved here: {path} does not exist. Correct or remove it."
         raise ConfigError(msg)
     return [chosen, *files]
 
@@ -320,8 +330,8 @@ def _read_file(path: Path) -> _File | None:
     raise ConfigError(msg)
 
 
-def _environment(*names: str) -> _Found | None:
-    for name in names:
+def _environment(*names: str, ignored: bool = False) -> _Found | None:
+    for name in () if ignored else names:
         value = os.environ.get(name, "").strip()
         if value:
             return _Found(value, f"environment variable {name}")
@@ -357,13 +367,13 @@ def _find_key(files: list[_File]) -> _Found:
 
 def _find_base_url(files: list[_File]) -> _Found:
     if files:
-        source = f"field base_url of {files[0].path}" if files[0].key_base_url is None else "PRIME_CONTEXT"
+        context = files[0].context
+        source = f"field base_url of {files[0].path}" if context is None else context.source
         return _Found(files[0].base_url, source, files[0])
     return _Found(DEFAULT_BASE_URL, "the default")
 
 
-def _find_team(argument: str | None, files: list[_File]) -> str | None:
-    found = _argument("team_id", argument) or _environment("PRIME_TEAM_ID")
+def _find_team(found: _Found | None, files: list[_File]) -> str | None:
     if found is None and files:
         value = files[0].text("team_id")
         found = _Found(value, f"field team_id of {files[0].path}") if value else None

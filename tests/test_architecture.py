@@ -84,7 +84,7 @@ ARROWS: dict[str, set[str]] = {
         "specs",
         "waiting",
     },
-    "": {
+    "_public": {
         "_blocking_lease",
         "_version",
         "client",
@@ -102,7 +102,9 @@ ARROWS: dict[str, set[str]] = {
         "sync",
         "waiting",
     },
+    "": {"_public", "_version"},
     "cli": {"", "emulator"},
+    "__main__": {"cli"},
     "pytest_plugin": {"", "emulator"},
 }
 

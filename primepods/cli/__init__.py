@@ -16,4 +16,4 @@ def main() -> None:
             f"primepods: the command needs {error.name}, which is not installed. Install the extra with it:\n"
             "  pip install 'primepods[cli]'"
         )
-    app()
+    app(prog_name="primepods")

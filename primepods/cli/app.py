@@ -1,12 +1,65 @@
 """The command's root: its nouns, and what holds for all of them."""
 
-from typing import Annotated
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import primepods
 
-from . import demo, emulator, sweep
+from . import demo, emulator, get, list_pods, sweep
+from ._errors import ExitCode, complain
+
+_PODS = "Pods"
+_OTHERS = "Trying it out"
+
+
+class _Root(TyperGroup):
+    """The group of all commands; tells a wrong option in one line."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - as above
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - as above
+        **extra: Any,
+    ) -> Any:
+        """Run a command, and end the process with its exit code."""
+        run = partial(
+            super().main,
+            args,
+            prog_name,
+            complete_var=complete_var,
+            standalone_mode=False,
+            windows_expand_args=windows_expand_args,
+            **extra,
+        )
+        if not standalone_mode:
+            return run()
+        try:
+            code = run()
+        except typer.Abort:
+            code = ExitCode.INTERRUPTED
+        except Exception as error:
+            # The base class of usage errors has no public name in typer; this is how it is told.
+            if not hasattr(error, "format_message"):
+                raise
+            code = _complain_of_usage(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain_of_usage(error: Any) -> int:
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
+    message = error.format_message().rstrip(".")
+    complain(command, f"{message}. See {command} --help.")
+    return int(error.exit_code)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
@@ -15,19 +68,28 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
         raise typer.Exit
 
 
+# Without typer's own tracebacks: they show local variables, and one of those can be a key.
+app: typer.Typer = typer.Typer(
+    cls=_Root, invoke_without_command=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+
+
+@app.callback()
 def _root(
+    ctx: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Run GPU pods on Prime Intellect."""
+    del version
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
-# Without typer's own tracebacks: they show local variables, and one of those can be a key.
-app: typer.Typer = typer.Typer(
-    callback=_root, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
-app.command("demo")(demo.command)
-app.command("emulator")(emulator.command)
-app.command("sweep")(sweep.command)
+app.command("list", rich_help_panel=_PODS)(list_pods.command)
+app.command("get", rich_help_panel=_PODS)(get.command)
+app.command("sweep", rich_help_panel=_PODS)(sweep.command)
+app.command("demo", rich_help_panel=_OTHERS)(demo.command)
+app.command("emulator", rich_help_panel=_OTHERS)(emulator.command)

@@ -1,5 +1,7 @@
 """`primepods demo`: the main job of the package, on pods that cost nothing."""
 
+from __future__ import annotations
+
 import asyncio
 import shlex
 import time
@@ -10,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import primepods
-from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
 
 from .render import Screen, safe
 
 if TYPE_CHECKING:
+    from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
     from primepods.emulator import Emulator
 
 BOOT_SECONDS = 180.0
@@ -63,9 +65,9 @@ def command(
         raise typer.Exit(1) from None
 
 
-async def _run(emulator: "Emulator", screen: Screen, limit: float) -> None:
+async def _run(emulator: Emulator, screen: Screen, limit: float) -> None:
     begun = time.monotonic()
-    async with emulator, AsyncClient(emulator.api_key, base_url=emulator.url) as client:
+    async with emulator, primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client:
         screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
         pods = await _list(client, screen)
         async with asyncio.timeout(limit):
@@ -203,7 +205,7 @@ def _minutes(record: HistoryRecord) -> str:
     return f"{(record.terminated_at - record.created_at).total_seconds() / 60:.1f}"
 
 
-def _show_requests(screen: Screen, emulator: "Emulator", seconds: float) -> None:
+def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
     statuses = emulator.requests.where(path="/api/v1/pods/status")
     at_once = max(request.concurrency for request in emulator.requests)
     screen.heading("All of it")

@@ -12,24 +12,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ._text import printable
+
 Cell: TypeAlias = str | Text
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_ELLIPSIS = "..."
 _EVERY = 2.0
 """Seconds after which something must be seen to happen."""
 
 
 def safe(text: str, *, longest: int = 80) -> Text:
-    """Text from elsewhere as it may be shown: one line, no markup, nothing that steers a terminal.
-
-    Args:
-        text: A name, a reason, a state: whatever the server sent.
-        longest: Most characters to keep.
-    """
-    words = " ".join(text.split())
-    kept = words if len(words) <= longest else words[: longest - len(_ELLIPSIS)] + _ELLIPSIS
-    return Text("".join(character if character.isprintable() else _REPLACEMENT for character in kept))
+    """Return text from elsewhere as rich may show it; see :func:`._text.printable`."""
+    return Text(printable(text, longest=longest))
 
 
 class Meter(Protocol):

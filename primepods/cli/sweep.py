@@ -1,6 +1,7 @@
 """`primepods sweep`: delete what processes have left that were killed while they leased pods."""
 
-import re
+from __future__ import annotations
+
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -9,18 +10,10 @@ import typer
 
 import primepods
 
+from ._durations import parse_duration
 from .render import Cell, Screen, safe
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _USAGE_ERROR = 2
-
-
-def duration(text: str) -> float:
-    """Read seconds, such as `90`, `90s`, `30m`, `2h` or `1d`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no duration: write it like 90s, 30m, 2h or 1d")
-    return float(found[1]) * _UNITS[found[2] or "s"]
 
 
 def command(
@@ -31,7 +24,7 @@ def command(
     ] = None,
     older_than: Annotated[
         float | None,
-        typer.Option(parser=duration, metavar="DURATION", help="Only pods ordered so long ago, as 2h."),
+        typer.Option(parser=parse_duration, metavar="DURATION", help="Only pods ordered so long ago, as 2h."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,

@@ -68,7 +68,7 @@ def test_everything_fails() -> None:
 def test_in_a_terminal() -> None:
     """In a terminal there is a bar, and the demo ends as well as elsewhere."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "primepods.cli", "demo", "--pods", "150", "--speed", "1000"]
+    command = [sys.executable, "-m", "primepods", "demo", "--pods", "150", "--speed", "1000"]
     environment = os.environ | {"TERM": "xterm-256color"}
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)

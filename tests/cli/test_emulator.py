@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "primepods.cli", "emulator", *arguments]
+    command = [sys.executable, "-W", "error", "-m", "primepods", "emulator", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import primepods
+from primepods.cli._durations import parse_duration
 from primepods.cli.app import app
-from primepods.cli.sweep import duration
 from primepods.emulator import Emulator, Status
 from primepods.leasing._ledger import LeaseFile, new_record
 
@@ -100,4 +100,4 @@ def test_no_key_is_a_usage_error(folder: Path) -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
 def test_durations(text: str, seconds: float) -> None:
     """Seconds, or with a unit."""
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds

@@ -290,6 +290,6 @@ def test_no_option_takes_the_key_elsewhere() -> None:
     """No parameter sends it as a query, a cookie or to a second host: this list is all there is."""
     options = set(inspect.signature(AsyncClient).parameters)
     assert options == {
-        *("api_key", "base_url", "team_id", "timeout", "deadline", "max_concurrency", "retry"),
+        *("api_key", "base_url", "team_id", "context", "timeout", "deadline", "max_concurrency", "retry"),
         *("user_agent", "session"),
     }

@@ -216,7 +216,10 @@ def test_production_does_not_get_the_key_of_another_host(
     files.write("config.json", {"api_key": KEY, "team_id": "t", "base_url": STAGING})
     monkeypatch.setenv("PRIME_CONTEXT", "production")
     message = refuse()
-    assert f"belongs to {STAGING}, but the base URL is {DEFAULT_BASE_URL!r} (PRIME_CONTEXT)" in message
+    assert (
+        f"belongs to {STAGING}, but the base URL is {DEFAULT_BASE_URL!r} (environment variable PRIME_CONTEXT)"
+        in message
+    )
     monkeypatch.setenv("PRIME_API_KEY", "e")
     assert told() == ("e", DEFAULT_BASE_URL, None)
 
@@ -231,9 +234,9 @@ def test_a_context_is_a_plain_word(files: Files, monkeypatch: pytest.MonkeyPatch
     files.write("config.json", {"api_key": KEY})
     monkeypatch.setenv("PRIME_CONTEXT", name)
     message = refuse()
-    assert message.startswith("PRIME_CONTEXT is ")
+    assert message.startswith("The context ")
+    assert "(environment variable PRIME_CONTEXT)" in message
     assert message.isprintable()
-    assert "Correct or unset it." in message
 
 
 def test_a_context_that_does_not_exist_is_named(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +244,25 @@ def test_a_context_that_does_not_exist_is_named(files: Files, monkeypatch: pytes
     files.write("config.json", {"api_key": KEY})
     monkeypatch.setenv("PRIME_CONTEXT", "staging")
     message = refuse()
-    assert "PRIME_CONTEXT is 'staging'" in message
+    assert "The context 'staging' (environment variable PRIME_CONTEXT)" in message
     assert "environments/staging.json does not exist" in message.replace("\\", "/")
+
+
+def test_a_context_that_is_named_goes_before_the_environment(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names one means its account: a key, host, team or context of the environment is of another."""
+    files.write("environments/staging.json", {"api_key": "s", "base_url": STAGING, "team_id": "ts"})
+    files.write("environments/bare.json", {"api_key": "b"})
+    for name, value in (("API_KEY", "e"), ("TEAM_ID", "te"), ("API_BASE_URL", OTHER), ("CONTEXT", "none")):
+        monkeypatch.setenv(f"PRIME_{name}", value)
+    assert told(context="staging") == ("s", STAGING, "ts")
+    assert told(context="bare") == ("b", DEFAULT_BASE_URL, None)
+    assert told(context="bare", team_id="a", api_key="k", base_url=OTHER) == ("k", OTHER, "a")
+    assert "The context 'mistyped' (argument context)" in refuse(
+        context="mistyped", api_key="k", base_url=OTHER
+    )
+    assert "The argument context is empty" in refuse(context=" ")
 
 
 # --- Files are only read ---------------------------------------------------------------------------

@@ -1,0 +1,110 @@
+"""What all commands that call the API have in common: their options, their client, how they end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+import primepods
+
+from ._durations import parse_duration
+from ._errors import reported_errors
+
+_PANEL = "Connection"
+
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Address of the API.", metavar="URL", rich_help_panel=_PANEL)
+]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", "-c", help="Saved context to use.", metavar="NAME", rich_help_panel=_PANEL),
+]
+Team = Annotated[str | None, typer.Option(help="Team to act for.", metavar="ID", rich_help_panel=_PANEL)]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Longest time for a request and its retries, as 30s.",
+        metavar="TIME",
+        parser=parse_duration,
+        rich_help_panel=_PANEL,
+    ),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
+]
+
+
+@attrs.frozen(kw_only=True)
+class Api:
+    """How a command reaches the API: what its common options say, ``None`` where nothing was said.
+
+    Attributes:
+        command: The command's name as typed, such as ``primepods list``.
+        base_url: ``--base-url``.
+        context: ``--context``.
+        team: ``--team``.
+        timeout: ``--timeout`` in seconds.
+    """
+
+    command: str
+    base_url: str | None = None
+    context: str | None = None
+    team: str | None = None
+    timeout: float | None = None
+
+    def client(self) -> primepods.Client:
+        """Return a blocking client; use it in a ``with`` block."""
+        return primepods.Client(**self._options())
+
+    def async_client(self) -> primepods.AsyncClient:
+        """Return an asynchronous client; use it in an ``async with`` block."""
+        return primepods.AsyncClient(**self._options())
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
+        if self.timeout is not None:
+            # A single attempt may take all of it, up to what the client grants one by itself.
+            options |= {"deadline": self.timeout, "timeout": min(self.timeout, 30.0)}
+        return options
+
+
+def api_command(body: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all that call the API; its errors become a line and an exit code.
+
+    Args:
+        body: The command: its first parameter takes an :class:`Api`, the others are its own options. One
+            that is named as a common option, such as ``timeout``, replaces that.
+    """
+    _, *own = inspect.signature(body, eval_str=True).parameters.values()
+    common = _COMMON.keys() - {parameter.name for parameter in own}
+
+    @wraps(body)
+    def command(ctx: typer.Context, **options: Any) -> None:
+        given = {name: options.pop(name) for name in common}
+        with reported_errors(ctx.command_path, verbose=given.pop("verbose")):
+            body(Api(command=ctx.command_path, **given), **options)
+
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    added = [parameter for name, parameter in _COMMON.items() if name in common]
+    # Typer reads from here which options there are.
+    command.__dict__["__signature__"] = inspect.Signature([context, *own, *added])
+    command.__annotations__ = {"ctx": typer.Context}
+    return command
+
+
+def _option(name: str, annotation: Any, default: object = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_COMMON: dict[str, inspect.Parameter] = {
+    "base_url": _option("base_url", BaseUrl),
+    "context": _option("context", Context),
+    "team": _option("team", Team),
+    "timeout": _option("timeout", Timeout),
+    "verbose": _option("verbose", Verbose, default=False),
+}

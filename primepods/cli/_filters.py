@@ -1,0 +1,119 @@
+"""Which pods are meant: ids, or what ``--status``, ``--gpu`` and their like say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import attrs
+import typer
+
+import primepods
+
+from ._completion import complete_pod_ids
+from ._durations import age, parse_duration
+
+_PANEL = "Filters"
+
+_PodIds = typer.Argument(
+    help="Ids of pods; - reads them from stdin.",
+    metavar="POD_ID...",
+    autocompletion=complete_pod_ids,
+    show_default=False,
+)
+PodIds = Annotated[list[str], _PodIds]
+OptionalPodIds = Annotated[list[str] | None, _PodIds]
+Status = Annotated[
+    list[str] | None,
+    typer.Option(help="In this state, as ACTIVE; may be repeated.", metavar="STATE", rich_help_panel=_PANEL),
+]
+Gpu = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="With this GPU: H100, H100_80GB or 'H*'; may be repeated.",
+        metavar="GPU",
+        rich_help_panel=_PANEL,
+    ),
+]
+Name = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of this name, or of names like 'train-*'; may be repeated.",
+        metavar="NAME",
+        rich_help_panel=_PANEL,
+    ),
+]
+Ready = Annotated[
+    bool | None,
+    typer.Option("--ready/--not-ready", help="That can be used, or cannot.", rich_help_panel=_PANEL),
+]
+OlderThan = Annotated[
+    float | None,
+    typer.Option(
+        help="Ordered so long ago or longer, as 2h or 1d.",
+        metavar="TIME",
+        parser=parse_duration,
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+@attrs.frozen(kw_only=True)
+class PodFilter:
+    """Which pods are wanted; what is not given leaves all.
+
+    Attributes:
+        status: States, any of which will do.
+        gpu: Names or patterns of GPUs.
+        name: Names or patterns of names.
+        team: The team that a pod belongs to.
+        ready: Whether it can be used.
+        older_than: Seconds since it was ordered, at least.
+    """
+
+    status: list[str] | None = None
+    gpu: list[str] | None = None
+    name: list[str] | None = None
+    team: str | None = None
+    ready: bool | None = None
+    older_than: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it leaves all pods."""
+        return self == PodFilter() or not any(
+            value is not None and value != [] for value in attrs.astuple(self, recurse=False)
+        )
+
+    def matches(self, pod: primepods.Pod) -> bool:
+        """Tell whether a pod is wanted."""
+        seconds = age(pod.created_at)
+        return (
+            _any(self.status, lambda status: status.upper() == pod.status)
+            and _any(self.gpu, lambda gpu: gpu_matches(gpu, pod.gpu_name))
+            and _any(self.name, lambda name: fnmatchcase(pod.name or "", name))
+            and (self.team is None or pod.team_id == self.team)
+            and (self.ready is None or pod.is_ready == self.ready)
+            # A pod whose age nobody knows is not old.
+            and (self.older_than is None or (seconds is not None and seconds >= self.older_than))
+        )
+
+
+def gpu_matches(wanted: str, gpu: str) -> bool:
+    """Tell whether a GPU is the one wanted: by its name, the name without the memory, or a pattern."""
+    wanted, gpu = wanted.upper(), gpu.upper()
+    return fnmatchcase(gpu, wanted) or gpu.startswith(f"{wanted}_")
+
+
+def read_ids(given: Iterable[str]) -> list[str]:
+    """Return the ids, each once; ``-`` stands for the words of stdin."""
+    ids: dict[str, None] = {}
+    for word in given:
+        ids |= dict.fromkeys(sys.stdin.read().split() if word == "-" else [word])
+    return list(ids)
+
+
+def _any(wanted: list[str] | None, holds: Callable[[str], bool]) -> bool:
+    return not wanted or any(map(holds, wanted))

@@ -1,0 +1,31 @@
+"""Lists read to their end: what came is shown also where the end is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import primepods
+
+T = TypeVar("T")
+
+
+@contextmanager
+def read_all(pager: primepods.Pager[T]) -> Generator[list[T]]:
+    """Give all that a pager yields; an error that it ended with is raised after the block.
+
+    The pager itself goes on past rows that cannot be read: one must not hide the others here, either.
+    """
+    found: list[T] = []
+    error: primepods.ProtocolError | None = None
+    try:
+        for item in pager:
+            found.append(item)  # noqa: PERF402 - what came before an error is kept
+    except primepods.ProtocolError as exc:
+        if not found:
+            raise
+        error = exc
+    yield found
+    if error is not None:
+        raise error

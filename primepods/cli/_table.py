@@ -1,0 +1,153 @@
+"""Tables that fit: on a terminal as wide as that, in a pipe as wide as they need."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import attrs
+import typer
+
+from ._output import write
+from ._text import printable
+
+_GAP = 2
+_LONGEST_CELL = 200
+
+
+@attrs.frozen
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: Its heading.
+        right: Whether it is aligned to the right, as numbers are.
+        least: The least width to which it may be cut; ``None`` if what it holds is never cut.
+        rank: Columns of a higher rank go first where there is not enough room; those of 0 stay.
+    """
+
+    title: str
+    right: bool = False
+    least: int | None = None
+    rank: int = 0
+
+
+@attrs.frozen
+class Cell:
+    """A cell of a table: its text, and a colour for terminals."""
+
+    text: str
+    colour: str | None = None
+
+
+Cells = Sequence[str | Cell]
+
+
+def render_table(
+    columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = (), width: int | None, colour: bool
+) -> str:
+    """Return a table as lines of text.
+
+    Args:
+        columns: What is shown where there is room.
+        rows: The cells of each row.
+        total: The last row, below a rule.
+        width: How many columns of characters there are; ``None`` for any number.
+        colour: Whether cells may be coloured.
+    """
+    heading = [Cell(column.title, "bright_black") for column in columns]
+    grid = [heading, *(_clean(row) for row in rows), *([_clean(total)] if total else [])]
+    natural = [
+        max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
+    ]
+    widths = _fit(columns, natural, width)
+    lines = [_line(row, columns, widths, colour=colour) for row in grid]
+    if total:
+        lines.insert(-1, "  ".join("-" * cells for cells in widths if cells))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = ()) -> None:
+    """Print a table on stdout."""
+    write(render_table(columns, rows, total=total, width=terminal_width(), colour=has_colour()))
+
+
+def terminal_width() -> int | None:
+    """Return how wide the terminal on stdout is; ``None`` if stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+@cache
+def _environment_has_colour() -> bool:
+    from rich.console import Console  # noqa: PLC0415 - who writes to a pipe does not wait for it
+
+    console = Console()
+    return not console.no_color and not console.is_dumb_terminal
+
+
+def has_colour() -> bool:
+    """Tell whether stdout is a terminal that may be given colours."""
+    return sys.stdout.isatty() and _environment_has_colour()
+
+
+def _clean(row: Cells) -> list[Cell]:
+    cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
+    return [attrs.evolve(cell, text=printable(cell.text, longest=_LONGEST_CELL)) for cell in cells]
+
+
+def _fit(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int]:
+    """Return the width of each column, 0 for one that is left out."""
+    widths = list(natural)
+    if width is None:
+        return widths
+    least = [
+        size if column.least is None else min(size, max(column.least, len(column.title)))
+        for column, size in zip(columns, natural, strict=True)
+    ]
+    for index in sorted(range(len(columns)), key=lambda index: -columns[index].rank):
+        if _total([size for size, kept in zip(least, widths, strict=True) if kept]) <= width:
+            break
+        if columns[index].rank:
+            widths[index] = least[index] = 0
+    while _total(widths) > width:
+        # The widest of those that may be cut gives way.
+        index = max(range(len(columns)), key=lambda index: (widths[index] > least[index], widths[index]))
+        if widths[index] <= least[index]:
+            break
+        widths[index] -= 1
+    return widths
+
+
+def _total(widths: Iterable[int]) -> int:
+    kept = [size for size in widths if size]
+    return sum(kept) + _GAP * (len(kept) - 1)
+
+
+def _line(row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int], *, colour: bool) -> str:
+    cells = zip(row, columns, widths, strict=True)
+    return (" " * _GAP).join(_pad(*cell, colour=colour) for cell in cells if cell[2]).rstrip()
+
+
+def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
+    text = cell.text if _width(cell.text) <= width else _cut(cell.text, width)
+    space = " " * (width - _width(text))
+    shown = typer.style(text, fg=cell.colour) if colour and cell.colour else text
+    return space + shown if column.right else shown + space
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - only who has such names waits for it
+
+    return cell_len(text)
+
+
+def _cut(text: str, width: int) -> str:
+    if text.isascii():
+        return f"{text[: width - 1]}…"
+    from rich.cells import set_cell_size  # noqa: PLC0415 - as in _width
+
+    return set_cell_size(text, width - 1) + "…"

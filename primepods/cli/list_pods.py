@@ -1,0 +1,68 @@
+"""`primepods list`: all pods, filtered and sorted, with what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._errors import complain
+from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
+from ._output import Output, OutputOption, write, write_rows
+from ._pod_table import print_pods
+from ._reading import read_all
+
+
+class Order(StrEnum):
+    """What ``--sort`` takes."""
+
+    CREATED = "created"
+    NAME = "name"
+    STATUS = "status"
+    GPU = "gpu"
+    PRICE = "price"
+
+
+@api_command
+def command(  # noqa: PLR0913 - one parameter an option
+    api: Api,
+    *,
+    output: OutputOption = Output.TABLE,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the ids only, one a line.")] = False,
+    sort: Annotated[Order, typer.Option(help="What to sort by.", case_sensitive=False)] = Order.CREATED,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
+    status: Status = None,
+    gpu: Gpu = None,
+    name: Name = None,
+    ready: Ready = None,
+    older_than: OlderThan = None,
+) -> None:
+    """List all your pods, and what they cost an hour.
+
+    Terminated pods are in the history. With --team, only that team's pods are listed.
+    """
+    wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
+    with api.client() as client, read_all(client.pods.list(page_size=1_000)) as found:
+        pods = sorted(filter(wanted.matches, found), key=_KEYS[sort], reverse=reverse)
+        if ids:
+            write("".join(f"{pod.id}\n" for pod in pods))
+        elif output is not Output.TABLE:
+            write_rows([pod.to_dict() for pod in pods], output, fields=primepods.Pod.summary_fields())
+        elif pods:
+            print_pods(pods)
+        else:
+            complain(api.command, "no pods" if wanted.is_empty else "no pods like that")
+
+
+_KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {
+    Order.CREATED: lambda pod: pod.created_at.timestamp() if pod.created_at else 0.0,
+    Order.NAME: lambda pod: pod.name or "",
+    Order.STATUS: lambda pod: (pod.status or "", pod.name or ""),
+    Order.GPU: lambda pod: (pod.gpu_name, pod.gpu_count),
+    Order.PRICE: lambda pod: pod.price_hr,
+}
