@@ -6,9 +6,9 @@ What stands here about a method is the short form of what :mod:`primepods.client
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from ._blocking import Portal, Streams
 from ._blocking_lease import Lease, release_leases
@@ -33,6 +33,7 @@ from .waiting import AsyncWatch, Until, ready
 if TYPE_CHECKING:
     import aiohttp
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 OnChange = Callable[[PodChange], object]
@@ -828,3 +829,19 @@ class SSHKeys:
             NotFoundError: No such key.
         """
         self._portal.call(self._async.set_primary, key_id)
+
+
+def run_in_client(
+    client: Client,
+    function: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Return what a coroutine function makes of the asynchronous client within ``client``, in its event loop.
+
+    For those of this package who have more than a line to do there. What is given as ``on_change`` is called
+    in this thread.
+    """
+    # Not a method: the class has what AsyncClient has, and no more.
+    portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
+    return portal.call(function, wrapped, *args, **kwargs)

@@ -84,6 +84,7 @@ ARROWS: dict[str, set[str]] = {
         "specs",
         "waiting",
     },
+    "notebook": {"_utils", "charts", "client", "fleet", "models", "results", "sync", "waiting"},
     "_public": {
         "_blocking_lease",
         "_version",

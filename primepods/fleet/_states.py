@@ -12,10 +12,10 @@ class Condition(StrEnum):
 
     FAILED = "failed"
     """ERROR, or a failed installation, which may yet recover."""
-    PENDING = "pending"
-    """PENDING or PROVISIONING: not running yet."""
     INSTALLING = "installing"
     """ACTIVE, and not ready: the installation goes on, or a node has no address."""
+    PENDING = "pending"
+    """PENDING or PROVISIONING: not running yet."""
     UNKNOWN = "unknown"
     """UNKNOWN, no status, or a state that this version does not know."""
     DELETING = "deleting"

@@ -115,8 +115,8 @@ def test_what_needs_looking_at_comes_first() -> None:
         ("i", "installing"),
     ]:
         fleet.add(change(pod_id, word))
-    assert [pod.pod_id for pod in fleet.pods()] == ["f", "new", "i", "r0", "r1", "g"]
-    assert [pod.name for pod in fleet.pods(4)] == ["f", "new", "i", "name of r0"]
+    assert [pod.pod_id for pod in fleet.pods()] == ["f", "i", "new", "r0", "r1", "g"]
+    assert [pod.name for pod in fleet.pods(4)] == ["f", "i", "new", "name of r0"]
 
 
 def test_expecting_twice_adds_what_was_not_known() -> None:

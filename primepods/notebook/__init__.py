@@ -1,0 +1,11 @@
+"""Waiting and watching in a notebook: one output, redrawn in place. Needs the extra ``notebook`` (IPython).
+
+Works with both clients; with the asynchronous one, ``await`` it, or go on working while it is shown::
+
+    statuses = await primepods.notebook.wait(client, pods)
+    task = asyncio.create_task(primepods.notebook.watch(client))
+"""
+
+from ._live import wait, watch
+
+__all__ = ["wait", "watch"]

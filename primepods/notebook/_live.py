@@ -1,0 +1,237 @@
+"""``wait`` and ``watch``, for both clients."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, overload
+
+from .._utils.arguments import check_ids, check_interval, check_seconds
+from .._utils.pod_reference import PodReference
+from ..client import AsyncClient
+from ..fleet import Fleet, follow
+from ..models import Pod, PodRef
+from ..results import PodStatuses
+from ..sync import Client, run_in_client
+from ..waiting import Until, ready
+from ._display import Output, show
+from ._page import bundle
+
+T = TypeVar("T")
+
+Bundle = dict[str, str]
+Draw = Callable[[Bundle], Awaitable[object] | object]
+
+_EVERY: Final = 1.0
+"""Seconds between two looks whether there is something to draw."""
+_AT_LEAST_EVERY: Final = 10.0
+"""Seconds after which it is drawn without a change: costs grow."""
+
+
+class WaitOptions(TypedDict, total=False):
+    """The options of ``pods.wait``, with its defaults."""
+
+    until: Until
+    timeout: float
+    interval: float
+    appear_grace: float
+    install_grace: float
+
+
+@overload
+def wait(
+    client: AsyncClient, pods: Iterable[PodRef], **options: Unpack[WaitOptions]
+) -> Coroutine[Any, Any, PodStatuses]: ...
+@overload
+def wait(client: Client, pods: Iterable[PodRef], **options: Unpack[WaitOptions]) -> PodStatuses: ...
+def wait(
+    client: AsyncClient | Client, pods: Iterable[PodRef], **options: Unpack[WaitOptions]
+) -> Coroutine[Any, Any, PodStatuses] | PodStatuses:
+    """Wait as ``client.pods.wait`` does, and show how the pods are getting on.
+
+    Args:
+        client: Either client; with an :class:`~primepods.AsyncClient` the call is to be awaited.
+        pods: Pods, or ids; of pods their names and GPUs are shown, too.
+        **options: ``until``, ``timeout``, ``interval``, ``appear_grace`` and ``install_grace`` of
+            ``pods.wait``.
+
+    Returns:
+        What ``pods.wait`` returns.
+
+    Raises:
+        ModuleNotFoundError: The extra ``notebook`` is not installed.
+        PrimePodsError: What ``pods.wait`` raises; the last state stays in view.
+    """
+    # What is of the wrong type is explained by `check_ids`.
+    refs = pods if isinstance(pods, str | bytes | PodReference) else list(pods)
+    ids = check_ids(refs)
+    fleet = Fleet(ids)
+    fleet.expect(ref for ref in refs if isinstance(ref, Pod))
+    until = options.get("until", ready)
+    view = _View(fleet, f"Waiting for {len(ids):,} pods until {getattr(until, '__name__', 'done')}")
+    if isinstance(client, Client):
+        with view:
+            return run_in_client(client, _wait, view, ids, options, on_change=view.draw)
+    return _shown(view, _wait(client, view, ids, options, on_change=view.draw))
+
+
+@overload
+def watch(
+    client: AsyncClient,
+    pods: Iterable[PodRef] | None = None,
+    *,
+    wanted: Callable[[Pod], bool] | None = None,
+    interval: float = 5.0,
+    duration: float | None = None,
+) -> Coroutine[Any, Any, Fleet]: ...
+@overload
+def watch(
+    client: Client,
+    pods: Iterable[PodRef] | None = None,
+    *,
+    wanted: Callable[[Pod], bool] | None = None,
+    interval: float = 5.0,
+    duration: float | None = None,
+) -> Fleet: ...
+def watch(
+    client: AsyncClient | Client,
+    pods: Iterable[PodRef] | None = None,
+    *,
+    wanted: Callable[[Pod], bool] | None = None,
+    interval: float = 5.0,
+    duration: float | None = None,
+) -> Coroutine[Any, Any, Fleet] | Fleet:
+    """Show how pods are and how that changes: those named, until all are gone, else the whole account.
+
+    Interrupting the cell (or cancelling the task) ends it. Pods that are created meanwhile appear, where none
+    are named.
+
+    Args:
+        client: Either client; with an :class:`~primepods.AsyncClient` the call is to be awaited.
+        pods: Pods, or ids; ``None`` for the whole account.
+        wanted: Which pods of the account to show. With the blocking client it runs in the client's own thread
+            and must not call the client.
+        interval: Seconds between two looks at a pod, from 0.05.
+        duration: Seconds after which it ends; ``None`` for never.
+
+    Returns:
+        The :class:`~primepods.fleet.Fleet` as it was last.
+
+    Raises:
+        ModuleNotFoundError: The extra ``notebook`` is not installed.
+        PrimePodsError: What :func:`primepods.fleet.follow` raises; the last state stays in view.
+    """
+    check_interval(interval)
+    if duration is not None:
+        check_seconds("duration", duration)
+    ids = None if pods is None else check_ids(pods)
+    view = _View(Fleet(ids or ()), "Watching all pods" if ids is None else f"Watching {len(ids):,} pods")
+    options = _WatchOptions(wanted=wanted, interval=interval)
+    if isinstance(client, Client):
+        with view:
+            return run_in_client(client, _watch, view, ids, duration, options, on_change=view.draw)
+    return _shown(view, _watch(client, view, ids, duration, options, on_change=view.draw))
+
+
+class _WatchOptions(TypedDict):
+    wanted: Callable[[Pod], bool] | None
+    interval: float
+
+
+async def _wait(
+    client: AsyncClient, view: _View, ids: list[str], options: WaitOptions, *, on_change: Draw
+) -> PodStatuses:
+    async with _redrawn(view, on_change):
+        return await client.pods.wait(ids, on_change=view.fleet.add, **options)
+
+
+async def _watch(  # noqa: PLR0913 - what the call was given
+    client: AsyncClient,
+    view: _View,
+    ids: list[str] | None,
+    duration: float | None,
+    options: _WatchOptions,
+    *,
+    on_change: Draw,
+) -> Fleet:
+    limit = asyncio.timeout(duration)
+    async with _redrawn(view, on_change):
+        try:
+            async with limit:
+                await follow(client, view.fleet, ids, **options)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+    return view.fleet
+
+
+async def _shown(view: _View, work: Coroutine[Any, Any, T]) -> T:
+    with view:
+        return await work
+
+
+@asynccontextmanager
+async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
+    """Draw while the block runs. Named ``on_change``, the blocking client calls it in the caller's thread."""
+    task = asyncio.create_task(_redraw(view, on_change))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _redraw(view: _View, on_change: Draw) -> None:
+    drawn, due = -1, 0.0
+    while True:
+        await asyncio.sleep(_EVERY)
+        now = time.monotonic()
+        if view.fleet.version != drawn or now >= due:
+            drawn, due = view.fleet.version, now + _AT_LEAST_EVERY
+            outcome = on_change(view.render())
+            if inspect.isawaitable(outcome):
+                await outcome
+
+
+class _View:
+    """The output of a cell.
+
+    Args:
+        fleet: What it shows.
+        heading: What is being done.
+    """
+
+    def __init__(self, fleet: Fleet, heading: str) -> None:
+        self.fleet = fleet
+        self._heading = heading
+        self._begun = time.monotonic()
+        self._output: Output | None = None
+
+    def render(self, end: str = "") -> Bundle:
+        """Return what is to be shown now. Not in another thread than the fleet's."""
+        minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
+        return bundle(self.fleet, f"{self._heading} · {end}{minutes}:{seconds:02}")
+
+    def draw(self, page: Bundle) -> None:
+        """Show it in place of what was shown before."""
+        if self._output is not None:
+            self._output.update(page, raw=True)
+
+    def __enter__(self) -> Self:
+        self._output = show(self.render())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            end = "ended after "
+        elif issubclass(kind, Exception):
+            end = f"{kind.__name__} after "
+        else:
+            end = "interrupted after "
+        self.draw(self.render(end))

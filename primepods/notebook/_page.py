@@ -1,0 +1,100 @@
+"""A fleet as HTML: the figures, the pods that need looking at, the picture."""
+
+from __future__ import annotations
+
+import html
+from typing import Final
+
+from .._utils.text import clip, one_line
+from ..charts import fleet_chart
+from ..fleet import Condition, Fleet, FleetPod
+
+_MOST_ROWS: Final = 12
+_LONGEST_CELL: Final = 80
+_LONGEST_LINE: Final = 400
+_COLUMNS: Final = (
+    "name",
+    "condition",
+    "installed",
+    "GPUs",
+    "price/h",
+    "id",
+    "how to log in, or why it failed",
+)
+# Of this output only: notebooks align what is in tables to the right.
+_STYLE: Final = """<style>
+.primepods-live th, .primepods-live td { text-align: left !important }
+.primepods-live td:nth-child(-n+6) { white-space: nowrap }
+.primepods-live caption { caption-side: bottom; text-align: left }
+</style>"""
+
+
+def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
+    """Return a fleet as notebooks show it: HTML, and a line of text.
+
+    Args:
+        fleet: What to show.
+        heading: What is being done.
+    """
+    line = f"{heading}: {figures(fleet)}"
+    parts = [
+        _STYLE,
+        f"<p><strong>{_text(heading)}</strong><br>{_text(figures(fleet), _LONGEST_LINE)}</p>",
+        _trouble(fleet),
+        _table(fleet),
+        str(fleet_chart(fleet)) if fleet.samples else "",
+    ]
+    return {"text/plain": line, "text/html": f'<div class="primepods-live">{"".join(parts)}</div>'}
+
+
+def figures(fleet: Fleet) -> str:
+    """Return a fleet's figures in a line."""
+    unseen = fleet.unseen
+    words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
+    words += [f"{unseen:,} not seen yet"] if unseen else []
+    costs = f"{fleet.cost_per_hr:,.2f} an hour · {fleet.spent:,.2f} so far"
+    return f"{' · '.join(words) or 'no pods'} · {costs}"
+
+
+def _trouble(fleet: Fleet) -> str:
+    if fleet.trouble is None:
+        return ""
+    return f"<p>The list cannot be read at present: {_text(str(fleet.trouble), _LONGEST_LINE)}</p>"
+
+
+def _table(fleet: Fleet) -> str:
+    pods = fleet.pods(_MOST_ROWS)
+    if not pods:
+        return ""
+    total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
+    more = f"<caption>and {total - len(pods):,} more</caption>" if total > len(pods) else ""
+    head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
+    rows = "".join(f"<tr>{_row(pod)}</tr>" for pod in pods)
+    return f"<table>{more}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _row(pod: FleetPod) -> str:
+    status, listed = pod.status, pod.pod
+    why = None if status is None else status.failure or status.ssh
+    cells = (
+        _text(pod.name),
+        _text(pod.condition or "not seen yet"),
+        _progress(pod),
+        _text("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
+        f"{pod.price_hr:,.2f}",
+        _text(pod.pod_id),
+        _text("" if why is None else str(why)),
+    )
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _progress(pod: FleetPod) -> str:
+    """Return a bar while the pod is being installed."""
+    progress = None if pod.status is None else pod.status.installation_progress
+    if pod.condition is not Condition.INSTALLING or progress is None:
+        return ""
+    return f'<progress max="100" value="{progress}"></progress> {progress} %'
+
+
+def _text(value: str, longest: int = _LONGEST_CELL) -> str:
+    return html.escape(clip(one_line(value), longest))

@@ -1,0 +1,1 @@
+"""Waiting and watching in a notebook."""

@@ -1,0 +1,98 @@
+"""In a real kernel: one output a call, redrawn in place, with both clients."""
+
+import re
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+nbformat: Any = pytest.importorskip("nbformat", reason="the extra `kernel` is not installed")
+nbclient: Any = pytest.importorskip("nbclient", reason="the extra `kernel` is not installed")
+pytest.importorskip("ipykernel", reason="the extra `kernel` is not installed")
+
+ROOT = Path(__file__).parent.parent.parent
+
+BEGIN = """\
+import asyncio, primepods, primepods.notebook
+from primepods.emulator import Emulator
+emulator = Emulator(pods=6, seed=3, boot_seconds=3, failure_rate=0, delete_seconds=0).start()
+client = primepods.AsyncClient(emulator.api_key, base_url=emulator.url)
+blocking = primepods.Client(emulator.api_key, base_url=emulator.url)
+pods = blocking.pods.page()
+"""
+
+
+def run(*cells: str) -> list[tuple[Any, int]]:
+    """Run the cells after `BEGIN`; returns each one and how often its outputs were redrawn."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(dedent(cell)) for cell in (BEGIN, *cells)]
+    )
+    redrawn = [0] * len(notebook.cells)
+
+    class Client(nbclient.NotebookClient):  # type: ignore[misc] # it may not be installed
+        def process_message(self, message: Any, cell: Any, index: int) -> Any:
+            redrawn[index] += message["msg_type"] == "update_display_data"
+            return super().process_message(message, cell, index)
+
+    runner = Client(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
+    runner.execute()
+    return list(zip(notebook.cells, redrawn, strict=True))[1:]
+
+
+def shown(cell: Any) -> list[str]:
+    """The lines that stand for what a cell displays."""
+    return [
+        output["data"]["text/plain"] for output in cell.outputs if output["output_type"] == "display_data"
+    ]
+
+
+def test_waiting_with_either_client() -> None:
+    """The same cell is redrawn until all are ready, and the statuses are returned."""
+    (awaited, often), (called, again) = run(
+        "async with client: done = await primepods.notebook.wait(client, pods, interval=0.2)\nlen(done)",
+        "len(primepods.notebook.wait(blocking, [pod.id for pod in pods], interval=0.2))",
+    )
+    for cell in (awaited, called):
+        [line] = shown(cell)
+        assert re.match(r"Waiting for 6 pods until ready · ended after 0:\d\d: 6 ready", line)
+        assert cell.outputs[-1]["data"]["text/plain"] == "6"
+    assert often >= 2, "redrawn while it waited"
+    assert again >= 1
+    assert "<svg" in awaited.outputs[0]["data"]["text/html"]
+
+
+def test_watching_while_other_work_goes_on() -> None:
+    """A watch in a task is redrawn meanwhile; a pod that is made joins; cancelling ends it."""
+    # In one cell, since nbclient reads only what belongs to the cell that runs.
+    [(cell, redrawn)] = run("""
+        watch = asyncio.create_task(primepods.notebook.watch(client, interval=0.1))
+        await asyncio.sleep(0.5)
+        emulator.add_pod('late')
+        await asyncio.sleep(2.5)
+        print('other work')
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await client.aclose()
+    """)
+    [line] = shown(cell)
+    assert re.match(r"Watching all pods · interrupted after 0:0\d: ", line)
+    assert "late" in cell.outputs[0]["data"]["text/html"]
+    assert [output["text"] for output in cell.outputs if "text" in output] == ["other work\n"]
+    assert redrawn >= 2
+
+
+def test_watching_for_some_time_and_a_wait_in_vain() -> None:
+    """A blocking watch ends after its time; what ends a wait is raised, and its last state stays."""
+    (watched, redrawn), (failed, _) = run(
+        "primepods.notebook.watch(blocking, interval=0.2, duration=2.5)",
+        "primepods.notebook.wait(blocking, pods, until=primepods.gone, timeout=0.5)",
+    )
+    [line] = shown(watched)
+    assert line.startswith("Watching all pods · ended after 0:02: ")
+    assert watched.outputs[-1]["data"]["text/plain"].startswith("<Fleet: 6 pods, ")
+    assert redrawn >= 2
+    assert [output.get("ename") for output in failed.outputs] == [None, "WaitTimeoutError"]
+    assert " · WaitTimeoutError after 0:00: " in shown(failed)[0]
