@@ -1,6 +1,6 @@
 """Renting pods and giving them back: leases, the files that remember them, and sweeps."""
 
-from ._keeper import Keeper, LeaseOptions
+from ._keeper import Keeper
 from ._lease import (
     AsyncLease,
     AsyncLeasedPod,
@@ -12,6 +12,7 @@ from ._lease import (
 )
 from ._leases import Leases
 from ._operations import PodOperations
+from ._options import LeaseOptions
 from ._sweep import OrphanedPod, Sweep
 
 __all__ = [

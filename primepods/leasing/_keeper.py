@@ -15,14 +15,10 @@ import contextvars
 import inspect
 import logging
 import math
-import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import attrs
-
-from .._utils.arguments import check_amount, check_interval, check_seconds
 from ..config import Settings
 from ..errors import (
     BudgetExceededError,
@@ -36,6 +32,8 @@ from ..specs import PodSpec
 from ..waiting import OnChange
 from ._ledger import LeaseFile, new_record
 from ._operations import PodOperations
+from ._options import LeaseOptions
+from ._steps import INTERRUPTS, SAME_INTERRUPTION, EndedError, GivenUpError, Steps, TooLateError
 
 T = TypeVar("T")
 
@@ -46,52 +44,8 @@ _HURRY: Final = 10.0
 _UNSEEN: Final = 60.0
 """Seconds after its creation in which a pod that was never seen may still appear, whatever a 404 says."""
 _LONGEST_PAUSE: Final = 10.0
-_SAME_INTERRUPTION: Final = 0.05
-"""Seconds in which interruptions count as one: the end of a loop cancels block and keeper together."""
-_GIVE_UP: Final = 2
-"""Interruptions of the release that end it."""
-_INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-
-
-def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    check_seconds(attribute.name, value)
-
-
-def _budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-    if value is not None:
-        check_amount(attribute.name, value, attribute.name.removeprefix("max_"))
-
-
-def _interval(_: object, __: object, value: float) -> None:
-    check_interval(value)
-
-
-@attrs.frozen(kw_only=True)
-class LeaseOptions:
-    """The parameters of ``pods.lease`` but for the spec; refuses what cannot be.
-
-    Raises:
-        TypeError: No number.
-        ValueError: Out of range.
-    """
-
-    ready_timeout: float = attrs.field(validator=_seconds)
-    interval: float = attrs.field(validator=_interval)
-    max_hours: float | None = attrs.field(validator=_budget)
-    max_spend: float | None = attrs.field(validator=_budget)
-    release_timeout: float = attrs.field(validator=_seconds)
-
-
-class _GivenUpError(Exception):
-    """The release was interrupted too often."""
-
-
-class _EndedError(Exception):
-    """The lease ends before the step that was under way is done."""
-
-
-class _TooLateError(Exception):
-    """The step that was under way was not done in time."""
+_REMIND_AFTER: Final = 60.0
+"""Seconds between two lines of the log about a release that fails."""
 
 
 class Keeper:
@@ -142,11 +96,10 @@ class Keeper:
         self._on_budget = on_budget
         self.has_begun: bool = False
         self.is_ready: bool = False
-        self._ending = self._kept = False
-        self._interruptions = 0
-        self._interrupted_at = -math.inf
-        self._made_at = math.inf
-        self._ended_wall: float | None = None
+        self._kept = False
+        self._steps = Steps(settings.clock)
+        self._made_at = self._logged_at = -math.inf
+        self._spent: float | None = None
 
     def start(self, on_change: OnChange | None) -> None:
         """Write the file, and begin; in the event loop.
@@ -163,11 +116,10 @@ class Keeper:
             raise RuntimeError(msg)
         loop = asyncio.get_running_loop()
         self._on_change = on_change
-        self._process = os.getpid()
+        self._steps.begin()
         team_id = self._spec.team_id or self._settings.team_id
         record = new_record(str(self._spec.name), self._settings, team_id)
         self._file = LeaseFile.create(self._folder, record)
-        self._signal: asyncio.Future[None] = loop.create_future()
         self.ready = loop.create_future()
         self._ordered_at, self._ordered_wall = self._clock.time(), self._clock.wall()
         # An empty context: what surrounds the block, such as a cancel scope, must not reach in here.
@@ -184,7 +136,7 @@ class Keeper:
     @property
     def is_ours(self) -> bool:
         """Whether this process has begun the lease; a child of a fork must leave it alone."""
-        return self._process == os.getpid()
+        return self._steps.is_ours
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -198,49 +150,44 @@ class Keeper:
 
     def spent(self) -> float:
         """Return what the pod has cost so far, by the price of its order."""
-        until = self._clock.wall() if self._ended_wall is None else self._ended_wall
-        return 0.0 if self.pod is None else self.pod.price_hr * (until - self._ordered_wall) / 3600
+        if self._spent is not None:
+            return self._spent
+        seconds = self._clock.wall() - self._ordered_wall
+        return 0.0 if self.pod is None else self.pod.price_hr * seconds / 3600
 
     def keep(self) -> None:
         """Let the pod go on after the lease, and without its budget."""
         self._kept = True
         self._file.remove()
-        self._wake()
+        self._steps.wake()
 
     def abandon(self) -> None:
         """Order nothing, if nothing is ordered yet; from any thread."""
-        self._ending = True
+        self._steps.is_ending = True
 
     def end(self) -> None:
         """Begin the release, if it has not begun."""
-        self._ending = True
-        self._wake()
+        self._steps.end()
 
     def interrupt(self) -> None:
         """Begin the release; be quick about it if it has begun; give it up if it is quick already."""
-        now = self._clock.time()
-        if self._ending and now - self._interrupted_at >= _SAME_INTERRUPTION:
-            self._interruptions += 1
-            if self._interruptions == 1:
-                log.warning("%s is being deleted: interrupted again, it may be left running", self._what)
-        self._interrupted_at = now
-        self.end()
+        self._steps.interrupt(self._what)
 
     async def _run(self) -> None:
         try:
             pod = await self._order()
             await self._boot(pod)
             await self._in_use(pod)
-        except (_EndedError, _GivenUpError):
+        except (EndedError, GivenUpError):
             pass
-        except _INTERRUPTS:
+        except INTERRUPTS:
             self.interrupt()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised in the block when the pod is gone
             self.error = exc
-        self._ending = True
+        self._steps.is_ending = True
         while not await self._is_released():
             pass
-        self._ended_wall = self._clock.wall()
+        self._spent = self.spent()
         self._file.close()
         self.is_ready = False
         if not self.ready.done():
@@ -254,7 +201,7 @@ class Keeper:
             # In the child of a fork this is the copy of a task of the parent's, which cares for the pod.
             if self.pod is not None and not self._kept and self.is_ours:
                 await self._release(self.pod)
-        except _INTERRUPTS:
+        except INTERRUPTS:
             self.interrupt()
             return False
         except Exception as exc:  # noqa: BLE001 - a defect must not hide that the pod goes on
@@ -262,13 +209,13 @@ class Keeper:
         return True
 
     async def _order(self) -> Pod:
-        if self._ending:
+        if self._steps.is_ending:
             self._file.remove()
-            raise _EndedError
+            raise EndedError
         try:
             try:
                 pod = await self._step(self._operations.create(self._spec))
-            except _INTERRUPTS:
+            except INTERRUPTS:
                 # The event loop ends, and the order may have been carried out.
                 pod = await self._step(self._operations.find(str(self._spec.name), self._ordered_wall))
         except CreateUncertainError:
@@ -279,9 +226,9 @@ class Keeper:
             # Provably nothing was made.
             self._file.remove()
             raise
-        except (_GivenUpError, *_INTERRUPTS):
+        except (GivenUpError, *INTERRUPTS):
             self._fail("its order was interrupted")
-            raise _GivenUpError from None
+            raise GivenUpError from None
         self.pod, self._made_at = pod, self._clock.time()
         with contextlib.suppress(OSError):
             # The name in the file is enough to find it.
@@ -311,22 +258,19 @@ class Keeper:
 
     async def _use(self, pod: Pod, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work`` until the lease ends, or its budget is used up."""
-        hours, spend = self._options.max_hours, self._options.max_spend
-        spend_hours = math.inf if spend is None or pod.price_hr <= 0 else spend / pod.price_hr
-        allowed = min(math.inf if hours is None else hours, spend_hours)
+        hours, budget, limit = self._options.budget(pod.price_hr)
         try:
-            return await self._step(work, until=lambda: self._budget_end(allowed), in_use=True)
-        except _TooLateError:
-            budget = "spend" if allowed == spend_hours else "hours"
-            limit = spend if budget == "spend" else hours
+            return await self._step(work, until=lambda: self._budget_end(hours), in_use=True)
+        except TooLateError:
             self.budget_error = BudgetExceededError(
                 f"Pod {pod.id} has reached its budget, max_{budget}={limit:g}, which ends its lease.",
                 pod_id=pod.id,
                 budget=budget,
-                spent=self.spent(),
-                limit=limit or 0.0,
+                # Not spent(): the wall clock may have been set meanwhile.
+                spent=pod.price_hr * (self._clock.time() - self._ordered_at) / 3600,
+                limit=limit,
             )
-            raise _EndedError from None
+            raise EndedError from None
 
     def _budget_end(self, hours: float) -> float:
         return math.inf if self._kept else self._ordered_at + 3600 * hours
@@ -337,8 +281,8 @@ class Keeper:
         deleted_at, failures, last = math.inf, 0, ""
 
         def see_until() -> float:
-            in_a_hurry = max(deleted_at, self._interrupted_at) + _HURRY
-            return min(ends_at, in_a_hurry) if self._interruptions else ends_at
+            in_a_hurry = max(deleted_at, self._steps.interrupted_at) + _HURRY
+            return min(ends_at, in_a_hurry) if self._steps.interruptions else ends_at
 
         while True:
             try:
@@ -348,25 +292,26 @@ class Keeper:
                 if deleted_at == math.inf:
                     await self._step(self._delete(pod), until=lambda: ends_at)
                     deleted_at = self._clock.time()
-                left = max(_SAME_INTERRUPTION, see_until() - self._clock.time())
+                left = max(SAME_INTERRUPTION, see_until() - self._clock.time())
                 gone = self._operations.wait_gone(pod.id, timeout=left, interval=self._options.interval)
                 await self._step(gone, until=see_until)
-            except _GivenUpError:
+            except GivenUpError:
                 return self._fail(f"its release was interrupted{last}")
-            except (_TooLateError, WaitTimeoutError):
+            except (TooLateError, WaitTimeoutError):
                 accepted = "is not accepted" if deleted_at == math.inf else "was accepted, but it is not gone"
                 return self._fail(f"its deletion {accepted} in time{last}")
-            except _INTERRUPTS:
+            except INTERRUPTS:
                 self.interrupt()
             except PrimePodsError as exc:
-                self._log_failure(exc, failures)
+                self._log_failure(exc)
                 failures, last = failures + 1, f"; the last failure: {str(exc).rstrip('.')}"
             else:
                 return self._file.remove()
 
-    def _log_failure(self, error: PrimePodsError, before: int) -> None:
-        """Say that a release takes longer, once."""
-        if not before:
+    def _log_failure(self, error: PrimePodsError) -> None:
+        """Say that a release takes longer: at first, and then once a minute."""
+        if self._clock.time() >= self._logged_at + _REMIND_AFTER:
+            self._logged_at = self._clock.time()
             log.warning("%s is not released yet: %s", self._what, error)
 
     async def _delete(self, pod: Pod) -> None:
@@ -384,45 +329,8 @@ class Keeper:
         until: Callable[[], float] = lambda: math.inf,
         in_use: bool = False,
     ) -> T:
-        """Await ``work`` in a task of its own; what interrupts this one is noted, and goes on waiting.
-
-        Args:
-            work: What to await; cancelled when it is waited for no longer.
-            until: When that is at the latest, by the clock; asked anew after each interruption.
-            in_use: Whether it is also ended by the end of the lease.
-
-        Raises:
-            _TooLateError: It was not done in time.
-            _EndedError: The lease ends.
-            _GivenUpError: The release is given up.
-            CancelledError: ``work`` was cancelled: the event loop ends.
-        """
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        try:
-            while not task.done():
-                self._signal = loop.create_future()
-                if self._interruptions >= _GIVE_UP or not self.is_ours:
-                    raise _GivenUpError
-                if in_use and self._ending:
-                    raise _EndedError
-                if self._clock.time() >= until():
-                    raise _TooLateError
-                try:
-                    await self._wait(task, until())
-                except _INTERRUPTS:
-                    self.interrupt()
-            return task.result()
-        finally:
-            task.cancel()
-
-    async def _wait(self, task: asyncio.Task[Any], until: float) -> None:
-        """Return when ``task`` is done, something has been signalled, or the clock says ``until``."""
-        limit = contextlib.nullcontext() if until == math.inf else self._clock.timeout_at(until)
-        with contextlib.suppress(TimeoutError):
-            async with limit:
-                await asyncio.wait({task, self._signal}, return_when=asyncio.FIRST_COMPLETED)
+        """Await a step; see :meth:`Steps.run`."""
+        return await self._steps.run(work, self.interrupt, until=until, in_use=in_use)
 
     @property
     def _what(self) -> str:
@@ -431,22 +339,13 @@ class Keeper:
             return f"A pod named {self._spec.name}"
         return f"Pod {self.pod.id} (name {self._spec.name}, {self.pod.price_hr:g} an hour)"
 
-    def _wake(self) -> None:
-        if not self._signal.done():
-            self._signal.set_result(None)
-
     def _fail(self, reason: str) -> None:
         """Say, in all places, that the pod may go on."""
         if not self.is_ours:
             return
         pod = self.pod
-        what = (
-            f"Pod {pod.id} (name {self._spec.name}, {pod.price_hr:g} an hour)"
-            if pod
-            else f"A pod named {self._spec.name}"
-        )
         self.not_released = NotReleasedError(
-            f"{what} may be running and billed: {reason}. `primepods sweep` removes it, or "
+            f"{self._what} may be running and billed: {reason}. `primepods sweep` removes it, or "
             + (f"`client.pods.delete({pod.id!r})`." if pod else "look for that name in `pods.list()`."),
             pod_id=None if pod is None else pod.id,
             name=str(self._spec.name),

@@ -10,9 +10,10 @@ from ..config import Settings, lease_folder
 from ..specs import PodSpec
 from ..waiting import OnChange
 from ._cost import final_cost
-from ._keeper import Keeper, LeaseOptions
+from ._keeper import Keeper
 from ._lease import AsyncLease, OpenLeases
 from ._operations import PodOperations
+from ._options import LeaseOptions
 from ._sweep import Sweep, Sweeper
 
 

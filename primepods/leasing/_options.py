@@ -1,0 +1,45 @@
+"""How a pod is leased: the parameters of ``pods.lease`` but for the spec."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from .._utils.arguments import check_amount, check_interval, check_seconds
+
+
+def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    check_seconds(attribute.name, value)
+
+
+def _budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+    if value is not None:
+        check_amount(attribute.name, value, attribute.name.removeprefix("max_"))
+
+
+def _interval(_: object, __: object, value: float) -> None:
+    check_interval(value)
+
+
+@attrs.frozen(kw_only=True)
+class LeaseOptions:
+    """The parameters of ``pods.lease`` but for the spec; refuses what cannot be.
+
+    Raises:
+        TypeError: No number.
+        ValueError: Out of range.
+    """
+
+    ready_timeout: float = attrs.field(validator=_seconds)
+    interval: float = attrs.field(validator=_interval)
+    max_hours: float | None = attrs.field(validator=_budget)
+    max_spend: float | None = attrs.field(validator=_budget)
+    release_timeout: float = attrs.field(validator=_seconds)
+
+    def budget(self, price_hr: float) -> tuple[float, str, float]:
+        """Return the hours that a pod of this price may be used, which budget that is, and its limit."""
+        hours = math.inf if self.max_hours is None else self.max_hours
+        spend = math.inf if self.max_spend is None else self.max_spend
+        spend_hours = spend / price_hr if price_hr > 0 else math.inf
+        return (hours, "hours", hours) if hours < spend_hours else (spend_hours, "spend", spend)

@@ -1,0 +1,138 @@
+"""Awaits the steps of a lease, each in a task of its own: what interrupts the lease ends none by chance."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from .._utils.clock import Clock
+
+T = TypeVar("T")
+
+log = logging.getLogger("primepods")
+
+INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+SAME_INTERRUPTION: Final = 0.05
+"""Seconds in which interruptions count as one: the end of a loop cancels block and keeper together."""
+_GIVE_UP: Final = 2
+"""Interruptions of the release that end it."""
+
+
+class GivenUpError(Exception):
+    """The release was interrupted too often."""
+
+
+class EndedError(Exception):
+    """The lease ends before the step that was under way is done."""
+
+
+class TooLateError(Exception):
+    """The step that was under way was not done in time."""
+
+
+class Steps:
+    """The steps of one lease, and what has interrupted them.
+
+    Args:
+        clock: Tells the time.
+
+    Attributes:
+        is_ending: Whether the lease ends.
+        interruptions: How often its release was interrupted.
+        interrupted_at: When something was last interrupted, by the clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.is_ending: bool = False
+        self.interruptions: int = 0
+        self.interrupted_at: float = -math.inf
+        self._clock = clock
+        self._process = 0
+        self._signal: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        """From now on they are this process's."""
+        self._process = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has begun the lease; a child of a fork must leave it alone."""
+        return self._process == os.getpid()
+
+    def end(self) -> None:
+        """Begin the release, if it has not begun."""
+        self.is_ending = True
+        self.wake()
+
+    def interrupt(self, what: str) -> None:
+        """Begin the release; be quick about it if it has begun; give it up if it is quick already.
+
+        Args:
+            what: What is released, for the log.
+        """
+        now = self._clock.time()
+        if self.is_ending and now - self.interrupted_at >= SAME_INTERRUPTION:
+            self.interruptions += 1
+            if self.interruptions == 1:
+                log.warning("%s is being deleted: interrupted again, it may be left running", what)
+        self.interrupted_at = now
+        self.end()
+
+    def wake(self) -> None:
+        """Have the step that is under way look at what has changed."""
+        if self._signal is not None and not self._signal.done():
+            self._signal.set_result(None)
+
+    async def run(
+        self,
+        work: Coroutine[Any, Any, T],
+        on_interrupt: Callable[[], None],
+        *,
+        until: Callable[[], float] = lambda: math.inf,
+        in_use: bool = False,
+    ) -> T:
+        """Await ``work`` in a task of its own; what interrupts this one is noted, and goes on waiting.
+
+        Args:
+            work: What to await; cancelled when it is waited for no longer.
+            on_interrupt: Notes an interruption.
+            until: When that is at the latest, by the clock; asked anew after each interruption.
+            in_use: Whether it is also ended by the end of the lease.
+
+        Raises:
+            TooLateError: It was not done in time.
+            EndedError: The lease ends.
+            GivenUpError: The release is given up.
+            CancelledError: ``work`` was cancelled: the event loop ends.
+        """
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            while not task.done():
+                self._signal = loop.create_future()
+                if self.interruptions >= _GIVE_UP or not self.is_ours:
+                    raise GivenUpError
+                if in_use and self.is_ending:
+                    raise EndedError
+                if self._clock.time() >= until():
+                    raise TooLateError
+                try:
+                    await self._wait({task, self._signal}, until())
+                except INTERRUPTS:
+                    on_interrupt()
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _wait(self, futures: set[asyncio.Future[Any]], until: float) -> None:
+        """Return when one of them is done, or the clock says ``until``."""
+        limit = contextlib.nullcontext() if until == math.inf else self._clock.timeout_at(until)
+        with contextlib.suppress(TimeoutError):
+            async with limit:
+                await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
