@@ -32,7 +32,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .keys import SSHKey
-from .leasing import AsyncLease, AsyncLeasedPod, OrphanedPod, Sweep
+from .leasing import AsyncLease, AsyncLeasedPod, OrphanedPod, SkippedLease, Sweep
 from .models import (
     AttachedResource,
     Endpoint,
@@ -122,6 +122,7 @@ __all__ = [
     "ServerError",
     "SoldOutError",
     "SpecRange",
+    "SkippedLease",
     "Sweep",
     "TransportError",
     "ValidationError",

@@ -77,6 +77,7 @@ PUBLIC_NAMES = [
     "ServerError",
     "SoldOutError",
     "SpecRange",
+    "SkippedLease",
     "Sweep",
     "TransportError",
     "ValidationError",

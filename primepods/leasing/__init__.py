@@ -13,7 +13,7 @@ from ._lease import (
 from ._leases import Leases
 from ._operations import PodOperations
 from ._options import LeaseOptions
-from ._sweep import OrphanedPod, Sweep
+from ._sweep import OrphanedPod, SkippedLease, Sweep
 
 __all__ = [
     "AsyncLease",
@@ -25,6 +25,7 @@ __all__ = [
     "OpenLeases",
     "OrphanedPod",
     "PodOperations",
+    "SkippedLease",
     "Sweep",
     "add_notes",
     "entry_error",

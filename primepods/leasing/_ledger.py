@@ -31,6 +31,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment,unused-ignore]
 
 _SUFFIX: Final = ".json"
+_DRAFT: Final = ".draft"
+_DRAFT_SECONDS: Final = 24 * 3600.0
+"""Age of a draft, which takes milliseconds to be written, from which on nobody writes it any more."""
 _VERSION: Final = 1
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
@@ -72,14 +75,19 @@ class LeaseRecord:
         """
         if self.given_up:
             return True
-        if self.host != socket.gethostname():
+        if self.is_elsewhere:
             return older_than is not None
         return self.process_start is None or self.is_dead
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether another host's process holds the lease."""
+        return self.host != socket.gethostname()
+
+    @property
     def is_dead(self) -> bool:
         """Whether the process has provably ended; without Linux's ``/proc`` nothing is proved."""
-        is_known = self.host == socket.gethostname() and self.process_start is not None
+        is_known = not self.is_elsewhere and self.process_start is not None
         return is_known and _process_start(self.pid) != self.process_start
 
     def is_of(self, pod: Pod) -> bool:
@@ -195,6 +203,14 @@ def lease_files(folder: Path) -> Iterator[tuple[Path, LeaseRecord]]:
             yield path, _read(path)
 
 
+def remove_abandoned_drafts(folder: Path, now: datetime) -> None:
+    """Remove what processes have left that were killed while they wrote a file, before they ordered a pod."""
+    for draft in folder.glob(f"*{_DRAFT}"):
+        with contextlib.suppress(OSError):
+            if now.timestamp() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                draft.unlink()
+
+
 class LocksUnavailableError(Exception):
     """Whether the process of a lease lives cannot be told on this file system."""
 
@@ -202,7 +218,7 @@ class LocksUnavailableError(Exception):
 def _write(path: Path, record: LeaseRecord) -> int:
     """Put a file at ``path`` in one step, whole and locked; return its descriptor."""
     data = {"version": _VERSION, **attrs.asdict(record), "ordered_at": record.ordered_at.isoformat()}
-    draft = path.with_name(f"{path.stem}-{os.urandom(4).hex()}.draft")
+    draft = path.with_name(f"{path.stem}-{os.urandom(4).hex()}{_DRAFT}")
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with contextlib.suppress(LocksUnavailableError):

@@ -15,7 +15,7 @@ from .._utils.plain import ToDict
 from ..config import Settings
 from ..errors import CreateUncertainError, PrimePodsError
 from ..models import Pod
-from ._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files
+from ._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files, remove_abandoned_drafts
 from ._operations import PodOperations
 
 _RELEASE_TIMEOUT: Final = 600.0
@@ -43,6 +43,23 @@ class OrphanedPod(ToDict):
 
 
 @attrs.frozen(kw_only=True)
+class SkippedLease(ToDict):
+    """A lease that a sweep has left alone, though its file is there.
+
+    Attributes:
+        name: Its pod's name.
+        pod_id: Its pod's id; ``None`` if that is not known.
+        price_hr: What the pod costs an hour, if that is known.
+        reason: Why: its process lives, another host's, or another API's, key's or team's.
+    """
+
+    name: str
+    pod_id: str | None
+    price_hr: float | None
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class Sweep(ToDict):
     """What a sweep has found and done.
 
@@ -50,11 +67,13 @@ class Sweep(ToDict):
         found: The pods that it found, those of ``errors`` among them.
         deleted: Ids of those that it deleted and saw gone; empty with ``dry_run``.
         errors: What went wrong, by the pod's id, or by its name where it has none. They may be billed.
+        skipped: The leases of that prefix and age that it has left alone, and why.
     """
 
     found: tuple[OrphanedPod, ...]
     deleted: tuple[str, ...] = ()
     errors: Mapping[str, PrimePodsError] = attrs.field(factory=dict[str, PrimePodsError])
+    skipped: tuple[SkippedLease, ...] = ()
 
     @property
     def price_hr(self) -> float:
@@ -96,16 +115,18 @@ class Sweeper:
         self._prefix = prefix
         self._older_than = older_than
         self._now = datetime.fromtimestamp(settings.clock.wall(), UTC)
+        self._skipped: list[SkippedLease] = []
         self._in_good_hands: set[str] = set()
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``."""
         files = self._claim_files()
+        skipped = tuple(self._skipped)
         try:
             orphans = await self._find(files)
             found = tuple(orphan.pod for orphan in orphans)
             if dry_run or not orphans:
-                return Sweep(found=found)
+                return Sweep(found=found, skipped=skipped)
             limit = self._settings.max_concurrency
             outcomes = await map_bounded(self._remove, orphans, limit)
         finally:
@@ -116,29 +137,50 @@ class Sweeper:
             found=found,
             deleted=tuple(pod.pod_id for pod, error in pairs if pod.pod_id is not None and error is None),
             errors={pod.pod_id or str(pod.name): error for pod, error in pairs if error is not None},
+            skipped=skipped,
         )
 
     def _claim_files(self) -> list[LeaseFile]:
-        """Return the files of dead processes, locked; note what the living care for."""
+        """Return the files of dead processes, locked; note what is skipped."""
+        remove_abandoned_drafts(self._folder, self._now)
         claimed: list[LeaseFile] = []
-        ours = self._settings.base_url, fingerprint(self._settings), self._settings.team_id
         for path, record in lease_files(self._folder):
-            # Under another key, or for another team, a 404 would prove nothing.
-            is_ours = (record.base_url, record.key_fingerprint, record.team_id) == ours
-            file = self._claim(path, record) if is_ours else None
-            if file is not None:
-                claimed.append(file)
+            if not self._matches(record.name, record.ordered_at):
+                self._care_for(record)
+                continue
+            reason = self._reason_to_skip(record)
+            file = None if reason else _claim(path)
+            if file is None:
+                self._skipped.append(
+                    SkippedLease(
+                        name=record.name,
+                        pod_id=record.pod_id,
+                        price_hr=record.price_hr,
+                        reason=reason or "its process lives, or another sweep is at it",
+                    )
+                )
+                self._care_for(record)
             else:
-                self._in_good_hands |= {record.name, record.pod_id or record.name}
+                claimed.append(file)
         return claimed
 
-    def _claim(self, path: Path, record: LeaseRecord) -> LeaseFile | None:
-        if not (self._matches(record.name, record.ordered_at) and record.is_orphaned(self._older_than)):
+    def _reason_to_skip(self, record: LeaseRecord) -> str | None:
+        # Under another key, or for another team, a 404 would prove nothing.
+        if record.base_url != self._settings.base_url:
+            return f"it was rented at {record.base_url}"
+        if record.key_fingerprint != fingerprint(self._settings):
+            return "it was rented with another API key"
+        if record.team_id != self._settings.team_id:
+            return "it was rented without a team" if record.team_id is None else f"of team {record.team_id}"
+        if record.is_orphaned(self._older_than):
             return None
-        try:
-            return LeaseFile.claim(path)
-        except (OSError, ValueError):
-            return None
+        if record.is_elsewhere:
+            return f"whether its process on host {record.host} lives cannot be seen: give an age (older_than)"
+        return f"its process {record.pid} lives"
+
+    def _care_for(self, record: LeaseRecord) -> None:
+        """Have a sweep by prefix leave a pod alone that has a file."""
+        self._in_good_hands |= {record.name, record.pod_id or record.name}
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         if self._prefix is not None and not (name or "").startswith(self._prefix):
@@ -205,3 +247,10 @@ class Sweeper:
 
 def _as_orphaned(pod: Pod) -> OrphanedPod:
     return OrphanedPod(name=pod.name, pod_id=pod.id, price_hr=pod.price_hr, created_at=pod.created_at)
+
+
+def _claim(path: Path) -> LeaseFile | None:
+    try:
+        return LeaseFile.claim(path)
+    except (OSError, ValueError):
+        return None

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import attrs
 import pytest
 
 import primepods
 from primepods.emulator import Reset, Status
-from primepods.leasing._ledger import LeaseFile, new_record
 from tests.renting.stage import Stage, stage
-from tests.support.client import make_client
 
 pytestmark = pytest.mark.anyio
 
@@ -196,12 +193,6 @@ async def test_a_budget_can_end_the_boot(folder: Path) -> None:
         assert (len(it.emulator.pods), it.records()) == (0, [])
 
 
-def write_as_a_later_version(folder: Path) -> None:
-    """Add a field to the file of a lease."""
-    path = next(folder.iterdir())
-    path.write_text(path.read_text().replace('"name"', '"later": 1, "name"'))
-
-
 async def test_a_kept_pod_has_no_budget(folder: Path) -> None:
     """It is somebody else's from then on."""
     async with stage(folder) as it:
@@ -209,40 +200,6 @@ async def test_a_kept_pod_has_no_budget(folder: Path) -> None:
             pod.keep()
             await it.clock.sleep(8_000)
         assert it.running() == [pod.id]
-
-
-async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
-    """Under another key or team a 404 proves nothing; and a file of a later version is understood."""
-    async with stage(folder, options={"team_id": "team-1"}) as it:
-        it.emulator.faults.add(Reset(acted=True), on="create")
-        it.emulator.faults.add(Status(503), on="list")
-        with pytest.raises(primepods.CreateUncertainError):
-            async with it.client.pods.lease(it.spec):
-                pytest.fail("nobody knows the pod")
-        it.emulator.faults.clear()
-        await asyncio.to_thread(write_as_a_later_version, folder)
-        for team_id in (None, "team-2"):
-            async with make_client(
-                it.emulator.url, clock=it.clock, api_key=it.emulator.api_key, team_id=team_id
-            ) as client:
-                assert (await client.pods.sweep()).found == ()
-        assert len(it.records()) == 1
-        assert len((await it.client.pods.sweep()).deleted) == 1
-        assert it.records() == []
-
-
-async def test_a_name_that_is_listed_is_not_forgotten(folder: Path) -> None:
-    """Two dead orders of one name: nobody can tell whose pod is whose, and both files stay."""
-    async with stage(folder) as it:
-        spec = attrs.evolve(it.spec, name="mine")
-        for _ in range(2):
-            await it.client.pods.create(spec)
-            record = new_record("mine", it.client._executor.settings, None)
-            LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
-        await it.clock.sleep(8_000)
-        sweep = await it.client.pods.sweep()
-        assert (sweep.deleted, set(sweep.errors)) == ((), {"mine"})
-        assert len(it.records()) == 2
 
 
 async def test_nothing_is_ordered_without_a_file(folder: Path) -> None:
@@ -335,6 +292,31 @@ async def test_a_client_that_closes_releases_its_leases(folder: Path) -> None:
         assert pod.id not in it.emulator.pods
         assert it.records() == []
         await lease.__aexit__(None, None, None)
+
+
+async def test_open_leases_are_released_together(folder: Path) -> None:
+    """Not one after another: the last pod would be billed for all of them."""
+    async with stage(folder, delete_seconds=50) as it:
+        for _ in range(4):
+            await it.client.pods.lease(it.spec).__aenter__()
+        before = it.clock.elapsed
+        await it.client.aclose()
+        assert it.clock.elapsed - before < 100
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_a_release_that_fails_is_told_once_a_minute(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For as long as it is tried, with what fails."""
+    async with stage(folder) as it:
+        with pytest.raises(primepods.NotReleasedError):
+            async with it.client.pods.lease(it.spec, release_timeout=300):
+                it.emulator.faults.add(Status(401), on="delete")
+        told = [line for line in caplog.messages if "not released yet" in line]
+        assert 4 <= len(told) <= 6
+        assert "401" in told[-1]
+        it.emulator.faults.clear()
 
 
 async def test_a_lease_is_used_once(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -145,3 +146,24 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         running.wait()
         assert [found.name for found in claimable(tmp_path)] == ["theirs"]
         os.kill(int(children[0]), signal.SIGKILL)
+
+
+def test_without_locks_only_what_provably_ended_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have none: a lease can be had there, and a living process keeps it."""
+    fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    file = LeaseFile.create(tmp_path, record())
+    file.close()
+    assert claimable(tmp_path) == []
+    file.update(given_up=True)
+    file.close()
+    assert [found.name for found in claimable(tmp_path)] == ["mine"]
+    file.update(given_up=False, process_start=1)
+    file.close()
+    assert [found.name for found in claimable(tmp_path)] == ["mine"]

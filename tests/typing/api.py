@@ -47,6 +47,7 @@ from primepods import (
     PrimePodsError,
     Resources,
     RetryPolicy,
+    SkippedLease,
     SSHKey,
     SSHKeys,
     SSHTarget,
@@ -310,6 +311,7 @@ def blocking_leases(client: Client) -> None:
     sweep = client.pods.sweep(prefix="ci-", older_than=3600, dry_run=True)
     assert_type(sweep, Sweep)
     assert_type(sweep.found, tuple[OrphanedPod, ...])
+    assert_type(sweep.skipped, tuple[SkippedLease, ...])
     assert_type(sweep.price_hr, float)
 
 

@@ -1,0 +1,103 @@
+"""Sweeps: what they delete, what they leave alone, and what they say of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+
+import primepods
+from primepods.emulator import Reset, Status
+from primepods.leasing._ledger import LeaseFile, new_record
+from tests.renting.stage import Stage, stage
+from tests.support.client import make_client
+
+pytestmark = pytest.mark.anyio
+
+
+def write_as_a_later_version(folder: Path) -> None:
+    """Add a field to the file of a lease."""
+    path = next(folder.iterdir())
+    path.write_text(path.read_text().replace('"name"', '"later": 1, "name"'))
+
+
+def left_by(it: Stage, **changes: object) -> None:
+    """Have a process order a pod, and end."""
+    record = new_record("theirs", it.client._executor.settings, None)
+    LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]
+
+
+async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
+    """Under another key or team a 404 proves nothing; and a file of a later version is understood."""
+    async with stage(folder, options={"team_id": "team-1"}) as it:
+        it.emulator.faults.add(Reset(acted=True), on="create")
+        it.emulator.faults.add(Status(503), on="list")
+        with pytest.raises(primepods.CreateUncertainError):
+            async with it.client.pods.lease(it.spec):
+                pytest.fail("nobody knows the pod")
+        it.emulator.faults.clear()
+        await asyncio.to_thread(write_as_a_later_version, folder)
+        for team_id in (None, "team-2"):
+            async with make_client(
+                it.emulator.url, clock=it.clock, api_key=it.emulator.api_key, team_id=team_id
+            ) as client:
+                assert (await client.pods.sweep()).found == ()
+        assert len(it.records()) == 1
+        assert len((await it.client.pods.sweep()).deleted) == 1
+        assert it.records() == []
+
+
+async def test_a_name_that_is_listed_is_not_forgotten(folder: Path) -> None:
+    """Two dead orders of one name: nobody can tell whose pod is whose, and both files stay."""
+    async with stage(folder) as it:
+        spec = attrs.evolve(it.spec, name="mine")
+        for _ in range(2):
+            await it.client.pods.create(spec)
+            record = new_record("mine", it.client._executor.settings, None)
+            LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
+        await it.clock.sleep(8_000)
+        sweep = await it.client.pods.sweep()
+        assert (sweep.deleted, set(sweep.errors)) == ((), {"mine"})
+        assert len(it.records()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
+        ({"key_fingerprint": "0"}, "another API key"),
+        ({"team_id": "team-9"}, "of team team-9"),
+        ({"host": "elsewhere"}, "on host elsewhere"),
+        ({}, "its process "),
+    ],
+)
+async def test_what_is_left_alone_is_told(folder: Path, changes: dict[str, object], reason: str) -> None:
+    """With the reason, so that nobody takes an empty sweep for an empty account."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, pod_id="pod-1", price_hr=2.0, **changes)
+        sweep = await it.client.pods.sweep()
+        assert (sweep.found, sweep.deleted) == ((), ())
+        (skipped,) = sweep.skipped
+        assert (skipped.name, skipped.pod_id, skipped.price_hr) == ("theirs", "pod-1", 2.0)
+        assert reason in skipped.reason
+        assert (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped == ()
+
+
+async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
+    """A day later, when nobody can be writing them; nothing was ordered yet."""
+    async with stage(folder) as it:
+
+        def age(name: str, seconds: float) -> Path:
+            folder.mkdir(exist_ok=True)
+            draft = folder / f"{name}.draft"
+            draft.touch()
+            os.utime(draft, (it.clock.wall() - seconds,) * 2)
+            return draft
+
+        old = await asyncio.to_thread(age, "old", 100_000)
+        new = await asyncio.to_thread(age, "new", 10)
+        await it.client.pods.sweep()
+        assert (old.exists(), new.exists()) == (False, True)
