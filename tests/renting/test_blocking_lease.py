@@ -254,6 +254,41 @@ ENDINGS = {
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
         """,
+    "a signal handler that raises while the pod is released": """
+        class Alarm(Exception):
+            pass
+
+        def ring(*_):
+            raise Alarm
+
+        signal.signal(signal.SIGALRM, ring)
+        try:
+            with client.pods.lease(spec, interval=0.05):
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                time.sleep(0.05)
+        except Alarm:
+            print("ready", flush=True)
+            input()
+        """,
+    "an async child of a fork that exits in the block": """
+        async def main():
+            client, child = primepods.AsyncClient(), None
+            try:
+                async with client.pods.lease(spec, interval=0.05) as pod:
+                    child = os.fork()
+                    if child == 0:
+                        raise ZeroDivisionError
+                    os.waitpid(child, 0)
+                    assert (await client.pods.get(pod.id)).status == "ACTIVE"
+                    print("ready", flush=True)
+                    input()
+            except ZeroDivisionError:
+                # More would change the parent's selector, which asyncio shares with its child.
+                os._exit(0)
+            await client.aclose()
+
+        asyncio.run(main())
+        """,
     "a child of a fork that exits in the block": """
         with client.pods.lease(spec, interval=0.05) as pod:
             child = os.fork()

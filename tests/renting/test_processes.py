@@ -36,7 +36,7 @@ ASYNC = """
 
 
 PRELUDE = """
-        import os, signal, sys, threading, time, primepods
+        import asyncio, os, signal, sys, threading, time, primepods
         from tests.renting.test_processes import spec_from_environment
         client, spec = primepods.Client(), spec_from_environment()
         """
@@ -141,3 +141,48 @@ def test_what_killed_processes_leave_is_swept(folder: Path, count: int) -> None:
             sweep = client.pods.sweep()
         assert len(emulator.pods) == 0
         assert set(sweep.errors) <= {str(pod.name) for pod in found if pod.pod_id is None}
+
+
+STORM = """
+        print("begun", flush=True)
+        while True:
+            try:
+                while not os.path.exists(os.environ["STOP"]):
+                    with client.pods.lease(spec, interval=0.05):
+                        time.sleep(0.01)
+                break
+            except (KeyboardInterrupt, primepods.PrimePodsError):
+                pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ctrl_c_at_any_moment_leaves_no_unknown_pod(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hundred of them, in a loop of blocking leases: between any two steps of entering and leaving."""
+    stop = tmp_path / "stop"
+    monkeypatch.setenv("STOP", str(stop))
+    rng = Random("storm")
+    sent = 0
+    with Emulator(boot_seconds=0.02, delete_seconds=0.02) as emulator:
+        while sent < 300:
+            # The one that hits the loop's own lines ends the process.
+            with process(emulator, folder, PRELUDE + STORM) as running:
+                assert line(running) == "begun"
+                while sent < 300 and running.poll() is None:
+                    time.sleep(rng.choice([0.0, rng.uniform(0, 0.02), rng.uniform(0, 0.3)]))
+                    running.send_signal(signal.SIGINT)
+                    sent += 1
+                stop.touch()
+                _, errors = running.communicate(timeout=60)
+                stop.unlink()
+                assert "Traceback" not in errors or "KeyboardInterrupt" in errors
+            known = {word for _, record in lease_files(folder) for word in (record.pod_id, record.name)}
+            left = [pod_id for pod_id, pod in emulator.pods.items() if not {pod_id, pod.name} & known]
+            assert left == [], errors
+        with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
+            sweep = client.pods.sweep()
+        assert len(emulator.pods) == 0
+        assert len(sweep.errors) <= len(sweep.found)
