@@ -104,6 +104,7 @@ ARROWS: dict[str, set[str]] = {
         "waiting",
     },
     "": {"_public", "_version"},
+    "airflow": {""},
     "cli": {"", "emulator"},
     "__main__": {"cli"},
     "pytest_plugin": {"", "emulator"},
@@ -126,6 +127,9 @@ EMULATOR: dict[str, set[str]] = {
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}
 
+# Rooms that call the package as its users do.
+CALLERS = {"airflow", "cli", "pytest_plugin"}
+
 # Who may import what is not ours. Everything else of PyPI is for nobody.
 LIBRARIES: dict[str, set[str]] = {
     "attrs": set(ARROWS),
@@ -133,6 +137,8 @@ LIBRARIES: dict[str, set[str]] = {
     "yarl": {"_http"},
     "cattrs": {"_decoding"},
     "anyio": {"_blocking", "leasing"},
+    "airflow": {"airflow"},
+    "asgiref": {"airflow"},
     "orjson": {"_utils"},
     "typer": {"cli"},
     "click": {"cli"},
@@ -252,9 +258,9 @@ def test_the_emulator_uses_the_server_half_of_aiohttp(path: str) -> None:
     assert all(name.startswith("aiohttp.web") or (name == "aiohttp" and "web" in plain) for name in names)
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) in {"cli", "pytest_plugin"}])
+@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) in CALLERS])
 def test_the_command_is_a_caller_like_any_other(path: str) -> None:
-    """Command and plugin use the public names of the package and of the emulator, and no others."""
+    """Command, provider and plugin use the public names of the package and of the emulator, and no others."""
     own = f"primepods.{room(dotted(path))}"
     names = {name for name in imports(path) if name.split(".")[0] == "primepods" and not name.startswith(own)}
     public = {

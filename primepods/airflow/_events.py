@@ -1,0 +1,61 @@
+"""How a wait has ended: the one event of a trigger, and what it means to a task."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from .. import PodFailedError, PodStatus, PrimePodsError, WaitError, WaitTimeoutError
+
+
+class PodEvent(TypedDict):
+    """What a trigger yields, once.
+
+    Attributes:
+        status: ``success``; ``failed``: the pod will not get there; ``timeout``; ``error``: the API refuses.
+        message: What happened, and what to do.
+        pod: The pod's status as last seen, without secrets; ``None`` if it is gone or was never seen.
+    """
+
+    status: Literal["success", "failed", "timeout", "error"]
+    message: str
+    pod: dict[str, Any] | None
+
+
+def success(pod_id: str, status: PodStatus | None) -> PodEvent:
+    """Return the event of a pod that is ready, or gone (``None``)."""
+    if status is None:
+        return {"status": "success", "message": f"Pod {pod_id} is gone.", "pod": None}
+    return {"status": "success", "message": f"Pod {pod_id} is ready.", "pod": status.to_dict()}
+
+
+def failure(error: PrimePodsError) -> PodEvent:
+    """Return the event of a wait that has ended with ``error``."""
+    last = next(iter(error.statuses.values()), None) if isinstance(error, WaitError) else None
+    pod = None if last is None else last.to_dict()
+    if isinstance(error, PodFailedError):
+        return {"status": "failed", "message": str(error), "pod": pod}
+    if isinstance(error, WaitTimeoutError):
+        return {"status": "timeout", "message": str(error), "pod": pod}
+    return {"status": "error", "message": f"{type(error).__name__}: {error}", "pod": pod}
+
+
+def pod_of(
+    event: PodEvent, *, on_timeout: type[AirflowException] = AirflowException
+) -> dict[str, Any] | None:
+    """Return the pod of a wait that succeeded.
+
+    Raises:
+        AirflowFailException: The pod has failed: no retry of the wait helps.
+        AirflowException: Anything else; ``on_timeout`` for a time-out.
+    """
+    match event["status"]:
+        case "success":
+            return event["pod"]
+        case "failed":
+            raise AirflowFailException(event["message"])
+        case "timeout":
+            raise on_timeout(event["message"])
+        case _:
+            raise AirflowException(event["message"])

@@ -1,0 +1,28 @@
+"""Names that a task's pod has in every try."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+_LONGEST_DAG: Final = 15
+_DIGITS: Final = 16
+
+
+def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """Return the name of a task's pod: the same in every try, and no other task's.
+
+    Args:
+        prefix: What it begins with; by default ``airflow-`` and the beginning of the DAG's id.
+        dag_id: The DAG.
+        run_id: Its run.
+        task_id: The task.
+        map_index: Which of the mapped tasks; -1 for one that is not mapped.
+    """
+    identity = "\0".join([dag_id, run_id, task_id, str(map_index)])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGITS]
+    if prefix is None:
+        dag = re.sub("[^a-z0-9]+", "-", dag_id.lower())[:_LONGEST_DAG].strip("-")
+        prefix = f"airflow-{dag}"
+    return f"{prefix}-{digest}"

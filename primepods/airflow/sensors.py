@@ -1,0 +1,85 @@
+"""A sensor for a pod that others have rented."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    BaseOperatorLink,
+    BaseSensorOperator,
+    Context,
+    PokeReturnValue,
+    poke_mode_only,
+)
+
+from ._events import PodEvent, pod_of
+from .hooks import PrimePodsHook
+from .operators import PodId, PrimePodsLink, default_deferrable, id_of, wait_here
+from .triggers import PrimePodTrigger
+
+
+@poke_mode_only
+class PrimePodSensor(BaseSensorOperator):
+    """Succeeds when a pod is ready; returns its status as a dictionary, with ``ssh``. Never deletes it.
+
+    Where a worker's slot should not be held, use ``deferrable``: between the pokes of a rescheduled sensor it
+    would be forgotten what a single look cannot tell, such as for how long an installation has failed.
+
+    Args:
+        pod_id: The pod's id, or the create operator's whole output.
+        prime_conn_id: The connection.
+        poke_interval: Seconds between two looks.
+        timeout: Seconds for one try.
+        deferrable: Whether to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
+    operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
+
+    def __init__(
+        self,
+        *,
+        pod_id: PodId,
+        prime_conn_id: str = PrimePodsHook.default_conn_name,
+        poke_interval: float = 5.0,
+        timeout: float = 1800.0,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        self.pod_id = pod_id
+        self.prime_conn_id = prime_conn_id
+        self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Wait, here or in the triggerer."""
+        if self.deferrable:
+            trigger = PrimePodTrigger(
+                pod_id=id_of(self.pod_id),
+                prime_conn_id=self.prime_conn_id,
+                end=time.time() + self.timeout,
+                interval=self.poke_interval,
+            )
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=self.execution_timeout)
+        return super().execute(context)
+
+    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+        """Wait until the end: one poke is all there are."""
+        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            event = wait_here(
+                client,
+                id_of(self.pod_id),
+                "ready",
+                timeout=self.timeout,
+                interval=self.poke_interval,
+                log=self.log,
+            )
+        return PokeReturnValue(is_done=True, xcom_value=pod_of(event, on_timeout=AirflowSensorTimeout))
+
+    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
+        """Go on after the trigger."""
+        self.log.info("%s", event["message"])
+        return pod_of(event, on_timeout=AirflowSensorTimeout)

@@ -1,0 +1,1 @@
+"""The Airflow provider, in a real Airflow."""

@@ -1,0 +1,89 @@
+"""DAGs that the tests run, each against an emulator of its own."""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
+from primepods.airflow.sensors import PrimePodSensor
+
+SPEC = {
+    "cloud_id": "dc_roan-rtx3090-pcie-x1",
+    "gpu_type": "RTX3090_24GB",
+    "socket": "PCIe",
+    "gpu_count": 1,
+    "provider": "dc_roan",
+}
+"""What the emulator of seed 0 has to offer."""
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(0)}
+INTERVAL = 0.1
+
+
+@task
+def use(status: dict[str, Any]) -> str:
+    """Stand for the job: it needs to know how to log in."""
+    return str(status["ssh"]["command"])
+
+
+@task
+def fail(status: dict[str, Any]) -> None:
+    """Stand for a job that fails."""
+    msg = f"the job on {status['pod_id']} failed"
+    raise RuntimeError(msg)
+
+
+def break_down_once(context: Any, _result: Any) -> None:
+    """Fail the first try when its pod is rented."""
+    if context["ti"].try_number == 1:
+        msg = "the worker broke down"
+        raise RuntimeError(msg)
+
+
+def pipeline(dag_id: str, *, create: Any = None, **waiting: Any) -> DAG:
+    """Create, wait, delete."""
+    with DAG(dag_id, schedule=None) as dag:
+        order = RETRIES | {"spec": SPEC, "appear_grace": 2.0} | (create or {})
+        rent = PrimeCreatePodOperator(task_id="create", **order)
+        pod: Any = rent.output  # Airflow's annotations say nothing of its keys
+        wait = PrimeWaitPodOperator(
+            task_id="wait", pod_id=pod["id"], interval=INTERVAL, **(RETRIES | waiting)
+        )
+        delete = PrimeDeletePodOperator(task_id="delete", pod_id=pod["id"], interval=INTERVAL).as_teardown(
+            setups=rent
+        )
+        rent >> wait >> delete
+    return dag
+
+
+def full_pipeline(dag_id: str, job: Any = use, *, deferrable: bool | None) -> DAG:
+    """Create, wait, sensor, job, delete."""
+    with DAG(dag_id, schedule=None) as dag:
+        rent = PrimeCreatePodOperator(task_id="create", spec=SPEC, **RETRIES)
+        pod: Any = rent.output  # as above
+        wait = PrimeWaitPodOperator(
+            task_id="wait", pod_id=pod["id"], interval=INTERVAL, deferrable=deferrable
+        )
+        look = PrimePodSensor(
+            task_id="look", pod_id=rent.output, poke_interval=INTERVAL, deferrable=deferrable
+        )
+        delete = PrimeDeletePodOperator(
+            task_id="delete", pod_id=pod["id"], interval=INTERVAL, deferrable=deferrable
+        ).as_teardown(setups=rent)
+        [wait, look] >> job(wait.output) >> delete
+    return dag
+
+
+deferred = full_pipeline("deferred", deferrable=True)
+blocking = full_pipeline("blocking", deferrable=False)
+failing_job = full_pipeline("failing_job", fail, deferrable=None)
+short = pipeline("short")
+tried_again = pipeline("tried_again", create={"post_execute": break_down_once})
+impatient = pipeline("impatient", timeout=0.5, retries=0)
+misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})
+
+with DAG("mapped", schedule=None) as mapped:
+    rented = PrimeCreatePodOperator.partial(task_id="create").expand(spec=[SPEC, SPEC | {"name": "second"}])
+    waited = PrimeWaitPodOperator.partial(task_id="wait", interval=INTERVAL).expand(pod_id=rented.output)
+    gone = PrimeDeletePodOperator.partial(task_id="delete", interval=INTERVAL).expand(pod_id=rented.output)
+    waited >> gone

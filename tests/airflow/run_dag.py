@@ -1,0 +1,57 @@
+"""Runs test DAGs in this process, with `dag.test()`: `python -m tests.airflow.run_dag`.
+
+It reads lines of JSON, a DAG's name and environment variables, and after each DAG's log prints a line that
+begins with RESULT: the run's state, the state and tries of each task, and all XComs.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+DAGS = Path(__file__).parent / "dags" / "pipelines.py"
+
+
+def load() -> Any:
+    """Return the module with the DAGs."""
+    found = importlib.util.spec_from_file_location("pipelines", DAGS)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def shown(row: Any) -> str:
+    """The index of a mapped task."""
+    return "" if row.map_index < 0 else str(row.map_index)
+
+
+def run(dag: Any) -> dict[str, Any]:
+    """Run a DAG; return how it went."""
+    done = dag.test()
+    tasks = {
+        f"{task.task_id}{shown(task)}": {
+            "state": str(task.state),
+            "tries": task.try_number,
+        }
+        for task in done.get_task_instances()
+    }
+    with create_session() as session:
+        rows = session.execute(select(XComModel).where(XComModel.run_id == done.run_id)).scalars()
+        xcoms = {f"{row.task_id}{shown(row)}.{row.key}": XComModel.deserialize_value(row) for row in rows}
+    return {"state": str(done.state), "tasks": tasks, "xcoms": xcoms}
+
+
+if __name__ == "__main__":
+    print("READY", flush=True)  # noqa: T201 - what the tests read
+    for line in sys.stdin:
+        name, variables = json.loads(line)
+        os.environ.update(variables)
+        print("RESULT", json.dumps(run(getattr(load(), name))), flush=True)  # noqa: T201 - as above
