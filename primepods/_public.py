@@ -1,6 +1,6 @@
 """All public names; :mod:`primepods` hands them on."""
 
-from ._blocking_lease import Lease, LeasedPod
+from ._blocking import Lease, LeasedPod
 from ._version import __version__
 from .client import AsyncClient
 from .errors import (

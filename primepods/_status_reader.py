@@ -11,8 +11,9 @@ import attrs
 
 from ._decoding.rows import decode_statuses
 from ._http.executor import RequestExecutor
-from ._http.request import Request, chunk_ids, status_request
+from ._http.request import Request
 from ._http.response_cache import ResponseCache
+from ._http.status_batches import chunk_ids, status_request
 from ._utils.exceptions import copy_exception
 from ._utils.fault_search import FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError

@@ -26,7 +26,6 @@ ARROWS: dict[str, set[str]] = {
     "offers": {"_utils", "models"},
     "specs": {"_utils", "offers"},
     "errors": {"models"},
-    "_blocking": {"_utils", "errors"},
     "pagination": {"errors", "models"},
     "results": {"_utils", "errors", "models"},
     "retry": {"_utils"},
@@ -46,8 +45,7 @@ ARROWS: dict[str, set[str]] = {
         "retry",
     },
     "leasing": {"_utils", "config", "errors", "models", "specs", "ssh", "waiting"},
-    "_block_interrupt": set(),
-    "_blocking_lease": {"_block_interrupt", "_blocking", "_utils", "errors", "leasing", "models", "specs"},
+    "_blocking": {"_utils", "errors", "leasing", "models", "specs"},
     "resources": {
         "_decoding",
         "_http",
@@ -68,7 +66,6 @@ ARROWS: dict[str, set[str]] = {
     "charts": {"_utils", "fleet", "models"},
     "sync": {
         "_blocking",
-        "_blocking_lease",
         "_http",
         "_utils",
         "client",
@@ -86,7 +83,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "notebook": {"_utils", "charts", "client", "fleet", "models", "results", "sync", "waiting"},
     "_public": {
-        "_blocking_lease",
+        "_blocking",
         "_version",
         "client",
         "errors",

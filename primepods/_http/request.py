@@ -15,9 +15,6 @@ from .._utils.strict_json import dumps
 from .._utils.text import quote
 
 PODS: Final = "/api/v1/pods"
-MAX_IDS_PER_REQUEST: Final = 100
-MAX_REQUEST_LINE: Final = 8_000
-_LINE_OVERHEAD: Final = len("GET  HTTP/1.1\r\n")
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _NOT_IN_A_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 
@@ -72,43 +69,6 @@ def encode_id(pod_id: str) -> str:
 def page_request(path: str, **params: str | int | Sequence[str]) -> Request:
     """Ask for one page of a listing; lists of strings are repeated."""
     return Request(method="GET", path=path, query=urlencode(params, doseq=True))
-
-
-def status_request(ids: Sequence[str]) -> Request:
-    """Ask for the status of up to 100 pods, whose ids are checked."""
-    path = f"{PODS}/status"
-    encoded = ids if _need_no_encoding(ids) else [encode_id(pod_id) for pod_id in ids]
-    return Request(method="GET", path=path, query="pod_ids=" + "&pod_ids=".join(encoded))
-
-
-def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
-    """Split ids into requests of at most 100 ids and 8,000 bytes of request line.
-
-    Args:
-        ids: Checked ids without duplicates.
-        prefix: Path of the base URL, which counts into the line.
-    """
-    room = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
-    overhead = len("&pod_ids=")
-    if _need_no_encoding(ids) and MAX_IDS_PER_REQUEST * (overhead + max(map(len, ids))) <= room:
-        yield from (ids[at : at + MAX_IDS_PER_REQUEST] for at in range(0, len(ids), MAX_IDS_PER_REQUEST))
-        return
-    chunk: list[str] = []
-    used = 0
-    for pod_id in ids:
-        cost = overhead + len(encode_id(pod_id))
-        if chunk and (len(chunk) == MAX_IDS_PER_REQUEST or used + cost > room):
-            yield chunk
-            chunk, used = [], 0
-        chunk.append(pod_id)
-        used += cost
-    if chunk:
-        yield chunk
-
-
-def _need_no_encoding(ids: Sequence[str]) -> bool:
-    """Tell at a glance whether all are letters and digits, as nearly all are."""
-    return "".join(ids).encode().isalnum()
 
 
 def free_request(method: str, path: str, params: Params | None, body: Any) -> Request:

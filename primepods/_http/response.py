@@ -30,13 +30,11 @@ from ..errors import (
 from .error_body import read_error, scrub_value
 from .remedies import after_failure, missing_row_remedy, remedy_for
 from .request import Request
+from .transient import is_transient
 
 _EXCERPT: Final = 200
 _EPOCH_SECONDS: Final = 1_000_000_000
 """A ``Retry-After`` from here on is a point in time: as a duration it would be 31 years."""
-_TRANSIENT_STATUSES: Final = frozenset({408, 421, 425, 429})
-"""Besides 5xx: timed out, misdirected, too early, too many."""
-_LASTING_SERVER_ERRORS: Final = frozenset({501, 505})
 _CLASSES: Final[Mapping[int, type[APIError]]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -126,23 +124,13 @@ def _failure(
         "body": body.value,
         "headers": {name: key.scrub(value) for name, value in response.headers.items()},
         "retry_after": read_retry_after(response.headers, now=now),
-        "transient": _is_transient(status, is_json=is_json),
+        "transient": is_transient(status, is_json=is_json),
     }
     if kind is ValidationError:
         fields["errors"] = body.errors
     phrase = f"{status} {_phrase(status)}".strip()
     remedy = remedy_for(status, request, base_url=base_url, is_json=is_json)
     return kind(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
-
-
-def _is_transient(status: int, *, is_json: bool) -> bool:
-    """Tell whether asking again later can help, after an answer that is an error."""
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        # The API explains these in JSON; anything else is a gateway's page, which says nothing of the key.
-        return not is_json
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return status not in _LASTING_SERVER_ERRORS
-    return status in _TRANSIENT_STATUSES
 
 
 def _is_html(response: Response) -> bool:

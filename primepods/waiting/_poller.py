@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from .._http.executor import RequestExecutor
-from .._http.request import MAX_IDS_PER_REQUEST, chunk_ids
+from .._http.status_batches import MAX_IDS_PER_REQUEST, chunk_ids
 from .._status_reader import StatusReader, is_about_ids
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError

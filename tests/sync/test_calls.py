@@ -43,7 +43,7 @@ def frames(caught: pytest.ExceptionInfo[BaseException]) -> set[str]:
     return {Path(frame.path).name for frame in caught.traceback}
 
 
-SHORT = {"test_calls.py", "sync.py", "_blocking.py"}
+SHORT = {"test_calls.py", "_pods.py", "_portal.py"}
 """What a traceback leads through when nothing of the loop's thread is in it."""
 
 

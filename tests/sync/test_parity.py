@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 import primepods
-from primepods import sync, waiting
+from primepods import _blocking, waiting
 from primepods.client import AsyncClient
 from primepods.models import Page, PodChange
 from primepods.pagination import AsyncPager
@@ -45,7 +45,7 @@ RENAMED: Final = {
 MAKE_SESSION: Final = Callable[[], aiohttp.ClientSession]
 TRANSLATED: Final[dict[Any, Any]] = {
     **dict(PAIRS),
-    waiting.OnChange: sync.OnChange,
+    waiting.OnChange: _blocking.OnChange,
     # A session belongs to a loop of its maker's: the blocking client takes only what makes one.
     aiohttp.ClientSession | MAKE_SESSION | None: MAKE_SESSION | None,
 }
@@ -77,7 +77,7 @@ def translate(hint: Any) -> Any:
     if hint in TRANSLATED:
         return TRANSLATED[hint]
     if isinstance(hint, TypeVar):
-        return sync.T
+        return Pager.__parameters__[0]  # type: ignore[attr-defined]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Coroutine:
         return translate(args[2])
@@ -173,7 +173,7 @@ def test_every_async_name_of_the_package_has_a_blocking_one() -> None:
 
 def test_on_change_differs_only_in_what_may_be_awaited() -> None:
     """The blocking side takes the same change."""
-    assert typing.get_args(sync.OnChange)[0] == typing.get_args(waiting.OnChange)[0] == [PodChange]
+    assert typing.get_args(_blocking.OnChange)[0] == typing.get_args(waiting.OnChange)[0] == [PodChange]
 
 
 def test_the_type_checkers_see_every_method_on_both_sides() -> None:

@@ -12,16 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from primepods._http.request import (
-    MAX_IDS_PER_REQUEST,
-    MAX_REQUEST_LINE,
-    PODS,
-    chunk_ids,
-    free_request,
-    page_request,
-    pod_path,
-    status_request,
-)
+from primepods._http.request import PODS, free_request, page_request, pod_path
+from primepods._http.status_batches import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE, chunk_ids, status_request
 from primepods._utils.arguments import MAX_ID_LENGTH, check_count, check_id, check_ids, check_seconds
 from tests.support.json_values import ANY_TEXT, VALUES_BEYOND_JSON
 

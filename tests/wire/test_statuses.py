@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import PodState
-from primepods._http.request import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE
+from primepods._http.status_batches import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle

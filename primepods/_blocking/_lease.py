@@ -8,13 +8,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from ._block_interrupt import Block, BlockInterrupted
-from ._blocking import Portal
-from ._utils.arguments import check_callable
-from .errors import PrimePodsError
-from .leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
-from .models import PodChange
-from .specs import PodSpec
+from .._utils.arguments import check_callable
+from ..errors import PrimePodsError
+from ..leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
+from ..models import PodChange
+from ..specs import PodSpec
+from ._interrupt import Block, BlockInterrupted
+from ._portal import Portal
 
 OnChange = Callable[[PodChange], object]
 
@@ -165,7 +165,7 @@ def _call(portal: Portal, keeper: Keeper, step: Callable[[], None]) -> BaseExcep
 
 
 _open_leases: Final[dict[Keeper, Portal]] = {}
-# Before the exit of `_blocking`, which was registered earlier and so comes later, ends the loops.
+# Before the exit of `_portal`, which was registered earlier and so comes later, ends the loops.
 atexit.register(release_leases)
 
 

@@ -30,8 +30,8 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-from ._utils.text import quote
-from .errors import ClientClosedError, PrimePodsError
+from .._utils.text import quote
+from ..errors import ClientClosedError, PrimePodsError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +41,7 @@ _JOIN_TIMEOUT: Final = 5.0
 """Seconds for loops to end, at ``close`` and at exit."""
 _CANCEL_TIMEOUT: Final = 1.0
 """Seconds for a call to clean up when its caller was interrupted."""
+_PACKAGE: Final = __name__.partition(".")[0]
 _SIGNAL_INTERVAL: Final = 0.2
 """Seconds between two looks of a waiting main thread for signals: not every one wakes it, on Windows none."""
 
@@ -372,7 +373,7 @@ class Portal:
             return
         self._warned = True
         depth, frame = 1, inspect.currentframe()
-        while frame is not None and frame.f_globals.get("__package__") == __package__:
+        while frame is not None and str(frame.f_globals.get("__package__")).partition(".")[0] == _PACKAGE:
             depth, frame = depth + 1, frame.f_back
         text = "primepods.Client blocks the event loop of this thread; use primepods.AsyncClient there."
         warnings.warn(text, RuntimeWarning, stacklevel=depth)

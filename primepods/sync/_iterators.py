@@ -1,0 +1,100 @@
+"""Lists and watches that are read with a plain ``for``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .._blocking import Portal, Streams
+from ..models import Page, PodChange
+from ..pagination import AsyncPager
+from ..waiting import AsyncWatch
+
+T = TypeVar("T")
+
+
+def run_through(items: Iterable[T]) -> Iterable[T]:
+    """Return the items as a list, made in the caller's thread: an iterable may be lazy, and call the client.
+
+    What is of the wrong type is left to the call, which says so.
+    """
+    value: Any = items
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return list(items)
+    return items
+
+
+class Pager(Generic[T]):
+    """A list, read page by page as it is iterated. Each iteration reads it anew.
+
+    ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
+    objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete; one that was
+    interrupted goes on where it was, and one that has failed raises the same error again. Leaving the loop
+    early leaks nothing; ``with pager:`` makes it prompt.
+    """
+
+    def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
+        self._pager = pager
+        self._streams = Streams(portal)
+
+    def __iter__(self) -> Iterator[T]:
+        return self._streams.iterate(self._pager.pages(), in_batches=True)
+
+    def pages(self) -> Iterator[Page[T]]:
+        """Return an iterator over the same items page by page; the pages' sizes vary."""
+        return self._streams.iterate(self._pager.pages())
+
+    def close(self) -> None:
+        """End all iterations of this pager and free their requests.
+
+        Those that had not come to their end raise :class:`~primepods.ClientClosedError` from then on, also
+        where another thread is waiting for their next item.
+        """
+        self._streams.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._pager).replace("Async", "", 1)
+
+
+class Watch:
+    """The changes of some pods, as they are seen: ``for change in client.pods.watch(ids)``.
+
+    Yields a :class:`PodChange` for each pod's first state, then for each change; a consumer that is slow gets
+    each pod's newest state. Ends when all pods are gone. Each iteration is a new watch; one that was
+    interrupted goes on where it was. Leaving it early leaks nothing, ``with`` makes it prompt.
+    """
+
+    def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
+        self._watch = watch
+        self._streams = Streams(portal)
+
+    def __iter__(self) -> Iterator[PodChange]:
+        return self._streams.iterate(aiter(self._watch))
+
+    def close(self) -> None:
+        """End all iterations of this watch.
+
+        Those whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also where
+        another thread is waiting for their next change.
+        """
+        self._streams.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._watch).replace("Async", "", 1)
