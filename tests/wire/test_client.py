@@ -96,11 +96,11 @@ def test_all_but_the_key_are_keywords() -> None:
     """The constructor's parameters, in the order of the documentation, with its defaults."""
     parameters = inspect.signature(primepods.AsyncClient).parameters
     assert list(parameters) == [
-        *("api_key", "base_url", "team_id", "timeout", "deadline"),
+        *("api_key", "base_url", "team_id", "context", "timeout", "deadline"),
         *("max_concurrency", "retry", "user_agent", "session"),
     ]
     kinds = [parameter.kind for parameter in parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 8
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 9
     assert (parameters["timeout"].default, parameters["deadline"].default) == (30.0, 120.0)
     assert parameters["max_concurrency"].default == 16
     assert parameters["retry"].default == primepods.RetryPolicy()
