@@ -1,0 +1,17 @@
+"""A Prefect 3 worker that runs each flow run on a GPU pod of its own; needs the extra ``prefect``.
+
+``prefect worker start --pool gpus --type prime-pod`` finds it by the entry point ``prefect.collections``. See
+``README.md`` in this folder.
+"""
+
+from ._configuration import PrimePodJobConfiguration, PrimePodVariables
+from ._credentials import PrimeCredentials
+from ._worker import PrimePodWorker, PrimePodWorkerResult
+
+__all__ = [
+    "PrimeCredentials",
+    "PrimePodJobConfiguration",
+    "PrimePodVariables",
+    "PrimePodWorker",
+    "PrimePodWorkerResult",
+]

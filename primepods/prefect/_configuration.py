@@ -1,0 +1,190 @@
+"""What a work pool asks for, and what a flow run gets: the variables of the job template."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.workers.base import BaseJobConfiguration, BaseVariables
+from pydantic import Field, PrivateAttr
+
+from .. import AsyncClient, PodSpec
+from ._credentials import PrimeCredentials
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
+    from prefect.client.schemas.responses import DeploymentResponse
+
+_POD_NAME = re.compile(r".*-([0-9a-f]{32})-[0-9a-f]{4}")
+_CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+
+
+def _credentials() -> Any:
+    return Field(
+        default=None,
+        description="A Prime Credentials block; without one, PRIME_API_KEY of the worker's environment.",
+    )
+
+
+class PrimePodVariables(BaseVariables):
+    """The variables of a work pool of the type ``prime-pod``, as its form shows them."""
+
+    name: str | None = Field(
+        default="prefect",
+        title="Pod name",
+        description="The beginning of the pod's name; the flow run's id follows.",
+    )
+    credentials: PrimeCredentials | None = _credentials()
+    gpu_type: str | None = Field(
+        default=None, title="GPU", description="Such as H100_80GB; without one, the cheapest."
+    )
+    gpu_count: int = Field(default=1, ge=1, title="Number of GPUs")
+    regions: list[str] | None = Field(default=None, description="Such as united_states or eu_north.")
+    spot: bool = Field(
+        default=False,
+        title="Spot machines",
+        description="Whether machines count that the provider may take away at any time.",
+    )
+    max_price: float | None = Field(
+        default=None, gt=0, title="Highest price", description="The highest price per hour."
+    )
+    spec: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Pod specification",
+        description=(
+            "Other fields of primepods.PodSpec, such as image, disk_size, ssh_key_id or custom_template_id. "
+            "With a cloud_id, it is ordered as it stands here, and the cheapest offer is not looked for."
+        ),
+    )
+    ready_timeout: float = Field(
+        default=1800.0, gt=0, description="Seconds for the pod to become ready, or it is deleted."
+    )
+    poll_interval: float = Field(default=5.0, ge=0.05, description="Seconds between two looks at the pod.")
+    max_hours: float | None = Field(
+        default=None, gt=0, description="Hours after which the pod is deleted and the run crashes."
+    )
+    max_spend: float | None = Field(
+        default=None, gt=0, description="What the pod may cost before it is deleted and the run crashes."
+    )
+    ssh_command: str = Field(
+        default="ssh", title="ssh program", description="The program that logs in, and its first words."
+    )
+    ssh_options: list[str] = Field(
+        default_factory=list,
+        title="ssh options",
+        description="A word each, such as -i and the file of the private key; they win over ours.",
+    )
+    login_timeout: float = Field(
+        default=120.0, gt=0, description="Seconds in which a ready pod must let the worker log in."
+    )
+    setup: str | None = Field(
+        default=None,
+        title="Set-up script",
+        description="Shell lines that run on the pod before the command, such as: pip install -q prefect",
+    )
+    stream_output: bool = Field(
+        default=True, description="Whether what the command prints goes to the flow run's log."
+    )
+
+
+class PrimePodJobConfiguration(BaseJobConfiguration):
+    """What one flow run gets: see :class:`PrimePodVariables`."""
+
+    name: str | None = "prefect"
+    credentials: PrimeCredentials | None = None
+    gpu_type: str | None = None
+    gpu_count: int = Field(default=1, ge=1)
+    regions: list[str] | None = None
+    spot: bool = False
+    max_price: float | None = Field(default=None, gt=0)
+    spec: dict[str, Any] = Field(default_factory=dict)
+    ready_timeout: float = Field(default=1800.0, gt=0)
+    poll_interval: float = Field(default=5.0, ge=0.05)
+    max_hours: float | None = Field(default=None, gt=0)
+    max_spend: float | None = Field(default=None, gt=0)
+    ssh_command: str = "ssh"
+    ssh_options: list[str] = Field(default_factory=list)
+    login_timeout: float = Field(default=120.0, gt=0)
+    setup: str | None = None
+    stream_output: bool = True
+
+    _pod_name: str = PrivateAttr(default="")
+
+    def prepare_for_flow_run(  # noqa: PLR0913, PLR0917 - Prefect's own parameters
+        self,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None = None,
+        flow: Flow | None = None,
+        work_pool: WorkPool | None = None,
+        worker_name: str | None = None,
+        worker_id: UUID | None = None,
+    ) -> None:
+        """Fill in what depends on the flow run: its environment, its command, and the pod's name."""
+        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id)
+        # Prefect sends its log to the server by itself: what it also prints would be there twice.
+        self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
+        self._pod_name = pod_name(self.name, flow_run.id)
+
+    @property
+    def pod_name(self) -> str:
+        """The name of the pod that this configuration orders; another one for each attempt of a flow run."""
+        return self._pod_name
+
+    def get_client(self) -> AsyncClient:
+        """Return a client with the credentials of this configuration, or of the environment.
+
+        Raises:
+            ConfigError: There is no usable key.
+        """
+        return AsyncClient() if self.credentials is None else self.credentials.get_client()
+
+    async def pod_spec(self, client: AsyncClient) -> PodSpec:
+        """Return what to order: the specification, or the cheapest offer that fits.
+
+        Args:
+            client: Looks for offers.
+
+        Raises:
+            LookupError: No offer fits.
+            TypeError: The specification has fields that there are none of.
+            ValueError: A field that cannot be.
+        """
+        changes: dict[str, Any] = {**self.spec, "name": self.pod_name}
+        if self.max_price is not None:
+            changes["max_price"] = self.max_price
+        if "cloud_id" in changes:
+            fields: dict[str, Any] = {"gpu_type": self.gpu_type, "gpu_count": self.gpu_count}
+            return PodSpec(**fields | changes)
+        offer = await client.availability.cheapest(
+            gpu_type=self.gpu_type,
+            gpu_count=self.gpu_count,
+            regions=self.regions,
+            spot=self.spot,
+            max_price=self.max_price,
+        )
+        if offer is None:
+            what = f"{self.gpu_count} x {self.gpu_type or 'any GPU'}"
+            price = "" if self.max_price is None else f" for {self.max_price:g} an hour at most"
+            raise LookupError(
+                f"No machine with {what} is to be had now{price}. Run the flow again later, or allow other "
+                "GPUs, regions or prices in the job variables of the work pool."
+            )
+        return PodSpec.from_offer(offer, **changes)
+
+
+def pod_name(beginning: str | None, flow_run_id: UUID) -> str:
+    """Return a new name for a pod of a flow run.
+
+    The last letters tell the attempts of one flow run apart, so that whoever cleans up after one never
+    deletes the pod of the next.
+    """
+    beginning = re.sub("[^a-z0-9-]+", "-", (beginning or "prefect").lower()).strip("-")[:40]
+    return f"{beginning}-{flow_run_id.hex}-{secrets.token_hex(2)}"
+
+
+def flow_run_id_of(name: str | None) -> UUID | None:
+    """Return the id of the flow run that a pod was made for, by its name; ``None`` for any other pod."""
+    found = _POD_NAME.fullmatch(name or "")
+    return UUID(found[1]) if found else None

@@ -1,0 +1,40 @@
+"""The block that holds the API key."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+from .. import AsyncClient
+
+
+class PrimeCredentials(Block):
+    """What a worker logs in to Prime Intellect with.
+
+    Prefect encrypts the key in its database, and shows stars in its place.
+
+    Attributes:
+        api_key: The API key, with the permission Instances: Read and Write.
+        team_id: The team that pays; by default ``PRIME_TEAM_ID`` of the worker, or nobody.
+        base_url: Address of the API; by default ``PRIME_API_BASE_URL`` of the worker, or the public one.
+    """
+
+    _block_type_name: ClassVar[str | None] = "Prime Credentials"
+    _block_type_slug: ClassVar[str | None] = "prime-credentials"
+    _description: ClassVar[str | None] = "Log in to Prime Intellect to rent GPU pods."
+
+    api_key: SecretStr = Field(description="An API key with the permission Instances: Read and Write.")
+    team_id: str | None = Field(default=None, title="Team", description="The id of the team that pays.")
+    base_url: str | None = Field(
+        default=None, title="Base URL", description="Address of the API, if it is not the public one."
+    )
+
+    def get_client(self) -> AsyncClient:
+        """Return a client with these credentials.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+        return AsyncClient(self.api_key.get_secret_value(), base_url=self.base_url, team_id=self.team_id)

@@ -1,0 +1,179 @@
+"""Cleaning up after workers that were killed: their pods are deleted, their flow runs run again or crash.
+
+While a worker has a flow run, it counts up a label of it. Whoever sees that label stand still for ten
+heartbeats deletes the pod by its name, which each attempt of a flow run has of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import InfrastructureNotFound
+from prefect.states import Cancelled, Crashed, Scheduled
+
+from .. import Pod
+from ._configuration import PrimePodJobConfiguration, flow_run_id_of
+from ._pod_run import delete_by_name
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, State
+
+    from ._worker import PrimePodWorker
+
+_POD: Final = "primepods.pod"
+_OWNER: Final = "primepods.worker"
+_PATIENCE: Final = 10
+"""Heartbeats without a sign of life after which a worker is taken to have ended."""
+_PAGE: Final = 200
+_LEFT_BEHIND: Final = timedelta(minutes=5)
+"""After its flow run has ended, for a worker that lives to delete a pod."""
+
+
+def owner_labels(name: str, process_id: str, signs_of_life: int) -> dict[str, Any]:
+    """Return the labels of a flow run that has a worker.
+
+    Args:
+        name: Its pod's name.
+        process_id: The worker's process.
+        signs_of_life: Another number each time.
+    """
+    return {_POD: name, _OWNER: f"{process_id}:{signs_of_life}"}
+
+
+class Recovery:
+    """Cleans up for a worker.
+
+    Args:
+        worker: The worker.
+        process_id: What tells its process from all others.
+    """
+
+    def __init__(self, worker: PrimePodWorker, process_id: str) -> None:
+        self._worker = worker
+        self._process_id = process_id
+        self._is_running = False
+        self._last_trouble = ""
+        self._seen: dict[UUID, tuple[str, float]] = {}
+        """For each flow run under way elsewhere its label, and since when we see that."""
+
+    async def run(self) -> None:
+        """Look once, and clean up; what fails is said, and tried again at the next heartbeat."""
+        if self._is_running:
+            return
+        self._is_running = True
+        trouble = ""
+        try:
+            for flow_run in await self._abandoned():
+                await self._end(flow_run)
+            await self._delete_left_pods()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the worker goes on
+            trouble = str(exc) or repr(exc)
+            # While the server is away, no worker can give a sign of life.
+            self._seen.clear()
+        finally:
+            self._is_running = False
+        if trouble and trouble != self._last_trouble:
+            self._worker.log.warning("Cannot look for what killed workers have left: %s", trouble)
+        self._last_trouble = trouble
+
+    async def _abandoned(self) -> list[FlowRun]:
+        """Return the flow runs under way whose worker gives no sign of life."""
+        now, patience = time.monotonic(), _PATIENCE * self._worker.heartbeat_interval_seconds
+        states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
+        under_way = [run for run in await self._flow_runs(FlowRunFilter(state=state)) if self._is_other(run)]
+        seen: dict[UUID, tuple[str, float]] = {}
+        for run in under_way:
+            label = str(run.labels[_OWNER])
+            before = self._seen.get(run.id)
+            seen[run.id] = before if before is not None and before[0] == label else (label, now)
+        self._seen = seen
+        return [run for run in under_way if now - seen[run.id][1] >= patience]
+
+    def _is_other(self, flow_run: FlowRun) -> bool:
+        """Whether a flow run has, or had, another worker of this type."""
+        owner = flow_run.labels.get(_OWNER)
+        return owner is not None and not str(owner).startswith(f"{self._process_id}:")
+
+    async def _end(self, flow_run: FlowRun) -> None:
+        """Delete the pod of a flow run whose worker has ended, and say what becomes of the run."""
+        worker, name = self._worker, str(flow_run.labels[_POD])
+        configuration = await worker.job_configuration.resolve_for_flow_run(
+            flow_run.model_copy(deep=True),
+            client=worker.client,
+            work_pool=copy.deepcopy(worker.work_pool),
+            worker_name=worker.name,
+        )
+        with suppress(InfrastructureNotFound):
+            await worker.kill_infrastructure(name, configuration)
+        now = await worker.client.read_flow_run(flow_run.id)
+        if now.labels == flow_run.labels and now.state_type == flow_run.state_type:
+            state = _next_state(now)
+            await worker.client.set_flow_run_state(flow_run.id, state, force=True)
+            worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
+
+    async def _delete_left_pods(self) -> None:
+        """Delete pods of flow runs that are over, or go on with another pod."""
+        worker = self._worker
+        configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
+            base_job_template=copy.deepcopy(worker.work_pool.base_job_template),
+            values={},
+            client=worker.client,
+        )
+        async with configuration.get_client() as client:
+            named = [(pod, flow_run_id_of(pod.name)) async for pod in client.pods.list()]
+            pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
+            if not pods:
+                return
+            # Of this pool only: others, and other servers, have workers of their own.
+            ids = FlowRunFilterId(any_=list({flow_run_id for _, flow_run_id in pods}))
+            flow_runs = {run.id: run for run in await self._flow_runs(FlowRunFilter(id=ids))}
+            for pod, flow_run_id in pods:
+                flow_run = flow_runs.get(flow_run_id)
+                if flow_run is not None and _is_left(pod, flow_run):
+                    await delete_by_name(client, str(pod.name))
+                    worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
+
+    async def _flow_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
+        """Return all flow runs of the work pool that a filter lets through."""
+        found: dict[UUID, FlowRun] = {}
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
+        offset = 0
+        while True:
+            page = await self._worker.client.read_flow_runs(
+                flow_run_filter=wanted, work_pool_filter=pool, limit=_PAGE, offset=offset
+            )
+            found.update((flow_run.id, flow_run) for flow_run in page)
+            offset += len(page)
+            if len(page) < _PAGE:
+                return list(found.values())
+
+
+def _is_left(pod: Pod, flow_run: FlowRun) -> bool:
+    """Tell whether no worker will delete a pod, though its flow run needs it no more."""
+    if flow_run.labels.get(_POD, pod.name) != pod.name:
+        return True
+    state = flow_run.state
+    return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _LEFT_BEHIND
+
+
+def _next_state(flow_run: FlowRun) -> State[Any]:
+    if flow_run.state_type == StateType.CANCELLING:
+        return Cancelled(message="Its worker has ended, and its pod is deleted.")
+    if flow_run.state_type == StateType.PENDING and flow_run.deployment_id is not None:
+        return Scheduled(message="Its worker ended before it began, and its pod is deleted: it is run again.")
+    return Crashed(message="Its worker has ended, and its pod is deleted.")

@@ -1,0 +1,240 @@
+"""The worker: what Prefect calls, and what it is told."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import anyio
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound, ObjectNotFound
+from prefect.states import Cancelled
+from prefect.workers.base import BaseWorker, BaseWorkerResult
+
+from .. import PrimePodsError
+from ._configuration import PrimePodJobConfiguration, PrimePodVariables
+from ._pod_run import PodRun, delete_by_name
+from ._recovery import Recovery, owner_labels
+
+if TYPE_CHECKING:
+    import logging
+
+    from anyio.abc import TaskStatus
+    from prefect.client.schemas.objects import FlowRun, State
+
+_LOOK: Final = 3.0
+"""Seconds between two looks for flow runs that are being cancelled."""
+_CANCEL_GRACE: Final = timedelta(seconds=60)
+"""For Prefect on the pod to end a flow that is being cancelled, as it does by itself."""
+
+
+class PrimePodWorkerResult(BaseWorkerResult):
+    """The exit code of a flow run's command, and the name of the pod that it ran on."""
+
+
+class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
+    """Runs each flow run on a pod of its own, deleted and seen gone when the run ends, however it ends.
+
+    ``prefect worker start --pool NAME --type prime-pod``. The pod's name has the flow run's id, so that
+    another worker can delete what a killed one has left.
+    """
+
+    type = "prime-pod"
+    job_configuration = PrimePodJobConfiguration
+    job_configuration_variables = PrimePodVariables
+
+    _display_name = "Prime Intellect pod"
+    _description = "Execute flow runs on GPU pods of Prime Intellect, one for each, deleted when it ends."
+    _documentation_url = "https://docs.primeintellect.ai/api-reference/managing-pods"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._process_id = uuid4().hex
+        self._pod_runs: dict[str, PodRun] = {}
+        self._is_looking = False
+        self._signs_of_life = 0
+        self._recovery = Recovery(self, self._process_id)
+
+    @property
+    def log(self) -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+        """The worker's log."""
+        return self._logger
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: PrimePodJobConfiguration,
+        task_status: TaskStatus[Any] | None = None,
+    ) -> PrimePodWorkerResult:
+        """Run a flow run on a new pod; return when the pod is gone.
+
+        Raises:
+            Exception: Why there is no usable pod. It is gone, or the error says that it may be billed.
+        """
+        name = configuration.pod_name
+        pod_run = PodRun(
+            flow_run_id=flow_run.id, configuration=configuration, log=self.get_flow_run_logger(flow_run)
+        )
+        self._pod_runs[name] = pod_run
+        code: int | None = None
+        try:
+            # Known to the server before anything is ordered: whoever comes after us finds the pod by it.
+            await self._show_life(pod_run)
+            await self.client.update_flow_run(flow_run.id, infrastructure_pid=name)
+            self._start_looking()
+
+            async def on_start() -> bool:
+                is_wanted = await self._is_wanted(pod_run)
+                if is_wanted and task_status is not None:
+                    task_status.started(name)
+                return is_wanted
+
+            if await self._is_wanted(pod_run):
+                code = await pod_run.execute(on_start)
+        except Exception as exc:  # noqa: BLE001 - raised again, unless Prefect knows by then
+            pod_run.error = exc
+            code = await self._after_error(flow_run, pod_run, exc)
+        finally:
+            del self._pod_runs[name]
+            pod_run.ended.set()
+        if code is None:
+            await self._after_stop(pod_run)
+        if task_status is not None and not pod_run.is_running:
+            task_status.started(name)
+        # A run that was stopped has no exit code, and any but 0 would have Prefect call it crashed.
+        return PrimePodWorkerResult(identifier=name, status_code=code or 0)
+
+    async def kill_infrastructure(
+        self,
+        infrastructure_pid: str,
+        configuration: PrimePodJobConfiguration,
+        grace_seconds: int = 30,  # noqa: ARG002 - Prefect's own
+    ) -> None:
+        """Delete the pod of a flow run, and see it gone.
+
+        Args:
+            infrastructure_pid: The pod's name.
+            configuration: Whose credentials to use.
+            grace_seconds: Not used: a pod is deleted with all that runs on it.
+
+        Raises:
+            InfrastructureNotFound: The list of pods is complete, and has none of this name.
+            InfrastructureNotAvailable: It could not be deleted, or not be seen gone. It may be billed.
+        """
+        pod_run = self._pod_runs.get(infrastructure_pid)
+        if pod_run is not None:
+            pod_run.stop()
+            await pod_run.ended.wait()
+        try:
+            async with configuration.get_client() as client:
+                found = await delete_by_name(client, infrastructure_pid)
+        except PrimePodsError as exc:
+            text = f"The pod {infrastructure_pid} may be billed: {exc}"
+            raise InfrastructureNotAvailable(text) from None
+        if not found and pod_run is None:
+            raise InfrastructureNotFound(f"There is no pod named {infrastructure_pid}.")
+
+    async def sync_with_backend(self) -> None:
+        """Send a heartbeat, and clean up after workers that were killed."""
+        await super().sync_with_backend()
+        if self._runs_task_group is not None:
+            self._runs_task_group.start_soon(self._recovery.run)
+
+    def _start_looking(self) -> None:
+        if not self._is_looking and self._runs_task_group is not None:
+            self._is_looking = True
+            self._runs_task_group.start_soon(self._look_after_runs)
+
+    async def _look_after_runs(self) -> None:
+        """For as long as there are runs, say that we live, and stop those that are cancelled."""
+        next_sign = time.monotonic() + self.heartbeat_interval_seconds
+        while self._pod_runs:
+            try:
+                await self._stop_cancelled_runs()
+                if time.monotonic() >= next_sign:
+                    next_sign = time.monotonic() + self.heartbeat_interval_seconds
+                    for pod_run in list(self._pod_runs.values()):
+                        await self._show_life(pod_run)
+            except Exception as exc:  # noqa: BLE001 - the server is away: the runs go on, and so do we
+                self.log.warning("Cannot see which flow runs are being cancelled: %r", exc)
+            await anyio.sleep(min(_LOOK, self.heartbeat_interval_seconds))
+        self._is_looking = False
+
+    async def _show_life(self, pod_run: PodRun) -> None:
+        self._signs_of_life += 1
+        labels = owner_labels(pod_run.configuration.pod_name, self._process_id, self._signs_of_life)
+        await self.client.update_flow_run_labels(pod_run.flow_run_id, labels)
+
+    async def _stop_cancelled_runs(self) -> None:
+        """Stop what is cancelled before Prefect on the pod can see to it."""
+        ids = [pod_run.flow_run_id for pod_run in self._pod_runs.values()]
+        states = FlowRunFilterStateType(any_=[StateType.CANCELLING, *TERMINAL_STATES])
+        found = await self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids), state=FlowRunFilterState(type=states))
+        )
+        for flow_run in found:
+            for pod_run in self._pod_runs.values():
+                is_it = pod_run.flow_run_id == flow_run.id and not pod_run.is_stopped
+                if is_it and _must_stop(flow_run, pod_run):
+                    pod_run.log.info("The flow run is %s: its pod is being deleted", flow_run.state_name)
+                    pod_run.stop()
+
+    async def _is_wanted(self, pod_run: PodRun) -> bool:
+        """Tell whether a flow run shall (still) be run, by us."""
+        try:
+            flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
+        except ObjectNotFound:
+            return False
+        is_ours = flow_run.infrastructure_pid == pod_run.configuration.pod_name
+        return is_ours and flow_run.state_type == StateType.PENDING
+
+    async def _after_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
+        """Return the exit code after an error; ``None`` for a run that nobody wants.
+
+        Raises:
+            Exception: The error, which Prefect reports as the reason why the run was not submitted.
+        """
+        if pod_run.is_running:
+            # Prefect would only log it, and take the run to be going on.
+            pod_run.log.error("The pod's lease ended with: %s", error)
+            await self._propose_crashed_state(flow_run, str(error))
+            return 1
+        try:
+            is_wanted = not pod_run.is_stopped and await self._is_wanted(pod_run)
+        except Exception:  # noqa: BLE001 - the server is away, and the error is what matters
+            is_wanted = True
+        if is_wanted:
+            raise error
+        pod_run.log.error("The flow run was stopped; its pod may be billed: %s", error)
+        return None
+
+    async def _after_stop(self, pod_run: PodRun) -> None:
+        """Call a flow run cancelled that was to be cancelled."""
+        try:
+            now = await self.client.read_flow_run(pod_run.flow_run_id)
+        except ObjectNotFound:
+            return
+        if now.state_type == StateType.CANCELLING:
+            left = f"Its pod may be billed: {pod_run.error}"
+            state: State[Any] = Cancelled(
+                message="It has no pod any more." if pod_run.error is None else left
+            )
+            await self.client.set_flow_run_state(now.id, state, force=True)
+
+
+def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
+    """Tell whether the pod of a flow run that is cancelled, or over, must go now."""
+    if not pod_run.is_running or flow_run.start_time is None:
+        return True
+    if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
+        # It has ended by itself, and is about to leave the pod.
+        return False
+    return datetime.now(UTC) - flow_run.state.timestamp >= _CANCEL_GRACE
