@@ -13,7 +13,7 @@ from uuid import UUID
 import anyio
 import attrs
 
-from .. import AsyncClient, PodChange, gone
+from .. import AsyncClient, PodChange, PodStatus, gone
 from ._configuration import PrimePodJobConfiguration
 from ._remote import SSH_FAILED, Remote, make_script
 
@@ -32,6 +32,7 @@ class PodRun:
         flow_run_id: The flow run.
         configuration: What to order and to run.
         log: The flow run's log.
+        infrastructure_pid: What the server was last told.
         is_running: Whether the command has begun.
         is_stopped: Whether it was told to end before its command does.
         ended: Set when nothing is left to do.
@@ -41,6 +42,7 @@ class PodRun:
     flow_run_id: UUID
     configuration: PrimePodJobConfiguration
     log: Log
+    infrastructure_pid: str = ""
     is_running: bool = False
     is_stopped: bool = False
     ended: anyio.Event = attrs.field(factory=anyio.Event)
@@ -112,7 +114,8 @@ class PodRun:
         self.log.info("%s", line)
 
     def _log_change(self, change: PodChange) -> None:
-        self.log.info("Pod %s", change.after or f"{change.pod_id} is gone")
+        if _stage(change.before) != _stage(change.after):
+            self.log.info("Pod %s", change.after or f"{change.pod_id} is gone")
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
@@ -130,6 +133,11 @@ async def delete_by_name(client: AsyncClient, name: str) -> bool:
     (await client.pods.delete_many(pods, missing_ok=True)).raise_for_errors()
     await client.pods.wait(pods, until=gone, timeout=_GONE_TIMEOUT, interval=2.0)
     return True
+
+
+def _stage(status: PodStatus | None) -> object:
+    """What is worth a line in the log when it changes: not each percent of an installation."""
+    return status and (status.status, status.installation_status, status.is_ready)
 
 
 def _drop(_: str) -> None:

@@ -1,7 +1,8 @@
 """Cleaning up after workers that were killed: their pods are deleted, their flow runs run again or crash.
 
-While a worker has a flow run, it counts up a label of it. Whoever sees that label stand still for ten
-heartbeats deletes the pod by its name, which each attempt of a flow run has of its own.
+While a worker has a flow run, its infrastructure id on the server is the pod name, the worker process and
+a number that counts up. Whoever sees it stand still for ten heartbeats deletes the pod by its name, which each
+attempt of a flow run has of its own.
 """
 
 from __future__ import annotations
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from ._worker import PrimePodWorker
 
-_POD: Final = "primepods.pod"
-_OWNER: Final = "primepods.worker"
 _PATIENCE: Final = 10
 """Heartbeats without a sign of life after which a worker is taken to have ended."""
 _PAGE: Final = 200
@@ -43,15 +42,9 @@ _LEFT_BEHIND: Final = timedelta(minutes=5)
 """After its flow run has ended, for a worker that lives to delete a pod."""
 
 
-def owner_labels(name: str, process_id: str, signs_of_life: int) -> dict[str, Any]:
-    """Return the labels of a flow run that has a worker.
-
-    Args:
-        name: Its pod's name.
-        process_id: The worker's process.
-        signs_of_life: Another number each time.
-    """
-    return {_POD: name, _OWNER: f"{process_id}:{signs_of_life}"}
+def pod_of(infrastructure_pid: str | None) -> str:
+    """Return the name of the pod that an infrastructure id begins with."""
+    return (infrastructure_pid or "").partition(" ")[0]
 
 
 class Recovery:
@@ -68,7 +61,7 @@ class Recovery:
         self._is_running = False
         self._last_trouble = ""
         self._seen: dict[UUID, tuple[str, float]] = {}
-        """For each flow run under way elsewhere its label, and since when we see that."""
+        """For each flow run under way elsewhere its infrastructure id, and since when we see that."""
 
     async def run(self) -> None:
         """Look once, and clean up; what fails is said, and tried again at the next heartbeat."""
@@ -98,20 +91,21 @@ class Recovery:
         under_way = [run for run in await self._flow_runs(FlowRunFilter(state=state)) if self._is_other(run)]
         seen: dict[UUID, tuple[str, float]] = {}
         for run in under_way:
-            label = str(run.labels[_OWNER])
+            pid = str(run.infrastructure_pid)
             before = self._seen.get(run.id)
-            seen[run.id] = before if before is not None and before[0] == label else (label, now)
+            seen[run.id] = before if before is not None and before[0] == pid else (pid, now)
         self._seen = seen
         return [run for run in under_way if now - seen[run.id][1] >= patience]
 
     def _is_other(self, flow_run: FlowRun) -> bool:
         """Whether a flow run has, or had, another worker of this type."""
-        owner = flow_run.labels.get(_OWNER)
-        return owner is not None and not str(owner).startswith(f"{self._process_id}:")
+        name, _, owner = (flow_run.infrastructure_pid or "").partition(" ")
+        is_pod = flow_run_id_of(name) == flow_run.id
+        return is_pod and not owner.startswith(f"{self._process_id}:")
 
     async def _end(self, flow_run: FlowRun) -> None:
         """Delete the pod of a flow run whose worker has ended, and say what becomes of the run."""
-        worker, name = self._worker, str(flow_run.labels[_POD])
+        worker, pid = self._worker, str(flow_run.infrastructure_pid)
         configuration = await worker.job_configuration.resolve_for_flow_run(
             flow_run.model_copy(deep=True),
             client=worker.client,
@@ -119,9 +113,9 @@ class Recovery:
             worker_name=worker.name,
         )
         with suppress(InfrastructureNotFound):
-            await worker.kill_infrastructure(name, configuration)
+            await worker.kill_infrastructure(pid, configuration)
         now = await worker.client.read_flow_run(flow_run.id)
-        if now.labels == flow_run.labels and now.state_type == flow_run.state_type:
+        if now.infrastructure_pid == pid and now.state_type == flow_run.state_type:
             state = _next_state(now)
             await worker.client.set_flow_run_state(flow_run.id, state, force=True)
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
@@ -165,7 +159,8 @@ class Recovery:
 
 def _is_left(pod: Pod, flow_run: FlowRun) -> bool:
     """Tell whether no worker will delete a pod, though its flow run needs it no more."""
-    if flow_run.labels.get(_POD, pod.name) != pod.name:
+    current = pod_of(flow_run.infrastructure_pid)
+    if flow_run_id_of(current) == flow_run.id and current != pod.name:
         return True
     state = flow_run.state
     return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _LEFT_BEHIND

@@ -22,7 +22,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from .. import PrimePodsError
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables
 from ._pod_run import PodRun, delete_by_name
-from ._recovery import Recovery, owner_labels
+from ._recovery import Recovery, pod_of
 
 if TYPE_CHECKING:
     import logging
@@ -57,7 +57,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._process_id = uuid4().hex
+        self._process_id = uuid4().hex[:12]
         self._pod_runs: dict[str, PodRun] = {}
         self._is_looking = False
         self._signs_of_life = 0
@@ -88,13 +88,12 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         try:
             # Known to the server before anything is ordered: whoever comes after us finds the pod by it.
             await self._show_life(pod_run)
-            await self.client.update_flow_run(flow_run.id, infrastructure_pid=name)
             self._start_looking()
 
             async def on_start() -> bool:
                 is_wanted = await self._is_wanted(pod_run)
                 if is_wanted and task_status is not None:
-                    task_status.started(name)
+                    task_status.started(pod_run.infrastructure_pid)
                 return is_wanted
 
             if await self._is_wanted(pod_run):
@@ -108,7 +107,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         if code is None:
             await self._after_stop(pod_run)
         if task_status is not None and not pod_run.is_running:
-            task_status.started(name)
+            task_status.started(pod_run.infrastructure_pid)
         # A run that was stopped has no exit code, and any but 0 would have Prefect call it crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
 
@@ -121,7 +120,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Delete the pod of a flow run, and see it gone.
 
         Args:
-            infrastructure_pid: The pod's name.
+            infrastructure_pid: Of the flow run; or the pod's name.
             configuration: Whose credentials to use.
             grace_seconds: Not used: a pod is deleted with all that runs on it.
 
@@ -129,18 +128,19 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             InfrastructureNotFound: The list of pods is complete, and has none of this name.
             InfrastructureNotAvailable: It could not be deleted, or not be seen gone. It may be billed.
         """
-        pod_run = self._pod_runs.get(infrastructure_pid)
+        name = pod_of(infrastructure_pid)
+        pod_run = self._pod_runs.get(name)
         if pod_run is not None:
             pod_run.stop()
             await pod_run.ended.wait()
         try:
             async with configuration.get_client() as client:
-                found = await delete_by_name(client, infrastructure_pid)
+                found = await delete_by_name(client, name)
         except PrimePodsError as exc:
-            text = f"The pod {infrastructure_pid} may be billed: {exc}"
+            text = f"The pod {name} may be billed: {exc}"
             raise InfrastructureNotAvailable(text) from None
         if not found and pod_run is None:
-            raise InfrastructureNotFound(f"There is no pod named {infrastructure_pid}.")
+            raise InfrastructureNotFound(f"There is no pod named {name}.")
 
     async def sync_with_backend(self) -> None:
         """Send a heartbeat, and clean up after workers that were killed."""
@@ -169,9 +169,11 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         self._is_looking = False
 
     async def _show_life(self, pod_run: PodRun) -> None:
+        """Change what the server has as the id of the infrastructure: see :mod:`._recovery`."""
         self._signs_of_life += 1
-        labels = owner_labels(pod_run.configuration.pod_name, self._process_id, self._signs_of_life)
-        await self.client.update_flow_run_labels(pod_run.flow_run_id, labels)
+        owner = f"{self._process_id}:{self._signs_of_life}"
+        pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name} {owner}"
+        await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
         """Stop what is cancelled before Prefect on the pod can see to it."""
@@ -193,7 +195,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
             return False
-        is_ours = flow_run.infrastructure_pid == pod_run.configuration.pod_name
+        is_ours = pod_of(flow_run.infrastructure_pid) == pod_run.configuration.pod_name
         return is_ours and flow_run.state_type == StateType.PENDING
 
     async def _after_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:

@@ -1,0 +1,1 @@
+"""The Prefect worker: without a server, and with a real one."""

@@ -1,0 +1,164 @@
+"""Flow runs through a real server and real workers, on emulated pods."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("prefect", reason="needs the extra `prefect`")
+
+from prefect.blocks.core import Block
+from prefect.client.schemas.objects import State, StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from primepods.prefect import PrimeCredentials
+
+from .server import HEARTBEAT, Setting, eventually
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
+
+CANCELLING = State[object](type=StateType.CANCELLING)
+SLOW_BOOT = 300.0
+
+
+async def test_four_flow_runs_leave_no_pod(setting: Setting) -> None:
+    """Each runs on a pod of its own, without the key; within 90 s all have completed and no pod is left."""
+    begun = time.monotonic()
+    await setting.start_worker()
+    deployment = await setting.deploy("train")
+    runs = [(await setting.client.create_flow_run_from_deployment(deployment)).id for _ in range(4)]
+    ended = await setting.ended(*runs, timeout=90)
+    assert time.monotonic() - begun < 90
+    assert [flow_run.state_name for flow_run in ended] == ["Completed"] * 4
+    assert len(setting.emulator.requests.where(method="POST")) == 4
+    for flow_run in ended:
+        log = await setting.log_has(flow_run.id, "running in", "is gone")
+        assert "with []" in log
+        # What Prefect sends to the server by itself is not streamed a second time.
+        assert log.count("running in") == 1
+        assert flow_run.infrastructure_pid is not None
+        assert flow_run.id.hex in flow_run.infrastructure_pid
+
+
+async def test_exit_codes_and_output_reach_the_server(setting: Setting) -> None:
+    """A command that fails crashes the run; a flow that fails is Failed; what they print is in the log."""
+    await setting.start_worker()
+    command = await setting.start("train", command="echo $GREETING; exit 7", env={"GREETING": "it's $5; `id`"})
+    flow = await setting.start("fail")
+    crashed, failed = await setting.ended(command, flow)
+    assert crashed.state is not None
+    assert crashed.state_name == "Crashed"
+    assert "status code 7" in str(crashed.state.message)
+    await setting.log_has(command, "it's $5; `id`", "exit code 7")
+    assert failed.state_name == "Failed"
+    await setting.log_has(flow, "no gradient today")
+
+
+async def test_a_set_up_script_comes_first(setting: Setting) -> None:
+    """What it exports is there for the command; if it fails, the command is not run."""
+    await setting.start_worker()
+    good = await setting.start("train", setup="export A=1\nB=2; export B", command='test "$A$B" = 12')
+    bad = await setting.start("train", setup="false\ntrue", command="touch ran")
+    await setting.log_has(good, "exit code 0")
+    [ended] = await setting.ended(bad)
+    assert ended.state_name == "Crashed"
+    assert not list(setting.folder.glob("primepods-local-ssh/*/ran"))
+
+
+@pytest.mark.parametrize("boot_seconds", [SLOW_BOOT])
+async def test_cancelled_while_provisioning(setting: Setting, boot_seconds: float) -> None:
+    """Within 10 s the run is Cancelled and its pod gone."""
+    await setting.start_worker()
+    run = await setting.start("train")
+    await setting.has_pod()
+    begun = time.monotonic()
+    await setting.client.set_flow_run_state(run, CANCELLING)
+    [cancelled] = await setting.ended(run, timeout=10)
+    assert time.monotonic() - begun < 10
+    assert cancelled.state_name == "Cancelled"
+
+
+async def test_cancelled_while_it_runs(setting: Setting) -> None:
+    """Prefect on the pod ends the flow, and the pod goes."""
+    await setting.start_worker()
+    run = await setting.start("sleep")
+    await setting.reaches(run, StateType.RUNNING)
+    await setting.client.set_flow_run_state(run, CANCELLING)
+    [cancelled] = await setting.ended(run)
+    assert cancelled.state_name == "Cancelled"
+
+
+@pytest.mark.parametrize("boot_seconds", [SLOW_BOOT])
+async def test_a_worker_killed_while_provisioning(setting: Setting, boot_seconds: float) -> None:
+    """The next worker deletes the pod by its name, and the flow runs on another."""
+    first = await setting.start_worker("first")
+    run = await setting.start("train")
+    pod_id = await setting.has_pod()
+    before = (await setting.client.read_flow_run(run)).infrastructure_pid
+    first.stop(signal.SIGKILL)
+    await setting.start_worker("second")
+    await eventually(lambda: pod_id not in setting.emulator.pods)
+    await eventually(lambda: len(setting.emulator.requests.where(method="POST")) == 2)
+    again = await setting.reaches(run, StateType.PENDING)
+    assert again.infrastructure_pid != before
+    await setting.client.set_flow_run_state(run, CANCELLING)
+    await setting.ended(run)
+
+
+async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
+    """The next worker deletes the pod, and the run crashes: nobody reads its output or its exit code."""
+    first = await setting.start_worker("same")
+    run = await setting.start("train", command="sleep 60")
+    await setting.log_has(run, "submitted to infrastructure")
+    await setting.client.set_flow_run_state(run, State(type=StateType.RUNNING), force=True)
+    first.stop(signal.SIGKILL)
+    await setting.start_worker("same")
+    [crashed] = await setting.ended(run)
+    assert crashed.state is not None
+    assert crashed.state_name == "Crashed"
+    assert "worker has ended" in str(crashed.state.message)
+
+
+async def test_two_workers_leave_each_other_alone(setting: Setting) -> None:
+    """A run that takes longer than ten heartbeats is not taken for abandoned by another worker."""
+    await setting.start_worker("first")
+    run = await setting.start("sleep", {"seconds": 14.0 * HEARTBEAT})
+    await setting.has_pod()
+    await setting.start_worker("second")
+    [ended] = await setting.ended(run)
+    assert ended.state_name == "Completed"
+    assert len(setting.emulator.requests.where(method="POST")) == 1
+
+
+@pytest.mark.parametrize("boot_seconds", [SLOW_BOOT])
+async def test_a_worker_that_is_stopped_deletes_its_pods(setting: Setting, boot_seconds: float) -> None:
+    """SIGTERM: each pod is gone before the worker is."""
+    worker = await setting.start_worker()
+    deployment = await setting.deploy("train")
+    for _ in range(2):
+        await setting.client.create_flow_run_from_deployment(deployment)
+    await eventually(lambda: len(setting.emulator.pods) == 2)
+    worker.stop(signal.SIGTERM)
+    assert not setting.emulator.pods
+
+
+async def test_the_key_is_nowhere_in_clear(setting: Setting) -> None:
+    """A key in a block is in no log, and in the database only as Prefect encrypts it."""
+    with temporary_settings({PREFECT_API_URL: setting.server.url}):
+        block = PrimeCredentials(api_key=setting.emulator.api_key, base_url=setting.emulator.url)
+        await block.save(setting.pool)  # type: ignore[misc] # Prefect's own: awaitable in a loop
+        assert setting.emulator.api_key not in f"{block!r} {block}"
+        loaded = await Block.aload(f"prime-credentials/{setting.pool}")
+        document = str(loaded._block_document_id)
+    reference = {"$ref": {"block_document_id": document}}
+    await setting.start_worker(PRIME_API_KEY="", PRIME_API_BASE_URL="", PREFECT_LOGGING_LEVEL="DEBUG")
+    run = await setting.start("train", credentials=reference)
+    [ended] = await setting.ended(run)
+    assert ended.state_name == "Completed"
+    assert len(setting.emulator.requests.where(method="POST")) == 1
+    key = setting.emulator.api_key
+    assert key not in setting.logs + await setting.log_of(run)
+    assert key.encode() not in setting.server.database
+    assert "prime-credentials" in setting.server.database.decode(errors="replace")
