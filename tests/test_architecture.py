@@ -102,6 +102,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "": {"_public", "_version"},
     "airflow": {""},
+    "prefect": {""},
     "cli": {"", "emulator"},
     "__main__": {"cli"},
     "pytest_plugin": {"", "emulator"},
@@ -120,12 +121,13 @@ EMULATOR: dict[str, set[str]] = {
     "emulator": {"_api", "_server", "_state", "clock", "control", "faultplan", "requestlog"},
     "": {"_server", "_state", "clock", "emulator", "faultplan", "faults", "requestlog"},
     "__main__": {"emulator"},
+    "local_ssh": set(),
 }
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}
 
 # Rooms that call the package as its users do.
-CALLERS = {"airflow", "cli", "pytest_plugin"}
+CALLERS = {"airflow", "cli", "prefect", "pytest_plugin"}
 
 # Who may import what is not ours. Everything else of PyPI is for nobody.
 LIBRARIES: dict[str, set[str]] = {
@@ -133,9 +135,11 @@ LIBRARIES: dict[str, set[str]] = {
     "aiohttp": {"_http", "client", "emulator", "sync"},
     "yarl": {"_http"},
     "cattrs": {"_decoding"},
-    "anyio": {"_blocking", "leasing"},
+    "anyio": {"_blocking", "leasing", "prefect"},
     "airflow": {"airflow"},
     "asgiref": {"airflow"},
+    "prefect": {"prefect"},
+    "pydantic": {"prefect"},
     "orjson": {"_utils"},
     "typer": {"cli"},
     "click": {"cli"},

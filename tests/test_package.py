@@ -163,7 +163,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
 
 def test_import_loads_no_extra() -> None:
     """`import primepods` warns of nothing and needs neither the extras nor the emulator."""
-    extras = {"typer", "rich", "pytest", "airflow", "primepods.cli", "primepods.emulator"}
+    extras = {"typer", "rich", "pytest", "airflow", "prefect", "primepods.cli", "primepods.emulator"}
     check = f"import sys, primepods; print(*{extras} & set(sys.modules))"
     command = [sys.executable, "-W", "error", "-c", check]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,8 +1,8 @@
 """Cleaning up after workers that were killed: their pods are deleted, their flow runs run again or crash.
 
-While a worker has a flow run, its infrastructure id on the server is the pod name, the worker process and
-a number that counts up. Whoever sees it stand still for ten heartbeats deletes the pod by its name, which each
-attempt of a flow run has of its own.
+While a worker has a flow run, its infrastructure id on the server is the pod's name, its process and a number
+that counts up. Whoever sees it stand still for ten heartbeats deletes the pod by its name, which each attempt
+of a flow run has of its own.
 """
 
 from __future__ import annotations

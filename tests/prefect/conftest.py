@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("prefect", reason="needs the extra `prefect`")
-
 from primepods.emulator import Emulator
 
-from .server import PrefectServer, Setting
+if TYPE_CHECKING:
+    # Each module of tests is skipped where Prefect is not installed.
+    from .server import PrefectServer, Setting
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A real server on a free port, with a database of its own."""
+    from .server import PrefectServer
+
     with PrefectServer(tmp_path_factory.mktemp("prefect")) as server:
         yield server
 
@@ -42,6 +45,8 @@ async def setting(
     prefect_server: PrefectServer, emulator: Emulator, tmp_path: Path
 ) -> AsyncIterator[Setting]:
     """A work pool of this test's own, with flows and workers."""
+    from .server import Setting
+
     async with Setting(prefect_server, emulator, tmp_path) as setting:
         yield setting
 

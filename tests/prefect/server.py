@@ -42,7 +42,7 @@ class Process:
         with log.open("ab") as output:
             # A shell that started us in the background may have had SIGINT ignored, which is inherited.
             self._process = subprocess.Popen(
-                ["env", "--default-signal=INT,TERM", sys.executable, "-m", "prefect", *arguments],
+                ["/usr/bin/env", "--default-signal=INT,TERM", sys.executable, "-m", "prefect", *arguments],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -168,9 +168,7 @@ class Setting:
             job_variables=self.variables | variables,
         )
 
-    async def start(
-        self, flow: str, parameters: dict[str, Any] | None = None, **variables: Any
-    ) -> UUID:
+    async def start(self, flow: str, parameters: dict[str, Any] | None = None, **variables: Any) -> UUID:
         """Deploy a flow, and have it run; return the run's id."""
         deployment = await self.deploy(flow, **variables)
         run = await self.client.create_flow_run_from_deployment(deployment, parameters=parameters)
@@ -190,9 +188,11 @@ class Setting:
     async def reaches(self, flow_run: UUID, *states: StateType) -> FlowRun:
         """Return a flow run when it is in one of some states."""
         with anyio.fail_after(60):
-            while (found := await self.client.read_flow_run(flow_run)).state_type not in states:
+            while True:
+                found = await self.client.read_flow_run(flow_run)
+                if found.state_type in states:
+                    return found
                 await anyio.sleep(0.1)
-        return found
 
     async def has_pod(self) -> str:
         """Return the id of the first pod that there is."""

@@ -45,7 +45,9 @@ async def test_four_flow_runs_leave_no_pod(setting: Setting) -> None:
 async def test_exit_codes_and_output_reach_the_server(setting: Setting) -> None:
     """A command that fails crashes the run; a flow that fails is Failed; what they print is in the log."""
     await setting.start_worker()
-    command = await setting.start("train", command="echo $GREETING; exit 7", env={"GREETING": "it's $5; `id`"})
+    command = await setting.start(
+        "train", command="echo $GREETING; exit 7", env={"GREETING": "it's $5; `id`"}
+    )
     flow = await setting.start("fail")
     crashed, failed = await setting.ended(command, flow)
     assert crashed.state is not None
