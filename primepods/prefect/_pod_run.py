@@ -6,7 +6,6 @@ import logging
 import shlex
 import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -96,7 +95,7 @@ class PodRun:
                     target=pod.ssh,
                     program=shlex.split(config.ssh_command),
                     options=config.ssh_options,
-                    known_hosts=str(PurePath(folder, "known_hosts")),
+                    known_hosts=f"{folder}/known_hosts",
                 )
                 await remote.wait_until_open(config.login_timeout)
                 if not await on_start():

@@ -225,5 +225,5 @@ async def eventually(
     """Return when a condition holds; fail at once if a process that it depends on has ended."""
     with anyio.fail_after(timeout):
         while not condition():
-            assert process is None or process.is_alive, process and process.log.read_text()
+            assert process is None or process.is_alive, process.log.read_text()
             await anyio.sleep(0.05)

@@ -20,6 +20,7 @@ pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
+from pydantic import SecretStr
 
 import primepods
 from primepods import SSHTarget
@@ -47,10 +48,14 @@ def boot_seconds() -> float:
 @pytest.fixture
 def configure(emulator: Emulator) -> Configure:
     """Makes the configuration of a new flow run."""
-    credentials = PrimeCredentials(api_key=emulator.api_key, base_url=emulator.url)
+    credentials = PrimeCredentials(api_key=SecretStr(emulator.api_key), base_url=emulator.url)
 
     def configure(**variables: Any) -> PrimePodJobConfiguration:
-        defaults = {"credentials": credentials, "ssh_command": LOCAL_SSH, "poll_interval": 0.05}
+        defaults: dict[str, Any] = {
+            "credentials": credentials,
+            "ssh_command": LOCAL_SSH,
+            "poll_interval": 0.05,
+        }
         configuration = PrimePodJobConfiguration(**defaults | variables)
         configuration.prepare_for_flow_run(FlowRun(flow_id=uuid4(), name="a-run"))
         return configuration
@@ -106,7 +111,7 @@ def test_other_pods_are_nobodys(name: str | None) -> None:
 
 def test_a_block_shows_no_key() -> None:
     """Neither does a configuration that holds it."""
-    block = PrimeCredentials(api_key="pk-very-secret-indeed")
+    block = PrimeCredentials(api_key=SecretStr("pk-very-secret-indeed"))
     configuration = PrimePodJobConfiguration(credentials=block)
     assert "pk-very" not in f"{block!r} {block} {configuration!r} {configuration.model_dump()}"
 
@@ -259,7 +264,7 @@ async def test_a_cancelled_login_ends_all_that_it_started(remote: Remote) -> Non
 
 def test_the_client_of_a_block_uses_its_key(emulator: Emulator) -> None:
     """And its address."""
-    block = PrimeCredentials(api_key=emulator.api_key, base_url=emulator.url)
+    block = PrimeCredentials(api_key=SecretStr(emulator.api_key), base_url=emulator.url)
 
     async def look() -> int | None:
         async with block.get_client() as client:
