@@ -1,0 +1,304 @@
+"""Settings, and where they come from: the only module that reads the environment or files.
+
+Each setting is looked for in this order: the argument; the environment (``PRIME_API_KEY``, ``PRIME_TEAM_ID``,
+``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, which names a saved context); the
+official command's files ``~/.prime/environments/NAME.json`` (of the context) and ``~/.prime/config.json``;
+the default. A context that is an argument goes before the environment: who names an account means no other.
+The files are only read. A key from a file goes to that file's host and no other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NoReturn
+from urllib.parse import SplitResult
+
+import attrs
+
+from .._utils.arguments import check_seconds
+from .._utils.clock import SYSTEM_CLOCK, Clock
+from .._utils.plain import ToDict
+from .._utils.secret import Secret
+from .._utils.text import quote
+from ..errors import ConfigError
+from ..retry import RetryPolicy
+from ._sources import (
+    DEFAULT_BASE_URL,
+    File,
+    Found,
+    from_argument,
+    from_environment,
+    read_files,
+    saved_contexts,
+)
+from ._urls import check_base_url, find_proxy, is_loopback, origin
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "DEFAULT_DEADLINE",
+    "DEFAULT_MAX_CONCURRENCY",
+    "DEFAULT_TIMEOUT",
+    "KEY_PAGE",
+    "SettingSource",
+    "Settings",
+    "check_base_url",
+    "check_retry",
+    "explain",
+    "find_proxy",
+    "is_loopback",
+    "lease_folder",
+    "origin",
+    "resolve",
+    "saved_contexts",
+]
+
+KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
+"""Where API keys are made."""
+DEFAULT_TIMEOUT: Final = 30.0
+"""Seconds for one attempt."""
+DEFAULT_DEADLINE: Final = 120.0
+"""Seconds for one call with all its retries."""
+DEFAULT_MAX_CONCURRENCY: Final = 16
+"""Requests in flight from one client."""
+
+_URL_VARIABLES = ("PRIME_API_BASE_URL", "PRIME_BASE_URL")
+_FOLDER_VARIABLE = "PRIMEPODS_STATE_DIR"
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All that a client was told, resolved and checked. Hashable; pickles without the key."""
+
+    api_key: Secret = attrs.field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    team_id: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    deadline: float = DEFAULT_DEADLINE
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    user_agent: str | None = None
+    proxy: Secret | None = attrs.field(default=None, repr=False)
+    clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
+
+
+def resolve(  # noqa: PLR0913 - one parameter a setting
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    team_id: str | None,
+    timeout: float,
+    deadline: float,
+    max_concurrency: int,
+    retry: RetryPolicy,
+    user_agent: str | None,
+    own_connections: bool,
+    context: str | None = None,
+) -> Settings:
+    """Turn a client's arguments into :class:`Settings`.
+
+    A client with connections of its own uses the proxy that the environment names.
+
+    Raises:
+        ConfigError: No key anywhere, or a key, URL, file or variable that cannot be used.
+        ValueError: A number out of range.
+        TypeError: An argument of the wrong type.
+    """
+    # For tracebacks that print this frame's variables.
+    api_key = Secret(api_key) if isinstance(api_key, str) else api_key
+    found = _find(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
+    key = found.key or _refuse_without_key()
+    url_parts = check_base_url(found.url)
+    _check_key_host(key, found.url, url_parts)
+    team = None if found.team is None else _header_safe("team ID", found.team)
+    return Settings(
+        api_key=_check_key(key),
+        base_url=url_parts.geturl(),
+        team_id=team,
+        timeout=check_seconds("timeout", timeout),
+        deadline=check_seconds("deadline", deadline),
+        max_concurrency=_check_concurrency(max_concurrency),
+        retry=check_retry(retry),
+        user_agent=None if user_agent is None else _check_user_agent(user_agent),
+        proxy=find_proxy(url_parts) if own_connections else None,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class SettingSource(ToDict):
+    """Where a setting comes from.
+
+    Attributes:
+        name: The setting.
+        value: What it is; of a secret only that it is set. ``None`` if it is not set.
+        source: Where that was found, or how it can be set.
+    """
+
+    name: str
+    value: str | None
+    source: str
+
+
+def explain(
+    *, base_url: str | None = None, team_id: str | None = None, context: str | None = None
+) -> tuple[SettingSource, ...]:
+    """Return where each setting of a client with these arguments comes from, without the secrets.
+
+    Raises:
+        ConfigError: A file or a context that cannot be read, or an address or a proxy that is none.
+    """
+    found = _find(api_key=None, base_url=base_url, team_id=team_id, context=context)
+    has_proxy = find_proxy(check_base_url(found.url)) is not None
+    folder = from_environment(_FOLDER_VARIABLE) or Found(str(lease_folder()), "the default")
+    return (
+        _explained("api_key", found.key, "PRIME_API_KEY is not set, and no file has one", is_secret=True),
+        _explained("base_url", found.url),
+        _explained("team_id", found.team, "your own account"),
+        _explained("context", found.context, "none is chosen"),
+        # Its address may hold a password.
+        SettingSource(
+            name="proxy",
+            value="set" if has_proxy else None,
+            source="HTTPS_PROXY and its kin, but not for NO_PROXY",
+        ),
+        _explained("lease_folder", folder),
+    )
+
+
+def _explained(
+    name: str, found: Found | None, otherwise: str = "", *, is_secret: bool = False
+) -> SettingSource:
+    if found is None:
+        return SettingSource(name=name, value=None, source=otherwise)
+    return SettingSource(name=name, value="set" if is_secret else found.value, source=found.source)
+
+
+def lease_folder() -> Path:
+    """Return the folder with the files of leases: ``PRIMEPODS_STATE_DIR``, or ``~/.primepods/leases``.
+
+    Raises:
+        ConfigError: There is neither the variable nor a home directory.
+    """
+    folder = from_environment(_FOLDER_VARIABLE)
+    try:
+        return Path(folder.value) if folder else Path.home() / ".primepods" / "leases"
+    except RuntimeError:
+        msg = "There is no home directory for the files of leases: set PRIMEPODS_STATE_DIR to a folder."
+    raise ConfigError(msg)
+
+
+def check_retry(value: RetryPolicy) -> RetryPolicy:
+    """Return ``value`` if it is a :class:`RetryPolicy`."""
+    if not isinstance(value, RetryPolicy):
+        remedy = "for no retries: RetryPolicy(attempts=1)"
+        msg = f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}"
+        raise TypeError(msg)
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class _Sources:
+    """What was found, before it is checked."""
+
+    key: Found | None
+    url: Found
+    team: Found | None
+    context: Found | None
+
+
+def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None) -> _Sources:
+    """Look for the settings in their order."""
+    api_key = Secret(api_key) if isinstance(api_key, str) else api_key
+    named = from_argument("context", context)
+    # Who names a context means its account, and none that the environment happens to hold.
+    ignored = named is not None
+    key = from_argument("api_key", api_key) or from_environment("PRIME_API_KEY", ignored=ignored)
+    url = from_argument("base_url", base_url) or from_environment(*_URL_VARIABLES, ignored=ignored)
+    team = from_argument("team_id", team_id) or from_environment("PRIME_TEAM_ID", ignored=ignored)
+    if key is not None and url is not None and not ignored:
+        # The files say nothing that matters: their team belongs to their own key and host.
+        return _Sources(key=key, url=url, team=team, context=None)
+    context_found = named or from_environment("PRIME_CONTEXT")
+    files = read_files(context_found)
+    return _Sources(
+        key=key or _key_of(files),
+        url=url or _url_of(files),
+        team=team or _team_of(files),
+        context=context_found,
+    )
+
+
+def _key_of(files: list[File]) -> Found | None:
+    for file in files:
+        value = file.text("api_key")
+        if value:
+            return Found(value, f"field api_key of {file.path}", file)
+    return None
+
+
+def _url_of(files: list[File]) -> Found:
+    if files:
+        context = files[0].context
+        source = f"field base_url of {files[0].path}" if context is None else context.source
+        return Found(files[0].base_url, source, files[0])
+    return Found(DEFAULT_BASE_URL, "the default")
+
+
+def _team_of(files: list[File]) -> Found | None:
+    value = files[0].text("team_id") if files else None
+    return Found(value, f"field team_id of {files[0].path}") if value else None
+
+
+def _refuse_without_key() -> NoReturn:
+    looked = "the argument api_key, the environment variable PRIME_API_KEY, ~/.prime/config.json"
+    msg = (
+        f"No API key found in {looked}. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
+        "Write to delete) and set PRIME_API_KEY."
+    )
+    raise ConfigError(msg)
+
+
+def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
+    """Refuse to send a file's key to a host that the same file does not name."""
+    if key.file is None:
+        return
+    owner = Found(key.file.key_base_url or key.file.base_url, f"field base_url of {key.file.path}")
+    if origin(check_base_url(owner)) != origin(parts):
+        msg = (
+            f"The API key comes from {key.file.path} and belongs to {owner.value}, but the base URL is "
+            f"{quote(url.value)} ({url.source}). Pass api_key or set PRIME_API_KEY for that host as well."
+        )
+        raise ConfigError(msg)
+
+
+def _header_safe(what: str, found: Found) -> str:
+    if not (found.value.isascii() and found.value.isprintable()) or " " in found.value:
+        msg = (
+            f"The {what} ({found.source}) holds spaces, control or non-ASCII characters, which a request "
+            "cannot carry. Copy it again."
+        )
+        raise ConfigError(msg)
+    return found.value
+
+
+def _check_key(found: Found) -> Secret:
+    return Secret(_header_safe("API key", found))
+
+
+def _check_concurrency(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"max_concurrency must be an integer, got {quote(value)}"
+        raise TypeError(msg)
+    if value < 1:
+        msg = f"max_concurrency must be at least 1, got {quote(value)}"
+        raise ValueError(msg)
+    return value
+
+
+def _check_user_agent(value: str) -> str:
+    if not isinstance(value, str):
+        msg = f"user_agent must be a string, got {quote(value)}"
+        raise TypeError(msg)
+    if not (value.strip() and value.isascii() and value.isprintable()):
+        msg = f"user_agent must be printable ASCII text, got {quote(value)}"
+        raise ValueError(msg)
+    return value.strip()

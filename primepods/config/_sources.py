@@ -1,0 +1,143 @@
+"""Where a setting can stand: an argument, the environment, the official command's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from .._utils.strict_json import is_object
+from .._utils.text import quote
+from ..errors import ConfigError
+
+DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
+
+BUILT_IN_CONTEXT: Final = "production"
+"""The context that needs no file: the vendor's host."""
+
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@attrs.frozen
+class Found:
+    """A value, perhaps the key, and where it was found."""
+
+    value: str = attrs.field(repr=False)
+    source: str
+    file: File | None = None
+
+
+@attrs.frozen
+class File:
+    """One of the official command's files, read.
+
+    Attributes:
+        key_base_url: The base URL to which the file's key belongs, where another is used with it.
+        context: The built-in context, which takes only the key from the file.
+    """
+
+    path: Path
+    fields: Mapping[str, Any] = attrs.field(repr=False)
+    key_base_url: str | None = None
+    context: Found | None = None
+
+    def text(self, name: str) -> str | None:
+        """Return a field that holds text; ``None`` if it is missing or empty."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return value.strip() or None
+        kind = type(value).__name__
+        del value  # tracebacks show what a frame holds
+        msg = f"{self.path}: {name} must be a string, not {kind}. Correct the file."
+        raise ConfigError(msg)
+
+    @property
+    def base_url(self) -> str:
+        """The address that the file names, or the vendor's."""
+        return self.text("base_url") or DEFAULT_BASE_URL
+
+
+def read_files(context: Found | None) -> list[File]:
+    """Return the official command's files that count, the most specific first."""
+    try:
+        folder = Path.home() / ".prime"
+    except RuntimeError:  # no home directory: then there are no files
+        return []
+    config = _read_file(folder / "config.json")
+    files = [] if config is None else [config]
+    if context is None:
+        return files
+    if context.value.lower() == BUILT_IN_CONTEXT:
+        # The file's key (if it is for that host), the vendor's host, no team.
+        if config is None:
+            return []
+        key_only = {"api_key": config.fields.get("api_key")}
+        return [File(config.path, key_only, key_base_url=config.base_url, context=context)]
+    shown = f"The context {context.value!r} ({context.source})"
+    if not _CONTEXT_NAME.fullmatch(context.value):
+        msg = f"{shown} is none: its name has letters, digits, hyphens and underscores only. Correct it."
+        raise ConfigError(msg)
+    path = folder / "environments" / f"{context.value}.json"
+    chosen = _read_file(path)
+    if chosen is None:
+        msg = f"{shown} is not saved here: {path} does not exist. Correct or remove it."
+        raise ConfigError(msg)
+    return [chosen, *files]
+
+
+def _read_file(path: Path) -> File | None:
+    # The error is raised where neither its chain nor a variable holds the document, and with it the key.
+    try:
+        fields = json.loads(path.read_bytes())
+        if is_object(fields):
+            return File(path, fields)
+        del fields
+        reason = "it is not a JSON object"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        reason = exc.strerror or "it cannot be read"
+    except (ValueError, RecursionError):
+        reason = "it is not JSON"
+    msg = f"{path} cannot be used: {reason}. Repair or remove it, or give both api_key and base_url."
+    raise ConfigError(msg)
+
+
+def saved_contexts() -> tuple[str, ...]:
+    """Return the names of the contexts that the official command has saved, and the one that is built in."""
+    try:
+        names = [path.stem for path in (Path.home() / ".prime" / "environments").glob("*.json")]
+    except (OSError, RuntimeError):
+        names = []
+    return (BUILT_IN_CONTEXT, *sorted(name for name in names if _CONTEXT_NAME.fullmatch(name)))
+
+
+def from_environment(*names: str, ignored: bool = False) -> Found | None:
+    """Return the first of these variables that is set."""
+    for name in () if ignored else names:
+        value = os.environ.get(name, "").strip()
+        if value:
+            return Found(value, f"environment variable {name}")
+    return None
+
+
+def from_argument(name: str, value: str | None) -> Found | None:
+    """Return what was given for an argument, checked; ``None`` for ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        # A key that somebody passes as bytes is still a key.
+        got = type(value).__name__ if name == "api_key" else quote(value)
+        msg = f"{name} must be a string, got {got}"
+        raise TypeError(msg)
+    if not value.strip():
+        msg = f"The argument {name} is empty. Pass a value, or leave it out to use the environment and files."
+        raise ConfigError(msg)
+    return Found(value.strip(), f"argument {name}")

@@ -1,0 +1,123 @@
+"""Base URLs and proxies: what may be used, and what would send the key where it does not belong."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.request
+from urllib.parse import SplitResult, urlsplit
+
+from .._utils.secret import Secret
+from .._utils.text import quote
+from ..errors import ConfigError
+from ._sources import DEFAULT_BASE_URL, Found
+
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` names this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a URL, default ports spelt out."""
+    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+def check_base_url(found: Found) -> SplitResult:
+    """Return the URL in its one spelling: no trailing slash, no ``/api/v1``.
+
+    Raises:
+        ConfigError: It is no URL, or would send the key unencrypted to another machine.
+    """
+    remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
+    # What may hold a secret is not repeated, and no variable of this frame either.
+    if "@" in found.value:
+        msg = f"The base URL ({found.source}) holds a user or password; remove it. The key goes in api_key."
+        raise ConfigError(msg)
+    if "?" in found.value or "#" in found.value:
+        msg = f"The base URL ({found.source}) holds a query or fragment; remove it. The key goes in api_key."
+        raise ConfigError(msg)
+    text = found.value.strip()
+    parts = _split_url(text)
+    port = None if parts is None else parts.port
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
+        msg = f"The base URL {quote(text)} ({found.source}) is not of the form https://host. {remedy}"
+        raise ConfigError(msg)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        msg = (
+            f"The base URL {quote(text)} ({found.source}) is plain http, which would send the API key "
+            "unencrypted. Use https; http is accepted for loopback addresses only."
+        )
+        raise ConfigError(msg)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
+    path = parts.path.rstrip("/")
+    if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
+        msg = f"The base URL {quote(text)} ({found.source}) has a path with empty or dot segments. {remedy}"
+        raise ConfigError(msg)
+    return SplitResult(parts.scheme, netloc, path.removesuffix("/api/v1"), "", "")
+
+
+def _split_url(text: str) -> SplitResult | None:
+    """Split a URL if its host could be one and all of it can be sent."""
+    if not re.fullmatch(r"[!-~]+", text):
+        return None
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(parts.hostname or "")
+            return parts
+    except ValueError:
+        return None
+    return parts if re.fullmatch(_HOST, parts.hostname or "") else None
+
+
+def find_proxy(url: SplitResult) -> Secret | None:
+    """Return the proxy that the environment names for ``url``, as httpx would find it.
+
+    Raises:
+        ConfigError: The proxy is of a kind that aiohttp does not speak.
+    """
+    host = url.hostname or ""
+    if is_loopback(host):
+        return None
+    proxies = {name: Secret(value) for name, value in urllib.request.getproxies().items()}
+    scheme = url.scheme if url.scheme in proxies else "all"
+    proxy = proxies.get(scheme)
+    if not proxy or urllib.request.proxy_bypass(url.netloc):
+        return None
+    if "://" not in proxy:
+        proxy = Secret(f"http://{proxy}")
+    kind = _proxy_kind(proxy)
+    if kind is None:
+        msg = (
+            f"The environment ({scheme.upper()}_PROXY) names a proxy by what is no URL. Correct or unset it."
+        )
+        raise ConfigError(msg)
+    if kind not in _DEFAULT_PORTS:
+        msg = (
+            f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not speak. "
+            "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as "
+            "one of aiohttp-socks."
+        )
+        raise ConfigError(msg)
+    return proxy
+
+
+def _proxy_kind(proxy: str) -> str | None:
+    """Return the scheme of a proxy's URL, or ``None`` if it is no URL."""
+    try:
+        parts = urlsplit(str(proxy))
+        usable = parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts.scheme if usable else None
