@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import attrs
 import typer
@@ -14,6 +14,8 @@ import primepods
 
 from ._durations import parse_duration
 from ._errors import reported_errors
+
+T = TypeVar("T")
 
 _PANEL = "Connection"
 
@@ -64,6 +66,16 @@ class Api:
     def async_client(self) -> primepods.AsyncClient:
         """Return an asynchronous client; use it in an ``async with`` block."""
         return primepods.AsyncClient(**self._options())
+
+    def run(self, work: Callable[[primepods.AsyncClient], Awaitable[T]]) -> T:
+        """Run a coroutine function with an asynchronous client, and return what it returns."""
+        import asyncio  # noqa: PLC0415 - `--help` has no use for it
+
+        async def with_client() -> T:
+            async with self.async_client() as client:
+                return await work(client)
+
+        return asyncio.run(with_client())
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import typer
 
@@ -33,3 +33,16 @@ def short_duration(seconds: float) -> str:
 def age(moment: datetime | None) -> float | None:
     """Return the seconds since a moment; ``None`` if it is not known."""
     return None if moment is None else (datetime.now(UTC) - moment).total_seconds()
+
+
+def parse_day(text: str) -> datetime:
+    """Read the beginning of a day (UTC): ``2026-11-01``, ``today``, or ``7d`` for so long ago."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if text == "today":
+        return midnight
+    if found := re.fullmatch(r"(\d{1,5})d", text):
+        return midnight - timedelta(days=int(found[1]))
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day: write it like 2026-11-01, 7d or today") from None

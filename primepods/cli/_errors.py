@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 
@@ -68,9 +68,11 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
         raise typer.Exit(_exit_code(error)) from None
 
 
-def failed(errors: Iterable[Exception]) -> None:
-    """End the command if there were errors, which it has told already: by the code of the first."""
-    for error in errors:
+def fail_for(command: str, errors: Mapping[str, Exception]) -> None:
+    """Tell what went wrong with which pods, if anything did, and end with the code of the first error."""
+    for pod_id, error in errors.items():
+        complain(command, f"{pod_id}: {error}")
+    for error in errors.values():
         raise typer.Exit(_exit_code(error))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -24,6 +24,11 @@ _PodIds = typer.Argument(
     show_default=False,
 )
 PodIds = Annotated[list[str], _PodIds]
+_PodId = typer.Argument(
+    help="Id of the pod.", metavar="POD_ID", autocompletion=complete_pod_ids, show_default=False
+)
+PodId = Annotated[str, _PodId]
+OptionalPodId = Annotated[str | None, _PodId]
 OptionalPodIds = Annotated[list[str] | None, _PodIds]
 Status = Annotated[
     list[str] | None,
@@ -83,9 +88,7 @@ class PodFilter:
     @property
     def is_empty(self) -> bool:
         """Whether it leaves all pods."""
-        return self == PodFilter() or not any(
-            value is not None and value != [] for value in attrs.astuple(self, recurse=False)
-        )
+        return all(value in (None, []) for value in attrs.astuple(self, recurse=False))
 
     def matches(self, pod: primepods.Pod) -> bool:
         """Tell whether a pod is wanted."""
@@ -113,6 +116,11 @@ def read_ids(given: Iterable[str]) -> list[str]:
     for word in given:
         ids |= dict.fromkeys(sys.stdin.read().split() if word == "-" else [word])
     return list(ids)
+
+
+def is_single(given: Sequence[str]) -> bool:
+    """Tell whether one id was typed, so that one answer is expected."""
+    return len(given) == 1 and given[0] != "-"
 
 
 def _any(wanted: list[str] | None, holds: Callable[[str], bool]) -> bool:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import typer
 
+from ._table import Column, has_colour, render_table, write
+
 Row = Mapping[str, Any]
+
+
+class Model(Protocol):
+    """What the client returns."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        ...
+
+
+M = TypeVar("M", bound=Model)
 
 
 class Output(StrEnum):
@@ -29,45 +41,65 @@ OutputOption = Annotated[
 ]
 
 
-def write(text: str) -> None:
-    """Write to stdout at once: what comes after may take long, or fail."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def write_rows(rows: Sequence[Row], output: Output, *, fields: Iterable[str] = ()) -> None:
-    """Print rows as JSON, JSON lines or CSV.
+def print_models(models: Sequence[M], output: Output, table: Callable[[Sequence[M]], None]) -> None:
+    """Print what the client returned; nothing as a table where there is nothing.
 
     Args:
-        rows: What ``to_dict()`` of each model has returned.
-        output: The form, which is no table.
-        fields: The columns of CSV where there are no rows.
+        models: What to print.
+        output: The form.
+        table: Prints it as a table.
     """
-    match output:
-        case Output.JSON:
-            write(json.dumps(rows, indent=2) + "\n")
-        case Output.CSV:
-            write(_csv(rows, list(rows[0] if rows else fields)))
-        case _:
-            write("".join(json.dumps(row) + "\n" for row in rows))
+    if output is not Output.TABLE:
+        write_rows([model.to_dict() for model in models], output)
+    elif models:
+        table(models)
 
 
-def write_row(row: Row, output: Output) -> None:
-    """Print one row: in JSON an object, else as :func:`write_rows`."""
-    if output is Output.JSON:
+def print_model(model: Model, output: Output) -> None:
+    """Print one: each field on a line, or as one object."""
+    row = model.to_dict()
+    if output is Output.TABLE:
+        known = [(name, _as_text(value)) for name, value in row.items() if value not in (None, [], {})]
+        write(render_table((Column("FIELD"), Column("VALUE")), known, width=None, colour=has_colour()))
+    elif output is Output.JSON:
         write(json.dumps(row, indent=2) + "\n")
     else:
         write_rows([row], output)
 
 
-def _csv(rows: Iterable[Row], fields: Sequence[str]) -> str:
+def write_rows(rows: Sequence[Row], output: Output) -> None:
+    """Print rows as JSON, JSON lines or CSV, in which no rows are no line at all."""
+    match output:
+        case Output.JSON:
+            write(json.dumps(rows, indent=2) + "\n")
+        case Output.CSV:
+            write(_csv(rows))
+        case _:
+            write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows([_cell(row[field]) for field in fields] for row in rows)
+    fields = list(rows[0]) if rows else []
+    writer.writerows([fields, *([_cell(row[field]) for field in fields] for row in rows)] if rows else [])
     return text.getvalue()
 
 
 def _cell(value: object) -> object:
     """Return a value as a cell of CSV holds it: what has parts as JSON, truth as JSON has it."""
     return json.dumps(value) if isinstance(value, dict | list | bool) else value
+
+
+def _as_text(value: Any) -> str:
+    """Return a value on one line: an object's parts by name, a list's one after the other."""
+    if isinstance(value, dict):
+        parts = cast("dict[str, Any]", value)
+        if "command" in parts:
+            return str(parts["command"])
+        return ", ".join(f"{name} {_as_text(part)}" for name, part in parts.items() if part is not None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(map(_as_text, cast("Any", value)))
+    return str(value)

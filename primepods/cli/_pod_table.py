@@ -9,6 +9,7 @@ import primepods
 
 from ._durations import age, short_duration
 from ._table import Cell, Column, print_table
+from ._text import count
 
 COLUMNS = (
     Column("ID"),
@@ -34,18 +35,12 @@ _COLOURS = {
 }
 
 
-def print_pods(pods: Sequence[primepods.Pod]) -> None:
-    """Print a table of pods, with what all cost an hour below."""
+def print_pods(pods: Sequence[primepods.Pod], *, err: bool = False) -> None:
+    """Print a table of pods, with what all cost an hour below; on stderr if it is not what was asked for."""
     gpus = sum(pod.gpu_count for pod in pods)
-    total = [
-        f"{len(pods):,} {'pod' if len(pods) == 1 else 'pods'}",
-        "",
-        "",
-        "",
-        f"{gpus:,} x",
-        price(total_price(pods)),
-    ]
-    print_table(COLUMNS, [_cells(pod) for pod in pods], total=[*total, *[""] * (len(COLUMNS) - len(total))])
+    total = [count(pods, "pod"), "", "", "", f"{gpus:,} x", price(total_price(pods))]
+    total += [""] * (len(COLUMNS) - len(total))
+    print_table(COLUMNS, [_cells(pod) for pod in pods], total=total, err=err)
 
 
 def total_price(pods: Sequence[primepods.Pod]) -> float:

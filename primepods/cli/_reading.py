@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def read_all(pager: primepods.Pager[T]) -> Generator[list[T]]:
-    """Give all that a pager yields; an error that it ended with is raised after the block.
+def read_all(items: Iterable[T]) -> Generator[list[T]]:
+    """Give all that is yielded; an error that it ended with is raised after the block.
 
-    The pager itself goes on past rows that cannot be read: one must not hide the others here, either.
+    Pagers go on past rows that cannot be read: one must not hide the others here, either.
     """
     found: list[T] = []
     error: primepods.ProtocolError | None = None
     try:
-        for item in pager:
+        for item in items:
             found.append(item)  # noqa: PERF402 - what came before an error is kept
     except primepods.ProtocolError as exc:
         if not found:

@@ -10,7 +10,6 @@ from functools import cache
 import attrs
 import typer
 
-from ._output import write
 from ._text import printable
 
 _GAP = 2
@@ -69,27 +68,39 @@ def render_table(
     return "".join(f"{line}\n" for line in lines)
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = ()) -> None:
-    """Print a table on stdout."""
-    write(render_table(columns, rows, total=total, width=terminal_width(), colour=has_colour()))
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = (), err: bool = False
+) -> None:
+    """Print a table on stdout, or on stderr."""
+    width, colour = terminal_width(err=err), has_colour(err=err)
+    write(render_table(columns, rows, total=total, width=width, colour=colour), err=err)
 
 
-def terminal_width() -> int | None:
-    """Return how wide the terminal on stdout is; ``None`` if stdout is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def write(text: str, *, err: bool = False) -> None:
+    """Write to stdout, or stderr, at once: what comes after may take long, or fail."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(text)
+    stream.flush()
+
+
+def terminal_width(*, err: bool = False) -> int | None:
+    """Return how wide the terminal on stdout, or stderr, is; ``None`` if it is none."""
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def has_colour(*, err: bool = False) -> bool:
+    """Tell whether stdout, or stderr, is a terminal that may be given colours."""
+    stream = sys.stderr if err else sys.stdout
+    return stream.isatty() and _environment_has_colour()
 
 
 @cache
 def _environment_has_colour() -> bool:
     from rich.console import Console  # noqa: PLC0415 - who writes to a pipe does not wait for it
 
-    console = Console()
+    console = Console(force_terminal=True)
     return not console.no_color and not console.is_dumb_terminal
-
-
-def has_colour() -> bool:
-    """Tell whether stdout is a terminal that may be given colours."""
-    return sys.stdout.isatty() and _environment_has_colour()
 
 
 def _clean(row: Cells) -> list[Cell]:

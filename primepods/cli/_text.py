@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS = "..."
 
@@ -18,3 +20,8 @@ def printable(text: str, *, longest: int = 80) -> str:
     if kept.isprintable():
         return kept
     return "".join(character if character.isprintable() else _REPLACEMENT for character in kept)
+
+
+def count(things: Sized, noun: str) -> str:
+    """Return how many there are: ``1 pod``, ``1,200 pods``."""
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"

@@ -12,11 +12,22 @@ from typer.core import TyperGroup
 
 import primepods
 
-from . import demo, emulator, get, list_pods, sweep
+from . import (
+    config,
+    create,
+    delete,
+    demo,
+    emulator,
+    get,
+    history,
+    list_pods,
+    logs,
+    offers,
+    ssh,
+    status,
+    sweep,
+)
 from ._errors import ExitCode, complain
-
-_PODS = "Pods"
-_OTHERS = "Trying it out"
 
 
 class _Root(TyperGroup):
@@ -88,8 +99,23 @@ def _root(
         typer.echo(ctx.get_help())
 
 
-app.command("list", rich_help_panel=_PODS)(list_pods.command)
-app.command("get", rich_help_panel=_PODS)(get.command)
-app.command("sweep", rich_help_panel=_PODS)(sweep.command)
-app.command("demo", rich_help_panel=_OTHERS)(demo.command)
-app.command("emulator", rich_help_panel=_OTHERS)(emulator.command)
+_COMMANDS = (
+    ("Pods", "list", list_pods.command),
+    ("Pods", "get", get.command),
+    ("Pods", "status", status.command),
+    ("Pods", "logs", logs.command),
+    ("Pods", "ssh", ssh.command),
+    ("Rent and give back", "offers", offers.command),
+    ("Rent and give back", "create", create.command),
+    ("Rent and give back", "delete", delete.command),
+    ("Rent and give back", "history", history.command),
+    ("Rent and give back", "sweep", sweep.command),
+    ("More", "config", config.command),
+    ("More", "demo", demo.command),
+    ("More", "emulator", emulator.command),
+)
+for _panel, _name, _command in _COMMANDS:
+    app.command(_name, rich_help_panel=_panel)(_command)
+# What the official command calls them.
+app.command("terminate", hidden=True)(delete.command)
+app.command("connect", hidden=True)(ssh.command)

@@ -13,9 +13,10 @@ import primepods
 from ._command import Api, api_command
 from ._errors import complain
 from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
-from ._output import Output, OutputOption, write, write_rows
+from ._output import Output, OutputOption, print_models
 from ._pod_table import print_pods
 from ._reading import read_all
+from ._table import write
 
 
 class Order(StrEnum):
@@ -51,11 +52,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         pods = sorted(filter(wanted.matches, found), key=_KEYS[sort], reverse=reverse)
         if ids:
             write("".join(f"{pod.id}\n" for pod in pods))
-        elif output is not Output.TABLE:
-            write_rows([pod.to_dict() for pod in pods], output, fields=primepods.Pod.summary_fields())
-        elif pods:
-            print_pods(pods)
         else:
+            print_models(pods, output, print_pods)
+        if not pods:
             complain(api.command, "no pods" if wanted.is_empty else "no pods like that")
 
 

@@ -1,0 +1,26 @@
+"""May it go on? Asked on stderr, of a person only."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ._errors import CommandError, ExitCode
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on if the answer is yes, or was given beforehand.
+
+    Raises:
+        CommandError: The answer is no, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError("nobody can be asked here: say --yes, and it is done", ExitCode.USAGE)
+    if not typer.confirm(question, err=True):
+        raise CommandError("nothing was done")

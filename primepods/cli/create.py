@@ -1,0 +1,189 @@
+"""`primepods create`: order a pod, after the price was shown and agreed to."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+import primepods
+
+from ._asking import YesOption, confirm
+from ._command import Api, api_command
+from ._errors import CommandError, ExitCode, complain
+from ._offers import (
+    GpuCount,
+    GpuType,
+    MaxPrice,
+    OfferFilter,
+    Provider,
+    Regions,
+    Security,
+    Socket,
+    offer_id,
+    price_or_last,
+)
+from ._output import Output, OutputOption, print_model
+from ._pod_table import price
+from ._table import write
+
+_PANEL = "The pod"
+_ENTRY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+
+
+def _option(text: str, metavar: str, **more: Any) -> Any:
+    return typer.Option(help=text, metavar=metavar, rich_help_panel=_PANEL, **more)
+
+
+OfferId = Annotated[
+    str | None,
+    typer.Option("--id", help="The offer to order, by its ID in `primepods offers`.", metavar="ID"),
+]
+Name = Annotated[str | None, _option("Its name; by default a new one.", "NAME")]
+Image = Annotated[str | None, _option("Image, as ubuntu_22_cuda_12.", "IMAGE")]
+TemplateId = Annotated[str | None, _option("Your own template.", "ID")]
+DiskSize = Annotated[int | None, _option("GB of disk.", "GB", min=1)]
+Vcpus = Annotated[int | None, _option("Virtual CPUs.", "NUMBER", min=1)]
+Memory = Annotated[int | None, _option("GB of RAM.", "GB", min=1)]
+Env = Annotated[list[str] | None, _option("Environment variable of the pod; may be repeated.", "KEY=VALUE")]
+EnvFile = Annotated[
+    typer.FileText | None, _option("File with a line KEY=VALUE for each variable: for secrets.", "FILE")
+]
+SshKey = Annotated[
+    str | None, _option("Id or name of the SSH key to let in; by default your primary one.", "KEY")
+]
+Disks = Annotated[list[str] | None, _option("Id of a disk to attach; may be repeated.", "ID")]
+Spot = Annotated[
+    bool,
+    typer.Option("--spot", help="A machine that the provider may take away.", rich_help_panel="Filters"),
+]
+
+
+@api_command
+def command(  # noqa: PLR0913 - one parameter an option
+    api: Api,
+    *,
+    offer: OfferId = None,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+    name: Name = None,
+    image: Image = None,
+    custom_template_id: TemplateId = None,
+    disk_size: DiskSize = None,
+    vcpus: Vcpus = None,
+    memory: Memory = None,
+    env: Env = None,
+    env_file: EnvFile = None,
+    ssh_key: SshKey = None,
+    disks: Disks = None,
+    gpu_type: GpuType = None,
+    gpu_count: GpuCount = None,
+    regions: Regions = None,
+    socket: Socket = None,
+    security: Security = None,
+    provider: Provider = None,
+    spot: Spot = False,
+    max_price: MaxPrice = None,
+) -> None:
+    """Order a pod: an offer by its --id, or the cheapest that the filters leave.
+
+    Shows what it costs and asks. Prints the new pod's id, at once: use `primepods wait ID` before you log in.
+    It is billed until you delete it. If the price has risen meanwhile, nothing is ordered.
+    """
+    wanted = OfferFilter(
+        offer_id=offer,
+        gpu_type=gpu_type,
+        gpu_count=gpu_count,
+        regions=regions,
+        socket=socket,
+        security=security,
+        provider=provider,
+        spot=None if offer else spot,
+        max_price=max_price,
+    )
+    changes: dict[str, Any] = {
+        "name": name,
+        "image": image,
+        "custom_template_id": custom_template_id,
+        "disk_size": disk_size,
+        "vcpus": vcpus,
+        "memory": memory,
+        "env_vars": _read_env(env or [], env_file),
+        "disks": disks or None,
+    }
+    with api.client() as client:
+        found = _choose(api.command, client, wanted)
+        changes["ssh_key_id"] = None if ssh_key is None else _find_key(client, ssh_key)
+        given = {field: value for field, value in changes.items() if value is not None}
+        spec = primepods.PodSpec.from_offer(found, **given)
+        _show(api.command, found, spec, max_price)
+        confirm("Order it?", yes=yes)
+        pod = client.pods.create(spec)
+    if output is Output.TABLE:
+        write(f"{pod.id}\n")
+    else:
+        print_model(pod, output)
+
+
+def _choose(command: str, client: primepods.Client, wanted: OfferFilter) -> primepods.Offer:
+    """Return the cheapest of the offers that are wanted and can be had."""
+    if wanted.offer_id is None and wanted.gpu_type is None:
+        raise CommandError("say what to order: --id ID (see primepods offers), or --gpu-type", ExitCode.USAGE)
+    offers: list[primepods.Offer] = []
+    try:
+        offers.extend(filter(_can_be_ordered, wanted.find(client)))
+    except primepods.ProtocolError as error:
+        # An offer that cannot be read hides no other; it might have been cheaper.
+        if not offers:
+            raise
+        complain(command, error)
+    if wanted.offer_id is None:
+        # What is charged in advance is no bargain, so it must be meant.
+        offers = [offer for offer in offers if not offer.prepaid_time]
+    if not offers:
+        raise CommandError("no offer like that can be had now: see primepods offers")
+    return min(offers, key=price_or_last)
+
+
+def _can_be_ordered(offer: primepods.Offer) -> bool:
+    return offer.is_available and offer.price_hr is not None
+
+
+def _show(command: str, offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:
+    """Say on stderr what will be ordered, and what it costs; refuse what costs more than was wanted."""
+    asked = offer.price_hr if spec.max_price is None else spec.max_price
+    if max_price is not None and (asked or 0) > max_price:
+        raise CommandError(f"with these amounts it costs {price(asked)} an hour: more than --max-price")
+    kind = " (spot: the provider may take it away)" if offer.is_spot else ""
+    where = offer.country or offer.region or "an unknown place"
+    machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{kind}"
+    amounts = {"GB of disk": spec.disk_size, "vCPUs": spec.vcpus, "GB of RAM": spec.memory}
+    parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
+    complain(command, f"offer {offer_id(offer)}: {machine}")
+    complain(command, ", ".join([spec.image or "the default image", *parts]))
+    complain(command, f"price per hour: {price(asked)} {offer.prices.currency or ''}".rstrip())
+    if offer.prepaid_time:
+        complain(command, f"charged at once, used or not: {offer.prepaid_time:g} hours")
+
+
+def _read_env(given: list[str], file: typer.FileText | None) -> dict[str, str]:
+    """Return the variables; those of the command line replace those of the file."""
+    lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
+    variables: dict[str, str] = {}
+    for line in [*lines, *given]:
+        entry = _ENTRY.fullmatch(line.rstrip("\r\n"))
+        if entry is None:
+            # Not the line: it may hold a secret.
+            raise CommandError("an environment variable must be of the form KEY=VALUE", ExitCode.USAGE)
+        variables[entry[1]] = entry[2]
+    return variables
+
+
+def _find_key(client: primepods.Client, wanted: str) -> str:
+    """Return the id of an SSH key, given its id or its name."""
+    keys = [key for key in client.ssh_keys.list() if wanted in (key.id, key.name)]
+    if len(keys) != 1:
+        reason = "several SSH keys are called so: give the id" if keys else "there is no such SSH key"
+        raise CommandError(f"--ssh-key {wanted}: {reason}", ExitCode.USAGE)
+    return keys[0].id

@@ -1,0 +1,89 @@
+"""`primepods delete`: the pods that are named, or that the filters leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import attrs
+import typer
+
+import primepods
+
+from ._asking import YesOption, confirm
+from ._command import Api, api_command
+from ._durations import parse_duration
+from ._errors import CommandError, ExitCode, complain, fail_for
+from ._filters import Gpu, Name, OlderThan, OptionalPodIds, PodFilter, Ready, Status, read_ids
+from ._pod_table import print_pods
+from ._reading import read_all
+from ._table import write
+from ._text import count
+
+
+@api_command
+def command(  # noqa: PLR0913 - one parameter an option
+    api: Api,
+    pod_ids: OptionalPodIds = None,
+    *,
+    yes: YesOption = False,
+    everything: Annotated[bool, typer.Option("--all", help="All pods.")] = False,
+    missing_ok: Annotated[
+        bool, typer.Option("--missing-ok", help="A pod that is not there is no failure.")
+    ] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            help="Wait so long until the pods are seen gone, as 10m.", metavar="TIME", parser=parse_duration
+        ),
+    ] = None,
+    status: Status = None,
+    gpu: Gpu = None,
+    name: Name = None,
+    ready: Ready = None,
+    older_than: OlderThan = None,
+) -> None:
+    """Delete pods, by their ids or by filters. What is on them is lost.
+
+    Shows which pods will go and what they cost an hour, and asks. Prints the ids of those whose deletion was
+    accepted; a failure stops no other.
+    """
+    wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than)
+    if [bool(pod_ids), not wanted.is_empty, everything].count(True) != 1:
+        raise CommandError("say which pods, in one way: ids, filters, or --all", ExitCode.USAGE)
+    ids = read_ids(pod_ids or [])
+    with api.client() as client:
+        if pod_ids and yes:
+            _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+            return
+        with read_all(client.pods.list(page_size=1_000)) as found:
+            if not pod_ids:
+                chosen = attrs.evolve(wanted, team=api.team)
+                ids = [pod.id for pod in found if chosen.matches(pod)]
+            _show(api.command, found, ids)
+            confirm(f"Delete {count(ids, 'pod')}?", yes=yes or not ids)
+            _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+
+
+def _show(command: str, found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
+    """Say on stderr which pods will go, and what they cost."""
+    asked = set(ids)
+    pods = [pod for pod in found if pod.id in asked]
+    if pods:
+        print_pods(pods, err=True)
+    for pod_id in asked - {pod.id for pod in pods}:
+        complain(command, f"{pod_id}: not in the list of your pods; its deletion is tried all the same")
+
+
+def _delete(
+    command: str, client: primepods.Client, ids: Sequence[str], *, missing_ok: bool, wait: float | None
+) -> None:
+    """Delete pods, print those whose deletion was accepted, and end the command if there were others."""
+    deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
+    write("".join(f"{pod_id}\n" for pod_id in deletions))
+    left = f", {len(deletions.errors)} failed and may still be billed" if deletions.errors else ""
+    complain(command, f"{count(deletions, 'pod')} deleted{left}")
+    if wait is not None and deletions:
+        client.pods.wait(deletions, until=primepods.gone, timeout=wait)
+        complain(command, f"{count(deletions, 'pod')} seen gone")
+    fail_for(command, deletions.errors)

@@ -1,0 +1,34 @@
+"""`primepods logs`: what a pod has logged."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ._command import Api, api_command
+from ._filters import PodId
+from ._table import write
+from ._text import printable
+
+
+@api_command
+def command(
+    api: Api,
+    pod_id: PodId,
+    *,
+    tail: Annotated[int, typer.Option(min=1, help="Last lines to show.", metavar="LINES")] = 100,
+) -> None:
+    """Print the last lines of a pod's log."""
+    with api.client() as client:
+        text = client.pods.logs(pod_id, tail=tail)
+    if sys.stdout.isatty():
+        # A log may hold anything; a file gets it as it is.
+        text = "\n".join(_harmless(line) for line in text.splitlines())
+    write(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def _harmless(line: str) -> str:
+    words = line.replace("\t", "    ")
+    return "".join(printable(character, longest=1) if character != " " else " " for character in words)

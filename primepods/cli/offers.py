@@ -1,0 +1,156 @@
+"""`primepods offers`: what can be rented, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._errors import complain
+from ._offers import (
+    GpuCount,
+    GpuType,
+    MaxPrice,
+    OfferFilter,
+    Provider,
+    Regions,
+    Security,
+    Socket,
+    offer_id,
+    price_or_last,
+)
+from ._output import Output, OutputOption, print_models
+from ._pod_table import price
+from ._reading import read_all
+from ._table import Cell, Column, print_table
+
+_COLUMNS = (
+    Column("ID"),
+    Column("GPU", least=8),
+    Column("SOCKET", rank=3),
+    Column("PROVIDER", least=8),
+    Column("WHERE", rank=2),
+    Column("STOCK", rank=1),
+    Column("SPOT", rank=1),
+    Column("VCPUS", right=True, rank=5),
+    Column("RAM GB", right=True, rank=5),
+    Column("DISK GB", right=True, rank=5),
+    Column("SECURITY", rank=6),
+    Column("PER GPU", right=True, rank=4),
+    Column("PRICE/H", right=True),
+)
+
+
+class Order(StrEnum):
+    """What ``--sort`` takes."""
+
+    PRICE = "price"
+    PER_GPU = "per-gpu"
+    GPU = "gpu"
+    PROVIDER = "provider"
+
+
+@attrs.frozen
+class _Named:
+    """An offer, and the id that `primepods create --id` takes."""
+
+    offer: primepods.Offer
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the offer's fields, the id first."""
+        return {"id": offer_id(self.offer), **self.offer.to_dict()}
+
+
+@api_command
+def command(  # noqa: PLR0913 - one parameter an option
+    api: Api,
+    *,
+    output: OutputOption = Output.TABLE,
+    sort: Annotated[Order, typer.Option(help="What to sort by.", metavar="ORDER")] = Order.PRICE,
+    unavailable: Annotated[bool, typer.Option("--all", help="Also what is sold out.")] = False,
+    gpu_type: GpuType = None,
+    gpu_count: GpuCount = None,
+    regions: Regions = None,
+    socket: Socket = None,
+    security: Security = None,
+    provider: Provider = None,
+    spot: Annotated[
+        bool | None,
+        typer.Option(
+            "--spot/--no-spot",
+            help="Only machines that the provider may take away, or none of them.",
+            rich_help_panel="Filters",
+        ),
+    ] = None,
+    max_price: MaxPrice = None,
+) -> None:
+    """Find machines and clusters to rent, the cheapest first.
+
+    Prices are per hour for the whole machine. Order one with: primepods create --id ID
+    """
+    wanted = OfferFilter(
+        gpu_type=gpu_type,
+        gpu_count=gpu_count,
+        regions=regions,
+        socket=socket,
+        security=security,
+        provider=provider,
+        spot=spot,
+        max_price=max_price,
+    )
+    with api.client() as client, read_all(wanted.find(client)) as found:
+        offers = sorted((offer for offer in found if unavailable or offer.is_available), key=_KEYS[sort])
+        print_models([_Named(offer) for offer in offers], output, _print_table)
+        if not offers:
+            complain(api.command, "no offers like that now")
+
+
+def _print_table(offers: Sequence[_Named]) -> None:
+    print_table(_COLUMNS, [_cells(named.offer) for named in offers])
+
+
+def _cells(offer: primepods.Offer) -> list[str | Cell]:
+    return [
+        offer_id(offer),
+        f"{offer.gpu_count} x {offer.gpu_type}",
+        offer.socket,
+        offer.provider,
+        offer.country or offer.region or "",
+        Cell(offer.stock_status or "", None if offer.is_available else "red"),
+        "spot" if offer.is_spot else "",
+        *(_amount(part) for part in (offer.vcpu, offer.memory, offer.disk)),
+        offer.security or "",
+        price(_per_gpu(offer)),
+        price(offer.price_hr),
+    ]
+
+
+def _amount(part: primepods.SpecRange) -> str:
+    """Return what comes without asking, and a sign if more can be had."""
+    if part.default_count is None:
+        return ""
+    more = part.max_count is not None and part.max_count > part.default_count
+    return f"{part.default_count}+" if more else f"{part.default_count}"
+
+
+def _per_gpu(offer: primepods.Offer) -> float | None:
+    return None if offer.price_hr is None or not offer.gpu_count else offer.price_hr / offer.gpu_count
+
+
+def _by_gpu_price(offer: primepods.Offer) -> float:
+    each = _per_gpu(offer)
+    return float("inf") if each is None else each
+
+
+_KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
+    Order.PRICE: price_or_last,
+    Order.PER_GPU: _by_gpu_price,
+    Order.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_or_last(offer)),
+    Order.PROVIDER: lambda offer: (offer.provider, price_or_last(offer)),
+}

@@ -1,0 +1,110 @@
+"""`primepods ssh`: log in to a pod, or say how."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import Annotated
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._errors import CommandError, ExitCode
+from ._filters import OptionalPodId
+from ._table import write
+
+Rest = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="A command to run there; or, after --, options of ssh, and after another -- a command.",
+        metavar="[-- OPTIONS] [-- COMMAND]",
+        show_default=False,
+    ),
+]
+Node = Annotated[
+    int | None, typer.Option(min=1, help="Which machine of a multi-node pod, from 1.", metavar="NUMBER")
+]
+Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
+Config = Annotated[
+    bool,
+    typer.Option("--config", help="Print blocks for ~/.ssh/config; without a pod, for all that are ready."),
+]
+
+
+@api_command
+def command(  # noqa: PLR0913 - one parameter an option
+    api: Api,
+    pod_id: OptionalPodId = None,
+    rest: Rest = None,
+    *,
+    node: Node = None,
+    show: Print = False,
+    config: Config = False,
+) -> None:
+    """Log in to a pod with ssh.
+
+    Examples: primepods ssh ID; primepods ssh ID nvidia-smi; primepods ssh ID -- -A -L 8888:localhost:8888
+    """
+    if config:
+        write(_config(api, pod_id, node))
+        return
+    if pod_id is None:
+        raise CommandError("say which pod: primepods ssh POD_ID", ExitCode.USAGE)
+    with api.client() as client:
+        target = _target(client.pods.get(pod_id), node)
+    options, remote = _split(rest or [])
+    argv = target.argv(*options, command=remote or None)
+    if show:
+        write(f"{shlex.join(argv)}\n")
+        return
+    # The key of the API and everything else of this process ends here: ssh takes its place.
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell: the host and the user are checked
+
+
+def _split(rest: list[str]) -> tuple[list[str], str]:
+    """Return the options of ssh, and the line for the shell on the pod, as ssh itself would make it."""
+    if rest[:1] and not rest[0].startswith("-"):
+        return [], " ".join(rest)
+    if "--" in rest:
+        end = rest.index("--")
+        return rest[:end], " ".join(rest[end + 1 :])
+    return rest, ""
+
+
+def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
+    nodes = pod.nodes
+    if node is not None and node > len(nodes):
+        raise CommandError(f"--node {node}: the pod {pod.id} has {len(nodes)}", ExitCode.USAGE)
+    target = pod.ssh if node is None else nodes[node - 1].ssh
+    if target is None:
+        raise CommandError(f"no address yet, {pod}. Wait for it with: primepods wait {pod.id}")
+    return target
+
+
+def _config(api: Api, pod_id: str | None, node: int | None) -> str:
+    """Return a block for each machine that can be reached."""
+    with api.client() as client:
+        if pod_id is None:
+            pods = [pod for pod in client.pods.list() if pod.is_ready]
+        else:
+            pods = [client.pods.get(pod_id)]
+            _target(pods[0], node)  # says what is wrong, if it has no address
+    taken: set[str] = set()
+    blocks: list[str] = []
+    for pod in pods:
+        host = _host_name(pod, taken)
+        taken.add(host)
+        for number, machine in enumerate(pod.nodes, start=1):
+            if machine.ssh is not None and node in (None, number):
+                name = host if len(pod.nodes) == 1 else f"{host}-{number}"
+                blocks.append(machine.ssh.config_block(name))
+    return "\n".join(blocks)
+
+
+def _host_name(pod: primepods.Pod, taken: set[str]) -> str:
+    """Return the pod's name if ssh can use it and no other pod has it, else the id."""
+    name = pod.name or ""
+    return name if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) and name not in taken else pod.id
