@@ -8,7 +8,9 @@ import typer
 
 import primepods
 
-_SECONDS = 2.0
+from ._text import printable
+
+SECONDS = 2.0
 """Who pressed Tab waits no longer."""
 
 
@@ -22,15 +24,15 @@ def complete_pod_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
             base_url=ctx.params.get("base_url"),
             context=ctx.params.get("context"),
             team_id=ctx.params.get("team"),
-            timeout=_SECONDS,
-            deadline=_SECONDS,
+            timeout=SECONDS,
+            deadline=SECONDS,
             retry=primepods.RetryPolicy(attempts=1),
         ) as client:
             pods = client.pods.page(limit=1_000)
     except Exception:  # noqa: BLE001 - an error here would be printed into the line that is being typed
         return []
     return [
-        (pod.id, pod.name or "")
+        (pod.id, printable(pod.name or ""))
         for pod in pods
         if pod.id.startswith(incomplete) and pod.id not in chosen and pod.id.isalnum()
     ]

@@ -70,8 +70,18 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
 
 def fail_for(command: str, errors: Mapping[str, Exception]) -> None:
     """Tell what went wrong with which pods, if anything did, and end with the code of the first error."""
+    complain_of(command, errors)
+    end_for(errors)
+
+
+def complain_of(command: str, errors: Mapping[str, Exception]) -> None:
+    """Tell what went wrong with which pods, a line each."""
     for pod_id, error in errors.items():
         complain(command, f"{pod_id}: {error}")
+
+
+def end_for(errors: Mapping[str, Exception]) -> None:
+    """End the command, by the code of the first error, if there is one."""
     for error in errors.values():
         raise typer.Exit(_exit_code(error))
 

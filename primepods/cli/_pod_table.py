@@ -16,7 +16,7 @@ COLUMNS = (
     Column("NAME", least=8, rank=1),
     Column("STATUS"),
     Column("READY", rank=3),
-    Column("GPU", least=8),
+    Column("GPU"),
     Column("PRICE/H", right=True),
     Column("AGE", right=True, rank=2),
     Column("PROVIDER", rank=6),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 import attrs
 import typer
@@ -13,6 +12,8 @@ import typer
 from ._text import printable
 
 _GAP = 2
+_USUAL_WIDTH = 80
+_PIECE = 8_192
 _LONGEST_CELL = 200
 
 
@@ -79,14 +80,27 @@ def print_table(
 def write(text: str, *, err: bool = False) -> None:
     """Write to stdout, or stderr, at once: what comes after may take long, or fail."""
     stream = sys.stderr if err else sys.stdout
-    stream.write(text)
+    # Not all at once: between the pieces a reader that has left is noticed.
+    for start in range(0, len(text), _PIECE):
+        stream.write(text[start : start + _PIECE])
     stream.flush()
+
+
+def tell(message: str) -> None:
+    """Write a line to stderr that is no error: what was done, or will be."""
+    write(f"{printable(message, longest=_LONGEST_CELL)}\n", err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:
     """Return how wide the terminal on stdout, or stderr, is; ``None`` if it is none."""
     stream = sys.stderr if err else sys.stdout
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    try:
+        # 0: a terminal that does not know.
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except OSError:
+        return _USUAL_WIDTH
 
 
 def has_colour(*, err: bool = False) -> bool:
@@ -95,7 +109,6 @@ def has_colour(*, err: bool = False) -> bool:
     return stream.isatty() and _environment_has_colour()
 
 
-@cache
 def _environment_has_colour() -> bool:
     from rich.console import Console  # noqa: PLC0415 - who writes to a pipe does not wait for it
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ._command import Api, api_command
-from ._errors import complain
 from ._output import Output, OutputOption, print_models
-from ._table import Column, print_table
+from ._table import Column, print_table, tell
 
 if TYPE_CHECKING:
     from primepods.config import SettingSource
@@ -28,7 +27,7 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     settings = explain(base_url=api.base_url, team_id=api.team, context=api.context)
     print_models(settings, output, _print_table)
     if output is Output.TABLE:
-        complain(api.command, f"contexts to choose from with --context: {', '.join(saved_contexts())}")
+        tell(f"Contexts to choose from with --context: {', '.join(saved_contexts())}")
     # Says what cannot be used, if anything.
     api.client().close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ from ._offers import (
 )
 from ._output import Output, OutputOption, print_model
 from ._pod_table import price
-from ._table import write
+from ._table import tell, write
 
 _PANEL = "The pod"
 _ENTRY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
@@ -109,7 +110,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         "disk_size": disk_size,
         "vcpus": vcpus,
         "memory": memory,
-        "env_vars": _read_env(env or [], env_file),
+        "env_vars": read_env(env or [], env_file),
         "disks": disks or None,
     }
     with api.client() as client:
@@ -117,7 +118,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         changes["ssh_key_id"] = None if ssh_key is None else _find_key(client, ssh_key)
         given = {field: value for field, value in changes.items() if value is not None}
         spec = primepods.PodSpec.from_offer(found, **given)
-        _show(api.command, found, spec, max_price)
+        _show(found, spec, max_price)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
     if output is Output.TABLE:
@@ -150,7 +151,7 @@ def _can_be_ordered(offer: primepods.Offer) -> bool:
     return offer.is_available and offer.price_hr is not None
 
 
-def _show(command: str, offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:
+def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:
     """Say on stderr what will be ordered, and what it costs; refuse what costs more than was wanted."""
     asked = offer.price_hr if spec.max_price is None else spec.max_price
     if max_price is not None and (asked or 0) > max_price:
@@ -160,14 +161,14 @@ def _show(command: str, offer: primepods.Offer, spec: primepods.PodSpec, max_pri
     machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{kind}"
     amounts = {"GB of disk": spec.disk_size, "vCPUs": spec.vcpus, "GB of RAM": spec.memory}
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
-    complain(command, f"offer {offer_id(offer)}: {machine}")
-    complain(command, ", ".join([spec.image or "the default image", *parts]))
-    complain(command, f"price per hour: {price(asked)} {offer.prices.currency or ''}".rstrip())
+    tell(f"Offer {offer_id(offer)}: {machine}")
+    tell(", ".join([spec.image or "The default image", *parts]))
+    tell(f"Price per hour: {price(asked)} {offer.prices.currency or ''}")
     if offer.prepaid_time:
-        complain(command, f"charged at once, used or not: {offer.prepaid_time:g} hours")
+        tell(f"Charged at once, used or not: {offer.prepaid_time:g} hours")
 
 
-def _read_env(given: list[str], file: typer.FileText | None) -> dict[str, str]:
+def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]:
     """Return the variables; those of the command line replace those of the file."""
     lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
     variables: dict[str, str] = {}

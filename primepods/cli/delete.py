@@ -13,12 +13,15 @@ import primepods
 from ._asking import YesOption, confirm
 from ._command import Api, api_command
 from ._durations import parse_duration
-from ._errors import CommandError, ExitCode, complain, fail_for
+from ._errors import CommandError, ExitCode, complain_of, end_for
 from ._filters import Gpu, Name, OlderThan, OptionalPodIds, PodFilter, Ready, Status, read_ids
 from ._pod_table import print_pods
 from ._reading import read_all
-from ._table import write
+from ._table import tell, write
 from ._text import count
+
+_INTERVAL = 2.0
+"""Seconds between two looks at pods that are on their way out."""
 
 
 @api_command
@@ -60,19 +63,19 @@ def command(  # noqa: PLR0913 - one parameter an option
             if not pod_ids:
                 chosen = attrs.evolve(wanted, team=api.team)
                 ids = [pod.id for pod in found if chosen.matches(pod)]
-            _show(api.command, found, ids)
+            _show(found, ids)
             confirm(f"Delete {count(ids, 'pod')}?", yes=yes or not ids)
             _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
 
 
-def _show(command: str, found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
+def _show(found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
     """Say on stderr which pods will go, and what they cost."""
     asked = set(ids)
     pods = [pod for pod in found if pod.id in asked]
     if pods:
         print_pods(pods, err=True)
     for pod_id in asked - {pod.id for pod in pods}:
-        complain(command, f"{pod_id}: not in the list of your pods; its deletion is tried all the same")
+        tell(f"{pod_id} is not in the list of your pods; its deletion is tried all the same.")
 
 
 def _delete(
@@ -82,8 +85,9 @@ def _delete(
     deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
     write("".join(f"{pod_id}\n" for pod_id in deletions))
     left = f", {len(deletions.errors)} failed and may still be billed" if deletions.errors else ""
-    complain(command, f"{count(deletions, 'pod')} deleted{left}")
+    tell(f"{count(deletions, 'pod')} deleted{left}.")
+    complain_of(command, deletions.errors)
     if wait is not None and deletions:
-        client.pods.wait(deletions, until=primepods.gone, timeout=wait)
-        complain(command, f"{count(deletions, 'pod')} seen gone")
-    fail_for(command, deletions.errors)
+        client.pods.wait(deletions, until=primepods.gone, timeout=wait, interval=_INTERVAL)
+        tell(f"{count(deletions, 'pod')} seen gone.")
+    end_for(deletions.errors)

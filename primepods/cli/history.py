@@ -16,23 +16,22 @@ import primepods
 
 from ._command import Api, api_command
 from ._durations import parse_day, short_duration
-from ._errors import complain
 from ._filters import Name
 from ._output import Output, OutputOption, print_models
 from ._pod_table import price
 from ._reading import read_all
-from ._table import Cell, Column, has_colour, print_table, terminal_width, write
+from ._table import Cell, Column, has_colour, print_table, tell, terminal_width, write
 
 _PANEL = "Filters"
 _MOST_BARS = 31
 _COLUMNS = (
     Column("ID", rank=4),
     Column("NAME", least=12),
-    Column("KIND", rank=1),
-    Column("GPU", least=8, rank=3),
+    Column("KIND", rank=2),
+    Column("GPU", rank=1),
     Column("ENDED"),
-    Column("RAN", right=True, rank=2),
-    Column("PRICE/H", right=True, rank=1),
+    Column("RAN", right=True, rank=3),
+    Column("PRICE/H", right=True, rank=2),
     Column("BILLED", right=True),
     Column("PROVIDER", rank=5),
     Column("TEAM", rank=6),
@@ -101,9 +100,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         print_models(records, output, _print_table)
         if chart is not None:
             _draw(chart, records)
-            complain(api.command, f"the spend per day is drawn in {chart}")
+            tell(f"The spend per day is drawn in {chart}.")
         if not records:
-            complain(api.command, "nothing was rented, or nothing like that")
+            tell("Nothing was rented, or nothing like that.")
 
 
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:

@@ -11,12 +11,11 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._errors import complain
 from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
 from ._output import Output, OutputOption, print_models
 from ._pod_table import print_pods
 from ._reading import read_all
-from ._table import write
+from ._table import tell, write
 
 
 class Order(StrEnum):
@@ -55,7 +54,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         else:
             print_models(pods, output, print_pods)
         if not pods:
-            complain(api.command, "no pods" if wanted.is_empty else "no pods like that")
+            tell("No pods." if wanted.is_empty else "No pods like that.")
 
 
 _KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {

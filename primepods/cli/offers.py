@@ -12,7 +12,6 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._errors import complain
 from ._offers import (
     GpuCount,
     GpuType,
@@ -28,11 +27,11 @@ from ._offers import (
 from ._output import Output, OutputOption, print_models
 from ._pod_table import price
 from ._reading import read_all
-from ._table import Cell, Column, print_table
+from ._table import Cell, Column, print_table, tell
 
 _COLUMNS = (
     Column("ID"),
-    Column("GPU", least=8),
+    Column("GPU"),
     Column("SOCKET", rank=3),
     Column("PROVIDER", least=8),
     Column("WHERE", rank=2),
@@ -108,7 +107,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         offers = sorted((offer for offer in found if unavailable or offer.is_available), key=_KEYS[sort])
         print_models([_Named(offer) for offer in offers], output, _print_table)
         if not offers:
-            complain(api.command, "no offers like that now")
+            tell("No offers like that now.")
 
 
 def _print_table(offers: Sequence[_Named]) -> None:

@@ -11,9 +11,9 @@ import primepods
 from ._asking import YesOption, confirm
 from ._command import Api, api_command
 from ._durations import age, parse_duration, short_duration
-from ._errors import CommandError, complain, fail_for
+from ._errors import CommandError, fail_for
 from ._pod_table import price
-from ._table import Column, print_table
+from ._table import Column, print_table, tell
 from ._text import count
 
 _COLUMNS = (Column("NAME", least=12), Column("ID"), Column("PRICE/H", right=True), Column("AGE", right=True))
@@ -44,8 +44,10 @@ def command(
     """
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, dry_run=True)
+        for lease in found.skipped:
+            tell(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
-            complain(api.command, "nothing was left behind")
+            tell("Nothing was left behind.")
             return
         print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
         if dry_run:
@@ -56,7 +58,7 @@ def command(
             if {pod.pod_id for pod in again.found} != {pod.pod_id for pod in found.found}:
                 raise CommandError("what is left has changed meanwhile; look again")
         swept = client.pods.sweep(prefix=prefix, older_than=older_than)
-    complain(api.command, f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
+    tell(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     fail_for(api.command, swept.errors)
 
 

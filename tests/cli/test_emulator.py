@@ -5,12 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import primepods
-from primepods.cli.app import app
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.anyio
 
@@ -23,9 +24,10 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_serves_until_stopped(number: signal.Signals) -> None:
+async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> None:
     """It prints what a shell needs to reach it, serves the pods asked for, and ends quietly when told to."""
-    with start("--pods", "3", "--seed", "5", "--boot-seconds", "0", "--api-key", "k1") as process:
+    state = ["--state", str(tmp_path / "state.json")]
+    with start("--pods", "3", "--seed", "5", "--boot-seconds", "0", "--api-key", "k1", *state) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         lines = [process.stdout.readline().strip(), process.stdout.readline().strip()]
@@ -40,13 +42,14 @@ async def test_serves_until_stopped(number: signal.Signals) -> None:
     assert names["PRIME_API_KEY"] == "k1"
     assert ready == [True] * 3
     assert (process.returncode, said) == (0, "Serving until Ctrl-C.\n")
+    assert len(Emulator.load(tmp_path / "state.json").pods) == 3
 
 
-def test_port_that_is_taken() -> None:
+def test_port_that_is_taken(run: Run) -> None:
     """The reason is told in one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = CliRunner().invoke(app, ["emulator", "--port", str(port)])
+        result = run("emulator", "--port", str(port))
     assert result.exit_code == 1
     assert "primepods emulator: " in result.output
     assert os.strerror(98) in result.output or "in use" in result.output
@@ -56,8 +59,8 @@ def test_port_that_is_taken() -> None:
     "arguments",
     [["--speed", "0"], ["--speed", "nan"], ["--pods", "-1"], ["--port", "70000"], ["--api-key", "a b"]],
 )
-def test_arguments_that_make_no_sense(arguments: list[str]) -> None:
+def test_arguments_that_make_no_sense(run: Run, arguments: list[str]) -> None:
     """What cannot be emulated is refused as a wrong argument."""
-    result = CliRunner().invoke(app, ["emulator", *arguments])
-    assert result.exit_code == 2
-    assert "Invalid value" in result.output
+    result = run("emulator", *arguments)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert result.output.startswith("primepods emulator: ")

@@ -1,58 +1,125 @@
-"""`primepods list` and `get`: filters, order, forms of output, and what happens where there is an error."""
+"""`list`, `get` and `status`: filters, order, forms of output, ids from stdin, and errors."""
 
+import csv
+import io
 import json
-from collections.abc import Iterator
+import time
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from primepods.cli.app import app
-from primepods.emulator import Emulator, Status
-
-
-@pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An API with three pods, and the variables that name it."""
-    with Emulator(boot_seconds=0) as emulator:
-        for number in range(3):
-            emulator.add_pod(id=f"pod{number}", name=f"train-{number}")
-        monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
-        monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
-        yield emulator
+from primepods.cli._filters import PodFilter, gpu_matches
+from primepods.emulator import Edit, Emulator, Status
+from tests.cli.conftest import Run, in_terminal
 
 
-def run(*arguments: str, stdin: str = "") -> Result:
-    """The command in a pipe."""
-    return CliRunner().invoke(app, arguments, input=stdin)
-
-
-def test_json_is_what_to_dict_says(emulator: Emulator) -> None:
-    """An array of the fields' names; `get` of one id gives the object itself."""
-    result = run("list", "-o", "json")
-    assert result.exit_code == 0, result.stderr
-    pods = json.loads(result.stdout)
+def test_forms_of_output(emulator: Emulator, run: Run) -> None:
+    """JSON is an array, JSON lines an object a line, CSV has a heading; all with the names of `to_dict()`."""
+    pods = json.loads(run("list", "-o", "json").stdout)
     assert [pod["id"] for pod in pods] == ["pod0", "pod1", "pod2"]
     assert pods[0]["is_ready"] is True
-    assert json.loads(run("get", "pod0", "-o", "json").stdout)["id"] == "pod0"
-    assert next(json.loads(line)["id"] for line in run("list", "-o", "jsonl").stdout.splitlines()) == "pod0"
+    assert pods[0]["ssh"]["command"].startswith("ssh -p ")
+    assert [json.loads(line) for line in run("list", "-o", "jsonl").stdout.splitlines()] == pods
+    rows = list(csv.DictReader(io.StringIO(run("list", "--output", "csv").stdout)))
+    assert [row["id"] for row in rows] == ["pod0", "pod1", "pod2"]
+    assert rows[0].keys() == pods[0].keys()
+    assert (rows[0]["is_ready"], json.loads(rows[0]["ssh"])) == ("true", pods[0]["ssh"])
 
 
-def test_ids_from_stdin(emulator: Emulator) -> None:
-    """What `list --ids` prints, `get -` reads; what is not there is told and ends with 1."""
+@pytest.mark.parametrize("command", ["get", "status"])
+def test_one_id_is_one_object(emulator: Emulator, run: Run, command: str) -> None:
+    """Several, or what comes from stdin, are an array, so that a script knows what it gets."""
+    assert json.loads(run(command, "pod0", "-o", "json").stdout)["is_ready"] is True
+    assert len(json.loads(run(command, "pod0", "pod1", "-o", "json").stdout)) == 2
+    assert len(json.loads(run(command, "-", "-o", "json", stdin="pod0\n").stdout)) == 1
+
+
+@pytest.mark.parametrize("command", ["get", "status"])
+def test_ids_that_are_not_there(emulator: Emulator, run: Run, command: str) -> None:
+    """They hide no others: each is told in a line, and the command ends with 1."""
     ids = run("list", "--ids", "--name", "train-[12]").stdout
-    assert ids.split() == ["pod1", "pod2"]
-    result = run("get", "-", "nope", "-o", "json", stdin=ids)
-    assert (result.exit_code, [pod["id"] for pod in json.loads(result.stdout)]) == (1, ["pod1", "pod2"])
-    assert result.stderr.startswith("root get: nope: ")
+    assert ids == "pod1\npod2\n"
+    result = run(command, "-", "nope", "-o", "jsonl", stdin=ids)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)
+    assert result.stderr.startswith(f"primepods {command}: nope: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
-def test_errors_are_a_line(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that is an error ends with 1, a missing key or a wrong option with 2."""
-    emulator.faults.add(Status(403), on="list")
-    result = run("list")
-    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-    for arguments in (["list", "--nope"], ["list", "--older-than", "soon"], ["nope"], ["get"]):
+def test_filters_and_order(emulator: Emulator, run: Run) -> None:
+    """All filters must hold, and of one that is repeated any."""
+    emulator.add_pod(id="big", name="other", gpu_name="L40S_48GB", gpu_count=8, price_hr=9.0, team_id="t1")
+    emulator.add_pod(id="boots", name="train-9", boot_seconds=3600, price_hr=1.0)
+
+    def ids(*arguments: str) -> list[str]:
+        result = run("list", "--ids", *arguments)
+        assert result.exit_code == 0, result.stderr
+        return result.stdout.split()
+
+    assert ids("--gpu", "h100", "--gpu", "L40S_48GB") == ["pod0", "pod1", "pod2", "big"]
+    assert ids("--gpu", "L40") == []
+    assert ids("--not-ready") == ["boots"]
+    assert ids("--ready", "--name", "train-*", "--status", "active") == ["pod0", "pod1", "pod2"]
+    assert ids("--team", "t1") == ["big"]
+    assert ids("--older-than", "1h") == []
+    assert len(ids("--older-than", "0")) == 5
+    assert ids("--sort", "price") == ["boots", "pod0", "pod1", "pod2", "big"]
+    assert ids("--sort", "name", "--reverse")[0] == "boots"
+
+
+def test_gpu_names() -> None:
+    """A GPU is meant by its name, with or without the memory, or by a pattern; L4 is no L40S."""
+    assert all(gpu_matches(wanted, "L40S_48GB") for wanted in ("L40S", "l40s_48gb", "L40*", "*"))
+    assert not any(gpu_matches(wanted, "L40S_48GB") for wanted in ("L4", "L40", "48GB", ""))
+    assert PodFilter(status=[], gpu=None).is_empty
+    assert not PodFilter(ready=False).is_empty
+
+
+def test_no_pods(run: Run, emulator: Emulator) -> None:
+    """Nothing is an empty array, or no line at all; people are told."""
+    result = run("list", "--name", "x")
+    assert (result.stdout, result.stderr) == ("", "No pods like that.\n")
+    assert run("list", "--name", "x", "-o", "json").stdout == "[]\n"
+    assert run("list", "--name", "x", "-o", "csv").stdout == ""
+
+
+def test_a_row_that_cannot_be_read_hides_no_other(emulator: Emulator, run: Run) -> None:
+    """All others are shown, and then the error."""
+    emulator.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
+    result = run("list", "--ids")
+    assert (result.exit_code, result.stdout) == (1, "pod0\npod2\n")
+    assert "priceHr" in result.stderr
+
+
+def test_logs(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets the log as it is, a terminal nothing that steers it."""
+    text = "\x1b[2Jone\ttwo \xe4\nlast"
+    emulator.faults.add(Status(200, text=text), on="log", times=2)
+    assert run("logs", "pod0").stdout == f"{text}\n"
+    shown = in_terminal(monkeypatch, "logs", "pod0")
+    assert shown == (0, "\N{REPLACEMENT CHARACTER}[2Jone    two \xe4\nlast\n")
+    assert "pod active" in run("logs", "pod0", "--tail", "1").stdout
+
+
+def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is an error ends with 1, what took too long with 3, a missing key or a typo with 2."""
+    emulator.faults.add(Status(403), on="list", times=1)
+    wrong = (["list", "--nope"], ["list", "--older-than", "soon"], ["nope"], ["get"], ["get", "a/b"])
+    for code, arguments in ((1, ["list"]), *((2, arguments) for arguments in wrong)):
         result = run(*arguments)
-        assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+        assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (code, "", 1), arguments
+        assert result.stderr.startswith("primepods")
+    emulator.faults.add(Status(503), on="list")
+    begun = time.monotonic()
+    assert run("list", "--timeout", "0.2s").exit_code in {1, 3}
+    assert time.monotonic() - begun < 5
     monkeypatch.delenv("PRIME_API_KEY")
-    assert run("list").exit_code == 2
+    result = run("list")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "PRIME_API_KEY" in result.stderr
+
+
+def test_verbose_shows_requests_and_no_key(emulator: Emulator, run: Run) -> None:
+    """The log goes to stderr, the data stays alone on stdout."""
+    result = run("list", "--verbose", "--ids")
+    assert result.stdout == "pod0\npod1\npod2\n"
+    assert "GET /api/v1/pods" in result.stderr
+    assert emulator.api_key not in result.output

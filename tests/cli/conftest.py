@@ -1,0 +1,87 @@
+"""The command in this process: in a pipe, or in a terminal of a given width."""
+
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from primepods.cli.app import app
+from primepods.emulator import Emulator
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    """The command in a pipe: `run("list", "-o", "json", stdin="...")`."""
+
+    def in_pipe(*arguments: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(app, arguments, input=stdin, prog_name="primepods")
+
+    return in_pipe
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An API with three pods, and the variables that name it."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        for number in range(3):
+            emulator.add_pod(id=f"pod{number}", name=f"train-{number}", gpu_name="H100_80GB", price_hr=2.5)
+        name_api(emulator, monkeypatch)
+        yield emulator
+
+
+def name_api(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables by which the command finds the emulator."""
+    monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
+    monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
+
+
+def in_terminal(
+    monkeypatch: pytest.MonkeyPatch, *arguments: str, columns: int = 80, typed: str = ""
+) -> tuple[int, str]:
+    """Run the command in this process on a terminal of its own; returns exit code and what is on screen."""
+    ours, theirs = pty.openpty()
+    set_size(ours, columns)
+    shown: list[bytes] = []
+    reader = threading.Thread(target=lambda: shown.extend(chunks(ours)))
+    reader.start()
+    os.write(ours, typed.encode())
+    with (
+        os.fdopen(theirs, "w", encoding="utf-8") as screen,
+        os.fdopen(os.dup(theirs), encoding="utf-8") as keys,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(sys, "stdin", keys)
+        patched.setattr(sys, "stdout", screen)
+        patched.setattr(sys, "stderr", screen)
+        with pytest.raises(SystemExit) as ended:
+            app(list(arguments), prog_name="primepods")
+    reader.join(10)
+    os.close(ours)
+    code = ended.value.code
+    return code if isinstance(code, int) else 0, b"".join(shown).decode().replace("\r\n", "\n")
+
+
+def set_size(terminal: int, columns: int) -> None:
+    """Make a terminal so wide."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+
+
+def chunks(terminal: int) -> Iterator[bytes]:
+    """All that a terminal shows until its other side is closed."""
+    while True:
+        try:
+            chunk = os.read(terminal, 65_536)
+        except OSError:  # how Linux says that the other side is closed
+            return
+        if not chunk:
+            return
+        yield chunk

@@ -1,0 +1,59 @@
+"""`primepods history`: filters, totals, and the spend per day as a picture."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from primepods.emulator import Emulator, ManualClock
+from tests.cli.conftest import Run, name_api
+
+
+@pytest.fixture
+def past(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Three hundred things that were rented in December 2025."""
+    with Emulator(history=300, clock=ManualClock()) as emulator:
+        name_api(emulator, monkeypatch)
+        yield emulator
+
+
+def test_filters(past: Emulator, run: Run) -> None:
+    """By kind, name and day; together with a limit, the newest of them."""
+    rows = json.loads(run("history", "-o", "json").stdout)
+    assert len(rows) == 300
+
+    def ids(*arguments: str) -> list[str]:
+        return [row["id"] for row in json.loads(run("history", "-o", "json", *arguments).stdout)]
+
+    disks = [row["id"] for row in rows if row["type"] == "Disk"]
+    assert ids("--kind", "disk") == disks
+    assert ids("--kind", "Disk", "--kind", "image", "--name", "old-disk-*", "--limit", "2") == disks[:2]
+    ended = [row for row in rows if row["terminated_at"]]
+    day = ended[len(ended) // 2]["terminated_at"][:10]
+    late = ids("--since", day, "--kind", "disk", "--kind", "instance")
+    early = ids("--until", day, "--kind", "disk", "--kind", "instance")
+    assert sorted(late + early) == sorted(row["id"] for row in rows if row["type"] in {"Disk", "Instance"})
+    assert late
+    assert early
+    assert ids("--since", "7d") == []
+
+
+def test_chart(past: Emulator, run: Run, tmp_path: Path) -> None:
+    """The picture is an SVG document; the data on stdout is as it was."""
+    file = tmp_path / "spend.svg"
+    result = run("history", "-o", "jsonl", "--limit", "20", "--chart", str(file))
+    assert len(result.stdout.splitlines()) == 20
+    assert file.read_text(encoding="utf-8").startswith("<svg ")
+    assert run("history", "--chart", str(tmp_path / "no" / "folder.svg")).exit_code == 1
+
+
+def test_a_month_of_bars(past: Emulator, run: Run) -> None:
+    """Each day is a line, and the total is that of the rows."""
+    shown = run("history", "--kind", "instance").stdout
+    rows = json.loads(run("history", "--kind", "instance", "-o", "json").stdout)
+    assert f"{sum(row['total_billed_price'] for row in rows):,.2f}" in shown
+    bars = shown.partition("Billed per day (UTC)")[2]
+    assert 20 < len(bars.splitlines()) < 35
+    assert "█" in bars
+    assert run("history", "--since", "yesterday").exit_code == 2

@@ -1,0 +1,102 @@
+"""The command in a shell: its reader leaves, it is interrupted, coloured, and asked for words to complete."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from primepods.cli.app import app
+from primepods.emulator import Delay, Emulator
+from tests.cli.conftest import in_terminal
+
+COMMAND = [sys.executable, "-W", "error", "-m", "primepods"]
+
+
+def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
+    """`primepods list | head` says nothing about the reader that has left."""
+    for number in range(300):
+        emulator.add_pod(id=f"many{number}", name="x" * 200)
+    with subprocess.Popen(
+        [*COMMAND, "list", "-o", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, b"")
+
+
+def test_ctrl_c_is_clean(emulator: Emulator) -> None:
+    """While it waits for an answer: one line, and 130."""
+    emulator.faults.add(Delay(30), on="list")
+    with subprocess.Popen(
+        [*COMMAND, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not emulator.requests and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=10)
+    assert (process.returncode, out, said) == (130, "", "primepods list: interrupted\n")
+
+
+def test_colours_are_for_terminals(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only for those whose owner does not mind, and that can show them."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[32mACTIVE\x1b[0m" in in_terminal(monkeypatch, "list")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in in_terminal(monkeypatch, "list")[1]
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in in_terminal(monkeypatch, "list")[1]
+
+
+def asked_by(shell: str, line: str) -> dict[str, str]:
+    """What a shell says when Tab is pressed at the end of a line."""
+    return {
+        "_PRIMEPODS_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+
+
+def complete(line: str, shell: str = "bash") -> list[str]:
+    """The words that are offered at the end of a line."""
+    result = CliRunner().invoke(app, [], env=asked_by(shell, line), prog_name="primepods")
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout.split("\n")[:-1]
+
+
+def test_completion(emulator: Emulator) -> None:
+    """Commands, options, and ids of pods with their names; only those that are not there yet."""
+    assert complete("primepods st") == ["status"]
+    assert "--not-ready" in complete("primepods list --n")
+    assert complete("primepods delete pod0 pod") == ["pod1", "pod2"]
+    assert complete("primepods get pod", "fish") == ["pod0\ttrain-0", "pod1\ttrain-1", "pod2\ttrain-2"]
+    emulator.add_pod(id="strange", name="\x1b[2J\n;rm")
+    assert complete("primepods ssh st", "fish") == ["strange\t\N{REPLACEMENT CHARACTER}[2J ;rm"]
+
+
+def test_completion_never_fails(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is offered, nothing said, and nobody waits for long, when the API cannot be asked."""
+    monkeypatch.setattr("primepods.cli._completion.SECONDS", 0.2)
+    emulator.faults.add(Delay(30), on="list", times=1)
+    begun = time.monotonic()
+    assert complete("primepods get ") == [""]
+    assert time.monotonic() - begun < 5
+    monkeypatch.delenv("PRIME_API_KEY")
+    assert complete("primepods get ") == [""]
+
+
+def test_completion_as_a_process(emulator: Emulator) -> None:
+    """Nothing but the words, on stdout, and nothing on stderr."""
+    environment = os.environ | asked_by("bash", "primepods get pod1")
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pod1\n", "")

@@ -1,0 +1,160 @@
+"""`offers`, `create` and `delete`: what costs money is shown first and agreed to; what was said is done."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import primepods
+from primepods.cli._errors import CommandError
+from primepods.cli.create import read_env
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run, in_terminal
+
+
+def test_offers(emulator: Emulator, run: Run) -> None:
+    """The cheapest first, with the id that `create` takes; sold out ones only on demand."""
+    offers = json.loads(run("offers", "--gpu-type", "H100", "-o", "json").stdout)
+    prices = [offer["price_hr"] for offer in offers]
+    assert prices == sorted(prices)
+    assert {offer["gpu_type"] for offer in offers} == {"H100_80GB"}
+    assert max(offer["gpu_count"] for offer in offers) > 8, "clusters are offers, too"
+    assert {len(offer["id"]) for offer in offers} == {8}
+    spot = json.loads(run("offers", "--gpu-type", "H100_80GB", "--spot", "-o", "json").stdout)
+    assert all(offer["is_spot"] for offer in spot)
+    for offer in offers:
+        emulator.set_stock(offer["cloud_id"], 0)
+    result = run("offers", "--gpu-type", "H100", "-o", "json")
+    assert (result.stdout, result.stderr) == ("[]\n", "No offers like that now.\n")
+    assert len(json.loads(run("offers", "--gpu-type", "H100", "--all", "-o", "json").stdout)) == len(offers)
+
+
+def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
+    """The price goes to stderr; the cheapest is taken, and no spot machine unless that is wanted."""
+    offers = json.loads(run("offers", "--gpu-type", "H100", "--no-spot", "-o", "json").stdout)
+    result = run("create", "--gpu-type", "H100", "--name", "mine", "--yes")
+    assert result.exit_code == 0, result.stderr
+    pod = json.loads(run("get", result.stdout.strip(), "-o", "json").stdout)
+    assert (pod["name"], pod["price_hr"]) == ("mine", offers[0]["price_hr"])
+    assert f"Price per hour: {offers[0]['price_hr']:.2f} USD\n" in result.stderr
+    result = run("create", "--id", offers[3]["id"], "--yes", "-o", "json")
+    assert json.loads(result.stdout)["price_hr"] == offers[3]["price_hr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        ([], 2, "say what to order"),
+        (["--id", "00000000"], 1, "no offer like that"),
+        (["--gpu-type", "H100", "--max-price", "0.01"], 1, "no offer like that"),
+        (["--gpu-type", "H100"], 2, "say --yes"),
+        (["--gpu-type", "H100", "--env", "SECRETVALUE", "--yes"], 2, "KEY=VALUE"),
+        (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 2, "no such SSH key"),
+    ],
+)
+def test_create_refuses(emulator: Emulator, run: Run, arguments: list[str], code: int, reason: str) -> None:
+    """What is not agreed to, or makes no sense, orders nothing."""
+    result = run("create", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert reason in result.stderr
+    assert "SECRETVALUE" not in result.stderr
+    assert not emulator.requests.where(method="POST")
+
+
+def test_amounts_that_the_offer_lacks(emulator: Emulator, run: Run) -> None:
+    """They are refused with what it has; what they cost counts for --max-price."""
+    offers = json.loads(run("offers", "--gpu-type", "*", "-o", "json").stdout)
+    offer = next(offer for offer in offers if offer["disk"]["max_count"] and offer["disk"]["price_per_unit"])
+    most = offer["disk"]["max_count"]
+    order = ["create", "--id", offer["id"], "--yes"]
+    result = run(*order, "--disk-size", str(most + 1))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"to {most} in steps of" in result.stderr
+    result = run(*order, "--disk-size", str(most), "--max-price", str(offer["price_hr"]))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "more than --max-price" in result.stderr
+    assert not emulator.requests.where(method="POST")
+
+
+def test_create_asks(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal it waits for a yes; anything else orders nothing and ends with 1."""
+    code, shown = in_terminal(monkeypatch, "create", "--gpu-type", "H100", typed="\n")
+    assert (code, len(emulator.pods)) == (1, 3)
+    assert "Order it? [y/N]" in shown
+    code, shown = in_terminal(monkeypatch, "create", "--gpu-type", "H100", typed="y\n")
+    assert (code, len(emulator.pods)) == (0, 4)
+    assert shown.split()[-1] in emulator.pods
+
+
+def test_variables(tmp_path: Path) -> None:
+    """Those of the command line replace those of the file; a value is taken as it stands."""
+    file = tmp_path / "secrets.env"
+    file.write_text("# mine\nTOKEN=a=b \nexport X=1\n\n", encoding="utf-8")
+    with file.open(encoding="utf-8") as lines:
+        assert read_env(["X=2", "E="], lines) == {"TOKEN": "a=b ", "X": "2", "E": ""}
+    for wrong in ("X", "1X=2", "=2", "A B=1"):
+        with pytest.raises(CommandError, match="KEY=VALUE"):
+            read_env([wrong], None)
+
+
+def test_ssh_keys_by_name(emulator: Emulator, run: Run) -> None:
+    """A key is meant by its id or its name, if only one has that."""
+    with primepods.Client() as client:
+        key = client.ssh_keys.add("laptop", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4s me@here")
+    for word in (key.id, "laptop"):
+        assert run("create", "--gpu-type", "H100", "--yes", "--ssh-key", word).exit_code == 0
+
+
+def test_delete_by_id(emulator: Emulator, run: Run) -> None:
+    """With --yes nothing else is asked of the API; one failure stops no other and is told."""
+    result = run("delete", "pod0", "nope", "pod1", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "pod0\npod1\n")
+    told = result.stderr.splitlines()
+    assert told[0] == "2 pods deleted, 1 failed and may still be billed."
+    assert told[1].startswith("primepods delete: nope: ")
+    assert list(emulator.pods) == ["pod2"]
+    assert not emulator.requests.where(path="/api/v1/pods/", method="GET")
+    assert run("delete", "nope", "--yes", "--missing-ok").exit_code == 0
+
+
+def test_delete_by_filter(emulator: Emulator, run: Run) -> None:
+    """Those that match are shown with what they cost, and go; the others stay."""
+    emulator.add_pod(id="kept", name="other", team_id="t1")
+    result = run("delete", "--name", "train-[01]", "--yes")
+    assert (result.exit_code, sorted(result.stdout.split())) == (0, ["pod0", "pod1"])
+    assert re.search(r"2 pods +2 x +5\.00|2 pods .* 5\.00", result.stderr)
+    assert sorted(emulator.pods) == ["kept", "pod2"]
+    assert run("delete", "--all", "--team", "t1", "--yes").stdout == "kept\n"
+    result = run("delete", "--status", "ERROR", "--yes")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--yes"], ["pod0", "--all"], ["--all", "--name", "x"], ["--team", "t"]]
+)
+def test_delete_wants_to_know_which(emulator: Emulator, run: Run, arguments: list[str]) -> None:
+    """No ids and no filters are never all pods, nor is a filter narrowed by an id without a word."""
+    result = run("delete", *arguments)
+    assert (result.exit_code, len(emulator.pods)) == (2, 3)
+    assert "in one way" in result.stderr
+
+
+def test_delete_asks(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal it waits for a yes; where nobody can be asked it refuses with 2."""
+    for arguments in (["pod0"], ["--all"]):
+        result = run("delete", *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "say --yes" in result.stderr
+    code, shown = in_terminal(monkeypatch, "delete", "pod0", typed="n\n")
+    assert (code, len(emulator.pods)) == (1, 3)
+    assert "Delete 1 pod? [y/N]" in shown
+    assert in_terminal(monkeypatch, "terminate", "pod0", typed="y\n")[0] == 0
+    assert len(emulator.pods) == 2
+
+
+def test_delete_reads_ids(emulator: Emulator, run: Run) -> None:
+    """From stdin, as `list --ids` prints them."""
+    assert run("delete", "-", "--yes", stdin="pod0\n pod2\n").stdout == "pod0\npod2\n"
+    assert run("delete", "-", "--yes", stdin="").exit_code == 0
+    assert list(emulator.pods) == ["pod1"]

@@ -1,0 +1,83 @@
+"""`primepods ssh`: which command it becomes."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run
+
+LOGIN = "root@192.0.2.7"
+
+
+@pytest.fixture(autouse=True)
+def reachable(emulator: Emulator) -> str:
+    """A pod whose address is known."""
+    return emulator.add_pod(
+        id="there", name="there", pod_fields={"sshConnection": f"{LOGIN} -p 22", "ip": "192.0.2.7"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ([], f"ssh -p 22 -- {LOGIN}"),
+        (["nvidia-smi"], f"ssh -p 22 -- {LOGIN} nvidia-smi"),
+        (["--", "nvidia-smi", "-L"], f"ssh -p 22 -- {LOGIN} 'nvidia-smi -L'"),
+        (["--", "-A", "-L", "1:h:2"], f"ssh -p 22 -A -L 1:h:2 -- {LOGIN}"),
+        (["--", "-A", "--", "echo $HOME", "|", "wc"], f"ssh -p 22 -A -- {LOGIN} 'echo $HOME | wc'"),
+    ],
+)
+def test_options_and_commands(run: Run, arguments: list[str], command: str) -> None:
+    """What follows `--` is for ssh; what follows another, or does not begin with an option, for the pod."""
+    result = run("ssh", "--print", "there", *arguments)
+    assert (result.exit_code, result.stdout) == (0, f"{command}\n")
+
+
+def test_it_becomes_ssh(emulator: Emulator, tmp_path: Path) -> None:
+    """The process is replaced, with user, host and port; its exit code is that of ssh."""
+    fake = tmp_path / "ssh"
+    fake.write_text('#!/bin/sh\necho "$@"\nexit 7\n', encoding="utf-8")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    command = [sys.executable, "-m", "primepods", "ssh", "there", "--", "-v", "--", "uptime"]
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, f"-p 22 -v -- {LOGIN} uptime\n", "")
+
+
+def test_nodes(emulator: Emulator, run: Run) -> None:
+    """The first that can be reached, or the one that is asked for."""
+    emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
+    lines = [run("ssh", "two", "--print", *node).stdout for node in ([], ["--node", "1"], ["--node", "2"])]
+    assert lines[0] == lines[1] != lines[2]
+    result = run("ssh", "two", "--node", "3")
+    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 3: the pod two has 2\n")
+
+
+def test_config_blocks(emulator: Emulator, run: Run) -> None:
+    """A block a machine, by the pod's name if that is one for ssh and no other pod's, else by its id."""
+    emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
+    emulator.add_pod(id="odd1", name="Host *", boot_seconds=0)
+    emulator.add_pod(id="same", name="train-0", boot_seconds=0)
+    block = run("ssh", "--config", "there").stdout
+    assert block == "Host there\n    HostName 192.0.2.7\n    User root\n    Port 22\n"
+    hosts = [
+        line.split()[1] for line in run("ssh", "--config").stdout.splitlines() if line.startswith("Host")
+    ]
+    assert set(hosts) == {"train-0", "train-1", "train-2", "there", "two-1", "two-2", "odd1", "same"}
+    assert len(hosts) == 8
+
+
+def test_no_address_yet(emulator: Emulator, run: Run) -> None:
+    """It says how the pod is, and what to do."""
+    emulator.add_pod(id="boots", name="b", boot_seconds=3600)
+    for arguments in (["boots"], ["boots", "--print"], ["boots", "--config"]):
+        result = run("ssh", *arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "PROVISIONING" in result.stderr
+        assert "primepods wait boots" in result.stderr
+    assert run("ssh").exit_code == 2
