@@ -243,7 +243,7 @@ FILES = {"open", "pathlib", "read_bytes", "read_text"}
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) != "config"])
 def test_only_config_reads_the_environment_and_files(path: str) -> None:
-    """Where a setting comes from is decided there; snapshots, leases and a command's output are files, too."""
+    """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
     reading = ENVIRONMENT if room(dotted(path)) in {"cli", "emulator", "leasing"} else ENVIRONMENT | FILES
     attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
     names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
