@@ -19,6 +19,8 @@ from ._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files, remove_ab
 from ._operations import PodOperations
 
 _RELEASE_TIMEOUT: Final = 600.0
+_INTERVAL: Final = 1.0
+"""Seconds between two looks at a pod that is being deleted: somebody waits at a terminal."""
 _APPEARS_WITHIN: Final = 240.0
 """Seconds after its order in which a pod that no list shows may appear, whatever a 404 says."""
 _NEVER_MADE: Final = 3600.0
@@ -231,7 +233,7 @@ class Sweeper:
             elif not orphan.is_listed and age < _APPEARS_WITHIN:
                 await self._settings.clock.wait(asyncio.Event(), _APPEARS_WITHIN - age)
             await self._operations.delete(pod_id, missing_ok=True)
-            await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT)
+            await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except CreateUncertainError as exc:
             if age < _NEVER_MADE or orphan.is_listed:
                 return exc

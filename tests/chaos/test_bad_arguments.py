@@ -258,6 +258,7 @@ OPTIONS: dict[str, Right] = {
     "api_key": _is_team,
     "base_url": _is_none_or(_is_url),
     "team_id": _is_none_or(_is_team),
+    "context": lambda value: value is None,
     "timeout": _is_seconds(0),
     "deadline": _is_seconds(0),
     "max_concurrency": _is_whole(1, math.inf),
@@ -316,7 +317,7 @@ def check(error: BaseException, name: str, value: Any, emulator: Emulator) -> No
     assert name in said or name.replace("_", " ") in said, said
     assert said.isprintable(), said
     assert len(said) < 600
-    assert re.search(r"must|Pass|Give|Copy|[Rr]emove|Make|cannot be sent", said), said
+    assert re.search(r"must|Pass|Give|Copy|Correct|Save|[Rr]emove|Make|cannot be sent", said), said
     assert KEY not in said
     if name == "api_key":
         assert not isinstance(value, str | bytes) or len(value) < 4 or str(value) not in said
@@ -331,6 +332,11 @@ def found_in(value: Any, said: str) -> bool:
         text = repr(value)
     except Exception:  # noqa: BLE001 - whatever a strange object does
         text = type(value).__name__
+    if isinstance(value, str) and not value.strip():
+        return "empty" in said or text in said
+    if isinstance(value, str) and str.__repr__(value) in said:
+        # A string of a kind with another repr.
+        return True
     start = "".join(char if char.isprintable() else " " for char in text[:60])
     return start in said
 

@@ -111,7 +111,7 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
 
 def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
     """The pod is named on stderr and in its file, and a sweep deletes it."""
-    with Emulator(boot_seconds=0) as emulator, process(emulator, folder, ASYNC) as running:
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, ASYNC) as running:
         pod_id = line(running).split()[1]
         emulator.faults.add(Status(503), on="delete")
         for _ in range(4):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def emu() -> Any:
     """Three pods that are ready."""
-    with Emulator(pods=3, boot_seconds=0) as emulator:
+    with Emulator(pods=3, boot_seconds=0, delete_seconds=0) as emulator:
         yield emulator
 
 
