@@ -103,7 +103,7 @@ ARROWS: dict[str, set[str]] = {
     "": {"_public", "_version"},
     "airflow": {""},
     "prefect": {""},
-    "cli": {"", "charts", "config", "emulator"},
+    "cli": {"", "charts", "config", "emulator", "fleet"},
     "__main__": {"cli"},
     "pytest_plugin": {"", "emulator"},
 }

@@ -10,9 +10,12 @@ import typer
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def parse_duration(text: str) -> float:
-    """Read seconds, such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``; the ``parser`` of an option."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+def parse_duration(text: str | float) -> float:
+    """Read seconds, such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``; the ``parser`` of an option.
+
+    Typer also asks it about the default, which is a number.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(text).strip())
     if found is None:
         raise typer.BadParameter(f"{text!r} is no duration: write it like 90s, 30m, 2h or 1d")
     return float(found[1]) * _UNITS[found[2] or "s"]

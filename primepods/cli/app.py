@@ -26,6 +26,8 @@ from . import (
     ssh,
     status,
     sweep,
+    wait,
+    watch,
 )
 from ._errors import ExitCode, complain
 
@@ -103,6 +105,8 @@ _COMMANDS = (
     ("Pods", "list", list_pods.command),
     ("Pods", "get", get.command),
     ("Pods", "status", status.command),
+    ("Pods", "watch", watch.command),
+    ("Pods", "wait", wait.command),
     ("Pods", "logs", logs.command),
     ("Pods", "ssh", ssh.command),
     ("Rent and give back", "offers", offers.command),

@@ -16,7 +16,7 @@ import primepods
 from .render import Screen, safe
 
 if TYPE_CHECKING:
-    from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
+    from primepods import AsyncClient, HistoryRecord, Pod, PodChange, PodStatus
     from primepods.emulator import Emulator
 
 BOOT_SECONDS = 180.0
@@ -60,8 +60,7 @@ def command(
     try:
         asyncio.run(_run(emulator, screen, limit))
     except (primepods.PrimePodsError, OSError) as error:
-        reason = str(error) or f"the pods had not come to rest after {limit:.0f} s"
-        screen.say(safe(f"primepods demo: {reason}", longest=1_000), style="bold red")
+        screen.say(safe(f"primepods demo: {error}", longest=1_000), style="bold red")
         raise typer.Exit(1) from None
 
 
@@ -70,14 +69,12 @@ async def _run(emulator: Emulator, screen: Screen, limit: float) -> None:
     async with emulator, primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client:
         screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
         pods = await _list(client, screen)
-        async with asyncio.timeout(limit):
-            statuses = await _settle(client, pods, screen)
+        statuses = await _settle(client, pods, screen, limit)
         _show_fleet(screen, pods, statuses)
         _show_failures(screen, pods, statuses)
         _show_ssh(screen, pods, statuses)
         deleted = await _delete(client, screen, statuses)
-        async with asyncio.timeout(limit):
-            await _leave(client, deleted)
+        await client.pods.wait(deleted, until=primepods.gone, timeout=limit, interval=INTERVAL)
         _show_bill(screen, [record async for record in client.pods.history() if record.id in deleted])
     _show_requests(screen, emulator, time.monotonic() - begun)
 
@@ -92,22 +89,34 @@ async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
     return pods
 
 
-async def _settle(client: AsyncClient, pods: Iterable[str], screen: Screen) -> dict[str, PodStatus]:
-    """Look at all pods that are not ready or failed yet, until there are none."""
-    screen.heading("Waiting until each is ready or has failed: client.pods.statuses(ids)")
-    settled: dict[str, PodStatus] = {}
-    everything = list(pods)
-    pending = everything
+async def _settle(
+    client: AsyncClient, pods: Iterable[str], screen: Screen, limit: float
+) -> Mapping[str, PodStatus]:
+    """Wait until nothing more is to be expected of any pod."""
+    from primepods.fleet import Condition, Fleet  # noqa: PLC0415 - `--help` has no use for it
+
+    screen.heading(
+        "Waiting until each is ready or has failed: client.pods.wait(ids, until=primepods.settled)"
+    )
+    fleet = Fleet(pods)
+    settled: set[str] = set()
     with screen.meter("settled") as meter:
-        while pending:
-            answer = await client.pods.statuses(pending)
-            settled |= {key: row for key, row in answer.items() if row.is_ready or row.has_failed}
-            pending = [pod_id for pod_id in pending if pod_id not in settled]
-            failed = sum(row.has_failed for row in settled.values())
-            note = f"{len(settled) - failed} ready, {failed} failed, {len(pending)} to go"
-            meter.update(len(settled), len(everything), note)
-            await asyncio.sleep(INTERVAL if pending else 0)
-    return settled
+
+        def show(change: PodChange) -> None:
+            fleet.add(change)
+            (settled.add if primepods.settled(change.after) else settled.discard)(change.pod_id)
+            ready, failed = (fleet.counts.get(key, 0) for key in (Condition.READY, Condition.FAILED))
+            note = f"{ready} ready, {failed} failed, {len(fleet) - len(settled)} to go"
+            meter.update(len(settled), len(fleet), note)
+
+        return await client.pods.wait(
+            pods,
+            until=primepods.settled,
+            timeout=limit,
+            interval=INTERVAL,
+            on_change=show,
+            install_grace=0.0,
+        )
 
 
 async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, PodStatus]) -> set[str]:
@@ -119,14 +128,6 @@ async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, Po
     deletions.raise_for_errors()
     screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deletions)} accepted")
     return set(deletions)
-
-
-async def _leave(client: AsyncClient, deleted: set[str]) -> None:
-    """Wait until the API has no more rows for what was deleted."""
-    left = await client.pods.statuses(deleted)
-    while left:
-        await asyncio.sleep(INTERVAL)
-        left = await client.pods.statuses(left)
 
 
 def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:

@@ -40,7 +40,7 @@ class Screen:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console: Console = console if console is not None else _console()
+        self.console: Console = console if console is not None else stdout_console()
         self.live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: Cell = "", *, style: str = "") -> None:
@@ -116,7 +116,15 @@ class _Lines:
         self._due = done + max(1, (total or 0) // 10)
 
 
-def _console() -> Console:
+def stderr_console() -> Console:
+    """Return a console for what is no data."""
+    return Console(
+        stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False
+    )
+
+
+def stdout_console() -> Console:
+    """Return a console for what was asked for."""
     # What the terminal's encoding lacks is shown as a question mark, not as a traceback.
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:

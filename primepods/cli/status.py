@@ -35,12 +35,13 @@ def command(api: Api, pod_ids: PodIds, *, output: OutputOption = Output.TABLE) -
     if is_single(pod_ids) and rows:
         print_model(rows[0], output)
     else:
-        print_models(rows, output, _print_table)
+        print_models(rows, output, print_statuses)
     missing = CommandError("the API has no status of it: it is terminated, or not visible yet")
     fail_for(api.command, dict.fromkeys(statuses.missing, missing) | dict(statuses.errors))
 
 
-def _print_table(rows: Sequence[primepods.PodStatus]) -> None:
+def print_statuses(rows: Sequence[primepods.PodStatus]) -> None:
+    """Print a table of statuses."""
     print_table(_COLUMNS, [_cells(row) for row in rows])
 
 

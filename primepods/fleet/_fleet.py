@@ -148,6 +148,14 @@ class Fleet:
         self._sample(now)
         self.version += 1
 
+    def __getitem__(self, pod_id: str) -> FleetPod:
+        """Return a pod, also one that is gone; of those the newest 1,000 are kept.
+
+        Raises:
+            KeyError: It is none of them.
+        """
+        return self._pods[pod_id] if pod_id in self._pods else self._gone[pod_id]
+
     def __contains__(self, pod_id: str) -> bool:
         return pod_id in self._pods or pod_id in self._gone
 

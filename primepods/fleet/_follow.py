@@ -9,19 +9,20 @@ from typing import Final
 from .._utils.arguments import check_ids
 from ..client import AsyncClient
 from ..errors import APIError, ProtocolError, TransportError
-from ..models import Pod, PodRef
+from ..models import Pod, PodChange, PodRef
 from ._fleet import Fleet
 
 _INTERVALS_PER_LIST: Final = 3
 
 
-async def follow(
+async def follow(  # noqa: PLR0913 - all but the first two have defaults
     client: AsyncClient,
     fleet: Fleet,
     pod_ids: Iterable[PodRef] | None = None,
     *,
     wanted: Callable[[Pod], bool] | None = None,
     interval: float = 5.0,
+    on_change: Callable[[PodChange], object] | None = None,
 ) -> None:
     """Keep ``fleet`` up to date: of the pods named until all are gone, else of all until cancelled.
 
@@ -34,6 +35,7 @@ async def follow(
         pod_ids: Ids, or pods; ``None`` for the whole account.
         wanted: Which pods of the account to follow; one that was wanted once stays, whatever becomes of it.
         interval: Seconds between two looks at a pod, from 0.05.
+        on_change: Called with each change, when the fleet knows of it; what it raises ends this.
 
     Raises:
         PrimePodsError: What ``pods.list`` raises the first time, what it raises later and will not pass, and
@@ -44,14 +46,14 @@ async def follow(
         fleet.expect(ids)
         named = frozenset(ids)
         fleet.expect([pod async for pod in client.pods.list() if pod.id in named])
-        await _watch(client, fleet, ids, interval)
+        await _watch(client, fleet, ids, interval, on_change)
         return
     watches: set[asyncio.Task[None]] = set()
     try:
         new = await _read_list(client, fleet, wanted)
         while True:
             if new:
-                watches.add(asyncio.create_task(_watch(client, fleet, new, interval)))
+                watches.add(asyncio.create_task(_watch(client, fleet, new, interval, on_change)))
             await _sleep(_INTERVALS_PER_LIST * interval, watches)
             new = await _read_list_again(client, fleet, wanted)
     finally:
@@ -60,10 +62,18 @@ async def follow(
         await asyncio.gather(*watches, return_exceptions=True)
 
 
-async def _watch(client: AsyncClient, fleet: Fleet, pod_ids: list[str], interval: float) -> None:
+async def _watch(
+    client: AsyncClient,
+    fleet: Fleet,
+    pod_ids: list[str],
+    interval: float,
+    on_change: Callable[[PodChange], object] | None,
+) -> None:
     async with client.pods.watch(pod_ids, interval=interval) as changes:
         async for change in changes:
             fleet.add(change)
+            if on_change is not None:
+                on_change(change)
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:

@@ -1,0 +1,169 @@
+"""A fleet on a screen: figures, a bar of conditions, and as many pods as there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import Final
+
+import attrs
+import typer
+
+from primepods.fleet import Condition, Fleet, FleetPod
+
+from ._durations import age, short_duration
+from ._table import Cell, Column, render_table
+from ._text import count, printable
+
+_COLUMNS: Final = (
+    Column("NAME", least=14),
+    # As wide as its longest word, so that the columns behind it stay where they are.
+    Column("STATE".ljust(max(map(len, Condition)))),
+    Column("GPU", least=12, rank=2),
+    Column("PRICE/H", right=True),
+    Column("AGE", right=True, rank=1),
+    Column("ID", rank=4),
+    Column("PROGRESS", least=15),
+)
+_STEPS: Final = 10
+_LONGEST_NOTE: Final = 300
+_COLOURS: Final = {
+    Condition.FAILED: "red",
+    Condition.INSTALLING: "cyan",
+    Condition.PENDING: "yellow",
+    Condition.UNKNOWN: "magenta",
+    Condition.DELETING: "bright_black",
+    Condition.STOPPED: "bright_black",
+    Condition.READY: "green",
+    Condition.GONE: "bright_black",
+}
+
+
+@attrs.frozen(kw_only=True)
+class View:
+    """What there is room for, and what can be shown.
+
+    Attributes:
+        width: Columns of characters.
+        height: Lines.
+        colour: Whether there are colours.
+        unicode: Whether there are characters beyond ASCII.
+    """
+
+    width: int
+    height: int
+    colour: bool = True
+    unicode: bool = True
+
+
+def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
+    """Return a fleet as at most ``view.height`` lines.
+
+    Args:
+        fleet: What to show.
+        view: What there is room for.
+        notes: Lines at the end, such as what goes wrong.
+    """
+    above = [*render_figures(fleet, view), _bar(fleet, view), ""]
+    said = (line for note in notes for line in wrap(printable(note, longest=_LONGEST_NOTE), view.width))
+    below = [_styled(line, "yellow", view) for line in said]
+    room = view.height - len(above) - len(below)
+    total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
+    # The heading takes a line, and so does what says that there are more.
+    fits = room - 1 if total < room else room - 2
+    lines = _table(fleet.pods(max(0, fits)), view) if fits > 0 and total else []
+    more = total - fits
+    if 0 < more < total:
+        lines.append(_styled(f"and {more:,} more", "bright_black", view))
+    return "\n".join([*above, *lines, *below][: view.height])
+
+
+def render_figures(fleet: Fleet, view: View) -> list[str]:
+    """Return how many pods are in which condition, and what they cost, as one line or a few."""
+    costs = f"{count(fleet, 'pod')}   {fleet.cost_per_hr:,.2f} an hour   {fleet.spent:,.2f} so far"
+    words = [
+        Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
+    ]
+    words += [Cell(f"{fleet.unseen:,} not seen yet")] if fleet.unseen else []
+    return [_styled(costs, None, view, bold=True), *_wrap(words, view)]
+
+
+def describe(pod: FleetPod) -> str:
+    """Return how a pod is, in a few words."""
+    status = pod.status
+    if status is None or pod.condition is None:
+        return pod.condition or "not seen yet"
+    progress = status.installation_progress
+    if pod.condition is Condition.FAILED:
+        return f"failed: {status.failure}"
+    if pod.condition is Condition.INSTALLING and progress is not None:
+        return f"installing {progress} %"
+    return f"ready: {status.ssh}" if pod.condition is Condition.READY and status.ssh else pod.condition
+
+
+def _wrap(words: Sequence[Cell], view: View) -> list[str]:
+    """Return words with gaps between them, in as many lines as it takes."""
+    lines, used = [""], 0
+    for word in words:
+        gap = "   " if used else ""
+        if used and used + len(gap) + len(word.text) > view.width:
+            lines, used, gap = [*lines, ""], 0, ""
+        lines[-1] += gap + _styled(word.text, word.colour, view)
+        used += len(gap) + len(word.text)
+    return lines
+
+
+def _bar(fleet: Fleet, view: View) -> str:
+    """Return a line in which each condition has its share; without colours as its first letters."""
+    counts = {
+        condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
+    }
+    total = sum(counts.values())
+    parts: list[str] = []
+    done = seen = 0
+    for left, (condition, number) in zip(reversed(range(len(counts))), counts.items(), strict=True):
+        seen += number
+        # What is there at all is seen: at least one cell is its own, and is left to those that follow.
+        end = min(view.width - left, max(done + 1, round(seen * view.width / total)))
+        letter = ("█" if view.unicode else "#") if view.colour else condition[0]
+        parts.append(_styled(letter * (end - done), _COLOURS[condition], view))
+        done = end
+    return "".join(parts)
+
+
+def _table(pods: Sequence[FleetPod], view: View) -> list[str]:
+    table = render_table(_COLUMNS, [_cells(pod, view) for pod in pods], width=view.width, colour=view.colour)
+    return table.splitlines()
+
+
+def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
+    seconds = None if pod.pod is None else age(pod.pod.created_at)
+    colour = None if pod.condition is None else _COLOURS[pod.condition]
+    return [
+        pod.name,
+        Cell(pod.condition or "not seen", colour),
+        "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
+        f"{pod.price_hr:,.2f}" if pod.status is not None else "",
+        "" if seconds is None else short_duration(seconds),
+        pod.pod_id,
+        _progress(pod, view),
+    ]
+
+
+def _progress(pod: FleetPod, view: View) -> str | Cell:
+    status = pod.status
+    if status is None:
+        return ""
+    progress = status.installation_progress
+    if pod.condition is Condition.INSTALLING and progress is not None:
+        full, empty = ("█", "░") if view.unicode else ("#", ".")
+        steps = max(0, min(_STEPS, progress * _STEPS // 100))
+        return Cell(f"{full * steps}{empty * (_STEPS - steps)} {progress} %", "cyan")
+    if pod.condition is Condition.FAILED:
+        # The reason by itself: the state stands beside it.
+        return Cell(status.installation_failure or status.failure or "", "red")
+    return str(status.ssh) if pod.condition is Condition.READY and status.ssh is not None else ""
+
+
+def _styled(text: str, colour: str | None, view: View, *, bold: bool | None = None) -> str:
+    return typer.style(text, fg=colour, bold=bold) if view.colour and (colour or bold) else text

@@ -1,0 +1,168 @@
+"""What `primepods watch` does: follow a fleet, and show it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, Self
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+import primepods
+from primepods.fleet import Fleet, condition_of, follow
+
+from ._command import Api
+from ._errors import ExitCode
+from ._fleet_view import View, describe, render_figures, render_fleet
+from ._table import has_colour, write
+from ._text import printable
+from .render import stdout_console
+
+_LOOK_EVERY: Final = 0.2
+_DRAW_EVERY: Final = 1.0
+_DRAW_AT_LEAST_EVERY: Final = 5.0
+"""Seconds after which it is drawn without a change: costs and ages grow."""
+_TROUBLE_LASTS: Final = 70.0
+
+Wanted = Callable[[primepods.Pod], bool]
+Following = Callable[..., Coroutine[Any, Any, None]]
+"""``follow`` with all but the client and ``on_change``."""
+
+
+def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, as_json: bool) -> None:
+    """Watch, on the screen if stdout is one.
+
+    Args:
+        api: How to reach the API.
+        ids: The pods; ``None`` for all that are wanted.
+        wanted: Which pods of the account.
+        interval: Seconds between two looks at a pod.
+        as_json: A line of JSON for each change.
+    """
+    console = stdout_console()
+    fleet = Fleet()
+    live = console.is_terminal and not console.is_dumb_terminal and not as_json
+    following = partial(follow, fleet=fleet, pod_ids=ids, wanted=wanted, interval=interval)
+    try:
+        if live:
+            asyncio.run(_on_screen(api, fleet, following, console))
+        else:
+            asyncio.run(_in_lines(api, fleet, following, _json_line if as_json else _text_line))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        if live and fleet.version:
+            # The screen with the table is gone; the last figures stay.
+            write("".join(f"{line}\n" for line in render_figures(fleet, _view(console))))
+
+
+async def _in_lines(
+    api: Api, fleet: Fleet, following: Following, line: Callable[[Fleet, primepods.PodChange], str]
+) -> None:
+    def tell(change: primepods.PodChange) -> None:
+        write(line(fleet, change))
+
+    async with api.async_client() as client:
+        await following(client, on_change=tell)
+
+
+def _json_line(_: Fleet, change: primepods.PodChange) -> str:
+    return json.dumps({"time": _now()} | change.to_dict()) + "\n"
+
+
+def _text_line(fleet: Fleet, change: primepods.PodChange) -> str:
+    """Return a line for a change of the condition; nothing for a change of what does not matter so much."""
+    if change.before is not None and condition_of(change.before) == condition_of(change.after):
+        return ""
+    pod = fleet[change.pod_id]
+    words = (_now(), pod.pod_id, pod.name if pod.name != pod.pod_id else "-", describe(pod))
+    return "  ".join(printable(word, longest=200) for word in words) + "\n"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+async def _on_screen(api: Api, fleet: Fleet, following: Following, console: Console) -> None:
+    # Without its redirections: who prints meanwhile is the log, which is kept below the table.
+    live = Live(
+        console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    )
+    with _LastWarning().kept() as log, live:
+        async with api.async_client() as client:
+            await _first_to_end(following(client), _draw(live, fleet, log))
+
+
+async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until one ends, or fails."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
+    """Draw when something has changed, about once a second; at once when the screen has another size."""
+    drawn, drawn_size, drawn_at = (-1, [""]), None, 0.0
+    while True:
+        now, size, state = time.monotonic(), live.console.size, (fleet.version, _notes(fleet, log))
+        due = _DRAW_EVERY if state != drawn else _DRAW_AT_LEAST_EVERY
+        if size != drawn_size or now - drawn_at >= due:
+            drawn, drawn_size, drawn_at = state, size, now
+            frame = render_fleet(fleet, _view(live.console), state[1])
+            live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+def _view(console: Console) -> View:
+    width, height = console.size
+    return View(width=width, height=height, colour=has_colour(), unicode=not console.options.ascii_only)
+
+
+def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
+    notes = [f"the list cannot be read at present: {fleet.trouble}"] if fleet.trouble is not None else []
+    return [*notes, log.text] if log.text else notes
+
+
+class _LastWarning(logging.Handler):
+    """The newest line of the log, for as long as it tells of the present."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._text = ""
+        self._at = 0.0
+
+    @property
+    def text(self) -> str:
+        """The line, or nothing when it is old: what goes on is logged once a minute."""
+        return self._text if time.monotonic() - self._at < _TROUBLE_LASTS else ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self._text, self._at = record.getMessage(), time.monotonic()
+
+    @contextmanager
+    def kept(self) -> Generator[Self]:
+        """Take the log while the block runs, on a terminal instead of those who would write into it."""
+        log = logging.getLogger("primepods")
+        before = log.handlers
+        log.handlers = [self] if sys.stderr.isatty() else [*before, self]
+        try:
+            yield self
+        finally:
+            log.handlers = before

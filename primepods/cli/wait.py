@@ -1,0 +1,122 @@
+"""`primepods wait`: wait for pods, with progress on stderr and the pods on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._durations import parse_duration
+from ._errors import CommandError, ExitCode, complain
+from ._filters import PodIds, read_ids
+from ._output import Output, OutputOption, print_models
+from .status import print_statuses
+
+if TYPE_CHECKING:
+    from primepods.fleet import Fleet
+
+    from .render import Meter
+
+
+class Goal(StrEnum):
+    """What ``--until`` takes."""
+
+    READY = "ready"
+    SETTLED = "settled"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+@api_command
+def command(  # noqa: PLR0913 - one parameter an option
+    api: Api,
+    pod_ids: PodIds,
+    *,
+    until: Annotated[
+        Goal,
+        typer.Option(help="What to wait for; settled: ready, failed, stopped or gone.", case_sensitive=False),
+    ] = Goal.READY,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=parse_duration, metavar="TIME", help="How long to wait at most.", show_default="30m"
+        ),
+    ] = 1800.0,
+    interval: Annotated[
+        float,
+        typer.Option(
+            parser=parse_duration, metavar="TIME", help="Time between two looks at a pod.", show_default="5s"
+        ),
+    ] = 5.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Wait until pods are ready, and print how to reach them.
+
+    Progress goes to stderr. Nothing is deleted: pods go on, and are billed.
+
+    Exit code 4: a pod has failed, which ends the wait. 3: time is up.
+    What is ready by then is printed all the same.
+
+    With --until settled all pods are waited for; 4 if one has failed.
+    """
+    ids = read_ids(pod_ids)
+    if not ids:
+        raise CommandError("no ids: there was nothing to wait for", ExitCode.USAGE)
+    condition = _condition(until)
+    try:
+        statuses = _wait(api, ids, condition, f"waiting until {until}", timeout=timeout, interval=interval)
+    except primepods.WaitError as error:
+        print_models([row for row in error.statuses.values() if condition(row)], output, print_statuses)
+        raise
+    print_models(list(statuses.values()), output, print_statuses)
+    failed = [row for row in statuses.values() if row.has_failed]
+    if failed and until is not Goal.FAILED:
+        for row in failed:
+            complain(api.command, f"{row.pod_id}: {row.failure}")
+        raise typer.Exit(ExitCode.POD_FAILED)
+
+
+def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
+    return {
+        Goal.READY: primepods.ready,
+        Goal.SETTLED: primepods.settled,
+        Goal.FAILED: primepods.failed,
+        Goal.GONE: primepods.gone,
+    }[until]
+
+
+def _wait(  # noqa: PLR0913 - what the call needs, and what to show
+    api: Api,
+    ids: list[str],
+    condition: Callable[[primepods.PodStatus | None], bool],
+    title: str,
+    *,
+    timeout: float,
+    interval: float,
+) -> primepods.PodStatuses:
+    """Wait with a bar on stderr."""
+    from primepods.fleet import Fleet  # noqa: PLC0415 - `--help` has no use for it
+
+    from .render import Screen, stderr_console  # noqa: PLC0415 - as above
+
+    fleet = Fleet(ids)
+    done: set[str] = set()
+    with api.client() as client, Screen(stderr_console()).meter(title) as meter:
+
+        def show(change: primepods.PodChange) -> None:
+            fleet.add(change)
+            (done.add if condition(change.after) else done.discard)(change.pod_id)
+            _update(meter, fleet, len(done), len(ids))
+
+        _update(meter, fleet, 0, len(ids))
+        return client.pods.wait(ids, until=condition, timeout=timeout, interval=interval, on_change=show)
+
+
+def _update(meter: Meter, fleet: Fleet, done: int, total: int) -> None:
+    words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
+    meter.update(done, total, ", ".join([*words, f"{fleet.cost_per_hr:,.2f} an hour"]))

@@ -1,0 +1,184 @@
+"""`primepods watch`: as lines, as JSON lines, and on a screen."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from primepods.emulator import Emulator, Status
+from tests.cli.conftest import Run, in_terminal, set_size
+
+HOME = "\x1b[H"
+QUICK = ("--interval", "0.1")
+
+
+def soon(action: Callable[[], object], emulator: Emulator, requests: int = 12) -> None:
+    """Do something, in a thread, when so many requests have come."""
+
+    def act() -> None:
+        while len(emulator.requests) < requests:
+            time.sleep(0.01)
+        action()
+
+    threading.Thread(target=act).start()
+
+
+def interrupt() -> None:
+    """Press Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_line_for_each_change_of_state(emulator: Emulator, run: Run) -> None:
+    """With the time, the id, the name and how it is; the watch ends when all that were named are gone."""
+    emulator.add_pod("boots", id="new", boot_seconds=0.6)
+    soon(lambda: list(map(emulator.delete_pod, ["pod0", "new"])), emulator)
+    result = run("watch", "new", "pod0", *QUICK)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [line.split("  ", 3) for line in result.stdout.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time, *_ in lines)
+    assert [line[1:3] for line in lines if line[1] == "pod0"] == [["pod0", "train-0"]] * 2
+    told = [words for _, pod_id, _, words in lines if pod_id == "new"]
+    assert told[0] == "pending"
+    assert told[-1] == "gone"
+    assert any(words.startswith("ready: ssh -p") for words in told)
+
+
+def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:
+    """As `to_dict()` of a change, and the time."""
+    soon(lambda: emulator.delete_pod("pod0"), emulator, 3)
+    result = run("watch", "pod0", "-o", "jsonl", *QUICK)
+    first, last = map(json.loads, result.stdout.splitlines())
+    assert set(first) == {"time", "pod_id", "before", "after"}
+    assert (first["before"], first["after"]["is_ready"]) == (None, True)
+    assert (last["before"], last["after"]) == (first["after"], None)
+
+
+def test_filters_and_newcomers(emulator: Emulator, run: Run) -> None:
+    """Without ids it goes on until Ctrl-C, which is quiet; who comes and matches joins."""
+    emulator.add_pod("other", id="other")
+    soon(lambda: emulator.add_pod("train-9", id="newcomer", boot_seconds=0), emulator, 6)
+    soon(interrupt, emulator, 25)
+    result = run("watch", "--name", "train-*", *QUICK)
+    assert (result.exit_code, result.stderr) == (130, "")
+    assert {line.split("  ")[1] for line in result.stdout.splitlines()} == {
+        "pod0",
+        "pod1",
+        "pod2",
+        "newcomer",
+    }
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["pod0", "--gpu", "H100"], ["-o", "json"], ["--interval", "0"]])
+def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str]) -> None:
+    """No ids, ids and filters, a form that has an end."""
+    result = run("watch", *arguments)
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+
+
+def test_refused_is_exit_1(emulator: Emulator, run: Run) -> None:
+    """In a line."""
+    emulator.faults.add(Status(403), on="list")
+    result = run("watch")
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
+
+
+def test_on_a_screen(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen of its own, drawn in place; when it is left, the last figures stay."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "20")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    soon(interrupt, emulator, 20)
+    code, shown = in_terminal(monkeypatch, "watch", *QUICK)
+    assert code == 130
+    before, _, rest = shown.partition("\x1b[?1049h")
+    screen, _, after = rest.partition("\x1b[?1049l")
+    assert before == ""
+    frame = without_colours(screen.rsplit(HOME, maxsplit=1)[-1])
+    assert re.search(r"^3 pods   7\.50 an hour   [\d.]+ so far *\n3 ready", frame)
+    assert re.search(r"^train-1 +ready +\d+ x H100_80GB +2\.50 +\d+s +pod1 +ssh -p", frame, re.MULTILINE)
+    assert without_colours(after).strip().splitlines()[-1] == "3 ready"
+
+
+def without_colours(text: str) -> str:
+    """What is left without the codes for terminals."""
+    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
+
+
+@pytest.mark.slow
+def test_trouble_is_told_below_the_table(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the log says does not tear the screen."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    soon(lambda: emulator.faults.add(Status(503), on="status"), emulator, 4)
+    soon(interrupt, emulator, 110)
+    _, shown = in_terminal(monkeypatch, "watch", *QUICK)
+    assert "503" in without_colours(shown.rsplit(HOME, maxsplit=1)[-1])
+
+
+@pytest.mark.slow
+def test_resized_and_interrupted(emulator: Emulator) -> None:
+    """A real process: what is drawn follows the terminal's size, and Ctrl-C ends it at once."""
+    for number in range(60):
+        emulator.add_pod(f"pod-{number:02}", boot_seconds=0)
+    ours, theirs = pty.openpty()
+    set_size(ours, 200)
+    environment = os.environ | {"TERM": "xterm-256color", "NO_COLOR": "1"}
+    for name in ("COLUMNS", "LINES"):  # whose word would count for more than the terminal's
+        environment.pop(name, None)
+    command = [sys.executable, "-W", "error", "-m", "primepods", "watch"]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        wide = read_until(ours, "more")
+        set_size(ours, 70)
+        narrow = read_until(ours, "more")
+        process.send_signal(signal.SIGINT)
+        rest = read_until(ours, None)
+    os.close(ours)
+    assert process.returncode == 130
+    assert len(first_row(wide)) > 100
+    assert 50 < len(first_row(narrow)) <= 70
+    assert "Traceback" not in rest
+    assert "63 ready" in rest
+
+
+def read_until(terminal: int, text: str | None) -> str:
+    """Read what a terminal shows until something is there; `None`: until its other side is closed."""
+    shown = ""
+    ends_at = time.monotonic() + 20
+    while (text is None or text not in shown) and time.monotonic() < ends_at:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                shown += os.read(terminal, 65_536).decode(errors="replace")
+            except OSError:  # how Linux says that the other side is closed
+                break
+    return shown
+
+
+def first_row(shown: str) -> str:
+    """The first pod on the screen."""
+    lines = without_colours(shown.rsplit(HOME, maxsplit=1)[-1]).splitlines()
+    return next(line.rstrip() for line in lines if line.startswith("pod-"))
+
+
+@pytest.mark.slow
+def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
+    """What reads its lines may end first: so does it, when the next line is written."""
+    emulator.add_pod(id="boots", boot_seconds=2)
+    command = [sys.executable, "-W", "error", "-m", "primepods", "watch", *QUICK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, "")
