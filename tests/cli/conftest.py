@@ -45,13 +45,31 @@ def name_api(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_terminal(
-    monkeypatch: pytest.MonkeyPatch, *arguments: str, columns: int = 80, typed: str = ""
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
+    columns: int = 80,
+    typed: str = "",
+    answer: Callable[[str], str] = lambda _: "",
 ) -> tuple[int, str]:
-    """Run the command in this process on a terminal of its own; returns exit code and what is on screen."""
+    """Run the command in this process on a terminal of its own; returns exit code and what is on screen.
+
+    Args:
+        monkeypatch: Gives it the terminal.
+        arguments: What to run.
+        columns: How wide the terminal is.
+        typed: What is typed ahead.
+        answer: Returns what is typed when this is on the screen.
+    """
     ours, theirs = pty.openpty()
     set_size(ours, columns)
     shown: list[bytes] = []
-    reader = threading.Thread(target=lambda: shown.extend(chunks(ours)))
+
+    def read() -> None:
+        for chunk in chunks(ours):
+            shown.append(chunk)
+            os.write(ours, answer(b"".join(shown).decode(errors="replace")).encode())
+
+    reader = threading.Thread(target=read)
     reader.start()
     os.write(ours, typed.encode())
     with (

@@ -11,6 +11,7 @@ from primepods.cli._durations import parse_duration
 from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
 from primepods.leasing._ledger import LeaseFile, new_record
+from tests.cli.conftest import in_terminal
 
 
 @pytest.fixture
@@ -29,11 +30,11 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield emulator
 
 
-def leave(emulator: Emulator, folder: Path) -> str:
+def leave(emulator: Emulator, folder: Path, number: int = 0) -> str:
     """Leave a pod behind, as a process that has given up does; returns its id."""
     with primepods.Client() as client:
         settings = client._async._executor.settings
-    pod_id = next(iter(emulator.pods))
+    pod_id = list(emulator.pods)[number]
     file = LeaseFile.create(folder, new_record("left", settings, None))
     file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
     file.close()
@@ -101,3 +102,22 @@ def test_no_key_is_a_usage_error(folder: Path) -> None:
 def test_durations(text: str, seconds: float) -> None:
     """Seconds, or with a unit."""
     assert parse_duration(text) == seconds
+
+
+def test_what_was_not_shown_is_not_deleted(
+    emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While somebody thought about the question, another process has left a pod."""
+    first = leave(emulator, folder)
+    answered: list[str] = []
+
+    def answer(shown: str) -> str:
+        if answered or "Delete 1 pod?" not in shown:
+            return ""
+        answered.append(leave(emulator, folder, 1))
+        return "y\n"
+
+    code, shown = in_terminal(monkeypatch, "sweep", answer=answer)
+    assert code == 1
+    assert "has changed meanwhile" in shown
+    assert {first, *answered} <= set(emulator.pods)
