@@ -9,7 +9,7 @@ import typer
 
 from ._errors import CommandError, ExitCode
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", metavar="")]
 
 
 def confirm(question: str, *, yes: bool) -> None:

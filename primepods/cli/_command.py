@@ -30,14 +30,14 @@ Team = Annotated[str | None, typer.Option(help="Team to act for.", metavar="ID",
 Timeout = Annotated[
     float | None,
     typer.Option(
-        help="Longest time for a request and its retries, as 30s.",
+        help="For each request with its retries, such as 30s.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
     ),
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
+    bool, typer.Option("--verbose", help="Show each request on stderr.", metavar="", rich_help_panel=_PANEL)
 ]
 
 

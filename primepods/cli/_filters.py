@@ -19,7 +19,7 @@ _PANEL = "Filters"
 
 _PodIds = typer.Argument(
     help="Ids of pods; - reads them from stdin.",
-    metavar="POD_ID...",
+    metavar="POD_ID",
     autocompletion=complete_pod_ids,
     show_default=False,
 )
@@ -32,12 +32,16 @@ OptionalPodId = Annotated[str | None, _PodId]
 OptionalPodIds = Annotated[list[str] | None, _PodIds]
 Status = Annotated[
     list[str] | None,
-    typer.Option(help="In this state, as ACTIVE; may be repeated.", metavar="STATE", rich_help_panel=_PANEL),
+    typer.Option(
+        help="In this state: ACTIVE, PENDING, PROVISIONING, ERROR; may be repeated.",
+        metavar="STATE",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Gpu = Annotated[
     list[str] | None,
     typer.Option(
-        help="With this GPU: H100, H100_80GB or 'H*'; may be repeated.",
+        help="With this GPU: H100, H100_80GB, 'H*'; may be repeated.",
         metavar="GPU",
         rich_help_panel=_PANEL,
     ),
@@ -45,19 +49,21 @@ Gpu = Annotated[
 Name = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of this name, or of names like 'train-*'; may be repeated.",
+        help="Of this name, or like 'train-*'; may be repeated.",
         metavar="NAME",
         rich_help_panel=_PANEL,
     ),
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option("--ready/--not-ready", help="That can be used, or cannot.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--ready/--not-ready", metavar="", help="That can be used now, or cannot yet.", rich_help_panel=_PANEL
+    ),
 ]
 OlderThan = Annotated[
     float | None,
     typer.Option(
-        help="Ordered so long ago or longer, as 2h or 1d.",
+        help="Created so long ago or longer, such as 2h or 1d.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,

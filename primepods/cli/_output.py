@@ -37,7 +37,8 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="How to print what was found.", case_sensitive=False)
+    Output,
+    typer.Option("--output", "-o", help="table, json, jsonl or csv.", metavar="FORM", case_sensitive=False),
 ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -81,21 +82,36 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
         raise typer.Exit
 
 
+def _help(command: Callable[..., None]) -> str:
+    """Return a command's help: its docstring, whose lines are joined but for those that are indented."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
+
+
+_AFTERWORD = (
+    "It needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods "
+    "demo.\n\nExit codes: 0 done, 1 an error of the API or on the way there, 2 wrong usage or settings, "
+    "3 timed out, 4 a pod failed, 130 interrupted."
+)
+
 # Without typer's own tracebacks: they show local variables, and one of those can be a key.
 app: typer.Typer = typer.Typer(
     cls=_Root, invoke_without_command=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 
 
-@app.callback()
+@app.callback(epilog=_AFTERWORD)
 def _root(
     ctx: typer.Context,
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_show_version, is_eager=True, help="Show the version."
+        ),
     ] = False,
 ) -> None:
-    """Run GPU pods on Prime Intellect."""
+    """Run GPU pods on Prime Intellect: find, order, watch, use and delete them."""
     del version
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
@@ -109,17 +125,17 @@ _COMMANDS = (
     ("Pods", "wait", wait.command),
     ("Pods", "logs", logs.command),
     ("Pods", "ssh", ssh.command),
-    ("Rent and give back", "offers", offers.command),
-    ("Rent and give back", "create", create.command),
-    ("Rent and give back", "delete", delete.command),
-    ("Rent and give back", "history", history.command),
-    ("Rent and give back", "sweep", sweep.command),
+    ("Renting", "offers", offers.command),
+    ("Renting", "create", create.command),
+    ("Renting", "delete", delete.command),
+    ("Renting", "history", history.command),
+    ("Renting", "sweep", sweep.command),
     ("More", "config", config.command),
     ("More", "demo", demo.command),
     ("More", "emulator", emulator.command),
 )
 for _panel, _name, _command in _COMMANDS:
-    app.command(_name, rich_help_panel=_panel)(_command)
+    app.command(_name, rich_help_panel=_panel, help=_help(_command))(_command)
 # What the official command calls them.
 app.command("terminate", hidden=True)(delete.command)
 app.command("connect", hidden=True)(ssh.command)

@@ -57,7 +57,9 @@ SshKey = Annotated[
 Disks = Annotated[list[str] | None, _option("Id of a disk to attach; may be repeated.", "ID")]
 Spot = Annotated[
     bool,
-    typer.Option("--spot", help="A machine that the provider may take away.", rich_help_panel="Filters"),
+    typer.Option(
+        "--spot", metavar="", help="A machine that the provider may take away.", rich_help_panel="Filters"
+    ),
 ]
 
 
@@ -89,8 +91,12 @@ def command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Order a pod: an offer by its --id, or the cheapest that the filters leave.
 
-    Shows what it costs and asks. Prints the new pod's id, at once: use `primepods wait ID` before you log in.
+    Shows what it costs and asks. Prints the new pod's id at once: `primepods wait ID` tells when it is ready.
     It is billed until you delete it. If the price has risen meanwhile, nothing is ordered.
+
+    Examples:
+      primepods create --gpu-type H100 --gpu-count 8
+      primepods create --id 4c19379d --name train --env-file secrets.env
     """
     wanted = OfferFilter(
         offer_id=offer,

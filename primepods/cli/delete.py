@@ -30,14 +30,14 @@ def command(  # noqa: PLR0913 - one parameter an option
     pod_ids: OptionalPodIds = None,
     *,
     yes: YesOption = False,
-    everything: Annotated[bool, typer.Option("--all", help="All pods.")] = False,
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="All pods.")] = False,
     missing_ok: Annotated[
-        bool, typer.Option("--missing-ok", help="A pod that is not there is no failure.")
+        bool, typer.Option("--missing-ok", metavar="", help="A pod that is not there is no failure.")
     ] = False,
     wait: Annotated[
         float | None,
         typer.Option(
-            help="Wait so long until the pods are seen gone, as 10m.", metavar="TIME", parser=parse_duration
+            help="Wait so long until they are seen gone, such as 10m.", metavar="TIME", parser=parse_duration
         ),
     ] = None,
     status: Status = None,
@@ -48,8 +48,13 @@ def command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Delete pods, by their ids or by filters. What is on them is lost.
 
-    Shows which pods will go and what they cost an hour, and asks. Prints the ids of those whose deletion was
-    accepted; a failure stops no other.
+    Shows which pods will go and what they cost an hour, and asks. Prints the ids of those that are deleted;
+    a failure stops no other.
+
+    Examples:
+      primepods delete ID ID
+      primepods delete --name 'train-*' --older-than 12h
+      primepods list --ids --gpu H100 | primepods delete --yes -
     """
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than)
     if [bool(pod_ids), not wanted.is_empty, everything].count(True) != 1:

@@ -15,7 +15,7 @@ from ._pod_table import print_pods
 def command(api: Api, pod_ids: PodIds, *, output: OutputOption = Output.TABLE) -> None:
     """Show all that is known of one pod, or of several.
 
-    One id gives one JSON object, several (or -) an array.
+    As JSON, one id gives one object, several (or -) an array.
     """
     ids = read_ids(pod_ids)
     pods, errors = api.run(lambda client: _get(client, ids))

@@ -84,6 +84,10 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     Newest first. A pod moves here when it is terminated; its bill settles some time later. With --team, only
     what that team had is shown.
+
+    Examples:
+      primepods history --since 30d --chart spend.svg
+      primepods history --kind instance --name 'train-*' -o csv
     """
 
     def wanted(record: primepods.HistoryRecord) -> bool:

@@ -28,14 +28,22 @@ class Order(StrEnum):
     PRICE = "price"
 
 
+SortOption = Annotated[
+    Order,
+    typer.Option(
+        "--sort", help="created, name, status, gpu or price.", metavar="ORDER", case_sensitive=False
+    ),
+]
+
+
 @api_command
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
     output: OutputOption = Output.TABLE,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the ids only, one a line.")] = False,
-    sort: Annotated[Order, typer.Option(help="What to sort by.", case_sensitive=False)] = Order.CREATED,
-    reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", metavar="", help="Print the ids only, one a line.")] = False,
+    sort: SortOption = Order.CREATED,
+    reverse: Annotated[bool, typer.Option("--reverse", metavar="", help="Sort the other way round.")] = False,
     status: Status = None,
     gpu: Gpu = None,
     name: Name = None,
@@ -45,6 +53,11 @@ def command(  # noqa: PLR0913 - one parameter an option
     """List all your pods, and what they cost an hour.
 
     Terminated pods are in the history. With --team, only that team's pods are listed.
+
+    Examples:
+      primepods list --not-ready
+      primepods list --gpu H100 --older-than 1d --sort price --reverse
+      primepods list -o json | jq '.[].ssh.command'
     """
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
     with api.client() as client, read_all(client.pods.list(page_size=1_000)) as found:

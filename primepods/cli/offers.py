@@ -66,13 +66,19 @@ class _Named:
         return {"id": offer_id(self.offer), **self.offer.to_dict()}
 
 
+SortOption = Annotated[
+    Order,
+    typer.Option("--sort", help="price, per-gpu, gpu or provider.", metavar="ORDER", case_sensitive=False),
+]
+
+
 @api_command
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
     output: OutputOption = Output.TABLE,
-    sort: Annotated[Order, typer.Option(help="What to sort by.", metavar="ORDER")] = Order.PRICE,
-    unavailable: Annotated[bool, typer.Option("--all", help="Also what is sold out.")] = False,
+    sort: SortOption = Order.PRICE,
+    unavailable: Annotated[bool, typer.Option("--all", metavar="", help="Also what is sold out.")] = False,
     gpu_type: GpuType = None,
     gpu_count: GpuCount = None,
     regions: Regions = None,
@@ -83,6 +89,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         bool | None,
         typer.Option(
             "--spot/--no-spot",
+            metavar="",
             help="Only machines that the provider may take away, or none of them.",
             rich_help_panel="Filters",
         ),
@@ -91,7 +98,11 @@ def command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Find machines and clusters to rent, the cheapest first.
 
-    Prices are per hour for the whole machine. Order one with: primepods create --id ID
+    Prices are per hour for the whole machine, PER GPU for each of its GPUs. The ID is for `primepods create`.
+
+    Examples:
+      primepods offers --gpu-type H100 --gpu-count 8
+      primepods offers --spot --sort per-gpu
     """
     wanted = OfferFilter(
         gpu_type=gpu_type,

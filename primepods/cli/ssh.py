@@ -20,17 +20,19 @@ Rest = Annotated[
     list[str] | None,
     typer.Argument(
         help="A command to run there; or, after --, options of ssh, and after another -- a command.",
-        metavar="[-- OPTIONS] [-- COMMAND]",
+        metavar="SSH_ARGS",
         show_default=False,
     ),
 ]
 Node = Annotated[
     int | None, typer.Option(min=1, help="Which machine of a multi-node pod, from 1.", metavar="NUMBER")
 ]
-Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
+Print = Annotated[bool, typer.Option("--print", metavar="", help="Print the command instead of running it.")]
 Config = Annotated[
     bool,
-    typer.Option("--config", help="Print blocks for ~/.ssh/config; without a pod, for all that are ready."),
+    typer.Option(
+        "--config", metavar="", help="Print blocks for ~/.ssh/config; without a pod, for all that are ready."
+    ),
 ]
 
 
@@ -46,7 +48,13 @@ def command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Log in to a pod with ssh.
 
-    Examples: primepods ssh ID; primepods ssh ID nvidia-smi; primepods ssh ID -- -A -L 8888:localhost:8888
+    User, host and port come from the API, all else from your own ssh settings. What follows -- goes to ssh.
+
+    Examples:
+      primepods ssh ID
+      primepods ssh ID nvidia-smi
+      primepods ssh ID -- -L 8888:localhost:8888
+      primepods ssh --config >> ~/.ssh/config
     """
     if config:
         write(_config(api, pod_id, node))

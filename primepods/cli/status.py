@@ -27,7 +27,7 @@ _COLUMNS = (
 def command(api: Api, pod_ids: PodIds, *, output: OutputOption = Output.TABLE) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
-    A hundred ids go into one request. One id gives one JSON object, several (or -) an array.
+    A hundred ids go into one request. As JSON, one id gives one object, several (or -) an array.
     """
     with api.client() as client:
         statuses = client.pods.statuses(read_ids(pod_ids))

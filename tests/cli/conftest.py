@@ -1,31 +1,64 @@
 """The command in this process: in a pipe, or in a terminal of a given width."""
 
 import fcntl
+import io
 import os
 import pty
 import struct
 import sys
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
+import attrs
 import pytest
-from typer.testing import CliRunner, Result
 
 from primepods.cli.app import app
 from primepods.emulator import Emulator
+
+
+@attrs.frozen
+class Result:
+    """How the command ended, and what it said."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """All that it said."""
+        return self.stdout + self.stderr
+
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run() -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command in a pipe: `run("list", "-o", "json", stdin="...")`."""
 
     def in_pipe(*arguments: str, stdin: str = "") -> Result:
-        return CliRunner().invoke(app, arguments, input=stdin, prog_name="primepods")
+        out, err = io.StringIO(), io.StringIO()
+        code = run_on(monkeypatch, arguments, io.StringIO(stdin), out, err)
+        return Result(code, out.getvalue(), err.getvalue())
 
     return in_pipe
+
+
+def run_on(
+    monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO
+) -> int:
+    """Run the command in this process on these streams, and return its exit code."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdin", stdin)
+        patched.setattr(sys, "stdout", stdout)
+        patched.setattr(sys, "stderr", stderr)
+        with pytest.raises(SystemExit) as ended:
+            app(list(arguments), prog_name="primepods")
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
 
 
 @pytest.fixture
@@ -75,17 +108,11 @@ def in_terminal(
     with (
         os.fdopen(theirs, "w", encoding="utf-8") as screen,
         os.fdopen(os.dup(theirs), encoding="utf-8") as keys,
-        monkeypatch.context() as patched,
     ):
-        patched.setattr(sys, "stdin", keys)
-        patched.setattr(sys, "stdout", screen)
-        patched.setattr(sys, "stderr", screen)
-        with pytest.raises(SystemExit) as ended:
-            app(list(arguments), prog_name="primepods")
+        code = run_on(monkeypatch, arguments, keys, screen, screen)
     reader.join(10)
     os.close(ours)
-    code = ended.value.code
-    return code if isinstance(code, int) else 0, b"".join(shown).decode().replace("\r\n", "\n")
+    return code, b"".join(shown).decode().replace("\r\n", "\n")
 
 
 def set_size(terminal: int, columns: int) -> None:

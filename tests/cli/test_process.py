@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
-from typer.testing import CliRunner
 
-from primepods.cli.app import app
 from primepods.emulator import Delay, Emulator
-from tests.cli.conftest import in_terminal
+from tests.cli.conftest import Run, in_terminal
 
 COMMAND = [sys.executable, "-W", "error", "-m", "primepods"]
 
@@ -67,14 +66,21 @@ def asked_by(shell: str, line: str) -> dict[str, str]:
     }
 
 
-def complete(line: str, shell: str = "bash") -> list[str]:
+@pytest.fixture
+def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """The words that are offered at the end of a line."""
-    result = CliRunner().invoke(app, [], env=asked_by(shell, line), prog_name="primepods")
-    assert (result.exit_code, result.stderr) == (0, "")
-    return result.stdout.split("\n")[:-1]
+
+    def words(line: str, shell: str = "bash") -> list[str]:
+        for name, value in asked_by(shell, line).items():
+            monkeypatch.setenv(name, value)
+        result = run()
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout.split("\n")[:-1]
+
+    return words
 
 
-def test_completion(emulator: Emulator) -> None:
+def test_completion(emulator: Emulator, complete: Callable[..., list[str]]) -> None:
     """Commands, options, and ids of pods with their names; only those that are not there yet."""
     assert complete("primepods st") == ["status"]
     assert "--not-ready" in complete("primepods list --n")
@@ -84,7 +90,9 @@ def test_completion(emulator: Emulator) -> None:
     assert complete("primepods ssh st", "fish") == ["strange\t\N{REPLACEMENT CHARACTER}[2J ;rm"]
 
 
-def test_completion_never_fails(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_never_fails(
+    emulator: Emulator, complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is offered, nothing said, and nobody waits for long, when the API cannot be asked."""
     monkeypatch.setattr("primepods.cli._completion.SECONDS", 0.2)
     emulator.faults.add(Delay(30), on="list", times=1)
