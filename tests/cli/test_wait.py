@@ -7,11 +7,10 @@ import threading
 import time
 
 import pytest
-from typer.testing import Result
 
 import primepods
 from primepods.emulator import Emulator
-from tests.cli.conftest import Run
+from tests.cli.conftest import Result, Run
 
 
 def ids(result: Result) -> list[str]:
