@@ -8,7 +8,6 @@ in a block that is still running there, and not while one of that thread's pods 
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import sys
 import threading
@@ -112,6 +111,8 @@ def _interrupt_if_due(thread: int) -> None:
     """Raise in a thread if one of its blocks is due, and none is being left; with the lock held."""
     blocks = _open_blocks.get(thread, [])
     if not any(block.is_left for block in blocks) and any(block.can_be_interrupted() for block in blocks):
+        import ctypes  # noqa: PLC0415 - takes longer to load than most of this package
+
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(BlockInterrupted))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -33,4 +32,6 @@ def _html_row(tag: str, cells: Iterable[object]) -> str:
 
 
 def _html(cell: object) -> str:
+    import html  # noqa: PLC0415 - a table of entities, of which a script has no need
+
     return "" if cell is None else html.escape(clip(one_line(str(cell)), _LONGEST_CELL))
