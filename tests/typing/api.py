@@ -53,8 +53,11 @@ from primepods import (
     SSHTarget,
     Sweep,
     Watch,
+    notebook,
 )
+from primepods.charts import Chart, fleet_chart, spend_chart
 from primepods.emulator import EmulatedPod, Emulator, ManualClock
+from primepods.fleet import Condition, Fleet, follow
 
 
 async def clients(session: aiohttp.ClientSession) -> None:
@@ -491,6 +494,22 @@ def wait_errors(error: primepods.WaitError, failure: primepods.PodFailedError) -
     assert_type(failure.pod_id, str)
     assert_type(failure.last, PodStatus | None)
     assert_type(failure.reason, str)
+
+
+async def fleets(client: AsyncClient, blocking: Client, pods: list[Pod]) -> None:
+    """Many pods at a glance, live in a notebook and as pictures."""
+    fleet = Fleet(pods)
+    assert_type(await client.pods.wait(pods, on_change=fleet.add), PodStatuses)
+    assert_type(await follow(client, fleet, wanted=lambda pod: pod.is_ready), None)
+    assert_type(fleet.counts, dict[Condition, int])
+    assert_type(fleet.spent, float)
+    assert_type(fleet.pods(3)[0].status, PodStatus | None)
+    assert_type(fleet_chart(fleet), Chart)
+    assert_type(spend_chart(blocking.pods.history()), Chart)
+    assert_type(await notebook.wait(client, pods, until=primepods.settled), PodStatuses)
+    assert_type(notebook.wait(blocking, ["a"], timeout=60), PodStatuses)
+    assert_type(await notebook.watch(client, duration=60), Fleet)
+    assert_type(notebook.watch(blocking, ["a"]), Fleet)
 
 
 async def emulator() -> None:
