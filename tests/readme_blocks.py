@@ -10,6 +10,7 @@ A block is told how to be tested by a comment on a line of its own, right above 
     <!-- test: raises="NotFoundError" -->                   ends with that exception
     <!-- test: skip="needs an account" -->                  is not run, and why
     <!-- test: needs="pandas,httpx" -->                     is run only where these can be imported
+    <!-- test: stub="ssh" -->                               finds a program of that name that does nothing
 """
 
 import ast

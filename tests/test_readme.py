@@ -6,9 +6,11 @@ How a block says what it needs is described in `readme_blocks.py`.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -40,12 +42,15 @@ def world(block: Block) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
     options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
+    stub: str | None = options.pop("stub", None)
     for steering in ("until", "raises", "needs"):
         options.pop(steering, None)
-    with Emulator(**options) as emulator:
+    with Emulator(**options) as emulator, tempfile.TemporaryDirectory() as stubs:
+        if stub is not None:
+            (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
         for pod_id in ids:
             emulator.add_pod(id=pod_id)
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        path = os.pathsep.join([stubs, str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         # What steers this test run is not meant for one that a block starts.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         yield inherited | {

@@ -38,7 +38,7 @@ _COLOURS = {
 def print_pods(pods: Sequence[primepods.Pod], *, err: bool = False) -> None:
     """Print a table of pods, with what all cost an hour below; on stderr if it is not what was asked for."""
     gpus = sum(pod.gpu_count for pod in pods)
-    total = [count(pods, "pod"), "", "", "", f"{gpus:,} x", price(total_price(pods))]
+    total = [count(pods, "pod"), "", "", "", f"{gpus:,} GPUs", price(total_price(pods))]
     total += [""] * (len(COLUMNS) - len(total))
     print_table(COLUMNS, [_cells(pod) for pod in pods], total=total, err=err)
 

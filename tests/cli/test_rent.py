@@ -123,7 +123,7 @@ def test_delete_by_filter(emulator: Emulator, run: Run) -> None:
     emulator.add_pod(id="kept", name="other", team_id="t1")
     result = run("delete", "--name", "train-[01]", "--yes")
     assert (result.exit_code, sorted(result.stdout.split())) == (0, ["pod0", "pod1"])
-    assert re.search(r"2 pods +2 x +5\.00|2 pods .* 5\.00", result.stderr)
+    assert re.search(r"2 pods +2 GPUs +5\.00|2 pods .* 5\.00", result.stderr)
     assert sorted(emulator.pods) == ["kept", "pod2"]
     assert run("delete", "--all", "--team", "t1", "--yes").stdout == "kept\n"
     result = run("delete", "--status", "ERROR", "--yes")

@@ -1,0 +1,25 @@
+"""The README's job in the shell: what it leaves behind, and how it ends."""
+
+from pathlib import Path
+
+import pytest
+
+import primepods
+from tests.readme_blocks import README, shell_block
+from tests.test_readme import run, world
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("failure_rate", "code"), [(0.0, 0), (1.0, 4)])
+def test_job(tmp_path: Path, failure_rate: float, code: int) -> None:
+    """Whether its pods get ready or fail, they are gone in the end, and no others; the exit code tells."""
+    block = shell_block("In the shell", README.read_text(encoding="utf-8"))
+    block.options.update(failure_rate=failure_rate, ids=["other"], boot_seconds=0.1)
+    with world(block) as environment:
+        ended, said = run(block, tmp_path, environment)
+        key, url = environment["PRIME_API_KEY"], environment["PRIME_API_BASE_URL"]
+        with primepods.Client(key, base_url=url) as client:
+            left = [pod.id for pod in client.pods.list()]
+            gone = [record.name for record in client.pods.history()]
+    assert (ended, left, len(gone)) == (code, ["other"], 3), said
+    assert "3 pods seen gone." in said
