@@ -1,5 +1,6 @@
 """The command `primepods`; needs the extra `cli` (typer and rich)."""
 
+import io
 import sys
 
 EXTRA = {"click", "rich", "typer"}
@@ -7,8 +8,11 @@ EXTRA = {"click", "rich", "typer"}
 
 def main() -> None:
     """Run the command with the arguments of the process; the console script."""
+    _prepare_streams()
     try:
         from .app import app  # noqa: PLC0415 - the extra may not be installed
+
+        app(prog_name="primepods")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".", maxsplit=1)[0] not in EXTRA:
             raise
@@ -16,4 +20,16 @@ def main() -> None:
             f"primepods: the command needs {error.name}, which is not installed. Install the extra with it:\n"
             "  pip install 'primepods[cli]'"
         )
-    app(prog_name="primepods")
+    except KeyboardInterrupt:
+        # Before a command has begun, or after it has ended; else it says so itself.
+        sys.exit(130)
+
+
+def _prepare_streams() -> None:
+    """Let no stream that is closed, or whose encoding lacks a character, end the command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ._errors import CommandError, ExitCode
+from ._table import write
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", metavar="")]
 
@@ -22,5 +23,6 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise CommandError("nobody can be asked here: say --yes, and it is done", ExitCode.USAGE)
-    if not typer.confirm(question, err=True):
+    write(f"{question} [y/N]: ", err=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise CommandError("nothing was done")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import typer
 
@@ -10,6 +11,8 @@ import primepods
 
 from ._text import printable
 
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
+"""An id that needs no quoting in a shell."""
 SECONDS = 2.0
 """Who pressed Tab waits no longer."""
 
@@ -34,5 +37,5 @@ def complete_pod_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     return [
         (pod.id, printable(pod.name or ""))
         for pod in pods
-        if pod.id.startswith(incomplete) and pod.id not in chosen and pod.id.isalnum()
+        if pod.id.startswith(incomplete) and pod.id not in chosen and _WORD.fullmatch(pod.id)
     ]

@@ -91,10 +91,27 @@ class PodFilter:
     ready: bool | None = None
     older_than: float | None = None
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse empty texts: a variable of a script that is not set must not choose pods."""
+        for option in ("status", "gpu", "name"):
+            if not all(getattr(self, option) or ["-"]):
+                raise ValueError(f"--{option} is empty: leave it out, or say what it must be")
+
     @property
     def is_empty(self) -> bool:
         """Whether it leaves all pods."""
         return all(value in (None, []) for value in attrs.astuple(self, recurse=False))
+
+    @property
+    def none_found(self) -> str:
+        """What to say if there is no such pod: states that nobody knows are the likely reason."""
+        if self.is_empty:
+            return "No pods."
+        strange = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
+        if not strange:
+            return "No pods like that."
+        known = ", ".join(primepods.PodState)
+        return f"No pods like that; {', '.join(strange)} is not among the known states: {known}."
 
     def matches(self, pod: primepods.Pod) -> bool:
         """Tell whether a pod is wanted."""

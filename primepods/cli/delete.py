@@ -68,8 +68,11 @@ def command(  # noqa: PLR0913 - one parameter an option
             if not pod_ids:
                 chosen = attrs.evolve(wanted, team=api.team)
                 ids = [pod.id for pod in found if chosen.matches(pod)]
+                if not ids:
+                    tell(chosen.none_found)
+                    return
             _show(found, ids)
-            confirm(f"Delete {count(ids, 'pod')}?", yes=yes or not ids)
+            confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
             _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
 
 

@@ -67,7 +67,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         else:
             print_models(pods, output, print_pods)
         if not pods:
-            tell("No pods." if wanted.is_empty else "No pods like that.")
+            tell(wanted.none_found)
 
 
 _KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {

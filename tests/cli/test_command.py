@@ -1,6 +1,8 @@
 """The command as a whole: its script, its version, and what it says where its extra is missing."""
 
 import importlib
+import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 import primepods
 from primepods import cli
 from primepods.cli.app import app
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
@@ -46,6 +50,35 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     assert not {"aiohttp", "cattrs", "primepods.client", "primepods.emulator"} & set(modules.split())
 
 
+CALLING = [
+    "list",
+    "get",
+    "status",
+    "watch",
+    "wait",
+    "logs",
+    "ssh",
+    "offers",
+    "create",
+    "delete",
+    "history",
+    "sweep",
+    "config",
+]
+
+
+@pytest.mark.parametrize("name", [*CALLING, "demo", "emulator"])
+def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The root names it, it fits 80 columns, and each that calls the API has the common options."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(name, "--help").stdout
+    assert f" Usage: primepods {name} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
+    assert {option for option in common if option in shown} == (common if name in CALLING else set())
+    assert f"\n│ {name} " in run().stdout
+
+
 @pytest.mark.parametrize("library", ["typer", "rich"])
 def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without typer or rich the command says what to install, without a traceback."""
@@ -73,3 +106,17 @@ def test_process(clean_environment: object) -> None:
 def test_importing_the_module_runs_nothing() -> None:
     """Only `python -m` runs it."""
     assert importlib.import_module("primepods.__main__").main is cli.main
+
+
+def test_streams_that_are_closed_or_narrow(emulator: Emulator) -> None:
+    """A closed stdout gets nothing; what an encoding lacks is a question mark; neither is a traceback."""
+    command = [sys.executable, "-W", "error", "-m", "primepods", "get", "odd"]
+    emulator.add_pod(id="odd", name="\N{SNOWMAN}")
+    narrow = subprocess.run(
+        command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
+    )
+    assert re.search(rb"name +\?\n", narrow.stdout)
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")

@@ -126,8 +126,9 @@ def test_delete_by_filter(emulator: Emulator, run: Run) -> None:
     assert re.search(r"2 pods +2 GPUs +5\.00|2 pods .* 5\.00", result.stderr)
     assert sorted(emulator.pods) == ["kept", "pod2"]
     assert run("delete", "--all", "--team", "t1", "--yes").stdout == "kept\n"
-    result = run("delete", "--status", "ERROR", "--yes")
+    result = run("delete", "--status", "running", "--yes")
     assert (result.exit_code, result.stdout) == (0, "")
+    assert "running is not among the known states: PROVISIONING, " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -140,17 +141,40 @@ def test_delete_wants_to_know_which(emulator: Emulator, run: Run, arguments: lis
     assert "in one way" in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--name", ""], ["--gpu", "H100", "--gpu", ""], [""], ["--status="]])
+def test_a_variable_that_is_not_set_deletes_nothing(
+    emulator: Emulator, run: Run, arguments: list[str]
+) -> None:
+    """An empty filter or id is a mistake, whatever else is said."""
+    emulator.add_pod(id="unnamed", pod_fields={"name": None})
+    result = run("delete", "--yes", *arguments)
+    assert (result.exit_code, result.stdout, len(emulator.pods)) == (2, "", 4)
+
+
 def test_delete_asks(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal it waits for a yes; where nobody can be asked it refuses with 2."""
     for arguments in (["pod0"], ["--all"]):
         result = run("delete", *arguments)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "say --yes" in result.stderr
-    code, shown = in_terminal(monkeypatch, "delete", "pod0", typed="n\n")
-    assert (code, len(emulator.pods)) == (1, 3)
-    assert "Delete 1 pod? [y/N]" in shown
+    for typed in ("n\n", "\n", "\x04"):
+        code, shown = in_terminal(monkeypatch, "delete", "pod0", typed=typed)
+        assert (code, len(emulator.pods)) == (1, 3)
+        assert "Delete 1 pod? [y/N]" in shown
+        assert shown.endswith("primepods delete: nothing was done\n")
     assert in_terminal(monkeypatch, "terminate", "pod0", typed="y\n")[0] == 0
     assert len(emulator.pods) == 2
+
+
+@pytest.mark.slow
+def test_delete_waits_until_gone(emulator: Emulator, run: Run) -> None:
+    """With --wait it ends when the pods are seen gone; else with 3, and says which are not."""
+    assert run("delete", "pod0", "--yes", "--wait", "20s").stderr.splitlines()[-1] == "1 pod seen gone."
+    result = run("delete", "pod1", "nope", "--yes", "--wait", "0.1s")
+    assert (result.exit_code, result.stdout) == (3, "pod1\n")
+    told = result.stderr.splitlines()
+    assert "nope" in told[1], "a failure is told, whatever becomes of the others"
+    assert "pod1" in told[2]
 
 
 def test_delete_reads_ids(emulator: Emulator, run: Run) -> None:
