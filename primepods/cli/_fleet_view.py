@@ -19,7 +19,7 @@ _COLUMNS: Final = (
     Column("NAME", least=14),
     # As wide as its longest word, so that the columns behind it stay where they are.
     Column("STATE".ljust(max(map(len, Condition)))),
-    Column("GPU", least=12, rank=2),
+    Column("GPU", least=12, rank=1),
     Column("PRICE/H", right=True),
     Column("AGE", right=True, rank=1),
     Column("ID", rank=4),

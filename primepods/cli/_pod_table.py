@@ -14,7 +14,7 @@ from ._text import count
 COLUMNS = (
     Column("ID"),
     Column("NAME", least=8, rank=1),
-    Column("STATUS"),
+    Column("STATUS", least=9),
     Column("READY", rank=3),
     Column("GPU"),
     Column("PRICE/H", right=True),

@@ -14,6 +14,8 @@ from ._text import printable
 _GAP = 2
 _USUAL_WIDTH = 80
 _PIECE = 8_192
+_MINOR = 2
+"""The rank from which on a column is nice to have."""
 _LONGEST_CELL = 200
 
 
@@ -25,7 +27,8 @@ class Column:
         title: Its heading.
         right: Whether it is aligned to the right, as numbers are.
         least: The least width to which it may be cut; ``None`` if what it holds is never cut.
-        rank: Columns of a higher rank go first where there is not enough room; those of 0 stay.
+        rank: Columns of a higher rank go first where there is not enough room, from 2 on before a text is
+            cut to less than twice its least width; those of 0 stay.
     """
 
     title: str
@@ -130,14 +133,19 @@ def _fit(columns: Sequence[Column], natural: Sequence[int], width: int | None) -
         size if column.least is None else min(size, max(column.least, len(column.title)))
         for column, size in zip(columns, natural, strict=True)
     ]
+    readable = [min(size, 2 * smallest) for size, smallest in zip(natural, least, strict=True)]
     for index in sorted(range(len(columns)), key=lambda index: -columns[index].rank):
-        if _total([size for size, kept in zip(least, widths, strict=True) if kept]) <= width:
-            break
-        if columns[index].rank:
-            widths[index] = least[index] = 0
+        # A text is cut short only after what matters less has gone.
+        needed = least if columns[index].rank < _MINOR else readable
+        if columns[index].rank and _total([needed[i] for i, size in enumerate(widths) if size]) > width:
+            widths[index] = 0
+    return _cut_to(width, widths, least)
+
+
+def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
+    """Cut the widest columns that may be cut until they fit, if they can."""
     while _total(widths) > width:
-        # The widest of those that may be cut gives way.
-        index = max(range(len(columns)), key=lambda index: (widths[index] > least[index], widths[index]))
+        index = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
         if widths[index] <= least[index]:
             break
         widths[index] -= 1

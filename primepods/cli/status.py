@@ -17,8 +17,8 @@ _COLUMNS = (
     Column("ID"),
     Column("STATUS"),
     Column("READY"),
-    Column("PRICE/H", right=True, rank=1),
-    Column("SSH", rank=2),
+    Column("PRICE/H", right=True, rank=2),
+    Column("SSH", rank=1),
     Column("FAILURE", least=12),
 )
 
