@@ -80,6 +80,8 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
 
 def render_figures(fleet: Fleet, view: View) -> list[str]:
     """Return how many pods are in which condition, and what they cost, as one line or a few."""
+    if not (fleet.listed or len(fleet)):
+        return ["reading the list of pods"]
     costs = f"{count(fleet, 'pod')}   {fleet.cost_per_hr:,.2f} an hour   {fleet.spent:,.2f} so far"
     words = [
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()

@@ -55,7 +55,7 @@ class FleetPod:
         """Take in what has become of it."""
         created = None if self.pod is None else self.pod.created_at
         if self._since is None and created is not None:
-            self._since = min(created, now)
+            self._since = created
         else:
             self._spent, self._since = self.spent(now), now
         self.status, self.condition = status, condition_of(status)
@@ -97,11 +97,13 @@ class Fleet:
 
     Attributes:
         version: Grows with each change: whether there is anything new to show.
+        listed: Whether :func:`~primepods.fleet.follow` has read the list: before, no pods prove nothing.
         trouble: Why :func:`~primepods.fleet.follow` cannot read the list at present.
     """
 
     def __init__(self, pods: Iterable[Pod | str] = (), *, now: Callable[[], datetime] | None = None) -> None:
         self.version: int = 0
+        self.listed: bool = False
         self.trouble: Exception | None = None
         self._now = now or _utc_now
         self._pods: dict[str, FleetPod] = {}

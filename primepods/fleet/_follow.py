@@ -13,6 +13,7 @@ from ..models import Pod, PodChange, PodRef
 from ._fleet import Fleet
 
 _INTERVALS_PER_LIST: Final = 3
+_PAGE_SIZE: Final = 1_000
 
 
 async def follow(  # noqa: PLR0913 - all but the first two have defaults
@@ -44,8 +45,7 @@ async def follow(  # noqa: PLR0913 - all but the first two have defaults
     if pod_ids is not None:
         ids = check_ids(pod_ids)
         fleet.expect(ids)
-        named = frozenset(ids)
-        fleet.expect([pod async for pod in client.pods.list() if pod.id in named])
+        await _read_list(client, fleet, lambda pod: pod.id in fleet)
         await _watch(client, fleet, ids, interval, on_change)
         return
     watches: set[asyncio.Task[None]] = set()
@@ -78,7 +78,12 @@ async def _watch(
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
     """Learn of the account's pods; returns the ids of those that are new."""
-    return fleet.expect([pod async for pod in client.pods.list() if wanted is None or wanted(pod)])
+    pods = client.pods.list(page_size=_PAGE_SIZE)
+    new = fleet.expect([pod async for pod in pods if wanted is None or wanted(pod)])
+    if not fleet.listed:
+        fleet.listed = True
+        fleet.version += 1
+    return new
 
 
 async def _read_list_again(

@@ -53,7 +53,8 @@ def figures(fleet: Fleet) -> str:
     words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
     words += [f"{unseen:,} not seen yet"] if unseen else []
     costs = f"{fleet.cost_per_hr:,.2f} an hour · {fleet.spent:,.2f} so far"
-    return f"{' · '.join(words) or 'no pods'} · {costs}"
+    none = "no pods" if fleet.listed else "no pod seen yet"
+    return f"{' · '.join(words) or none} · {costs}"
 
 
 def _trouble(fleet: Fleet) -> str:

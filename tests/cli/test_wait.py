@@ -10,7 +10,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import Result, Run, in_terminal
 
 
 def ids(result: Result) -> list[str]:
@@ -93,3 +93,13 @@ def test_interrupted_is_exit_130(emulator: Emulator, run: Run) -> None:
     result = run("wait", "slow")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.splitlines()[-1] == "primepods wait: interrupted"
+
+
+def test_bar_in_a_terminal(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is drawn in place, and stays above the table."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    code, shown = in_terminal(monkeypatch, "wait", "pod0", "pod1", columns=200)
+    assert code == 0
+    assert "2/2" in shown
+    assert "2 ready, 5.00 an hour" in shown
+    assert shown.rindex("pod1  ") > shown.rindex("2/2")

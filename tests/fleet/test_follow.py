@@ -93,7 +93,8 @@ async def test_an_empty_account_is_followed(emulator: Emulator, client: AsyncCli
         emulator.delete_pod(pod_id)
     fleet = Fleet()
     async with following(client, fleet):
-        await asyncio.sleep(0.2)
+        await until(lambda: fleet.listed)
+        assert fleet.version == 1
         emulator.add_pod()
         await until(lambda: fleet.counts == {"ready": 1})
 

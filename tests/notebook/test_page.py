@@ -54,7 +54,11 @@ def test_figures_pods_and_picture() -> None:
 
 def test_before_the_first_answer() -> None:
     """Nothing is made up."""
-    assert bundle(Fleet(), "Watching")["text/plain"] == "Watching: no pods · 0.00 an hour · 0.00 so far"
+    fleet = Fleet()
+    line = "Watching: no pod seen yet · 0.00 an hour · 0.00 so far"
+    assert bundle(fleet, "Watching")["text/plain"] == line
+    fleet.listed = True
+    assert bundle(fleet, "Watching")["text/plain"] == line.replace("pod seen yet", "pods")
     assert "svg" not in Tags(bundle(Fleet(["a"]), "Watching")["text/html"]).tags
 
 
