@@ -1,8 +1,14 @@
 """What Airflow reads of this provider each time one of its commands starts: it must import nothing slow."""
 
-from typing import Any
+from typing import Any, Final
 
-_NAME = "Prime Intellect"
+_NAME: Final = "Prime Intellect"
+CONNECTION_FORM: Final[dict[str, Any]] = {
+    "hidden-fields": ["schema", "port", "extra"],
+    "relabeling": {"host": "Base URL", "password": "API key", "login": "Team ID"},
+    "placeholders": {"host": "https://api.primeintellect.ai", "login": "none: your own account"},
+}
+"""How the form of a connection looks."""
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -27,6 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "prime",
                 "hook-class-name": "primepods.airflow.hooks.PrimePodsHook",
                 "hook-name": _NAME,
+                "ui-field-behaviour": CONNECTION_FORM,
             }
         ],
         "extra-links": ["primepods.airflow.operators.PrimePodsLink"],

@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import BaseHook, Connection
 from asgiref.sync import sync_to_async
 
 from .. import AsyncClient, Client, PrimePodsError
+from .get_provider_info import CONNECTION_FORM
 
 T = TypeVar("T", Client, AsyncClient)
 
@@ -56,12 +57,8 @@ class PrimePodsHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the connection's form looks."""
-        return {
-            "hidden_fields": ["schema", "port", "extra"],
-            "relabeling": {"host": "Base URL", "password": "API key", "login": "Team ID"},
-            "placeholders": {"host": "https://api.primeintellect.ai", "login": "none: your own account"},
-        }
+        """Return how the form of a connection looks: newer Airflows read it in the provider's info."""
+        return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
 
 
 def _connect(kind: type[T], connection: Connection) -> T:

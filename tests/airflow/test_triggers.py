@@ -1,0 +1,133 @@
+"""The trigger alone, in this process, against an emulator."""
+
+import asyncio
+import gc
+import time
+import warnings
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from primepods.emulator import Emulator
+from primepods.emulator.faults import Status
+
+from .conftest import connection
+
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def trigger_class(airflow_home: dict[str, str]) -> Generator[Any]:
+    """The trigger, imported with an Airflow of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, value in airflow_home.items():
+            if name.startswith("AIRFLOW"):
+                patch.setenv(name, value)
+        from primepods.airflow.triggers import PrimePodTrigger
+
+        yield PrimePodTrigger
+
+
+@pytest.fixture
+def connected(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The emulator, with a connection to it."""
+    for name, value in connection(emulator).items():
+        monkeypatch.setenv(name, value)
+    return emulator
+
+
+def arguments(pod_id: str, **changes: Any) -> dict[str, Any]:
+    """What makes a trigger."""
+    defaults = {"prime_conn_id": "prime_default", "end": time.time() + 60, "interval": 0.2}
+    return {"pod_id": pod_id} | defaults | changes
+
+
+async def event_of(trigger: Any) -> dict[str, Any]:
+    """The one event of a trigger."""
+    [event] = [event.payload async for event in trigger.run()]
+    assert set(event) == {"status", "message", "pod"}
+    return dict(event)
+
+
+async def test_it_is_rebuilt_from_what_it_serializes(trigger_class: Any, connected: Emulator) -> None:
+    """With the end of the first start, and without the key."""
+    trigger = trigger_class(**arguments("a1", until="gone", delete_on_kill=True))
+    path, kwargs = trigger.serialize()
+    assert path == "primepods.airflow.triggers.PrimePodTrigger"
+    assert trigger_class(**kwargs).serialize() == (path, kwargs)
+    assert kwargs["end"] == trigger.end
+    assert connected.api_key not in repr(kwargs)
+
+
+async def test_it_tells_how_its_pod_is(trigger_class: Any, connected: Emulator) -> None:
+    """Ready with its address; failed with its reason; gone; late."""
+    good, bad = connected.add_pod(boot_seconds=0), connected.add_pod(failure="no capacity", boot_seconds=0)
+    slow = connected.add_pod(boot_seconds=3600)
+    ready = await event_of(trigger_class(**arguments(good)))
+    assert (ready["status"], ready["pod"]["ssh"]["port"] > 0) == ("success", True)
+    failed = await event_of(trigger_class(**arguments(bad)))
+    assert (failed["status"], "no capacity" in failed["message"]) == ("failed", True)
+    assert (await event_of(trigger_class(**arguments("ab" * 16, until="gone"))))["status"] == "success"
+    late = await event_of(trigger_class(**arguments(slow, end=time.time() + 0.5)))
+    assert (late["status"], late["pod"]["pod_id"]) == ("timeout", slow)
+
+
+async def test_a_refused_key_is_an_error(trigger_class: Any, connected: Emulator) -> None:
+    """The event says what the API said."""
+    connected.faults.add(Status(401), on="status")
+    event = await event_of(trigger_class(**arguments("ab" * 16)))
+    assert event["status"] == "error"
+    assert "AuthenticationError" in event["message"]
+
+
+async def test_a_wait_that_is_over_still_looks(trigger_class: Any, connected: Emulator) -> None:
+    """A pod that became ready while no triggerer ran is a success."""
+    pod_id = connected.add_pod(boot_seconds=0)
+    assert (await event_of(trigger_class(**arguments(pod_id, end=time.time() - 3600))))["status"] == "success"
+
+
+async def test_fifty_share_one_poller(trigger_class: Any, connected: Emulator) -> None:
+    """Fifty waits are one request a poll, over one connection."""
+    pods = [connected.add_pod(boot_seconds=3600) for _ in range(50)]
+    end = time.time() + 2.0
+    async with asyncio.TaskGroup() as group:
+        for pod_id in pods:
+            group.create_task(event_of(trigger_class(**arguments(pod_id, end=end, interval=0.5))))
+    # The first polls are for those that came in between; then there is one every half second.
+    assert len(connected.requests[:]) <= 7
+    assert max(len(request.query) for request in connected.requests[:]) == 50
+
+
+async def test_no_client_is_open_when_the_event_comes(trigger_class: Any, connected: Emulator) -> None:
+    """Who takes the event and never comes back, as `dag.test()`, leaves nothing open."""
+    events: AsyncIterator[Any] = trigger_class(**arguments(connected.add_pod(boot_seconds=0))).run()
+    assert (await anext(events)).payload["status"] == "success"
+    gc.collect()
+    # By type: `isinstance` would ask objects of Airflow's that pretend to be of other classes.
+    sessions = [found for found in gc.get_objects() if type(found) is aiohttp.ClientSession]
+    assert all(session.closed for session in sessions)
+
+
+async def test_a_cancelled_wait_keeps_its_message(trigger_class: Any, connected: Emulator) -> None:
+    """By it Airflow tells whether a user has killed the task."""
+    trigger = trigger_class(**arguments(connected.add_pod(boot_seconds=3600), delete_on_kill=True))
+    task = asyncio.create_task(event_of(trigger))
+    await asyncio.sleep(0.5)
+    assert connected.requests[:]
+    task.cancel("a user has done it")
+    with pytest.raises(asyncio.CancelledError, match="a user has done it"):
+        await task
+    assert len(connected.pods) == 1
+
+
+@pytest.mark.parametrize("deletions", [0, 1])
+async def test_a_killed_task_takes_its_pod_along(
+    trigger_class: Any, connected: Emulator, deletions: int
+) -> None:
+    """Only where that was asked for."""
+    trigger = trigger_class(**arguments(connected.add_pod(boot_seconds=3600), delete_on_kill=bool(deletions)))
+    await trigger.on_kill()
+    assert [request.method for request in connected.requests[:]].count("DELETE") == deletions
