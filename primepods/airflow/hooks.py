@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook, Connection
 from asgiref.sync import sync_to_async
@@ -10,6 +12,8 @@ from asgiref.sync import sync_to_async
 from .. import AsyncClient, Client, PrimePodsError
 from .get_provider_info import CONNECTION_FORM
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T", Client, AsyncClient)
 
 
@@ -43,8 +47,7 @@ class PrimePodsHook(BaseHook):
 
     async def get_async_conn(self) -> AsyncClient:
         """Return an asynchronous client, to be closed by the caller; raises as :meth:`get_conn`."""
-        # In a thread: below Airflow 3.3.2 its own asynchronous call fails where two are under way.
-        return _connect(AsyncClient, await sync_to_async(self.get_connection)(self.prime_conn_id))
+        return _connect(AsyncClient, await ask_airflow(self.get_connection, self.prime_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the API for a page of pods: what the button of the connection's form does."""
@@ -59,6 +62,15 @@ class PrimePodsHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the form of a connection looks: newer Airflows read it in the provider's info."""
         return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
+
+
+async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call what asks the parent process, from a trigger.
+
+    In a thread, because below Airflow 3.3.2 its own asynchronous calls fail where two are under way. And to
+    the end, whatever becomes of the trigger: in 3.1 an answer that nobody takes ends the whole triggerer.
+    """
+    return await asyncio.shield(sync_to_async(function)(*args, **kwargs))
 
 
 def _connect(kind: type[T], connection: Connection) -> T:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import TaskInstanceState
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
 from .. import PodChange, PrimePodsError
 from ._events import PodEvent, failure, success
 from ._poller_log import poller_warnings
-from .hooks import PrimePodsHook
+from .hooks import PrimePodsHook, ask_airflow
 
 Goal = Literal["ready", "gone"]
 
@@ -23,8 +23,8 @@ _LAST_LOOK: Final = 15.0
 """Seconds for a wait whose end was while no triggerer ran: what has become of the pod is still seen."""
 _KILL_TIMEOUT: Final = 25.0
 """Seconds to delete the pod of a task that was killed; Airflow leaves 30."""
-_STATE_TIMEOUT: Final = 3.0
-"""Seconds to ask whether a task was killed: a triggerer that ends leaves 5."""
+_STATE_TIMEOUT: Final = 10.0
+"""Seconds to ask whether a task was killed."""
 
 
 class PrimePodTrigger(BaseTrigger):
@@ -71,20 +71,44 @@ class PrimePodTrigger(BaseTrigger):
         try:
             event = await self._wait()
         except asyncio.CancelledError:
-            # From 3.3 on Airflow itself calls `on_kill`.
-            if not hasattr(BaseTrigger, "on_kill") and await self._was_killed():
-                await self.on_kill()
+            # Newer Airflows call `on_kill` themselves.
+            if self.delete_on_kill and not hasattr(BaseTrigger, "on_kill"):
+                await _to_its_end(self._delete_if_failed())
             raise
         # No client is open any more: whoever takes the one event never comes back to close it.
         yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]  # as above
 
     async def on_kill(self) -> None:
         """Delete the pod, if that was asked for: a user has marked the task, or cleared it."""
-        if not self.delete_on_kill:
-            return
+        if self.delete_on_kill:
+            await _to_its_end(self._delete())
+
+    async def _delete(self) -> None:
         self.log.info("The task was killed: deleting pod %s", self.pod_id)
         async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
             await client.with_options(deadline=_KILL_TIMEOUT).pods.delete(self.pod_id, missing_ok=True)
+
+    async def _delete_if_failed(self) -> None:
+        """Delete the pod if the task was marked failed, and this is not the end of its triggerer.
+
+        Other states prove nothing: after a success elsewhere the pod is in use.
+        """
+        task = self.task_instance
+        if task is None:
+            return
+        try:
+            async with asyncio.timeout(_STATE_TIMEOUT):
+                states = await ask_airflow(
+                    RuntimeTaskInstance.get_task_states,
+                    dag_id=task.dag_id,
+                    task_ids=[task.task_id],
+                    run_ids=[task.run_id],
+                    map_index=task.map_index,
+                )
+            if TaskInstanceState.FAILED in states.get(task.run_id, {}).values():
+                await self._delete()
+        except Exception:
+            self.log.exception("The task was cancelled, and pod %s may go on", self.pod_id)
 
     async def _wait(self) -> PodEvent:
         left = self.end - time.time()
@@ -109,23 +133,11 @@ class PrimePodTrigger(BaseTrigger):
     def _tell(self, change: PodChange) -> None:
         self.log.info("%s", change.after or f"{change.pod_id} is gone")
 
-    async def _was_killed(self) -> bool:
-        """Tell whether this is cancelled because its task was marked failed, and not with its triggerer.
 
-        Other states prove nothing: after a success elsewhere the pod is in use.
-        """
-        task = self.task_instance
-        if not self.delete_on_kill or task is None:
-            return False
-        try:
-            async with asyncio.timeout(_STATE_TIMEOUT):
-                states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-                    dag_id=task.dag_id,
-                    task_ids=[task.task_id],
-                    run_ids=[task.run_id],
-                    map_index=task.map_index,
-                )
-        except Exception:
-            self.log.exception("Whether the task was killed is unknown: pod %s is not deleted", self.pod_id)
-            return False
-        return TaskInstanceState.FAILED in states.get(task.run_id, {}).values()
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await something, however often that is cancelled: Airflow does so once a second."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    task.result()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -33,7 +34,14 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
     done = subprocess.run(migrate, env=environment, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    shutil.copy(home / "airflow.db", home / "empty.db")
     return environment
+
+
+def own_home(airflow_home: dict[str, str], folder: Path) -> dict[str, str]:
+    """The environment of another Airflow with an empty database, in a folder."""
+    shutil.copy(Path(airflow_home["AIRFLOW_HOME"]) / "empty.db", folder / "airflow.db")
+    return airflow_home | {"AIRFLOW_HOME": str(folder)}
 
 
 def connection(emulator: Emulator) -> dict[str, str]:

@@ -1,0 +1,211 @@
+"""All of an Airflow: API server, scheduler with its workers, DAG processor and triggerer, on SQLite."""
+
+import itertools
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PARTS = ("api-server", "dag-processor", "scheduler", "triggerer")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 60.0) -> T:
+    """Look until there is something; return it."""
+    ends_at = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < ends_at, f"{what} has not come within {seconds} s"
+        time.sleep(0.1)
+    return found
+
+
+class Cluster:
+    """An Airflow in processes of its own, driven through its API as its UI does.
+
+    Args:
+        environment: That of an Airflow whose database is there.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.home = Path(environment["AIRFLOW_HOME"])
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = environment | {
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(16),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+        }
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._token = ""
+        self._numbers = itertools.count()
+
+    def start(self, *parts: str) -> None:
+        """Start some parts, by default all."""
+        for part in parts or PARTS:
+            command = [sys.executable, "-m", "airflow", part]
+            if part == "api-server":
+                command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+            with (self.home / f"{part}.log").open("ab") as log:
+                self.parts[part] = subprocess.Popen(
+                    command,
+                    env=self.environment,
+                    cwd=self.home,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def wait_until_up(self) -> None:
+        """Return when the API answers and has all DAGs."""
+
+        def has_dags() -> bool:
+            try:
+                self._token = self.call("GET", "/auth/token")["access_token"]
+                dags = self.call("GET", "/api/v2/dags")["dags"]
+            except OSError:
+                return False
+            return {"rent", "wait_deferred", "wait_here"} <= {dag["dag_id"] for dag in dags}
+
+        wait_for("the API server with its DAGs", has_dags, seconds=120)
+
+    def kill(self, part: str) -> None:
+        """End a part, and all processes that it has started, at once."""
+        process = self.parts.pop(part)
+        for pid in [process.pid, *descendants(process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        """End all of it."""
+        for part in list(self.parts):
+            self.kill(part)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Call Airflow's API; again where SQLite was locked."""
+        for _ in range(10):
+            try:
+                return self._call(method, path, body)
+            except urllib.error.HTTPError as exc:
+                if exc.code != HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+                time.sleep(0.5)
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
+        request = urllib.request.Request(  # noqa: S310 - ours
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
+            return json.loads(answer.read() or "null")
+
+    def run(self, dag_id: str, **configuration: Any) -> "Run":
+        """Start a run of a DAG."""
+        run_id = f"run_{next(self._numbers)}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": configuration}
+        try:
+            self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+        except urllib.error.HTTPError as exc:
+            if exc.code != HTTPStatus.CONFLICT:  # an answer of 500 was wrong: it is there
+                raise
+        return Run(self, dag_id, run_id)
+
+
+class Run:
+    """A run of a DAG."""
+
+    def __init__(self, cluster: Cluster, dag_id: str, run_id: str) -> None:
+        self._cluster = cluster
+        self._path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        self._logs = cluster.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """What Airflow says of a task."""
+        return dict(self._cluster.call("GET", f"{self._path}/taskInstances/{task_id}"))
+
+    def wait_for_task(self, task_id: str, *states: str) -> dict[str, Any]:
+        """Return a task when it is in one of the states."""
+        what = f"{task_id} in {states}"
+        return wait_for(what, lambda: found if (found := self.task(task_id))["state"] in states else None)
+
+    def wait_until_done(self) -> str:
+        """Return how the run has ended."""
+
+        def state() -> str | None:
+            found = str(self._cluster.call("GET", self._path)["state"])
+            return found if found in {"success", "failed"} else None
+
+        return str(wait_for("the end of the run", state))
+
+    def mark_failed(self, task_id: str) -> None:
+        """Do what a user does with the button."""
+        self._cluster.call("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": "failed"})
+
+    def log(self, task_id: str) -> str:
+        """All that the UI shows of a task's log: that of its tries and of its triggers."""
+        files = sorted((self._logs / f"task_id={task_id}").glob("*.log"))
+        return "".join(file.read_text(encoding="utf-8") for file in files)
+
+    def kill_worker(self, task_id: str) -> None:
+        """End the process in which a task runs, at once."""
+        title = f"airflow worker -- {self.task(task_id)['id']}"
+        [pid] = wait_for("the task's process", lambda: [pid for pid in processes() if title_of(pid) == title])
+        os.kill(pid, signal.SIGKILL)
+
+
+def processes() -> list[int]:
+    """All processes of this machine."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def title_of(pid: int) -> str:
+    """What a process calls itself; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
+def parent_of(pid: int) -> int:
+    """Who has started a process; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children = [child for child in processes() if parent_of(child) == pid]
+    return children + [further for child in children for further in descendants(child)]
+
+
+def open_files(pid: int) -> int:
+    """How many files and sockets a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

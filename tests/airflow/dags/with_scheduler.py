@@ -1,0 +1,27 @@
+"""DAGs for a scheduler; what they wait for is in the configuration of their runs."""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
+from tests.airflow.dags.pipelines import SPEC
+
+POD: Any = "{{ dag_run.conf['pod_id'] }}"
+ONE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0)}
+
+with DAG("rent", schedule=None) as rent:
+    create = PrimeCreatePodOperator(task_id="create", spec=SPEC, appear_grace=2.0, **ONE_RETRY)
+    delete = PrimeDeletePodOperator(task_id="delete", pod_id=create.output, interval=0.5)
+    create >> delete.as_teardown(setups=create)
+
+with DAG("wait_deferred", schedule=None) as wait_deferred:
+    PrimeWaitPodOperator(
+        task_id="wait", pod_id=POD, interval=0.5, deferrable=True, delete_on_kill=True, **ONE_RETRY
+    )
+
+with DAG("wait_here", schedule=None) as wait_here:
+    PrimeWaitPodOperator(
+        task_id="wait", pod_id=POD, interval=0.5, deferrable=False, delete_on_kill=True, **ONE_RETRY
+    )

@@ -1,0 +1,129 @@
+"""Tasks in a whole Airflow: killed workers, tasks that a user ends, an API that is not there."""
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from primepods.emulator import Emulator
+from primepods.emulator.faults import Delay, Drip
+
+from .cluster import Cluster, wait_for
+from .conftest import connection, own_home
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Generator[Emulator]:
+    """Where all the pods are."""
+    with Emulator(boot_seconds=0.5, delete_seconds=0.5, latency=0.01) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    airflow_home: dict[str, str], emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Cluster]:
+    """The Airflow."""
+    cluster = Cluster(own_home(airflow_home, tmp_path_factory.mktemp("cluster")) | connection(emulator))
+    cluster.start()
+    try:
+        cluster.wait_until_up()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def fresh(emulator: Emulator) -> None:
+    """Each test begins with no pods and no requests."""
+    emulator.reset()
+
+
+def counts(emulator: Emulator) -> tuple[int, int]:
+    """How many pods were ordered, and how often one was deleted."""
+    methods = [request.method for request in emulator.requests[:]]
+    return methods.count("POST"), methods.count("DELETE")
+
+
+def gone(emulator: Emulator) -> bool:
+    """Whether no pod is left."""
+    return not emulator.pods
+
+
+def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator: Emulator) -> None:
+    """The worker dies while the answer is on its way: the retry goes on with the pod."""
+    emulator.faults.add(Drip(30.0), on="create", times=1)
+    run = cluster.run("rent")
+    wait_for("the order", lambda: emulator.pods)
+    run.kill_worker("create")
+    assert run.wait_until_done() == "success"
+    assert run.task("create")["try_number"] == 2
+    assert "which an earlier try has rented" in run.log("create")
+    assert counts(emulator) == (1, 1)
+    assert gone(emulator)
+
+
+def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
+    """Its answer has not come yet: the pod is found by its name."""
+    emulator.faults.add(Drip(30.0), on="create", times=1)
+    run = cluster.run("rent")
+    wait_for("the order", lambda: emulator.pods)
+    run.mark_failed("create")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    assert counts(emulator) == (1, 1)
+
+
+def test_a_wait_goes_on_in_another_worker(cluster: Cluster, emulator: Emulator) -> None:
+    """The worker dies in mid-wait: the retry waits for the same pod."""
+    pod_id = emulator.add_pod(boot_seconds=3600)
+    run = cluster.run("wait_here", pod_id=pod_id)
+    wait_for("the wait", lambda: len(emulator.requests) > 2)
+    run.kill_worker("wait")
+    since = len(emulator.requests)
+    wait_for("the retry", lambda: len(emulator.requests) > since + 2)
+    assert run.wait_for_task("wait", "running")["try_number"] == 2
+    assert counts(emulator) == (0, 0)
+    run.mark_failed("wait")
+    wait_for("the end of the pod", lambda: gone(emulator))
+
+
+@pytest.mark.parametrize("dag_id", ["wait_here", "wait_deferred"])
+def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: Emulator, dag_id: str) -> None:
+    """In a worker or in the triggerer, where `delete_on_kill` asks for it."""
+    pod_id = emulator.add_pod(boot_seconds=3600)
+    run = cluster.run(dag_id, pod_id=pod_id)
+    wait_for("the wait", lambda: len(emulator.requests) > 2)
+    emulator.faults.add(Delay(2.0), on="delete")
+    run.mark_failed("wait")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    time.sleep(6)
+    assert counts(emulator) == (0, 1)
+    assert run.task("wait")["state"] == "failed"
+
+
+@pytest.mark.parametrize("dag_id", ["wait_here", "wait_deferred"])
+def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emulator, dag_id: str) -> None:
+    """Whoever looks at the task sees why it waits, and the wait outlives that."""
+    pod_id = emulator.add_pod(boot_seconds=3600)
+    run = cluster.run(dag_id, pod_id=pod_id)
+    wait_for("the wait", lambda: len(emulator.requests) > 2)
+    emulator.stop()
+    wait_for("the line", lambda: "Waiting goes on, but" in run.log("wait"))
+    emulator.start()
+    emulator.delete_pod(pod_id)
+    assert run.wait_until_done() == "failed"
+    assert "is gone" in run.log("wait")
+
+
+def test_the_key_is_nowhere(cluster: Cluster, emulator: Emulator) -> None:
+    """Not in the database, with XComs, rendered templates and triggers, nor in a log."""
+    pod_id = emulator.add_pod(boot_seconds=6)
+    runs = [cluster.run("rent"), cluster.run("wait_deferred", pod_id=pod_id)]
+    assert [run.wait_until_done() for run in runs] == ["success", "success"]
+    files = [path for path in Path(cluster.home).rglob("*") if path.is_file()]
+    assert any(path.name == "airflow.db" for path in files)
+    assert any(path.name.endswith(".log") and pod_id in path.read_text("utf-8") for path in files)
+    assert not [path for path in files if emulator.api_key.encode() in path.read_bytes()]
