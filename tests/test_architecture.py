@@ -102,7 +102,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "": {"_public", "_version"},
     "airflow": {""},
-    "prefect": {""},
+    "prefect": {"", "emulator"},
     "cli": {"", "charts", "config", "emulator", "fleet"},
     "__main__": {"cli"},
     "pytest_plugin": {"", "emulator"},
@@ -140,6 +140,7 @@ LIBRARIES: dict[str, set[str]] = {
     "asgiref": {"airflow"},
     "prefect": {"prefect"},
     "pydantic": {"prefect"},
+    "httpx": {"prefect"},
     "orjson": {"_utils"},
     "typer": {"cli"},
     "click": {"cli"},
@@ -303,6 +304,14 @@ def test_papers_name_files_that_exist() -> None:
             r"`((?:primepods|tests|benchmarks|\.github|\.ci)/[\w./-]*)`", paper.read_text("utf-8")
         ):
             assert (PROJECT / path).exists(), (paper.name, path)
+
+
+def test_papers_name_tests_that_exist() -> None:
+    """What is said to be tested is."""
+    for paper in PAPERS:
+        for path, test in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", paper.read_text("utf-8")):
+            source = (PROJECT / path).read_text(encoding="utf-8")
+            assert f"def {test}(" in source, (paper.name, path, test)
 
 
 def test_promises_name_their_tests() -> None:

@@ -1,0 +1,181 @@
+"""``python -m primepods.prefect.demo``: a whole pipeline on this machine, without an account.
+
+Starts a Prefect server, an emulator of the API and a worker, deploys :func:`train`, runs it four times, and
+says where to look at it. Nothing is left of it when it ends.
+"""
+
+import argparse
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from uuid import UUID
+
+import anyio
+import httpx
+from prefect import flow, get_run_logger, task
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+
+from ..emulator import Emulator
+
+_POOL: Final = "gpus"
+_STARTS_WITHIN: Final = 90.0
+_RUNS_WITHIN: Final = 300.0
+_GOES_WITHIN: Final = 60.0
+
+
+@task
+def prepare(samples: int) -> list[float]:
+    """Make data."""
+    return [sample / samples for sample in range(samples)]
+
+
+@task
+def fit(data: list[float], epoch: int) -> float:
+    """Learn a little; return the loss."""
+    loss = sum((value - 0.5) ** 2 for value in data) / len(data) / (epoch + 1)
+    get_run_logger().info("epoch %d: loss %.4f", epoch, loss)
+    time.sleep(0.5)
+    return loss
+
+
+@flow
+def train(epochs: int = 3) -> float:
+    """Stand in for a training: what runs on a pod."""
+    data = prepare(1_000)
+    return min(fit(data, epoch) for epoch in range(epochs))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the demo; ``argv`` are the arguments after its name."""
+    parser = argparse.ArgumentParser("python -m primepods.prefect.demo", description=__doc__)
+    parser.add_argument("--runs", type=int, default=4, help="flow runs, a pod each (default: 4)")
+    parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free one)")
+    parser.add_argument("--boot-seconds", type=float, default=5.0, help="about how long a pod boots")
+    parser.add_argument("--once", action="store_true", help="end when all have run; else with Ctrl-C")
+    options = parser.parse_args(argv)
+    # By default it would end this process at once, and leave the others.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    port = options.port or _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    with (
+        tempfile.TemporaryDirectory(prefix="primepods-demo-") as folder,
+        Emulator(boot_seconds=options.boot_seconds, delete_seconds=1.0) as emulator,
+    ):
+        settings = {
+            "HOME": folder,
+            "PREFECT_API_URL": url,
+            "PREFECT_HOME": folder,
+            "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PRIME_API_BASE_URL": emulator.url,
+            "PRIME_API_KEY": emulator.api_key,
+            "TMPDIR": folder,
+        }
+        with _prefect(settings, "server", "start", "--port", str(port)) as server:
+            _say("Starting a Prefect server, which takes a while …")
+            _await_server(url, server)
+            worker = ("worker", "start", "--pool", _POOL, "--type", "prime-pod", "--name", "demo")
+            with _prefect(settings, *worker):
+                runs = anyio.run(_run, url, options.runs)
+                _await(lambda: not emulator.pods, _GOES_WITHIN)
+                rented = len(emulator.requests.where(method="POST"))
+                _say(f"{rented} pods were rented, {len(emulator.pods)} are left.")
+                if not options.once:
+                    _say(f"See http://127.0.0.1:{port}/runs; Ctrl-C ends it all.")
+                    with suppress(KeyboardInterrupt):
+                        signal.pause()
+    if any(run.state_name != "Completed" for run in runs):
+        raise SystemExit(1)
+
+
+async def _run(url: str, count: int) -> list[FlowRun]:
+    """Deploy the flow, run it, and say how it goes."""
+    async with PrefectClient(url) as client:
+        with anyio.fail_after(_STARTS_WITHIN):
+            # The worker makes the pool.
+            while _POOL not in [pool.name for pool in await client.read_work_pools()]:  # noqa: ASYNC110 - polled
+                await anyio.sleep(0.5)
+        variables: dict[str, Any] = {
+            "ssh_command": f"{sys.executable} -m primepods.emulator.local_ssh",
+            "poll_interval": 0.5,
+        }
+        deployment = await client.create_deployment(
+            flow_id=await client.create_flow_from_name("train"),
+            name="on-pods",
+            entrypoint="primepods.prefect.demo.train",
+            work_pool_name=_POOL,
+            job_variables=variables,
+        )
+        ids = [(await client.create_flow_run_from_deployment(deployment)).id for _ in range(count)]
+        return await _follow(client, ids)
+
+
+async def _follow(client: PrefectClient, ids: list[UUID]) -> list[FlowRun]:
+    said: dict[UUID, str | None] = {}
+    with anyio.fail_after(_RUNS_WITHIN):
+        while True:
+            runs = [await client.read_flow_run(flow_run_id) for flow_run_id in ids]
+            for run in runs:
+                if said.get(run.id) != run.state_name:
+                    said[run.id] = run.state_name
+                    _say(f"{run.name:>24}: {run.state_name}")
+            if all(run.state is not None and run.state.is_final() for run in runs):
+                return runs
+            await anyio.sleep(0.5)
+
+
+@contextmanager
+def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Popen[bytes]]:
+    """Run a command of Prefect's until the block ends."""
+    assignments = [f"{name}={value}" for name, value in settings.items()]
+    command = ["/usr/bin/env", *assignments, sys.executable, "-m", "prefect", *words]
+    with subprocess.Popen(  # noqa: S603 - our own words
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
+
+
+def _await_server(url: str, server: subprocess.Popen[bytes]) -> None:
+    def is_up() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{url}/health").is_success
+        return server.poll() is not None
+
+    _await(is_up, _STARTS_WITHIN)
+    if server.poll() is not None:
+        raise SystemExit("The Prefect server did not start. See what `prefect server start` says.")
+
+
+def _await(condition: Callable[[], bool], timeout: float) -> None:
+    ends_at = time.monotonic() + timeout
+    while not condition() and time.monotonic() < ends_at:
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - this is a command
+
+
+if __name__ == "__main__":
+    main()
