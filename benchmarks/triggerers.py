@@ -3,9 +3,10 @@
     python -m benchmarks.triggerers [--quick]
 
 Each process has 500 tasks, and each task waits for a pod of its own with a client of its own, so that the
-tasks of a process share its poller. All pods boot for six intervals; then each becomes ready at a moment of
-its own within the next one, and the time from that moment until its waiter runs is measured. Requests are
-those that reach the emulator in the last five intervals before that.
+tasks of a process share its poller. The processes begin one after the other, spread over one interval, or all
+at once. All pods boot for six intervals more; then each becomes ready at a moment of its own within the next
+one, and the time from that moment until its waiter runs is measured. Requests are those that reach the
+emulator in the last five intervals before that.
 
 The second table has sixteen processes and an API that refuses with 429 what exceeds ten requests a second.
 """
@@ -35,8 +36,8 @@ TICKS = 6
 _LIMIT = 10
 """Requests a second that the API of the second table lets through, all processes together."""
 _FILES = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
-_LEAD = 1.0
-"""Seconds for the processes to begin waiting after their pods were made."""
+_MAKING = 0.001
+"""Seconds for the emulator to make a pod, at most."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,18 @@ class Plan:
         waiters: How many in each.
         interval: Seconds between two looks at a pod.
         limit: Requests a second beyond which the API refuses; 0 for never.
+        at_once: Whether all begin at the same moment.
     """
 
     processes: int
     waiters: int
     interval: float
     limit: int = 0
+    at_once: bool = False
 
 
-async def wait(url: str, interval: float, ready_at: dict[str, float]) -> dict[str, Any]:
-    """Wait for pods, each in a task of its own; ``ready_at`` is by the clock that all processes share."""
+async def wait(url: str, interval: float, begin: float, ready_at: dict[str, float]) -> dict[str, Any]:
+    """Wait for pods, each in a task of its own; times are by the clock that all processes share."""
     delays: list[float] = []
     most_files = 0
 
@@ -72,6 +75,7 @@ async def wait(url: str, interval: float, ready_at: dict[str, float]) -> dict[st
             most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names will do
             await asyncio.sleep(0.05)
 
+    await asyncio.sleep(begin - time.monotonic())
     files = asyncio.create_task(count_files())
     began = time.process_time()
     async with asyncio.TaskGroup() as group:
@@ -84,8 +88,7 @@ async def wait(url: str, interval: float, ready_at: dict[str, float]) -> dict[st
 def serve_one() -> None:
     """Be one of the processes: told what to wait for when all have been started."""
     print("up", flush=True)
-    url, interval, ready_at = json.loads(sys.stdin.readline())
-    print(json.dumps(asyncio.run(wait(url, interval, ready_at))), flush=True)
+    print(json.dumps(asyncio.run(wait(*json.loads(sys.stdin.readline())))), flush=True)
 
 
 def measure(plan: Plan) -> dict[str, Any]:
@@ -105,15 +108,15 @@ def measure(plan: Plan) -> dict[str, Any]:
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
-        began = time.monotonic() + _LEAD
+        began = time.monotonic() + 1.0 + plan.processes * plan.waiters * _MAKING
         for number, process in enumerate(processes):
             assert process.stdin is not None
-            process.stdin.write(
-                json.dumps([emulator.url, plan.interval, _pods(emulator, plan, number, began)])
-            )
-            process.stdin.write("\n")
+            begin = began + (0.0 if plan.at_once else plan.interval * number / plan.processes)
+            orders = [emulator.url, plan.interval, begin, _pods(emulator, plan, number, began)]
+            process.stdin.write(json.dumps(orders) + "\n")
             process.stdin.flush()
-        before, lasting = began + plan.interval, plan.interval * (TICKS - 1)
+        assert time.monotonic() < began
+        before, lasting = began + 2 * plan.interval, plan.interval * (TICKS - 1)
         time.sleep(max(0.0, before - time.monotonic()))
         requests = len(emulator.requests)
         time.sleep(max(0.0, before + lasting - time.monotonic()))
@@ -127,7 +130,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "late": delays[int(len(delays) * 0.99)],
         "longest": delays[-1],
         "files": max(one["files"] for one in found),
-        "cpu": max(one["cpu"] for one in found) / ((TICKS + 1) * plan.interval),
+        "cpu": max(one["cpu"] for one in found) / ((TICKS + 2) * plan.interval),
     }
 
 
@@ -137,14 +140,14 @@ def _pods(emulator: Emulator, plan: Plan, process: int, began: float) -> dict[st
     for number in range(plan.waiters):
         # Multiples of the golden section fill an interval evenly, in no order.
         spread = (process * plan.waiters + number) * 0.618034 % 1
-        due = began + (TICKS + spread) * plan.interval
+        due = began + (1 + TICKS + spread) * plan.interval
         ready_at[emulator.add_pod(boot_seconds=due - time.monotonic())] = due
     return ready_at
 
 
 HEAD = (
-    "| processes | waits | interval | requests a tick | refused a tick | delay, median | 99 % | longest "
-    "| open files each | processor, each |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "| processes | waits | begin | interval | requests a tick | refused a tick | delay, median | 99 % "
+    "| longest | open files each | processor, each |\n|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -153,6 +156,7 @@ def line(plan: Plan, got: dict[str, Any]) -> str:
     cells = (
         f"{plan.processes}",
         f"{plan.processes * plan.waiters:,}",
+        "at once" if plan.at_once else "spread",
         f"{plan.interval:g} s",
         f"{got['requests']:.1f}",
         f"{got['refused']:.1f}",
@@ -180,9 +184,10 @@ def main() -> None:
         return
     waiters, interval = (20, 0.5) if options.quick else (500, 5.0)
     print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n")
-    free = [Plan(processes, waiters, interval) for processes in ((1, 2) if options.quick else (1, 4, 16))]
-    factors = (1,) if options.quick else (1, 2, 4)
-    limited = [Plan(free[-1].processes, waiters, interval * factor, _LIMIT) for factor in factors]
+    counts, factors = ((1, 2), ()) if options.quick else ((1, 4, 16), (1, 2, 4))
+    free = [Plan(processes, waiters, interval) for processes in counts]
+    limited = [Plan(counts[-1], waiters, 4 * interval, _LIMIT, at_once=True)]
+    limited += [Plan(counts[-1], waiters, interval * factor, _LIMIT) for factor in factors]
     for title, plans in (("Without a limit", free), (f"{_LIMIT} requests a second", limited)):
         print(f"{title}:\n\n{HEAD}", flush=True)
         for plan in plans:

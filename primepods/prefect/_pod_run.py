@@ -12,7 +12,7 @@ from uuid import UUID
 import anyio
 import attrs
 
-from .. import AsyncClient, PodChange, PodStatus, gone
+from .. import AsyncClient, AsyncLease, PodChange, PodStatus, PriceTooHighError, SoldOutError, gone
 from ._configuration import PrimePodJobConfiguration
 from ._remote import SSH_FAILED, Remote, make_script
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _GONE_TIMEOUT: Final = 600.0
 """Seconds for a deleted pod to be seen gone, as in a lease."""
+_MOST_ORDERS: Final = 3
+_PAUSE: Final = 1.0
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -77,16 +79,31 @@ class PodRun:
         config = self.configuration
         # Refused before anything is rented.
         script = make_script(config.command or "", config.setup, config.env)
-        spec = await config.pod_spec(client)
-        self.log.info("Ordering pod %s: %s x %s", spec.name, spec.gpu_count, spec.gpu_type)
-        lease = client.pods.lease(
-            spec,
-            ready_timeout=config.ready_timeout,
-            interval=config.poll_interval,
-            on_change=self._log_change,
-            max_hours=config.max_hours,
-            max_spend=config.max_spend,
-        )
+        for orders in range(1, _MOST_ORDERS + 1):
+            spec = await config.pod_spec(client)
+            self.log.info("Ordering pod %s: %s x %s", spec.name, spec.gpu_count, spec.gpu_type)
+            lease = client.pods.lease(
+                spec,
+                ready_timeout=config.ready_timeout,
+                interval=config.poll_interval,
+                on_change=self._log_change,
+                max_hours=config.max_hours,
+                max_spend=config.max_spend,
+            )
+            try:
+                return await self._in_lease(lease, script, on_start)
+            except (SoldOutError, PriceTooHighError) as exc:
+                # Somebody else was quicker, such as the next flow run.
+                if orders == _MOST_ORDERS:
+                    raise
+                self.log.info("%s", exc)
+            await anyio.sleep(orders * _PAUSE)
+        raise AssertionError
+
+    async def _in_lease(
+        self, lease: AsyncLease, script: str, on_start: Callable[[], Awaitable[bool]]
+    ) -> int | None:
+        config = self.configuration
         async with lease as pod:
             if pod.ssh is None:
                 raise LookupError(f"Pod {pod.id} is ready, but the API names no address to log in at.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -59,7 +60,8 @@ class Recovery:
         self._worker = worker
         self._process_id = process_id
         self._is_running = False
-        self._last_trouble = ""
+        self._said: set[str] = set()
+        """What could not be done in the last look."""
         self._seen: dict[UUID, tuple[str, float]] = {}
         """For each flow run under way elsewhere its infrastructure id, and since when we see that."""
 
@@ -68,20 +70,20 @@ class Recovery:
         if self._is_running:
             return
         self._is_running = True
-        trouble = ""
+        failed: set[str] = set()
         try:
             for flow_run in await self._abandoned():
-                await self._end(flow_run)
-            await self._delete_left_pods()
+                failed |= await _failure(self._end(flow_run))
+            failed |= await _failure(self._delete_left_pods())
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker goes on
-            trouble = str(exc) or repr(exc)
+            failed.add(repr(exc))
             # While the server is away, no worker can give a sign of life.
             self._seen.clear()
         finally:
             self._is_running = False
-        if trouble and trouble != self._last_trouble:
-            self._worker.log.warning("Cannot look for what killed workers have left: %s", trouble)
-        self._last_trouble = trouble
+        for trouble in failed - self._said:
+            self._worker.log.warning("Cannot delete what killed workers may have left: %s", trouble)
+        self._said = failed
 
     async def _abandoned(self) -> list[FlowRun]:
         """Return the flow runs under way whose worker gives no sign of life."""
@@ -155,6 +157,15 @@ class Recovery:
             offset += len(page)
             if len(page) < _PAGE:
                 return list(found.values())
+
+
+async def _failure(work: Awaitable[None]) -> set[str]:
+    """Do one thing; return how it failed, so that the others are done all the same."""
+    try:
+        await work
+    except Exception as exc:  # noqa: BLE001 - whatever it is
+        return {repr(exc)}
+    return set()
 
 
 def _is_left(pod: Pod, flow_run: FlowRun) -> bool:

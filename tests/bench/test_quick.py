@@ -70,6 +70,19 @@ def test_all_is_measured_and_written(tmp_path: Path) -> None:
     assert len(picture) > 20
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_triggerers_are_measured() -> None:
+    """`python -m benchmarks.triggerers --quick`: a line for each plan, and two processes ask twice as often."""
+    command = [sys.executable, "-m", "benchmarks.triggerers", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line] for line in lines if not line[0].strip().startswith("p")]
+    assert [(row[0], row[1]) for row in rows] == [("1", "20"), ("2", "40"), ("2", "40")]
+    assert 2 * float(rows[0][4]) == float(rows[1][4])
+
+
 def check_figures(row: dict[str, Any]) -> None:
     """All that was measured is a number, and times and ratios are above nothing."""
     for part in ("ours", "other", "ratio"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from primepods.prefect import PrimeCredentials
+from primepods.prefect._configuration import pod_name
 
 from .server import HEARTBEAT, Setting, eventually
 
@@ -121,6 +123,17 @@ async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
     assert crashed.state is not None
     assert crashed.state_name == "Crashed"
     assert "worker has ended" in str(crashed.state.message)
+
+
+async def test_pods_that_appear_late_are_deleted(setting: Setting) -> None:
+    """A pod of a flow run that goes on with another one, or has ended; not one of a run that nobody knows."""
+    await setting.start_worker()
+    run = await setting.start("train", command="exit 1")
+    await setting.ended(run)
+    late = setting.emulator.add_pod(pod_name("prefect", run))
+    others = {setting.emulator.add_pod(name) for name in (pod_name("prefect", uuid4()), "mine")}
+    await eventually(lambda: late not in setting.emulator.pods)
+    assert others == set(setting.emulator.pods)
 
 
 async def test_two_workers_leave_each_other_alone(setting: Setting) -> None:

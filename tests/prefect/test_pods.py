@@ -138,6 +138,19 @@ async def test_a_command_runs_and_the_pod_goes(configure: Configure, emulator: E
     assert not emulator.pods
 
 
+async def test_sold_out_meanwhile(configure: Configure, emulator: Emulator) -> None:
+    """Another offer is looked for, a few times."""
+    sold = {"detail": "The requested machine is out of stock"}
+    rule = emulator.faults.add(Status(400, body=sold), on="create", times=1)
+    assert await pod_run(configure(command="true")).execute(wanted) == 0
+    assert rule.hits == 1
+    emulator.faults.add(Status(400, body=sold), on="create")
+    with pytest.raises(primepods.SoldOutError):
+        await pod_run(configure(command="true")).execute(wanted)
+    assert len(emulator.requests.where(method="POST", status=400)) == 4
+    assert not emulator.pods
+
+
 @pytest.mark.parametrize("boot_seconds", [300.0])
 async def test_a_stopped_run_leaves_no_pod(configure: Configure, emulator: Emulator) -> None:
     """It ends without an exit code when the pod has been seen gone, also if an answer is lost on the way."""
