@@ -73,7 +73,7 @@ def test_all_is_measured_and_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_triggerers_are_measured() -> None:
-    """`python -m benchmarks.triggerers --quick`: a line for each plan, and two processes ask twice as often."""
+    """A line for each plan, and two processes ask twice as often as one."""
     command = [sys.executable, "-m", "benchmarks.triggerers", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
