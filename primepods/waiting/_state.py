@@ -66,7 +66,8 @@ class HubState:
             confirm_at = pod.refused_at + CONFIRM_AFTER
             if isinstance(error, ClientClosedError) or now >= confirm_at - _TOLERANCE:
                 pod.end(error)
-            else:
+            elif pod.subscriptions:
+                # Else who waited for it has left meanwhile, and it is not among `pods` any more.
                 self.schedule.ask_at(pod.pod_id, confirm_at)
                 self.wake.set()
 

@@ -12,7 +12,7 @@ import pytest
 
 import primepods
 from tests.support.clock import settle
-from tests.support.server import Answer, Close, Hang, Reply, reply
+from tests.support.server import Answer, Close, Hang, Held, Reply, reply
 from tests.waiting.fleet import POD, Fleet, Stage, raised, result, row
 
 pytestmark = pytest.mark.anyio
@@ -219,6 +219,24 @@ async def test_who_leaves_while_a_batch_is_searched_is_forgotten(stage: Stage, f
     before = len(fleet.asked)
     await stage.advance(4 * TICK)
     assert {pod_id for asked in fleet.asked[before:] for pod_id in asked.ids} == set(ids[1::2]) - {ids[5]}
+
+
+async def test_who_leaves_before_a_refusal_comes_hurts_nobody(stage: Stage, fleet: Fleet) -> None:
+    """A wait is cancelled while the request for its pod is under way, which is refused then."""
+    fleet.add(2)
+    pods, refused = stage.client().pods, asyncio.Event()
+    stays = stage.start(pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    fleet.next_status(Held(refused, refusal(403)))
+    leaves = stage.start(pods.wait_ready("pod00001"))
+    await stage.advance(1)
+    leaves.cancel()
+    await settle()
+    refused.set()
+    await stage.advance(2 * TICK)
+    fleet.set("ready", "pod00000")
+    await stage.advance(TICK)
+    assert result(stays).is_ready
 
 
 # Refusals: of an id, of the key, or nobody's.
