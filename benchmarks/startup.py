@@ -50,7 +50,7 @@ def _startup(bench: Bench, environ: dict[str, str]) -> Iterator[Row]:
         ours=got["ours"],
         other=got["official"],
         against="`prime --help`",
-        target=Target(0.6),
+        target=Target(0.5),
     )
 
 

@@ -127,6 +127,8 @@ def command(  # noqa: PLR0913 - one parameter an option
         _show(found, spec, max_price)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
+        # Before the data, whose reader may have left: it must be known what is billed now.
+        tell(f"Ordered {pod.name}: {pod.id}")
     if output is Output.TABLE:
         write(f"{pod.id}\n")
     else:

@@ -91,10 +91,10 @@ def _delete(
 ) -> None:
     """Delete pods, print those whose deletion was accepted, and end the command if there were others."""
     deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
-    write("".join(f"{pod_id}\n" for pod_id in deletions))
     left = f", {len(deletions.errors)} failed and may still be billed" if deletions.errors else ""
     tell(f"{count(deletions, 'pod')} deleted{left}.")
     complain_of(command, deletions.errors)
+    write("".join(f"{pod_id}\n" for pod_id in deletions))
     if wait is not None and deletions:
         client.pods.wait(deletions, until=primepods.gone, timeout=wait, interval=_INTERVAL)
         tell(f"{count(deletions, 'pod')} seen gone.")

@@ -30,6 +30,17 @@ def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
     assert (process.returncode, said) == (141, b"")
 
 
+def test_an_order_is_told_though_nobody_reads(emulator: Emulator) -> None:
+    """The id of a pod that is billed is on stderr before it goes to a reader that may have left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    order = [*COMMAND, "create", "--gpu-type", "H100", "--name", "mine", "--yes"]
+    done = subprocess.run(order, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    [pod_id] = [pod_id for pod_id in emulator.pods if not pod_id.startswith("pod")]
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (141, f"Ordered mine: {pod_id}")
+
+
 def test_ctrl_c_is_clean(emulator: Emulator) -> None:
     """While it waits for an answer: one line, and 130."""
     emulator.faults.add(Delay(30), on="list")
