@@ -135,8 +135,9 @@ def _view(console: Console) -> View:
 
 
 def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
-    notes = [f"the list cannot be read at present: {fleet.trouble}"] if fleet.trouble is not None else []
-    return [*notes, log.text] if log.text else notes
+    if log.text or fleet.trouble is None:
+        return [log.text] if log.text else []
+    return [f"the list cannot be read in full: {fleet.trouble}"]
 
 
 class _LastWarning(logging.Handler):

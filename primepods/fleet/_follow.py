@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from .._utils.arguments import check_ids
+from .._utils.text import one_line
 from ..client import AsyncClient
-from ..errors import APIError, ProtocolError, TransportError
+from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
 from ..models import Pod, PodChange, PodRef
 from ._fleet import Fleet
 
 _INTERVALS_PER_LIST: Final = 3
 _PAGE_SIZE: Final = 1_000
+_log: Final = logging.getLogger("primepods")
 
 
 async def follow(  # noqa: PLR0913 - all but the first two have defaults
@@ -28,7 +31,8 @@ async def follow(  # noqa: PLR0913 - all but the first two have defaults
     """Keep ``fleet`` up to date: of the pods named until all are gone, else of all until cancelled.
 
     All means also those that are created meanwhile: the list is read again every third interval. What passes
-    is waited out, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble`` says why.
+    is waited out, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble``
+    says why, and the log (WARNING) has said it once.
 
     Args:
         client: An open client.
@@ -39,8 +43,8 @@ async def follow(  # noqa: PLR0913 - all but the first two have defaults
         on_change: Called with each change, when the fleet knows of it; what it raises ends this.
 
     Raises:
-        PrimePodsError: What ``pods.list`` raises the first time, what it raises later and will not pass, and
-            what ``pods.watch`` raises.
+        PrimePodsError: What ``pods.list`` raises before it has yielded anything, what it raises later and
+            will not pass, and what ``pods.watch`` raises.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
@@ -55,7 +59,7 @@ async def follow(  # noqa: PLR0913 - all but the first two have defaults
             if new:
                 watches.add(asyncio.create_task(_watch(client, fleet, new, interval, on_change)))
             await _sleep(_INTERVALS_PER_LIST * interval, watches)
-            new = await _read_list_again(client, fleet, wanted)
+            new = await _read_list(client, fleet, wanted)
     finally:
         for watch in watches:
             watch.cancel()
@@ -77,28 +81,27 @@ async def _watch(
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
-    """Learn of the account's pods; returns the ids of those that are new."""
-    pods = client.pods.list(page_size=_PAGE_SIZE)
-    new = fleet.expect([pod async for pod in pods if wanted is None or wanted(pod)])
+    """Learn of the account's pods; returns the ids of those that are new.
+
+    What was read before an error counts; a row that cannot be read hides no other.
+    """
+    found: list[Pod] = []
+    trouble: PrimePodsError | None = None
+    try:
+        async for pod in client.pods.list(page_size=_PAGE_SIZE):
+            found.append(pod)  # noqa: PERF401 - what came before an error is kept
+    except (APIError, ProtocolError, TransportError) as error:
+        passes = error.transient or isinstance(error, ProtocolError)
+        if not passes or not (found or fleet.listed):
+            raise
+        if fleet.trouble is None:
+            _log.warning("Watching goes on, but the list cannot be read in full: %s", one_line(str(error)))
+        trouble = error
+    fleet.trouble = trouble
     if not fleet.listed:
         fleet.listed = True
         fleet.version += 1
-    return new
-
-
-async def _read_list_again(
-    client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None
-) -> list[str]:
-    """Do so unless that fails for the moment."""
-    try:
-        new = await _read_list(client, fleet, wanted)
-    except (APIError, ProtocolError, TransportError) as error:
-        if not error.transient:
-            raise
-        fleet.trouble = error
-        return []
-    fleet.trouble = None
-    return new
+    return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:

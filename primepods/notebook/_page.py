@@ -60,7 +60,7 @@ def figures(fleet: Fleet) -> str:
 def _trouble(fleet: Fleet) -> str:
     if fleet.trouble is None:
         return ""
-    return f"<p>The list cannot be read at present: {_text(str(fleet.trouble), _LONGEST_LINE)}</p>"
+    return f"<p>The list cannot be read in full: {_text(str(fleet.trouble), _LONGEST_LINE)}</p>"
 
 
 def _table(fleet: Fleet) -> str:

@@ -99,8 +99,10 @@ async def test_an_empty_account_is_followed(emulator: Emulator, client: AsyncCli
         await until(lambda: fleet.counts == {"ready": 1})
 
 
-async def test_a_list_that_fails_for_a_while(emulator: Emulator, client: AsyncClient) -> None:
-    """Said as long as it lasts; the pods known are looked at meanwhile."""
+async def test_a_list_that_fails_for_a_while(
+    emulator: Emulator, client: AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said as long as it lasts, and logged once; the pods known are looked at meanwhile."""
     fleet = Fleet()
     async with following(client, fleet):
         await until(lambda: fleet.counts == {"ready": 3})
@@ -108,8 +110,23 @@ async def test_a_list_that_fails_for_a_while(emulator: Emulator, client: AsyncCl
         await until(lambda: fleet.trouble)
         assert isinstance(fleet.trouble, primepods.ServerError)
         await until(lambda: fleet.trouble is None)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "the list cannot be read in full: GET /api/v1/pods/: 503" in caplog.text
         emulator.add_pod()
         await until(lambda: fleet.counts == {"ready": 4})
+
+
+async def test_a_row_that_cannot_be_read_hides_no_other(emulator: Emulator, client: AsyncClient) -> None:
+    """From the beginning, and as long as it is there."""
+    emulator.add_pod(id="bad", pod_fields={"gpuCount": "many"})
+    fleet = Fleet()
+    async with following(client, fleet):
+        await until(lambda: fleet.counts == {"ready": 3})
+        assert isinstance(fleet.trouble, primepods.ProtocolError)
+        emulator.add_pod()
+        await until(lambda: fleet.counts == {"ready": 4})
+        emulator.delete_pod("bad")
+        await until(lambda: fleet.trouble is None)
 
 
 async def test_a_list_that_is_refused(emulator: Emulator, client: AsyncClient) -> None:
