@@ -1,4 +1,4 @@
-"""Everything that primepods raises on purpose, in one tree.
+"""The errors that users of primepods meet, in one tree.
 
 ::
 

@@ -13,7 +13,7 @@ from ..errors import PrimePodsError
 from ..leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
 from ..models import PodChange
 from ..specs import PodSpec
-from ._interrupt import Block, BlockInterrupted
+from ._budget_interrupt import Block, BlockInterrupted
 from ._portal import Portal
 
 OnChange = Callable[[PodChange], object]

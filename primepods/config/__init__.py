@@ -22,15 +22,9 @@ from .._utils.secret import Secret
 from .._utils.text import quote
 from ..errors import ConfigError
 from ..retry import RetryPolicy
-from ._sources import (
-    DEFAULT_BASE_URL,
-    File,
-    Found,
-    from_argument,
-    from_environment,
-    read_files,
-    saved_contexts,
-)
+from . import _environment as variables
+from ._environment import from_environment
+from ._files import DEFAULT_BASE_URL, File, Found, from_argument, read_files, saved_contexts
 from ._urls import check_base_url, find_proxy, is_loopback, origin
 
 __all__ = [
@@ -60,9 +54,6 @@ DEFAULT_DEADLINE: Final = 120.0
 """Seconds for one call with all its retries."""
 DEFAULT_MAX_CONCURRENCY: Final = 16
 """Requests in flight from one client."""
-
-_URL_VARIABLES = ("PRIME_API_BASE_URL", "PRIME_BASE_URL")
-_FOLDER_VARIABLE = "PRIMEPODS_STATE_DIR"
 
 
 @attrs.frozen(kw_only=True)
@@ -148,7 +139,7 @@ def explain(
     """
     found = _find(api_key=None, base_url=base_url, team_id=team_id, context=context)
     has_proxy = find_proxy(check_base_url(found.url)) is not None
-    folder = from_environment(_FOLDER_VARIABLE) or Found(str(lease_folder()), "the default")
+    folder = from_environment(variables.STATE_DIR) or Found(str(lease_folder()), "the default")
     return (
         _explained("api_key", found.key, "PRIME_API_KEY is not set, and no file has one", is_secret=True),
         _explained("base_url", found.url),
@@ -178,7 +169,7 @@ def lease_folder() -> Path:
     Raises:
         ConfigError: There is neither the variable nor a home directory.
     """
-    folder = from_environment(_FOLDER_VARIABLE)
+    folder = from_environment(variables.STATE_DIR)
     try:
         return Path(folder.value) if folder else Path.home() / ".primepods" / "leases"
     except RuntimeError:
@@ -211,13 +202,13 @@ def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, con
     named = from_argument("context", context)
     # Who names a context means its account, and none that the environment happens to hold.
     ignored = named is not None
-    key = from_argument("api_key", api_key) or from_environment("PRIME_API_KEY", ignored=ignored)
-    url = from_argument("base_url", base_url) or from_environment(*_URL_VARIABLES, ignored=ignored)
-    team = from_argument("team_id", team_id) or from_environment("PRIME_TEAM_ID", ignored=ignored)
+    key = from_argument("api_key", api_key) or from_environment(variables.API_KEY, ignored=ignored)
+    url = from_argument("base_url", base_url) or from_environment(variables.BASE_URL, ignored=ignored)
+    team = from_argument("team_id", team_id) or from_environment(variables.TEAM_ID, ignored=ignored)
     if key is not None and url is not None and not ignored:
         # The files say nothing that matters: their team belongs to their own key and host.
         return _Sources(key=key, url=url, team=team, context=None)
-    context_found = named or from_environment("PRIME_CONTEXT")
+    context_found = named or from_environment(variables.CONTEXT)
     files = read_files(context_found)
     return _Sources(
         key=key or _key_of(files),

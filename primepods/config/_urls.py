@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from .._utils.secret import Secret
 from .._utils.text import quote
 from ..errors import ConfigError
-from ._sources import DEFAULT_BASE_URL, Found
+from ._files import DEFAULT_BASE_URL, Found
 
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

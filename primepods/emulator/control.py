@@ -11,7 +11,7 @@ import attrs
 
 from ._api.api import Api
 from ._api.http import Call, Reply, ReplyError, detail, ok
-from ._api.routes import Handler, Route, Router
+from ._api.router import Handler, Route, Router
 from ._api.validation import Check, json_body, number, object_of, string
 from ._state.account import Account
 from ._state.pods import PodOverrides

@@ -33,14 +33,14 @@ except ImportError:  # Windows
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
 _DRAFT_SECONDS: Final = 24 * 3600.0
-"""Age of a draft, which takes milliseconds to be written, from which on nobody writes it any more."""
+"""Age of a draft that its process must have left: writing one takes milliseconds."""
 _VERSION: Final = 1
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 @attrs.frozen(kw_only=True)
 class LeaseRecord:
-    """What a lease's file says.
+    """What a lease's file says. A field that is added needs a default: files of earlier versions lack it.
 
     Attributes:
         name: The pod's name.
@@ -69,7 +69,7 @@ class LeaseRecord:
     given_up: bool = False
 
     def is_orphaned(self, older_than: float | None) -> bool:
-        """Whether nobody may care for the pod any more, as far as can be told without the file's lock.
+        """Whether perhaps nobody cares for the pod any more, as far as can be told without the file's lock.
 
         Whether a process of another host lives cannot be seen: only its age can tell, if the caller says so.
         """
@@ -184,7 +184,7 @@ class LeaseFile:
         self._descriptor = descriptor
 
     def remove(self) -> None:
-        """Delete the file: there is nothing left to sweep, or it shall be kept."""
+        """Delete the file: there is nothing left to sweep, or the pod shall go on."""
         if self._process == os.getpid():
             self.path.unlink(missing_ok=True)
         self.close()

@@ -30,7 +30,7 @@ from primepods.config import (
     origin,
     resolve,
 )
-from primepods.config._sources import Found
+from primepods.config._files import Found
 from tests.support.json_values import ANY_TEXT
 
 KEY = "pit_0123456789_key_of_the_tests"

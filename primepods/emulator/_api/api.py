@@ -10,7 +10,7 @@ from .._state.account import Account
 from .availability import AvailabilityApi
 from .http import Call, Reply, ReplyError, detail, refuse
 from .pods import PodsApi
-from .routes import Route, Router
+from .router import Route, Router
 from .ssh_keys import SSHKeysApi
 
 PREFIX = "/api/v1"

@@ -6,7 +6,7 @@ from .._state.account import Account
 from .._state.market import Offer
 from . import offer_shapes as shapes
 from .http import Call, Reply, invalid, ok, query_choice, query_integer, query_value, query_values
-from .routes import Route
+from .router import Route
 from .vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
 
 Row = dict[str, object]

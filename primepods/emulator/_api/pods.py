@@ -6,7 +6,7 @@ from ..clock import timestamp
 from . import shapes
 from .http import Call, Reply, ok, query_choice, query_integer, query_page, query_values, refuse
 from .orders import Order
-from .routes import Route
+from .router import Route
 
 
 class PodsApi:

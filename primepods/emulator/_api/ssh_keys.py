@@ -4,7 +4,7 @@ from .._state.account import Account
 from .._state.ssh_keys import PUBLIC_KEY, SSHKey
 from ..clock import timestamp
 from .http import Call, Reply, encode, ok, query_page, refuse
-from .routes import Route
+from .router import Route
 from .shapes import USER_ID, page
 from .validation import boolean, json_body, nullable, object_of, string
 

@@ -1,9 +1,8 @@
-"""Where a setting can stand: an argument, the environment, the official command's files."""
+"""Settings that are arguments, or stand in the official command's files."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,8 +36,8 @@ class File:
     """One of the official command's files, read.
 
     Attributes:
-        key_base_url: The base URL to which the file's key belongs, where another is used with it.
-        context: The built-in context, which takes only the key from the file.
+        key_base_url: The base URL that the file's key was saved with, if only the key is taken from the file.
+        context: The built-in context, for which that is done.
     """
 
     path: Path
@@ -82,7 +81,7 @@ def read_files(context: Found | None) -> list[File]:
         return [File(config.path, key_only, key_base_url=config.base_url, context=context)]
     shown = f"The context {context.value!r} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
-        msg = f"{shown} is none: its name has letters, digits, hyphens and underscores only. Correct it."
+        msg = f"{shown} cannot be: names have letters, digits, hyphens and underscores only. Correct it."
         raise ConfigError(msg)
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
@@ -93,7 +92,7 @@ def read_files(context: Found | None) -> list[File]:
 
 
 def _read_file(path: Path) -> File | None:
-    # The error is raised where neither its chain nor a variable holds the document, and with it the key.
+    # The error is raised outside of the `except`, or it would lead to the document, and so to the key.
     try:
         fields = json.loads(path.read_bytes())
         if is_object(fields):
@@ -117,15 +116,6 @@ def saved_contexts() -> tuple[str, ...]:
     except (OSError, RuntimeError):
         names = []
     return (BUILT_IN_CONTEXT, *sorted(name for name in names if _CONTEXT_NAME.fullmatch(name)))
-
-
-def from_environment(*names: str, ignored: bool = False) -> Found | None:
-    """Return the first of these variables that is set."""
-    for name in () if ignored else names:
-        value = os.environ.get(name, "").strip()
-        if value:
-            return Found(value, f"environment variable {name}")
-    return None
 
 
 def from_argument(name: str, value: str | None) -> Found | None:

@@ -1,9 +1,10 @@
 """Raises in the block of a blocking lease whose budget is used up, from another thread.
 
 Python can raise an exception in another thread, but keeps only one for each thread, raises it at that
-thread's next step, wherever that is, and must not be asked to take it back: under a debugger or coverage,
-CPython 3.11's thread would then never go on. So this keeps a list of each thread's open blocks, raises only
-in a block that is still running there, and not while one of that thread's pods is being released.
+thread's next step, wherever that is, and must not be asked to take it back: CPython 3.11 then leaves a mark
+on the thread, which makes it stand still for ever under a debugger or coverage. So this keeps a list of each
+thread's open blocks, raises only in a block that is still running there, and not while one of that thread's
+pods is being released.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Block:
 
     @property
     def is_left(self) -> bool:
-        """Whether its pod is being released."""
+        """Whether the code in it has ended, so that its pod is being released."""
         return self._is_left
 
 

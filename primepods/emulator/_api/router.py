@@ -1,4 +1,7 @@
-"""From a path to the operation behind it: wrong slashes, wrong methods and unknown paths are settled here."""
+"""From a path to the operation behind it: wrong slashes, wrong methods and unknown paths are settled here.
+
+The routes themselves stand with the endpoints, in the files of their nouns.
+"""
 
 from collections.abc import Callable
 from typing import Any
