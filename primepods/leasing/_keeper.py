@@ -25,27 +25,22 @@ from ..errors import (
     CreateUncertainError,
     NotReleasedError,
     PrimePodsError,
-    WaitTimeoutError,
 )
-from ..models import Pod, PodChange, PodState, PodStatus
+from ..models import Pod, PodChange, PodStatus
 from ..specs import PodSpec
 from ..waiting import OnChange
 from ._ledger import LeaseFile, new_record
 from ._operations import PodOperations
 from ._options import LeaseOptions
-from ._steps import INTERRUPTS, SAME_INTERRUPTION, EndedError, GivenUpError, Steps, TooLateError
+from ._release import Release
+from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
 
 T = TypeVar("T")
 
 log = logging.getLogger("primepods")
 
-_HURRY: Final = 10.0
-"""Seconds to see a pod gone after its deletion was accepted, once the release was interrupted."""
 _UNSEEN: Final = 60.0
 """Seconds after its creation in which a pod that was never seen may still appear, whatever a 404 says."""
-_LONGEST_PAUSE: Final = 10.0
-_REMIND_AFTER: Final = 60.0
-"""Seconds between two lines of the log about a release that fails."""
 
 
 class Keeper:
@@ -98,7 +93,7 @@ class Keeper:
         self.is_ready: bool = False
         self._kept = False
         self._steps = Steps(settings.clock)
-        self._made_at = self._logged_at = -math.inf
+        self._made_at = -math.inf
         self._spent: float | None = None
 
     def start(self, on_change: OnChange | None) -> None:
@@ -276,51 +271,20 @@ class Keeper:
         return math.inf if self._kept else self._ordered_at + 3600 * hours
 
     async def _release(self, pod: Pod) -> None:
-        """Delete the pod and see it gone, however often that fails, within ``release_timeout``."""
-        ends_at = self._clock.time() + self._options.release_timeout
-        deleted_at, failures, last = math.inf, 0, ""
-
-        def see_until() -> float:
-            in_a_hurry = max(deleted_at, self._steps.interrupted_at) + _HURRY
-            return min(ends_at, in_a_hurry) if self._steps.interruptions else ends_at
-
-        while True:
-            try:
-                if failures:
-                    pause = min(_LONGEST_PAUSE, 0.25 * 2.0**failures)
-                    await self._step(self._clock.wait(asyncio.Event(), pause), until=see_until)
-                if deleted_at == math.inf:
-                    await self._step(self._delete(pod), until=lambda: ends_at)
-                    deleted_at = self._clock.time()
-                left = max(SAME_INTERRUPTION, see_until() - self._clock.time())
-                gone = self._operations.wait_gone(pod.id, timeout=left, interval=self._options.interval)
-                await self._step(gone, until=see_until)
-            except GivenUpError:
-                return self._fail(f"its release was interrupted{last}")
-            except (TooLateError, WaitTimeoutError):
-                accepted = "is not accepted" if deleted_at == math.inf else "was accepted, but it is not gone"
-                return self._fail(f"its deletion {accepted} in time{last}")
-            except INTERRUPTS:
-                self.interrupt()
-            except PrimePodsError as exc:
-                self._log_failure(exc)
-                failures, last = failures + 1, f"; the last failure: {str(exc).rstrip('.')}"
-            else:
-                return self._file.remove()
-
-    def _log_failure(self, error: PrimePodsError) -> None:
-        """Say that a release takes longer: at first, and then once a minute."""
-        if self._clock.time() >= self._logged_at + _REMIND_AFTER:
-            self._logged_at = self._clock.time()
-            log.warning("%s is not released yet: %s", self._what, error)
-
-    async def _delete(self, pod: Pod) -> None:
-        may_appear = self.status is None and self._clock.time() < self._made_at + _UNSEEN
-        state = await self._operations.delete(pod.id, missing_ok=not may_appear)
-        if may_appear and state == PodState.TERMINATED:
-            # A 404 after an attempt whose answer was lost is no success of it while nothing is to be seen.
-            msg = f"Pod {pod.id} has not appeared in the API since it was created."
-            raise PrimePodsError(msg)
+        release = Release(
+            pod,
+            self._what,
+            operations=self._operations,
+            options=self._options,
+            clock=self._clock,
+            steps=self._steps,
+            unseen_until=self._made_at + _UNSEEN if self.status is None else -math.inf,
+        )
+        reason = await release.run()
+        if reason is None:
+            self._file.remove()
+        else:
+            self._fail(reason)
 
     async def _step(
         self,
