@@ -67,20 +67,26 @@ class StatusReader:
         Raises:
             PrimePodsError: What failed was not about some of the ids, as far as one can tell.
         """
-        chunks = list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
         reading = _Reading(self)
-        await self.executor.map(reading.read_chunk, chunks)
+        await self.executor.map(reading.read_chunk, self.chunks(pod_ids))
         return reading.conclude()
+
+    def chunks(self, pod_ids: list[str]) -> list[list[str]]:
+        """Split checked, distinct ids into requests."""
+        return list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
         """Ask for one id; calls made in the same iteration of the event loop share their requests."""
-        loop = asyncio.get_running_loop()
         batch = self._gathering
-        if batch is None or batch.loop is not loop:
-            batch = self._gathering = _Batch(loop)
-            # An empty context: else the batch's log lines would land in whichever task came first.
-            loop.call_soon(self._start, batch, context=contextvars.Context())
+        if batch is None or batch.cancelled or batch.loop is not asyncio.get_running_loop():
+            batch = self._gathering = _Batch(self)
         return await batch.wait_for(pod_id)
+
+    async def read_together(self, batch: _Batch) -> StatusAnswer:
+        """Ask for the ids of a batch, which nobody joins any more."""
+        if self._gathering is batch:
+            self._gathering = None
+        return await self.read(list(batch.pod_ids))
 
     async def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
@@ -108,11 +114,6 @@ class StatusReader:
                 if pod_id in asked and pod_id not in answer.rows:
                     answer.errors.setdefault(pod_id, wrong)
         return answer
-
-    def _start(self, batch: _Batch) -> None:
-        if self._gathering is batch:
-            self._gathering = None
-        batch.run(self)
 
 
 class _Reading:
@@ -160,8 +161,6 @@ class _Reading:
         policy = attrs.evolve(full.settings.retry, attempts=min(_PART_ATTEMPTS, full.settings.retry.attempts))
         executor = RequestExecutor(attrs.evolve(full.settings, retry=policy), full.transport)
         search = FaultSearch(pod_ids, error)
-        if len(pod_ids) == 1:
-            search.failed(pod_ids, error)
         for _ in range(_MAX_REQUESTS):
             search.answered = search.answered or self._answered
             ids = search.next_items()
@@ -205,55 +204,36 @@ class _Reading:
 
 
 class _Batch:
-    """Calls for single pods that share their requests."""
+    """Calls for single pods that share their requests.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._waiting: dict[str, set[asyncio.Future[PodStatus | None]]] = {}
-        self._task: asyncio.Task[None] | None = None
+    Args:
+        reader: Sends them, from the next iteration of the event loop on.
+    """
+
+    def __init__(self, reader: StatusReader) -> None:
+        self.pod_ids: dict[str, None] = {}
+        self.loop = asyncio.get_running_loop()
+        self._callers = 0
+        # In an empty context: else its log lines would land in whichever task came first.
+        self._task = self.loop.create_task(reader.read_together(self), context=contextvars.Context())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether all callers have left."""
+        return self._task.cancelling() > 0
 
     async def wait_for(self, pod_id: str) -> PodStatus | None:
-        future: asyncio.Future[PodStatus | None] = self.loop.create_future()
-        self._waiting.setdefault(pod_id, set()).add(future)
+        """Return what is answered for ``pod_id``, or raise an exception of the caller's own."""
+        self.pod_ids[pod_id] = None
+        self._callers += 1
         try:
-            return await future
+            # Not the task itself: who is cancelled meanwhile must not cancel it.
+            await asyncio.wait([self._task])
         finally:
-            self._leave(pod_id, future)
-
-    def run(self, reader: StatusReader) -> None:
-        """Start the requests, unless everybody has left already."""
-        if self._waiting:
-            self._task = self.loop.create_task(self._run(reader), context=contextvars.Context())
-
-    def _leave(self, pod_id: str, future: asyncio.Future[PodStatus | None]) -> None:
-        self._waiting[pod_id].discard(future)
-        if not self._waiting[pod_id]:
-            del self._waiting[pod_id]
-        if not self._waiting and self._task is not None:
-            self._task.cancel()
-
-    async def _run(self, reader: StatusReader) -> None:
-        try:
-            answer = await reader.read(list(self._waiting))
-        except Exception as exc:  # noqa: BLE001 - whatever broke the request ends the calls that wait for it
-            for pod_id in self._waiting:
-                self._fail(pod_id, exc)
-            return
-        except asyncio.CancelledError:
-            for futures in self._waiting.values():
-                for future in futures:
-                    future.cancel()
-            raise
-        for pod_id, futures in self._waiting.items():
-            error = answer.errors.get(pod_id)
-            if error is not None:
-                self._fail(pod_id, error)
-            for future in futures:
-                if not future.done():
-                    future.set_result(answer.rows.get(pod_id))
-
-    def _fail(self, pod_id: str, error: Exception) -> None:
-        for future in self._waiting[pod_id]:
-            if not future.done():
-                # One exception each: tracebacks and notes of one caller must not show up at another's.
-                future.set_exception(copy_exception(error))
+            self._callers -= 1
+            if not self._callers:
+                self._task.cancel()
+        error = self._task.exception() or self._task.result().errors.get(pod_id)
+        if error is not None:
+            raise copy_exception(error)
+        return self._task.result().rows.get(pod_id)

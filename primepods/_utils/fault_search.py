@@ -8,8 +8,6 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
-_PROBE_AFTER: Final = 3
-"""Failures without one success, after which things are tried one by one."""
 _GIVE_UP_AFTER: Final = 8
 """Failures without one success, after which it is not about the things that were asked for."""
 
@@ -17,9 +15,10 @@ _GIVE_UP_AFTER: Final = 8
 class FaultSearch(Generic[T, E]):
     """Finds out for which things a request fails. Ask for what :meth:`next_items` returns, report, repeat.
 
-    When a half fails, the other half is presumed innocent, and asked for together with all others that are:
-    one culprit among n is found with log2(n) requests and one for the rest. Presumptions that were wrong show
-    themselves as failures, and are searched in turn.
+    Until a request succeeds, things are tried one by one. Then the suspects are halved: when a half fails,
+    the other half is presumed innocent, and asked for together with all others that are. One culprit among n
+    is found with log2(n) requests and one for the rest. Presumptions that were wrong show themselves as
+    failures, and are searched in turn.
 
     Args:
         items: What a request failed for.
@@ -33,15 +32,16 @@ class FaultSearch(Generic[T, E]):
         culprits: What fails alone, with its error.
     """
 
-    def __init__(self, items: Iterable[T], error: E) -> None:
+    def __init__(self, items: list[T], error: E) -> None:
         self.error = error
-        self.failures = 1
+        self.failures = 0
         self.answered = False
         self.culprits: dict[T, E] = {}
+        self._answers = 0
         # In each group is a culprit, as far as one can tell; the last one is halved first.
-        self._groups: list[list[T]] = [list(items)]
-        self._presumed: list[T] = []
-        self._parts_answered = 0
+        self._groups: list[list[T]] = []
+        self._presumed = items
+        self.failed(items, error)
 
     @property
     def undecided(self) -> list[T]:
@@ -59,19 +59,17 @@ class FaultSearch(Generic[T, E]):
         Args:
             last: There will be a pause after this request: prefer to ask for those presumed innocent.
         """
-        if self.given_up or not (self._groups or self._presumed):
+        undecided = self.undecided
+        if self.given_up or not undecided:
             return []
-        if self.failures >= _PROBE_AFTER and not self.answered:
+        if not self.answered:
             # Evenly spread: a few culprits cannot be all of these.
-            undecided, tried = self.undecided, self.failures - _PROBE_AFTER
-            return [undecided[len(undecided) * (tried + 1) // (_GIVE_UP_AFTER - _PROBE_AFTER + 1)]]
-        if self._presumed and (last or not self._groups):
-            return list(self._presumed)
+            return [undecided[len(undecided) * self.failures // _GIVE_UP_AFTER]]
+        if not self._groups or (last and self._presumed):
+            return self._presumed
         group = self._groups[-1]
         # Where two parts were answered and nothing has failed but the first request, that may have passed.
-        if len(group) == 1 or (self.failures == 1 and self._parts_answered > 1):
-            return list(group)
-        return group[len(group) // 2 :]
+        return group if self.failures == 1 and self._answers > 1 else group[len(group) // 2 :]
 
     def take_presumed(self, count: int) -> list[T]:
         """Remove up to ``count`` of those presumed innocent, to be asked for elsewhere; return them."""
@@ -81,38 +79,29 @@ class FaultSearch(Generic[T, E]):
     def passed(self, items: Iterable[T]) -> None:
         """Report that a request for ``items`` was answered."""
         self.answered = True
-        self._parts_answered += 1
-        self._remove(items)
+        self._answers += 1
+        self.discard(items)
 
     def failed(self, items: list[T], error: E) -> None:
         """Report that a request for ``items`` failed."""
         self.error = error
         self.failures += 1
-        alone, present = len(items) == 1, set(self.undecided)
         # Some may have been discarded since they were asked for.
-        items = [item for item in items if item in present]
-        if not items:
-            return
-        holder = next((group for group in self._groups if items[0] in group), None)
-        if holder is not None:
-            self._groups.remove(holder)
-            self._presumed += holder
-        self._remove(items)
-        if alone:
-            self.culprits[items[0]] = error
-        else:
-            self._groups.append(items)
+        asked = set(items)
+        suspects = [item for item in self.undecided if item in asked]
+        for group in self._groups:
+            if suspects and suspects[0] in group:
+                self._groups.remove(group)
+                self._presumed = self._presumed + group
+                break
+        self.discard(suspects)
+        if len(asked) == 1:
+            self.culprits.update(dict.fromkeys(suspects, error))
+        elif suspects:
+            self._groups.append(suspects)
 
-    def failed_again(self, error: E) -> None:
-        """Report that a request for all that are undecided failed."""
-        self.error = error
-        self.failures += 1
-
-    def discard(self, item: T) -> None:
-        """Search no longer for ``item``."""
-        self._remove([item])
-
-    def _remove(self, items: Iterable[T]) -> None:
+    def discard(self, items: Iterable[T]) -> None:
+        """Search no longer for ``items``."""
         removed = set(items)
         groups = ([item for item in group if item not in removed] for group in self._groups)
         self._groups = [group for group in groups if group]

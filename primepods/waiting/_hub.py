@@ -14,7 +14,6 @@ import asyncio
 import contextvars
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -61,8 +60,7 @@ class Hub:
         )
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor, self._start)
-        prefix = urlsplit(settings.base_url).path
-        self._poller = StatusPoller(self._state, self._reader, prefix, self._lookups.add)
+        self._poller = StatusPoller(self._state, self._reader, self._lookups.add)
         self._subscriptions: set[Subscription] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._ending = False
@@ -117,8 +115,6 @@ class Hub:
         pod.remove(subscription)
         self._state.schedule.remove(pod.pod_id, subscription.interval)
         if not pod.subscriptions:
-            if pod.search is not None:
-                pod.search.discard(pod)
             del self._state.pods[pod.pod_id]
             self._state.schedule.forget(pod.pod_id)
 
@@ -159,13 +155,7 @@ class Hub:
     async def _sleep_until(self, when: float) -> None:
         """Sleep until ``when``, or until somebody subscribes."""
         self._state.wake.clear()
-        limit = self._state.clock.timeout_at(when)
-        try:
-            async with limit:
-                await self._state.wake.wait()
-        except TimeoutError:
-            if not limit.expired():
-                raise
+        await self._state.clock.wait(self._state.wake, when - self._state.clock.time())
 
     def _tick(self) -> None:
         """Ask for all that is due; each pod at most once, in full batches."""

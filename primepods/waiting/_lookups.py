@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -13,7 +14,6 @@ from .._http.request import PODS, page_request, pod_request
 from ..errors import ClientClosedError, NotFoundError, PrimePodsError
 from ._state import CONFIRM_AFTER, HubState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
-from ._workers import WorkerPool
 
 _HISTORY_ROWS: Final = 100
 
@@ -39,7 +39,7 @@ class PodLookups:
         self._state = state
         self._executor = executor
         self._start = start
-        self._workers = WorkerPool(max(1, executor.settings.max_concurrency // 4), self._look_up, start)
+        self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
         self._terminated: set[str] = set()
         self._history_at = -math.inf
 
@@ -47,13 +47,14 @@ class PodLookups:
         """Ask for a pod, if it is time to."""
         if not pod.looking_up and pod.wants_lookup(self._state.clock.time()):
             pod.looking_up = True
-            self._workers.add(pod)
+            self._start(self._look_up(pod))
 
     async def _look_up(self, pod: WatchedPod) -> None:
         try:
-            # What a pause leaves out is asked for again after the next tick.
-            if pod.subscriptions and self._state.pause.cause is None:
-                await self._get(pod)
+            async with self._slots:
+                # What a pause leaves out is asked for again after the next tick.
+                if pod.subscriptions and self._state.pause.cause is None:
+                    await self._get(pod)
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
             pod.end(exc)
         finally:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from .._http.executor import RequestExecutor
-from .._http.status_batches import MAX_IDS_PER_REQUEST, chunk_ids
+from .._http.status_batches import MAX_IDS_PER_REQUEST
 from .._status_reader import StatusReader, is_about_ids
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
@@ -39,16 +39,12 @@ class StatusPoller:
     Args:
         state: What the parts of the hub share.
         reader: Sends the requests, without retries.
-        prefix: Path of the base URL.
         look_up: Called for each pod of which a request was answered.
     """
 
-    def __init__(
-        self, state: HubState, reader: StatusReader, prefix: str, look_up: Callable[[WatchedPod], None]
-    ) -> None:
+    def __init__(self, state: HubState, reader: StatusReader, look_up: Callable[[WatchedPod], None]) -> None:
         self.state = state
         self._reader = reader
-        self._prefix = prefix
         self._look_up = look_up
         self.executor: RequestExecutor = reader.executor
 
@@ -59,7 +55,7 @@ class StatusPoller:
     def batches(self, pods: list[WatchedPod]) -> list[list[WatchedPod]]:
         """Split pods into requests."""
         by_id = {pod.pod_id: pod for pod in pods}
-        return [[by_id[pod_id] for pod_id in chunk] for chunk in chunk_ids(list(by_id), prefix=self._prefix)]
+        return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
     async def ask(self, pods: list[WatchedPod]) -> Exception | None:
         """Send one request, unless a pause has begun, and take in what it brings; return how it failed."""
@@ -121,6 +117,8 @@ class _Tick:
         self._poller = poller
         self._state = poller.state
         self._searches = list(dict.fromkeys(pod.search for pod in pods if pod.search))
+        for search in self._searches:
+            search.discard(pod for pod in search.undecided if not pod.subscriptions)
         # Who was asked for the longest time ago is first.
         self._searches.sort(key=lambda search: min(pod.asked for pod in search.undecided))
         self._pods = dict.fromkeys([*pods, *(pod for search in self._searches for pod in search.undecided)])
@@ -135,51 +133,43 @@ class _Tick:
 
     async def run(self) -> None:
         """Ask for all of it, and search what fails."""
+        usual = len(self._poller.batches(list(self._pods)))
         batches = self._batches()
-        is_usual = not self._searches and not any(pod.alone for pod in self._pods)
-        usual = len(batches) if is_usual else len(self._poller.batches(list(self._pods)))
         most = max(2 * usual - 1, _LEAST_REQUESTS)
-        alone = self._alone(most - len(batches) - len(self._searches))
+        # The turns of those who spoil requests come in the order of their last.
+        alone = sorted((pod for pod in self._pods if pod.alone), key=lambda pod: pod.asked)
+        del alone[max(0, most - len(batches) - len(self._searches)) :]
         self._left = most - len(batches) - len(alone)
         try:
             async with asyncio.TaskGroup() as group:
                 for search in self._searches:
-                    if search.answered:
-                        group.create_task(self._continue(search))
+                    group.create_task(self._search(search))
                 ask = partial(self._ask_batch, group)
-                await self._poller.executor.map(ask, batches + alone)
+                await self._poller.executor.map(ask, [*batches, *([pod] for pod in alone)])
                 self._decided.set()
         finally:
             self._release(list(self._pods))
         if batches and not self._answered:
             # An outage: what fails in it is nobody's fault.
             for search in self._searches:
-                search.answered = False
+                self._clear(search.undecided)
 
     def _batches(self) -> list[list[WatchedPod]]:
-        """Return what is asked for at once: all but what is being searched, and of that the suspects whose
-        failure may have been an outage.
-        """
+        """Return what is asked for at once: all but what is being searched."""
         plain = [pod for pod in self._pods if not pod.search and not pod.alone]
         # Apart: who has not been refused must not be refused with those.
-        batches = self._poller.batches([pod for pod in plain if pod.refused_at is not None])
+        refused = [pod for pod in plain if pod.refused_at is not None]
         fresh = [pod for pod in plain if pod.refused_at is None]
         for search in self._searches:
-            if search.answered and fresh:
-                fresh += self._take_presumed(search, -len(fresh) % MAX_IDS_PER_REQUEST)
-        batches += self._poller.batches(fresh)
-        return batches + [search.undecided for search in self._searches if not search.answered]
+            if fresh:
+                presumed = search.take_presumed(-len(fresh) % MAX_IDS_PER_REQUEST)
+                self._clear(presumed)
+                fresh += presumed
+        return self._poller.batches(refused) + self._poller.batches(fresh)
 
-    def _alone(self, count: int) -> list[list[WatchedPod]]:
-        """Return ``count`` of the pods that spoil requests: their turns come in the order of their last."""
-        alone = sorted((pod for pod in self._pods if pod.alone), key=lambda pod: pod.asked)
-        return [[pod] for pod in alone[: max(0, count)]]
-
-    def _take_presumed(self, search: PodSearch, count: int) -> list[WatchedPod]:
-        taken = search.take_presumed(count)
-        for pod in taken:
+    def _clear(self, pods: list[WatchedPod]) -> None:
+        for pod in pods:
             pod.search = None
-        return taken
 
     async def _ask(self, pods: list[WatchedPod]) -> Exception | None:
         error = await self._poller.ask(pods)
@@ -197,40 +187,35 @@ class _Tick:
     async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
         again = any(pod.has_failed for pod in batch)
         error = await self._ask(batch)
-        if error is not None:
+        if isinstance(error, PrimePodsError):
             group.create_task(self._follow_up(batch, error, again=again))
 
-    async def _follow_up(self, batch: list[WatchedPod], error: Exception, *, again: bool) -> None:
+    async def _follow_up(self, batch: list[WatchedPod], error: PrimePodsError, *, again: bool) -> None:
         """Search a batch that failed, if others did not, or if it is not the first time."""
         # A batch that hangs must not keep this waiting once another was answered.
         await self._decided.wait()
-        refused = is_refusal(error)
-        if isinstance(error, RateLimitError) or not isinstance(error, PrimePodsError):
-            pass
-        elif len(batch) == 1 or not _is_about_pods(error) or (refused and batch[0].refused_at is not None):
+        if (
+            len(batch) == 1
+            or not _is_about_pods(error)
+            or (is_refusal(error) and batch[0].refused_at is not None)
+        ):
             self._judge(batch, error)
-        elif refused:
+        elif is_refusal(error):
             async with self._refusals:
                 if self._hopeless < _MAX_HOPELESS:
-                    await self._search(batch, error)
+                    await self._search(FaultSearch(batch, error))
                 else:
                     self._judge(batch, error)
         elif self._answered or (again and not self._searching):
-            await self._search(batch, error)
+            # Rotated: while nothing is answered, each tick tries other pods.
+            at = batch[0].asked % len(batch)
+            await self._search(FaultSearch(batch[at:] + batch[:at], error))
         self._release(batch)
 
-    async def _search(self, batch: list[WatchedPod], error: Exception) -> None:
-        search = batch[0].search
-        if search is None:
-            search = FaultSearch(batch, error)
-        else:
-            search.failed_again(error)
-        search.answered = self._answered
-        await self._continue(search)
-
-    async def _continue(self, search: PodSearch) -> None:
-        """Ask for what the search wants to know next, as far as this tick's requests go."""
-        if not self._answered and not search.answered:
+    async def _search(self, search: PodSearch) -> None:
+        """Ask for what a search wants to know next, as far as this tick's requests go."""
+        search.answered = search.answered or self._answered
+        if not search.answered:
             self._left = min(self._left, _OUTAGE_REQUESTS)
         self._searching += 1
         for asked in range(_REFUSAL_REQUESTS):
@@ -260,7 +245,7 @@ class _Tick:
         search.culprits.clear()
         undecided = search.undecided
         for pod in undecided:
-            pod.search = search
+            pod.search = search if search.answered else None
         if search.given_up:
             self._hopeless += is_refusal(search.error)
             self._judge(undecided, search.error)
@@ -268,8 +253,7 @@ class _Tick:
 
     def _judge(self, pods: list[WatchedPod], error: Exception) -> None:
         """Act upon a failure that is not, or no longer, searched."""
-        for pod in pods:
-            pod.search = None
+        self._clear(pods)
         if is_refusal(error):
             self._state.refuse(pods, error)
         elif len(pods) == 1 and self._answered and is_about_ids(error):

@@ -30,7 +30,7 @@ def test_the_culprits_are_found_and_all_others_cleared(
 ) -> None:
     """Each with the error that it has alone; in about log2(n) requests each."""
     bad = {item for item in bad if item < count}
-    search = Search(range(count), ValueError("all"))
+    search = Search(list(range(count)), ValueError("all"))
     search.answered = True
     requests = run(search, bad, last=last)
     assert set(search.culprits) == bad
@@ -42,7 +42,7 @@ def test_the_culprits_are_found_and_all_others_cleared(
 @given(st.integers(9, 120))
 def test_where_everything_fails_it_gives_up(count: int) -> None:
     """After eight failures, the first included."""
-    search = Search(range(count), ValueError("all"))
+    search = Search(list(range(count)), ValueError("all"))
     assert run(search, set(range(count))) == 7
     assert search.given_up
 
@@ -50,7 +50,7 @@ def test_where_everything_fails_it_gives_up(count: int) -> None:
 @given(st.integers(100, 120), st.sets(st.integers(0, 119), max_size=6))
 def test_a_few_culprits_are_no_reason_to_give_up(count: int, bad: set[int]) -> None:
     """However they are spread."""
-    search = Search(range(count), ValueError("all"))
+    search = Search(list(range(count)), ValueError("all"))
     run(search, bad)
     assert not search.given_up
 
@@ -58,14 +58,14 @@ def test_a_few_culprits_are_no_reason_to_give_up(count: int, bad: set[int]) -> N
 @given(st.integers(2, 60), st.data())
 def test_what_is_discarded_is_asked_for_no_more(count: int, data: st.DataObject) -> None:
     """At any time, also while a request for it is under way."""
-    search = Search(range(count), ValueError("all"))
+    search = Search(list(range(count)), ValueError("all"))
     search.answered = True
     bad = data.draw(st.sets(st.integers(0, count - 1)), label="bad")
     discarded: set[int] = set()
     while items := search.next_items():
         assert not discarded & set(items)
         for item in data.draw(st.lists(st.integers(0, count - 1), max_size=3), label="discarded"):
-            search.discard(item)
+            search.discard([item])
             discarded.add(item)
         if bad & set(items):
             search.failed(items, ValueError())
@@ -76,7 +76,8 @@ def test_what_is_discarded_is_asked_for_no_more(count: int, data: st.DataObject)
 
 def test_those_presumed_innocent_can_be_taken_out() -> None:
     """To be asked for with others: they are no longer part of the search."""
-    search = Search(range(8), ValueError("all"))
+    search = Search(list(range(8)), ValueError("all"))
+    search.answered = True
     search.failed([4, 5, 6, 7], ValueError("half"))
     assert search.take_presumed(3) == [0, 1, 2]
     assert search.undecided == [4, 5, 6, 7, 3]
