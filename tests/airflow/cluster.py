@@ -69,6 +69,8 @@ class Cluster:
             command = [sys.executable, "-m", "airflow", part]
             if part == "api-server":
                 command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+            if part in {"scheduler", "triggerer"}:
+                command.append("--skip-serve-logs")
             with (self.home / f"{part}.log").open("ab") as log:
                 self.parts[part] = subprocess.Popen(
                     command,

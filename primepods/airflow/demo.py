@@ -1,0 +1,73 @@
+"""``python -m primepods.airflow.demo``: an Airflow that runs the example pipeline against an emulator."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.resources import files
+from typing import Final
+
+from ..emulator import Emulator
+
+_END_TIMEOUT: Final = 20.0
+
+
+def main() -> int:
+    """Run it until Ctrl-C, and leave nothing; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m primepods.airflow.demo", description=__doc__)
+    parser.add_argument("--port", type=int, default=8080, help="where Airflow's pages are (default: 8080)")
+    port: int = parser.parse_args().port
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="airflow-") as home, Emulator(boot_seconds=15.0) as emulator:
+        page = f"http://127.0.0.1:{port}/dags/train_on_a_pod"
+        print(f"In a minute Airflow is at {page}, and runs the pipeline once.", flush=True)  # noqa: T201 - a command
+        settings = [f"{name}={value}" for name, value in _settings(home, port, emulator).items()]
+        # `standalone` starts commands of Airflow's by their names.
+        in_our_path = ["sh", "-c", 'PATH="$0:$PATH" exec "$@"', sysconfig.get_path("scripts")]
+        command = [*in_our_path, "env", *settings, sys.executable, "-m", "airflow", "standalone"]
+        # In a session of its own: Ctrl-C is for this process, which then ends all of that.
+        with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 - ours
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                return 0
+            finally:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.send_signal(signal.SIGINT)
+        process.wait(_END_TIMEOUT)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _settings(home: str, port: int, emulator: Emulator) -> Mapping[str, str]:
+    connection = {"conn_type": "prime", "host": emulator.url, "password": emulator.api_key}
+    return {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW_CONN_PRIME_DEFAULT": json.dumps(connection),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(files("primepods.airflow.example_dags")),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+"""Rents the cheapest GPU that can be had, uses it, and deletes it, whatever happens in between."""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from primepods import PodSpec
+from primepods.airflow.hooks import PrimePodsHook
+from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
+
+
+@dag(schedule="@once", default_args={"retries": 2, "retry_delay": timedelta(seconds=30)})
+def train_on_a_pod() -> None:
+    """Show all that a pipeline with a pod needs."""
+
+    @task
+    def choose() -> dict[str, Any]:
+        with PrimePodsHook().get_conn() as client:
+            offer = client.availability.cheapest(gpu_count=1)
+            if offer is None:
+                raise RuntimeError("no GPU can be had")
+            return PodSpec.from_offer(offer, name="train").to_dict()
+
+    @task
+    def train(status: dict[str, Any]) -> None:
+        print("here you would run:", status["ssh"]["command"], "python train.py")  # noqa: T201 - an example
+
+    create: Any = PrimeCreatePodOperator(task_id="create", spec=choose())
+    pod = create.output["id"]
+    wait = PrimeWaitPodOperator(task_id="wait", pod_id=pod, deferrable=True)
+    delete = PrimeDeletePodOperator(task_id="delete", pod_id=pod, deferrable=True)
+    train(wait.output) >> delete.as_teardown(setups=create)
+
+
+train_on_a_pod()
