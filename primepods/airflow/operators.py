@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 from airflow.providers.common.compat.sdk import (
@@ -62,7 +62,7 @@ class PrimeCreatePodOperator(BaseOperator):
     def __init__(
         self,
         *,
-        spec: Mapping[str, Any],
+        spec: Mapping[str, Any] | XComArg,
         prime_conn_id: str = PrimePodsHook.default_conn_name,
         appear_grace: float = 20.0,
         **kwargs: Any,
@@ -106,7 +106,7 @@ class PrimeCreatePodOperator(BaseOperator):
 
     def _named(self, task: Any) -> PodSpec:
         try:
-            spec = PodSpec(**self.spec)
+            spec = PodSpec(**cast("Mapping[str, Any]", self.spec))
         except (TypeError, ValueError) as exc:
             raise AirflowFailException(f"The pod cannot be ordered: {exc}") from None
         name = pod_name(

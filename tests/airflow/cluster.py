@@ -37,74 +37,24 @@ def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 60.0) 
     return found
 
 
-class Cluster:
-    """An Airflow in processes of its own, driven through its API as its UI does.
+class Api:
+    """Airflow's own API, as its UI uses it.
 
     Args:
-        environment: That of an Airflow whose database is there.
+        url: Where it is.
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.home = Path(environment["AIRFLOW_HOME"])
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = environment | {
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(16),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "2",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
-        }
-        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+    def __init__(self, url: str) -> None:
+        self.url = url
         self._token = ""
-        self._numbers = itertools.count()
 
-    def start(self, *parts: str) -> None:
-        """Start some parts, by default all."""
-        for part in parts or PARTS:
-            command = [sys.executable, "-m", "airflow", part]
-            if part == "api-server":
-                command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-            if part in {"scheduler", "triggerer"}:
-                command.append("--skip-serve-logs")
-            with (self.home / f"{part}.log").open("ab") as log:
-                self.parts[part] = subprocess.Popen(
-                    command,
-                    env=self.environment,
-                    cwd=self.home,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-
-    def wait_until_up(self) -> None:
-        """Return when the API answers and has all DAGs."""
-
-        def has_dags() -> bool:
-            try:
-                self._token = self.call("GET", "/auth/token")["access_token"]
-                dags = self.call("GET", "/api/v2/dags")["dags"]
-            except OSError:
-                return False
-            return {"rent", "wait_deferred", "wait_here"} <= {dag["dag_id"] for dag in dags}
-
-        wait_for("the API server with its DAGs", has_dags, seconds=120)
-
-    def kill(self, part: str) -> None:
-        """End a part, and all processes that it has started, at once."""
-        process = self.parts.pop(part)
-        for pid in [process.pid, *descendants(process.pid)]:
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
-
-    def stop(self) -> None:
-        """End all of it."""
-        for part in list(self.parts):
-            self.kill(part)
+    def dags(self) -> set[str]:
+        """The DAGs that it has; none while it is not up."""
+        try:
+            self._token = self.call("GET", "/auth/token")["access_token"]
+            return {dag["dag_id"] for dag in self.call("GET", "/api/v2/dags")["dags"]}
+        except OSError:
+            return set()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Call Airflow's API; again where SQLite was locked."""
@@ -127,12 +77,73 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
             return json.loads(answer.read() or "null")
 
+
+class Cluster:
+    """An Airflow in processes of its own, driven through its API as its UI does.
+
+    Args:
+        environment: That of an Airflow whose database is there.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.home = Path(environment["AIRFLOW_HOME"])
+        self.port = free_port()
+        self.api = Api(f"http://127.0.0.1:{self.port}")
+        self.environment = environment | {
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(16),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.api.url}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+        }
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._numbers = itertools.count()
+
+    def start(self, *parts: str) -> None:
+        """Start some parts, by default all."""
+        for part in parts or PARTS:
+            command = [sys.executable, "-m", "airflow", part]
+            if part == "api-server":
+                command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+            if part in {"scheduler", "triggerer"}:
+                command.append("--skip-serve-logs")
+            with (self.home / f"{part}.log").open("ab") as log:
+                self.parts[part] = subprocess.Popen(
+                    command,
+                    env=self.environment,
+                    cwd=self.home,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def wait_until_up(self) -> None:
+        """Return when the API answers and has all DAGs."""
+        dags = {"rent", "wait_deferred", "wait_here"}
+        wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120)
+
+    def kill(self, part: str) -> None:
+        """End a part, and all processes that it has started, at once."""
+        process = self.parts.pop(part)
+        for pid in [process.pid, *descendants(process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        """End all of it."""
+        for part in list(self.parts):
+            self.kill(part)
+
     def run(self, dag_id: str, **configuration: Any) -> "Run":
         """Start a run of a DAG."""
         run_id = f"run_{next(self._numbers)}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": configuration}
         try:
-            self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+            self.api.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
         except urllib.error.HTTPError as exc:
             if exc.code != HTTPStatus.CONFLICT:  # an answer of 500 was wrong: it is there
                 raise
@@ -149,7 +160,7 @@ class Run:
 
     def task(self, task_id: str) -> dict[str, Any]:
         """What Airflow says of a task."""
-        return dict(self._cluster.call("GET", f"{self._path}/taskInstances/{task_id}"))
+        return dict(self._cluster.api.call("GET", f"{self._path}/taskInstances/{task_id}"))
 
     def wait_for_task(self, task_id: str, *states: str) -> dict[str, Any]:
         """Return a task when it is in one of the states."""
@@ -160,14 +171,14 @@ class Run:
         """Return how the run has ended."""
 
         def state() -> str | None:
-            found = str(self._cluster.call("GET", self._path)["state"])
+            found = str(self._cluster.api.call("GET", self._path)["state"])
             return found if found in {"success", "failed"} else None
 
         return str(wait_for("the end of the run", state))
 
     def mark_failed(self, task_id: str) -> None:
         """Do what a user does with the button."""
-        self._cluster.call("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": "failed"})
+        self._cluster.api.call("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": "failed"})
 
     def log(self, task_id: str) -> str:
         """All that the UI shows of a task's log: that of its tries and of its triggers."""

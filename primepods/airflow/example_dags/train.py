@@ -23,8 +23,8 @@ def train_on_a_pod() -> None:
             return PodSpec.from_offer(offer, name="train").to_dict()
 
     @task
-    def train(status: dict[str, Any]) -> None:
-        print("here you would run:", status["ssh"]["command"], "python train.py")  # noqa: T201 - an example
+    def train(status: Any) -> None:
+        print("here you would run:", status["ssh"]["command"], "python train.py")
 
     create: Any = PrimeCreatePodOperator(task_id="create", spec=choose())
     pod = create.output["id"]

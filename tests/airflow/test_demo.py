@@ -1,0 +1,61 @@
+"""What the guide tells a newcomer to do."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.readme_blocks import find_blocks
+
+from .cluster import Api, free_port, wait_for
+from .conftest import ROOT
+
+GUIDE = ROOT / "primepods" / "airflow" / "README.md"
+EXAMPLE = ROOT / "primepods" / "airflow" / "example_dags" / "train.py"
+
+
+def test_the_guide_shows_the_example() -> None:
+    """Its pipeline is the one that the demo runs."""
+    blocks = find_blocks(GUIDE.read_text(encoding="utf-8"))
+    [shown] = [block.text for block in blocks if block.language == "python"]
+    assert shown == EXAMPLE.read_text(encoding="utf-8")
+
+
+def test_the_guide_ends_with_the_demo() -> None:
+    """Its command installs, and runs what is tested below."""
+    [first, *_] = find_blocks(GUIDE.read_text(encoding="utf-8"))
+    assert first.command.rstrip().endswith("python -m primepods.airflow.demo")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path) -> None:
+    """All its tasks succeed, and nothing is left when it is interrupted."""
+    port = free_port()
+    command = [sys.executable, "-m", "primepods.airflow.demo", "--port", str(port)]
+    environment = airflow_home | {"TMPDIR": str(tmp_path)}
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True) as process,
+    ):
+        try:
+            api = Api(f"http://127.0.0.1:{port}")
+            wait_for("the pipeline", lambda: "train_on_a_pod" in api.dags(), seconds=120)
+            path = "/api/v2/dags/train_on_a_pod/dagRuns"
+
+            def has_succeeded() -> bool:
+                return [run["state"] for run in api.call("GET", path)["dag_runs"]] == ["success"]
+
+            wait_for("the end of its run", has_succeeded, seconds=150)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                code = process.wait(40)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+    assert code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
