@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
+from itertools import islice
 
 import typer
 
 import primepods
 
-from ._text import printable
-
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 """An id that needs no quoting in a shell."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
+"""What is no part of a name there: zsh evaluates what is offered, and anybody in a team may name a pod."""
+_MOST = 1_000
 SECONDS = 2.0
-"""Who pressed Tab waits no longer."""
+"""Who pressed Tab waits no longer for a page."""
 
 
 def complete_pod_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return ids of pods that begin so, each with its name, as far as one request shows."""
+    """Return ids of pods that begin so, each with its name."""
     logging.getLogger("primepods").addHandler(logging.NullHandler())
     logging.getLogger("primepods").propagate = False
     chosen: list[str] = ctx.params.get("pod_ids") or []
@@ -31,11 +33,11 @@ def complete_pod_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
             deadline=SECONDS,
             retry=primepods.RetryPolicy(attempts=1),
         ) as client:
-            pods = client.pods.page(limit=1_000)
+            pods = list(islice(client.pods.list(), _MOST))
     except Exception:  # noqa: BLE001 - an error here would be printed into the line that is being typed
         return []
     return [
-        (pod.id, printable(pod.name or ""))
+        (pod.id, _UNSAFE.sub("_", pod.name or ""))
         for pod in pods
         if pod.id.startswith(incomplete) and pod.id not in chosen and _WORD.fullmatch(pod.id)
     ]

@@ -64,7 +64,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         if pod_ids and yes:
             _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
             return
-        with read_all(client.pods.list(page_size=1_000)) as found:
+        with read_all(client.pods.list()) as found:
             if not pod_ids:
                 chosen = attrs.evolve(wanted, team=api.team)
                 ids = [pod.id for pod in found if chosen.matches(pod)]

@@ -60,7 +60,7 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods list -o json | jq '.[].ssh.command'
     """
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
-    with api.client() as client, read_all(client.pods.list(page_size=1_000)) as found:
+    with api.client() as client, read_all(client.pods.list()) as found:
         pods = sorted(filter(wanted.matches, found), key=_KEYS[sort], reverse=reverse)
         if ids:
             write("".join(f"{pod.id}\n" for pod in pods))

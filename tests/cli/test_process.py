@@ -97,8 +97,12 @@ def test_completion(emulator: Emulator, complete: Callable[..., list[str]]) -> N
     assert "--not-ready" in complete("primepods list --n")
     assert complete("primepods delete pod0 pod") == ["pod1", "pod2"]
     assert complete("primepods get pod", "fish") == ["pod0\ttrain-0", "pod1\ttrain-1", "pod2\ttrain-2"]
-    emulator.add_pod(id="strange", name="\x1b[2J\n;rm")
-    assert complete("primepods ssh st", "fish") == ["strange\t\N{REPLACEMENT CHARACTER}[2J ;rm"]
+    emulator.add_pod(id="strange", name="a\\$(x)`y`\x1b'\"\n;z")
+    emulator.add_pod(id="str$(x)", name="no id that a shell can take")
+    for shell in ("fish", "zsh", "bash"):
+        [offered] = complete("primepods ssh str", shell)
+        assert "strange" in offered
+        assert not set(offered) & set("\\$`\x1b\n;"), shell
 
 
 def test_completion_never_fails(
