@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primepods import Pod, PodChange, PodState, PodStatus
@@ -100,6 +100,7 @@ def test_as_many_pods_as_there_is_room_for(total: int, rows: int) -> None:
     assert len(lines) <= 23
 
 
+@settings(deadline=None)
 @given(st.integers(52, 250), st.integers(1, 60), st.booleans(), st.lists(st.text(max_size=300), max_size=2))
 def test_nothing_leaves_the_screen(width: int, height: int, unicode: bool, notes: list[str]) -> None:  # noqa: FBT001 - drawn
     """Whatever its size, and whatever is said at the end."""
@@ -115,6 +116,7 @@ def test_a_screen_without_blocks() -> None:
     assert shown.isascii()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(list(ROWS)), st.sampled_from([1, 2, 50, 400]), min_size=1))
 def test_each_condition_has_its_share_of_the_bar(counts: dict[str, int]) -> None:
     """A single failed pod among hundreds is seen; together they fill the line."""

@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -48,6 +48,7 @@ def test_text_from_elsewhere_is_harmless(text: str, shown: str) -> None:
     assert out.getvalue() == shown + "\n"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_comes_is_one_printable_line(text: str) -> None:
     """Nothing that a server can send leaves its line or its place."""

@@ -1,6 +1,6 @@
 """Tables: what is cut and left out where there is not enough room, whatever stands in them."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -38,6 +38,7 @@ def test_wide_characters() -> None:
     assert all(cell_len(line) <= 20 for line in lines(row, width=20))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.text()] * 4), max_size=4), st.integers(1, 200))
 def test_any_text_at_any_width(rows: list[tuple[str, str, str, str]], width: int) -> None:
     """A row is a line, which is as wide as the terminal at most, if what is never cut leaves room."""
