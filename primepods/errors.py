@@ -293,11 +293,11 @@ class ServerError(APIError):
 
 
 class SoldOutError(APIError):
-    """An order was refused: the machine is not to be had any more. Told from the API's words."""
+    """An order was refused: the machine is not to be had any more. Recognised by the API's words."""
 
 
 class PriceTooHighError(APIError):
-    """An order was refused: the machine costs more than its ``max_price``. Told from the API's words."""
+    """An order was refused: the machine costs more than its ``max_price``. Recognised by the API's words."""
 
 
 class CreateUncertainError(PrimePodsError):

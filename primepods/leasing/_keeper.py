@@ -165,7 +165,7 @@ class Keeper:
         self._steps.end()
 
     def interrupt(self) -> None:
-        """Begin the release; be quick about it if it has begun; give it up if it is quick already."""
+        """Begin the release; the next time hurry it, and then give it up."""
         self._steps.interrupt(self._what)
 
     async def _run(self) -> None:

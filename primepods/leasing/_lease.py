@@ -194,7 +194,7 @@ class OpenLeases:
         keeper.task.add_done_callback(lambda _: self._keepers.discard(keeper))
 
     async def release(self) -> None:
-        """Release all of them; cancelled, be quick about it."""
+        """Release all of them; a cancellation hurries that, and is raised at the end."""
         keepers = [keeper for keeper in self._keepers if keeper.is_open]
         for keeper in keepers:
             keeper.end()
@@ -226,7 +226,7 @@ def add_notes(error: BaseException | None, keeper: Keeper) -> None:
 
 
 async def _released(keeper: Keeper) -> asyncio.CancelledError | None:
-    """Return when nothing is left to do. Cancelled, interrupt the release, and return that in the end."""
+    """Return when nothing is left to do; a cancellation interrupts the release, and is returned."""
     cancelled: asyncio.CancelledError | None = None
     # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
     with anyio.CancelScope(shield=True):

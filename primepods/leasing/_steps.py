@@ -70,7 +70,7 @@ class Steps:
         self.wake()
 
     def interrupt(self, what: str) -> None:
-        """Begin the release; be quick about it if it has begun; give it up if it is quick already.
+        """Begin the release; the next time hurry it, and then give it up.
 
         Args:
             what: What is released, for the log.

@@ -58,7 +58,7 @@ class Pod(Machine):
         stopped_price_hr: Price per hour while it is stopped; ``None`` means ``price_hr``.
         provisioning_price_hr: Price per hour while it is provisioned.
         gpu_name: Such as ``H100_80GB``.
-        gpu_count: GPUs of the pod: of all its nodes together, as its offer counts them and its price is for.
+        gpu_count: GPUs of all nodes of the pod together; its price is for all of them.
         socket: Such as ``SXM5`` or ``PCIe``.
     """
 
@@ -162,7 +162,7 @@ class PodChange(ToDict):
 
     Attributes:
         pod_id: The pod's id.
-        before: Its status as last reported here; ``None`` in the first report.
+        before: Its status in the change before this one; ``None`` in a pod's first.
         after: Its status now; ``None`` when it is gone.
     """
 

@@ -186,8 +186,8 @@ class AsyncPods:
         cost no more than one wait for hundreds. Waiting needs nothing but the ids: after a crash, wait
         again. Whatever a wait ends with, it deletes nothing: its pods go on, and are billed.
 
-        Failures that pass are waited out, whatever they cost of ``timeout``; the log says so (WARNING: the
-        first time, then once a minute). A refusal, such as of the key, ends a wait when it is repeated after
+        Transient errors do not end a wait; the time that they take counts into ``timeout``. The log says so
+        (WARNING: the first time, then once a minute). A refusal, such as of the key, ends a wait when it is repeated after
         two seconds. When the API asks for a pause (429) nothing is asked for as long as it says, but at most
         five minutes (and up to half of that longer, at random).
 
@@ -297,7 +297,7 @@ class AsyncPods:
         seconds of the two clocks) and is the only such one of that name.
 
         After a :class:`~primepods.CreateUncertainError`, or when the call is interrupted, a pod may be there
-        that nobody else will delete. The error, and the log in both cases, name it. Any other error of this
+        that you have to delete. The error, and the log in both cases, name it. Any other error of this
         package means that no pod was made.
 
         Args:
@@ -370,13 +370,14 @@ class AsyncPods:
         same home have left is taken only with ``older_than``, since nobody can see here whether they live.
 
         Args:
-            prefix: Only pods whose names begin so; then also those without a file, whoever made them, which
-                needs ``older_than``.
+            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever made
+                them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
             dry_run: Find, and delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (seen gone) and ``.errors`` (by pod id; they may still be billed).
+            ``.found``, ``.deleted`` (seen gone), ``.errors`` (by pod id; they may still be billed) and
+            ``.skipped`` (left alone, and why).
 
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
@@ -397,7 +398,7 @@ class AsyncPods:
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
         Only proof is a success: the API answers DELETING or TERMINATED, or ``get`` shows that, or a 404 that
-        ``get`` confirms on a base URL that is known to be the API's. While ``get`` shows the pod otherwise,
+        ``get`` confirms where a list of pods has been read before, so that the base URL is the API's. While ``get`` shows the pod otherwise,
         the deletion is sent again, as often as the client's :class:`~primepods.RetryPolicy` allows.
 
         Args:

@@ -205,7 +205,7 @@ class Pods:
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
         where the API may have received it. After a :class:`~primepods.CreateUncertainError`, or when the call
-        is interrupted, a pod may be there that nobody else will delete: the error and the log name it.
+        is interrupted, a pod may be there that you have to delete: the error and the log name it.
 
         Args:
             spec: What to rent: ``PodSpec.from_offer(offer)``, or written by hand.
@@ -277,13 +277,14 @@ class Pods:
         same home have left is taken only with ``older_than``.
 
         Args:
-            prefix: Only pods whose names begin so; then also those without a file, whoever made them, which
-                needs ``older_than``.
+            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever made
+                them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
             dry_run: Find, and delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (seen gone) and ``.errors`` (by pod id; they may still be billed).
+            ``.found``, ``.deleted`` (seen gone), ``.errors`` (by pod id; they may still be billed) and
+            ``.skipped`` (left alone, and why).
 
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
