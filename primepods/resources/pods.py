@@ -187,9 +187,9 @@ class AsyncPods:
         again. Whatever a wait ends with, it deletes nothing: its pods go on, and are billed.
 
         Transient errors do not end a wait; the time that they take counts into ``timeout``. The log says so
-        (WARNING: the first time, then once a minute). A refusal, such as of the key, ends a wait when it is repeated after
-        two seconds. When the API asks for a pause (429) nothing is asked for as long as it says, but at most
-        five minutes (and up to half of that longer, at random).
+        (WARNING: the first time, then once a minute). A refusal, such as of the key, ends a wait when it is
+        repeated after two seconds. When the API asks for a pause (429) nothing is asked for as long as it
+        says, but at most five minutes (and up to half of that longer, at random).
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -370,8 +370,8 @@ class AsyncPods:
         same home have left is taken only with ``older_than``, since nobody can see here whether they live.
 
         Args:
-            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever made
-                them, for which ``older_than`` must be given.
+            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
+                made them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
             dry_run: Find, and delete nothing.
 
@@ -398,8 +398,9 @@ class AsyncPods:
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
         Only proof is a success: the API answers DELETING or TERMINATED, or ``get`` shows that, or a 404 that
-        ``get`` confirms where a list of pods has been read before, so that the base URL is the API's. While ``get`` shows the pod otherwise,
-        the deletion is sent again, as often as the client's :class:`~primepods.RetryPolicy` allows.
+        ``get`` confirms where a list of pods has been read before, so that the base URL is the API's. While
+        ``get`` shows the pod otherwise, the deletion is sent again, as often as the client's
+        :class:`~primepods.RetryPolicy` allows.
 
         Args:
             pod_id: The pod's id, or the pod.

@@ -277,8 +277,8 @@ class Pods:
         same home have left is taken only with ``older_than``.
 
         Args:
-            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever made
-                them, for which ``older_than`` must be given.
+            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
+                made them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
             dry_run: Find, and delete nothing.
 
