@@ -78,10 +78,12 @@ class Api:
         return asyncio.run(with_client())
 
     def _options(self) -> dict[str, Any]:
+        from primepods.config import DEFAULT_TIMEOUT  # noqa: PLC0415 - `--help` has no use for it
+
         options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
         if self.timeout is not None:
             # A single attempt may take all of it, up to what the client grants one by itself.
-            options |= {"deadline": self.timeout, "timeout": min(self.timeout, 30.0)}
+            options |= {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
         return options
 
 

@@ -96,7 +96,11 @@ _AFTERWORD = (
 
 # Without typer's own tracebacks: they show local variables, and one of those can be a key.
 app: typer.Typer = typer.Typer(
-    cls=_Root, invoke_without_command=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    cls=_Root,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -107,7 +111,7 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", metavar="", callback=_show_version, is_eager=True, help="Show the version."
+            "--version", "-v", metavar="", callback=_show_version, is_eager=True, help="Show the version."
         ),
     ] = False,
 ) -> None:

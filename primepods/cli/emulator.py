@@ -38,6 +38,10 @@ def command(  # noqa: PLR0913 - one parameter an option
     """Serve a local stand-in for the pods API until Ctrl-C.
 
     Prints two lines that a shell can evaluate: every client started there then talks to the emulator.
+
+    Examples:
+      primepods emulator --pods 20 >emulator.env & sleep 2
+      source emulator.env && primepods list
     """
     from primepods.emulator.__main__ import serve_forever  # noqa: PLC0415 - `--help` has no use for it
 

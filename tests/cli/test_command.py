@@ -72,6 +72,7 @@ def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch, name: s
     """The root names it, it fits 80 columns, and each that calls the API has the common options."""
     monkeypatch.setenv("COLUMNS", "80")
     shown = run(name, "--help").stdout
+    assert run(name, "-h").stdout == shown
     assert f" Usage: primepods {name} " in shown
     assert max(map(len, shown.splitlines())) <= 80
     common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
