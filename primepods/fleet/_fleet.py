@@ -109,6 +109,7 @@ class Fleet:
         self._pods: dict[str, FleetPod] = {}
         self._gone: dict[str, FleetPod] = {}
         self._counts: Counter[Condition] = Counter()
+        self._cost_per_hr = 0.0
         self._spent_by_forgotten = 0.0
         self._samples: list[FleetSample] = []
         self._step = _FIRST_STEP
@@ -142,7 +143,9 @@ class Fleet:
         self._pods[pod_id] = pod
         if pod.condition is not None:
             self._counts[pod.condition] -= 1
+        self._cost_per_hr -= pod.price_hr
         pod.update(change.after, now)
+        self._cost_per_hr += pod.price_hr
         self._counts[condition_of(change.after)] += 1
         if change.after is None:
             self._gone[pod_id] = self._pods.pop(pod_id)
@@ -181,7 +184,8 @@ class Fleet:
     @property
     def cost_per_hr(self) -> float:
         """What the pods cost an hour as they are now, as far as the API says."""
-        return math.fsum(pod.price_hr for pod in self._pods.values())
+        # Not summed here, for those who show it at each change of ten thousand pods. Rounding leaves no debt.
+        return max(0.0, self._cost_per_hr)
 
     @property
     def spent(self) -> float:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import pytest
 
-from primepods.emulator import Emulator, Status
-from tests.cli.conftest import Run, in_terminal, set_size
+from primepods.emulator import Emulator, ManualClock, Status
+from tests.cli.conftest import Run, in_terminal, name_api, set_size
 
 HOME = "\x1b[H"
 QUICK = ("--interval", "0.1")
@@ -37,19 +37,25 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_line_for_each_change_of_state(emulator: Emulator, run: Run) -> None:
+def test_a_line_for_each_change_of_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time, the id, the name and how it is; the watch ends when all that were named are gone."""
-    emulator.add_pod("boots", id="new", boot_seconds=0.6)
-    soon(lambda: list(map(emulator.delete_pod, ["pod0", "new"])), emulator)
-    result = run("watch", "new", "pod0", *QUICK)
+    with Emulator(clock=ManualClock(), delete_seconds=0) as emulator:
+        name_api(emulator, monkeypatch)
+        emulator.add_pod("boots", id="new", boot_seconds=60)
+        emulator.add_pod(id="bad", failure="no space left", boot_seconds=60)
+        soon(lambda: emulator.advance(61), emulator, 5)
+        soon(lambda: list(map(emulator.delete_pod, ["bad", "new"])), emulator, 10)
+        result = run("watch", "new", "bad", *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split("  ", 3) for line in result.stdout.splitlines()]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time, *_ in lines)
-    assert [line[1:3] for line in lines if line[1] == "pod0"] == [["pod0", "train-0"]] * 2
-    told = [words for _, pod_id, _, words in lines if pod_id == "new"]
-    assert told[0] == "pending"
-    assert told[-1] == "gone"
-    assert any(words.startswith("ready: ssh -p") for words in told)
+    assert {(pod_id, name) for _, pod_id, name, _ in lines if pod_id == "new"} == {("new", "boots")}
+    first, ready, last = (words for _, pod_id, _, words in lines if pod_id == "new")
+    assert (first, last) == ("pending", "gone")
+    assert ready.startswith("ready: ssh -p")
+    assert [words for _, pod_id, _, words in lines if pod_id == "bad"][1] == (
+        "failed: status ERROR: no space left"
+    )
 
 
 def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:
@@ -96,7 +102,7 @@ def test_on_a_screen(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setenv("TERM", "xterm-256color")
-    soon(interrupt, emulator, 20)
+    soon(interrupt, emulator, 26)
     code, shown = in_terminal(monkeypatch, "watch", *QUICK)
     assert code == 130
     before, _, rest = shown.partition("\x1b[?1049h")
@@ -172,13 +178,16 @@ def first_row(shown: str) -> str:
 
 @pytest.mark.slow
 def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
-    """What reads its lines may end first: so does it, when the next line is written."""
-    emulator.add_pod(id="boots", boot_seconds=2)
+    """It ends when it has something to write that nobody reads."""
     command = [sys.executable, "-W", "error", "-m", "primepods", "watch", *QUICK]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read()
+        process.stdout = None
+        emulator.add_pod()
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert (process.returncode, said) == (141, "")
