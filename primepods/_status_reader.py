@@ -131,17 +131,11 @@ class _Reading:
         Raises:
             PrimePodsError: It has failed for another reason.
         """
-        settings = self._reader.executor.settings
-        ends_at = settings.clock.time() + settings.deadline
-        try:
-            answer = await self._read(pod_ids, ends_at)
-        except PrimePodsError as exc:
-            self._note_failure(exc)
-            error = exc
-        else:
-            self._note_answer(answer)
-            return
-        await self._search(pod_ids, error, ends_at)
+        executor = self._reader.executor
+        ends_at = executor.settings.clock.time() + executor.settings.deadline
+        error = await self._read(pod_ids, executor, ends_at)
+        if error is not None:
+            await self._search(pod_ids, error, ends_at)
 
     def conclude(self) -> StatusAnswer:
         """Return what all chunks brought.
@@ -166,41 +160,37 @@ class _Reading:
             ids = search.next_items()
             if not ids or full.settings.clock.time() >= ends_at:
                 break
-            try:
-                answer = await self._read(ids, ends_at, executor)
-            except PrimePodsError as exc:
-                self._note_failure(exc)
-                search.failed(ids, exc)
-            else:
-                self._note_answer(answer)
+            failure = await self._read(ids, executor, ends_at)
+            if failure is None:
                 search.passed(ids)
+            else:
+                search.failed(ids, failure)
         for pod_id in search.undecided:
             self._answer.errors[pod_id] = copy_exception(search.error)
         self._answer.errors.update(search.culprits)
 
     async def _read(
-        self, pod_ids: list[str], ends_at: float, executor: RequestExecutor | None = None
-    ) -> StatusAnswer:
-        """Send one request; that none of the pods is there is believed when it is said twice."""
-        answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
-        if answer.rows or answer.errors:
-            return answer
-        # A replica that lost its rows answers like this.
-        return await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
-
-    def _note_answer(self, answer: StatusAnswer) -> None:
-        self._answered = True
-        self._answer.rows.update(answer.rows)
-        # One exception each: the answer, and one error for several ids, may be known to other calls.
-        self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
-
-    def _note_failure(self, error: PrimePodsError) -> None:
-        """Count a failure of a request; raise what is not about ids."""
-        if not is_about_ids(error):
-            raise error
-        self._failures.append(error)
+        self, pod_ids: list[str], executor: RequestExecutor, ends_at: float
+    ) -> PrimePodsError | None:
+        """Send one request and keep what it brings; return how it failed, if that may lie in some ids."""
+        try:
+            answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+            if not (answer.rows or answer.errors):
+                # A replica that lost its rows answers like this: it is believed when it is said twice.
+                answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+        except PrimePodsError as exc:
+            if not is_about_ids(exc):
+                raise
+            self._failures.append(exc)
+        else:
+            self._answered = True
+            self._answer.rows.update(answer.rows)
+            # One exception each: the answer, and one error for several ids, may be known to other calls.
+            self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
+            return None
         if len(self._failures) >= _MAX_FAILURES and not self._answered:
             raise self._failures[0]
+        return self._failures[-1]
 
 
 class _Batch:

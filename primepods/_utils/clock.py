@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from contextlib import AbstractAsyncContextManager, suppress
@@ -31,7 +32,7 @@ class Clock(Protocol):
         ...
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Return as soon as ``event`` is set, or after ``seconds``; tells whether it is set."""
+        """Return as soon as ``event`` is set, or after ``seconds``, if finite; tells whether it is set."""
         ...
 
     def timeout_at(self, when: float) -> Timeout:
@@ -57,7 +58,7 @@ class SystemClock:
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait for real."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds if seconds < math.inf else None):
                 await event.wait()
         return event.is_set()
 

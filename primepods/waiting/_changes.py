@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -35,25 +36,15 @@ class ChangeTracker:
         self._appear_by = self._check_at = clock.time() + appear_grace
         self._absent: dict[str, None] = {}
 
-    async def changes(self, until: float | None) -> Iterator[PodChange]:
+    async def changes(self, until: float = math.inf) -> Iterator[PodChange]:
         """Wait until something has changed, or the clock says ``until``.
 
         Returns:
             What has changed, each pod's state as it is when it is taken from the iterator.
         """
-        times = [time for time in (until, self._check_at if self._absent else None) if time is not None]
-        pods: list[WatchedPod] = []
-        if times:
-            limit = self._clock.timeout_at(min(times))
-            try:
-                async with limit:
-                    pods = await self._subscription.changed()
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-        else:
-            pods = await self._subscription.changed()
-        return self._take(pods)
+        if self._absent:
+            until = min(until, self._check_at)
+        return self._take(await self._subscription.changed(until))
 
     def _take(self, pods: list[WatchedPod]) -> Iterator[PodChange]:
         for pod in pods:

@@ -73,11 +73,8 @@ class Hub:
         self._subscriptions.add(subscription)
         self._state.schedule.add(subscription.pod_ids, subscription.interval)
         for pod_id in subscription.pod_ids:
-            pod = self._state.pods.get(pod_id)
-            if pod is None:
-                pod = self._state.pods[pod_id] = WatchedPod(pod_id)
+            pod = subscription.pods[pod_id] = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
             pod.add(subscription)
-            subscription.pods[pod_id] = pod
         self._state.log_pause(is_new=True)
         self._state.wake.set()
 
@@ -126,7 +123,8 @@ class Hub:
     async def _run(self) -> None:
         try:
             while True:
-                await self._sleep_until(self._next_at())
+                self._state.wake.clear()
+                await self._state.clock.wait(self._state.wake, self._next_at() - self._state.clock.time())
                 self._tick()
         except asyncio.CancelledError:
             await self._shut_down(PrimePodsError("The polling was cancelled from outside. Wait again."))
@@ -138,7 +136,8 @@ class Hub:
         # Who leaves from now on must not cancel once more: that would interrupt this.
         self._ending = True
         self._retire()
-        self._end_all(error)
+        for subscription in self._subscriptions:
+            subscription.end(error)
         for job in self._jobs:
             job.cancel()
         try:
@@ -151,11 +150,6 @@ class Hub:
         """Return when there is something to ask, or to say: a long pause is not kept in silence."""
         when = max(self._state.schedule.next_at(), self._state.pause.until)
         return when if self.pause is None else min(when, self._state.troubles.next_at)
-
-    async def _sleep_until(self, when: float) -> None:
-        """Sleep until ``when``, or until somebody subscribes."""
-        self._state.wake.clear()
-        await self._state.clock.wait(self._state.wake, when - self._state.clock.time())
 
     def _tick(self) -> None:
         """Ask for all that is due; each pod at most once, in full batches."""
@@ -180,10 +174,6 @@ class Hub:
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
             for pod in pods:
                 pod.end(exc)
-
-    def _end_all(self, error: Exception) -> None:
-        for subscription in self._subscriptions:
-            subscription.end(error)
 
 
 _hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, Any], Hub] = {}

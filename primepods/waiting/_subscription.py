@@ -39,7 +39,7 @@ class Subscription:
         self._hub: Hub | None = None
         self._changed: dict[str, None] = {}
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._news = asyncio.Event()
 
     @property
     def pause(self) -> RateLimitError | None:
@@ -83,39 +83,32 @@ class Subscription:
         if self._hub is not None:
             self._hub.remove_pod(self, pod_id)
 
-    async def changed(self) -> list[WatchedPod]:
-        """Wait until something has changed; return the pods that have, each once.
+    async def changed(self, until: float) -> list[WatchedPod]:
+        """Wait until something has changed, or until ``until``; return the pods that have, each once.
 
         Nothing is lost when this is cancelled.
 
         Raises:
             PrimePodsError: Polling cannot go on: closed, not authenticated, refused.
         """
-        while not self._changed and self._error is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        clock = self._connection.clock
+        await clock.wait(self._news, until - clock.time())
         if self._error is not None:
             raise self._error
+        self._news.clear()
         changed, self._changed = self._changed, {}
         return [self.pods[pod_id] for pod_id in changed if pod_id in self.pods]
 
     def notify(self, pod_id: str) -> None:
         """Note that a pod has changed."""
         self._changed[pod_id] = None
-        self._wake()
+        self._news.set()
 
     def end(self, error: Exception) -> None:
         """End it with an exception of its own: tracebacks and notes of one must not show up at another's."""
         if self._error is None:
             self._error = copy_exception(error)
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._news.set()
 
 
 class HubConnection:
@@ -138,10 +131,6 @@ class HubConnection:
         self._client = client or self
         self.closed: bool = False
         self.subscriptions: dict[Subscription, tuple[Hub, asyncio.AbstractEventLoop]] = {}
-
-    def subscribe(self, pod_ids: Iterable[str], interval: float) -> Subscription:
-        """Return a subscription, which is to be begun."""
-        return Subscription(self, pod_ids, interval)
 
     def connect(self, subscription: Subscription) -> Hub:
         """Begin to poll for ``subscription``.

@@ -44,32 +44,22 @@ def pod_failed(
 
 def _explain(status: PodStatus | None) -> tuple[str, str, str]:
     """Return what has happened to a pod, the same as a reason, and what to do about it."""
+    remedy = "Look for it in `pods.history()`."
     if status is None:
-        reason = "it is gone: somebody, or the provider, has terminated it"
-        return reason.removeprefix("it "), reason, "Look for it in `pods.history()`."
-    match status.status:
-        case PodState.STOPPED:
-            return (
-                "was stopped (status STOPPED)",
-                "it was stopped (status STOPPED)",
-                "It can be started again: start it, then wait again. Until then its storage may be billed.",
-            )
-        case PodState.DELETING:
-            return (
-                "is being deleted (status DELETING)",
-                "it is being deleted (status DELETING)",
-                "Wait with `pods.wait_gone()` until it is gone; it may be billed until then.",
-            )
-        case PodState.TERMINATED:
-            return (
-                "was terminated (status TERMINATED)",
-                "it was terminated (status TERMINATED)",
-                "Look for it in `pods.history()`.",
-            )
-        case state:
-            reason = (status.failure or f"status {state}")[:_LONGEST_REASON]
-            remedy = "It may still be billed: look at `pods.get()` and `pods.logs()`, and delete it."
-            return f"has failed: {reason}", reason, remedy
+        happened = "is gone: somebody, or the provider, has terminated it"
+    elif status.status == PodState.TERMINATED:
+        happened = "was terminated (status TERMINATED)"
+    elif status.status == PodState.STOPPED:
+        happened = "was stopped (status STOPPED)"
+        remedy = "It can be started again: start it, then wait again. Until then its storage may be billed."
+    elif status.status == PodState.DELETING:
+        happened = "is being deleted (status DELETING)"
+        remedy = "Wait with `pods.wait_gone()` until it is gone; it may be billed until then."
+    else:
+        reason = (status.failure or f"status {status.status}")[:_LONGEST_REASON]
+        remedy = "It may still be billed: look at `pods.get()` and `pods.logs()`, and delete it."
+        return f"has failed: {reason}", reason, remedy
+    return happened, f"it {happened}", remedy
 
 
 def timed_out(

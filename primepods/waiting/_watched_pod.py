@@ -224,15 +224,6 @@ def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:
 
 
 def _as_status(pod: Pod) -> PodStatus:
-    return PodStatus(
-        pod_id=pod.id,
-        provider_type=pod.provider_type,
-        cost_per_hr=pod.price_hr,
-        status=pod.status,
-        installation_status=pod.installation_status,
-        installation_failure=pod.installation_failure,
-        installation_progress=pod.installation_progress,
-        prime_port_mapping=pod.prime_port_mapping,
-        ssh_connection=pod.ssh_connection,
-        ip=pod.ip,
-    )
+    fields = attrs.fields_dict(Pod).keys() & attrs.fields_dict(PodStatus).keys() - {"extra"}
+    shared = {field: getattr(pod, field) for field in fields}
+    return PodStatus(pod_id=pod.id, cost_per_hr=pod.price_hr, **shared)

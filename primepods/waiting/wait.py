@@ -52,7 +52,7 @@ class Wait:
         self._on_change = on_change
         self._appear_grace = 0.0 if until is gone else appear_grace
         self._install_grace = install_grace
-        self._subscription: Subscription = connection.subscribe(pod_ids, interval)
+        self._subscription = Subscription(connection, pod_ids, interval)
         self._pending = dict.fromkeys(pod_ids)
         self._grace_ends: dict[str, float] = {}
         self._graces_checked_at = -math.inf
@@ -82,7 +82,7 @@ class Wait:
                         await outcome
                 self._judge(change.pod_id, tracker)
             now = self._clock.time()
-            if now >= (self._next_grace_end() or math.inf):
+            if now >= self._next_grace_end():
                 self._graces_checked_at = now
                 for pod_id in [pod_id for pod_id, time in self._grace_ends.items() if time <= now]:
                     self._judge(pod_id, tracker)
@@ -111,9 +111,7 @@ class Wait:
         seen_at = self._subscription.pods[pod_id].seen_at
         return seen_at < self._grace_ends.setdefault(pod_id, seen_at + self._install_grace)
 
-    def _next_grace_end(self) -> float | None:
+    def _next_grace_end(self) -> float:
         """Return when to look again at pods in their grace: at the end of one, then once an interval."""
-        if not self._grace_ends:
-            return None
         next_look = self._graces_checked_at + self._subscription.interval
-        return max(min(self._grace_ends.values()), next_look)
+        return max(min(self._grace_ends.values(), default=math.inf), next_look)

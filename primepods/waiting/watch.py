@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -32,11 +33,11 @@ class AsyncWatch:
         self._connection = connection
         self._ids = pod_ids
         self._interval = interval
-        self._timeout = timeout
+        self._timeout = math.inf if timeout is None else timeout
         self._open: set[_Iteration] = set()
 
     def __aiter__(self) -> AsyncIterator[PodChange]:
-        subscription = self._connection.subscribe(self._ids, self._interval)
+        subscription = Subscription(self._connection, self._ids, self._interval)
         return WatchIterator(_Iteration(subscription, self._connection.clock, self._timeout, self._open))
 
     async def aclose(self) -> None:
@@ -66,12 +67,12 @@ class _Iteration:
     Args:
         subscription: Whose pods.
         clock: The client's clock.
-        timeout: Seconds, or ``None``.
+        timeout: Seconds.
         open_: Where this is while it is to be closed.
     """
 
     def __init__(
-        self, subscription: Subscription, clock: Clock, timeout: float | None, open_: set[_Iteration]
+        self, subscription: Subscription, clock: Clock, timeout: float, open_: set[_Iteration]
     ) -> None:
         self._subscription = subscription
         self._clock = clock
@@ -79,7 +80,7 @@ class _Iteration:
         self._open = open_
         self._open.add(self)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ends_at: float | None = None
+        self._ends_at = math.inf
         self._tracker: ChangeTracker | None = None
         self._changes: Iterator[PodChange] = iter(())
         self._busy = False
@@ -140,7 +141,7 @@ class _Iteration:
                 return change
             if not self._subscription.pods:
                 raise StopAsyncIteration
-            if self._timeout is not None and self._clock.time() >= (self._ends_at or 0.0):
+            if self._clock.time() >= self._ends_at:
                 raise timed_out(self._subscription.pods, self._timeout, tracker, self._subscription)
             self._changes = await tracker.changes(self._ends_at)
 
@@ -149,8 +150,7 @@ class _Iteration:
             raise StopAsyncIteration
         self._loop = asyncio.get_running_loop()
         self._subscription.begin()
-        if self._timeout is not None:
-            self._ends_at = self._clock.time() + self._timeout
+        self._ends_at = self._clock.time() + self._timeout
         self._tracker = ChangeTracker(self._subscription, self._clock, APPEAR_GRACE)
         return self._tracker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -116,7 +117,7 @@ class ManualClock:
             self.cancel(number)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Return once ``event`` is set, or the clock has moved on by ``seconds``."""
+        """Return once ``event`` is set, or the clock has moved on by ``seconds``, if finite."""
         self.sleeps.append(seconds)
         limit = self.timeout_at(self._now + seconds)
         with suppress(TimeoutError):
@@ -210,7 +211,7 @@ class ManualTimeout:
         await self._inner.__aenter__()
         if self._when <= self._clock.time():
             self._fire()
-        else:
+        elif self._when < math.inf:
             self._number = self._clock.call_at(self._when, self._fire)
         return self
 
