@@ -119,20 +119,29 @@ def command(  # noqa: PLR0913 - one parameter an option
         "env_vars": read_env(env or [], env_file),
         "disks": disks or None,
     }
-    with api.client() as client:
-        found = _choose(api.command, client, wanted)
-        changes["ssh_key_id"] = None if ssh_key is None else _find_key(client, ssh_key)
-        given = {field: value for field, value in changes.items() if value is not None}
-        spec = primepods.PodSpec.from_offer(found, **given)
-        _show(found, spec, max_price)
-        confirm("Order it?", yes=yes)
-        pod = client.pods.create(spec)
-        # Before the data, whose reader may have left: it must be known what is billed now.
-        tell(f"Ordered {pod.name}: {pod.id}")
+    pod = _order(api, wanted, changes, ssh_key, yes=yes)
     if output is Output.TABLE:
         write(f"{pod.id}\n")
     else:
         print_model(pod, output)
+
+
+def _order(
+    api: Api, wanted: OfferFilter, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
+) -> primepods.Pod:
+    """Order what is wanted, once that is agreed to."""
+    with api.client() as client:
+        offer = _choose(api.command, client, wanted)
+        if ssh_key is not None:
+            changes["ssh_key_id"] = _find_key(client, ssh_key)
+        given = {field: value for field, value in changes.items() if value is not None}
+        spec = primepods.PodSpec.from_offer(offer, **given)
+        _show(offer, spec, wanted.max_price)
+        confirm("Order it?", yes=yes)
+        pod = client.pods.create(spec)
+        # Before the data, whose reader may have left: it must be known what is billed now.
+        tell(f"Ordered {pod.name}: {pod.id}")
+        return pod
 
 
 def _choose(command: str, client: primepods.Client, wanted: OfferFilter) -> primepods.Offer:
