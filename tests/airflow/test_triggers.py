@@ -15,7 +15,7 @@ from primepods.emulator.faults import Status
 
 from .conftest import connection
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
