@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 import anyio
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--once", action="store_true", help="end when all have run; else with Ctrl-C")
     options = parser.parse_args(argv)
     # By default it would end this process at once, and leave the others.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _exit)
     port = options.port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
     with (
@@ -165,6 +165,10 @@ def _await(condition: Callable[[], bool], timeout: float) -> None:
     ends_at = time.monotonic() + timeout
     while not condition() and time.monotonic() < ends_at:
         time.sleep(0.2)
+
+
+def _exit(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _free_port() -> int:

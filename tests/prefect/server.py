@@ -25,6 +25,7 @@ from primepods.emulator import Emulator
 FLOWS = Path(__file__).parent
 LOCAL_SSH = f"{sys.executable} -m primepods.emulator.local_ssh"
 HEARTBEAT = 1
+"""Seconds between two heartbeats in the tests that are about them; each is a write to the database."""
 
 
 def free_port() -> int:
@@ -139,11 +140,11 @@ class Setting:
                 worker.stop(signal.SIGKILL)
         await self.client.__aexit__(*error)
 
-    async def start_worker(self, name: str = "first", **environment: str) -> Process:
+    async def start_worker(self, name: str = "first", *, heartbeat: int = 30, **environment: str) -> Process:
         """Start a worker; return when it is known to the server."""
         more = {
-            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
-            "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_HEARTBEAT_SECONDS": str(heartbeat),
             "PRIME_API_BASE_URL": self.emulator.url,
             "PRIME_API_KEY": self.emulator.api_key,
             "PRIMEPODS_STATE_DIR": str(self.folder / f"leases-{name}"),
@@ -161,7 +162,8 @@ class Setting:
         flow_id = await self.client.create_flow_from_name(flow)
         return await self.client.create_deployment(
             flow_id=flow_id,
-            name=self.pool,
+            # A second one of the same name would change the first.
+            name=uuid4().hex,
             entrypoint=f"flows.py:{flow}",
             work_pool_name=self.pool,
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(FLOWS)}}],
@@ -174,7 +176,7 @@ class Setting:
         run = await self.client.create_flow_run_from_deployment(deployment, parameters=parameters)
         return run.id
 
-    async def ended(self, *flow_runs: UUID, timeout: float = 60.0) -> list[FlowRun]:
+    async def ended(self, *flow_runs: UUID, timeout: float = 120.0) -> list[FlowRun]:
         """Return flow runs when all have ended and no pods are left."""
         found: list[FlowRun] = []
         with anyio.fail_after(timeout):
@@ -207,7 +209,7 @@ class Setting:
     async def log_has(self, flow_run: UUID, *texts: str) -> str:
         """Return a flow run's log when it has some texts; logs are sent in batches."""
         log = ""
-        with anyio.fail_after(40):
+        with anyio.fail_after(120):
             while not all(text in log for text in texts):
                 await anyio.sleep(0.2)
                 log = await self.log_of(flow_run)

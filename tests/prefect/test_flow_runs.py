@@ -97,14 +97,17 @@ async def test_cancelled_while_it_runs(setting: Setting) -> None:
 @pytest.mark.parametrize("boot_seconds", [SLOW_BOOT])
 async def test_a_worker_killed_while_provisioning(setting: Setting, boot_seconds: float) -> None:
     """The next worker deletes the pod by its name, and the flow runs on another."""
-    first = await setting.start_worker("first")
+    first = await setting.start_worker("first", heartbeat=HEARTBEAT)
     run = await setting.start("train")
     pod_id = await setting.has_pod()
     before = (await setting.client.read_flow_run(run)).infrastructure_pid
     first.stop(signal.SIGKILL)
-    await setting.start_worker("second")
+    await setting.start_worker("second", heartbeat=HEARTBEAT)
     await eventually(lambda: pod_id not in setting.emulator.pods)
     await eventually(lambda: len(setting.emulator.requests.where(method="POST")) == 2)
+    # Deleted before the flow is run again: not two at a time.
+    written = [request.method for request in setting.emulator.requests if request.method != "GET"]
+    assert written == ["POST", "DELETE", "POST"]
     again = await setting.reaches(run, StateType.PENDING)
     assert again.infrastructure_pid != before
     await setting.client.set_flow_run_state(run, CANCELLING)
@@ -113,12 +116,12 @@ async def test_a_worker_killed_while_provisioning(setting: Setting, boot_seconds
 
 async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
     """The next worker deletes the pod, and the run crashes: nobody reads its output or its exit code."""
-    first = await setting.start_worker("same")
+    first = await setting.start_worker("same", heartbeat=HEARTBEAT)
     run = await setting.start("train", command="sleep 60")
     await setting.log_has(run, "submitted to infrastructure")
     await setting.client.set_flow_run_state(run, State(type=StateType.RUNNING), force=True)
     first.stop(signal.SIGKILL)
-    await setting.start_worker("same")
+    await setting.start_worker("same", heartbeat=HEARTBEAT)
     [crashed] = await setting.ended(run)
     assert crashed.state is not None
     assert crashed.state_name == "Crashed"
@@ -127,7 +130,7 @@ async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
 
 async def test_pods_that_appear_late_are_deleted(setting: Setting) -> None:
     """A pod of a flow run that goes on with another one, or has ended; not one of a run that nobody knows."""
-    await setting.start_worker()
+    await setting.start_worker(heartbeat=HEARTBEAT)
     run = await setting.start("train", command="exit 1")
     await setting.ended(run)
     late = setting.emulator.add_pod(pod_name("prefect", run))
@@ -138,10 +141,10 @@ async def test_pods_that_appear_late_are_deleted(setting: Setting) -> None:
 
 async def test_two_workers_leave_each_other_alone(setting: Setting) -> None:
     """A run that takes longer than ten heartbeats is not taken for abandoned by another worker."""
-    await setting.start_worker("first")
+    await setting.start_worker("first", heartbeat=HEARTBEAT)
     run = await setting.start("sleep", {"seconds": 14.0 * HEARTBEAT})
     await setting.has_pod()
-    await setting.start_worker("second")
+    await setting.start_worker("second", heartbeat=HEARTBEAT)
     [ended] = await setting.ended(run)
     assert ended.state_name == "Completed"
     assert len(setting.emulator.requests.where(method="POST")) == 1
