@@ -271,7 +271,6 @@ class PrimeDeletePodOperator(_OnePodOperator):
             self.log.info("Pod %s is %s", pod_id, state)
             if self.wait_for_completion:
                 pod_of(self._wait(client, pod_id, "gone"))
-                self.log.info("Pod %s is gone", pod_id)
 
 
 def default_deferrable() -> bool:
@@ -304,11 +303,14 @@ def wait_here(  # noqa: PLR0913 - what a wait is made of
     try:
         if until == "gone":
             client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=tell)
-            return success(pod_id, None)
-        status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=tell)
-        return success(pod_id, status)
+            event = success(pod_id, None)
+        else:
+            status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=tell)
+            event = success(pod_id, status)
     except PrimePodsError as exc:
-        return failure(exc)
+        event = failure(exc)
+    log.info("%s", event["message"])
+    return event
 
 
 def _namesakes(client: Client, name: str) -> list[Pod]:

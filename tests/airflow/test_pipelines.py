@@ -102,6 +102,16 @@ def test_a_time_out_fails_the_task(run: Run, deferrable: str) -> None:
     assert "1 of 1 pods are still pending" in done.log
 
 
+@pytest.mark.parametrize("deferrable", ["True", "False"])
+def test_a_sensor_that_fails_softly_is_skipped(run: Run, deferrable: str) -> None:
+    """Its time-out is one of a sensor, as `soft_fail` wants it."""
+    with Emulator(boot_seconds=3600, delete_seconds=0.5) as emulator:
+        done = run("soft_sensor", emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=deferrable)
+        assert not emulator.pods
+    assert done.states() == {"create": "success", "look": "skipped", "delete": "success"}
+    assert "1 of 1 pods are still pending" in done.log
+
+
 def test_a_bad_spec_is_refused_at_once(run: Run, emulator: Emulator) -> None:
     """Nothing is sent, and no retry would help."""
     done = run("misspelt", emulator)

@@ -82,6 +82,15 @@ tried_again = pipeline("tried_again", create={"post_execute": break_down_once})
 impatient = pipeline("impatient", timeout=0.5, retries=0)
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})
 
+with DAG("soft_sensor", schedule=None) as soft_sensor:
+    slow: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC)
+    look = PrimePodSensor(
+        task_id="look", pod_id=slow.output["id"], poke_interval=INTERVAL, timeout=0.5, soft_fail=True
+    )
+    look >> PrimeDeletePodOperator(task_id="delete", pod_id=slow.output["id"], interval=INTERVAL).as_teardown(
+        setups=slow
+    )
+
 with DAG("mapped", schedule=None) as mapped:
     rented = PrimeCreatePodOperator.partial(task_id="create").expand(spec=[SPEC, SPEC | {"name": "second"}])
     waited = PrimeWaitPodOperator.partial(task_id="wait", interval=INTERVAL).expand(pod_id=rented.output)
