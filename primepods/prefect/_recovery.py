@@ -60,6 +60,7 @@ class Recovery:
         self._worker = worker
         self._process_id = process_id
         self._is_running = False
+        self._looks = 0
         self._said: set[str] = set()
         """What could not be done in the last look."""
         self._seen: dict[UUID, tuple[str, float]] = {}
@@ -74,7 +75,9 @@ class Recovery:
         try:
             for flow_run in await self._abandoned():
                 failed |= await _failure(self._end(flow_run))
-            failed |= await _failure(self._delete_left_pods())
+            if self._looks % _PATIENCE == 0:
+                failed |= await _failure(self._delete_left_pods())
+            self._looks += 1
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker goes on
             failed.add(repr(exc))
             # While the server is away, no worker can give a sign of life.
@@ -123,7 +126,10 @@ class Recovery:
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
     async def _delete_left_pods(self) -> None:
-        """Delete pods of flow runs that are over, or go on with another pod."""
+        """Delete pods of flow runs that are over, or go on with another pod.
+
+        Not at each heartbeat, since it reads the whole list.
+        """
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
             base_job_template=copy.deepcopy(worker.work_pool.base_job_template),

@@ -22,6 +22,7 @@ SSH_FAILED: Final = 255
 """What ``ssh`` itself exits with when it cannot log in, or loses its connection."""
 _PAUSE: Final = 2.0
 _LONGEST_LINE: Final = 8_192
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 OnLine = Callable[[str], None]
@@ -153,8 +154,13 @@ async def _read(process: anyio.abc.Process, on_line: OnLine) -> None:
         *lines, rest = re.split("[\r\n]", rest + decoder.decode(chunk))
         if len(rest) > _LONGEST_LINE:
             lines, rest = [*lines, rest], ""
-        for line in lines:
-            if line.strip():
+        for line in map(_as_text, lines):
+            if line:
                 on_line(line)
-    if rest.strip():
+    if rest := _as_text(rest):
         on_line(rest)
+
+
+def _as_text(line: str) -> str:
+    """Return a line without what moves a cursor or colours a terminal."""
+    return "".join(char for char in _ESCAPE.sub("", line) if char.isprintable() or char == "\t").rstrip()

@@ -252,9 +252,10 @@ async def test_secrets_are_in_no_list_of_processes(remote: Remote) -> None:
 
 
 async def test_output_comes_in_lines(remote: Remote) -> None:
-    """Of progress bars and without an end, too; what is no text is replaced, and no line is without bound."""
+    """Of progress bars and without an end, too; what is no text is replaced; no line is without bound."""
     lines: list[str] = []
-    command = r"printf '10%%\r20%%\r\n\303\050 \xff end\n'; head -c 100000 /dev/zero | tr '\0' x; printf tail"
+    bar = r"printf '\033[2K10%%\r\033]0;title\007\033[1;31m20%%\033[0m\r\n\303\050 \xff end\n'"
+    command = bar + r"; head -c 100000 /dev/zero | tr '\0' x; printf tail"
     assert await remote.run("exec sh -s", script=make_script(command, None, {}), on_line=lines.append) == 0
     assert lines[:2] == ["10%", "20%"]
     assert lines[2].endswith("end")
