@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -95,7 +96,8 @@ class Hub:
             self._retire()
             if not self._ending:
                 self._ending = True
-                self._task.cancel()
+                with suppress(RuntimeError):  # The loop is closed, and this is what is left of it.
+                    self._task.cancel()
 
     @property
     def pause(self) -> RateLimitError | None:

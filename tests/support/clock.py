@@ -133,8 +133,8 @@ class ManualClock:
         """Move on by ``seconds``, firing what falls due in its order and letting the loop rest in between."""
         until = self._now + seconds
         await settle()
-        while (due := self._next()) is not None and due <= until:
-            self._jump(due)
+        while (due := self.next_due()) is not None and due <= until:
+            self.jump(due)
             await settle()
         self._now = until
         await settle()
@@ -152,14 +152,16 @@ class ManualClock:
         """Forget a callback; does nothing for one that was called."""
         self._callbacks.pop(number, None)
 
-    def _next(self) -> float | None:
+    def next_due(self) -> float | None:
+        """When the next timer is due."""
         while self._timers and self._timers[0][1] not in self._callbacks:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
-    def _jump(self, when: float) -> None:
+    def jump(self, when: float) -> None:
+        """Move to ``when`` at once: what falls due is fired, and the loop has no rest in between."""
         self._now = max(self._now, when)
-        while (due := self._next()) is not None and due <= self._now:
+        while (due := self.next_due()) is not None and due <= self._now:
             self._callbacks.pop(heapq.heappop(self._timers)[1])()
 
     def _drive(self) -> None:
@@ -178,7 +180,7 @@ class ManualClock:
         loop.call_soon(turn)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
-        due = self._next()
+        due = self.next_due()
         if due is None or self._driver is not loop:
             if self._driver is loop:
                 self._driver = None
@@ -190,7 +192,7 @@ class ManualClock:
         elif not rested:
             loop.call_later(_QUIET_SECONDS, partial(self._watch, loop, 0, rested=True))
         else:
-            self._jump(due)
+            self.jump(due)
             self._soon(loop, 0, rested=False)
 
 

@@ -14,7 +14,6 @@ import attrs
 import pytest
 
 import primepods
-from primepods.waiting import _hub as polling
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Held, Received, Server, reply
@@ -266,7 +265,7 @@ class Stage:
         *,
         path: str = "",
         api_key: str = KEY,
-        session: aiohttp.ClientSession | None = None,
+        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         **options: Any,
     ) -> primepods.AsyncClient:
         """A new client of the API, under ``path`` of its server; closed at the end."""
@@ -286,17 +285,10 @@ class Stage:
         """Let time pass."""
         await self.clock.advance(seconds)
 
-    async def hub(self) -> polling.Hub:
-        """The only hub there is, when everything rests."""
-        await settle()
-        (hub,) = polling._hubs.values()
-        return hub
-
     async def check_nothing_left(self, known: Iterable[asyncio.Task[Any]] = ()) -> None:
-        """Fail if anything is left of waiting: a hub, a task, a connection, a timer, a request to come."""
+        """Fail if anything is left of waiting: a task, a connection, a timer, a request to come."""
         await settle()
         left = [task for task in asyncio.all_tasks() - set(known) if not _is_scenery(task)]
-        assert not polling._hubs, f"hubs are left: {polling._hubs}"
         assert left == [], f"tasks are left: {left}"
         assert self.server.open == 0, f"{self.server.open} connections are left"
         assert self.clock.timers == 0, f"{self.clock.timers} timers are left"

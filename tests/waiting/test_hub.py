@@ -11,9 +11,9 @@ import pickle
 import ssl
 import time
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from operator import attrgetter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,12 +23,12 @@ import pytest
 
 import primepods
 from primepods.emulator import Delay, Emulator
-from primepods.waiting import _hub as polling
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang, Reset, Server, reply
 from tests.support.tls import server_context
 from tests.waiting.fleet import Fleet, Stage, raised, result
+from tests.waiting.fleet import stage as set_up
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,6 @@ async def test_clients_with_equal_settings_share_a_hub(stage: Stage, fleet: Flee
     await stage.advance(11)
     assert fleet.sizes == [30, 30, 30]
     assert stage.server.connections == 1
-    assert len(polling._hubs) == 1
     fleet.set("ready", *ids)
     await stage.advance(5)
     assert [result(wait).pod_id for wait in waits] == ids
@@ -69,7 +68,6 @@ async def test_other_settings_have_another_hub(stage: Stage, fleet: Fleet, other
     stage.start(stage.client().pods.wait_ready("pod00000"))
     stage.start(stage.client(**other).pods.wait_ready("pod00001"))
     await stage.advance(1)
-    assert len(polling._hubs) == 2
     assert fleet.sizes == [1, 1]
     sent = {asked.ids[0]: asked.received.headers for asked in fleet.asked}
     assert sent["pod00000"]["authorization"] == f"Bearer {KEY}"
@@ -100,7 +98,6 @@ async def test_another_session_has_another_hub(stage: Stage, fleet: Fleet) -> No
         ]
         await stage.advance(1)
         assert sorted(fleet.sizes) == [1, 1, 2]
-        assert len(polling._hubs) == 3
         fleet.set("ready", *fleet.states)
         await stage.advance(6)
         assert all(task.done() for task in tasks)
@@ -124,7 +121,6 @@ async def test_another_loop_has_another_hub(stage: Stage, fleet: Fleet) -> None:
     """Loops in two threads poll apart at the same time."""
     fleet.add(2)
     stage.start(stage.client().pods.wait_ready("pod00000"))
-    hubs: list[int] = []
 
     async def elsewhere() -> str:
         seen = asyncio.Event()
@@ -132,14 +128,13 @@ async def test_another_loop_has_another_hub(stage: Stage, fleet: Fleet) -> None:
         async with make_client(stage.server.url, clock=ManualClock(auto=True)) as other:
             wait = asyncio.create_task(other.pods.wait_ready("pod00001", on_change=lambda _: seen.set()))
             await seen.wait()
-            hubs.append(len(polling._hubs))
             fleet.set("ready", "pod00001")
             return (await wait).pod_id
 
     await stage.advance(1)
     assert await asyncio.to_thread(asyncio.run, elsewhere()) == "pod00001"
-    assert hubs == [2]
-    assert len(polling._hubs) == 1
+    await stage.advance(5)
+    assert {asked.ids for asked in fleet.asked} == {("pod00000",), ("pod00001",)}
 
 
 def test_a_client_waits_in_one_loop_after_the_other() -> None:
@@ -153,7 +148,6 @@ def test_a_client_waits_in_one_loop_after_the_other() -> None:
 
         assert asyncio.run(wait()) == ids
         assert asyncio.run(wait()) == ids
-        assert polling._hubs == {}
         asyncio.run(client.aclose())
 
 
@@ -205,7 +199,6 @@ async def test_the_hub_outlives_the_client_that_started_it(stage: Stage, fleet: 
     assert changes == one
     assert result(watched) == [*one, *((pod_id, None) for pod_id in ids)]
     assert fleet.times[:6] == [0.25, 1.25, 5.25, 10.25, 15.25, 20.25]
-    assert len(polling._hubs) == 0
 
 
 async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet: Fleet) -> None:
@@ -247,10 +240,10 @@ async def test_cancelled_at_any_moment_nothing_is_left(stage: Stage, fleet: Flee
     for n in stopped:
         if chance.random() < 0.7:
             await stage.advance(chance.choice([0.0, 0.25, 4.0]))
-        due = stage.clock._next()
+        due = stage.clock.next_due()
         if due is not None and chance.random() < 0.8:
             # From here on every turn of the loop does something: the tick, the request, its answer.
-            stage.clock._jump(due)
+            stage.clock.jump(due)
         for _ in range(chance.randrange(40)):
             await asyncio.sleep(0)
         waits[n].cancel()
@@ -292,53 +285,66 @@ async def test_nothing_is_left_when_a_wait_returns(stage: Stage, fleet: Fleet) -
     assert [text for text in result(task) if "Stage" not in text and "test_" not in text] == []
 
 
-@asynccontextmanager
-async def stubborn_job(hub: polling.Hub) -> AsyncIterator[None]:
-    """A job of the poller that takes its time to be cancelled: until the block ends."""
-    done = asyncio.Event()
+class Stubborn:
+    """Makes sessions in which a request that is cancelled goes on until it is let go."""
 
-    async def work() -> None:
-        while not done.is_set():
-            with suppress(asyncio.CancelledError):
-                await done.wait()
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
 
-    hub._start(work())
-    await settle()
-    try:
-        yield
-    finally:
-        done.set()
-        await settle()
+    def __call__(self) -> aiohttp.ClientSession:
+        """Make one."""
+        return aiohttp.ClientSession(middlewares=[self._send])
+
+    async def _send(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        finally:
+            while not self.let_go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.let_go.wait()
+
+
+def cancel_the_poller(stage: Stage) -> None:
+    """Cancel every task of the package that no test has begun."""
+    package = str(Path(primepods.__file__).parent)
+    for task in asyncio.all_tasks() - set(stage.tasks):
+        coroutine: Any = task.get_coro()
+        if coroutine.cr_code.co_filename.startswith(package):
+            task.cancel()
 
 
 async def test_leaving_does_not_interrupt_a_shutdown(stage: Stage, fleet: Fleet) -> None:
     """The poller is cancelled from outside; its waiter leaves meanwhile, and waits until all is tidied up."""
     fleet.add(1)
-    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    fleet.next_status(Hang())
+    stubborn = Stubborn()
+    wait = stage.start(stage.client(session=stubborn).pods.wait_ready("pod00000"))
     await stage.advance(1)
-    hub = await stage.hub()
-    async with stubborn_job(hub):
-        hub._task.cancel()
-        await settle()
-        assert not wait.done()
-        assert not hub._task.done()
+    cancel_the_poller(stage)
+    await settle()
+    assert not wait.done()
+    stubborn.let_go.set()
+    await settle()
     raised(wait, primepods.PrimePodsError)
 
 
 async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: Fleet) -> None:
     """As when the loop ends in the middle of it."""
-    fleet.add(1)
-    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    ids = fleet.add(150)
+    stubborn = Stubborn()
+    wait = stage.start(stage.client(session=stubborn).pods.wait(ids))
+    fleet.next_status(Hang())
     await stage.advance(1)
-    hub = await stage.hub()
-    async with stubborn_job(hub):
-        wait.cancel()
-        await settle()
-        assert stage.server.open == 1
-        hub._task.cancel()
-        await settle()
-        assert stage.server.open == 0
-        assert wait.cancelled()
+    wait.cancel()
+    await settle()
+    assert stage.server.open > 0
+    cancel_the_poller(stage)
+    await settle()
+    assert stage.server.open == 0
+    assert wait.cancelled()
+    stubborn.let_go.set()
 
 
 async def test_a_newcomer_meets_no_hub_that_is_ending(stage: Stage, fleet: Fleet) -> None:
@@ -407,7 +413,6 @@ def test_nothing_is_left_when_the_loop_ends(moment: str) -> None:
         for _ in range(3):
             asyncio.run(main())
             kept.clear()
-        assert polling._hubs == {}
         # The emulator, in its thread, may take a moment to see that a connection was closed.
         give_up = time.monotonic() + 5
         while open_files() > before and time.monotonic() < give_up:
@@ -418,24 +423,24 @@ def test_nothing_is_left_when_the_loop_ends(moment: str) -> None:
 
 
 def test_a_loop_that_was_thrown_away_is_forgotten() -> None:
-    """Its hub never ran to its end; the next who waits, in whatever loop, clears it away."""
+    """Its poller never ran to its end; the next who waits, in whatever loop, clears it away."""
     with Emulator(pods=1, boot_seconds=0) as emu:
         loop = asyncio.new_event_loop()
-        client = make_client(emu.url, clock=ManualClock(auto=True), api_key=emu.api_key)
-        # Kept, so that no task complains on being collected.
-        lost = loop.create_task(client.pods.wait_ready("never"))
+        lost, client = (
+            make_client(emu.url, clock=ManualClock(auto=True), api_key=emu.api_key) for _ in range(2)
+        )
+        tasks: list[Any] = [loop.create_task(lost.pods.wait_ready("never"))]
         loop.run_until_complete(asyncio.sleep(0))
-        hub = next(iter(polling._hubs.values()))
-        assert len(polling._hubs) == 1
+        tasks += asyncio.all_tasks(loop)
         loop.close()
         asyncio.run(client.pods.wait(emu.pods))
-        assert polling._hubs == {}
-        # Neither may complain, nor await anything, when it is collected now.
-        tasks: list[Any] = [lost, hub._task]
         for task in tasks:
+            # None may complain when it is collected.
             task._log_destroy_pending = False
-        del lost, hub, tasks, task
+        forgotten = weakref.ref(loop)
+        del loop, lost, tasks, task
         gc.collect()
+        assert forgotten() is None
 
 
 async def test_cancelling_one_wait_does_not_touch_another(stage: Stage, fleet: Fleet) -> None:
@@ -445,7 +450,7 @@ async def test_cancelling_one_wait_does_not_touch_another(stage: Stage, fleet: F
         stays = stage.start(stage.client().pods.wait_ready("same"))
         leaves = stage.start(stage.client().pods.wait_ready("same"))
         await stage.advance(0.2)
-        stage.clock._jump(stage.clock.time() + 0.1)
+        stage.clock.jump(stage.clock.time() + 0.1)
         for _ in range(turns):
             await asyncio.sleep(0)
         leaves.cancel()
@@ -634,8 +639,7 @@ async def test_the_key_is_the_clients_and_shows_nowhere(
     monkeypatch.setenv("PRIME_API_KEY", "pit_set_too_late")
     fleet.next_status(Reset(), times=2)
     await stage.advance(20)
-    hub = await stage.hub()
-    shown = [repr(hub), repr(hub._task), *(repr(view) for view in hub._state.pods.values())]
+    shown = [repr(task) for task in asyncio.all_tasks()]
     fleet.next_status(reply({"detail": f"key {KEY} has sent too much"}, 503), times=100)
     await stage.advance(30)
     fleet.faults.clear()
@@ -674,37 +678,80 @@ class OddError(Exception):
         self.two = two
 
 
-@pytest.mark.parametrize("where", ["_tick", "_reader.read_batch", "_reader.executor.call", "_poller.batches"])
+class BrokenClock(ManualClock):
+    """A clock whose chance fails once it is told to."""
+
+    error: Exception | None = None
+
+    def random(self) -> float:
+        """Fail, or the usual."""
+        if self.error is not None:
+            raise self.error
+        return super().random()
+
+
+@pytest.mark.parametrize("where", ["the clock", "a request for statuses", "a lookup"])
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), OddError("this", "that")], ids=["plain", "odd"])
-async def test_a_defect_of_the_poller_ends_its_waiters(
-    stage: Stage, fleet: Fleet, where: str, error: Exception
-) -> None:
+async def test_a_defect_of_the_poller_ends_its_waiters(where: str, error: Exception) -> None:
     """Nobody is left hanging: each waiter gets the defect as an exception of its own; the next wait works."""
-    ids = fleet.add(3, "bare")
-    waits = [stage.start(stage.client().pods.wait_ready(pod_id)) for pod_id in ids]
-    await stage.advance(1)
-    hub = await stage.hub()
     error.__cause__ = KeyError("behind it")
     error.add_note("from the poller")
+    broken: list[bool] = []
 
-    def broken(*_: object, **__: object) -> Any:
-        raise error
+    async def breaks(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if broken and request.url.path.endswith("/status") == (where == "a request for statuses"):
+            raise error
+        return await handler(request)
 
-    path, _, name = where.rpartition(".")
-    setattr(attrgetter(path)(hub) if path else hub, name, broken)
-    await stage.advance(36)
-    caught = [error_of(wait) for wait in waits]
-    assert {str(exc) for exc in caught} == {str(error)}
-    assert {type(exc) for exc in caught} == {type(error)}
-    assert {repr(exc.__cause__) for exc in caught} == {"KeyError('behind it')"}
-    assert len({id(exc) for exc in caught} | {id(error)}) == 4
-    assert [exc.__notes__ for exc in caught] == [error.__notes__] * 3
-    assert len({id(exc.__notes__) for exc in caught}) == 3
-    await stage.check_nothing_left()
-    fleet.set("ready", *ids)
-    again = stage.start(stage.client().pods.wait_ready(ids[0]))
-    await stage.advance(1)
-    assert result(again).is_ready
+    async with (
+        set_up(clock := BrokenClock()) as stage,
+        aiohttp.ClientSession(middlewares=[breaks]) as session,
+    ):
+        ids = stage.fleet.add(3, "bare")
+        clients = [stage.client(session=session) for _ in ids]
+        waits = [
+            stage.start(client.pods.wait_ready(pod_id)) for client, pod_id in zip(clients, ids, strict=True)
+        ]
+        await stage.advance(1)
+        if where == "the clock":
+            clock.error = error
+        else:
+            broken.append(True)
+        await stage.advance(36)
+        caught = [error_of(wait) for wait in waits]
+        assert {str(exc) for exc in caught} == {str(error)}
+        assert {type(exc) for exc in caught} == {type(error)}
+        assert {repr(exc.__cause__) for exc in caught} == {"KeyError('behind it')"}
+        assert len({id(exc) for exc in caught} | {id(error)}) == 4
+        assert [exc.__notes__ for exc in caught] == [error.__notes__] * 3
+        assert len({id(exc.__notes__) for exc in caught}) == 3
+        broken.clear()
+        clock.error = None
+        stage.fleet.set("ready", *ids)
+        again = stage.start(clients[0].pods.wait_ready(ids[0]))
+        await stage.advance(1)
+        assert result(again).is_ready
+
+
+async def test_a_broken_log_leaves_nobody_hanging(stage: Stage, fleet: Fleet) -> None:
+    """What the caller's logging raises, where the poller says something, ends the waits as well."""
+    ids = fleet.add(3)
+
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise ArithmeticError(record.levelname)
+
+    broken = Broken()
+    waits = [stage.start(stage.client().pods.wait_ready(pod_id)) for pod_id in ids]
+    fleet.next_status(reply({}, 503))
+    logging.getLogger("primepods").addFilter(broken)
+    try:
+        await stage.advance(1)
+    finally:
+        logging.getLogger("primepods").removeFilter(broken)
+    assert all(error_of(wait) for wait in waits)
 
 
 async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Fleet) -> None:
@@ -712,7 +759,7 @@ async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Flee
     fleet.add(1)
     wait = stage.start(stage.client().pods.wait_ready("pod00000"))
     await stage.advance(1)
-    (await stage.hub())._task.cancel()
+    cancel_the_poller(stage)
     await settle()
     with pytest.raises(primepods.PrimePodsError, match="cancelled from outside"):
         result(wait)

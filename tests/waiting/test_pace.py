@@ -128,7 +128,7 @@ async def test_ticks_that_were_missed_are_skipped(stage: Stage, fleet: Fleet) ->
     fleet.add(1)
     stage.start(stage.client().pods.wait_ready("pod00000"))
     await stage.advance(6)
-    stage.clock._jump(stage.clock.time() + 23)
+    stage.clock.jump(stage.clock.time() + 23)
     await settle()
     await stage.advance(6)
     assert fleet.times == [0.25, 5.25, 29.0, 30.25, 35.0 + 0.25][: len(fleet.times)]
