@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
-import time
-import traceback
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from email.utils import format_datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import (
@@ -25,70 +21,17 @@ from primepods import (
     NotFoundError,
     PaymentRequiredError,
     PermissionDeniedError,
-    PrimePodsError,
-    ProtocolError,
     RateLimitError,
     ServerError,
     ValidationError,
 )
-from primepods._http import response as _answers
-from primepods._http.request import PODS, Request
-from primepods._http.response import Response, decipher, missing_row, protocol_error, read_retry_after
+from primepods._http.request import PODS
+from primepods._http.response import Response, missing_row, read_retry_after
 from primepods._utils import strict_json as _json
-from primepods._utils.secret import Secret
-from primepods._utils.text import one_line
 from primepods.config import KEY_PAGE
 from tests.fixtures import document
 from tests.support.json_values import VALUES
-
-KEY = Secret("pit_0123456789_secret_of_the_tests")
-BASE_URL = "https://api.example.test"
-NOW = datetime(2026, 11, 7, 5, 31, 56, tzinfo=UTC)
-PATH = f"{PODS}/my_pod_id"
-PACKAGE = Path(_answers.__file__).parent
-
-
-def ask(method: str = "GET", path: str = PATH, *, text_allowed: bool = False) -> Request:
-    """A request for one pod, or for something else."""
-    return Request(method=method, path=path, text_allowed=text_allowed)
-
-
-def respond(status: int, body: Any = b"", **headers: str) -> Response:
-    """An answer with JSON, or with bytes."""
-    return Response(
-        status=status,
-        headers={name.replace("_", "-"): value for name, value in headers.items()},
-        body=body if isinstance(body, bytes) else json.dumps(body).encode(),
-    )
-
-
-def read(response: Response, request: Request | None = None) -> Any:
-    """The data of an answer."""
-    return decipher(request or ask(), response, key=KEY, base_url=BASE_URL, now=NOW.timestamp())
-
-
-def fail(status: int, body: Any = b"", request: Request | None = None, **headers: str) -> APIError:
-    """The error of an answer."""
-    with pytest.raises(APIError) as caught:
-        read(respond(status, body, **headers), request)
-    return caught.value
-
-
-def refuse(response: Response, request: Request | None = None) -> ProtocolError:
-    """The error of an answer that breaks the contract."""
-    with pytest.raises(ProtocolError) as caught:
-        read(response, request)
-    return caught.value
-
-
-def outcome(response: Response, request: Request | None = None) -> PrimePodsError | None:
-    """The error of an answer, if it is one."""
-    try:
-        read(response, request)
-    except PrimePodsError as error:
-        return error
-    return None
-
+from tests.unit.answers import BASE_URL, NOW, PATH, ask, fail, outcome, read, refuse, respond
 
 # --- Success ---------------------------------------------------------------------------------------
 
@@ -99,15 +42,6 @@ def encodes(value: Any) -> bool:
         return bool(_json.loads(_json.dumps(value)) == value)
     except ValueError:
         return False
-
-
-def is_json(body: bytes) -> bool:
-    """Whether bytes are JSON."""
-    try:
-        _json.loads(body)
-    except ValueError:
-        return False
-    return True
 
 
 @given(VALUES.filter(encodes))
@@ -453,218 +387,3 @@ def test_no_header_breaks_the_reading(value: str, date: str, now: float) -> None
     """Whatever a server sends, the outcome is a finite number of seconds or nothing."""
     seconds = read_retry_after({"retry-after": value, "date": date}, now=now)
     assert seconds is None or 0 <= seconds < float("inf")
-
-
-# --- Secrets and control codes ---------------------------------------------------------------------
-
-
-def told(error: PrimePodsError) -> str:
-    """All that anybody could see of an error: text, attributes, pickle, log record, locals of our frames."""
-    record = logging.LogRecord("x", logging.ERROR, "x", 1, "%s %r", (error, error), None)
-    pickled = pickle.dumps(error, protocol=0).decode("latin-1")
-    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-    assert ours
-    shown = [str(frame.locals) for frame in ours]
-    return "\n".join([str(error), repr(error), repr(vars(error)), record.getMessage(), pickled, *shown])
-
-
-def unicode_escapes(text: str) -> bytes:
-    """JSON that spells every character by its number."""
-    return b'"' + b"".join(b"\\u%04x" % ord(char) for char in text) + b'"'
-
-
-ECHOES: dict[str, bytes] = {
-    "text": f"your key {KEY} is bad".encode(),
-    "a web page": f"<title>{KEY}</title><p>{KEY}</p>".encode(),
-    "a web page without a title": f"<p>Bearer {KEY}</p>".encode(),
-    "detail": json.dumps({"detail": f"key {KEY}"}).encode(),
-    "elsewhere": json.dumps({"detail": "no", "request": {"headers": [f"Bearer {KEY}"]}}).encode(),
-    "a name": json.dumps({"detail": {str(KEY): 1}}).encode(),
-    "a parameter": json.dumps({"errors": [{"param": str(KEY), "details": f"{KEY}"}]}).encode(),
-    "a place": json.dumps(
-        {"detail": [{"loc": ["body", str(KEY)], "msg": str(KEY), "input": str(KEY)}]}
-    ).encode(),
-    "escapes": b'{"detail": ' + unicode_escapes(KEY) + b"}",
-    "no UTF-8": b"\xff" + KEY.encode() + b"\xff",
-    "cut short": b'{"detail": "' + KEY.encode(),
-    "half of it at the end of what is shown": b" " * 790 + KEY.encode(),
-    "half of it at the end of what is looked at": b"\n" * 19_990 + KEY.encode(),
-}
-
-
-@pytest.mark.parametrize("echo", ECHOES)
-@pytest.mark.parametrize("status", [401, 422])
-def test_a_key_that_the_server_repeats_is_nowhere(echo: str, status: int) -> None:
-    """Not in message, body, headers, complaints, pickle, nor among the locals of a traceback."""
-    headers = {"x-echo": f"Bearer {KEY}", "x-request-id": str(KEY), "content-type": "text/plain"}
-    with pytest.raises(APIError) as caught:
-        read(Response(status=status, headers=headers, body=ECHOES[echo]))
-    assert KEY[:12] not in told(caught.value)
-    assert caught.value.headers["x-echo"] == "Bearer [redacted]"
-    assert caught.value.request_id == "[redacted]"
-
-
-@pytest.mark.parametrize(
-    "echo", ["text", "a web page", "no UTF-8", "cut short", "half of it at the end of what is shown"]
-)
-def test_a_key_in_a_broken_answer_is_nowhere(echo: str) -> None:
-    """Not in the excerpt, also where that ends in the middle of it."""
-    assert KEY[:12] not in told(refuse(Response(status=200, headers={}, body=ECHOES[echo])))
-
-
-def test_a_key_in_a_wrong_place_is_nowhere() -> None:
-    """An answer whose JSON has not the promised shape is shown in part as well."""
-    found = {"a": [str(KEY)], str(KEY): 1}
-    error = protocol_error(ask(), f"expected a number, got '{KEY}'", found, KEY, path="data[0]")
-    assert str(KEY) not in str(error)
-    assert error.excerpt == '{"a": ["[redacted]"], "[redacted]": 1}'
-
-
-PASSWORDS: dict[str, bytes] = {
-    "a row that is cut": b'{"jupyterPassword": "hunter2", "a": ',
-    "cut within": b'{"jupyterPassword": "hunter2',
-    "cut after a backslash": b'{"jupyterPassword": "hunter2\\',
-    "with a quote in it": b'{"jupyterPassword":"hun\\"ter2 hunter2" ',
-    "a list": b'{"PASSWORD" : ["hunter2", "hunter2"]',
-    "an object": b'{"password": {"x": "hunter2"}',
-    "an object that is cut": b'{"password": {"x": "hunter2',
-    "a bare word": b'{"db_password_old": hunter2}',
-    "beyond what is looked at": b'{"a": "' + b"x" * 750 + b'", "password": "' + b"hunter2" * 50,
-}
-
-
-@pytest.mark.parametrize("name", PASSWORDS)
-def test_passwords_are_not_in_an_excerpt(name: str) -> None:
-    """Whatever the password is, and wherever the answer breaks off."""
-    error = refuse(respond(200, PASSWORDS[name]))
-    assert error.excerpt
-    assert "hunter2" not in told(error)
-
-
-def test_passwords_are_not_in_the_excerpt_of_a_value() -> None:
-    """Neither as a field of what is shown nor as what is shown itself."""
-    row = {"id": [], "jupyterPassword": "hunter2", "name": "x", "n": {"password": 5}}
-    error = protocol_error(ask(), "is missing", row, KEY, path="data[0].gpuName")
-    assert error.excerpt == (
-        '{"id": [], "jupyterPassword": "[redacted]", "name": "x", "n": {"password": "[redacted]"}}'
-    )
-    error = protocol_error(
-        ask(), "expected a string, got a list", ["hunter2"], KEY, path="data[0].jupyterPassword"
-    )
-    assert (error.excerpt, error.path) == ("", "data[0].jupyterPassword")
-    assert "hunter2" not in str(error)
-
-
-def test_the_place_of_a_wrong_shape_is_in_the_message() -> None:
-    """With what stood there, as the API wrote it, and what to do."""
-    error = protocol_error(
-        ask(), "expected an integer, got 'many'", "many", KEY, path="data[3].gpuCount", remedy="Do."
-    )
-    assert str(error) == (
-        f"GET {PATH}: the API's answer is broken at data[3].gpuCount: expected an integer, got 'many'. "
-        "The answer begins: '\"many\"'. Do."
-    )
-    assert (error.path, error.url_path, error.excerpt) == ("data[3].gpuCount", PATH, '"many"')
-    assert "begins" not in str(protocol_error(ask(), "is missing", None, KEY))
-
-
-def test_an_excerpt_is_short_and_one_line() -> None:
-    """At most 200 characters, nothing that moves a cursor."""
-    error = refuse(respond(200, b"line 1\r\n\x1b[2J\x07 line 2 " * 1_000))
-    assert len(error.excerpt) == 200
-    assert error.excerpt.isprintable()
-    assert error.excerpt.startswith("line 1 ")
-    assert len(str(error)) < 600
-
-
-@given(
-    st.text() | st.text(alphabet="\x1b[2J\r\n\t\x00\u202e\u2028 ab"), st.sampled_from([200, 400, 422, 500])
-)
-@example("\x1b]0;title\x07", 422)
-def test_control_codes_reach_no_terminal(text: str, status: int) -> None:
-    """Neither from JSON, from plain text nor from a web page."""
-    bodies: list[Any] = [
-        {"detail": text},
-        {"errors": [{"param": text, "details": text}]},
-        {"detail": [{"loc": [text], "msg": text}]},
-        {text: text},
-        text.encode(errors="replace"),
-        b"<title>" + text.encode(errors="replace"),
-    ]
-    for body in bodies:
-        error = outcome(respond(status, body))
-        assert str(error).isprintable()
-        assert getattr(error, "message", "").isprintable()
-        assert all(part.isprintable() for pair in getattr(error, "errors", ()) for part in pair)
-
-
-@given(st.text())
-def test_one_line_is_one_printable_line(text: str) -> None:
-    """All words stay, in their order."""
-    line = one_line(text)
-    assert line.isprintable()
-    assert "".join(line.split()) == "".join(char for char in "".join(text.split()) if char.isprintable())
-
-
-# --- Bodies without end ----------------------------------------------------------------------------
-
-HUGE: Final[dict[str, tuple[bytes, bytes, bytes]]] = {
-    "text": (b"", b"x", b""),
-    "words": (b"", b"x ", b""),
-    "blanks": (b"", b" ", b"x"),
-    "angle brackets": (b"", b"<", b""),
-    "titles": (b"", b"<title", b""),
-    "tags": (b"", b"<a>", b""),
-    "a string": (b'{"detail": "', b"x", b'"}'),
-    "many complaints": (b'{"errors": [', b'"x",', b'"x"]}'),
-    "one long complaint": (b'{"errors": [{"param": "', b"x", b'", "details": "y"}]}'),
-    "passwords": (b"", b'"password', b""),
-}
-"""How each begins, what is repeated in it, and how it ends."""
-
-
-@pytest.mark.parametrize("status", [200, 422, 502])
-@pytest.mark.parametrize("name", HUGE)
-def test_a_huge_body_takes_no_time_and_makes_no_long_message(name: str, status: int) -> None:
-    """Seconds for a loop that nothing else can run on would be an outage of its own."""
-    begin, middle, end = HUGE[name]
-    body = begin + middle * (5_000_000 // len(middle)) + end
-    started = time.process_time()
-    error = outcome(Response(status=status, headers={"content-type": "text/plain"}, body=body))
-    assert time.process_time() - started < 10
-    assert len(str(error)) < 1_500
-
-
-def nested(opening: bytes, closing: bytes, levels: int) -> bytes:
-    """JSON of a depth that decoders accept, and beyond."""
-    return opening * levels + b'"end"' + closing * levels
-
-
-@pytest.mark.parametrize("levels", [5, 300, 480, 900, 1_000, 5_000])
-@pytest.mark.parametrize("status", [400, 422])
-def test_a_bottomless_body_is_an_error_like_any_other(status: int, levels: int) -> None:
-    """No `RecursionError` comes out, wherever the depth is."""
-    deep = nested(b"[", b"]", levels)
-    bodies = [
-        deep,
-        nested(b'{"detail":', b"}", levels),
-        b'{"errors": [{"param": ' + deep + b', "details": ' + deep + b"}]}",
-        b'{"detail": [{"loc": [' + deep + b'], "msg": ' + deep + b"}]}",
-    ]
-    for body in bodies:
-        error = fail(status, body)
-        assert error.message
-        assert len(str(error)) < 1_500
-        pickle.dumps(str(error))
-
-
-@given(st.binary() | VALUES.map(lambda value: json.dumps(value).encode()), st.integers(100, 999))
-def test_no_answer_breaks_the_reading(body: bytes, status: int) -> None:
-    """Whatever comes, with whatever status, the outcome is data or one of our errors, in printable words."""
-    error = outcome(respond(status, body))
-    assert (error is None) == (
-        200 <= status < 300 and (is_json(body) or (status == 204 and not body.strip()))
-    )
-    assert error is None or str(error).isprintable()
-    assert error is None or str(error).startswith(f"GET {PATH}: ")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -235,6 +236,11 @@ class Fleet:
         }
 
 
+def anything(status: primepods.PodStatus | None) -> bool:
+    """Any state at all."""
+    return status is not None
+
+
 def result(task: asyncio.Task[T]) -> T:
     """What a task has brought. Not awaited: on a clock that stands still that could be for ever."""
     assert task.done(), f"it goes on: {task}"
@@ -284,6 +290,14 @@ class Stage:
     async def advance(self, seconds: float) -> None:
         """Let time pass."""
         await self.clock.advance(seconds)
+
+    def cancel_the_poller(self) -> None:
+        """Cancel every task of the package that no test has begun."""
+        package = str(Path(primepods.__file__).parent)
+        for task in asyncio.all_tasks() - set(self.tasks):
+            coroutine: Any = task.get_coro()
+            if coroutine.cr_code.co_filename.startswith(package):
+                task.cancel()
 
     async def check_nothing_left(self, known: Iterable[asyncio.Task[Any]] = ()) -> None:
         """Fail if anything is left of waiting: a task, a connection, a timer, a request to come."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -22,7 +21,6 @@ from tests.support.server import (
     Hang,
     Held,
     Raw,
-    Received,
     Reply,
     Reset,
     Server,
@@ -530,113 +528,3 @@ async def test_what_a_server_says_cannot_write_to_a_terminal(caplog: pytest.LogC
     assert [text for text in shown if not text.isprintable()] == []
     assert caught.value.request_id == "r-1"
     assert caught.value.attempts == 5
-
-
-async def test_an_api_that_is_down_is_not_stormed() -> None:
-    """All callers share a budget of retries; used up, that is said; the last twenty are for deletions."""
-    clock = ManualClock()
-    down = True
-
-    def answer(request: Received) -> Answer:
-        return Reply(503) if down else OK
-
-    policy = RetryPolicy(base_delay=0)
-    async with Server(answer) as server, make_client(server.url, clock=clock, retry=policy) as client:
-        view = client.with_options(timeout=5)
-
-        async def ask(method: str, *callers: primepods.AsyncClient) -> tuple[int, list[str]]:
-            before = len(server.requests)
-            calls = [caller.request(method, PATH) for caller in callers]
-            errors = await asyncio.gather(*calls, return_exceptions=True)
-            notes = ["".join(getattr(error, "__notes__", [])) for error in errors]
-            return len(server.requests) - before, notes
-
-        requests, notes = await ask("GET", *[client, view] * 50)
-        assert requests == 100 + 80
-        assert len([note for note in notes if "retry budget is used up" in note]) >= 50
-        assert (await ask("GET", client))[0] == 1
-        assert (await ask("DELETE", client))[0] == 5
-        await clock.advance(4)
-        assert (await ask("GET", client))[0] == 1
-        await clock.advance(10)
-        assert (await ask("GET", client))[0] == 1 + 4
-        down = False
-        for _ in range(30):
-            await client.request("GET", PATH)
-        down = True
-        assert (await ask("GET", client))[0] == 1 + 4
-
-
-async def test_a_deletion_is_repeated_though_the_budget_is_gone() -> None:
-    """Thirty GETs that failed must not leave a pod running because of one 503."""
-    clock = ManualClock(auto=True, chance=0.0)
-
-    def answer(request: Received) -> Answer:
-        if request.method == "GET" or len([one for one in server.requests if one.method == "DELETE"]) < 2:
-            return Reply(503)
-        return reply({"status": "DELETING"})
-
-    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
-        await asyncio.gather(*[client.request("GET", PATH) for _ in range(30)], return_exceptions=True)
-        assert len(server.requests) == 30 + 80
-        assert await client.pods.delete("a") == "DELETING"
-
-
-@pytest.mark.parametrize("retry_after", [None, "1"])
-async def test_what_is_rate_limited_is_repeated_until_the_deadline(retry_after: str | None) -> None:
-    """A 429 says that all together ask too much: it counts as no attempt, and costs no budget."""
-    clock = ManualClock(auto=True, chance=0.0)
-    headers = {} if retry_after is None else {"Retry-After": retry_after}
-    limit = reply({"detail": "slow down"}, 429, headers=headers)
-    async with (
-        Server([limit] * 8 + [OK]) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
-        while client._executor.transport.budget.take("GET"):
-            pass
-        assert await client.request("GET", PATH) == {"ok": True}
-    async with Server(default=limit) as server, make_client(server.url, clock=clock, deadline=30) as client:
-        started = clock.elapsed
-        with pytest.raises(primepods.RateLimitError) as caught:
-            await client.request("GET", PATH)
-        assert caught.value.attempts == len(server.requests) > 5
-        assert "would pass the deadline" in caught.value.__notes__[0]
-        assert 10 < clock.elapsed - started < 30
-        with pytest.raises(primepods.RateLimitError) as caught:
-            await client.with_options(retry=RetryPolicy(attempts=1)).request("GET", PATH)
-        assert caught.value.attempts == 1
-
-
-async def test_hundreds_of_deletions_get_through_a_rate_limit() -> None:
-    """300 pods, 20 requests a second, 429s without a word on when to come back: none is left."""
-    clock = ManualClock(auto=True, chance=Random(1))
-    deleted: set[str] = set()
-    served: dict[int, int] = {}
-
-    def answer(request: Received) -> Answer:
-        second = int(clock.elapsed)
-        served[second] = served.get(second, 0) + 1
-        if served[second] > 20:
-            return Reply(429)
-        deleted.add(request.path)
-        return reply({"status": "DELETING"})
-
-    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
-        deletions = await client.pods.delete_many([f"pod{n}" for n in range(300)])
-    assert not deletions.errors
-    assert len(deleted) == len(deletions) == 300
-    assert 14 <= clock.elapsed < 60
-
-
-async def test_what_aiohttp_sends_again_is_a_retry_like_any_other() -> None:
-    """Without a budget left the library's own second attempt is not made either; with one, it uses it up."""
-    clock = ManualClock(auto=True)
-    policy = RetryPolicy(base_delay=0, attempts=1)
-    async with (
-        Server(default=Reset()) as server,
-        make_client(server.url, clock=clock, retry=policy) as client,
-    ):
-        for _ in range(150):
-            with pytest.raises(primepods.TransportError):
-                await client.request("GET", PATH)
-    assert len(server.requests) == 150 + 80

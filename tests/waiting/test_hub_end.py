@@ -1,0 +1,331 @@
+"""How the shared poller ends: with its last waiter, its client or its loop, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+
+import primepods
+from primepods.emulator import Delay, Emulator
+from tests.support.client import make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Hang
+from tests.waiting.fleet import Fleet, Stage, raised, result
+
+pytestmark = pytest.mark.anyio
+
+
+async def next_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
+    """The next change, for a task of its own."""
+    return await anext(changes)
+
+
+async def test_the_hub_outlives_the_client_that_started_it(stage: Stage, fleet: Fleet) -> None:
+    """When that one closes, its waiters end; for the others nothing is lost or doubled."""
+    ids = fleet.add(3)
+    first, second = stage.client(), stage.client()
+    changes: list[tuple[str, str | None]] = []
+
+    def brief(change: primepods.PodChange) -> tuple[str, str | None]:
+        return change.pod_id, None if change.after is None else change.after.installation_status
+
+    async def watch() -> list[tuple[str, str | None]]:
+        return [brief(change) async for change in second.pods.watch(ids)]
+
+    def note(change: primepods.PodChange) -> None:
+        changes.append(brief(change))
+
+    ended: list[asyncio.Task[Any]] = [
+        stage.start(first.pods.wait_ready(ids[0])),
+        stage.start(first.pods.wait(ids)),
+    ]
+    unfinished = aiter(first.pods.watch([ids[2]]))
+    begun = stage.start(next_of(unfinished))
+    await stage.advance(1)
+    assert result(begun).pod_id == ids[2]
+    kept = stage.start(second.pods.wait(ids, on_change=note))
+    watched = stage.start(watch())
+    await stage.advance(5)
+    assert len(stage.fleet.asked) == 3
+    await first.aclose()
+    await settle()
+    for task in ended:
+        with pytest.raises(primepods.ClientClosedError, match="closed while it waited"):
+            result(task)
+    with pytest.raises(primepods.ClientClosedError, match="closed while it waited"):
+        await anext(unfinished)
+    with pytest.raises(primepods.ClientClosedError):
+        await first.pods.wait_ready(ids[0])
+    await stage.advance(5)
+    fleet.set("installing", *ids)
+    await stage.advance(5)
+    fleet.set("ready", *ids)
+    await stage.advance(5)
+    assert list(result(kept)) == ids
+    fleet.set(None, *ids)
+    await stage.advance(11)
+    one = [(pod_id, state) for state in ("PENDING", "ACTIVE", "FINISHED") for pod_id in ids]
+    assert changes == one
+    assert result(watched) == [*one, *((pod_id, None) for pod_id in ids)]
+    assert fleet.times[:6] == [0.25, 1.25, 5.25, 10.25, 15.25, 20.25]
+
+
+async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet: Fleet) -> None:
+    """Waits of a view belong to its client."""
+    fleet.add(1)
+    client = stage.client()
+    view = client.with_options(timeout=5)
+    wait = stage.start(view.pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    await view.aclose()
+    await stage.advance(1)
+    assert not wait.done()
+    await client.aclose()
+    await settle()
+    with pytest.raises(primepods.ClientClosedError):
+        result(wait)
+
+
+async def test_a_hub_ends_with_its_last_waiter(stage: Stage, fleet: Fleet) -> None:
+    """While nobody waits there is no hub, no task and no connection, though the clients are open."""
+    ids = fleet.add(2, "ready")
+    client = stage.client()
+    for _ in range(3):
+        waits = [stage.start(client.pods.wait_ready(pod_id)) for pod_id in ids]
+        await stage.advance(1)
+        assert all(wait.done() for wait in waits)
+        await stage.check_nothing_left()
+    assert len(fleet.asked) == 3
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_cancelled_at_any_moment_nothing_is_left(stage: Stage, fleet: Fleet, seed: int) -> None:
+    """Any or all waiters are cancelled after any number of the loop's turns: the rest go on."""
+    chance = Random(seed)
+    ids = fleet.add(12)
+    fleet.set("bare", *ids[:4])
+    waits = [stage.start(stage.client().pods.wait([pod_id, ids[0]])) for pod_id in ids]
+    stopped = chance.sample(range(12), chance.choice([1, 6, 12]))
+    for n in stopped:
+        if chance.random() < 0.7:
+            await stage.advance(chance.choice([0.0, 0.25, 4.0]))
+        due = stage.clock.next_due()
+        if due is not None and chance.random() < 0.8:
+            # From here on every turn of the loop does something: the tick, the request, its answer.
+            stage.clock.jump(due)
+        for _ in range(chance.randrange(40)):
+            await asyncio.sleep(0)
+        waits[n].cancel()
+    await asyncio.wait([waits[n] for n in stopped])
+    fleet.set("ready", *ids)
+    await stage.advance(45)
+    for n, wait in enumerate(waits):
+        assert wait.cancelled() == (n in stopped)
+        assert n in stopped or list(result(wait)) == list(dict.fromkeys([ids[n], ids[0]]))
+    await stage.check_nothing_left()
+
+
+async def test_who_is_cancelled_while_leaving_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
+    """The last one to leave is cancelled again while the hub tidies up, with a request under way."""
+    fleet.add(1)
+    fleet.next_status(Hang())
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    assert stage.server.in_flight == 1
+    for turns in (0, 1, 2, 3):
+        wait.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        result(wait)
+    await stage.check_nothing_left()
+
+
+async def test_nothing_is_left_when_a_wait_returns(stage: Stage, fleet: Fleet) -> None:
+    """Not a turn of the loop later: what follows the wait may end the loop, or count its tasks."""
+    fleet.add(1, "ready")
+
+    async def wait() -> list[str]:
+        await stage.client().pods.wait_ready("pod00000")
+        return [repr(task) for task in asyncio.all_tasks() if "primepods" in repr(task)]
+
+    task = stage.start(wait())
+    await stage.advance(1)
+    assert [text for text in result(task) if "Stage" not in text and "test_" not in text] == []
+
+
+class Stubborn:
+    """Makes sessions in which a request that is cancelled goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+
+    def __call__(self) -> aiohttp.ClientSession:
+        """Make one."""
+        return aiohttp.ClientSession(middlewares=[self._send])
+
+    async def _send(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        finally:
+            while not self.let_go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.let_go.wait()
+
+
+async def test_leaving_does_not_interrupt_a_shutdown(stage: Stage, fleet: Fleet) -> None:
+    """The poller is cancelled from outside; its waiter leaves meanwhile, and waits until all is tidied up."""
+    fleet.add(1)
+    fleet.next_status(Hang())
+    stubborn = Stubborn()
+    wait = stage.start(stage.client(session=stubborn).pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    stage.cancel_the_poller()
+    await settle()
+    assert not wait.done()
+    stubborn.let_go.set()
+    await settle()
+    raised(wait, primepods.PrimePodsError)
+
+
+async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: Fleet) -> None:
+    """As when the loop ends in the middle of it."""
+    ids = fleet.add(150)
+    stubborn = Stubborn()
+    wait = stage.start(stage.client(session=stubborn).pods.wait(ids))
+    fleet.next_status(Hang())
+    await stage.advance(1)
+    wait.cancel()
+    await settle()
+    assert stage.server.open > 0
+    stage.cancel_the_poller()
+    await settle()
+    assert stage.server.open == 0
+    assert wait.cancelled()
+    stubborn.let_go.set()
+
+
+async def test_a_newcomer_meets_no_hub_that_is_ending(stage: Stage, fleet: Fleet) -> None:
+    """Somebody comes at each turn while the last one leaves: each gets an answer."""
+    fleet.add(1, "ready")
+    for turns in range(12):
+        first = stage.start(stage.client().pods.wait_ready("pod00000"))
+        await stage.advance(0.1)
+        first.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second = stage.start(stage.client().pods.wait_ready("pod00000"))
+        await stage.advance(1)
+        assert result(second).is_ready
+    await stage.check_nothing_left()
+
+
+OPEN_FILES = Path("/proc/self/fd")
+
+
+def open_files() -> int:
+    """How many files and sockets this process has open."""
+    gc.collect()
+    return len(list(OPEN_FILES.iterdir()))
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="counts open files where Linux lists them")
+@pytest.mark.parametrize("moment", ["idle", "in flight", "looking"])
+def test_nothing_is_left_when_the_loop_ends(moment: str) -> None:
+    """`asyncio.run` ends while tasks wait and watch: no hub, no socket, no complaint."""
+    with Emulator(pods=30, boot_seconds=300 if moment != "looking" else 0, cluster_rate=0) as emu:
+        lacking = emu.add_pod(boot_seconds=0, status_fields={"ip": None, "sshConnection": None})
+        ids = [*emu.pods]
+        outcomes: list[str] = []
+
+        async def wait(work: Awaitable[object]) -> None:
+            try:
+                await work
+            except BaseException as exc:
+                outcomes.append(type(exc).__name__)
+                raise
+
+        async def main() -> None:
+            clock = ManualClock(auto=True)
+            clients = [make_client(emu.url, clock=clock, api_key=emu.api_key) for _ in range(2)]
+            seen = asyncio.Event()
+            watch = aiter(clients[0].pods.watch(ids))
+            tasks = [
+                asyncio.create_task(wait(clients[0].pods.wait(ids, on_change=lambda _: seen.set()))),
+                asyncio.create_task(wait(clients[1].pods.wait_gone(lacking))),
+                asyncio.create_task(wait(anext(watch))),
+            ]
+            await seen.wait()
+            if moment == "in flight":
+                before = len(emu.requests)
+                with emu.faults.add(Delay(math.inf)):
+                    while len(emu.requests) == before:  # noqa: ASYNC110 - the emulator is in another thread
+                        # Long enough for the automatic clock to see a loop at rest in between.
+                        await asyncio.sleep(0.02)
+            kept.extend([tasks, watch, clients])
+
+        kept: list[Any] = []
+        asyncio.run(main())
+        kept.clear()
+        before = open_files()
+        for _ in range(3):
+            asyncio.run(main())
+            kept.clear()
+        # The emulator, in its thread, may take a moment to see that a connection was closed.
+        give_up = time.monotonic() + 5
+        while open_files() > before and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert open_files() <= before
+        assert outcomes.count("CancelledError") >= 8
+        assert set(outcomes) <= {"CancelledError"}
+
+
+def test_a_loop_that_was_thrown_away_is_forgotten() -> None:
+    """Its poller never ran to its end; the next who waits, in whatever loop, clears it away."""
+    with Emulator(pods=1, boot_seconds=0) as emu:
+        loop = asyncio.new_event_loop()
+        lost, client = (
+            make_client(emu.url, clock=ManualClock(auto=True), api_key=emu.api_key) for _ in range(2)
+        )
+        tasks: list[Any] = [loop.create_task(lost.pods.wait_ready("never"))]
+        loop.run_until_complete(asyncio.sleep(0))
+        tasks += asyncio.all_tasks(loop)
+        loop.close()
+        asyncio.run(client.pods.wait(emu.pods))
+        for task in tasks:
+            # None may complain when it is collected.
+            task._log_destroy_pending = False
+        forgotten = weakref.ref(loop)
+        del loop, lost, tasks, task
+        gc.collect()
+        assert forgotten() is None
+
+
+async def test_cancelling_one_wait_does_not_touch_another(stage: Stage, fleet: Fleet) -> None:
+    """Two clients wait for the same pod; one of them is cancelled at each turn of the loop."""
+    for turns in range(0, 60, 3):
+        fleet.set("provisioning", "same")
+        stays = stage.start(stage.client().pods.wait_ready("same"))
+        leaves = stage.start(stage.client().pods.wait_ready("same"))
+        await stage.advance(0.2)
+        stage.clock.jump(stage.clock.time() + 0.1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaves.cancel()
+        fleet.set("ready", "same")
+        await stage.advance(6)
+        assert leaves.cancelled()
+        assert result(stays).is_ready

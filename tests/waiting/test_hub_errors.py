@@ -1,0 +1,342 @@
+"""What each who waits gets of their own when something goes wrong, and who is in nobody's context."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import pickle
+import ssl
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+import primepods
+from tests.support.client import KEY, make_client
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Hang, Reset, Server, reply
+from tests.support.tls import server_context
+from tests.waiting.fleet import Fleet, Stage, result
+from tests.waiting.fleet import stage as set_up
+
+pytestmark = pytest.mark.anyio
+
+
+def error_of(task: asyncio.Task[Any]) -> BaseException:
+    """What a task has ended with."""
+    assert task.done(), f"it goes on: {task}"
+    error = task.exception()
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize("status", [401, 422])
+async def test_each_waiter_gets_an_exception_of_its_own(stage: Stage, fleet: Fleet, status: int) -> None:
+    """What one waiter notes on its error, or chains to it, does not show up at the others."""
+    fleet.add(2)
+    waits = [stage.start(stage.client().pods.wait_ready("pod00000")) for _ in range(3)]
+    await stage.advance(1)
+    fleet.next_status(reply({"detail": "no"}, status), times=100)
+    await stage.advance(7)
+    errors = [error_of(wait) for wait in waits]
+    errors[0].add_note("a note of the first")
+    assert len({id(error) for error in errors}) == 3
+    assert {str(error) for error in errors} == {str(errors[0])}
+    assert {type(error) for error in errors} == {type(errors[0])}
+    assert {getattr(error, "status_code", None) for error in errors} == {status}
+    assert not getattr(errors[1], "__notes__", None)
+    assert errors[0].__traceback__ is not errors[1].__traceback__
+
+
+async def test_a_certificate_that_is_not_trusted_ends_waits() -> None:
+    """When it is met again; each error has its cause."""
+    clock = ManualClock()
+    async with Server(tls=server_context()) as server, make_client(server.url, clock=clock) as client:
+        waits = [asyncio.create_task(client.pods.wait_ready(pod_id)) for pod_id in ("a", "b")]
+        await clock.advance(1)
+        assert not any(wait.done() for wait in waits)
+        await clock.advance(2)
+        errors = [error_of(wait) for wait in waits]
+    assert "certificate" in str(errors[0]).lower()
+    assert errors[0] is not errors[1]
+    assert isinstance(errors[1].__cause__, ssl.SSLCertVerificationError)
+
+
+async def test_the_poller_runs_in_an_empty_context(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the first waiter has in its context variables is not in the poller's log lines."""
+    variable = contextvars.ContextVar("request_id", default="none")
+    seen: list[tuple[str, str]] = []
+
+    class Stamp(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            seen.append((variable.get(), record.getMessage()))
+            return True
+
+    stamp = Stamp()
+    caplog.set_level(logging.DEBUG, logger="primepods")
+    logging.getLogger("primepods").addFilter(stamp)
+    try:
+        variable.set("the first waiter's")
+        fleet.set("bare", "a")
+        fleet.next_status(reply({}, 503))
+        fleet.next_status(reply({}, 429))
+        wait = stage.start(stage.client().pods.wait_ready("a", timeout=50))
+        await stage.advance(60)
+        assert "WaitTimeoutError" in repr(wait)
+        status = stage.start(stage.client().pods.status("a"))
+        await stage.advance(1)
+        assert result(status).pod_id == "a"
+    finally:
+        logging.getLogger("primepods").removeFilter(stamp)
+    assert {" ".join(text.split()[:2]) for _, text in seen} == {
+        "GET /api/v1/pods/status:",
+        "GET /api/v1/pods/a:",
+        "Waiting goes",
+    }
+    assert {value for value, _ in seen} == {"none"}
+
+
+@pytest.mark.parametrize("args", [(), ("because",), ({"a": 1},)])
+async def test_a_cancellation_passes_as_it_is(stage: Stage, fleet: Fleet, args: tuple[Any, ...]) -> None:
+    """The very exception arrives at the caller, with its arguments; no pod is deleted."""
+    fleet.add(1)
+    caught: list[asyncio.CancelledError] = []
+
+    def calls() -> list[Callable[[], Awaitable[object]]]:
+        pods = stage.client().pods
+        return [
+            lambda: pods.wait(["pod00000"]),
+            lambda: pods.wait_ready("pod00000", timeout=10),
+            lambda: pods.wait_gone("pod00000"),
+            lambda: drain(aiter(pods.watch(["pod00000"]))),
+            lambda: pods.wait(["pod00000"], on_change=hang),
+        ]
+
+    async def hang(_: primepods.PodChange) -> None:
+        await asyncio.Event().wait()
+
+    async def drain(changes: AsyncIterator[primepods.PodChange]) -> None:
+        async for _ in changes:
+            pass
+
+    async def run(call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except asyncio.CancelledError as exc:
+            caught.append(exc)
+            raise
+
+    tasks = [stage.start(run(call)) for call in calls()]
+    await stage.advance(1)
+    for task in tasks:
+        task.cancel(*args)
+    await settle()
+    assert [exc.args for exc in caught] == [args] * 5
+    assert all(task.cancelled() for task in tasks)
+    assert {asked.received.method for asked in fleet.asked} == {"GET"}
+
+
+async def test_the_users_own_timeout_and_group_work(stage: Stage, fleet: Fleet) -> None:
+    """`asyncio.timeout` and a `TaskGroup` around waits see their own cancellations."""
+    fleet.set("error", "b")
+    fleet.add(1)
+    pods = stage.client().pods
+
+    async def in_time() -> None:
+        async with asyncio.timeout(0):
+            await pods.wait_ready("pod00000")
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pods.wait_ready("pod00000"))
+            group.create_task(pods.wait_ready("b"))
+
+    with pytest.raises(TimeoutError) as caught:
+        await in_time()
+    assert type(caught.value) is TimeoutError
+    group = stage.start(together())
+    await stage.advance(1)
+    with pytest.raises(ExceptionGroup) as several:
+        result(group)
+    assert several.group_contains(primepods.PodFailedError)
+
+
+async def test_what_a_wait_raises_can_be_pickled(stage: Stage, fleet: Fleet) -> None:
+    """Timed out, failed, missing, refused and closed: all come back from a pickle as they were."""
+    fleet.add(2, "installing")
+    fleet.set("error", "bad")
+    client = stage.client()
+    waits = [
+        stage.start(client.pods.wait(["pod00000", "pod00001", "nowhere"], timeout=9, appear_grace=50)),
+        stage.start(client.pods.wait(["pod00000", "bad"])),
+        stage.start(client.pods.wait_ready("never", appear_grace=1)),
+        stage.start(client.pods.wait_ready("pod00000")),
+    ]
+    await stage.advance(30)
+    await client.aclose()
+    await settle()
+    kinds = []
+    for wait in waits:
+        error = error_of(wait)
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is ours
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert {key: repr(value) for key, value in vars(again).items()} == {
+            key: repr(value) for key, value in vars(error).items()
+        }
+        kinds.append(type(error).__name__)
+    assert kinds == ["WaitTimeoutError", "PodFailedError", "NotFoundError", "ClientClosedError"]
+
+
+async def test_the_key_is_the_clients_and_shows_nowhere(
+    stage: Stage, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The poller looks for no key of its own, and nothing that it raises, logs or is holds the key."""
+    caplog.set_level(logging.DEBUG)
+    fleet.add(1)
+    waits = [stage.start(stage.client().pods.wait_ready("pod00000", timeout=40)) for _ in range(2)]
+    waits.append(stage.start(stage.client().pods.wait_ready("pod00000", timeout=4000)))
+    monkeypatch.setenv("PRIME_API_KEY", "pit_set_too_late")
+    fleet.next_status(Reset(), times=2)
+    await stage.advance(20)
+    shown = [repr(task) for task in asyncio.all_tasks()]
+    fleet.next_status(reply({"detail": f"key {KEY} has sent too much"}, 503), times=100)
+    await stage.advance(30)
+    fleet.faults.clear()
+    fleet.next_status(reply({"detail": f"no such key {KEY}"}, 401), times=100)
+    await stage.advance(6)
+    for wait in waits:
+        error = error_of(wait)
+        trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+        shown += [str(error), repr(error), *trace.format(), repr(vars(error))]
+    shown += [record.getMessage() for record in caplog.records]
+    assert all(asked.received.headers["authorization"] == f"Bearer {KEY}" for asked in fleet.asked)
+    assert not [text for text in shown if KEY in text]
+
+
+async def test_a_request_without_an_answer_ends(
+    stage: Stage, fleet: Fleet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A server that never answers costs the attempt's timeout; then the next tick asks again."""
+    fleet.add(1, "ready")
+    fleet.next_status(Hang())
+    wait = stage.start(stage.client(timeout=7.0).pods.wait_ready("pod00000"))
+    await stage.advance(7.2)
+    assert len(fleet.asked) == 1
+    assert not wait.done()
+    await stage.advance(3.1)
+    assert fleet.times == [0.25, 10.25]
+    assert result(wait).is_ready
+    assert capfd.readouterr() == ("", "")
+
+
+class OddError(Exception):
+    """An exception that cannot be copied: its class wants two arguments and keeps one."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+        self.two = two
+
+
+class BrokenClock(ManualClock):
+    """A clock whose chance fails once it is told to."""
+
+    error: Exception | None = None
+
+    def random(self) -> float:
+        """Fail, or the usual."""
+        if self.error is not None:
+            raise self.error
+        return super().random()
+
+
+@pytest.mark.parametrize("where", ["the clock", "a request for statuses", "a lookup"])
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), OddError("this", "that")], ids=["plain", "odd"])
+async def test_a_defect_of_the_poller_ends_its_waiters(where: str, error: Exception) -> None:
+    """Nobody is left hanging: each waiter gets the defect as an exception of its own; the next wait works."""
+    error.__cause__ = KeyError("behind it")
+    error.add_note("from the poller")
+    broken: list[bool] = []
+
+    async def breaks(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if broken and request.url.path.endswith("/status") == (where == "a request for statuses"):
+            raise error
+        return await handler(request)
+
+    async with (
+        set_up(clock := BrokenClock()) as stage,
+        aiohttp.ClientSession(middlewares=[breaks]) as session,
+    ):
+        ids = stage.fleet.add(3, "bare")
+        clients = [stage.client(session=session) for _ in ids]
+        waits = [
+            stage.start(client.pods.wait_ready(pod_id)) for client, pod_id in zip(clients, ids, strict=True)
+        ]
+        await stage.advance(1)
+        if where == "the clock":
+            clock.error = error
+        else:
+            broken.append(True)
+        await stage.advance(36)
+        caught = [error_of(wait) for wait in waits]
+        assert {str(exc) for exc in caught} == {str(error)}
+        assert {type(exc) for exc in caught} == {type(error)}
+        assert {repr(exc.__cause__) for exc in caught} == {"KeyError('behind it')"}
+        assert len({id(exc) for exc in caught} | {id(error)}) == 4
+        assert [exc.__notes__ for exc in caught] == [error.__notes__] * 3
+        assert len({id(exc.__notes__) for exc in caught}) == 3
+        broken.clear()
+        clock.error = None
+        stage.fleet.set("ready", *ids)
+        again = stage.start(clients[0].pods.wait_ready(ids[0]))
+        await stage.advance(1)
+        assert result(again).is_ready
+
+
+async def test_a_broken_log_leaves_nobody_hanging(stage: Stage, fleet: Fleet) -> None:
+    """What the caller's logging raises, where the poller says something, ends the waits as well."""
+    ids = fleet.add(3)
+
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise ArithmeticError(record.levelname)
+
+    broken = Broken()
+    waits = [stage.start(stage.client().pods.wait_ready(pod_id)) for pod_id in ids]
+    fleet.next_status(reply({}, 503))
+    logging.getLogger("primepods").addFilter(broken)
+    try:
+        await stage.advance(1)
+    finally:
+        logging.getLogger("primepods").removeFilter(broken)
+    assert all(error_of(wait) for wait in waits)
+
+
+async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Fleet) -> None:
+    """Somebody cancels every task that is not theirs: the waiters do not hang."""
+    fleet.add(1)
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    stage.cancel_the_poller()
+    await settle()
+    with pytest.raises(primepods.PrimePodsError, match="cancelled from outside"):
+        result(wait)
+    await stage.check_nothing_left()
+
+
+async def test_a_closed_session_ends_the_waits(stage: Stage, fleet: Fleet) -> None:
+    """The caller closes the session under the hub: there is no use in waiting."""
+    fleet.add(1)
+    async with aiohttp.ClientSession() as session:
+        wait = stage.start(stage.client(session=session).pods.wait_ready("pod00000"))
+        await stage.advance(1)
+    await stage.advance(5)
+    with pytest.raises(primepods.ClientClosedError, match="session"):
+        result(wait)
