@@ -67,10 +67,10 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
             assert (error.attempts, error.maybe_received, error.transient) == (1, False, False)
             assert "certificate" in str(error).lower()
             assert "SSL_CERT_FILE" in str(error)
+        assert clock.sleeps == []
         with pytest.raises(primepods.TransportError):
             await client.pods.wait(["a"], timeout=100)
         assert server.requests == []
-    assert clock.sleeps == []
 
 
 SWITCHES = {
