@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from primepods._http.request import PODS, free_request, page_request, pod_path
@@ -370,6 +370,7 @@ def test_parameters_are_repeated_and_left_out() -> None:
     assert free_request("GET", "/a", {}, None).target == "/a"
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(ANY_TEXT, ANY_TEXT | st.lists(ANY_TEXT, max_size=3), max_size=4))
 def test_parameters_arrive_as_given(params: dict[str, Any]) -> None:
     """Whatever the text, the server reads the same pairs."""

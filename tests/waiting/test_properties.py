@@ -276,7 +276,7 @@ def check_requests(made: Stage) -> None:
 
 
 @pytest.mark.timeout(600)  # for shrinking an example that fails; else it takes seconds
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans)
 @example(
     # Its tick and its deadline come at the same moment.

@@ -145,7 +145,7 @@ async def test_an_outage_is_no_poison(stage: Stage, fleet: Fleet, count: int) ->
     ids = fleet.add(count, "ready")
     fleet.next_status(refusal(503), times=10_000)
     waits = wait_each(stage, ids)
-    await stage.advance(300)
+    await stage.advance(90)
     assert not any(wait.done() for wait in waits.values())
     assert max(requests_a_tick(fleet).values()) <= -(-count // 100) + 3
     fleet.faults.clear()

@@ -195,7 +195,7 @@ async def test_a_cancelled_call_does_not_show_the_key(*, own: bool) -> None:
     """Cancellation passes through the HTTP library's frames: their locals have no key either."""
     places: set[tuple[str, ...]] = set()
     for answer in (Hang(), Reply(200, b'{"ok": true}', cut=5, stall=True), Reply(503)):
-        for turns in range(0, 25, 2):
+        for turns in range(0, 25, 4):
             async with (
                 Server(default=answer) as server,
                 aiohttp.ClientSession() as session,

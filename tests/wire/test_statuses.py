@@ -133,7 +133,7 @@ async def test_refused_ids_do_not_spoil_the_others(status: int, bad: set[int]) -
     assert len(server.requests) < 20 * len(bad)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     count=st.integers(1, 130),
     bad=st.sets(st.integers(0, 129), max_size=12),
