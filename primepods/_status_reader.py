@@ -206,6 +206,9 @@ class _Batch:
         self._callers = 0
         # In an empty context: else its log lines would land in whichever task came first.
         self._task = self.loop.create_task(reader.read_together(self), context=contextvars.Context())
+        # Not the task itself is awaited: who is cancelled meanwhile must not cancel it.
+        self._done = asyncio.Event()
+        self._task.add_done_callback(lambda _: self._done.set())
 
     @property
     def cancelled(self) -> bool:
@@ -217,8 +220,7 @@ class _Batch:
         self.pod_ids[pod_id] = None
         self._callers += 1
         try:
-            # Not the task itself: who is cancelled meanwhile must not cancel it.
-            await asyncio.wait([self._task])
+            await self._done.wait()
         finally:
             self._callers -= 1
             if not self._callers:

@@ -133,11 +133,11 @@ class _Tick:
 
     async def run(self) -> None:
         """Ask for all of it, and search what fails."""
-        usual = len(self._poller.batches(list(self._pods)))
         batches = self._batches()
-        most = max(2 * usual - 1, _LEAST_REQUESTS)
         # The turns of those who spoil requests come in the order of their last.
         alone = sorted((pod for pod in self._pods if pod.alone), key=lambda pod: pod.asked)
+        usual = self._poller.batches(list(self._pods)) if self._searches or alone else batches
+        most = max(2 * len(usual) - 1, _LEAST_REQUESTS)
         del alone[max(0, most - len(batches) - len(self._searches)) :]
         self._left = most - len(batches) - len(alone)
         try:
