@@ -19,7 +19,7 @@ DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
 BUILT_IN_CONTEXT: Final = "production"
 """The context that needs no file: the vendor's host."""
 
-_CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 @attrs.frozen
@@ -79,9 +79,9 @@ def read_files(context: Found | None) -> list[File]:
             return []
         key_only = {"api_key": config.fields.get("api_key")}
         return [File(config.path, key_only, key_base_url=config.base_url, context=context)]
-    shown = f"The context {context.value!r} ({context.source})"
+    shown = f"The context {quote(context.value)} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
-        msg = f"{shown} cannot be: names have letters, digits, hyphens and underscores only. Correct it."
+        msg = f"{shown} cannot be: names have up to 100 letters, digits, hyphens and underscores. Correct it."
         raise ConfigError(msg)
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)

@@ -334,8 +334,8 @@ def found_in(value: Any, said: str) -> bool:
         text = type(value).__name__
     if isinstance(value, str) and not value.strip():
         return "empty" in said or text in said
-    if isinstance(value, str) and str.__repr__(value) in said:
-        # A string of a kind with another repr.
+    if isinstance(value, str) and str.__repr__(value.strip())[:50] in said:
+        # Also of a kind with another repr; what surrounds a setting is no part of it.
         return True
     start = "".join(char if char.isprintable() else " " for char in text[:60])
     return start in said
