@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from .._utils.clock import Clock
 from ..models import PodChange, PodStatus
 from ._subscription import Subscription
 from ._watched_pod import WatchedPod
@@ -20,7 +19,6 @@ class ChangeTracker:
 
     Args:
         subscription: Whose pods.
-        clock: The client's clock.
         appear_grace: Seconds for a pod never seen to appear, before it is reported as gone.
 
     Attributes:
@@ -28,12 +26,11 @@ class ChangeTracker:
         never_appeared: Pods that did not appear.
     """
 
-    def __init__(self, subscription: Subscription, clock: Clock, appear_grace: float) -> None:
+    def __init__(self, subscription: Subscription, appear_grace: float) -> None:
         self.reported: dict[str, PodStatus | None] = {}
         self.never_appeared: set[str] = set()
         self._subscription = subscription
-        self._clock = clock
-        self._appear_by = self._check_at = clock.time() + appear_grace
+        self._appear_by = self._check_at = subscription.clock.time() + appear_grace
         self._absent: dict[str, None] = {}
 
     async def changes(self, until: float = math.inf) -> Iterator[PodChange]:
@@ -51,7 +48,7 @@ class ChangeTracker:
             change = self._change(pod)
             if change is not None:
                 yield change
-        now = self._clock.time()
+        now = self._subscription.clock.time()
         if self._absent and now >= self._check_at:
             self._check_at = now + self._subscription.interval
             for pod_id in list(self._absent):

@@ -26,9 +26,9 @@ from ..errors import PrimePodsError, RateLimitError
 from ..retry import RetryPolicy
 from ._lookups import PodLookups
 from ._pause import PollPause
-from ._poller import StatusPoller
 from ._schedule import PollSchedule
 from ._state import HubState
+from ._tick import Tick
 from ._trouble_log import TroubleLog
 from ._watched_pod import WatchedPod
 
@@ -61,7 +61,6 @@ class Hub:
         )
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor, self._start)
-        self._poller = StatusPoller(self._state, self._reader, self._lookups.add)
         self._subscriptions: set[Subscription] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._ending = False
@@ -163,16 +162,17 @@ class Hub:
         if pods:
             # First those whose last request failed: else a rate limit would always leave out the same ones.
             pods.sort(key=lambda pod: pod.trouble is None)
-            self._start(self._poll(self._poller.poll(pods), pods))
+            tick = Tick(self._state, self._reader, self._lookups.add, pods)
+            self._start(self._run_tick(tick, pods))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _poll(self, work: Coroutine[Any, Any, None], pods: list[WatchedPod]) -> None:
+    async def _run_tick(self, tick: Tick, pods: list[WatchedPod]) -> None:
         try:
-            await work
+            await tick.run()
         except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
             for pod in pods:
                 pod.end(exc)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from .._decoding.rows import decode_history, decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request, pod_request
-from ..errors import ClientClosedError, NotFoundError, PrimePodsError
+from ..errors import NotFoundError, PrimePodsError
 from ._state import CONFIRM_AFTER, HubState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
@@ -81,10 +81,9 @@ class PodLookups:
 
     def _refuse(self, pod: WatchedPod, error: PrimePodsError) -> None:
         """End the waits for a pod when a refusal is repeated, with a later tick."""
-        now = self._state.clock.time()
         if pod.lookup_refused_at is None:
-            pod.lookup_refused_at = now
-        if isinstance(error, ClientClosedError) or now >= pod.lookup_refused_at + CONFIRM_AFTER:
+            pod.lookup_refused_at = self._state.clock.time()
+        if self._state.is_confirmed(error, pod.lookup_refused_at):
             pod.end(error)
         else:
             pod.lookup_at = pod.lookup_refused_at + CONFIRM_AFTER

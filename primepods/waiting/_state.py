@@ -59,17 +59,20 @@ class HubState:
 
     def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
         """End the waits for pods that were refused before, and nothing else since; ask for others again."""
-        now = self.clock.time()
         for pod in pods:
             if pod.refused_at is None:
-                pod.refused_at = now
-            confirm_at = pod.refused_at + CONFIRM_AFTER
-            if isinstance(error, ClientClosedError) or now >= confirm_at - _TOLERANCE:
+                pod.refused_at = self.clock.time()
+            if self.is_confirmed(error, pod.refused_at):
                 pod.end(error)
             elif pod.subscriptions:
                 # Else who waited for it has left meanwhile, and it is not among `pods` any more.
-                self.schedule.ask_at(pod.pod_id, confirm_at)
+                self.schedule.ask_at(pod.pod_id, pod.refused_at + CONFIRM_AFTER)
                 self.wake.set()
+
+    def is_confirmed(self, error: Exception, refused_at: float) -> bool:
+        """Tell whether a refusal is to be believed, after a first one at ``refused_at``."""
+        confirm_at = refused_at + CONFIRM_AFTER - _TOLERANCE
+        return isinstance(error, ClientClosedError) or self.clock.time() >= confirm_at
 
 
 def is_refusal(error: Exception) -> bool:

@@ -26,6 +26,7 @@ class Subscription:
         interval: Seconds between two looks at each.
 
     Attributes:
+        clock: The client's clock.
         since: Number of the last request before it began: only what later ones bring counts for it.
         pods: What is known of those of its pods that are still wanted.
     """
@@ -33,6 +34,7 @@ class Subscription:
     def __init__(self, connection: HubConnection, pod_ids: Iterable[str], interval: float) -> None:
         self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
         self.interval = interval
+        self.clock = connection.clock
         self.since = 0
         self.pods: dict[str, WatchedPod] = {}
         self._connection = connection
@@ -91,8 +93,7 @@ class Subscription:
         Raises:
             PrimePodsError: Polling cannot go on: closed, not authenticated, refused.
         """
-        clock = self._connection.clock
-        await clock.wait(self._news, until - clock.time())
+        await self.clock.wait(self._news, until - self.clock.time())
         if self._error is not None:
             raise self._error
         self._news.clear()

@@ -63,7 +63,7 @@ class Wait:
             return PodStatuses({})
         limit = self._clock.timeout_at(self._clock.time() + self._timeout)
         async with self._subscription:
-            tracker = ChangeTracker(self._subscription, self._clock, self._appear_grace)
+            tracker = ChangeTracker(self._subscription, self._appear_grace)
             try:
                 async with limit:
                     await self._until_done(tracker)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from .._utils.clock import Clock
 from ..errors import ClientClosedError
 from ..models import PodChange
 from ._changes import APPEAR_GRACE, ChangeTracker
@@ -38,7 +37,7 @@ class AsyncWatch:
 
     def __aiter__(self) -> AsyncIterator[PodChange]:
         subscription = Subscription(self._connection, self._ids, self._interval)
-        return WatchIterator(_Iteration(subscription, self._connection.clock, self._timeout, self._open))
+        return WatchIterator(_Iteration(subscription, self._timeout, self._open))
 
     async def aclose(self) -> None:
         """End all iterations of this watch.
@@ -66,16 +65,12 @@ class _Iteration:
 
     Args:
         subscription: Whose pods.
-        clock: The client's clock.
         timeout: Seconds.
         open_: Where this is while it is to be closed.
     """
 
-    def __init__(
-        self, subscription: Subscription, clock: Clock, timeout: float, open_: set[_Iteration]
-    ) -> None:
+    def __init__(self, subscription: Subscription, timeout: float, open_: set[_Iteration]) -> None:
         self._subscription = subscription
-        self._clock = clock
         self._timeout = timeout
         self._open = open_
         self._open.add(self)
@@ -141,7 +136,7 @@ class _Iteration:
                 return change
             if not self._subscription.pods:
                 raise StopAsyncIteration
-            if self._clock.time() >= self._ends_at:
+            if self._subscription.clock.time() >= self._ends_at:
                 raise timed_out(self._subscription.pods, self._timeout, tracker, self._subscription)
             self._changes = await tracker.changes(self._ends_at)
 
@@ -150,8 +145,8 @@ class _Iteration:
             raise StopAsyncIteration
         self._loop = asyncio.get_running_loop()
         self._subscription.begin()
-        self._ends_at = self._clock.time() + self._timeout
-        self._tracker = ChangeTracker(self._subscription, self._clock, APPEAR_GRACE)
+        self._ends_at = self._subscription.clock.time() + self._timeout
+        self._tracker = ChangeTracker(self._subscription, APPEAR_GRACE)
         return self._tracker
 
 

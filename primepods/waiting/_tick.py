@@ -9,11 +9,10 @@ without that; nothing is searched while nothing at all is answered: that is an o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from .._http.executor import RequestExecutor
 from .._http.status_batches import MAX_IDS_PER_REQUEST
 from .._status_reader import StatusReader, is_about_ids
 from .._utils.fault_search import FaultSearch
@@ -33,89 +32,26 @@ _MAX_HOPELESS: Final = 3
 """Refused batches of which nothing was answered, after which the others of the tick are not searched."""
 
 
-class StatusPoller:
-    """Asks for the status of pods.
+class Tick:
+    """Asks for the status of the pods that are due at a time.
 
     Args:
         state: What the parts of the hub share.
         reader: Sends the requests, without retries.
         look_up: Called for each pod of which a request was answered.
+        pods: What is due; marked as being in flight until it is answered or the tick is over.
     """
 
-    def __init__(self, state: HubState, reader: StatusReader, look_up: Callable[[WatchedPod], None]) -> None:
-        self.state = state
+    def __init__(
+        self,
+        state: HubState,
+        reader: StatusReader,
+        look_up: Callable[[WatchedPod], None],
+        pods: list[WatchedPod],
+    ) -> None:
+        self._state = state
         self._reader = reader
         self._look_up = look_up
-        self.executor: RequestExecutor = reader.executor
-
-    def poll(self, pods: list[WatchedPod]) -> Coroutine[Any, Any, None]:
-        """Mark pods as being in flight, and return what asks for them."""
-        return _Tick(self, pods).run()
-
-    def batches(self, pods: list[WatchedPod]) -> list[list[WatchedPod]]:
-        """Split pods into requests."""
-        by_id = {pod.pod_id: pod for pod in pods}
-        return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
-
-    async def ask(self, pods: list[WatchedPod]) -> Exception | None:
-        """Send one request, unless a pause has begun, and take in what it brings; return how it failed."""
-        error: Exception | None = self.state.pause.cause
-        if error is None:
-            try:
-                await self._ask(pods)
-            except PrimePodsError as exc:
-                self.state.note_failure(exc, len(pods))
-                error = exc
-            except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
-                for pod in pods:
-                    pod.end(exc)
-                error = exc
-        if isinstance(error, PrimePodsError):
-            for pod in pods:
-                pod.trouble = error
-        return error
-
-    def release(self, pod: WatchedPod) -> None:
-        """Note that no request for ``pod`` is under way."""
-        pod.in_flight = False
-        if self.state.schedule.retry_newcomer(pod.pod_id):
-            self.state.wake.set()
-
-    async def _ask(self, pods: list[WatchedPod]) -> None:
-        sequence = next(self.state.numbers)
-        for pod in pods:
-            pod.asked = sequence
-            if self.state.pods.get(pod.pod_id) is pod:
-                self.state.schedule.forget(pod.pod_id)
-        answer = await self._reader.read_batch([pod.pod_id for pod in pods])
-        self.state.pause.reset()
-        now = self.state.clock.time()
-        for pod in pods:
-            pod.refused_at = pod.search = None
-            pod.alone = False
-            pod.trouble = answer.errors.get(pod.pod_id)
-            if pod.trouble is None:
-                row = answer.rows.get(pod.pod_id)
-                if pod.row is not None and row == pod.row:
-                    # One copy of what has not changed: the cache keeps these rows, too.
-                    row = answer.rows[pod.pod_id] = pod.row
-                pod.observe(row, sequence, now)
-                self._look_up(pod)
-        for error in {id(error): error for error in answer.errors.values()}.values():
-            self.state.note_failure(error, 1)
-
-
-class _Tick:
-    """What is due at a time.
-
-    Args:
-        poller: Asks for it.
-        pods: It.
-    """
-
-    def __init__(self, poller: StatusPoller, pods: list[WatchedPod]) -> None:
-        self._poller = poller
-        self._state = poller.state
         self._searches = list(dict.fromkeys(pod.search for pod in pods if pod.search))
         for search in self._searches:
             search.discard(pod for pod in search.undecided if not pod.subscriptions)
@@ -136,7 +72,7 @@ class _Tick:
         batches = self._batches()
         # The turns of those who spoil requests come in the order of their last.
         alone = sorted((pod for pod in self._pods if pod.alone), key=lambda pod: pod.asked)
-        usual = self._poller.batches(list(self._pods)) if self._searches or alone else batches
+        usual = self._split(self._pods) if self._searches or alone else batches
         most = max(2 * len(usual) - 1, _LEAST_REQUESTS)
         del alone[max(0, most - len(batches) - len(self._searches)) :]
         self._left = most - len(batches) - len(alone)
@@ -145,7 +81,7 @@ class _Tick:
                 for search in self._searches:
                     group.create_task(self._search(search))
                 ask = partial(self._ask_batch, group)
-                await self._poller.executor.map(ask, [*batches, *([pod] for pod in alone)])
+                await self._reader.executor.map(ask, [*batches, *([pod] for pod in alone)])
                 self._decided.set()
         finally:
             self._release(list(self._pods))
@@ -165,24 +101,69 @@ class _Tick:
                 presumed = search.take_presumed(-len(fresh) % MAX_IDS_PER_REQUEST)
                 self._clear(presumed)
                 fresh += presumed
-        return self._poller.batches(refused) + self._poller.batches(fresh)
+        return self._split(refused) + self._split(fresh)
+
+    def _split(self, pods: Iterable[WatchedPod]) -> list[list[WatchedPod]]:
+        """Split pods into requests."""
+        by_id = {pod.pod_id: pod for pod in pods}
+        return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
     def _clear(self, pods: list[WatchedPod]) -> None:
         for pod in pods:
             pod.search = None
 
     async def _ask(self, pods: list[WatchedPod]) -> Exception | None:
-        error = await self._poller.ask(pods)
+        """Send one request, unless a pause has begun, and take in what it brings; return how it failed."""
+        error: PrimePodsError | None = self._state.pause.cause
         if error is None:
-            self._answered = True
-            self._decided.set()
-            self._release(pods)
+            try:
+                await self._read(pods)
+            except PrimePodsError as exc:
+                self._state.note_failure(exc, len(pods))
+                error = exc
+            except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
+                for pod in pods:
+                    pod.end(exc)
+                return exc
+            else:
+                self._answered = True
+                self._decided.set()
+                self._release(pods)
+                return None
+        for pod in pods:
+            pod.trouble = error
         return error
 
+    async def _read(self, pods: list[WatchedPod]) -> None:
+        sequence = next(self._state.numbers)
+        for pod in pods:
+            pod.asked = sequence
+            if self._state.pods.get(pod.pod_id) is pod:
+                self._state.schedule.forget(pod.pod_id)
+        answer = await self._reader.read_batch([pod.pod_id for pod in pods])
+        self._state.pause.reset()
+        now = self._state.clock.time()
+        for pod in pods:
+            pod.refused_at = pod.search = None
+            pod.alone = False
+            pod.trouble = answer.errors.get(pod.pod_id)
+            if pod.trouble is None:
+                row = answer.rows.get(pod.pod_id)
+                if pod.row is not None and row == pod.row:
+                    # One copy of what has not changed: the cache keeps these rows, too.
+                    row = answer.rows[pod.pod_id] = pod.row
+                pod.observe(row, sequence, now)
+                self._look_up(pod)
+        for error in {id(error): error for error in answer.errors.values()}.values():
+            self._state.note_failure(error, 1)
+
     def _release(self, pods: Iterable[WatchedPod]) -> None:
+        """Note that no request for ``pods`` is under way any more."""
         for pod in pods:
             if self._pods.pop(pod, pod) is None:
-                self._poller.release(pod)
+                pod.in_flight = False
+                if self._state.schedule.retry_newcomer(pod.pod_id):
+                    self._state.wake.set()
 
     async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
         again = any(pod.has_failed for pod in batch)
