@@ -16,6 +16,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if all(".py" in argument for argument in config.args) else None
 
 
+_COLOURS = frozenset({"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"})
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The SDK runs on asyncio only, because aiohttp does."""
@@ -24,9 +27,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hide the developer's own keys, proxies and config files; returns the empty HOME."""
+    """Hide the developer's own keys, proxies, colours and config files; returns the empty HOME."""
     for name in list(os.environ):
-        if name.startswith("PRIME_") or name.lower().endswith("_proxy"):
+        if name.startswith("PRIME_") or name.lower().endswith("_proxy") or name in _COLOURS:
             monkeypatch.delenv(name)
     # Options for this run are not meant for the pytest that a test starts.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
