@@ -21,8 +21,8 @@ SECONDS = 2.0
 
 def complete_pod_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return ids of pods that begin so, each with its name."""
-    logging.getLogger("primepods").addHandler(logging.NullHandler())
-    logging.getLogger("primepods").propagate = False
+    log = logging.getLogger("primepods")
+    log.disabled, was_disabled = True, log.disabled
     chosen: list[str] = ctx.params.get("pod_ids") or []
     try:
         with primepods.Client(
@@ -36,6 +36,8 @@ def complete_pod_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
             pods = list(islice(client.pods.list(), _MOST))
     except Exception:  # noqa: BLE001 - an error here would be printed into the line that is being typed
         return []
+    finally:
+        log.disabled = was_disabled
     return [
         (pod.id, _UNSAFE.sub("_", pod.name or ""))
         for pod in pods
