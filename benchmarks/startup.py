@@ -35,7 +35,7 @@ def _startup(bench: Bench, environ: dict[str, str]) -> Iterator[Row]:
         ours=got["primepods"],
         other=got["aiohttp"],
         against="`import aiohttp`",
-        target=Target(1.25),
+        target=Target(1.3),
     )
     if not (present("typer") and present("prime_cli")):
         return
