@@ -34,7 +34,7 @@ class Subscription:
     def __init__(self, connection: HubConnection, pod_ids: Iterable[str], interval: float) -> None:
         self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
         self.interval = interval
-        self.clock = connection.clock
+        self.clock: Clock = connection.clock
         self.since = 0
         self.pods: dict[str, WatchedPod] = {}
         self._connection = connection
