@@ -90,7 +90,8 @@ def check_figures(row: dict[str, Any]) -> None:
         if figures is not None:
             assert all(math.isfinite(figure) for figure in figures.values()), row
             assert figures["q1"] <= figures["median"] <= figures["q3"], row
-            assert figures["median"] > 0, row
+            # An exponent of small numbers, quickly measured, can be anything.
+            assert figures["median"] > 0 or row["key"].startswith("growth "), row
 
 
 def test_the_pods_that_are_measured_look_like_the_emulator_s() -> None:

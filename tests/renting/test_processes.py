@@ -178,7 +178,6 @@ def test_ctrl_c_at_any_moment_leaves_no_unknown_pod(
                 stop.touch()
                 _, errors = running.communicate(timeout=60)
                 stop.unlink()
-                assert "Traceback" not in errors or "KeyboardInterrupt" in errors
             known = {word for _, record in lease_files(folder) for word in (record.pod_id, record.name)}
             left = [pod_id for pod_id, pod in emulator.pods.items() if not {pod_id, pod.name} & known]
             assert left == [], errors
