@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def primepods_emulator_host() -> Generator[Host]:
     """The thread and socket that the emulators of all tests share; not for tests."""
     # Imported here and below, so that sessions without these fixtures do not pay for a web server.
-    from .emulator import Host  # noqa: PLC0415
+    from .emulator import Host  # noqa: PLC0415 - only runs that use it wait for it
 
     host = Host()
     host.start()
@@ -58,7 +58,7 @@ def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: 
     ``primepods_emulator.advance``. Whatever a test leaves behind is gone with it: pods, faults, requests,
     connections and key.
     """
-    from .emulator import Emulator  # noqa: PLC0415
+    from .emulator import Emulator  # noqa: PLC0415 - only runs that use it wait for it
 
     with Emulator(**_options(request)).on(primepods_emulator_host) as emulator:
         yield emulator
@@ -67,7 +67,7 @@ def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: 
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
     """Give a ``primepods.Client`` of this test's emulator; it is closed at the end."""
-    from . import Client  # noqa: PLC0415
+    from . import Client  # noqa: PLC0415 - only runs that use it wait for it
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
         yield client
@@ -105,7 +105,7 @@ def _open_client() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
     """A function of its own for each plugin and loop: pytest-asyncio leaves its marks on it."""
 
     async def client_of(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
-        from . import AsyncClient  # noqa: PLC0415
+        from . import AsyncClient  # noqa: PLC0415 - only runs that use it wait for it
 
         async with AsyncClient(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
             yield client
@@ -128,7 +128,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The emulator's arguments: what all tests have in common, changed by marks, the nearest one last."""
-    from .emulator import ManualClock  # noqa: PLC0415
+    from .emulator import ManualClock  # noqa: PLC0415 - only runs that use it wait for it
 
     options: dict[str, Any] = {"control": True, "api_key": f"emu_{secrets.token_hex(20)}"}
     for marker in reversed(list(request.node.iter_markers("primepods"))):

@@ -189,6 +189,6 @@ def _hook(model: type[T]) -> Callable[[Any, Any], T]:
 @cache
 def _converter() -> Converter:
     # Made at its first use, so that a program that decodes nothing does not wait for cattrs to be loaded.
-    from .converter import make_converter  # noqa: PLC0415
+    from .converter import make_converter  # noqa: PLC0415 - cattrs is loaded only here
 
     return make_converter()

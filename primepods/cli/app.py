@@ -1,4 +1,4 @@
-"""The command's root: its nouns, and what holds for all of them."""
+"""The command's root: its commands, and what holds for all of them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class _Root(TyperGroup):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - as above
-        windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - as above
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - click's signature
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - click's signature
         **extra: Any,
     ) -> Any:
         """Run a command, and end the process with its exit code."""
