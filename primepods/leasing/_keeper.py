@@ -29,6 +29,7 @@ from ..errors import (
 from ..models import Pod, PodChange, PodStatus
 from ..specs import PodSpec
 from ..waiting import OnChange
+from ._ctrl_c import ctrl_c
 from ._ledger import LeaseFile, new_record
 from ._operations import PodOperations
 from ._options import LeaseOptions
@@ -63,6 +64,7 @@ class Keeper:
         error: Why it did not become ready.
         budget_error: Which budget is used up.
         not_released: Why it may go on.
+        had_ctrl_c: Whether a Ctrl-C came during the release, and was not raised.
     """
 
     ready: asyncio.Future[None]
@@ -91,6 +93,7 @@ class Keeper:
         self._on_budget = on_budget
         self.has_begun: bool = False
         self.is_ready: bool = False
+        self.had_ctrl_c: bool = False
         self._kept = False
         self._steps = Steps(settings.clock)
         self._made_at = -math.inf
@@ -161,14 +164,30 @@ class Keeper:
         self._steps.is_ending = True
 
     def end(self) -> None:
-        """Begin the release, if it has not begun."""
+        """Begin the release, if it has not begun; in the event loop."""
+        self._hold_back_ctrl_c()
         self._steps.end()
 
     def interrupt(self) -> None:
-        """Begin the release; the next time hurry it, and then give it up."""
+        """Begin the release; the next time hurry it, and then give it up; in the event loop."""
+        self._hold_back_ctrl_c()
         self._steps.interrupt(self._what)
 
+    def _hold_back_ctrl_c(self) -> None:
+        if self.is_open:
+            ctrl_c.hold_back(self._note_ctrl_c)
+
+    def _note_ctrl_c(self) -> None:
+        self.had_ctrl_c = True
+        self.interrupt()
+
     async def _run(self) -> None:
+        try:
+            await self._order_use_and_release()
+        finally:
+            ctrl_c.let_go(self._note_ctrl_c)
+
+    async def _order_use_and_release(self) -> None:
         try:
             pod = await self._order()
             await self._boot(pod)
@@ -179,7 +198,7 @@ class Keeper:
             self.interrupt()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised in the block when the pod is gone
             self.error = exc
-        self._steps.is_ending = True
+        self.end()
         while not await self._is_released():
             pass
         self._spent = self.spent()

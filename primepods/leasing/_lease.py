@@ -139,7 +139,7 @@ class AsyncLease:
             add_notes(exc, keeper)
             raise
         if not keeper.is_ready:
-            raise entry_error(keeper)
+            raise _held_back_ctrl_c([keeper]) or entry_error(keeper)
         self._task, self._cancelling = task, task.cancelling() if task else 0
         self._in_block = True
         return AsyncLeasedPod(keeper, self._final_cost)
@@ -156,7 +156,7 @@ class AsyncLease:
         if self._has_cancelled and await self._take_back_cancellation(exc, cancelled):
             cancelled = None
             exc = None if isinstance(exc, asyncio.CancelledError) else exc
-        error = cancelled or (exit_error(keeper) if exc is None else None)
+        error = cancelled or _held_back_ctrl_c([keeper]) or (exit_error(keeper) if exc is None else None)
         add_notes(error or exc, keeper)
         if error is not None:
             raise error from None
@@ -198,8 +198,8 @@ class OpenLeases:
         keepers = [keeper for keeper in self._keepers if keeper.is_open]
         for keeper in keepers:
             keeper.end()
-        cancelled = [await _released(keeper) for keeper in keepers]
-        for error in cancelled:
+        interruptions = [*[await _released(keeper) for keeper in keepers], _held_back_ctrl_c(keepers)]
+        for error in interruptions:
             if error is not None:
                 raise error
 
@@ -223,6 +223,14 @@ def add_notes(error: BaseException | None, keeper: Keeper) -> None:
     for other in (keeper.budget_error, keeper.not_released):
         if error is not None and other is not None and other is not error:
             error.add_note(str(other))
+
+
+def _held_back_ctrl_c(keepers: list[Keeper]) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that is still to be raised; a task that is cancelled ends without it."""
+    task = asyncio.current_task()
+    is_cancelled = task is not None and task.cancelling() > 0
+    had_one = any(keeper.had_ctrl_c for keeper in keepers)
+    return KeyboardInterrupt() if had_one and not is_cancelled else None
 
 
 async def _released(keeper: Keeper) -> asyncio.CancelledError | None:

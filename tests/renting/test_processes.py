@@ -70,8 +70,10 @@ def process(emulator: Emulator, folder: Path, source: str) -> Iterator[subproces
         text=True,
         env=env,
     ) as running:
-        yield running
-        running.kill()
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def line(running: subprocess.Popen[str]) -> str:

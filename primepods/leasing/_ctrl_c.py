@@ -1,0 +1,66 @@
+"""Ctrl-C while pods are released in the main thread's event loop: it is noted, and not raised.
+
+Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. In an event loop these
+can be the ones that hand an answer to the task that awaits it: the deletion of a pod would then wait for an
+answer that has come, until its time-out or for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class _CtrlC:
+    """Stands before the handler of SIGINT while there are releases; used in the main thread only."""
+
+    def __init__(self) -> None:
+        self._releases: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+        self._handler: Handler = signal.default_int_handler
+        if hasattr(os, "register_at_fork"):
+            # What is released is the parent's; a Ctrl-C of the child is the child's.
+            os.register_at_fork(after_in_child=self._releases.clear)
+
+    def hold_back(self, note: Callable[[], None]) -> None:
+        """Call ``note`` in the running loop where Ctrl-C would raise; outside the main thread it never does.
+
+        Args:
+            note: What to call; the same once more changes nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            return
+        if handler != self._on_sigint:
+            self._handler = handler
+            signal.signal(signal.SIGINT, self._on_sigint)
+        self._releases[note] = asyncio.get_running_loop()
+
+    def let_go(self, note: Callable[[], None]) -> None:
+        """Call ``note`` no longer."""
+        if self._releases.pop(note, None) is None or self._releases:
+            return
+        # Somebody else's handler, set meanwhile, is left alone.
+        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, self._handler)
+
+    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._handler(number, frame)
+        except KeyboardInterrupt:
+            running = [(note, loop) for note, loop in self._releases.items() if loop.is_running()]
+            if not running:
+                raise
+            for note, loop in running:
+                loop.call_soon_threadsafe(note)
+
+
+ctrl_c: Final = _CtrlC()

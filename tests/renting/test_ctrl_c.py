@@ -1,0 +1,154 @@
+"""Ctrl-C while pods are released in the main thread's event loop: noted, and raised at the end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from primepods.emulator import Emulator, Status
+from primepods.leasing._ledger import lease_files
+from tests.renting.test_processes import line, process
+
+BUSY = """
+    import asyncio, os, signal, sys, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def busy():
+        try:
+            while True:
+                await asyncio.sleep(0)
+        except KeyboardInterrupt:
+            print("raised in a task", flush=True)
+            raise
+
+    async def main():
+        task = asyncio.create_task(busy())
+        async with primepods.AsyncClient() as client:
+            async with client.pods.lease(spec_from_environment(), interval=0.05) as pod:
+                print("ready", flush=True)
+                await asyncio.sleep(60)
+
+    asyncio.run(main())
+"""
+
+OWN_LOOP = """
+    import asyncio, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def main():
+        async with primepods.AsyncClient() as client:
+            async with client.pods.lease(spec_from_environment(), interval=0.05):
+                print("ready", flush=True)
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    except KeyboardInterrupt:
+        print("raised at the end", flush=True)
+    loop.close()
+"""
+
+FORKED = """
+    import asyncio, os, signal, sys, time, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    def child():
+        try:
+            # asyncio's handler only cancels the main task at the first.
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            os._exit(7)
+        os._exit(1)
+
+    async def fork():
+        await asyncio.sleep(0.2)
+        pid = os.fork()
+        if pid == 0:
+            child()
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    async def main():
+        async with primepods.AsyncClient() as client:
+            async with client.pods.lease(spec_from_environment(), interval=0.05):
+                task = asyncio.create_task(fork())
+        print(task.done() and task.result(), flush=True)
+
+    asyncio.run(main())
+"""
+
+HANDLERS = """
+    import asyncio, signal, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def main():
+        async with primepods.AsyncClient() as client:
+            before = signal.getsignal(signal.SIGINT)
+            async with client.pods.lease(spec_from_environment(), interval=0.05):
+                pass
+            print(signal.getsignal(signal.SIGINT) is before)
+            async with client.pods.lease(spec_from_environment(), interval=0.05):
+                signal.signal(signal.SIGINT, lambda *args: print("ours"))
+                asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    asyncio.run(main())
+"""
+
+
+def wait_for_delete(emulator: Emulator) -> None:
+    """Return when the release has begun."""
+    while not emulator.requests.where(method="DELETE"):
+        time.sleep(0.01)
+
+
+def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
+    """Where it is raised by chance, an answer may be lost, and the task that awaits it hangs."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
+        process(emulator, folder, BUSY) as running,
+    ):
+        assert line(running) == "ready"
+        emulator.faults.add(Status(503), on="delete", times=2)
+        running.send_signal(signal.SIGINT)
+        wait_for_delete(emulator)
+        running.send_signal(signal.SIGINT)
+        output, errors = running.communicate(timeout=20)
+        assert (output, "KeyboardInterrupt" in errors) == ("", True)
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+def test_ctrl_c_in_a_loop_of_ones_own_is_raised_at_the_end(folder: Path) -> None:
+    """`run_until_complete` has no handler of asyncio's, which would cancel the task."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
+        process(emulator, folder, OWN_LOOP) as running,
+    ):
+        assert line(running) == "ready"
+        wait_for_delete(emulator)
+        running.send_signal(signal.SIGINT)
+        output, errors = running.communicate(timeout=20)
+        assert (output.strip(), "may be left running" in errors) == ("raised at the end", True)
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+def test_ctrl_c_in_a_child_forked_while_releasing_is_the_childs(folder: Path) -> None:
+    """There is nothing that it releases."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=1.0) as emulator,
+        process(emulator, folder, FORKED) as running,
+    ):
+        output, _ = running.communicate(timeout=20)
+        assert output.strip() == "7"
+
+
+def test_handlers_of_sigint_are_restored_and_others_left_alone(folder: Path) -> None:
+    """One that is set in the block is called during the release, and stays."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
+        process(emulator, folder, HANDLERS) as running,
+    ):
+        output, _ = running.communicate(timeout=20)
+        assert output.split() == ["True", "ours", "ours"]
