@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
 
-from primepods._decoding.rows import decode_pods, decode_statuses
+from primepods._decoding.pods import decode_pods, decode_statuses
 from primepods._utils.strict_json import loads
 
 from .bench import Bench, present

@@ -1,32 +1,41 @@
 """primepods: run GPU pods on Prime Intellect, awaited or called.
 
-``AsyncClient`` is where everything begins; the README shows how. The names stand in ``_public.py``, which is
-imported at the first use of one: the command's ``--help``, a pytest run that uses none of our fixtures and
-others that only import the package do not wait for aiohttp.
+``AsyncClient`` is where everything begins; the README shows how. The names stand in three modules, each
+imported at the first use of one of its names: the command's ``--help``, a pytest run that uses none of our
+fixtures and others that only import the package do not wait for aiohttp, nor programs that rent nothing for
+what renting needs.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ._public import *  # noqa: F403 - type checkers see the names as if they stood here
-    from ._public import __all__ as __all__
+    # Type checkers see the names as if they stood here.
+    from . import _public, _public_blocking, _public_renting
+    from ._public import *  # noqa: F403
+    from ._public_blocking import *  # noqa: F403
+    from ._public_renting import *  # noqa: F403
+
+    __all__: list[str] = []
+    __all__ += _public.__all__
+    __all__ += _public_blocking.__all__
+    __all__ += _public_renting.__all__
 else:
+    _MODULES = ("._public", "._public_renting", "._public_blocking")
 
     def __getattr__(name: str) -> Any:
-        """Load all public names when the first of them is asked for."""
-        if name.startswith("_") and name != "__all__":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import _public  # noqa: PLC0415 - the reason for this function
-
-        names = {public: getattr(_public, public) for public in _public.__all__}
-        globals().update(names, __all__=_public.__all__)
-        try:
-            return globals()[name]
-        except KeyError:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        """Load the names of one module after the other, until the one that is asked for is there."""
+        if name == "__all__":
+            return sorted(public for module in _MODULES for public in import_module(module, __name__).__all__)
+        if not name.startswith("_"):
+            for module in _MODULES:
+                names = import_module(module, __name__)
+                globals().update({public: getattr(names, public) for public in names.__all__})
+                if name in globals():
+                    return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        __getattr__("__all__")
-        return sorted(globals())
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -1,6 +1,5 @@
-"""All public names; :mod:`primepods` hands them on."""
+"""The public names for looking at pods; :mod:`primepods` hands them on."""
 
-from ._blocking import Lease, LeasedPod
 from ._version import __version__
 from .client import AsyncClient
 from .errors import (
@@ -31,8 +30,6 @@ from .errors import (
     WaitError,
     WaitTimeoutError,
 )
-from .keys import SSHKey
-from .leasing import AsyncLease, AsyncLeasedPod, OrphanedPod, SkippedLease, Sweep
 from .models import (
     AttachedResource,
     Endpoint,
@@ -48,67 +45,47 @@ from .models import (
     PortMapping,
     Resources,
 )
-from .offers import DiskOffer, Offer, Prices, SpecRange
 from .pagination import AsyncPager
-from .resources.availability import AsyncAvailability
 from .resources.pods import AsyncPods
-from .resources.ssh_keys import AsyncSSHKeys
 from .results import Deletions, PodStatuses
 from .retry import RetryPolicy
-from .specs import PodSpec
 from .ssh import SSHTarget
-from .sync import Availability, Client, Pager, Pods, SSHKeys, Watch
 from .waiting import AsyncWatch, failed, gone, ready, settled
 
 __all__ = [
     "APIError",
-    "AsyncAvailability",
     "AsyncClient",
-    "AsyncLease",
-    "AsyncLeasedPod",
     "AsyncPager",
     "AsyncPods",
-    "AsyncSSHKeys",
     "AsyncWatch",
     "AttachedResource",
     "AuthenticationError",
-    "Availability",
     "BadRequestError",
     "BudgetExceededError",
-    "Client",
     "ClientClosedError",
     "ConfigError",
     "ConflictError",
     "CreateUncertainError",
     "Deletions",
-    "DiskOffer",
     "Endpoint",
     "FieldError",
     "HistoryRecord",
     "InstallationState",
-    "Lease",
-    "LeasedPod",
     "Node",
     "NotFoundError",
     "NotReleasedError",
-    "Offer",
-    "OrphanedPod",
     "Page",
-    "Pager",
     "PaymentRequiredError",
     "PermissionDeniedError",
     "Pod",
     "PodChange",
     "PodFailedError",
     "PodRef",
-    "PodSpec",
     "PodState",
     "PodStatus",
     "PodStatuses",
-    "Pods",
     "PortMapping",
     "PriceTooHighError",
-    "Prices",
     "PrimePodsError",
     "PrimePodsErrorGroup",
     "ProtocolError",
@@ -116,19 +93,13 @@ __all__ = [
     "RequestTimeoutError",
     "Resources",
     "RetryPolicy",
-    "SSHKey",
-    "SSHKeys",
     "SSHTarget",
     "ServerError",
-    "SkippedLease",
     "SoldOutError",
-    "SpecRange",
-    "Sweep",
     "TransportError",
     "ValidationError",
     "WaitError",
     "WaitTimeoutError",
-    "Watch",
     "__version__",
     "failed",
     "gone",

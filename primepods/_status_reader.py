@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ._decoding.rows import decode_statuses
+from ._decoding.pods import decode_statuses
 from ._http.executor import RequestExecutor
 from ._http.request import Request
 from ._http.response_cache import ResponseCache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,15 +22,16 @@ from .config import (
     check_retry,
     resolve,
 )
-from .leasing import OpenLeases
-from .resources.availability import AsyncAvailability
+from .leasing.open_leases import OpenLeases
 from .resources.pods import AsyncPods
-from .resources.ssh_keys import AsyncSSHKeys
 from .retry import RetryPolicy
 from .waiting._subscription import HubConnection
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from .resources.availability import AsyncAvailability
+    from .resources.ssh_keys import AsyncSSHKeys
 
 _DEFAULT_RETRY = RetryPolicy()
 
@@ -67,8 +69,6 @@ class AsyncClient:
     """
 
     pods: AsyncPods
-    availability: AsyncAvailability
-    ssh_keys: AsyncSSHKeys
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,
@@ -114,8 +114,20 @@ class AsyncClient:
         self._hub = HubConnection(settings, transport.given, client)
         self._open_leases = OpenLeases() if open_leases is None else open_leases
         self.pods = AsyncPods(self._executor, self._hub, self._open_leases)
-        self.availability = AsyncAvailability(self._executor)
-        self.ssh_keys = AsyncSSHKeys(self._executor)
+
+    @cached_property
+    def availability(self) -> AsyncAvailability:
+        """What can be rented."""
+        from .resources.availability import AsyncAvailability  # noqa: PLC0415 - most programs rent nothing
+
+        return AsyncAvailability(self._executor)
+
+    @cached_property
+    def ssh_keys(self) -> AsyncSSHKeys:
+        """The public keys with which pods can be ordered."""
+        from .resources.ssh_keys import AsyncSSHKeys  # noqa: PLC0415 - as above
+
+        return AsyncSSHKeys(self._executor)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None

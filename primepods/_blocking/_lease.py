@@ -10,7 +10,10 @@ from typing import Final
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
-from ..leasing import Keeper, LeasedPodView, LeaseOptions, Leases, add_notes, entry_error, exit_error
+from ..leasing.keeper import Keeper
+from ..leasing.lease import LeasedPodView, add_notes, entry_error, exit_error
+from ..leasing.leases import Leases
+from ..leasing.options import LeaseOptions
 from ..models import PodChange
 from ..specs import PodSpec
 from ._budget_interrupt import Block, BlockInterrupted

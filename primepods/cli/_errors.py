@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     POD_FAILED = 4
     INTERRUPTED = 130
     BROKEN_PIPE = 141
+    TERMINATED = 143
 
 
 class CommandError(Exception):

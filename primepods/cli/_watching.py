@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Self
@@ -60,6 +61,8 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
             asyncio.run(_in_lines(api, fleet, following, _json_line if as_json else _text_line))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(ExitCode.TERMINATED) from None
     finally:
         if live and fleet.version:
             # The screen with the table is gone; the last figures stay.
@@ -94,6 +97,11 @@ def _now() -> str:
 
 
 async def _on_screen(api: Api, fleet: Fleet, following: Following, console: Console) -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        # Killed at once, it would leave the terminal with the table on it. Windows has no such thing.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     # Without its redirections: who prints meanwhile is the log, which is kept below the table.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False

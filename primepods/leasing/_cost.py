@@ -7,7 +7,7 @@ import asyncio
 from .._utils.clock import Clock
 from ..errors import WaitTimeoutError
 from ..models import HistoryRecord
-from ._operations import PodOperations
+from .operations import PodOperations
 
 _MOST_RECORDS = 1_000
 """Records of the history, the latest first, among which a pod is looked for."""

@@ -13,9 +13,9 @@ from typing import Final
 from .._utils.clock import Clock
 from ..errors import PrimePodsError, WaitTimeoutError
 from ..models import Pod, PodState
-from ._operations import PodOperations
-from ._options import LeaseOptions
 from ._steps import INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
+from .operations import PodOperations
+from .options import LeaseOptions
 
 log = logging.getLogger("primepods")
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.fields import DecodeError
-from .._decoding.rows import decode_new_pod
+from .._decoding.pods import decode_new_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request
 from .._utils.strict_json import dumps

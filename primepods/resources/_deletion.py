@@ -11,7 +11,7 @@ from itertools import count
 from typing import Final
 
 from .._decoding.fields import DecodeError
-from .._decoding.rows import decode_deletion, decode_pod, decode_pods
+from .._decoding.pods import decode_deletion, decode_pod, decode_pods
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_request

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from .._decoding.rows import DecodedPage, decode_disk_offers, decode_offers
+from .._decoding.offers import decode_disk_offers, decode_offers
+from .._decoding.rows import DecodedPage
 from .._http.executor import RequestExecutor
 from .._http.request import page_request
 from .._utils.arguments import check_count, check_price, check_text, check_texts

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
-from typing import Literal, get_args
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Literal, get_args
 
-from .._decoding.rows import decode_history, decode_log, decode_pod, decode_pods
+from .._decoding.pods import decode_history, decode_log, decode_pod, decode_pods
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_path, pod_request
 from .._http.response import missing_row
@@ -25,17 +25,22 @@ from .._utils.arguments import (
 )
 from .._utils.text import quote
 from ..errors import PrimePodsError
-from ..leasing import AsyncLease, LeaseOptions, Leases, OpenLeases, PodOperations, Sweep
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
-from ..specs import PodSpec
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
 from ..waiting._subscription import HubConnection
 from ..waiting.wait import Wait
-from ._creation import PodCreator
 from ._deletion import Deleter
 from ._paging import fetch_page, page_source
+
+if TYPE_CHECKING:
+    from ..leasing.lease import AsyncLease
+    from ..leasing.leases import Leases
+    from ..leasing.open_leases import OpenLeases
+    from ..leasing.sweep import Sweep
+    from ..specs import PodSpec
+    from ._creation import PodCreator
 
 SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
@@ -59,8 +64,21 @@ class AsyncPods:
         self._executor = executor
         self._hub = hub
         self._statuses = StatusReader(executor)
-        self._creator = PodCreator(executor, self.list)
         self._deleter = Deleter(executor)
+        self._open_leases = open_leases
+
+    @cached_property
+    def _creator(self) -> PodCreator:
+        from ._creation import PodCreator  # noqa: PLC0415 - most programs rent nothing
+
+        return PodCreator(self._executor, self.list)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """What makes leases, for both clients."""
+        from ..leasing.leases import Leases  # noqa: PLC0415 - as above
+        from ..leasing.operations import PodOperations  # noqa: PLC0415
+
         operations = PodOperations(
             named=self._creator.named,
             create=self.create,
@@ -71,7 +89,7 @@ class AsyncPods:
             wait_gone=self.wait_gone,
             delete=self.delete,
         )
-        self.leases: Leases = Leases(operations, executor.settings, open_leases)
+        return Leases(operations, self._executor.settings, self._open_leases)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
@@ -352,6 +370,8 @@ class AsyncPods:
             NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
                 way, that has a note instead.
         """
+        from ..leasing.options import LeaseOptions  # noqa: PLC0415 - most programs rent nothing
+
         options = LeaseOptions(
             ready_timeout=ready_timeout,
             interval=interval,

@@ -8,7 +8,7 @@ import re
 from functools import partial
 from typing import Any, Final
 
-from .._decoding.rows import decode_new_ssh_key, decode_ssh_keys
+from .._decoding.ssh_keys import decode_new_ssh_key, decode_ssh_keys
 from .._http.executor import RequestExecutor
 from .._http.request import Request, encode_id, page_request
 from .._utils.arguments import check_count, check_id, check_text

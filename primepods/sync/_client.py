@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -57,8 +58,6 @@ class Client:
     """
 
     pods: Pods
-    availability: Availability
-    ssh_keys: SSHKeys
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,
@@ -100,8 +99,16 @@ class Client:
         self._portal = portal
         self._owner = owner
         self.pods = Pods(portal, client.pods)
-        self.availability = Availability(portal, client.availability)
-        self.ssh_keys = SSHKeys(portal, client.ssh_keys)
+
+    @cached_property
+    def availability(self) -> Availability:
+        """What can be rented."""
+        return Availability(self._portal, self._async.availability)
+
+    @cached_property
+    def ssh_keys(self) -> SSHKeys:
+        """The public keys with which pods can be ordered."""
+        return SSHKeys(self._portal, self._async.ssh_keys)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None

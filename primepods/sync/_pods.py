@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .._blocking import Lease, OnChange, Portal
-from ..leasing import LeaseOptions, Sweep
+from ..leasing.options import LeaseOptions
+from ..leasing.sweep import Sweep
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..resources.pods import AsyncPods, SortBy, SortOrder
 from ..results import Deletions, PodStatuses

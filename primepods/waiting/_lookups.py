@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from .._decoding.rows import decode_history, decode_pod
+from .._decoding.pods import decode_history, decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request, pod_request
 from ..errors import NotFoundError, PrimePodsError

@@ -130,10 +130,11 @@ def test_trouble_is_told_below_the_table(emulator: Emulator, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_resized_and_interrupted(emulator: Emulator) -> None:
-    """A real process: what is drawn follows the terminal's size, and Ctrl-C ends it at once."""
-    for number in range(60):
-        emulator.add_pod(f"pod-{number:02}", boot_seconds=0)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_resized_and_ended(emulator: Emulator, number: signal.Signals, code: int) -> None:
+    """What is drawn follows the terminal's size; Ctrl-C or a kill ends it, and leaves no table."""
+    for index in range(60):
+        emulator.add_pod(f"pod-{index:02}", boot_seconds=0)
     ours, theirs = pty.openpty()
     set_size(ours, 200)
     environment = os.environ | {"TERM": "xterm-256color", "NO_COLOR": "1"}
@@ -147,14 +148,14 @@ def test_resized_and_interrupted(emulator: Emulator) -> None:
         wide = read_until(ours, "more")
         set_size(ours, 70)
         narrow = read_until(ours, "more")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = read_until(ours, None)
     os.close(ours)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert len(first_row(wide)) > 100
     assert 50 < len(first_row(narrow)) <= 70
     assert "Traceback" not in rest
-    assert "63 ready" in rest
+    assert "63 ready" in rest.rpartition("\x1b[?1049l")[2]
 
 
 def read_until(terminal: int, text: str | None) -> str:

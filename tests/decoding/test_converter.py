@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from primepods import HistoryRecord, InstallationState, Offer, Pod, PodState, PodStatus
 from primepods._decoding.converter import make_converter
 from primepods._decoding.fields import DecodeError
-from primepods._decoding.rows import decode_pods, decode_statuses
+from primepods._decoding.pods import decode_pods, decode_statuses
 from tests.fixtures import document
 from tests.support.json_values import VALUES_BEYOND_JSON
 

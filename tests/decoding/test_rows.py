@@ -10,7 +10,7 @@ from hypothesis import given
 
 from primepods import PodState
 from primepods._decoding.fields import DecodeError
-from primepods._decoding.rows import (
+from primepods._decoding.pods import (
     decode_deletion,
     decode_history,
     decode_log,

@@ -23,7 +23,7 @@ from primepods import (
     PortMapping,
     Resources,
 )
-from primepods._decoding.rows import decode_history, decode_pods, decode_statuses
+from primepods._decoding.pods import decode_history, decode_pods, decode_statuses
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from primepods import Pod, PodStatus
 from primepods._decoding.fields import DecodeError
-from primepods._decoding.rows import decode_pods, decode_statuses
+from primepods._decoding.pods import decode_pods, decode_statuses
 from tests.fixtures import document
 
 POD_ROW: dict[str, Any] = document("pods_page")["data"][0]

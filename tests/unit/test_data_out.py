@@ -24,7 +24,7 @@ from primepods import (
     PodStatuses,
     PrimePodsError,
 )
-from primepods._decoding.rows import decode_history, decode_pods, decode_statuses
+from primepods._decoding.pods import decode_history, decode_pods, decode_statuses
 from primepods.emulator import Emulator
 from tests.fixtures import document, status_rows
 from tests.support.json_values import ANY_TEXT

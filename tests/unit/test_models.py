@@ -28,7 +28,7 @@ from primepods import (
     Resources,
     SSHTarget,
 )
-from primepods._decoding.rows import decode_history, decode_pods, decode_statuses
+from primepods._decoding.pods import decode_history, decode_pods, decode_statuses
 from tests.fixtures import document, status_rows
 from tests.support.json_values import ANY_TEXT
 

@@ -16,7 +16,7 @@ from ..config import Settings
 from ..errors import CreateUncertainError, PrimePodsError
 from ..models import Pod
 from ._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files, remove_abandoned_drafts
-from ._operations import PodOperations
+from .operations import PodOperations
 
 _RELEASE_TIMEOUT: Final = 600.0
 _INTERVAL: Final = 1.0

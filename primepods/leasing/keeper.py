@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import anyio
+
 from ..config import Settings
 from ..errors import (
     BudgetExceededError,
@@ -31,10 +33,10 @@ from ..specs import PodSpec
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
 from ._ledger import LeaseFile, new_record
-from ._operations import PodOperations
-from ._options import LeaseOptions
 from ._release import Release
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
+from .operations import PodOperations
+from .options import LeaseOptions
 
 T = TypeVar("T")
 
@@ -172,6 +174,19 @@ class Keeper:
         """Begin the release; the next time hurry it, and then give it up; in the event loop."""
         self._hold_back_ctrl_c()
         self._steps.interrupt(self._what)
+
+    async def released(self) -> asyncio.CancelledError | None:
+        """Return when nothing is left to do; a cancellation interrupts the release, and is returned."""
+        cancelled: asyncio.CancelledError | None = None
+        # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
+        with anyio.CancelScope(shield=True):
+            while not self._task.done():
+                try:
+                    await asyncio.wait({self._task})
+                except asyncio.CancelledError as exc:
+                    cancelled = exc
+                    self.interrupt()
+        return cancelled
 
     def _hold_back_ctrl_c(self) -> None:
         if self.is_open:

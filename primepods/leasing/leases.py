@@ -10,11 +10,12 @@ from ..config import Settings, lease_folder
 from ..specs import PodSpec
 from ..waiting import OnChange
 from ._cost import final_cost
-from ._keeper import Keeper
-from ._lease import AsyncLease, OpenLeases
-from ._operations import PodOperations
-from ._options import LeaseOptions
-from ._sweep import Sweep, Sweeper
+from .keeper import Keeper
+from .lease import AsyncLease
+from .open_leases import OpenLeases
+from .operations import PodOperations
+from .options import LeaseOptions
+from .sweep import Sweep, Sweeper
 
 
 class Leases:

@@ -7,14 +7,13 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-import anyio
-
 from .._utils.pod_reference import PodReference
 from ..errors import ClientClosedError
 from ..models import Endpoint, Pod, PodStatus
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from ._keeper import Keeper
+from .keeper import Keeper
+from .open_leases import OpenLeases, held_back_ctrl_c
 
 FinalCost = Callable[..., Awaitable[float]]
 
@@ -135,11 +134,11 @@ class AsyncLease:
             await asyncio.wait({keeper.ready})
         except BaseException as exc:
             keeper.interrupt()
-            await _released(keeper)
+            await keeper.released()
             add_notes(exc, keeper)
             raise
         if not keeper.is_ready:
-            raise _held_back_ctrl_c([keeper]) or entry_error(keeper)
+            raise held_back_ctrl_c([keeper]) or entry_error(keeper)
         self._task, self._cancelling = task, task.cancelling() if task else 0
         self._in_block = True
         return AsyncLeasedPod(keeper, self._final_cost)
@@ -152,11 +151,11 @@ class AsyncLease:
         if not keeper.is_ours:
             return
         keeper.end()
-        cancelled = await _released(keeper)
+        cancelled = await keeper.released()
         if self._has_cancelled and await self._take_back_cancellation(exc, cancelled):
             cancelled = None
             exc = None if isinstance(exc, asyncio.CancelledError) else exc
-        error = cancelled or _held_back_ctrl_c([keeper]) or (exit_error(keeper) if exc is None else None)
+        error = cancelled or held_back_ctrl_c([keeper]) or (exit_error(keeper) if exc is None else None)
         add_notes(error or exc, keeper)
         if error is not None:
             raise error from None
@@ -174,34 +173,6 @@ class AsyncLease:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
         return self._task is None or self._task.uncancel() <= self._cancelling
-
-
-class OpenLeases:
-    """The leases of a client and its views that are not released yet."""
-
-    def __init__(self) -> None:
-        self._keepers: set[Keeper] = set()
-
-    def start(self, keeper: Keeper, on_change: OnChange | None) -> None:
-        """Begin a lease; see :meth:`Keeper.start`.
-
-        Raises:
-            ConfigError: See :meth:`Keeper.start`.
-            RuntimeError: It was begun before.
-        """
-        keeper.start(on_change)
-        self._keepers.add(keeper)
-        keeper.task.add_done_callback(lambda _: self._keepers.discard(keeper))
-
-    async def release(self) -> None:
-        """Release all of them; a cancellation hurries that, and is raised at the end."""
-        keepers = [keeper for keeper in self._keepers if keeper.is_open]
-        for keeper in keepers:
-            keeper.end()
-        interruptions = [*[await _released(keeper) for keeper in keepers], _held_back_ctrl_c(keepers)]
-        for error in interruptions:
-            if error is not None:
-                raise error
 
 
 def entry_error(keeper: Keeper) -> BaseException:
@@ -223,25 +194,3 @@ def add_notes(error: BaseException | None, keeper: Keeper) -> None:
     for other in (keeper.budget_error, keeper.not_released):
         if error is not None and other is not None and other is not error:
             error.add_note(str(other))
-
-
-def _held_back_ctrl_c(keepers: list[Keeper]) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C that is still to be raised; a task that is cancelled ends without it."""
-    task = asyncio.current_task()
-    is_cancelled = task is not None and task.cancelling() > 0
-    had_one = any(keeper.had_ctrl_c for keeper in keepers)
-    return KeyboardInterrupt() if had_one and not is_cancelled else None
-
-
-async def _released(keeper: Keeper) -> asyncio.CancelledError | None:
-    """Return when nothing is left to do; a cancellation interrupts the release, and is returned."""
-    cancelled: asyncio.CancelledError | None = None
-    # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
-    with anyio.CancelScope(shield=True):
-        while not keeper.task.done():
-            try:
-                await asyncio.wait({keeper.task})
-            except asyncio.CancelledError as exc:
-                cancelled = exc
-                keeper.interrupt()
-    return cancelled
