@@ -12,6 +12,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -23,7 +25,8 @@ class _CtrlC:
 
     def __init__(self) -> None:
         self._releases: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
-        self._handler: Handler = signal.default_int_handler
+        self._before: Handler = signal.default_int_handler
+        self._ours: Handler | None = None
         if hasattr(os, "register_at_fork"):
             # What is released is the parent's; a Ctrl-C of the child is the child's.
             os.register_at_fork(after_in_child=self._releases.clear)
@@ -37,24 +40,27 @@ class _CtrlC:
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler):
-            return
-        if handler != self._on_sigint:
-            self._handler = handler
-            signal.signal(signal.SIGINT, self._on_sigint)
+        if handler is not self._ours and callable(handler):
+            # One for each that is found: a handler set meanwhile may call the last one of ours.
+            ours = partial(self._on_sigint, handler)
+            # Not in a subinterpreter, which gets no signals.
+            with suppress(ValueError):
+                signal.signal(signal.SIGINT, ours)
+                self._before, self._ours = handler, ours
         self._releases[note] = asyncio.get_running_loop()
 
     def let_go(self, note: Callable[[], None]) -> None:
         """Call ``note`` no longer."""
-        if self._releases.pop(note, None) is None or self._releases:
+        if self._releases.pop(note, None) is None or self._releases or self._ours is None:
             return
-        # Somebody else's handler, set meanwhile, is left alone.
-        if signal.getsignal(signal.SIGINT) == self._on_sigint:
-            signal.signal(signal.SIGINT, self._handler)
+        # A handler set meanwhile is left alone.
+        if signal.getsignal(signal.SIGINT) is self._ours:
+            signal.signal(signal.SIGINT, self._before)
+        self._ours = None
 
-    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigint(self, handler: Handler, number: int, frame: FrameType | None) -> None:
         try:
-            self._handler(number, frame)
+            handler(number, frame)
         except KeyboardInterrupt:
             running = [(note, loop) for note, loop in self._releases.items() if loop.is_running()]
             if not running:

@@ -94,6 +94,15 @@ HANDLERS = """
                 asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
+            def chain():
+                before = signal.getsignal(signal.SIGINT)
+                signal.signal(signal.SIGINT, lambda *args: (print("chained"), before(*args)))
+
+            async with client.pods.lease(spec_from_environment(), interval=0.05):
+                asyncio.get_running_loop().call_later(0.2, chain)
+            async with client.pods.lease(spec_from_environment(), interval=0.05):
+                asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
+
     asyncio.run(main())
 """
 
@@ -151,4 +160,4 @@ def test_handlers_of_sigint_are_restored_and_others_left_alone(folder: Path) -> 
         process(emulator, folder, HANDLERS) as running,
     ):
         output, _ = running.communicate(timeout=20)
-        assert output.split() == ["True", "ours", "ours"]
+        assert output.split() == ["True", "ours", "ours", "chained", "ours"]
