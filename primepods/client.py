@@ -206,5 +206,6 @@ class AsyncClient:
         return f"<AsyncClient {self._executor.settings.base_url}{state}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        msg = "A client holds connections and a key and is not pickled. Build one where it is used."
-        raise TypeError(msg)
+        raise TypeError(
+            "A client holds connections and a key and is not pickled. Build one where it is used."
+        )

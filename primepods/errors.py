@@ -142,25 +142,8 @@ class RequestTimeoutError(TransportError, TimeoutError):
         limit: Which of the two ran out: ``"timeout"`` or ``"deadline"``.
     """
 
-    def __init__(  # noqa: PLR0913 - as APIError
-        self,
-        message: str,
-        *,
-        method: str,
-        path: str,
-        attempts: int,
-        maybe_received: bool,
-        limit: str,
-        transient: bool = True,
-    ) -> None:
-        super().__init__(
-            message,
-            method=method,
-            path=path,
-            attempts=attempts,
-            maybe_received=maybe_received,
-            transient=transient,
-        )
+    def __init__(self, message: str, *, limit: str, **fields: Any) -> None:
+        super().__init__(message, **fields)
         self.limit = limit
 
 
@@ -342,17 +325,10 @@ class PodFailedError(WaitError):
         reason: Why, in one line.
     """
 
-    def __init__(  # noqa: PLR0913 - as APIError
-        self,
-        message: str,
-        *,
-        statuses: Mapping[str, PodStatus],
-        pending: tuple[str, ...],
-        pod_id: str,
-        last: PodStatus | None,
-        reason: str,
+    def __init__(
+        self, message: str, *, pod_id: str, last: PodStatus | None, reason: str, **fields: Any
     ) -> None:
-        super().__init__(message, statuses=statuses, pending=pending)
+        super().__init__(message, **fields)
         self.pod_id = pod_id
         self.last = last
         self.reason = reason

@@ -112,8 +112,8 @@ class Deletions(Mapping[str, PodState]):
             raise errors[0]
         shown = "; ".join(f"{pod_id}: {error}" for pod_id, error in list(self.errors.items())[:5])
         total = len(self) + len(errors)
-        msg = (
+        raise PrimePodsErrorGroup(
             f"{len(errors)} of {total} pods were not deleted and may still be billed: {shown}. "
-            "See `.errors` for all, and try those ids again."
+            "See `.errors` for all, and try those ids again.",
+            errors,
         )
-        raise PrimePodsErrorGroup(msg, errors)

@@ -2,38 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import attrs
 
-from ._utils.text import quote
-
-
-def _at_least(minimum: float) -> Callable[[Any, Any, Any], None]:
-    def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            msg = f"RetryPolicy.{attribute.name} must be a number, got {quote(value)}"
-            raise TypeError(msg)
-        if not minimum <= value <= sys.float_info.max:
-            allowed = f"a finite number of at least {minimum}"
-            msg = f"RetryPolicy.{attribute.name} must be {allowed}, got {quote(value)}"
-            raise ValueError(msg)
-
-    return check
-
-
-def _flag(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
-    if not isinstance(value, bool):
-        msg = f"RetryPolicy.{attribute.name} must be True or False, got {quote(value)}"
-        raise TypeError(msg)
-
-
-def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if not isinstance(value, int):
-        msg = f"RetryPolicy.{attribute.name} must be an integer, got {quote(value)}"
-        raise TypeError(msg)
+from ._utils.arguments import check_count, check_flag, check_seconds
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +30,13 @@ class RetryPolicy:
         jitter: Whether waits are randomised, so that many clients do not return in step.
     """
 
-    attempts: int = attrs.field(default=5, validator=[_whole, _at_least(1)])
-    base_delay: float = attrs.field(default=0.5, validator=_at_least(0))
-    max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
-    jitter: bool = attrs.field(default=True, validator=_flag)
+    attempts: int = 5
+    base_delay: float = 0.5
+    max_delay: float = 30.0
+    jitter: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        check_count("RetryPolicy.attempts", self.attempts, minimum=1, maximum=None)
+        check_seconds("RetryPolicy.base_delay", self.base_delay, minimum=0.0)
+        check_seconds("RetryPolicy.max_delay", self.max_delay, minimum=0.0)
+        check_flag("RetryPolicy.jitter", self.jitter)

@@ -8,7 +8,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 
 import attrs
 
-from ._utils.arguments import check_count, check_price, check_text, check_texts
+from ._utils.arguments import check_amount, check_count, check_text, check_texts
 from ._utils.plain import ToDict
 from ._utils.text import quote
 from .offers import Offer, SpecRange
@@ -17,7 +17,6 @@ CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """What the API takes for an order without an image."""
 _PRICE_DECIMALS: Final = 4
-_MAX_INTEGER: Final = 2**31 - 1
 
 
 class PodChanges(TypedDict, total=False):
@@ -58,12 +57,12 @@ def _text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    check_count(f"PodSpec.{attribute.name}", value, minimum=1, maximum=_MAX_INTEGER)
+    check_count(f"PodSpec.{attribute.name}", value, minimum=1)
 
 
 def _price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     # The API reads 0 as "no limit", which nobody means who writes it.
-    check_price(f"PodSpec.{attribute.name}", value)
+    check_amount(f"PodSpec.{attribute.name}", value, "price")
 
 
 def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import attrs
 
+from ._utils.arguments import check_string
 from ._utils.plain import ToDict
 from ._utils.text import quote
 
@@ -21,26 +22,22 @@ from ._utils.text import quote
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LONGEST = 512
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def _check_user(_: object, __: object, value: str) -> None:
     if not _USER.fullmatch(value):
-        msg = f"user must be letters, digits and _ . + - and not begin with a sign, got {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"user must be letters, digits and _ . + - and not begin with a sign, got {value!r}")
 
 
 def _check_host(_: object, __: object, value: str) -> None:
     if not (_HOST.fullmatch(value) or _is_ipv6(value)):
-        msg = f"host must be a host name or an IP address, got {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"host must be a host name or an IP address, got {value!r}")
 
 
 def _check_port(_: object, __: object, value: object) -> None:
     highest = 65_535
     if type(value) is not int or not 1 <= value <= highest:
-        msg = f"port must be from 1 to {highest}, got {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"port must be from 1 to {highest}, got {value!r}")
 
 
 def _is_ipv6(text: str) -> bool:
@@ -101,9 +98,7 @@ class SSHTarget(ToDict):
             TypeError: Not a string.
             ValueError: A name that means more than itself in that file.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {quote(name)}")
-        if not _NAME.fullmatch(name):
+        if not _HOST.fullmatch(check_string("name", name)):
             raise ValueError(
                 f"name must be letters, digits and _ . - and not begin with a sign, got {quote(name)}"
             )

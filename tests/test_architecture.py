@@ -86,8 +86,6 @@ ARROWS: dict[str, set[str]] = {
     "_public": {
         "_version",
         "client",
-        "errors",
-        "models",
         "pagination",
         "resources",
         "results",
@@ -97,7 +95,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "_public_renting": {"keys", "leasing", "offers", "resources", "specs"},
     "_public_blocking": {"_blocking", "sync"},
-    "": {"_public", "_public_blocking", "_public_renting", "_version"},
+    "": {"_public", "_public_blocking", "_public_renting", "_version", "errors", "models"},
     "airflow": {"", "emulator"},
     "prefect": {"", "emulator"},
     "cli": {"", "charts", "config", "emulator", "fleet"},

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import attrs
 
-from .._utils.arguments import check_id
+from .._utils.arguments import check_id, check_string
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 
@@ -78,16 +78,11 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         TypeError: A parameter of the wrong type, or a body that is no JSON.
         ValueError: A method or path that would leave the API, or values that a request cannot carry.
     """
-    for name, value in (("method", method), ("path", path)):
-        if not isinstance(value, str):
-            msg = f"{name} must be a string, got {quote(value)}"
-            raise TypeError(msg)
-    if method.upper() not in _METHODS:
-        msg = f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}"
-        raise ValueError(msg)
+    if check_string("method", method).upper() not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}")
     return Request(
         method=method.upper(),
-        path=_encode_path(path),
+        path=_encode_path(check_string("path", path)),
         query=urlencode(list(_flatten({} if params is None else params))),
         body=None if body is None else _dump(body),
     )
@@ -100,21 +95,18 @@ def _encode_path(path: str) -> str:
             return percent_encode(path, safe="/%:@!$&'()*+,;=~-._")
         except UnicodeEncodeError:
             pass
-    msg = (
+    raise ValueError(
         f"path must be text that begins with a slash, without ? # and dot segments, got {quote(path)}. "
         "Give it like '/api/v1/ssh_keys/'; a query goes into params."
     )
-    raise ValueError(msg)
 
 
 def _flatten(params: Params) -> Iterator[tuple[str, str]]:
     if not isinstance(params, Mapping):
-        msg = f"params must be a mapping, got {quote(params)}"
-        raise TypeError(msg)
+        raise TypeError(f"params must be a mapping, got {quote(params)}")
     for key, value in params.items():
         if not isinstance(key, str):
-            msg = f"params must have strings for keys, got {quote(key)}"
-            raise TypeError(msg)
+            raise TypeError(f"params must have strings for keys, got {quote(key)}")
         values: Iterable[object] = [value]
         if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
             values = value
@@ -122,8 +114,9 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
             if item is None:
                 continue
             if not isinstance(item, str | int | float):
-                msg = f"params[{quote(key)}] must be strings, numbers or lists of them, got {quote(item)}"
-                raise TypeError(msg)
+                raise TypeError(
+                    f"params[{quote(key)}] must be strings, numbers or lists of them, got {quote(item)}"
+                )
             yield _sendable(key, key), _sendable(key, item)
 
 
@@ -133,17 +126,15 @@ def _sendable(key: str, value: str | float) -> str:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()
     except ValueError:
-        msg = f"params[{quote(key)}] must be text that UTF-8 can carry, or shorter, got {quote(value)}"
-        raise ValueError(msg) from None
+        raise ValueError(
+            f"params[{quote(key)}] must be text that UTF-8 can carry, or shorter, got {quote(value)}"
+        ) from None
     return text
 
 
 def _dump(body: Any) -> bytes:
     try:
         return dumps(body)
-    except TypeError as exc:
-        msg = f"json cannot be sent: {exc}"
-        raise TypeError(msg) from None
-    except ValueError as exc:
-        msg = f"json cannot be sent: {exc}"
-        raise ValueError(msg) from None
+    except (TypeError, ValueError) as exc:
+        kind = TypeError if isinstance(exc, TypeError) else ValueError
+        raise kind(f"json cannot be sent: {exc}") from None

@@ -41,8 +41,7 @@ class Transport:
             _check_session(session)
         elif session is not None and not callable(session):
             expected = "an aiohttp.ClientSession or a function that makes one"
-            msg = f"session must be {expected}, got {quote(session)}"
-            raise TypeError(msg)
+            raise TypeError(f"session must be {expected}, got {quote(session)}")
         self.closed: bool = False
         self.given = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
@@ -168,15 +167,15 @@ class Transport:
             # A fork: the sockets are the parent's. Kept, since collecting them would complain of leaks.
             self._process, self._inherited = os.getpid(), (self._http, self._closer)
         elif self._loop is not None and not self._loop.is_closed():
-            msg = (
+            raise ClientClosedError(
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
                 "make a new one."
             )
-            raise ClientClosedError(msg)
         session_loop = getattr(self._http, "_loop", loop)
         if not self._own and session_loop is not loop:
-            msg = "The aiohttp session that this client was given belongs to another event loop."
-            raise ClientClosedError(msg)
+            raise ClientClosedError(
+                "The aiohttp session that this client was given belongs to another event loop."
+            )
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
@@ -230,13 +229,13 @@ def _make_session() -> aiohttp.ClientSession:
 
 def _check_session(session: aiohttp.ClientSession) -> None:
     if not isinstance(session, aiohttp.ClientSession):
-        msg = f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
-        raise TypeError(msg)
+        raise TypeError(
+            f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
+        )
     if session.auth is not None:
-        msg = (
+        raise ConfigError(
             "The session carries its own `auth`, which would replace the API key. Pass a session without it."
         )
-        raise ConfigError(msg)
 
 
 async def _close_in_the_end(http: aiohttp.ClientSession) -> AsyncGenerator[None, None]:

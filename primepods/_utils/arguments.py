@@ -12,6 +12,19 @@ from .text import quote
 MAX_ID_LENGTH: Final = 512
 _SHORTEST_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
+_LARGEST_SENT: Final = 2**31 - 1
+"""The largest integer that the API reads."""
+
+
+def check_string(name: str, value: object) -> str:
+    """Return ``value`` if it is a string.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {quote(value)}")
+    return value
 
 
 def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()") -> str:
@@ -21,10 +34,7 @@ def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()
         TypeError: Not a string.
         ValueError: Empty, too long, or holding what an id cannot hold.
     """
-    if not isinstance(pod_id, str):
-        msg = f"{name} must be a string, got {quote(pod_id)}"
-        raise TypeError(msg)
-    if not pod_id:
+    if not check_string(name, pod_id):
         problem = "is empty"
     elif len(pod_id) > MAX_ID_LENGTH:
         problem = f"is longer than {MAX_ID_LENGTH} characters"
@@ -36,8 +46,7 @@ def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()
         problem = "is a word of the API's own"
     else:
         return pod_id
-    msg = f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it."
-    raise ValueError(msg)
+    raise ValueError(f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it.")
 
 
 def check_pod_id(pod: PodRef, name: str = "pod_id") -> str:
@@ -60,11 +69,11 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
     """
     if isinstance(pod_ids, str | bytes | PodReference):
         kind = type(pod_ids).__name__
-        msg = f"pod_ids must be an iterable of ids, got the single {kind} {quote(pod_ids)}: use [pod_id]"
-        raise TypeError(msg)
+        raise TypeError(
+            f"pod_ids must be an iterable of ids, got the single {kind} {quote(pod_ids)}: use [pod_id]"
+        )
     if not isinstance(pod_ids, Iterable):
-        msg = f"pod_ids must be an iterable of ids, got {quote(pod_ids)}"
-        raise TypeError(msg)
+        raise TypeError(f"pod_ids must be an iterable of ids, got {quote(pod_ids)}")
     refs = list(pod_ids)
     if _are_plain(refs):
         return list(dict.fromkeys(refs))
@@ -83,7 +92,7 @@ def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
     return max(map(len, _RESERVED_IDS)) < min(map(len, words)) and max(map(len, words)) <= MAX_ID_LENGTH
 
 
-def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
+def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _LARGEST_SENT) -> int:
     """Return ``value`` if it is an integer in range.
 
     Raises:
@@ -91,11 +100,10 @@ def check_count(name: str, value: int, *, minimum: int, maximum: int) -> int:
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"{name} must be an integer, got {quote(value)}"
-        raise TypeError(msg)
-    if not minimum <= value <= maximum:
-        msg = f"{name} must be from {minimum} to {maximum}, got {quote(value)}"
-        raise ValueError(msg)
+        raise TypeError(f"{name} must be an integer, got {quote(value)}")
+    if value < minimum or (maximum is not None and value > maximum):
+        allowed = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ValueError(f"{name} must be {allowed}, got {quote(value)}")
     return value
 
 
@@ -106,24 +114,28 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
         TypeError: No number.
         ValueError: Out of range.
     """
-    return check_amount(name, value, "seconds", minimum=minimum)
+    return check_amount(name, value, "number of seconds", minimum=minimum)
 
 
-def check_amount(name: str, value: float, unit: str, *, minimum: float | None = None) -> float:
+def check_amount(name: str, value: float, what: str, *, minimum: float | None = None) -> float:
     """Return ``value`` as a float if it is a number: positive, or of at least ``minimum``.
+
+    Args:
+        name: Of the parameter.
+        value: What was passed for it.
+        what: What it means, such as "price".
+        minimum: The least allowed.
 
     Raises:
         TypeError: No number.
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name} must be a number of {unit}, got {quote(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"{name} must be a {what}, got {quote(value)}")
     allowed = "positive" if minimum is None else f"at least {minimum:g}"
     in_range = value > 0 if minimum is None else value >= minimum
     if not in_range or value > sys.float_info.max:
-        msg = f"{name} must be a finite number of {unit}, {allowed}, got {quote(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{name} must be a finite {what}, {allowed}, got {quote(value)}")
     return float(value)
 
 
@@ -161,20 +173,6 @@ def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
-def check_price(name: str, value: float) -> float:
-    """Return ``value`` if it is a price per hour.
-
-    Raises:
-        TypeError: No number.
-        ValueError: Not above 0, or not finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {quote(value)}")
-    if not 0 < value <= sys.float_info.max:
-        raise ValueError(f"{name} must be a price above 0, or None for no limit, got {quote(value)}")
-    return value
-
-
 def check_interval(value: float) -> None:
     """Check the seconds between two looks at a pod.
 
@@ -192,8 +190,7 @@ def check_callable(name: str, value: object) -> None:
         TypeError: It is none.
     """
     if not callable(value):
-        msg = f"{name} must be a function, got {quote(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"{name} must be a function, got {quote(value)}")
 
 
 def check_flag(name: str, value: object) -> None:
@@ -203,8 +200,7 @@ def check_flag(name: str, value: object) -> None:
         TypeError: It is none.
     """
     if not isinstance(value, bool):
-        msg = f"{name} must be True or False, got {quote(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"{name} must be True or False, got {quote(value)}")
 
 
 def check_prefix(value: object) -> None:
@@ -214,9 +210,5 @@ def check_prefix(value: object) -> None:
         TypeError: It is no string.
         ValueError: It is empty.
     """
-    if not isinstance(value, str):
-        msg = f"prefix must be a string, got {quote(value)}"
-        raise TypeError(msg)
-    if not value:
-        msg = "prefix must be the beginning of a name, got '', with which every name begins"
-        raise ValueError(msg)
+    if not check_string("prefix", value):
+        raise ValueError("prefix must be the beginning of a name, got '', with which every name begins")

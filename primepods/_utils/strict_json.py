@@ -30,8 +30,7 @@ def loads(data: bytes) -> Any:
             # Refuses half of a surrogate pair, which no file or terminal takes.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        msg = "nested too deeply"
-        raise ValueError(msg) from None
+        raise ValueError("nested too deeply") from None
     return value
 
 
@@ -45,8 +44,7 @@ def dumps(value: Any) -> bytes:
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
     except RecursionError:
-        msg = "nested too deeply"
-        raise ValueError(msg) from None
+        raise ValueError("nested too deeply") from None
 
 
 def show(value: Any) -> str:
@@ -70,8 +68,7 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        msg = f"the number {text[:20]} is not finite"
-        raise ValueError(msg)
+        raise ValueError(f"the number {text[:20]} is not finite")
     return number
 
 

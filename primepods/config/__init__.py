@@ -15,7 +15,7 @@ from urllib.parse import SplitResult
 
 import attrs
 
-from .._utils.arguments import check_seconds
+from .._utils.arguments import check_count, check_seconds, check_string
 from .._utils.clock import SYSTEM_CLOCK, Clock
 from .._utils.plain import ToDict
 from .._utils.secret import Secret
@@ -107,7 +107,7 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
         team_id=team,
         timeout=check_seconds("timeout", timeout),
         deadline=check_seconds("deadline", deadline),
-        max_concurrency=_check_concurrency(max_concurrency),
+        max_concurrency=check_count("max_concurrency", max_concurrency, minimum=1, maximum=None),
         retry=check_retry(retry),
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
         proxy=find_proxy(url_parts) if own_connections else None,
@@ -181,8 +181,7 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
     """Return ``value`` if it is a :class:`RetryPolicy`."""
     if not isinstance(value, RetryPolicy):
         remedy = "for no retries: RetryPolicy(attempts=1)"
-        msg = f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}"
-        raise TypeError(msg)
+        raise TypeError(f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}")
     return value
 
 
@@ -241,11 +240,10 @@ def _team_of(files: list[File]) -> Found | None:
 
 def _refuse_without_key() -> NoReturn:
     looked = "the argument api_key, the environment variable PRIME_API_KEY, ~/.prime/config.json"
-    msg = (
+    raise ConfigError(
         f"No API key found in {looked}. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
         "Write to delete) and set PRIME_API_KEY."
     )
-    raise ConfigError(msg)
 
 
 def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
@@ -254,20 +252,18 @@ def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
         return
     owner = Found(key.file.key_base_url or key.file.base_url, f"field base_url of {key.file.path}")
     if origin(check_base_url(owner)) != origin(parts):
-        msg = (
+        raise ConfigError(
             f"The API key comes from {key.file.path} and belongs to {owner.value}, but the base URL is "
             f"{quote(url.value)} ({url.source}). Pass api_key or set PRIME_API_KEY for that host as well."
         )
-        raise ConfigError(msg)
 
 
 def _header_safe(what: str, found: Found) -> str:
     if not (found.value.isascii() and found.value.isprintable()) or " " in found.value:
-        msg = (
+        raise ConfigError(
             f"The {what} ({found.source}) holds spaces, control or non-ASCII characters, which a request "
             "cannot carry. Copy it again."
         )
-        raise ConfigError(msg)
     return found.value
 
 
@@ -275,21 +271,7 @@ def _check_key(found: Found) -> Secret:
     return Secret(_header_safe("API key", found))
 
 
-def _check_concurrency(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"max_concurrency must be an integer, got {quote(value)}"
-        raise TypeError(msg)
-    if value < 1:
-        msg = f"max_concurrency must be at least 1, got {quote(value)}"
-        raise ValueError(msg)
-    return value
-
-
 def _check_user_agent(value: str) -> str:
-    if not isinstance(value, str):
-        msg = f"user_agent must be a string, got {quote(value)}"
-        raise TypeError(msg)
-    if not (value.strip() and value.isascii() and value.isprintable()):
-        msg = f"user_agent must be printable ASCII text, got {quote(value)}"
-        raise ValueError(msg)
+    if not (check_string("user_agent", value).strip() and value.isascii() and value.isprintable()):
+        raise ValueError(f"user_agent must be printable ASCII text, got {quote(value)}")
     return value.strip()

@@ -54,8 +54,7 @@ class File:
             return value.strip() or None
         kind = type(value).__name__
         del value  # tracebacks show what a frame holds
-        msg = f"{self.path}: {name} must be a string, not {kind}. Correct the file."
-        raise ConfigError(msg)
+        raise ConfigError(f"{self.path}: {name} must be a string, not {kind}. Correct the file.")
 
     @property
     def base_url(self) -> str:
@@ -81,13 +80,13 @@ def read_files(context: Found | None) -> list[File]:
         return [File(config.path, key_only, key_base_url=config.base_url, context=context)]
     shown = f"The context {quote(context.value)} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
-        msg = f"{shown} cannot be: names have up to 100 letters, digits, hyphens and underscores. Correct it."
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"{shown} cannot be: names have up to 100 letters, digits, hyphens and underscores. Correct it."
+        )
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
     if chosen is None:
-        msg = f"{shown} is not saved here: {path} does not exist. Correct or remove it."
-        raise ConfigError(msg)
+        raise ConfigError(f"{shown} is not saved here: {path} does not exist. Correct or remove it.")
     return [chosen, *files]
 
 
@@ -105,8 +104,9 @@ def _read_file(path: Path) -> File | None:
         reason = exc.strerror or "it cannot be read"
     except (ValueError, RecursionError):
         reason = "it is not JSON"
-    msg = f"{path} cannot be used: {reason}. Repair or remove it, or give both api_key and base_url."
-    raise ConfigError(msg)
+    raise ConfigError(
+        f"{path} cannot be used: {reason}. Repair or remove it, or give both api_key and base_url."
+    )
 
 
 def saved_contexts() -> tuple[str, ...]:
@@ -125,9 +125,9 @@ def from_argument(name: str, value: str | None) -> Found | None:
     if not isinstance(value, str):
         # A key that somebody passes as bytes is still a key.
         got = type(value).__name__ if name == "api_key" else quote(value)
-        msg = f"{name} must be a string, got {got}"
-        raise TypeError(msg)
+        raise TypeError(f"{name} must be a string, got {got}")
     if not value.strip():
-        msg = f"The argument {name} is empty. Pass a value, or leave it out to use the environment and files."
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"The argument {name} is empty. Pass a value, or leave it out to use the environment and files."
+        )
     return Found(value.strip(), f"argument {name}")

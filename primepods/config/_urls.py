@@ -40,29 +40,32 @@ def check_base_url(found: Found) -> SplitResult:
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
     # What may hold a secret is not repeated, and no variable of this frame either.
     if "@" in found.value:
-        msg = f"The base URL ({found.source}) holds a user or password; remove it. The key goes in api_key."
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"The base URL ({found.source}) holds a user or password; remove it. The key goes in api_key."
+        )
     if "?" in found.value or "#" in found.value:
-        msg = f"The base URL ({found.source}) holds a query or fragment; remove it. The key goes in api_key."
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"The base URL ({found.source}) holds a query or fragment; remove it. The key goes in api_key."
+        )
     text = found.value.strip()
     parts = _split_url(text)
     port = None if parts is None else parts.port
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
-        msg = f"The base URL {quote(text)} ({found.source}) is not of the form https://host. {remedy}"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"The base URL {quote(text)} ({found.source}) is not of the form https://host. {remedy}"
+        )
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        msg = (
+        raise ConfigError(
             f"The base URL {quote(text)} ({found.source}) is plain http, which would send the API key "
             "unencrypted. Use https; http is accepted for loopback addresses only."
         )
-        raise ConfigError(msg)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
     path = parts.path.rstrip("/")
     if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
-        msg = f"The base URL {quote(text)} ({found.source}) has a path with empty or dot segments. {remedy}"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"The base URL {quote(text)} ({found.source}) has a path with empty or dot segments. {remedy}"
+        )
     return SplitResult(parts.scheme, netloc, path.removesuffix("/api/v1"), "", "")
 
 
@@ -99,17 +102,15 @@ def find_proxy(url: SplitResult) -> Secret | None:
         proxy = Secret(f"http://{proxy}")
     kind = _proxy_kind(proxy)
     if kind is None:
-        msg = (
+        raise ConfigError(
             f"The environment ({scheme.upper()}_PROXY) names a proxy by what is no URL. Correct or unset it."
         )
-        raise ConfigError(msg)
     if kind not in _DEFAULT_PORTS:
-        msg = (
+        raise ConfigError(
             f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not speak. "
             "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as "
             "one of aiohttp-socks."
         )
-        raise ConfigError(msg)
     return proxy
 
 

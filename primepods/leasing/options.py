@@ -15,7 +15,7 @@ def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None
 
 def _budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
     if value is not None:
-        check_amount(attribute.name, value, attribute.name.removeprefix("max_"))
+        check_amount(attribute.name, value, f"number of {attribute.name.removeprefix('max_')}")
 
 
 def _interval(_: object, __: object, value: float) -> None:

@@ -9,19 +9,18 @@ empty tuple), never a default that the server did not send. From the page `Manag
 from __future__ import annotations
 
 from .._utils.pod_reference import PodRef
-from ._base import NO_EXTRA, Model
+from ._base import NO_EXTRA as NO_EXTRA
+from ._base import Model as Model
 from ._machine import Endpoint, Node, PortMapping
 from ._page import Page
 from ._pods import AttachedResource, HistoryRecord, Pod, PodChange, PodStatus, Resources
 from ._states import InstallationState, PodState
 
 __all__ = [
-    "NO_EXTRA",
     "AttachedResource",
     "Endpoint",
     "HistoryRecord",
     "InstallationState",
-    "Model",
     "Node",
     "Page",
     "Pod",

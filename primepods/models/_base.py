@@ -19,8 +19,7 @@ class _NoExtra(dict[str, Any]):
     __slots__ = ()
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        msg = "The extra of a model cannot be changed."
-        raise TypeError(msg)
+        raise TypeError("The extra of a model cannot be changed.")
 
     __setitem__ = __ior__ = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from .._utils.arguments import check_count
 from .._utils.plain import ToDict, to_plain
 from .._utils.pod_reference import PodReference
 from .._utils.summaries import html_table, short_repr
@@ -181,12 +182,7 @@ class Machine(Model, PodReference):
             TypeError: Not an integer.
             ValueError: No port number.
         """
-        if isinstance(internal_port, bool) or not isinstance(internal_port, int):
-            msg = f"internal_port must be an integer, got {internal_port!r}"
-            raise TypeError(msg)
-        if not 1 <= internal_port <= _HIGHEST_PORT:
-            msg = f"internal_port must be from 1 to 65535, got {internal_port!r}"
-            raise ValueError(msg)
+        check_count("internal_port", internal_port, minimum=1, maximum=_HIGHEST_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
         wild = [m for m in self.prime_port_mapping if m.internal == "*"]
         found = (self._reach(mapping, internal_port) for mapping in exact + wild)

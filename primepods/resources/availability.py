@@ -12,8 +12,7 @@ from .._decoding.offers import decode_disk_offers, decode_offers
 from .._decoding.rows import DecodedPage
 from .._http.executor import RequestExecutor
 from .._http.request import page_request
-from .._utils.arguments import check_count, check_price, check_text, check_texts
-from .._utils.text import quote
+from .._utils.arguments import check_amount, check_count, check_flag, check_text, check_texts
 from ..errors import ProtocolError
 from ..offers import DiskOffer, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
@@ -26,7 +25,6 @@ _log = logging.getLogger("primepods")
 _AVAILABILITY: Final = "/api/v1/availability"
 _LARGEST_PAGE: Final = 100
 _NO_GPU: Final = "CPU_NODE"
-_MAX_INTEGER: Final = 2**31 - 1
 
 
 class AsyncAvailability:
@@ -171,10 +169,9 @@ class AsyncAvailability:
             data_center_id=data_center_id,
             cloud_id=cloud_id,
         )
-        if not isinstance(spot, bool):
-            raise TypeError(f"spot must be True or False, got {quote(spot)}")
+        check_flag("spot", spot)
         if max_price is not None:
-            check_price("max_price", max_price)
+            check_amount("max_price", max_price, "price")
         best: tuple[float, Offer] | None = None
         for path in ("gpus", "multi-node"):
             for offer in await _readable(self._offers(path, filters, page_size)):
@@ -245,7 +242,7 @@ def _filters(
         name: check_text(name, value) for name, value in texts.items() if value is not None
     }
     if gpu_count is not None:
-        found["gpu_count"] = check_count("gpu_count", gpu_count, minimum=1, maximum=_MAX_INTEGER)
+        found["gpu_count"] = check_count("gpu_count", gpu_count, minimum=1)
     if regions is not None:
         found["regions"] = check_texts("regions", regions)
     return found

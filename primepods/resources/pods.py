@@ -46,7 +46,6 @@ SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
 
 _MAX_LIMIT = 1_000
-_MAX_INTEGER = 2**31 - 1
 
 
 class AsyncPods:
@@ -98,7 +97,7 @@ class AsyncPods:
             offset: How many pods to skip.
             limit: How many to return at most, from 1 to 1,000.
         """
-        check_count("offset", offset, minimum=0, maximum=_MAX_INTEGER)
+        check_count("offset", offset, minimum=0)
         check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
         return (await self._page(offset, limit)).whole()
 
@@ -405,8 +404,9 @@ class AsyncPods:
         if prefix is not None:
             check_prefix(prefix)
             if older_than is None:
-                msg = "prefix needs older_than: a pod without a file may belong to a process elsewhere"
-                raise ValueError(msg)
+                raise ValueError(
+                    "prefix needs older_than: a pod without a file may belong to a process elsewhere"
+                )
         if older_than is not None:
             check_seconds("older_than", older_than, minimum=0.0)
         check_flag("dry_run", dry_run)
@@ -481,7 +481,7 @@ class AsyncPods:
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
         """
-        check_count("offset", offset, minimum=0, maximum=_MAX_INTEGER)
+        check_count("offset", offset, minimum=0)
         check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
         return (await self._history_page(offset, limit, sort_by, sort_order)).whole()
@@ -517,7 +517,7 @@ class AsyncPods:
         path = f"{pod_path(check_pod_id(pod_id))}/log"
         query = ""
         if tail is not None:
-            query = f"tail={check_count('tail', tail, minimum=1, maximum=_MAX_INTEGER)}"
+            query = f"tail={check_count('tail', tail, minimum=1)}"
         request = Request(method="GET", path=path, query=query, text_allowed=True)
         return await self._executor.call(request, decode_log)
 
@@ -540,5 +540,4 @@ def _check_sorting(sort_by: str, sort_order: str) -> None:
         ("sort_order", sort_order, get_args(SortOrder)),
     ):
         if value not in allowed:
-            msg = f"{name} must be one of {', '.join(map(repr, allowed))}, got {quote(value)}"
-            raise ValueError(msg)
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {quote(value)}")
