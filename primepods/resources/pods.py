@@ -235,8 +235,8 @@ class AsyncPods:
         if on_change is not None:
             check_callable("on_change", on_change)
         wait = Wait(
-            self._hub,
-            check_ids(pod_ids),
+            connection=self._hub,
+            pod_ids=check_ids(pod_ids),
             until=until,
             timeout=timeout,
             interval=interval,

@@ -78,10 +78,9 @@ class Hub:
         self._state.log_pause(is_new=True)
         self._state.wake.set()
 
-    def remove_pod(self, subscription: Subscription, pod_id: str) -> None:
+    def remove_pod(self, subscription: Subscription, pod: WatchedPod) -> None:
         """Poll no longer for one of the subscription's pods."""
-        pod = subscription.pods.pop(pod_id, None)
-        if pod is not None and subscription in self._subscriptions:
+        if subscription in self._subscriptions:
             self._unsubscribe(subscription, pod)
 
     def remove(self, subscription: Subscription) -> None:

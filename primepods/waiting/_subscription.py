@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Final, Self
 
 from .._utils.clock import Clock
 from .._utils.exceptions import copy_exception
 from ..config import Settings
-from ..errors import ClientClosedError, RateLimitError
+from ..errors import ClientClosedError
+from ..models import PodChange, PodStatus
+from ..results import PodStatuses
 from ._hub import Hub, join
+from ._watched_pod import WatchedPod
 
-if TYPE_CHECKING:
-    from ._watched_pod import WatchedPod
+APPEAR_GRACE: Final = 60.0
+"""Seconds for a pod that the API does not know (yet) to appear."""
 
 
 class Subscription:
@@ -22,54 +26,56 @@ class Subscription:
 
     Args:
         connection: The client's connection to the poller.
-        pod_ids: The pods.
+        pod_ids: The pods, one at least.
         interval: Seconds between two looks at each.
+        appear_grace: Seconds for a pod never seen to appear, before it is reported as gone.
 
     Attributes:
+        hub: The poller.
         clock: The client's clock.
+        loop: The event loop in which it was made.
         since: Number of the last request before it began: only what later ones bring counts for it.
         pods: What is known of those of its pods that are still wanted.
+        reported: What was last reported of each pod.
+        never_appeared: Pods that were reported as gone because they did not appear.
+
+    Raises:
+        ClientClosedError: The client is closed.
     """
 
-    def __init__(self, connection: HubConnection, pod_ids: Iterable[str], interval: float) -> None:
+    def __init__(
+        self,
+        connection: HubConnection,
+        pod_ids: Iterable[str],
+        interval: float,
+        appear_grace: float = APPEAR_GRACE,
+    ) -> None:
         self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
         self.interval = interval
         self.clock: Clock = connection.clock
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.since = 0
         self.pods: dict[str, WatchedPod] = {}
-        self._connection = connection
-        self._hub: Hub | None = None
-        self._changed: dict[str, None] = {}
+        self.reported: dict[str, PodStatus | None] = {}
+        self.never_appeared: set[str] = set()
+        self._appear_by = self.clock.time() + appear_grace
+        self._changed: dict[WatchedPod, None] = {}
         self._error: Exception | None = None
         self._news = asyncio.Event()
-
-    @property
-    def pause(self) -> RateLimitError | None:
-        """The answer because of which nothing is asked at present, if there is one."""
-        return None if self._hub is None else self._hub.pause
-
-    def begin(self) -> None:
-        """Begin to poll.
-
-        Raises:
-            ClientClosedError: The client is closed.
-        """
-        self._hub = self._connection.connect(self)
+        self._connection = connection
+        self.hub: Hub = connection.connect(self)
 
     def close(self) -> None:
         """Poll for it no longer. Does nothing when it is closed."""
         self._connection.disconnect(self)
-        if self._hub is not None:
-            self._hub.remove(self)
+        self.hub.remove(self)
 
     async def aclose(self) -> None:
         """Close it and return when nothing is left of the poller, if this was its last subscription."""
         self.close()
-        if self._hub is not None:
-            await self._hub.ended()
+        await self.hub.ended()
 
     async def __aenter__(self) -> Self:
-        self.begin()
         return self
 
     async def __aexit__(
@@ -78,15 +84,14 @@ class Subscription:
         self.close()
         # A coroutine that is being closed must not await: the collector does that, in whatever loop.
         if kind is not GeneratorExit:
-            await self.aclose()
+            await self.hub.ended()
 
     def drop(self, pod_id: str) -> None:
         """Poll no longer for one of the pods."""
-        if self._hub is not None:
-            self._hub.remove_pod(self, pod_id)
+        self.hub.remove_pod(self, self.pods.pop(pod_id))
 
-    async def changed(self, until: float) -> list[WatchedPod]:
-        """Wait until something has changed, or until ``until``; return the pods that have, each once.
+    async def changed(self, until: float = math.inf) -> list[WatchedPod]:
+        """Wait until something has changed, or the clock says ``until``; return the pods that may have, once.
 
         Nothing is lost when this is cancelled.
 
@@ -98,11 +103,30 @@ class Subscription:
             raise self._error
         self._news.clear()
         changed, self._changed = self._changed, {}
-        return [self.pods[pod_id] for pod_id in changed if pod_id in self.pods]
+        return [pod for pod in changed if pod.pod_id in self.pods]
 
-    def notify(self, pod_id: str) -> None:
+    def report(self, pod: WatchedPod) -> PodChange | None:
+        """Return how a pod differs from what was last reported of it, if it does; this is reported now."""
+        pod_id, before = pod.pod_id, self.reported.get(pod.pod_id)
+        if pod_id in self.reported and pod.status == before:
+            return None
+        if pod.absent:
+            # An outage is no proof: only an answer from after the grace is.
+            if pod.seen_at < self._appear_by:
+                pod.to_tell.add(self)
+                return None
+            self.never_appeared.add(pod_id)
+        self.reported[pod_id] = pod.status
+        return PodChange(pod_id=pod_id, before=before, after=pod.status)
+
+    def statuses(self) -> PodStatuses:
+        """Return what was last reported, in the order asked; those gone or never seen are ``missing``."""
+        rows = {pod_id: row for pod_id in self.pod_ids if (row := self.reported.get(pod_id)) is not None}
+        return PodStatuses(rows, missing=tuple(pod_id for pod_id in self.pod_ids if pod_id not in rows))
+
+    def notify(self, pod: WatchedPod) -> None:
         """Note that a pod has changed."""
-        self._changed[pod_id] = None
+        self._changed[pod] = None
         self._news.set()
 
     def end(self, error: Exception) -> None:
@@ -121,7 +145,7 @@ class HubConnection:
         client: The connection of the client, for a view on it.
 
     Attributes:
-        subscriptions: What is open, with its hub and loop.
+        subscriptions: What is open, of the client and its views.
         closed: Whether the client is closed.
     """
 
@@ -131,7 +155,7 @@ class HubConnection:
         self._session = session
         self._client = client or self
         self.closed: bool = False
-        self.subscriptions: dict[Subscription, tuple[Hub, asyncio.AbstractEventLoop]] = {}
+        self.subscriptions: set[Subscription] = set()
 
     def connect(self, subscription: Subscription) -> Hub:
         """Begin to poll for ``subscription``.
@@ -143,21 +167,21 @@ class HubConnection:
             raise _closed_error()
         hub = join(self._settings, self._session)
         hub.add(subscription)
-        self._client.subscriptions[subscription] = hub, asyncio.get_running_loop()
+        self._client.subscriptions.add(subscription)
         return hub
 
     def disconnect(self, subscription: Subscription) -> None:
         """Note that ``subscription`` is closed."""
-        self._client.subscriptions.pop(subscription, None)
+        self._client.subscriptions.discard(subscription)
 
     def close(self) -> None:
         """End all subscriptions, also those of iterators that nobody looks at any more."""
         self.closed = True
-        for subscription, (hub, loop) in list(self.subscriptions.items()):
+        for subscription in list(self.subscriptions):
             # In the child of a fork there are the parent's, too, in a loop that nothing runs here.
-            if loop is asyncio.get_running_loop():
+            if subscription.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
-                hub.remove(subscription)
+                subscription.close()
 
 
 def _closed_error() -> ClientClosedError:

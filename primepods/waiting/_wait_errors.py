@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from typing import Final
 
 from .._utils.text import one_line
 from ..errors import PodFailedError, WaitTimeoutError
 from ..models import PodState, PodStatus
-from ..results import PodStatuses
-from ._changes import ChangeTracker
 from ._subscription import Subscription
 
 _NAMED: Final = 5
@@ -18,24 +15,15 @@ _LONGEST_STATE: Final = 50
 _LONGEST_REASON: Final = 500
 
 
-def as_statuses(pod_ids: Iterable[str], reported: Mapping[str, PodStatus | None]) -> PodStatuses:
-    """Return every pod's last state in the order asked; those gone or never seen are ``missing``."""
-    rows = {pod_id: row for pod_id in pod_ids if (row := reported.get(pod_id)) is not None}
-    return PodStatuses(rows, missing=tuple(pod_id for pod_id in pod_ids if pod_id not in rows))
-
-
-def pod_failed(
-    pod_id: str, pending: Iterable[str], tracker: ChangeTracker, subscription: Subscription
-) -> PodFailedError:
+def pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
     """Build the error for a pod that will not get where it was wanted."""
-    happened, reason, remedy = _explain(tracker.reported[pod_id])
-    pending = tuple(pending)
-    others = len(pending) - 1
+    happened, reason, remedy = _explain(subscription.reported[pod_id])
+    others = len(subscription.pods) - 1
     rest = f" {others} other pod{'s were' if others > 1 else ' was'} still waited for." if others else ""
     return PodFailedError(
         f"Pod {pod_id} {happened}. {remedy}{rest}",
-        statuses=as_statuses(subscription.pod_ids, tracker.reported),
-        pending=pending,
+        statuses=subscription.statuses(),
+        pending=tuple(subscription.pods),
         pod_id=pod_id,
         last=subscription.pods[pod_id].row,
         reason=reason,
@@ -62,15 +50,12 @@ def _explain(status: PodStatus | None) -> tuple[str, str, str]:
     return happened, f"it {happened}", remedy
 
 
-def timed_out(
-    pending: Iterable[str], timeout: float, tracker: ChangeTracker, subscription: Subscription
-) -> WaitTimeoutError:
+def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
     """Build the error that says what kept failing, who is still pending, and what that costs."""
-    pending = tuple(pending)
-    reported = tracker.reported
+    pending, reported = tuple(subscription.pods), subscription.reported
     shown = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_NAMED])
     more = f" and {len(pending) - _NAMED} more" if len(pending) > _NAMED else ""
-    failing = _what_kept_failing(pending, subscription)
+    failing = _what_kept_failing(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
         advice = _advise(seen, len(pending))
@@ -82,13 +67,13 @@ def timed_out(
         f"{failing}After {timeout:g} s {len(pending)} of {len(subscription.pod_ids)} pods are still pending: "
         f"{shown}{more}. {advice}"
     )
-    return WaitTimeoutError(text, statuses=as_statuses(subscription.pod_ids, reported), pending=pending)
+    return WaitTimeoutError(text, statuses=subscription.statuses(), pending=pending)
 
 
-def _what_kept_failing(pending: Iterable[str], subscription: Subscription) -> str:
-    if subscription.pause is not None:
-        return f"The API asked for a pause, in which nothing is asked: {subscription.pause} "
-    pods = [subscription.pods[pod_id] for pod_id in pending]
+def _what_kept_failing(subscription: Subscription) -> str:
+    if subscription.hub.pause is not None:
+        return f"The API asked for a pause, in which nothing is asked: {subscription.hub.pause} "
+    pods = subscription.pods.values()
     troubles = (pod.trouble or pod.lookup_trouble for pod in pods)
     if trouble := next((error for error in troubles if error is not None), None):
         return f"Asking kept failing: {trouble} "

@@ -45,7 +45,8 @@ class WatchedPod:
         looking_up: The same of ``get``.
         lookup_at: When ``get`` may be asked.
         subscriptions: Who wants to hear of it.
-        unheard: Those among them that have not heard anything yet.
+        to_tell: Those among them that are told of the next answer, even if it changes nothing: newcomers, and
+            those whose grace ends with an answer.
     """
 
     pod_id: str
@@ -65,7 +66,7 @@ class WatchedPod:
     looking_up: bool = False
     lookup_at: float = -math.inf
     subscriptions: set[Subscription] = attrs.field(factory=set["Subscription"])
-    unheard: set[Subscription] = attrs.field(factory=set["Subscription"])
+    to_tell: set[Subscription] = attrs.field(factory=set["Subscription"])
     _address: Pod | None = None
     _lacks_address: bool = False
     _misses: int = 0
@@ -74,12 +75,15 @@ class WatchedPod:
     def add(self, subscription: Subscription) -> None:
         """Tell ``subscription`` what is seen from now on."""
         self.subscriptions.add(subscription)
-        self.unheard.add(subscription)
+        self.to_tell.add(subscription)
+        if self._missing and not self.absent:
+            # A newcomer is not kept waiting: without a row, only `get` has something to tell.
+            self.lookup_at = -math.inf
 
     def remove(self, subscription: Subscription) -> None:
         """Undo :meth:`add`."""
         self.subscriptions.discard(subscription)
-        self.unheard.discard(subscription)
+        self.to_tell.discard(subscription)
 
     @property
     def has_failed(self) -> bool:
@@ -88,13 +92,11 @@ class WatchedPod:
 
     def wants_lookup(self, now: float) -> bool:
         """Tell whether the status rows do not say all, and it is time to ask ``get``."""
-        if self._missing:
-            # A newcomer is not kept waiting: without a row, only `get` has something to tell.
-            unheard = bool(self.unheard) and not self.absent
-            return not self.gone and (now >= self.lookup_at or unheard)
-        if self._misses or self.row is None or now < self.lookup_at:
+        if now < self.lookup_at or self.gone:
             return False
-        return self._lacks_address or (self._terminated and not self.gone)
+        if self._misses:
+            return self._missing
+        return self._lacks_address or self._terminated
 
     def observe(self, row: PodStatus | None, sequence: int, now: float) -> None:
         """Take in the row that a status request brought for this pod, or that it brought none."""
@@ -102,7 +104,7 @@ class WatchedPod:
             self._miss(sequence, now)
             return
         self.seen_at = now
-        if row is self.row and not (self._misses or self.unheard or self.gone):
+        if row is self.row and not (self._misses or self.to_tell or self.gone):
             # Most polls end here: nothing has changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
@@ -156,10 +158,10 @@ class WatchedPod:
 
     def notify(self, sequence: int, *, changed: bool = True) -> None:
         """Notify who subscribed before request ``sequence``: all, or those who have not heard anything."""
-        for subscription in list(self.subscriptions if changed else self.unheard):
+        for subscription in list(self.subscriptions if changed else self.to_tell):
             if subscription.since < sequence:
-                self.unheard.discard(subscription)
-                subscription.notify(self.pod_id)
+                self.to_tell.discard(subscription)
+                subscription.notify(self)
 
     def end(self, error: Exception) -> None:
         """End the waits of all who want to hear of it."""

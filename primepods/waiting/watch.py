@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from ..errors import ClientClosedError
 from ..models import PodChange
-from ._changes import APPEAR_GRACE, ChangeTracker
 from ._subscription import HubConnection, Subscription
 from ._wait_errors import timed_out
+from ._watched_pod import WatchedPod
 
 
 class AsyncWatch:
@@ -29,15 +29,14 @@ class AsyncWatch:
     def __init__(
         self, connection: HubConnection, pod_ids: list[str], *, interval: float, timeout: float | None
     ) -> None:
-        self._connection = connection
         self._ids = pod_ids
         self._interval = interval
         self._timeout = math.inf if timeout is None else timeout
+        self._subscribe = partial(Subscription, connection, pod_ids, interval)
         self._open: set[_Iteration] = set()
 
     def __aiter__(self) -> AsyncIterator[PodChange]:
-        subscription = Subscription(self._connection, self._ids, self._interval)
-        return WatchIterator(_Iteration(subscription, self._timeout, self._open))
+        return WatchIterator(_Iteration(self._subscribe, self._timeout, self._open))
 
     async def aclose(self) -> None:
         """End all iterations of this watch.
@@ -64,20 +63,19 @@ class _Iteration:
     """What a :class:`WatchIterator` runs through; without a reference to it, so that it can be collected.
 
     Args:
-        subscription: Whose pods.
+        subscribe: Begins to poll for the pods.
         timeout: Seconds.
         open_: Where this is while it is to be closed.
     """
 
-    def __init__(self, subscription: Subscription, timeout: float, open_: set[_Iteration]) -> None:
-        self._subscription = subscription
+    def __init__(self, subscribe: Callable[[], Subscription], timeout: float, open_: set[_Iteration]) -> None:
+        self._subscribe = subscribe
         self._timeout = timeout
         self._open = open_
         self._open.add(self)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscription: Subscription | None = None
         self._ends_at = math.inf
-        self._tracker: ChangeTracker | None = None
-        self._changes: Iterator[PodChange] = iter(())
+        self._changed: Iterator[WatchedPod] = iter(())
         self._busy = False
         self._end: Exception | None = None
 
@@ -96,58 +94,52 @@ class _Iteration:
             raise self._end.with_traceback(None)
         self._busy = True
         try:
-            return await self._next_change()
+            return await self._next_change(self._subscription or self._begin())
         except Exception as exc:  # noqa: BLE001 - whatever it is, the watch never ends normally after it
             self._end = exc
         finally:
             self._busy = False
-        self._close()
-        await self._subscription.aclose()
+        await self._close()
         raise self._end
 
     async def aclose(self) -> None:
         """End it, also while another task waits for its next change."""
         closed = ClientClosedError("The watch was closed before all its pods were gone. Watch them again.")
-        if self._end is None and not self._busy:
-            self._end = closed
-        self._subscription.end(closed)
-        self._close()
-        await self._subscription.aclose()
+        self._end = self._end or closed
+        if self._subscription is not None:
+            self._subscription.end(closed)
+        await self._close()
 
     def abandon(self) -> None:
         """Close what nobody can iterate any more: in its loop, for this may be called in any thread."""
-        if self._loop is None:
-            self._open.discard(self)
-            return
-        with suppress(RuntimeError):  # The loop is closed, and with it the poller.
-            self._loop.call_soon_threadsafe(self._close)
-
-    def _close(self) -> None:
         self._open.discard(self)
-        self._subscription.close()
+        if self._subscription is not None:
+            with suppress(RuntimeError):  # The loop is closed, and with it the poller.
+                self._subscription.loop.call_soon_threadsafe(self._subscription.close)
 
-    async def _next_change(self) -> PodChange:
-        tracker = self._tracker or self._begin()
+    async def _close(self) -> None:
+        self._open.discard(self)
+        if self._subscription is not None:
+            await self._subscription.aclose()
+
+    async def _next_change(self, subscription: Subscription) -> PodChange:
         while True:
-            change = next(self._changes, None)
-            if change is not None:
-                if change.after is None:
-                    self._subscription.drop(change.pod_id)
-                return change
-            if not self._subscription.pods:
+            for pod in self._changed:
+                change = subscription.report(pod)
+                if change is not None:
+                    if change.after is None:
+                        subscription.drop(change.pod_id)
+                    return change
+            if not subscription.pods:
                 raise StopAsyncIteration
-            if self._subscription.clock.time() >= self._ends_at:
-                raise timed_out(self._subscription.pods, self._timeout, tracker, self._subscription)
-            self._changes = await tracker.changes(self._ends_at)
+            if subscription.clock.time() >= self._ends_at:
+                raise timed_out(subscription, self._timeout)
+            self._changed = iter(await subscription.changed(self._ends_at))
 
-    def _begin(self) -> ChangeTracker:
-        if not self._subscription.pod_ids:
-            raise StopAsyncIteration
-        self._loop = asyncio.get_running_loop()
-        self._subscription.begin()
+    def _begin(self) -> Subscription:
+        self._subscription = self._subscribe()
         self._ends_at = self._subscription.clock.time() + self._timeout
-        self._tracker = ChangeTracker(self._subscription, APPEAR_GRACE)
-        return self._tracker
+        return self._subscription
 
 
 class WatchIterator(AsyncIterator[PodChange]):

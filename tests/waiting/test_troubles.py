@@ -526,10 +526,10 @@ async def test_the_history_is_asked_rarely(stage: Stage, fleet: Fleet) -> None:
     ids = [f"never{n}" for n in range(20)]
     fleet.faults.append(lambda asked: refusal(403) if asked.is_history else None)
     waits = wait_each(stage, ids)
-    await stage.advance(64)
+    await stage.advance(59)
     assert not any(wait.done() for wait in waits.values())
-    assert len([asked for asked in fleet.asked if asked.is_history]) <= 3
-    await stage.advance(6)
+    assert len([asked for asked in fleet.asked if asked.is_history]) <= 2
+    await stage.advance(2)
     for wait in waits.values():
         raised(wait, primepods.NotFoundError)
 
