@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,11 +24,8 @@ from ..config import Settings
 from ..errors import PrimePodsError, RateLimitError
 from ..retry import RetryPolicy
 from ._lookups import PodLookups
-from ._pause import PollPause
-from ._schedule import PollSchedule
 from ._state import HubState
 from ._tick import Tick
-from ._trouble_log import TroubleLog
 from ._watched_pod import WatchedPod
 
 if TYPE_CHECKING:
@@ -50,19 +46,12 @@ class Hub:
     """
 
     def __init__(self, settings: Settings, session: Any) -> None:
-        clock = settings.clock
         self._transport = Transport(settings, session)
         executor = RequestExecutor(settings, self._transport)
-        self._state = HubState(
-            clock=clock,
-            schedule=PollSchedule(clock),
-            pause=PollPause(clock),
-            troubles=TroubleLog(clock),
-        )
+        self._state = HubState(settings.clock)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
-        self._lookups = PodLookups(self._state, executor, self._start)
+        self._lookups = PodLookups(self._state, executor)
         self._subscriptions: set[Subscription] = set()
-        self._jobs: set[asyncio.Task[None]] = set()
         self._ending = False
         # An empty context: else its log lines would land in whichever task happened to come first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
@@ -71,12 +60,11 @@ class Hub:
         """Begin to poll for ``subscription``: once promptly, then at the ticks of its interval."""
         subscription.since = next(self._state.numbers)
         self._subscriptions.add(subscription)
-        self._state.schedule.add(subscription.pod_ids, subscription.interval)
         for pod_id in subscription.pod_ids:
             pod = subscription.pods[pod_id] = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
             pod.add(subscription)
-        self._state.log_pause(is_new=True)
-        self._state.wake.set()
+        self._state.schedule.add(subscription)
+        self._state.troubles.paused(is_new=True)
 
     def remove_pod(self, subscription: Subscription, pod: WatchedPod) -> None:
         """Poll no longer for one of the subscription's pods."""
@@ -88,6 +76,7 @@ class Hub:
         if subscription not in self._subscriptions:
             return
         self._subscriptions.discard(subscription)
+        self._state.schedule.remove(subscription)
         for pod in subscription.pods.values():
             self._unsubscribe(subscription, pod)
         if not self._subscriptions:
@@ -110,10 +99,9 @@ class Hub:
 
     def _unsubscribe(self, subscription: Subscription, pod: WatchedPod) -> None:
         pod.remove(subscription)
-        self._state.schedule.remove(pod.pod_id, subscription.interval)
         if not pod.subscriptions:
             del self._state.pods[pod.pod_id]
-            self._state.schedule.forget(pod.pod_id)
+            self._state.schedule.forget(pod)
 
     def _retire(self) -> None:
         """See to it that nobody joins any more."""
@@ -121,10 +109,11 @@ class Hub:
             _hubs.pop(key, None)
 
     async def _run(self) -> None:
+        clock, schedule = self._state.clock, self._state.schedule
         try:
             while True:
-                self._state.wake.clear()
-                await self._state.clock.wait(self._state.wake, self._next_at() - self._state.clock.time())
+                schedule.changed.clear()
+                await clock.wait(schedule.changed, self._next_at() - clock.time())
                 self._tick()
         except asyncio.CancelledError:
             await self._shut_down(PrimePodsError("The polling was cancelled from outside. Wait again."))
@@ -138,11 +127,11 @@ class Hub:
         self._retire()
         for subscription in self._subscriptions:
             subscription.end(error)
-        for job in self._jobs:
+        for job in self._state.jobs:
             job.cancel()
         try:
-            if self._jobs:
-                await asyncio.wait(self._jobs)
+            if self._state.jobs:
+                await asyncio.wait(self._state.jobs)
         finally:
             await self._transport.aclose()
 
@@ -154,27 +143,14 @@ class Hub:
     def _tick(self) -> None:
         """Ask for all that is due; each pod at most once, in full batches."""
         if self._state.pause.cause is not None:
-            self._state.log_pause(is_new=False)
+            self._state.troubles.paused(is_new=False)
             return
-        due = self._state.schedule.take_due()
-        pods = [pod for pod_id in due if not (pod := self._state.pods[pod_id]).in_flight]
+        pods = [pod for pod in self._state.schedule.take_due() if not pod.in_flight]
         if pods:
             # First those whose last request failed: else a rate limit would always leave out the same ones.
             pods.sort(key=lambda pod: pod.trouble is None)
             tick = Tick(self._state, self._reader, self._lookups.add, pods)
-            self._start(self._run_tick(tick, pods))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        job = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-
-    async def _run_tick(self, tick: Tick, pods: list[WatchedPod]) -> None:
-        try:
-            await tick.run()
-        except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
-            for pod in pods:
-                pod.end(exc)
+            self._state.start(tick.run(), pods)
 
 
 _hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, Any], Hub] = {}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from .._decoding.pods import decode_history, decode_pod
 from .._http.executor import RequestExecutor
@@ -27,18 +26,11 @@ class PodLookups:
     Args:
         state: What the parts of the hub share.
         executor: Sends requests, without retries.
-        start: Starts a task.
     """
 
-    def __init__(
-        self,
-        state: HubState,
-        executor: RequestExecutor,
-        start: Callable[[Coroutine[Any, Any, None]], None],
-    ) -> None:
+    def __init__(self, state: HubState, executor: RequestExecutor) -> None:
         self._state = state
         self._executor = executor
-        self._start = start
         self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
         self._terminated: set[str] = set()
         self._history_at = -math.inf
@@ -47,7 +39,7 @@ class PodLookups:
         """Ask for a pod, if it is time to."""
         if not pod.looking_up and pod.wants_lookup(self._state.clock.time()):
             pod.looking_up = True
-            self._start(self._look_up(pod))
+            self._state.start(self._look_up(pod), [pod])
 
     async def _look_up(self, pod: WatchedPod) -> None:
         try:
@@ -55,8 +47,6 @@ class PodLookups:
                 # What a pause leaves out is asked for again after the next tick.
                 if pod.subscriptions and self._state.pause.cause is None:
                     await self._get(pod)
-        except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
-            pod.end(exc)
         finally:
             pod.looking_up = False
 
@@ -93,7 +83,7 @@ class PodLookups:
             pod.ended(sequence)
         elif self._state.clock.time() >= self._history_at:
             self._history_at = self._state.clock.time() + LOOKUP_INTERVAL
-            self._start(self._read_history())
+            self._state.start(self._read_history(), [pod])
 
     async def _read_history(self) -> None:
         """Note which pods are known to have ended; what fails here is asked again with a later lookup."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from .._utils.clock import Clock
 
+if TYPE_CHECKING:
+    from ._subscription import Subscription
+    from ._watched_pod import WatchedPod
+
 JITTER: Final = 0.1
-"""Part of an interval by which a tick may come late."""
+"""Part of its interval by which a tick comes late at most, at random."""
+_SHARE: Final = 0.1
+"""Part of its interval by which a tick comes early at most, to share requests with another interval's."""
 _GATHER: Final = 0.05
 """Part of an interval for which newcomers are gathered."""
 _LONGEST_SLEEP: Final = 60.0
@@ -19,83 +25,86 @@ _LONGEST_SLEEP: Final = 60.0
 
 @attrs.define
 class _Interval:
-    """The pods that somebody wants to be asked for at one interval, and when that is.
+    """The subscriptions of one interval, and when their pods are asked for.
 
     Attributes:
         interval: Seconds between two ticks.
-        epoch: When the first subscription came; ticks are counted from here.
+        epoch: When the first subscription came: tick ``n`` is due ``n`` intervals later.
         ticks: Number of the next tick.
-        next_at: When it is.
-        subscriptions: How many want each pod at this interval.
+        next_at: When it comes: when it is due, or a little later at random.
+        subscriptions: Those who want it, in the order in which they came.
     """
 
     interval: float
     epoch: float
     ticks: int = 0
     next_at: float = -math.inf
-    subscriptions: dict[str, int] = attrs.field(factory=dict[str, int])
+    subscriptions: dict[Subscription, None] = attrs.field(factory=dict["Subscription", None])
 
     def advance(self, now: float, chance: float) -> None:
-        """Move to the next tick. Jitter delays a tick, not those after it; ticks that were missed are
-        skipped.
+        """Go on to the next tick after ``now``.
+
+        Ticks that were missed are skipped. That one comes late does not move those after it.
         """
         self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
         self.next_at = self.epoch + (self.ticks + JITTER * chance) * self.interval
 
 
 class PollSchedule:
-    """Common ticks for all pods of an interval, and prompt looks for newcomers.
+    """Asks for all pods of an interval at the same time, and for newcomers at once.
 
-    Ticks are jittered as a whole and do not drift. A newcomer is asked for once promptly (those who come
-    within a twentieth of an interval together), then joins the ticks.
+    The pods of a new subscription are asked for promptly (those who come within a twentieth of an interval
+    together), then at the ticks of its interval.
 
     Args:
         clock: The clients' clock.
+
+    Attributes:
+        changed: Set when something may be due earlier than it was.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.changed: asyncio.Event = asyncio.Event()
         self._clock = clock
         self._intervals: dict[float, _Interval] = {}
-        self._newcomers: dict[str, None] = {}
+        self._newcomers: dict[WatchedPod, None] = {}
         self._newcomers_at = math.inf
-        self._extra: dict[str, float] = {}
+        self._extra: dict[WatchedPod, float] = {}
 
-    def add(self, pod_ids: Iterable[str], interval: float) -> None:
-        """Ask for pods soon, then at each tick of ``interval``."""
-        now = self._clock.time()
+    def add(self, subscription: Subscription) -> None:
+        """Ask for the pods of ``subscription`` soon, then at each tick of its interval."""
+        now, interval = self._clock.time(), subscription.interval
         group = self._intervals.get(interval)
         if group is None:
             group = self._intervals[interval] = _Interval(interval, now)
             group.advance(now, self._clock.random())
+        group.subscriptions[subscription] = None
+        self._newcomers |= dict.fromkeys(subscription.pods.values())
         self._newcomers_at = min(self._newcomers_at, now + _GATHER * interval)
-        for pod_id in pod_ids:
-            group.subscriptions[pod_id] = group.subscriptions.get(pod_id, 0) + 1
-            self._newcomers[pod_id] = None
+        self.changed.set()
 
-    def remove(self, pod_id: str, interval: float) -> None:
-        """Undo :meth:`add` for one pod."""
-        group = self._intervals[interval]
-        group.subscriptions[pod_id] -= 1
-        if not group.subscriptions[pod_id]:
-            del group.subscriptions[pod_id]
+    def remove(self, subscription: Subscription) -> None:
+        """Undo :meth:`add`, but for what :meth:`forget` undoes."""
+        group = self._intervals[subscription.interval]
+        del group.subscriptions[subscription]
         if not group.subscriptions:
-            del self._intervals[interval]
+            del self._intervals[subscription.interval]
 
-    def ask_at(self, pod_id: str, when: float) -> None:
+    def ask_at(self, pod: WatchedPod, when: float) -> None:
         """Ask for a pod at a time of its own, besides its ticks."""
-        self._extra[pod_id] = when
+        self._extra[pod] = when
+        self.changed.set()
 
-    def forget(self, pod_id: str) -> None:
-        """Owe a pod no prompt look any more: it has had its own, or nobody waits for it."""
-        self._newcomers.pop(pod_id, None)
-        self._extra.pop(pod_id, None)
+    def forget(self, pod: WatchedPod) -> None:
+        """Ask for a pod only at its ticks: it has just been asked for, or nobody waits for it."""
+        self._newcomers.pop(pod, None)
+        self._extra.pop(pod, None)
 
-    def retry_newcomer(self, pod_id: str) -> bool:
-        """Ask at once for a pod that came while a request for it was under way; tell whether it did."""
-        if pod_id not in self._newcomers:
-            return False
-        self._newcomers_at = -math.inf
-        return True
+    def retry_newcomer(self, pod: WatchedPod) -> None:
+        """Ask at once for newcomers if ``pod`` is one, which had to wait until a request for it was over."""
+        if pod in self._newcomers:
+            self._newcomers_at = -math.inf
+            self.changed.set()
 
     def next_at(self) -> float:
         """Return when something is due."""
@@ -104,26 +113,27 @@ class PollSchedule:
         ticks = (group.next_at for group in self._intervals.values())
         return min([idle, self._newcomers_at, *ticks, *self._extra.values()])
 
-    def take_due(self) -> dict[str, None]:
-        """Return the pods that are due, and move on to the next ticks."""
+    def take_due(self) -> dict[WatchedPod, None]:
+        """Return the pods that are due, and go on to the next ticks."""
         now = self._clock.time()
-        due = self._due_intervals(now)
-        pod_ids = dict.fromkeys(pod_id for group in due for pod_id in group.subscriptions)
+        due = self._take_due_intervals(now)
+        pods = {
+            pod: None
+            for group in due
+            for subscription in group.subscriptions
+            for pod in subscription.pods.values()
+        }
         if due or self._newcomers_at <= now:
-            pod_ids |= self._newcomers
+            pods |= self._newcomers
             self._newcomers_at = math.inf
-        if self._extra:
-            pod_ids |= dict.fromkeys(pod_id for pod_id, when in self._extra.items() if when <= now)
-        return pod_ids
+        return pods | dict.fromkeys(pod for pod, when in self._extra.items() if when <= now)
 
-    def _due_intervals(self, now: float) -> list[_Interval]:
-        """Return the intervals whose tick is due, and those whose tick nearly is, so that they share
-        requests.
-        """
+    def _take_due_intervals(self, now: float) -> list[_Interval]:
+        """Return the intervals whose tick has come, and with them those whose tick is near."""
         groups = self._intervals.values()
         if all(group.next_at > now for group in groups):
             return []
-        due = [group for group in groups if group.next_at <= now + JITTER * group.interval]
+        due = [group for group in groups if group.next_at <= now + _SHARE * group.interval]
         for group in due:
             group.advance(now, self._clock.random())
         return due

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import Final
-
-import attrs
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, Final
 
 from .._utils.clock import Clock
 from ..errors import ClientClosedError, ProtocolError, RateLimitError
@@ -21,41 +20,45 @@ CONFIRM_AFTER: Final = 2.0
 _TOLERANCE: Final = 0.01
 
 
-@attrs.define(kw_only=True, eq=False)
 class HubState:
     """What the parts of a hub share.
 
-    Attributes:
+    Args:
         clock: The clients' clock.
+
+    Attributes:
+        clock: The same.
         schedule: When each pod is asked for.
         pause: While it lasts, nothing is asked.
         troubles: What the log says.
         pods: All pods that somebody waits for.
         numbers: Numbers requests and subscriptions: an answer counts for those who came before its request.
-        wake: Set when something may be due earlier than it was.
+        jobs: The tasks that are under way.
     """
 
-    clock: Clock
-    schedule: PollSchedule
-    pause: PollPause
-    troubles: TroubleLog
-    pods: dict[str, WatchedPod] = attrs.field(factory=dict[str, WatchedPod])
-    numbers: Iterator[int] = attrs.field(factory=itertools.count)
-    wake: asyncio.Event = attrs.field(factory=asyncio.Event)
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.schedule = PollSchedule(clock)
+        self.pause = PollPause(clock)
+        self.troubles = TroubleLog(clock, self.pause)
+        self.pods: dict[str, WatchedPod] = {}
+        self.numbers: Iterator[int] = itertools.count()
+        self.jobs: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], pods: list[WatchedPod]) -> None:
+        """Start a task on behalf of ``pods``. A defect ends their waits; it must not leave them hanging."""
+        # An empty context: else its log lines would land in whichever task happened to come first.
+        job = asyncio.get_running_loop().create_task(_guard(work, pods), context=contextvars.Context())
+        self.jobs.add(job)
+        job.add_done_callback(self.jobs.discard)
 
     def note_failure(self, error: Exception, pods: int) -> None:
         """Say in the log that a request for ``pods`` pods failed; pause if that is what it asks for."""
         if isinstance(error, RateLimitError):
             self.pause.apply_rate_limit(error)
-            self.log_pause(is_new=False)
+            self.troubles.paused(is_new=False)
         else:
             self.troubles.failed(error, pods, len(self.pods))
-
-    def log_pause(self, *, is_new: bool) -> None:
-        """Say in the log that there is a pause, if there is one."""
-        cause = self.pause.cause
-        if cause is not None:
-            self.troubles.paused(cause, self.pause.until - self.clock.time(), is_new=is_new)
 
     def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
         """End the waits for pods that were refused before, and nothing else since; ask for others again."""
@@ -66,13 +69,20 @@ class HubState:
                 pod.end(error)
             elif pod.subscriptions:
                 # Else who waited for it has left meanwhile, and it is not among `pods` any more.
-                self.schedule.ask_at(pod.pod_id, pod.refused_at + CONFIRM_AFTER)
-                self.wake.set()
+                self.schedule.ask_at(pod, pod.refused_at + CONFIRM_AFTER)
 
     def is_confirmed(self, error: Exception, refused_at: float) -> bool:
         """Tell whether a refusal is to be believed, after a first one at ``refused_at``."""
         confirm_at = refused_at + CONFIRM_AFTER - _TOLERANCE
         return isinstance(error, ClientClosedError) or self.clock.time() >= confirm_at
+
+
+async def _guard(work: Coroutine[Any, Any, None], pods: list[WatchedPod]) -> None:
+    try:
+        await work
+    except Exception as exc:  # noqa: BLE001 - as said of `start`
+        for pod in pods:
+            pod.end(exc)
 
 
 def is_refusal(error: Exception) -> bool:

@@ -138,8 +138,7 @@ class Tick:
         sequence = next(self._state.numbers)
         for pod in pods:
             pod.asked = sequence
-            if self._state.pods.get(pod.pod_id) is pod:
-                self._state.schedule.forget(pod.pod_id)
+            self._state.schedule.forget(pod)
         answer = await self._reader.read_batch([pod.pod_id for pod in pods])
         self._state.pause.reset()
         now = self._state.clock.time()
@@ -162,8 +161,7 @@ class Tick:
         for pod in pods:
             if self._pods.pop(pod, pod) is None:
                 pod.in_flight = False
-                if self._state.schedule.retry_newcomer(pod.pod_id):
-                    self._state.wake.set()
+                self._state.schedule.retry_newcomer(pod)
 
     async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
         again = any(pod.has_failed for pod in batch)

@@ -9,6 +9,7 @@ from typing import Final
 from .._utils.clock import Clock
 from .._utils.text import one_line
 from ..errors import RateLimitError
+from ._pause import PollPause
 
 _SPACING: Final = 60.0
 
@@ -20,15 +21,17 @@ class TroubleLog:
 
     Args:
         clock: The clients' clock.
+        pause: The poller's pause.
 
     Attributes:
         next_at: When the next line may come.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, pause: PollPause) -> None:
         self.next_at = -math.inf
         self._clock = clock
-        self._pause: RateLimitError | None = None
+        self._pause = pause
+        self._said: RateLimitError | None = None
 
     def failed(self, error: Exception, pods: int, of: int) -> None:
         """Say that a request for ``pods`` of ``of`` pods failed."""
@@ -37,19 +40,20 @@ class TroubleLog:
             *(pods, of, one_line(str(error))),
         )
 
-    def paused(self, cause: RateLimitError, seconds: float, *, is_new: bool) -> None:
-        """Say that nothing is asked for some time; to those who begin to wait meanwhile, too.
+    def paused(self, *, is_new: bool) -> None:
+        """Say that nothing is asked for some time, if there is a pause.
 
         Args:
-            cause: The answer that asked for the pause.
-            seconds: For how long.
             is_new: Whether somebody has just begun to wait: then once a pause, whenever the last line was.
         """
-        if is_new and cause is not self._pause:
-            self._pause, self.next_at = cause, -math.inf
+        cause = self._pause.cause
+        if cause is None:
+            return
+        if is_new and cause is not self._said:
+            self._said, self.next_at = cause, -math.inf
         self._warn(
             "Waiting goes on, but the API asked for a pause, and nothing is asked for another %.0f s: %s",
-            *(seconds, one_line(str(cause))),
+            *(self._pause.until - self._clock.time(), one_line(str(cause))),
         )
 
     def _warn(self, text: str, *args: object) -> None:
