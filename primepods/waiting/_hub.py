@@ -52,7 +52,6 @@ class Hub:
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
         self._subscriptions: set[Subscription] = set()
-        self._ending = False
         # An empty context: else its log lines would land in whichever task happened to come first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
 
@@ -68,8 +67,11 @@ class Hub:
 
     def remove_pod(self, subscription: Subscription, pod: WatchedPod) -> None:
         """Poll no longer for one of the subscription's pods."""
-        if subscription in self._subscriptions:
-            self._unsubscribe(subscription, pod)
+        if subscription in pod.subscriptions:
+            pod.remove(subscription)
+            if not pod.subscriptions:
+                del self._state.pods[pod.pod_id]
+                self._state.schedule.forget(pod)
 
     def remove(self, subscription: Subscription) -> None:
         """End the polling for ``subscription``, and all polling with the last one."""
@@ -78,13 +80,11 @@ class Hub:
         self._subscriptions.discard(subscription)
         self._state.schedule.remove(subscription)
         for pod in subscription.pods.values():
-            self._unsubscribe(subscription, pod)
+            self.remove_pod(subscription, pod)
         if not self._subscriptions:
             self._retire()
-            if not self._ending:
-                self._ending = True
-                with suppress(RuntimeError):  # The loop is closed, and this is what is left of it.
-                    self._task.cancel()
+            with suppress(RuntimeError):  # The loop is closed, and this is what is left of it.
+                self._state.schedule.changed.set()
 
     @property
     def pause(self) -> RateLimitError | None:
@@ -97,12 +97,6 @@ class Hub:
             # Not the task itself: who is cancelled meanwhile must not cancel it.
             await asyncio.wait([self._task])
 
-    def _unsubscribe(self, subscription: Subscription, pod: WatchedPod) -> None:
-        pod.remove(subscription)
-        if not pod.subscriptions:
-            del self._state.pods[pod.pod_id]
-            self._state.schedule.forget(pod)
-
     def _retire(self) -> None:
         """See to it that nobody joins any more."""
         for key in [key for key, hub in list(_hubs.items()) if hub is self]:
@@ -110,23 +104,24 @@ class Hub:
 
     async def _run(self) -> None:
         clock, schedule = self._state.clock, self._state.schedule
+        error: Exception | None = None
         try:
-            while True:
+            while self._subscriptions:
+                self._tick()
                 schedule.changed.clear()
                 await clock.wait(schedule.changed, self._next_at() - clock.time())
-                self._tick()
         except asyncio.CancelledError:
-            await self._shut_down(PrimePodsError("The polling was cancelled from outside. Wait again."))
-            raise
+            error = PrimePodsError("The polling was cancelled from outside. Wait again.")
         except Exception as exc:  # noqa: BLE001 - whatever breaks here must not leave anybody hanging
-            await self._shut_down(exc)
+            error = exc
+        await self._shut_down(error)
 
-    async def _shut_down(self, error: Exception) -> None:
-        # Who leaves from now on must not cancel once more: that would interrupt this.
-        self._ending = True
+    async def _shut_down(self, error: Exception | None) -> None:
+        """End those who still wait, if there is an error for them, and all that is under way."""
         self._retire()
-        for subscription in self._subscriptions:
-            subscription.end(error)
+        if error is not None:
+            for subscription in self._subscriptions:
+                subscription.end(error)
         for job in self._state.jobs:
             job.cancel()
         try:

@@ -60,7 +60,7 @@ class PollSchedule:
         clock: The clients' clock.
 
     Attributes:
-        changed: Set when something may be due earlier than it was.
+        changed: Set when something may be due earlier than it was, or nobody waits any more.
     """
 
     def __init__(self, clock: Clock) -> None:
