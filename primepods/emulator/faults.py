@@ -179,7 +179,7 @@ class Redirect(_Unanswered):
 
 @attrs.frozen
 class Delay(Fault):
-    """The request reaches the API ``seconds`` later; ``math.inf``: it never does. Other faults can follow."""
+    """The API acts ``seconds`` after the request came in; ``math.inf``: never. Other faults can follow."""
 
     ends: ClassVar[bool] = False
     seconds: float = attrs.field(validator=_DURATION)
