@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import primepods
 
 from ._durations import age, short_duration
 from ._table import Cell, Column, print_table
 from ._text import count
-
-COLUMNS = (
-    Column("ID"),
-    Column("NAME", least=8, rank=1),
-    Column("STATUS", least=9),
-    Column("READY", rank=3),
-    Column("GPU"),
-    Column("PRICE/H", right=True),
-    Column("AGE", right=True, rank=2),
-    Column("PROVIDER", rank=6),
-    Column("TEAM", rank=7),
-    Column("SSH", rank=5),
-)
 
 _COLOURS = {
     "ACTIVE": "green",
@@ -38,14 +25,13 @@ _COLOURS = {
 def print_pods(pods: Sequence[primepods.Pod], *, err: bool = False) -> None:
     """Print a table of pods, with what all cost an hour below; on stderr if it is not what was asked for."""
     gpus = sum(pod.gpu_count for pod in pods)
-    total = [count(pods, "pod"), "", "", "", f"{gpus:,} GPUs", price(total_price(pods))]
-    total += [""] * (len(COLUMNS) - len(total))
-    print_table(COLUMNS, [_cells(pod) for pod in pods], total=total, err=err)
-
-
-def total_price(pods: Sequence[primepods.Pod]) -> float:
-    """Return what pods cost an hour together."""
-    return math.fsum(pod.price_hr for pod in pods)
+    totals = {
+        "ID": count(pods, "pod"),
+        "GPU": f"{gpus:,} GPU{'' if gpus == 1 else 's'}",
+        "PRICE/H": price(math.fsum(pod.price_hr for pod in pods)),
+    }
+    rows = [[cell(pod) for cell in _CELLS.values()] for pod in pods]
+    print_table(tuple(_CELLS), rows, total=[totals.get(column.title, "") for column in _CELLS], err=err)
 
 
 def price(value: float | None) -> str:
@@ -69,17 +55,21 @@ def readiness(pod: primepods.Pod | primepods.PodStatus) -> Cell:
     return Cell("no")
 
 
-def _cells(pod: primepods.Pod) -> list[str | Cell]:
+def _age(pod: primepods.Pod) -> str:
     seconds = age(pod.created_at)
-    return [
-        pod.id,
-        pod.name or "",
-        status_cell(pod.status),
-        readiness(pod),
-        f"{pod.gpu_count} x {pod.gpu_name}",
-        price(pod.price_hr),
-        "" if seconds is None else short_duration(seconds),
-        pod.provider_type,
-        pod.team_id or "",
-        "" if pod.ssh is None else str(pod.ssh),
-    ]
+    return "" if seconds is None else short_duration(seconds)
+
+
+_CELLS: dict[Column, Callable[[primepods.Pod], str | Cell]] = {
+    Column("ID"): lambda pod: pod.id,
+    Column("NAME", least=8, rank=1): lambda pod: pod.name or "",
+    Column("STATUS", least=9): lambda pod: status_cell(pod.status),
+    Column("READY", rank=3): readiness,
+    Column("GPU"): lambda pod: f"{pod.gpu_count} x {pod.gpu_name}",
+    Column("PRICE/H", right=True): lambda pod: price(pod.price_hr),
+    Column("AGE", right=True, rank=2): _age,
+    Column("PROVIDER", rank=6): lambda pod: pod.provider_type,
+    Column("TEAM", rank=7): lambda pod: pod.team_id or "",
+    Column("SSH", rank=5): lambda pod: "" if pod.ssh is None else str(pod.ssh),
+}
+"""What a pod shows in each column."""

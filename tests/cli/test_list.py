@@ -81,6 +81,17 @@ def test_no_pods(run: Run, emulator: Emulator) -> None:
     assert run("list", "--name", "x", "-o", "csv").stdout == ""
 
 
+def test_one_pod_has_one_gpu(run: Run, emulator: Emulator) -> None:
+    """The total is as people say it."""
+    assert run("list", "--name", "train-0").stdout.splitlines()[-1].split() == [
+        "1",
+        "pod",
+        "1",
+        "GPU",
+        "2.50",
+    ]
+
+
 def test_a_row_that_cannot_be_read_hides_no_other(emulator: Emulator, run: Run) -> None:
     """All others are shown, and then the error."""
     emulator.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
