@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -14,7 +15,10 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._filters import OptionalPodId
+from ._reading import read_all
 from ._table import write
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Rest = Annotated[
     list[str] | None,
@@ -57,7 +61,7 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods ssh --config >> ~/.ssh/config
     """
     if config:
-        write(_config(api, pod_id, node))
+        _print_config(api, pod_id, node)
         return
     if pod_id is None:
         raise CommandError("say which pod: primepods ssh POD_ID", ExitCode.USAGE)
@@ -69,7 +73,10 @@ def command(  # noqa: PLR0913 - one parameter an option
         write(f"{shlex.join(argv)}\n")
         return
     # The key of the API and everything else of this process ends here: ssh takes its place.
-    os.execvp(argv[0], argv)  # noqa: S606 - no shell: the host and the user are checked
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 - no shell: the host and the user are checked
+    except FileNotFoundError:
+        raise CommandError("there is no command ssh here: install OpenSSH, or see --print") from None
 
 
 def _split(rest: list[str]) -> tuple[list[str], str]:
@@ -88,31 +95,43 @@ def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
         raise CommandError(f"--node {node}: the pod {pod.id} has {len(nodes)}", ExitCode.USAGE)
     target = pod.ssh if node is None else nodes[node - 1].ssh
     if target is None:
+        if pod.has_failed:
+            raise CommandError(f"the pod has failed, and has no address: {pod}")
         raise CommandError(f"no address yet, {pod}. Wait for it with: primepods wait {pod.id}")
     return target
 
 
-def _config(api: Api, pod_id: str | None, node: int | None) -> str:
-    """Return a block for each machine that can be reached."""
+def _print_config(api: Api, pod_id: str | None, node: int | None) -> None:
     with api.client() as client:
         if pod_id is None:
-            pods = [pod for pod in client.pods.list() if pod.is_ready]
+            with read_all(client.pods.list()) as pods:
+                write(_blocks([pod for pod in pods if pod.is_ready], node))
         else:
-            pods = [client.pods.get(pod_id)]
-            _target(pods[0], node)  # says what is wrong, if it has no address
+            pod = client.pods.get(pod_id)
+            _target(pod, node)  # says what is wrong, if it has no address
+            write(_blocks([pod], node))
+
+
+def _blocks(pods: Iterable[primepods.Pod], node: int | None) -> str:
+    """Return a block for each machine that can be reached."""
     taken: set[str] = set()
     blocks: list[str] = []
     for pod in pods:
-        host = _host_name(pod, taken)
-        taken.add(host)
-        for number, machine in enumerate(pod.nodes, start=1):
+        names = _host_names(pod, taken)
+        taken.update(names)
+        for number, (name, machine) in enumerate(zip(names, pod.nodes, strict=True), start=1):
             if machine.ssh is not None and node in (None, number):
-                name = host if len(pod.nodes) == 1 else f"{host}-{number}"
                 blocks.append(machine.ssh.config_block(name))
     return "\n".join(blocks)
 
 
-def _host_name(pod: primepods.Pod, taken: set[str]) -> str:
-    """Return the pod's name if ssh can use it and no other pod has it, else the id."""
+def _host_names(pod: primepods.Pod, taken: set[str]) -> list[str]:
+    """Return a name for each machine: the pod's name if ssh can use it and no other has it, else the id."""
     name = pod.name or ""
-    return name if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) and name not in taken else pod.id
+    named = _numbered(name, pod)
+    return named if _HOST_NAME.fullmatch(name) and taken.isdisjoint(named) else _numbered(pod.id, pod)
+
+
+def _numbered(host: str, pod: primepods.Pod) -> list[str]:
+    count = len(pod.nodes)
+    return [host] if count == 1 else [f"{host}-{number}" for number in range(1, count + 1)]

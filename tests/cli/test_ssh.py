@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Edit, Emulator
 from tests.cli.conftest import Run
 
 LOGIN = "root@192.0.2.7"
@@ -72,6 +72,33 @@ def test_config_blocks(emulator: Emulator, run: Run) -> None:
     assert len(hosts) == 8
 
 
+def test_no_machine_takes_the_name_of_another(emulator: Emulator, run: Run) -> None:
+    """Not even a pod whose name is that of another pod's second machine."""
+    emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
+    emulator.add_pod(id="one", name="two-2", boot_seconds=0)
+    lines = run("ssh", "--config").stdout.splitlines()
+    assert {"Host two-1", "Host two-2", "Host one"} <= set(lines)
+    assert lines.count("Host two-2") == 1
+
+
+def test_config_has_all_that_can_be_read(emulator: Emulator, run: Run) -> None:
+    """A row that cannot be read hides no other pod, and is told."""
+    emulator.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
+    result = run("ssh", "--config")
+    assert result.exit_code == 1
+    assert "Host train-0\n" in result.stdout
+    assert "Host train-2\n" in result.stdout
+    assert "priceHr" in result.stderr
+
+
+def test_without_ssh_it_says_so(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names what is missing."""
+    monkeypatch.setenv("PATH", "")
+    result = run("ssh", "there")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "primepods ssh: there is no command ssh here: install OpenSSH, or see --print\n"
+
+
 def test_no_address_yet(emulator: Emulator, run: Run) -> None:
     """It says how the pod is, and what to do."""
     emulator.add_pod(id="boots", name="b", boot_seconds=3600)
@@ -81,3 +108,13 @@ def test_no_address_yet(emulator: Emulator, run: Run) -> None:
         assert "PROVISIONING" in result.stderr
         assert "primepods wait boots" in result.stderr
     assert run("ssh").exit_code == 2
+
+
+def test_a_failed_pod_is_not_waited_for(emulator: Emulator, run: Run) -> None:
+    """Nobody is sent to wait for an address that never comes."""
+    emulator.add_pod(id="bad", failure="no space left", boot_seconds=0)
+    result = run("ssh", "bad")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "has failed" in result.stderr
+    assert "no space left" in result.stderr
+    assert "wait" not in result.stderr
