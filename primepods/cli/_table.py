@@ -65,7 +65,8 @@ def render_table(
     natural = [
         max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
     ]
-    widths = _fit(columns, natural, width)
+    empty = [not any(row[index].text for row in grid[1:]) for index in range(len(columns))]
+    widths = _fit(columns, natural, width, empty)
     lines = [_line(row, columns, widths, colour=colour) for row in grid]
     if total:
         lines.insert(-1, "  ".join("-" * cells for cells in widths if cells))
@@ -112,6 +113,12 @@ def has_colour(*, err: bool = False) -> bool:
     return stream.isatty() and _environment_has_colour()
 
 
+def has_unicode() -> bool:
+    """Tell whether stdout can show characters beyond ASCII."""
+    encoding: str | None = sys.stdout.encoding
+    return encoding is None or encoding.lower().startswith("utf")
+
+
 def _environment_has_colour() -> bool:
     from rich.console import Console  # noqa: PLC0415 - who writes to a pipe does not wait for it
 
@@ -124,11 +131,14 @@ def _clean(row: Cells) -> list[Cell]:
     return [attrs.evolve(cell, text=printable(cell.text, longest=_LONGEST_CELL)) for cell in cells]
 
 
-def _fit(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int]:
-    """Return the width of each column, 0 for one that is left out."""
+def _fit(
+    columns: Sequence[Column], natural: Sequence[int], width: int | None, empty: Sequence[bool]
+) -> list[int]:
+    """Return the width of each column, 0 for one that is left out: first of all those that hold nothing."""
     widths = list(natural)
-    if width is None:
+    if width is None or _total(widths) <= width:
         return widths
+    widths = [0 if nothing else size for size, nothing in zip(natural, empty, strict=True)]
     least = [
         size if column.least is None else min(size, max(column.least, len(column.title)))
         for column, size in zip(columns, natural, strict=True)

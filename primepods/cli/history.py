@@ -16,11 +16,12 @@ import primepods
 
 from ._command import Api, api_command
 from ._durations import parse_day, short_duration
+from ._errors import CommandError
 from ._filters import Name
 from ._output import Output, OutputOption, print_models
 from ._pod_table import price
 from ._reading import read_all
-from ._table import Cell, Column, has_colour, print_table, tell, terminal_width, write
+from ._table import Cell, Column, has_colour, has_unicode, print_table, tell, terminal_width, write
 
 _PANEL = "Filters"
 _MOST_BARS = 31
@@ -112,7 +113,11 @@ def command(  # noqa: PLR0913 - one parameter an option
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
     from primepods.charts import spend_chart  # noqa: PLC0415 - `--help` has no use for it
 
-    file.write_text(str(spend_chart(records)), encoding="utf-8")
+    try:
+        file.write_text(str(spend_chart(records)), encoding="utf-8")
+    except OSError as error:
+        # By itself it does not always name the file.
+        raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 
 def _print_table(records: Sequence[primepods.HistoryRecord]) -> None:
@@ -146,10 +151,10 @@ def _print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
         return
     shown = dict(list(days.items())[-_MOST_BARS:])
     highest, labels = max(shown.values()), {day: price(amount) for day, amount in shown.items()}
-    longest = max(map(len, labels.values()))
+    longest, block = max(map(len, labels.values())), "█" if has_unicode() else "#"
     room = max(10, min(terminal_width() or 80, 100) - longest - 14)
     write(f"\nBilled per day (UTC){f', the last {len(shown)} days' if len(shown) < len(days) else ''}\n")
     for day, amount in shown.items():
-        bar = "█" * max(round(amount / highest * room), 1 if amount > 0 else 0) if highest > 0 else ""
+        bar = block * max(round(amount / highest * room), 1 if amount > 0 else 0) if highest > 0 else ""
         shade = typer.style(bar, fg="cyan") if has_colour() else bar
         write(f"{day:%Y-%m-%d}  {labels[day]:>{longest}}  {shade}".rstrip() + "\n")

@@ -1,5 +1,6 @@
 """`primepods history`: filters, totals, and the spend per day as a picture."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from primepods.emulator import Emulator, ManualClock
-from tests.cli.conftest import Run, name_api
+from tests.cli.conftest import Run, name_api, run_on
 
 
 @pytest.fixture
@@ -45,7 +46,15 @@ def test_chart(past: Emulator, run: Run, tmp_path: Path) -> None:
     result = run("history", "-o", "jsonl", "--limit", "20", "--chart", str(file))
     assert len(result.stdout.splitlines()) == 20
     assert file.read_text(encoding="utf-8").startswith("<svg ")
-    assert run("history", "--chart", str(tmp_path / "no" / "folder.svg")).exit_code == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_chart_that_cannot_be_written(past: Emulator, run: Run, tmp_path: Path) -> None:
+    """The line names the file, also where the disk is full; what was read is shown all the same."""
+    for file in (str(tmp_path / "no" / "folder.svg"), "/dev/full"):
+        result = run("history", "-o", "jsonl", "--limit", "2", "--chart", file)
+        assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)
+        assert result.stderr.startswith(f"primepods history: --chart {file}: No ")
 
 
 def test_a_month_of_bars(past: Emulator, run: Run) -> None:
@@ -57,3 +66,13 @@ def test_a_month_of_bars(past: Emulator, run: Run) -> None:
     assert 20 < len(bars.splitlines()) < 35
     assert "█" in bars
     assert run("history", "--since", "yesterday").exit_code == 2
+
+
+def test_bars_where_there_is_only_ascii(past: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are bars, not rows of question marks."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii", errors="replace")
+    assert run_on(monkeypatch, ["history", "--limit", "5"], io.StringIO(), out, io.StringIO()) == 0
+    out.flush()
+    assert b"  ###" in raw.getvalue()
+    assert b"?" not in raw.getvalue()

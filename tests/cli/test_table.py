@@ -31,6 +31,15 @@ def test_what_matters_less_goes_first() -> None:
     assert lines(row, width=1) == ["0123456789  12.50"]
 
 
+def test_what_holds_nothing_goes_first() -> None:
+    """An empty column leaves its room to those that hold something, if there is too little."""
+    columns = (Column("ID"), Column("SSH", rank=1), Column("FAILURE", least=12))
+    rows = [("0123456789", "ssh root@host", "")]
+    shown = render_table(columns, rows, width=27, colour=False).splitlines()
+    assert shown == ["ID          SSH", "0123456789  ssh root@host"]
+    assert "FAILURE" in render_table(columns, rows, width=40, colour=False)
+
+
 def test_wide_characters() -> None:
     """Two columns each, also where the text is cut."""
     row = ("0", "\N{CJK UNIFIED IDEOGRAPH-6C34}" * 8, "1", "")

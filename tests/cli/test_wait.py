@@ -34,6 +34,14 @@ def test_table_says_how_to_log_in(emulator: Emulator, run: Run) -> None:
     assert result.stdout.splitlines()[1].startswith("pod0  ACTIVE  yes")
 
 
+def test_narrow_table_says_how_to_log_in(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on 80 columns, with an id as long as real ones."""
+    pod_id = emulator.add_pod(id="c0ffee" * 5 + "00", boot_seconds=0)
+    code, shown = in_terminal(monkeypatch, "wait", pod_id)
+    assert code == 0
+    assert "ssh -p " in shown
+
+
 def test_a_failed_pod_is_exit_4(emulator: Emulator, run: Run) -> None:
     """It ends the wait with its reason; what is ready by then is printed."""
     emulator.add_pod(id="bad", failure="no space left", boot_seconds=0.2)
