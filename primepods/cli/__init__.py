@@ -27,7 +27,7 @@ def main() -> None:
 
 def _prepare_streams() -> None:
     """Let no stream that is closed, or whose encoding lacks a character, end the command."""
-    for name in ("stdout", "stderr"):
+    for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, io.StringIO())

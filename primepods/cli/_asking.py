@@ -24,5 +24,11 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise CommandError("nobody can be asked here: say --yes, and it is done", ExitCode.USAGE)
     write(f"{question} [y/N]: ", err=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):
+            write("\n", err=True)
+    if answer.strip().lower() not in {"y", "yes"}:
         raise CommandError("nothing was done")

@@ -61,6 +61,9 @@ class _Root(TyperGroup):
             code = run()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
+        except OSError as error:
+            complain("primepods", error)
+            code = ExitCode.FAILED
         except Exception as error:
             # The base class of usage errors has no public name in typer; this is how it is told.
             if not hasattr(error, "format_message"):
@@ -72,7 +75,7 @@ class _Root(TyperGroup):
 def _complain_of_usage(error: Any) -> int:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
     message = error.format_message().rstrip(".")
-    complain(command, f"{message}. See {command} --help.")
+    complain(command, f"{message}{'' if message.endswith('?') else '.'} See {command} --help.")
     return int(error.exit_code)
 
 

@@ -79,10 +79,10 @@ def command(  # noqa: PLR0913 - one parameter an option
 def _show(found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
     """Say on stderr which pods will go, and what they cost."""
     asked = set(ids)
-    pods = [pod for pod in found if pod.id in asked]
+    pods = {pod.id: pod for pod in found if pod.id in asked}
     if pods:
-        print_pods(pods, err=True)
-    for pod_id in asked - {pod.id for pod in pods}:
+        print_pods(list(pods.values()), err=True)
+    for pod_id in [pod_id for pod_id in ids if pod_id not in pods]:
         tell(f"{pod_id} is not in the list of your pods; its deletion is tried all the same.")
 
 
@@ -91,8 +91,10 @@ def _delete(
 ) -> None:
     """Delete pods, print those whose deletion was accepted, and end the command if there were others."""
     deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
+    going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
+    more = f" ({going:,} not gone yet)" if going else ""
     left = f", {len(deletions.errors)} failed and may still be billed" if deletions.errors else ""
-    tell(f"{count(deletions, 'pod')} deleted{left}.")
+    tell(f"{count(deletions, 'pod')} deleted{more}{left}.")
     complain_of(command, deletions.errors)
     write("".join(f"{pod_id}\n" for pod_id in deletions))
     if wait is not None and deletions:

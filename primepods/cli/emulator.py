@@ -49,6 +49,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     names = iter(("PRIME_API_BASE_URL", "PRIME_API_KEY"))
     with reported_errors(ctx.command_path):
         emulator = _load(state, serving) or _new(pods, seed, boot_seconds, serving)
+        if state is not None:
+            # A file that cannot be written is told now, not when there is something to lose.
+            emulator.save(state)
         typer.echo("Serving until Ctrl-C.", err=True)
         serve_forever(emulator, announce=lambda value: write(f"export {next(names)}={value}\n"))
         if state is not None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,8 @@ from primepods import cli
 from primepods.cli.app import app
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run
+
+FULL = Path("/dev/full")
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
@@ -28,6 +31,24 @@ def test_version() -> None:
     """`--version` names the package and its version."""
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"primepods {primepods.__version__}\n")
+
+
+def test_a_word_that_is_nearly_right(run: Run) -> None:
+    """What is meant is guessed, in a sentence."""
+    assert (
+        run("lst").stderr == "primepods: No such command 'lst'. Did you mean 'list'? See primepods --help.\n"
+    )
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
+def test_help_that_cannot_be_written() -> None:
+    """Is a line, as anything else that cannot."""
+    command = [sys.executable, "-m", "primepods", "list", "--help"]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].startswith("primepods: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_help_names_the_nouns() -> None:
@@ -121,3 +142,8 @@ def test_streams_that_are_closed_or_narrow(emulator: Emulator) -> None:
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False
     )
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
+    for code, arguments in ((2, ["delete", "odd"]), (2, ["create", "--gpu-type", "H100"]), (0, ["get", "-"])):
+        command = ["/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "primepods", *arguments]
+        deaf = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (deaf.returncode, "Traceback" in deaf.stderr) == (code, False), deaf.stderr
+    assert list(emulator.pods) == ["pod0", "pod1", "pod2", "odd"]

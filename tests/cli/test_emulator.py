@@ -55,6 +55,13 @@ def test_port_that_is_taken(run: Run) -> None:
     assert os.strerror(98) in result.output or "in use" in result.output
 
 
+def test_a_state_that_cannot_be_saved(run: Run, tmp_path: Path) -> None:
+    """Is told before there is something to lose."""
+    result = run("emulator", "--state", str(tmp_path / "no" / "state.json"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "state.json" in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--speed", "0"], ["--speed", "nan"], ["--pods", "-1"], ["--port", "70000"], ["--api-key", "a b"]],

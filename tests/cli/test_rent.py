@@ -9,7 +9,7 @@ import pytest
 import primepods
 from primepods.cli._errors import CommandError
 from primepods.cli.create import read_env
-from primepods.emulator import Emulator
+from primepods.emulator import Edit, Emulator
 from tests.cli.conftest import Run, in_terminal
 
 
@@ -162,8 +162,24 @@ def test_delete_asks(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPat
         assert (code, len(emulator.pods)) == (1, 3)
         assert "Delete 1 pod? [y/N]" in shown
         assert shown.endswith("primepods delete: nothing was done\n")
+        # A line that nobody has ended is ended for them.
+        assert ("[y/N]: \n" in shown) == (typed == "\x04")
     assert in_terminal(monkeypatch, "terminate", "pod0", typed="y\n")[0] == 0
     assert len(emulator.pods) == 2
+
+
+def test_ids_that_no_list_shows_are_told(emulator: Emulator, run: Run) -> None:
+    """In the order given."""
+    ids = [f"unknown{number}" for number in range(8)]
+    told = run("delete", "pod0", *ids).stderr.splitlines()
+    assert [line.split()[0] for line in told[4:12]] == ids
+
+
+def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:
+    """A deletion that was accepted is not yet the end of the pod."""
+    emulator.faults.add(Edit(put={"status": "DELETING"}), on="delete", times=1)
+    told = run("delete", "pod0", "pod1", "--yes").stderr
+    assert told == "2 pods deleted (1 not gone yet).\n"
 
 
 @pytest.mark.slow
