@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
 
-from primepods._decoding.pods import decode_pods, decode_statuses
+from primepods import Pod
+from primepods._decoding.pods import decode_statuses
+from primepods._decoding.rows import decode_page
 from primepods._utils.strict_json import loads
 
 from .bench import Bench, present
@@ -51,7 +53,7 @@ def _our_statuses(body: bytes) -> object:
 
 
 def _our_pods(body: bytes) -> object:
-    return decode_pods(loads(body), 0, CHUNK)
+    return decode_page(loads(body), Pod, 0, CHUNK)
 
 
 def _their_statuses() -> dict[str, Decode]:

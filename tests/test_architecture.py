@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "pagination": {"errors", "models"},
     "results": {"_utils", "errors", "models"},
     "retry": {"_utils"},
-    "_decoding": {"_utils", "keys", "models", "offers"},
+    "_decoding": {"_utils", "models"},
     "config": {"_utils", "errors", "retry"},
     "_http": {"_decoding", "_utils", "_version", "config", "errors", "retry"},
     "_status_reader": {"_decoding", "_http", "_utils", "errors", "models"},

@@ -25,6 +25,7 @@ class DecodeError(Exception):
         path: Where, as on the wire: ``data[3].gpuCount``; empty for the whole answer.
         reason: What is wrong there.
         value: What stood there.
+        row: The row in which it stood.
         row_id: The id of the pod or record in whose row it stood, where that can be read.
         index: Which row of the answer that was, from 0; ``None`` for the answer itself.
     """
@@ -34,6 +35,7 @@ class DecodeError(Exception):
         self.path = path
         self.reason = reason
         self.value = value
+        self.row: Any = None
         self.row_id: str | None = None
         self.index: int | None = None
 

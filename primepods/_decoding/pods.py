@@ -1,13 +1,13 @@
-"""From decoded JSON to what is known of pods: one function for each kind of answer."""
+"""From decoded JSON to what is known of pods: the answers that are more than rows."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from .._utils.strict_json import is_list, is_object, show
-from ..models import HistoryRecord, Pod, PodState, PodStatus
+from ..models import Pod, PodState, PodStatus
 from .fields import wrong_type
-from .rows import DecodedPage, DecodedRows, as_object, hook_of, page_of_rows, rows_of
+from .rows import DecodedRows, as_object, decode_object, rows_of
 
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
@@ -15,26 +15,11 @@ _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output
 def decode_pod(data: Any, pod_id: str) -> Pod:
     """Decode the answer of ``GET /pods/{id}``; ``pod_id`` stands in for an id that it lacks."""
     row = as_object(data)
-    pod = hook_of(Pod)(row if row.get("id") is not None else {**row, "id": pod_id}, Pod)
+    pod = decode_object(row if row.get("id") is not None else {**row, "id": pod_id}, Pod)
     if pod.id != pod_id:
         # A cache or a proxy that mixes up answers: this is the state of another pod.
         raise wrong_type(repr(pod_id), pod.id).inside("id")
     return pod
-
-
-def decode_new_pod(data: Any) -> Pod:
-    """Decode the answer of ``POST /pods/``; without an id it is none."""
-    return hook_of(Pod)(as_object(data), Pod)
-
-
-def decode_pods(data: Any, offset: int, limit: int) -> DecodedPage[Pod]:
-    """Decode a page of ``GET /pods/``."""
-    return page_of_rows(data, Pod, offset, limit)
-
-
-def decode_history(data: Any, offset: int, limit: int) -> DecodedPage[HistoryRecord]:
-    """Decode a page of ``GET /pods/history``."""
-    return page_of_rows(data, HistoryRecord, offset, limit)
 
 
 def decode_statuses(data: Any) -> DecodedRows[PodStatus]:

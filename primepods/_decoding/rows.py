@@ -42,25 +42,38 @@ def as_object(data: Any) -> dict[str, Any]:
     return data
 
 
-def page_of_rows(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
-    """Decode a page of a listing by offset, which says where it begins."""
+def decode_object(data: Any, model: type[T]) -> T:
+    """Decode an answer that is one object."""
+    return _hook_of(model)(as_object(data), model)
+
+
+def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of listings
+    data: Any,
+    model: type[T],
+    offset: int,
+    limit: int,
+    *,
+    rows_key: str = "data",
+    count_key: str = "total_count",
+) -> DecodedPage[T]:
+    """Decode a page of a listing.
+
+    Args:
+        data: The answer.
+        model: What a row is decoded to.
+        offset: Where the page begins, if it does not say so.
+        limit: How many rows it may hold, likewise.
+        rows_key: Where the rows stand in it.
+        count_key: Where their total number stands.
+    """
     body = as_object(data)
-    decoded = rows_of(body, model)
+    decoded = rows_of(body, model, rows_key)
     page = Page(
-        total_count=_count(body, "total_count", None),
+        total_count=_count(body, count_key, None),
         offset=_count(body, "offset", offset),
         limit=_count(body, "limit", limit),
         data=decoded.rows,
     )
-    return DecodedPage(page=page, errors=decoded.errors)
-
-
-def page_of_items(data: Any, model: type[T], offset: int, limit: int) -> DecodedPage[T]:
-    """Decode a page of a listing by number, which does not say where it begins."""
-    body = as_object(data)
-    decoded = rows_of(body, model, "items")
-    total = _count(body, "totalCount", None)
-    page = Page(total_count=total, offset=offset, limit=limit, data=decoded.rows)
     return DecodedPage(page=page, errors=decoded.errors)
 
 
@@ -79,7 +92,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedR
     rows = body[key]
     if rows is not None and not is_list(rows):
         raise wrong_type("a list", rows).inside(key)
-    hook = hook_of(model)
+    hook = _hook_of(model)
     done: list[T] = []
     errors: list[DecodeError] = []
     for index, row in enumerate(rows or ()):
@@ -87,7 +100,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedR
             done.append(hook(row, model))
         except DecodeError as exc:
             error = exc.inside(index).inside(key)
-            error.row_id, error.index = _row_id(row, model), index
+            error.row, error.row_id, error.index = row, _row_id(row, model), index
             errors.append(error)
     return DecodedRows(rows=tuple(done), errors=tuple(errors))
 
@@ -100,7 +113,7 @@ def _row_id(row: Any, model: Any) -> str | None:
         return None
 
 
-def hook_of(model: type[T]) -> Callable[[Any, Any], T]:
+def _hook_of(model: type[T]) -> Callable[[Any, Any], T]:
     """Return what reads one row; raises :class:`DecodeError` and nothing else."""
     hook: Callable[[Any, Any], T] = _converter().get_structure_hook(model)
     return hook

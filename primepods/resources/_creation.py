@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.fields import DecodeError
-from .._decoding.pods import decode_new_pod
+from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request
 from .._utils.strict_json import dumps
@@ -236,7 +236,7 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
 
 
 def _decode(spec: PodSpec, data: Any) -> Pod:
-    pod = decode_new_pod(data)
+    pod = decode_object(data, Pod)
     if pod.name not in {None, spec.name} and _SAFE_NAME.fullmatch(str(spec.name)):
         # A cache or a proxy that mixes up answers: this is another order's pod.
         raise DecodeError("name", f"expected {spec.name!r}, got {quote(pod.name)}", pod.name)

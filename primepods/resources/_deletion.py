@@ -11,12 +11,13 @@ from itertools import count
 from typing import Final
 
 from .._decoding.fields import DecodeError
-from .._decoding.pods import decode_deletion, decode_pod, decode_pods
+from .._decoding.pods import decode_deletion, decode_pod
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_request
 from ..errors import NotFoundError, PrimePodsError, ProtocolError
-from ..models import PodState
+from ..models import Pod, PodState
+from ._paging import fetch_page
 
 _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
@@ -79,12 +80,9 @@ class Deleter:
         """
         if not self._speaks_the_api:
             request = page_request(f"{PODS}/", offset=0, limit=1)
-            listed = await self._executor.call(
-                request, partial(decode_pods, offset=0, limit=1), ends_at=ends_at
-            )
-            if listed.errors:
-                raise self._executor.shape_error(request, listed.errors[0])
-            if listed.page.total_count is None:
+            page = await fetch_page(self._executor, request, Pod, offset=0, limit=1, ends_at=ends_at)
+            page.whole()
+            if page.total_count is None:
                 raise self._executor.shape_error(request, DecodeError("total_count", "is missing", None))
             self._speaks_the_api = True
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from .._decoding.fields import DecodeError
-from .._decoding.rows import DecodedPage
+from .._decoding.rows import DecodedPage, decode_page
 from .._http.executor import RequestExecutor
 from .._http.request import Request
 from .._utils.strict_json import show
@@ -26,46 +25,41 @@ def page_source(
     return Source(fetch=fetch, path=path, window=executor.settings.max_concurrency * 3 // 2)
 
 
-async def fetch_page(
+async def fetch_page(  # noqa: PLR0913 - as decode_page
     executor: RequestExecutor,
     request: Request,
-    decode: Callable[[Any], DecodedPage[T]],
+    model: type[T],
     *,
+    offset: int,
+    limit: int,
     key: Callable[[T], str] = attrgetter("id"),
-    rows_key: str = "data",
+    ends_at: float | None = None,
+    **keys: str,
 ) -> FetchedPage[T]:
     """Ask for one page.
 
     Args:
         executor: Sends the request.
         request: What to ask.
-        decode: Makes the page of the answer's JSON.
+        model: What a row is decoded to.
+        offset: Where the page begins, if the answer does not say so.
+        limit: How many rows it may hold, likewise.
         key: What tells an item from others.
-        rows_key: Where the rows stand in the answer.
+        ends_at: When to give up at the latest, by the client's clock; by default after the deadline.
+        keys: Where rows and count stand in the answer; see :func:`decode_page`.
 
     Returns:
         The page with all its rows, those that cannot be read as errors in their places.
     """
-    decoded, keys = await executor.call(request, partial(_decode_with_keys, decode, rows_key))
+    decode = partial(decode_page, model=model, offset=offset, limit=limit, **keys)
+    decoded: DecodedPage[T] = await executor.call(request, decode, ends_at=ends_at)
     page = decoded.page
     rows: list[T | ProtocolError] = list(page.data)
     row_keys = [key(item) for item in page.data]
-    for error, error_key in zip(decoded.errors, keys, strict=True):
+    for error in decoded.errors:
         # In ascending order, so that each finds its place.
         rows.insert(error.index or 0, executor.shape_error(request, error))
-        row_keys.insert(error.index or 0, error_key)
+        row_keys.insert(error.index or 0, show(error.row) if error.row_id is None else error.row_id)
     return FetchedPage(
         total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=row_keys
     )
-
-
-def _decode_with_keys(
-    decode: Callable[[Any], DecodedPage[T]], rows_key: str, data: Any
-) -> tuple[DecodedPage[T], list[str]]:
-    decoded = decode(data)
-    return decoded, [_key(error, data[rows_key]) for error in decoded.errors]
-
-
-def _key(error: DecodeError, rows: Any) -> str:
-    """Return what tells an unreadable row from others: its id, or else all that it holds."""
-    return show(rows[error.index]) if error.row_id is None else error.row_id

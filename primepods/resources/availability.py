@@ -8,8 +8,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from .._decoding.offers import decode_disk_offers, decode_offers
-from .._decoding.rows import DecodedPage
 from .._http.executor import RequestExecutor
 from .._http.request import page_request
 from .._utils.arguments import check_amount, check_count, check_flag, check_text, check_texts
@@ -126,7 +124,7 @@ class AsyncAvailability:
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
-        return self._pager("disks", filters, page_size, decode_disk_offers, _disk_key)
+        return self._pager("disks", filters, page_size, DiskOffer, _disk_key)
 
     async def cheapest(  # noqa: PLR0913 - as gpus
         self,
@@ -184,14 +182,14 @@ class AsyncAvailability:
         return None if best is None else best[1]
 
     def _offers(self, path: str, filters: Mapping[str, Any], page_size: int) -> AsyncPager[Offer]:
-        return self._pager(path, filters, page_size, decode_offers, _offer_key)
+        return self._pager(path, filters, page_size, Offer, _offer_key)
 
     def _pager(
         self,
         path: str,
         filters: Mapping[str, Any],
         page_size: int,
-        decode: Callable[[Any, int, int], DecodedPage[T]],
+        model: type[T],
         key: Callable[[T], str],
     ) -> AsyncPager[T]:
         check_count("page_size", page_size, minimum=1, maximum=_LARGEST_PAGE)
@@ -202,9 +200,12 @@ class AsyncAvailability:
             return await fetch_page(
                 self._executor,
                 request,
-                lambda data: decode(data, (page - 1) * page_size, page_size),
+                model,
+                offset=(page - 1) * page_size,
+                limit=page_size,
                 key=key,
                 rows_key="items",
+                count_key="totalCount",
             )
 
         return numbered_pager(page_source(self._executor, fetch, path), page_size)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, get_args
 
-from .._decoding.pods import decode_history, decode_log, decode_pod, decode_pods
+from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_path, pod_request
 from .._http.response import missing_row
@@ -523,7 +523,7 @@ class AsyncPods:
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:
         request = page_request(f"{PODS}/", offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, partial(decode_pods, offset=offset, limit=limit))
+        return await fetch_page(self._executor, request, Pod, offset=offset, limit=limit)
 
     async def _history_page(
         self, offset: int, limit: int, sort_by: SortBy, sort_order: SortOrder
@@ -531,7 +531,7 @@ class AsyncPods:
         request = page_request(
             f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
-        return await fetch_page(self._executor, request, partial(decode_history, offset=offset, limit=limit))
+        return await fetch_page(self._executor, request, HistoryRecord, offset=offset, limit=limit)
 
 
 def _check_sorting(sort_by: str, sort_order: str) -> None:

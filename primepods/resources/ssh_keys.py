@@ -8,7 +8,7 @@ import re
 from functools import partial
 from typing import Any, Final
 
-from .._decoding.ssh_keys import decode_new_ssh_key, decode_ssh_keys
+from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import Request, encode_id, page_request
 from .._utils.arguments import check_count, check_id, check_text
@@ -61,7 +61,7 @@ class AsyncSSHKeys:
         body = dumps({"name": name, "publicKey": public_key})
         request = Request(method="POST", path=_KEYS, body=body)
         try:
-            return await self._executor.call(request, decode_new_ssh_key)
+            return await self._executor.call(request, partial(decode_object, model=SSHKey))
         except PrimePodsError as exc:
             error = exc.with_traceback(None)
         if not isinstance(error, APIError) or error.transient:
@@ -109,7 +109,7 @@ class AsyncSSHKeys:
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[SSHKey]:
         request = page_request(_KEYS, offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, partial(decode_ssh_keys, offset=offset, limit=limit))
+        return await fetch_page(self._executor, request, SSHKey, offset=offset, limit=limit)
 
 
 def _key_path(key_id: str) -> str:

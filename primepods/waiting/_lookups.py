@@ -7,10 +7,12 @@ import math
 from functools import partial
 from typing import Final
 
-from .._decoding.pods import decode_history, decode_pod
+from .._decoding.pods import decode_pod
+from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request, pod_request
 from ..errors import NotFoundError, PrimePodsError
+from ..models import HistoryRecord
 from ._state import CONFIRM_AFTER, HubState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
@@ -91,7 +93,7 @@ class PodLookups:
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"
         )
-        decode = partial(decode_history, offset=0, limit=_HISTORY_ROWS)
+        decode = partial(decode_page, model=HistoryRecord, offset=0, limit=_HISTORY_ROWS)
         try:
             records = (await self._executor.call(request, decode)).page
         except PrimePodsError as exc:

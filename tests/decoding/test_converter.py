@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from primepods import HistoryRecord, InstallationState, Offer, Pod, PodState, PodStatus
 from primepods._decoding.converter import make_converter
 from primepods._decoding.fields import DecodeError
-from primepods._decoding.pods import decode_pods, decode_statuses
+from primepods._decoding.pods import decode_statuses
+from primepods._decoding.rows import decode_page
 from tests.fixtures import document
 from tests.support.json_values import VALUES_BEYOND_JSON
 
@@ -151,7 +152,9 @@ def test_nothing_decoded_is_kept() -> None:
             text = f"{number}" + "x" * 400
             part = {"id": text, "internal": text, "external": text, "usedBy": text, f"field{number}": number}
             row = {**POD, "primePortMapping": [part], "attachedResources": [part], "resources": part}
-            decode_pods({"data": [{**row, "status": f"STATE_{number}", "providerType": f"p{number}"}]}, 0, 1)
+            decode_page(
+                {"data": [{**row, "status": f"STATE_{number}", "providerType": f"p{number}"}]}, Pod, 0, 1
+            )
 
     decode(0)
     gc.collect()

@@ -8,17 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from primepods import PodState
+from primepods import HistoryRecord, Pod, PodState
 from primepods._decoding.fields import DecodeError
 from primepods._decoding.pods import (
     decode_deletion,
-    decode_history,
     decode_log,
-    decode_new_pod,
     decode_pod,
-    decode_pods,
     decode_statuses,
 )
+from primepods._decoding.rows import decode_object, decode_page
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 
@@ -28,10 +26,13 @@ RECORD: dict[str, Any] = document("history_page")["data"][0]
 
 LISTINGS: list[Callable[[Any], Any]] = [
     decode_statuses,
-    lambda body: decode_pods(body, 0, 1),
-    lambda body: decode_history(body, 0, 1),
+    lambda body: decode_page(body, Pod, 0, 1),
+    lambda body: decode_page(body, HistoryRecord, 0, 1),
 ]
-OBJECTS: list[Callable[[Any], Any]] = [lambda body: decode_pod(body, "p"), decode_new_pod]
+OBJECTS: list[Callable[[Any], Any]] = [
+    lambda body: decode_pod(body, "p"),
+    lambda body: decode_object(body, Pod),
+]
 
 
 def test_a_row_that_cannot_be_read_hides_no_other() -> None:
@@ -50,10 +51,10 @@ def test_a_row_that_cannot_be_read_hides_no_other() -> None:
 
 def test_a_page_has_all_rows_but_those_that_cannot_be_read() -> None:
     """Its counts are the API's, and its errors those of the rows that it lacks."""
-    pods = decode_pods({"data": [POD, {**POD, "id": "b", "gpuCount": None}], "total_count": 2}, 0, 9)
+    pods = decode_page({"data": [POD, {**POD, "id": "b", "gpuCount": None}], "total_count": 2}, Pod, 0, 9)
     assert (pods.page.total_count, [pod.id for pod in pods.page]) == (2, [POD["id"]])
     assert [(error.path, error.row_id) for error in pods.errors] == [("data[1].gpuCount", "b")]
-    records = decode_history({"data": [{**RECORD, "id": "b", "type": None}, RECORD]}, 0, 9)
+    records = decode_page({"data": [{**RECORD, "id": "b", "type": None}, RECORD]}, HistoryRecord, 0, 9)
     assert [record.id for record in records.page] == [RECORD["id"]]
     assert [(error.path, error.row_id) for error in records.errors] == [("data[0].type", "b")]
 
@@ -89,11 +90,11 @@ def test_an_answer_is_an_object(decode: Callable[[Any], Any], body: Any) -> None
 def test_counts_of_a_page_are_numbers(name: str) -> None:
     """As text, too; negative ones are nought; anything else is named."""
     for sent, count in (("12", 12), (12, 12), (-12, 0), (0, 0)):
-        assert getattr(decode_pods({"data": [], name: sent}, 5, 5).page, name) == count
+        assert getattr(decode_page({"data": [], name: sent}, Pod, 5, 5).page, name) == count
     values: list[Any] = ["many", {}, True, "9" * 5_000]
     for value in values:
         with pytest.raises(DecodeError, match="expected") as caught:
-            decode_pods({"data": [], name: value}, 0, 1)
+            decode_page({"data": [], name: value}, Pod, 0, 1)
         assert caught.value.path == name
 
 
@@ -104,9 +105,9 @@ def test_one_pod_is_the_one_that_was_asked_for() -> None:
     with pytest.raises(DecodeError, match=r"^id: expected 'asked', got "):
         decode_pod(POD, "asked")
     with pytest.raises(DecodeError, match=r"^id: is missing$"):
-        decode_new_pod(without)
+        decode_object(without, Pod)
     with pytest.raises(DecodeError, match=r"^resources\.memory: expected a number, got 'much'$"):
-        decode_new_pod({**POD, "resources": {"memory": "much"}})
+        decode_object({**POD, "resources": {"memory": "much"}}, Pod)
 
 
 @given(VALUES)

@@ -23,7 +23,8 @@ from primepods import (
     PortMapping,
     Resources,
 )
-from primepods._decoding.pods import decode_history, decode_pods, decode_statuses
+from primepods._decoding.pods import decode_statuses
+from primepods._decoding.rows import decode_page
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 
@@ -151,8 +152,8 @@ def plain(name: str, sent: Any) -> Any:
 
 
 LISTINGS: dict[str, tuple[Callable[[Any], Any], Shape]] = {
-    "pods": (lambda data: decode_pods(data, 7, 9), POD),
-    "history": (lambda data: decode_history(data, 7, 9), RECORD),
+    "pods": (lambda data: decode_page(data, Pod, 7, 9), POD),
+    "history": (lambda data: decode_page(data, HistoryRecord, 7, 9), RECORD),
     "statuses": (decode_statuses, STATUS),
 }
 

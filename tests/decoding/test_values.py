@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from primepods import Pod, PodStatus
 from primepods._decoding.fields import DecodeError
-from primepods._decoding.pods import decode_pods, decode_statuses
+from primepods._decoding.pods import decode_statuses
+from primepods._decoding.rows import decode_page
 from tests.fixtures import document
 
 POD_ROW: dict[str, Any] = document("pods_page")["data"][0]
@@ -21,7 +22,7 @@ STATUS_ROW: dict[str, Any] = document("status_two_pods")["data"][0]
 
 def pod(**fields: Any) -> Pod:
     """The first sample pod with some fields changed."""
-    decoded = decode_pods({"data": [{**POD_ROW, **fields}]}, 0, 1)
+    decoded = decode_page({"data": [{**POD_ROW, **fields}]}, Pod, 0, 1)
     for error in decoded.errors:
         raise error
     return decoded.page.data[0]
@@ -35,7 +36,7 @@ def status(**fields: Any) -> PodStatus:
 
 def error_of(row: Any, index: int = 0) -> DecodeError:
     """What is said of a pod's row that cannot be read, behind some that can."""
-    (error,) = decode_pods({"data": [*[POD_ROW] * index, row]}, 0, 1).errors
+    (error,) = decode_page({"data": [*[POD_ROW] * index, row]}, Pod, 0, 1).errors
     assert str(error) == f"{error.path}: {error.reason}"
     assert (error.__traceback__, error.__context__) == (None, None)
     return error

@@ -28,7 +28,8 @@ from primepods import (
     Resources,
     SSHTarget,
 )
-from primepods._decoding.pods import decode_history, decode_pods, decode_statuses
+from primepods._decoding.pods import decode_statuses
+from primepods._decoding.rows import decode_page
 from tests.fixtures import document, status_rows
 from tests.support.json_values import ANY_TEXT
 
@@ -45,7 +46,7 @@ def odd(pod_id: str) -> PodStatus:
 
 def pods() -> tuple[Pod, ...]:
     """The pods of the sample page."""
-    return decode_pods(document("pods_page"), 0, 10).page.data
+    return decode_page(document("pods_page"), Pod, 0, 10).page.data
 
 
 # What each row of the documents means: ready, failed and why, nodes, and how to log in.
@@ -178,7 +179,7 @@ def test_unknown_fields_are_kept_and_compared_but_not_shown() -> None:
 
 def test_history_tells_what_was_billed() -> None:
     """Both records of the sample page; the second is no pod, and has not ended as far as the API says."""
-    page = decode_history(document("history_page"), 0, 100).page
+    page = decode_page(document("history_page"), HistoryRecord, 0, 100).page
     assert (page.total_count, page.offset, page.limit, len(page)) == (2, 0, 100, 2)
     first, second = page
     assert first == HistoryRecord(
@@ -454,13 +455,13 @@ def everything() -> list[Any]:
     """One value of each model."""
     rows = [odd(pod_id) for pod_id in status_rows()]
     many = odd("many_ports")
-    page = decode_pods(document("pods_page"), 0, 10).page
+    page = decode_page(document("pods_page"), Pod, 0, 10).page
     return [
         *rows,
         many.prime_port_mapping[0],
         *page,
         page,
-        *decode_history(document("history_page"), 0, 10).page,
+        *decode_page(document("history_page"), HistoryRecord, 0, 10).page,
         pods()[0].resources,
         *pods()[0].attached_resources,
         rows[0].nodes[0],
@@ -531,7 +532,7 @@ def test_a_status_becomes_json_again() -> None:
 
 def test_pages_are_iterated_and_measured() -> None:
     """A page is its data; an empty one is false, as a list would be."""
-    page = decode_pods(document("pods_page"), 0, 10).page
+    page = decode_page(document("pods_page"), Pod, 0, 10).page
     assert list(page) == list(page.data)
     assert (len(page), page.total_count, page.offset, page.limit) == (2, 15, 0, 10)
     assert not Page[Pod](total_count=None, offset=0, limit=1, data=())
