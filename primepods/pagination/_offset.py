@@ -88,6 +88,8 @@ class OffsetReader(Generic[T]):
             for _ in range(_ANSWERS - 1):
                 if offset and not page.rows:
                     # A replica that lags, or has lost its rows, answers without any.
+                    if self._counted(page) > offset:
+                        self._confirmations = 0
                     page = yield from self._page(offset)
             page = yield from self._check_offset_counts(offset, page)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
@@ -95,7 +97,7 @@ class OffsetReader(Generic[T]):
             before = self._last.total_count if self._last else None
             step = max(step, (before or 0) - (page.total_count or 0))
             offset, step = max(0, offset - step), step * 2
-            self._is_searching = True
+            self._is_searching, self._confirmations = True, 0
             self._count_page_without_progress()
 
     def _following(self, offset: int, page: FetchedPage[T]) -> Reading[T, int | None]:

@@ -10,7 +10,7 @@ from random import Random
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from primepods.pagination import FetchedPage
@@ -104,6 +104,10 @@ class Replicas:
         return attrs.evolve(page, rows=page.rows[:keep], keys=page.keys[:keep])
 
 
+# Between two answers of the replica that confirm each other the primary counts more, and shows nothing.
+LAGGING = [True, False, True, True, False]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     count=st.integers(0, 300),
@@ -114,6 +118,7 @@ class Replicas:
     lost=st.integers(1, 120),
     kept=st.lists(st.none() | st.integers(0, 5), max_size=60),
 )
+@example(count=101, changes=[], page_size=100, window=1, lost=1, lags=LAGGING, kept=[0, None, None, None])
 async def test_a_normal_end_is_complete_whatever_the_servers_do(
     *,
     count: int,
@@ -134,7 +139,7 @@ async def test_a_normal_end_is_complete_whatever_the_servers_do(
     assert len(found) == len(set(found))
     is_counted = len(found) >= replicas.highest_count
     assert error is not None or is_counted or at_first - replicas.api.deleted <= set(found)
-    assert replicas.answers < 1_500
+    assert replicas.answers < 3_000
 
 
 @settings(max_examples=100, deadline=None)
