@@ -10,10 +10,12 @@ from ..config import DEFAULT_BASE_URL, KEY_PAGE
 from .backoff import is_idempotent
 from .request import PODS, Request
 
+MISSING_POD: Final = (
+    "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`."
+)
 _BY_STATUS: Final[Mapping[int, str]] = {
     400: "Correct the request.",
     402: "Add funds to the wallet.",
-    404: "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`.",
     409: "Look at the state of the pod with `pods.get()`, then try again.",
     413: "Send less at once.",
     422: "Correct the parameters named.",
@@ -42,11 +44,6 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
     return _BY_STATUS.get(status, "See the API's message.")
 
 
-def missing_row_remedy() -> str:
-    """Say what to do about a pod of which a successful answer has no row."""
-    return _BY_STATUS[HTTPStatus.NOT_FOUND]
-
-
 def after_failure(request: Request, otherwise: str) -> str:
     """Say what to do about a request that failed after it was sent."""
     if is_idempotent(request.method):
@@ -61,7 +58,7 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
     if request.path in _LISTINGS:
         return f"There is no such list at {base_url}: check the base URL. The API's is {DEFAULT_BASE_URL}."
     if request.path.startswith(PODS):
-        return missing_row_remedy()
+        return MISSING_POD
     return f"Check the path, the ids in it and the base URL {base_url}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -28,7 +29,7 @@ from ..errors import (
     ValidationError,
 )
 from .error_body import read_error, scrub_value
-from .remedies import after_failure, missing_row_remedy, remedy_for
+from .remedies import MISSING_POD, after_failure, remedy_for
 from .request import Request
 from .transient import is_transient
 
@@ -128,7 +129,7 @@ def _failure(
     }
     if kind is ValidationError:
         fields["errors"] = body.errors
-    phrase = f"{status} {_phrase(status)}".strip()
+    phrase = f"{status} {http.client.responses.get(status, '')}".strip()
     remedy = remedy_for(status, request, base_url=base_url, is_json=is_json)
     return kind(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
 
@@ -139,18 +140,11 @@ def _is_html(response: Response) -> bool:
     return "html" in kind or (response.body.lstrip()[:1] == b"<" and not kind.startswith("text/plain"))
 
 
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
 def missing_row(method: str, path: str, pod_id: str) -> NotFoundError:
     """Build the error for a pod of which a successful answer has no row."""
     message = f"The API has no pod {pod_id!r}."
     return NotFoundError(
-        f"{method} {path}: {message} {missing_row_remedy()}",
+        f"{method} {path}: {message} {MISSING_POD}",
         status_code=404,
         method=method,
         path=path,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
 try:
     import orjson
 except ImportError:
     orjson = None  # type: ignore[assignment,unused-ignore]
-
-_ALWAYS_SMALL: Final = 19
-"""Integers of fewer characters fit into 64 bits."""
 
 
 def loads(data: bytes) -> Any:
@@ -74,8 +71,5 @@ def _number(text: str) -> float:
 
 def _integer(text: str) -> int | float:
     """Read an integer, and one beyond 64 bits as orjson does."""
-    if len(text) < _ALWAYS_SMALL:
-        return int(text)
-    number = _number(text)
     integer = int(text)
-    return integer if -(2**63) <= integer < 2**64 else number
+    return integer if -(2**63) <= integer < 2**64 else _number(text)

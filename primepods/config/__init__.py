@@ -10,7 +10,7 @@ The files are only read. A key from a file goes to that file's host and no other
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 from urllib.parse import SplitResult
 
 import attrs
@@ -94,15 +94,18 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
         ValueError: A number out of range.
         TypeError: An argument of the wrong type.
     """
-    # For tracebacks that print this frame's variables.
-    api_key = Secret(api_key) if isinstance(api_key, str) else api_key
     found = _find(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
-    key = found.key or _refuse_without_key()
+    if found.key is None:
+        looked = "the argument api_key, the environment variable PRIME_API_KEY, ~/.prime/config.json"
+        raise ConfigError(
+            f"No API key found in {looked}. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
+            "Write to delete) and set PRIME_API_KEY."
+        )
     url_parts = check_base_url(found.url)
-    _check_key_host(key, found.url, url_parts)
+    _check_key_host(found.key, found.url, url_parts)
     team = None if found.team is None else _header_safe("team ID", found.team)
     return Settings(
-        api_key=_check_key(key),
+        api_key=Secret(_header_safe("API key", found.key)),
         base_url=url_parts.geturl(),
         team_id=team,
         timeout=check_seconds("timeout", timeout),
@@ -173,8 +176,9 @@ def lease_folder() -> Path:
     try:
         return Path(folder.value) if folder else Path.home() / ".primepods" / "leases"
     except RuntimeError:
-        msg = "There is no home directory for the files of leases: set PRIMEPODS_STATE_DIR to a folder."
-    raise ConfigError(msg)
+        raise ConfigError(
+            "There is no home directory for the files of leases: set PRIMEPODS_STATE_DIR to a folder."
+        ) from None
 
 
 def check_retry(value: RetryPolicy) -> RetryPolicy:
@@ -197,14 +201,12 @@ class _Sources:
 
 def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None) -> _Sources:
     """Look for the settings in their order."""
-    api_key = Secret(api_key) if isinstance(api_key, str) else api_key
     named = from_argument("context", context)
     # Who names a context means its account, and none that the environment happens to hold.
-    ignored = named is not None
-    key = from_argument("api_key", api_key) or from_environment(variables.API_KEY, ignored=ignored)
-    url = from_argument("base_url", base_url) or from_environment(variables.BASE_URL, ignored=ignored)
-    team = from_argument("team_id", team_id) or from_environment(variables.TEAM_ID, ignored=ignored)
-    if key is not None and url is not None and not ignored:
+    key = from_argument("api_key", api_key) or (None if named else from_environment(variables.API_KEY))
+    url = from_argument("base_url", base_url) or (None if named else from_environment(variables.BASE_URL))
+    team = from_argument("team_id", team_id) or (None if named else from_environment(variables.TEAM_ID))
+    if key and url and not named:
         # The files say nothing that matters: their team belongs to their own key and host.
         return _Sources(key=key, url=url, team=team, context=None)
     context_found = named or from_environment(variables.CONTEXT)
@@ -238,14 +240,6 @@ def _team_of(files: list[File]) -> Found | None:
     return Found(value, f"field team_id of {files[0].path}") if value else None
 
 
-def _refuse_without_key() -> NoReturn:
-    looked = "the argument api_key, the environment variable PRIME_API_KEY, ~/.prime/config.json"
-    raise ConfigError(
-        f"No API key found in {looked}. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
-        "Write to delete) and set PRIME_API_KEY."
-    )
-
-
 def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
     """Refuse to send a file's key to a host that the same file does not name."""
     if key.file is None:
@@ -265,10 +259,6 @@ def _header_safe(what: str, found: Found) -> str:
             "cannot carry. Copy it again."
         )
     return found.value
-
-
-def _check_key(found: Found) -> Secret:
-    return Secret(_header_safe("API key", found))
 
 
 def _check_user_agent(value: str) -> str:

@@ -14,15 +14,8 @@ CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
 
 
-def from_environment(names: tuple[str, ...], *, ignored: bool = False) -> Found | None:
-    """Return the first of these variables that is set.
-
-    Args:
-        names: The variables.
-        ignored: Whether to look at none of them.
-    """
-    if ignored:
-        return None
+def from_environment(names: tuple[str, ...]) -> Found | None:
+    """Return the first of these variables that is set."""
     for name in names:
         value = os.environ.get(name, "").strip()
         if value:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import ConfigError, RetryPolicy, config
+from primepods._utils.secret import Secret
 from primepods.config import (
     DEFAULT_BASE_URL,
     DEFAULT_DEADLINE,
@@ -52,7 +53,9 @@ DEFAULTS: dict[str, Any] = {
 
 def settings(**arguments: Any) -> Settings:
     """What a client with these arguments is told."""
-    return resolve(**{**DEFAULTS, **arguments})
+    key = arguments.get("api_key")
+    # As clients do, first of all.
+    return resolve(**{**DEFAULTS, **arguments, "api_key": Secret(key) if isinstance(key, str) else key})
 
 
 def told(**arguments: Any) -> tuple[str, str, str | None]:
