@@ -35,6 +35,10 @@ _DRAFT: Final = ".draft"
 _DRAFT_SECONDS: Final = 24 * 3600.0
 """Age of a draft that its process must have left: writing one takes milliseconds."""
 _VERSION: Final = 1
+_CLOCK_SKEW: Final = timedelta(seconds=60)
+"""By how much this machine's clock may differ from the server's."""
+_MADE_WITHIN: Final = timedelta(minutes=10)
+"""How long after the beginning of an order its pod can be made; a call ends after two minutes by default."""
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -91,9 +95,10 @@ class LeaseRecord:
         return is_known and _process_start(self.pid) != self.process_start
 
     def is_of(self, pod: Pod) -> bool:
-        """Whether a pod can be the one that was ordered: it has the name, and is not older than the order."""
-        skew = timedelta(seconds=60)
-        return pod.name == self.name and (pod.created_at is None or pod.created_at >= self.ordered_at - skew)
+        """Whether a pod can be the one that was ordered: it has the name, and was made when that was."""
+        if pod.name != self.name or pod.created_at is None:
+            return pod.name == self.name
+        return -_CLOCK_SKEW <= pod.created_at - self.ordered_at <= _MADE_WITHIN + _CLOCK_SKEW
 
 
 def fingerprint(settings: Settings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -118,7 +118,7 @@ class Sweeper:
         self._older_than = older_than
         self._now = datetime.fromtimestamp(settings.clock.wall(), UTC)
         self._skipped: list[SkippedLease] = []
-        self._in_good_hands: set[str] = set()
+        self._claimed: set[Path] = set()
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``."""
@@ -148,7 +148,6 @@ class Sweeper:
         claimed: list[LeaseFile] = []
         for path, record in lease_files(self._folder):
             if not self._matches(record.name, record.ordered_at):
-                self._care_for(record)
                 continue
             reason = self._reason_to_skip(record)
             file = None if reason else _claim(path)
@@ -161,9 +160,9 @@ class Sweeper:
                         reason=reason or "its process lives, or another sweep is at it",
                     )
                 )
-                self._care_for(record)
             else:
                 claimed.append(file)
+                self._claimed.add(path)
         return claimed
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
@@ -180,9 +179,9 @@ class Sweeper:
             return f"whether its process on host {record.host} lives cannot be seen: give an age (older_than)"
         return f"its process {record.pid} lives"
 
-    def _care_for(self, record: LeaseRecord) -> None:
-        """Have a sweep by prefix leave a pod alone that has a file."""
-        self._in_good_hands |= {record.name, record.pod_id or record.name}
+    def _others(self) -> list[LeaseRecord]:
+        """Return the leases that this sweep leaves alone, those that have begun meanwhile among them."""
+        return [record for path, record in lease_files(self._folder) if path not in self._claimed]
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         if self._prefix is not None and not (name or "").startswith(self._prefix):
@@ -195,9 +194,12 @@ class Sweeper:
         if not files and self._prefix is None:
             return []
         pods = {pod.id: pod async for pod in self._operations.list()}
-        orphans = [self._of_file(file, pods) for file in files]
+        # After the list: whatever it shows had its file by then.
+        others = self._others()
+        orphans = [_of_file(file, pods, others) for file in files]
         if self._prefix is not None:
-            known = {orphan.pod.pod_id for orphan in orphans} | self._in_good_hands
+            known = {orphan.pod.pod_id for orphan in orphans}
+            known |= {text for other in others for text in (other.name, other.pod_id)}
             orphans += [
                 _Orphan(_as_orphaned(pod), is_listed=True)
                 for pod in pods.values()
@@ -205,38 +207,19 @@ class Sweeper:
             ]
         return orphans
 
-    def _of_file(self, file: LeaseFile, pods: Mapping[str, Pod]) -> _Orphan:
-        record = file.record
-        pod_id = record.pod_id
-        if pod_id is None:
-            # The process died before it knew.
-            found = [pod for pod in pods.values() if record.is_of(pod)]
-            pod_id = found[0].id if len(found) == 1 else None
-        pod = pods.get(pod_id or "")
-        orphaned = OrphanedPod(
-            name=record.name,
-            pod_id=pod_id,
-            price_hr=record.price_hr if pod is None else pod.price_hr,
-            created_at=record.ordered_at,
-        )
-        named = any(other.name == record.name for other in pods.values())
-        return _Orphan(orphaned, pod is not None or (record.pod_id is None and named), file)
-
     async def _remove(self, orphan: _Orphan) -> PrimePodsError | None:
         """Delete a pod and see it gone; return what went wrong."""
         pod, file = orphan.pod, orphan.file
         age = max(0.0, (self._now - pod.created_at).total_seconds()) if pod.created_at else _NEVER_MADE
         try:
             pod_id = pod.pod_id
-            if pod_id is None:
-                pod_id = (await self._operations.find(str(pod.name), self._now.timestamp() - age)).id
+            if pod_id is None and file is not None:
+                pod_id = await self._look_for(file.record, age, is_listed=orphan.is_listed)
             elif not orphan.is_listed and age < _APPEARS_WITHIN:
                 await self._settings.clock.wait(asyncio.Event(), _APPEARS_WITHIN - age)
-            await self._operations.delete(pod_id, missing_ok=True)
-            await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
-        except CreateUncertainError as exc:
-            if age < _NEVER_MADE or orphan.is_listed:
-                return exc
+            if pod_id is not None:
+                await self._operations.delete(pod_id, missing_ok=True)
+                await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
@@ -245,6 +228,57 @@ class Sweeper:
         if file is not None:
             file.remove()
         return None
+
+    async def _look_for(self, record: LeaseRecord, age: float, *, is_listed: bool) -> str | None:
+        """Return the id of a pod whose process died before it knew it; ``None`` if it was never made."""
+        error: CreateUncertainError
+        try:
+            pod = await self._operations.find(record.name, self._now.timestamp() - age)
+        except CreateUncertainError as exc:
+            error = exc
+        else:
+            if _is_theirs(pod, record, self._others()):
+                return pod.id
+            text = (
+                f"Pod {pod.id} has the name {record.name!r}, but is not provably the one that a dead process "
+                "ordered. Delete it if nobody uses it; the file stays as long as the pod is there."
+            )
+            error = CreateUncertainError(text, name=record.name)
+        if age < _NEVER_MADE or is_listed:
+            raise error
+        # What could not be read in between proves nothing.
+        if _namesakes(record, [pod async for pod in self._operations.list()], self._others()):
+            raise error
+        return None
+
+
+def _of_file(file: LeaseFile, pods: Mapping[str, Pod], others: list[LeaseRecord]) -> _Orphan:
+    record = file.record
+    pod_id, namesakes = record.pod_id, _namesakes(record, pods.values(), others)
+    if pod_id is None:
+        # The process died before it knew.
+        found = [pod for pod in namesakes if _is_theirs(pod, record, others)]
+        pod_id = found[0].id if len(found) == 1 else None
+    pod = pods.get(pod_id or "")
+    orphaned = OrphanedPod(
+        name=record.name,
+        pod_id=pod_id,
+        price_hr=record.price_hr if pod is None else pod.price_hr,
+        created_at=record.ordered_at,
+    )
+    return _Orphan(orphaned, pod is not None or (record.pod_id is None and bool(namesakes)), file)
+
+
+def _namesakes(record: LeaseRecord, pods: Iterable[Pod], others: list[LeaseRecord]) -> list[Pod]:
+    """Return the pods of a lease's name, but for those that other leases know."""
+    known = {other.pod_id for other in others}
+    return [pod for pod in pods if pod.name == record.name and pod.id not in known]
+
+
+def _is_theirs(pod: Pod, record: LeaseRecord, others: list[LeaseRecord]) -> bool:
+    """Tell whether a pod can be a lease's, and no other lease's."""
+    might_be = any(other.pod_id in {None, pod.id} and other.name == pod.name for other in others)
+    return record.is_of(pod) and not might_be
 
 
 def _as_orphaned(pod: Pod) -> OrphanedPod:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Reset, Status
+from primepods.emulator import Delay, Edit, Reset, Status
 from primepods.leasing._ledger import LeaseFile, new_record
 from tests.renting.stage import Stage, stage
 from tests.support.client import make_client
@@ -25,7 +25,7 @@ def write_as_a_later_version(folder: Path) -> None:
 
 
 def left_by(it: Stage, **changes: object) -> None:
-    """Have a process order a pod, and end."""
+    """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
     record = new_record("theirs", it.client._executor.settings, None)
     LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]
 
@@ -84,6 +84,55 @@ async def test_what_is_left_alone_is_told(folder: Path, changes: dict[str, objec
         assert (skipped.name, skipped.pod_id, skipped.price_hr) == ("theirs", "pod-1", 2.0)
         assert reason in skipped.reason
         assert (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped == ()
+
+
+@pytest.mark.parametrize("age", [30.0, 8_000.0])
+async def test_a_living_lease_of_the_same_name_is_left_alone(folder: Path, age: float) -> None:
+    """A process died before it ordered; the next one uses the name of its spec again."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(age)
+        async with it.client.pods.lease(attrs.evolve(it.spec, name="theirs")) as pod:
+            sweep = await it.client.pods.sweep()
+            assert (sweep.deleted, it.running()) == ((), [pod.id])
+        await it.clock.sleep(3_600)
+        assert not (await it.client.pods.sweep()).errors
+        assert it.records() == []
+
+
+async def test_a_pod_made_long_after_an_order_is_not_its_own(folder: Path) -> None:
+    """Somebody has used the name again, and that pod has no file."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(8_000)
+        pod = await it.client.pods.create(attrs.evolve(it.spec, name="theirs"))
+        sweep = await it.client.pods.sweep()
+        assert (sweep.deleted, set(sweep.errors), it.running()) == ((), {"theirs"}, [pod.id])
+
+
+async def test_a_list_that_cannot_be_read_forgets_nothing(folder: Path) -> None:
+    """A replica answers without rows, and then none answers."""
+    async with stage(folder) as it:
+        await it.client.pods.create(attrs.evolve(it.spec, name="theirs"))
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(8_000)
+        it.emulator.faults.add(Edit(put={"data": [], "total_count": 0}), on="list", times=2)
+        it.emulator.faults.add(Status(503), on="list")
+        sweep = await it.client.pods.sweep()
+        assert set(sweep.errors) == {"theirs"}
+        assert len(it.records()) == 1
+
+
+async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
+    """Its file is newer than those that the sweep has read."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Delay(1.0), on="list", times=1)
+        sweep = asyncio.create_task(it.client.pods.sweep(prefix="mine-", older_than=0))
+        # By then it has read the files.
+        await asyncio.sleep(0)
+        async with it.client.pods.lease(attrs.evolve(it.spec, name="mine-1")) as pod:
+            assert (await sweep).deleted == ()
+            assert it.running() == [pod.id]
 
 
 async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
