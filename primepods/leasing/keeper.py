@@ -97,6 +97,7 @@ class Keeper:
         self.is_ready: bool = False
         self.had_ctrl_c: bool = False
         self._kept = False
+        self._has_ordered = False
         self._steps = Steps(settings.clock)
         self._made_at = -math.inf
         self._spent: float | None = None
@@ -243,8 +244,12 @@ class Keeper:
             raise EndedError
         try:
             try:
-                pod = await self._step(self._operations.create(self._spec))
+                pod = await self._step(self._create())
             except INTERRUPTS:
+                if not self._has_ordered:
+                    # A pod of this name would be another's.
+                    self._file.remove()
+                    raise EndedError from None
                 # The event loop ends, and the order may have been carried out.
                 pod = await self._step(self._operations.find(str(self._spec.name), self._ordered_wall))
         except CreateUncertainError:
@@ -263,6 +268,10 @@ class Keeper:
             # The name in the file is enough to find it.
             self._file.update(pod_id=pod.id, price_hr=pod.price_hr)
         return pod
+
+    async def _create(self) -> Pod:
+        self._has_ordered = True
+        return await self._operations.create(self._spec)
 
     async def _boot(self, pod: Pod) -> None:
         work = self._operations.wait_ready(

@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 from random import Random
 
+import attrs
 import pytest
 
-from primepods import RetryPolicy
-from primepods.emulator import Cut, Delay, Fault, Html, Reset, Status
-from tests.renting.stage import Stage, stage
+from primepods import AsyncClient, RetryPolicy
+from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Status
+from primepods.leasing._ledger import lease_files
+from tests.renting.stage import Stage, spec_of, stage
 
 pytestmark = pytest.mark.anyio
 
@@ -124,3 +126,19 @@ async def test_a_thousand_interrupted_leases(
 ) -> None:
     """The same, more often."""
     await test_no_interruption_leaves_an_unknown_pod(tmp_path, monkeypatch, batch)
+
+
+def test_an_order_that_was_not_sent_takes_no_pod(folder: Path) -> None:
+    """The event loop ends before it is: the pod of that name is another caller's."""
+
+    async def main(emulator: Emulator) -> None:
+        client = AsyncClient(emulator.api_key, base_url=emulator.url)
+        spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+        spec = attrs.evolve(spec, name="mine")
+        await client.pods.create(spec)
+        _task = asyncio.create_task(client.pods.lease(spec, interval=0.05).__aenter__())
+        await asyncio.sleep(0)
+
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        asyncio.run(main(emulator))
+        assert (len(emulator.pods), list(lease_files(folder))) == (1, [])
