@@ -10,7 +10,7 @@ from typing import Final
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
-from ..leasing.keeper import Keeper
+from ..leasing.keeper import USED_ONCE, Keeper
 from ..leasing.lease import LeasedPodView, add_notes, entry_error, exit_error
 from ..leasing.leases import Leases
 from ..leasing.options import LeaseOptions
@@ -78,6 +78,9 @@ class Lease:
 
     def __enter__(self) -> LeasedPod:
         keeper = self._keeper
+        if self._block is not None:
+            # Here: what follows would end the block that uses it.
+            raise RuntimeError(USED_ONCE)
         self._block = block = Block()
         try:
             _open_leases[keeper] = self._portal
@@ -149,7 +152,9 @@ class Lease:
 
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of a client, or of all clients, together, though their blocks go on."""
-    leases = [(keeper, of) for keeper, of in _open_leases.items() if portal in {None, of} and keeper.is_open]
+    # A copy, since other threads lease pods meanwhile.
+    of_all = list(_open_leases.items())
+    leases = [(keeper, of) for keeper, of in of_all if portal in {None, of} and keeper.is_open]
     interrupted: BaseException | None = None
     for wait in (_call, _wait_for_release):
         for keeper, of in leases:
@@ -177,6 +182,9 @@ def _wait_for_release(portal: Portal, keeper: Keeper, first: Callable[[], None])
     interrupted: BaseException | None = None
     step = first
     for _ in range(_MOST_INTERRUPTIONS):
+        if not keeper.is_open:
+            # Released when its client was closed, whose loop is gone.
+            break
         try:
             portal.call(_until_released, keeper, step)
         except PrimePodsError:

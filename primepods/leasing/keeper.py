@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("primepods")
 
+USED_ONCE: Final = "A lease is used once. Make another with `pods.lease`."
 _UNSEEN: Final = 60.0
 """Seconds after its creation in which a pod that was never seen may still appear, whatever a 404 says."""
 
@@ -113,8 +114,7 @@ class Keeper:
             RuntimeError: It was begun before.
         """
         if self.has_begun:
-            msg = "A lease is used once. Make another with `pods.lease`."
-            raise RuntimeError(msg)
+            raise RuntimeError(USED_ONCE)
         loop = asyncio.get_running_loop()
         self._on_change = on_change
         self._steps.begin()

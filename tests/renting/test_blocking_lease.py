@@ -210,10 +210,53 @@ def test_a_budget_that_comes_too_late_raises_nothing_later(it: Blocking) -> None
 
 
 def test_close_releases_open_leases(it: Blocking) -> None:
-    """It waits until their pods are gone."""
+    """It waits until their pods are gone, and the end of the block has nothing left to do."""
+    with it.lease():
+        it.client.close()
+        assert it.left == (0, 0)
+
+
+def test_close_releases_while_other_threads_lease(it: Blocking) -> None:
+    """Another client's lease begins at each of its first steps."""
+    ended = threading.Event()
+
+    def lease(client: primepods.Client) -> None:
+        with client.pods.lease(it.spec, interval=0.05):
+            ended.wait(20)
+
+    def orders() -> int:
+        return len(it.emulator.requests.where(method="POST"))
+
+    def lease_elsewhere(_: object, event: str, __: object) -> None:
+        before = orders()
+        if event == "call" and before < 8:
+            sys.setprofile(None)
+            pool.submit(lease, other)
+            while orders() == before:
+                time.sleep(0.001)
+            sys.setprofile(lease_elsewhere)
+
+    with (
+        primepods.Client(it.emulator.api_key, base_url=it.emulator.url) as other,
+        ThreadPoolExecutor(8) as pool,
+        it.lease(),
+    ):
+        sys.setprofile(lease_elsewhere)
+        try:
+            it.client.close()
+        finally:
+            sys.setprofile(None)
+            ended.set()
+    assert it.left == (0, 0)
+
+
+def test_a_lease_is_used_once(it: Blocking) -> None:
+    """Who uses it again ends no block that uses it."""
     lease = it.lease()
-    lease.__enter__()
-    it.client.close()
+    with lease:
+        with pytest.raises(RuntimeError, match="once"):
+            lease.__enter__()
+        assert it.left == (1, 1)
     assert it.left == (0, 0)
 
 

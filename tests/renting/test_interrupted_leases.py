@@ -136,8 +136,9 @@ def test_an_order_that_was_not_sent_takes_no_pod(folder: Path) -> None:
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         spec = attrs.evolve(spec, name="mine")
         await client.pods.create(spec)
-        _task = asyncio.create_task(client.pods.lease(spec, interval=0.05).__aenter__())
+        task = asyncio.create_task(client.pods.lease(spec, interval=0.05).__aenter__())
         await asyncio.sleep(0)
+        assert not task.done()
 
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
         asyncio.run(main(emulator))
