@@ -267,7 +267,7 @@ OPTIONS: dict[str, Right] = {
 }
 """The same of its construction."""
 POLICY: dict[str, Right] = {
-    "attempts": _is_whole(1, sys.float_info.max),
+    "attempts": _is_whole(1, math.inf),
     "base_delay": _is_grace,
     "max_delay": _is_grace,
     "jitter": _is_flag,

@@ -431,7 +431,7 @@ def test_a_finalizer_never_waits(api: Api) -> None:
     began = time.monotonic()
     del items, client, pods
     gc.collect()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     free.set()
     waiter.join(10)
 
