@@ -24,11 +24,9 @@ from tests.sync.harness import (
 
 def test_sixteen_threads_are_sixteen_requests_in_flight(emu: Emulator, emulated: Client) -> None:
     """By the server's count; with a lower `max_concurrency`, that is the bound for all threads together."""
-    emu.faults.add(Delay(0.1), on="get")
+    emu.faults.add(Delay(0.3), on="get")
     gets = [partial(emulated.pods.get, pod_id) for pod_id in list(emu.pods)[:16]]
-    began = time.monotonic()
     assert all(isinstance(pod, primepods.Pod) for pod in in_threads(*gets))
-    assert time.monotonic() - began < 16 * 0.1 / 2
     assert max(request.concurrency for request in emu.requests) == 16
     emu.requests.clear()
     with Client(emu.api_key, base_url=emu.url, max_concurrency=4) as client:
