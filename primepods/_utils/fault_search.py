@@ -71,11 +71,6 @@ class FaultSearch(Generic[T, E]):
         # Where two parts were answered and nothing has failed but the first request, that may have passed.
         return group if self.failures == 1 and self._answers > 1 else group[len(group) // 2 :]
 
-    def take_presumed(self, count: int) -> list[T]:
-        """Remove up to ``count`` of those presumed innocent, to be asked for elsewhere; return them."""
-        taken, self._presumed = self._presumed[:count], self._presumed[count:]
-        return taken
-
     def passed(self, items: Iterable[T]) -> None:
         """Report that a request for ``items`` was answered."""
         self.answered = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -142,8 +143,9 @@ class Hub:
             return
         pods = [pod for pod in self._state.schedule.take_due() if not pod.in_flight]
         if pods:
-            # First those whose last request failed: else a rate limit would always leave out the same ones.
-            pods.sort(key=lambda pod: pod.trouble is None)
+            # First those whose last request failed, the longest time ago: else a rate limit, or the bound on
+            # the requests of a tick, would always leave out the same ones.
+            pods.sort(key=lambda pod: math.inf if pod.trouble is None else pod.asked)
             tick = Tick(self._state, self._reader, self._lookups.add, pods)
             self._state.start(tick.run(), pods)
 

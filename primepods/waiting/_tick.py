@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from .._http.status_batches import MAX_IDS_PER_REQUEST
 from .._status_reader import StatusReader, is_about_ids
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
@@ -39,7 +38,8 @@ class Tick:
         state: What the parts of the hub share.
         reader: Sends the requests, without retries.
         look_up: Called for each pod of which a request was answered.
-        pods: What is due; marked as being in flight until it is answered or the tick is over.
+        pods: What is due, in the order in which it is to be asked for; marked as being in flight until it is
+            answered or the tick is over.
     """
 
     def __init__(
@@ -55,8 +55,6 @@ class Tick:
         self._searches = list(dict.fromkeys(pod.search for pod in pods if pod.search))
         for search in self._searches:
             search.discard(pod for pod in search.undecided if not pod.subscriptions)
-        # Who was asked for the longest time ago is first.
-        self._searches.sort(key=lambda search: min(pod.asked for pod in search.undecided))
         self._pods = dict.fromkeys([*pods, *(pod for search in self._searches for pod in search.undecided)])
         for pod in self._pods:
             pod.in_flight = True
@@ -70,8 +68,7 @@ class Tick:
     async def run(self) -> None:
         """Ask for all of it, and search what fails."""
         batches = self._batches()
-        # The turns of those who spoil requests come in the order of their last.
-        alone = sorted((pod for pod in self._pods if pod.alone), key=lambda pod: pod.asked)
+        alone = [pod for pod in self._pods if pod.alone]
         usual = self._split(self._pods) if self._searches or alone else batches
         most = max(2 * len(usual) - 1, _LEAST_REQUESTS)
         del alone[max(0, most - len(batches) - len(self._searches)) :]
@@ -96,11 +93,6 @@ class Tick:
         # Apart: who has not been refused must not be refused with those.
         refused = [pod for pod in plain if pod.refused_at is not None]
         fresh = [pod for pod in plain if pod.refused_at is None]
-        for search in self._searches:
-            if fresh:
-                presumed = search.take_presumed(-len(fresh) % MAX_IDS_PER_REQUEST)
-                self._clear(presumed)
-                fresh += presumed
         return self._split(refused) + self._split(fresh)
 
     def _split(self, pods: Iterable[WatchedPod]) -> list[list[WatchedPod]]:
@@ -185,7 +177,7 @@ class Tick:
                     await self._search(FaultSearch(batch, error))
                 else:
                     self._judge(batch, error)
-        elif self._answered or (again and not self._searching):
+        elif self._answered or again:
             # Rotated: while nothing is answered, each tick tries other pods.
             at = batch[0].asked % len(batch)
             await self._search(FaultSearch(batch[at:] + batch[:at], error))

@@ -72,14 +72,3 @@ def test_what_is_discarded_is_asked_for_no_more(count: int, data: st.DataObject)
         else:
             search.passed(items)
     assert set(search.culprits) - discarded == bad - discarded
-
-
-def test_those_presumed_innocent_can_be_taken_out() -> None:
-    """To be asked for with others: they are no longer part of the search."""
-    search = Search(list(range(8)), ValueError("all"))
-    search.answered = True
-    search.failed([4, 5, 6, 7], ValueError("half"))
-    assert search.take_presumed(3) == [0, 1, 2]
-    assert search.undecided == [4, 5, 6, 7, 3]
-    assert search.next_items(last=True) == [3]
-    assert search.next_items() == [6, 7]

@@ -123,6 +123,20 @@ async def test_poison_is_found_where_there_is_one_batch(
     assert max(requests_a_tick(fleet).values()) <= 3
 
 
+async def test_many_poison_pods_that_recover_are_seen(stage: Stage, fleet: Fleet) -> None:
+    """There are too many to ask for all of them at each tick, so they take turns."""
+    ids = fleet.add(60)
+    bad = ids[::8]
+    poison(fleet, refusal(500), *bad)
+    waits = wait_each(stage, ids)
+    await stage.advance(80 * TICK)
+    fleet.faults.clear()
+    poison(fleet, refusal(500), *bad[:3])
+    fleet.set("ready", *ids)
+    await stage.advance(5 * TICK)
+    assert [pod_id for pod_id in ids if not waits[pod_id].done()] == bad[:3]
+
+
 async def test_a_poison_pod_that_recovers_is_seen(stage: Stage, fleet: Fleet) -> None:
     """It shares requests with the others again."""
     ids = fleet.add(150)
@@ -157,11 +171,11 @@ async def test_an_outage_leaves_a_poison_pod_alone(stage: Stage, fleet: Fleet) -
     """What is known of it before is known afterwards; those whose search it interrupted are seen, too."""
     ids = fleet.add(150)
     poison(fleet, refusal(500), ids[5])
-    waits = wait_each(stage, ids)
-    for seconds in (12, 40):
+    waits = wait_each(stage, ids, timeout=3_000)
+    for seconds, outage in ((7, 1_500), (40, 60)):
         await stage.advance(seconds)
         fleet.faults.insert(0, lambda _: refusal(503))
-        await stage.advance(60)
+        await stage.advance(outage)
         del fleet.faults[0]
     fleet.set("ready", *ids)
     await stage.advance(3 * TICK)
@@ -213,7 +227,10 @@ async def test_who_leaves_while_a_batch_is_searched_is_forgotten(stage: Stage, f
     await stage.advance(7)
     for pod_id in ids[::2]:
         waits[pod_id].cancel()
+    await settle()
+    before = len(fleet.asked)
     await stage.advance(40)
+    assert {pod_id for asked in fleet.asked[before:] for pod_id in asked.ids} == set(ids[1::2])
     waits[ids[5]].cancel()
     await settle()
     before = len(fleet.asked)
