@@ -67,8 +67,7 @@ class HubState:
                 pod.refused_at = self.clock.time()
             if self.is_confirmed(error, pod.refused_at):
                 pod.end(error)
-            elif pod.subscriptions:
-                # Else who waited for it has left meanwhile, and it is not among `pods` any more.
+            else:
                 self.schedule.ask_at(pod, pod.refused_at + CONFIRM_AFTER)
 
     def is_confirmed(self, error: Exception, refused_at: float) -> bool:

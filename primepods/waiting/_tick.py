@@ -61,7 +61,6 @@ class Tick:
         self._answered = False
         self._decided = asyncio.Event()
         self._refusals = asyncio.Lock()
-        self._searching = 0
         self._left = 0
         self._hopeless = 0
 
@@ -188,14 +187,11 @@ class Tick:
         search.answered = search.answered or self._answered
         if not search.answered:
             self._left = min(self._left, _OUTAGE_REQUESTS)
-        self._searching += 1
         for asked in range(_REFUSAL_REQUESTS):
-            if self._state.pause.cause is not None:
-                break
             refused = is_refusal(search.error)
             self._left -= not refused
             # The end of a tick is for those presumed innocent, unless it comes at once.
-            last = not refused and self._left < self._searching and asked >= _HALVINGS
+            last = not refused and self._left < 1 and asked >= _HALVINGS
             items = search.next_items(last=last)
             if not items or self._left < 0:
                 break
@@ -205,7 +201,8 @@ class Tick:
                 search.passed(items)
             elif _is_about_pods(error):
                 search.failed(items, error)
-        self._searching -= 1
+            else:
+                break
         self._conclude(search)
 
     def _conclude(self, search: PodSearch) -> None:
@@ -227,8 +224,6 @@ class Tick:
         self._clear(pods)
         if is_refusal(error):
             self._state.refuse(pods, error)
-        elif len(pods) == 1 and self._answered and is_about_ids(error):
-            pods[0].alone = True
 
 
 def _is_about_pods(error: Exception) -> bool:

@@ -357,6 +357,18 @@ async def test_a_pod_of_another_team_ends_its_own_waits_only(
     assert all(result(waits[pod_id]).is_ready for pod_id in ids if pod_id not in bad)
 
 
+async def test_pods_of_another_team_that_come_in_turn_end_no_other_wait(stage: Stage, fleet: Fleet) -> None:
+    """Each comes before the refusal of the one before is confirmed: neighbours are not refused with them."""
+    ids = fleet.add(60)
+    poison(fleet, refusal(403), *ids[:5])
+    waits = wait_each(stage, ids[5:], interval=1.0)
+    for pod_id in ids[:5]:
+        waits |= wait_each(stage, [pod_id], interval=1.0)
+        await stage.advance(0.9)
+    await stage.advance(10)
+    assert [pod_id for pod_id in ids if waits[pod_id].done()] == ids[:5]
+
+
 async def test_many_pods_of_another_team_do_not_end_other_waits(stage: Stage, fleet: Fleet) -> None:
     """Somebody waits for 120 pods that are not theirs; those of others in the same batches go on."""
     ids = fleet.add(200)
