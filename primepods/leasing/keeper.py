@@ -176,19 +176,6 @@ class Keeper:
         self._hold_back_ctrl_c()
         self._steps.interrupt(self._what)
 
-    async def released(self) -> asyncio.CancelledError | None:
-        """Return when nothing is left to do; a cancellation interrupts the release, and is returned."""
-        cancelled: asyncio.CancelledError | None = None
-        # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
-        with anyio.CancelScope(shield=True):
-            while not self._task.done():
-                try:
-                    await asyncio.wait({self._task})
-                except asyncio.CancelledError as exc:
-                    cancelled = exc
-                    self.interrupt()
-        return cancelled
-
     def _hold_back_ctrl_c(self) -> None:
         if self.is_open:
             ctrl_c.hold_back(self._note_ctrl_c)
@@ -361,3 +348,19 @@ class Keeper:
         log.error("%s", self.not_released)
         with contextlib.suppress(OSError):
             self._file.update(given_up=True)
+
+
+async def released(*keepers: Keeper) -> asyncio.CancelledError | None:
+    """Return when nothing is left to do; a cancellation interrupts the releases, and is returned."""
+    cancelled: asyncio.CancelledError | None = None
+    # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
+    with anyio.CancelScope(shield=True):
+        while still_open := [keeper for keeper in keepers if keeper.is_open]:
+            try:
+                tasks = [keeper.task for keeper in still_open]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                for keeper in still_open:
+                    keeper.interrupt()
+    return cancelled

@@ -12,7 +12,7 @@ from ..errors import ClientClosedError
 from ..models import Endpoint, Pod, PodStatus
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from .keeper import Keeper
+from .keeper import Keeper, released
 from .open_leases import OpenLeases, held_back_ctrl_c
 
 FinalCost = Callable[..., Awaitable[float]]
@@ -134,7 +134,7 @@ class AsyncLease:
             await asyncio.wait({keeper.ready})
         except BaseException as exc:
             keeper.interrupt()
-            await keeper.released()
+            await released(keeper)
             add_notes(exc, keeper)
             raise
         if not keeper.is_ready:
@@ -151,7 +151,7 @@ class AsyncLease:
         if not keeper.is_ours:
             return
         keeper.end()
-        cancelled = await keeper.released()
+        cancelled = await released(keeper)
         if self._has_cancelled and await self._take_back_cancellation(exc, cancelled):
             cancelled = None
             exc = None if isinstance(exc, asyncio.CancelledError) else exc

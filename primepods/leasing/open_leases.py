@@ -33,12 +33,15 @@ class OpenLeases:
     async def release(self) -> None:
         """Release all of them; a cancellation hurries that, and is raised at the end."""
         keepers = [keeper for keeper in self._keepers if keeper.is_open]
+        if not keepers:
+            return
+        from .keeper import released  # noqa: PLC0415 - loaded by now
+
         for keeper in keepers:
             keeper.end()
-        cancelled = [await keeper.released() for keeper in keepers]
-        for error in (*cancelled, held_back_ctrl_c(keepers)):
-            if error is not None:
-                raise error
+        error = await released(*keepers) or held_back_ctrl_c(keepers)
+        if error is not None:
+            raise error
 
 
 def held_back_ctrl_c(keepers: list[Keeper]) -> KeyboardInterrupt | None:

@@ -305,6 +305,22 @@ async def test_open_leases_are_released_together(folder: Path) -> None:
         assert (it.running(), it.records()) == ([], [])
 
 
+async def test_interruptions_of_a_close_hurry_all_releases(folder: Path) -> None:
+    """Not one after another, each for as long as `release_timeout`."""
+    async with stage(folder) as it:
+        pods = [await it.client.pods.lease(it.spec).__aenter__() for _ in range(3)]
+        it.emulator.faults.add(Status(503), on="delete")
+        before = it.clock.elapsed
+        closing = asyncio.create_task(it.client.aclose())
+        for _ in range(3):
+            await it.clock.sleep(1)
+            closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert it.clock.elapsed - before < 20
+        assert {record.pod_id for record in it.records() if record.given_up} == {pod.id for pod in pods}
+
+
 async def test_a_release_that_fails_is_told_once_a_minute(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
