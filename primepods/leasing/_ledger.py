@@ -228,7 +228,9 @@ def _write(path: Path, record: LeaseRecord) -> int:
     try:
         with contextlib.suppress(LocksUnavailableError):
             _lock(descriptor)
-        os.write(descriptor, json.dumps(data, indent=1).encode())
+        # Not os.write: where room runs out it writes a part, and raises nothing.
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(json.dumps(data, indent=1).encode())
         os.fsync(descriptor)
         draft.replace(path)
     except BaseException:

@@ -96,7 +96,7 @@ class AsyncLeasedPod(LeasedPodView):
 
         Args:
             timeout: Seconds to wait at most.
-            interval: Seconds between two looks.
+            interval: Seconds between two looks, from 0.05.
 
         Raises:
             WaitTimeoutError: The bill has not settled in time.

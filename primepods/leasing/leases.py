@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from .._utils.arguments import check_callable
+from .._utils.arguments import check_callable, check_interval, check_seconds
 from ..config import Settings, lease_folder
 from ..specs import PodSpec
 from ..waiting import OnChange
@@ -59,6 +59,8 @@ class Leases:
 
     async def final_cost(self, pod_id: str, *, timeout: float, interval: float) -> float:
         """Return what was billed for a pod; see :meth:`AsyncLeasedPod.final_cost`."""
+        check_seconds("timeout", timeout)
+        check_interval(interval)
         clock = self._settings.clock
         return await final_cost(self._operations, clock, pod_id, timeout=timeout, interval=interval)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ async def test_a_pod_for_a_block(folder: Path) -> None:
         assert pod.id not in it.emulator.pods
         cost = await pod.final_cost()
         assert cost == pytest.approx(pod.spent(), rel=0.1)
+
+
+@pytest.mark.parametrize("bad", [{"timeout": math.nan}, {"interval": 0}])
+async def test_a_final_cost_has_an_end_and_pauses(folder: Path, bad: dict[str, float]) -> None:
+    """Waiting for a bill that never settles ends, and the API is not asked without a pause."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            pass
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            await pod.final_cost(**bad)
 
 
 async def test_an_exception_passes_when_the_pod_is_gone(folder: Path) -> None:

@@ -91,6 +91,19 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         LeaseFile.create(tmp_path / "file", record())
 
 
+def test_a_file_that_has_no_room_is_refused(tmp_path: Path) -> None:
+    """Before anything is rented: a part of it would say nothing."""
+    resource = pytest.importorskip("resource", reason="there are no such limits on Windows")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    try:
+        with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
+            LeaseFile.create(tmp_path, record())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_are_told_apart_by_their_fingerprints() -> None:
     """Equal for equal keys, and short."""
     other = Settings(api_key=Secret("pit_other"))
