@@ -167,10 +167,10 @@ class LeaseFile:
             return None
         try:
             if _lock(descriptor) and _is_still(path, descriptor):
-                return cls(path, _read(path), descriptor)
+                return cls(path, read_record(path), descriptor)
         except LocksUnavailableError:
             os.close(descriptor)
-            record = _read(path)
+            record = read_record(path)
             return cls(path, record, -1) if record.given_up or record.is_dead else None
         except BaseException:
             os.close(descriptor)
@@ -201,11 +201,29 @@ class LeaseFile:
             os.close(descriptor)
 
 
+def lease_paths(folder: Path) -> list[Path]:
+    """Return where all files of leases are, whosoever they are.
+
+    Raises:
+        ConfigError: What the folder holds cannot be told.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        msg = (
+            f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
+            "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
+        )
+    raise ConfigError(msg)
+
+
 def lease_files(folder: Path) -> Iterator[tuple[Path, LeaseRecord]]:
-    """Yield all files of leases, whosoever they are; what cannot be read as one is passed over."""
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+    """Yield all files of leases; what cannot be read as one is passed over."""
+    for path in lease_paths(folder):
         with contextlib.suppress(OSError, ValueError):
-            yield path, _read(path)
+            yield path, read_record(path)
 
 
 def remove_abandoned_drafts(folder: Path, now: datetime) -> None:
@@ -244,7 +262,13 @@ def _write(path: Path, record: LeaseRecord) -> int:
     return descriptor
 
 
-def _read(path: Path) -> LeaseRecord:
+def read_record(path: Path) -> LeaseRecord:
+    """Return what the file of a lease says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not a lease's.
+    """
     data: Any = json.loads(path.read_bytes())
     try:
         # A later version may have written more.

@@ -15,7 +15,15 @@ from .._utils.plain import ToDict
 from ..config import Settings
 from ..errors import CreateUncertainError, PrimePodsError
 from ..models import Pod
-from ._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files, remove_abandoned_drafts
+from ._ledger import (
+    LeaseFile,
+    LeaseRecord,
+    fingerprint,
+    lease_files,
+    lease_paths,
+    read_record,
+    remove_abandoned_drafts,
+)
 from .operations import PodOperations
 
 _RELEASE_TIMEOUT: Final = 600.0
@@ -49,10 +57,10 @@ class SkippedLease(ToDict):
     """A lease that a sweep has left alone, though its file is there.
 
     Attributes:
-        name: Its pod's name.
+        name: Its pod's name; the file's if that cannot be read.
         pod_id: Its pod's id; ``None`` if that is not known.
         price_hr: What the pod costs an hour, if that is known.
-        reason: Why: its process lives, another host's, or another API's, key's or team's.
+        reason: Why: its process lives, it is another host's, API's, key's or team's, or cannot be read.
     """
 
     name: str
@@ -146,24 +154,37 @@ class Sweeper:
         """Return the files of dead processes, locked; note what is skipped."""
         remove_abandoned_drafts(self._folder, self._now)
         claimed: list[LeaseFile] = []
-        for path, record in lease_files(self._folder):
+        for path in lease_paths(self._folder):
+            try:
+                record = read_record(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as exc:
+                reason = f"{path} cannot be read ({exc}): look whether it names a pod"
+                self._skipped.append(SkippedLease(name=path.name, pod_id=None, price_hr=None, reason=reason))
+                continue
             if not self._matches(record.name, record.ordered_at):
                 continue
-            reason = self._reason_to_skip(record)
-            file = None if reason else _claim(path)
-            if file is None:
-                self._skipped.append(
-                    SkippedLease(
-                        name=record.name,
-                        pod_id=record.pod_id,
-                        price_hr=record.price_hr,
-                        reason=reason or "its process lives, or another sweep is at it",
-                    )
-                )
-            else:
+            file = self._claim(path, record)
+            if isinstance(file, LeaseFile):
                 claimed.append(file)
                 self._claimed.add(path)
+            else:
+                skipped = SkippedLease(
+                    name=record.name, pod_id=record.pod_id, price_hr=record.price_hr, reason=file
+                )
+                self._skipped.append(skipped)
         return claimed
+
+    def _claim(self, path: Path, record: LeaseRecord) -> LeaseFile | str:
+        """Return the file of a dead process, locked, or why it is left alone."""
+        reason = self._reason_to_skip(record)
+        if reason is not None:
+            return reason
+        try:
+            return LeaseFile.claim(path) or "its process lives, or another sweep is at it"
+        except (OSError, ValueError) as exc:
+            return f"its file cannot be opened: {exc}"
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         # Under another key, or for another team, a 404 would prove nothing.
@@ -283,10 +304,3 @@ def _is_theirs(pod: Pod, record: LeaseRecord, others: list[LeaseRecord]) -> bool
 
 def _as_orphaned(pod: Pod) -> OrphanedPod:
     return OrphanedPod(name=pod.name, pod_id=pod.id, price_hr=pod.price_hr, created_at=pod.created_at)
-
-
-def _claim(path: Path) -> LeaseFile | None:
-    try:
-        return LeaseFile.claim(path)
-    except (OSError, ValueError):
-        return None

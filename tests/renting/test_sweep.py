@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -133,6 +134,47 @@ async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> 
         async with it.client.pods.lease(attrs.evolve(it.spec, name="mine-1")) as pod:
             assert (await sweep).deleted == ()
             assert it.running() == [pod.id]
+
+
+async def test_a_file_that_cannot_be_read_is_told(folder: Path) -> None:
+    """It may be all that names a pod."""
+    async with stage(folder) as it:
+
+        def write() -> None:
+            folder.mkdir()
+            (folder / "broken.json").write_text('{"name": "mi')
+
+        await asyncio.to_thread(write)
+        (skipped,) = (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped
+        assert (skipped.name, skipped.pod_id) == ("broken.json", None)
+        assert "cannot be read" in skipped.reason
+
+
+async def test_a_folder_that_cannot_be_read_is_an_error(folder: Path) -> None:
+    """Whether something was left behind is unknown."""
+    await asyncio.to_thread(folder.write_text, "in the way")
+    async with stage(folder) as it:
+        with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
+            await it.client.pods.sweep()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(errno.EWOULDBLOCK, "its process lives"), (errno.EIO, "cannot be opened")]
+)
+async def test_a_file_that_cannot_be_locked_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
+) -> None:
+    """That its process lives is said only where another one has the lock."""
+    fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
+
+    def flock(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, pod_id="pod-1", given_up=True)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (skipped,) = (await it.client.pods.sweep()).skipped
+        assert reason in skipped.reason
 
 
 async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
