@@ -5,15 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ._utils.plain import to_plain
 from ._utils.summaries import html_table
 from .errors import PrimePodsError, PrimePodsErrorGroup
 from .models import PodState, PodStatus
 
+V = TypeVar("V")
 
-class PodStatuses(Mapping[str, PodStatus]):
+
+class _ByPod(Mapping[str, V]):
+    """A mapping from pod ids, and the errors of those that are not in it."""
+
+    def __init__(self, found: Mapping[str, V], errors: Mapping[str, PrimePodsError]) -> None:
+        self._found = dict(found)
+        self.errors: Mapping[str, PrimePodsError] = dict(errors)
+
+    def __getitem__(self, pod_id: str) -> V:
+        return self._found[pod_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+class PodStatuses(_ByPod[PodStatus]):
     """The status of many pods: a mapping from pod id to :class:`PodStatus`, in the order asked.
 
     Attributes:
@@ -30,18 +49,8 @@ class PodStatuses(Mapping[str, PodStatus]):
         missing: tuple[str, ...] = (),
         errors: Mapping[str, PrimePodsError] = MappingProxyType({}),
     ) -> None:
-        self._rows = dict(rows)
+        super().__init__(rows, errors)
         self.missing: tuple[str, ...] = missing
-        self.errors: Mapping[str, PrimePodsError] = dict(errors)
-
-    def __getitem__(self, pod_id: str) -> PodStatus:
-        return self._rows[pod_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __repr__(self) -> str:
         return f"<PodStatuses: {len(self)} rows, {len(self.missing)} missing, {len(self.errors)} errors>"
@@ -53,7 +62,7 @@ class PodStatuses(Mapping[str, PodStatus]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``statuses``, ``missing``, ``errors`` and ``cost_per_hr`` as JSON can hold them."""
-        parts = {"statuses": self._rows, "missing": self.missing, "errors": self.errors}
+        parts = {"statuses": self._found, "missing": self.missing, "errors": self.errors}
         return {name: to_plain(part) for name, part in parts.items()} | {
             "cost_per_hr": to_plain(self.cost_per_hr)
         }
@@ -66,7 +75,7 @@ class PodStatuses(Mapping[str, PodStatus]):
         return html_table(f"{repr(self)[1:-1]}, {self.cost_per_hr:g} an hour", names, rows)
 
 
-class Deletions(Mapping[str, PodState]):
+class Deletions(_ByPod[PodState]):
     """What became of many deletions: a mapping from pod id to the state that the API answered.
 
     Attributes:
@@ -74,24 +83,14 @@ class Deletions(Mapping[str, PodState]):
     """
 
     def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
-        self._states = dict(states)
-        self.errors: Mapping[str, PrimePodsError] = dict(errors)
-
-    def __getitem__(self, pod_id: str) -> PodState:
-        return self._states[pod_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
+        super().__init__(states, errors)
 
     def __repr__(self) -> str:
         return f"<Deletions: {len(self)} accepted, {len(self.errors)} errors>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``states`` and ``errors`` as JSON can hold them."""
-        return {"states": to_plain(self._states), "errors": to_plain(self.errors)}
+        return {"states": to_plain(self._found), "errors": to_plain(self.errors)}
 
     def _repr_html_(self) -> str:
         failed = [(pod_id, "may still be billed", error) for pod_id, error in self.errors.items()]

@@ -227,21 +227,16 @@ class RequestExecutor:
         """Keep what a failed attempt tells of the call, in the call and in its error."""
         received = isinstance(outcome, Response) or outcome.maybe_received
         rate_limited = isinstance(error, RateLimitError)
-        call.maybe_received = call.maybe_received or received
-        call.rate_limited += rate_limited
-        if isinstance(error, APIError | TransportError):
-            error.attempts = call.attempt
-        if isinstance(error, TransportError):
-            error.maybe_received = call.maybe_received
         if isinstance(error, APIError):
-            # Of the attempts before this one.
-            error.maybe_acted = call.maybe_acted
-        # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
-        call.maybe_acted = call.maybe_acted or (received and not rate_limited)
-        if isinstance(error, APIError):
+            # What the attempts before this one may have done.
+            error.attempts, error.maybe_acted = call.attempt, call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:
             call.last_failure = outcome.reason if isinstance(outcome, FailedAttempt) else "a broken answer"
+        call.rate_limited += rate_limited
+        call.maybe_received = call.maybe_received or received
+        # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
+        call.maybe_acted = call.maybe_acted or (received and not rate_limited)
 
     def _next_delay(self, call: _Call, error: CallError) -> float | None:
         """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
@@ -280,21 +275,21 @@ class RequestExecutor:
         if call.last_failure:
             tries += f"; the attempt before failed with: {call.last_failure}"
         past_deadline = self._clock.time() >= call.deadline_at
-        fields: dict[str, Any] = {
-            "method": request.method,
-            "path": request.path,
-            "attempts": call.attempt,
-            "maybe_received": failed.maybe_received,
-            "transient": failed.transient,
-        }
-        asked, remedy = f"{request.method} {request.path} on {self.settings.base_url}", failed.remedy
-        limit = "deadline" if past_deadline else "timeout"
+        limit, remedy = "deadline" if past_deadline else "timeout", failed.remedy
         if past_deadline or failed.kind == "timeout":
             reason += f"; {limit} of {getattr(self.settings, limit):g} s"
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."
         if failed.maybe_received:
             remedy = after_failure(request, remedy)
+        asked = f"{request.method} {request.path} on {self.settings.base_url}"
         text = f"{asked}: {reason} ({tries}). {remedy[0].upper()}{remedy[1:]}"
+        fields: dict[str, Any] = {
+            "method": request.method,
+            "path": request.path,
+            "attempts": call.attempt,
+            "maybe_received": call.maybe_received or failed.maybe_received,
+            "transient": failed.transient,
+        }
         if past_deadline or failed.kind in {"timeout", "connect"}:
             return RequestTimeoutError(text, limit=limit, **fields)
         return TransportError(text, **fields)

@@ -47,8 +47,8 @@ class Transport:
         self.budget: RetryBudget = RetryBudget(settings.clock)
         self._settings = settings
         self._make = session if callable(session) else _make_session
-        self._http = session if isinstance(session, aiohttp.ClientSession) else None
-        self._own = self._http is None
+        self._borrowed = session if isinstance(session, aiohttp.ClientSession) else None
+        self._http = self._borrowed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._inherited: object = None
@@ -147,7 +147,7 @@ class Transport:
 
     def check(self) -> None:
         """Raise an error if nothing can be sent from the running loop."""
-        if self.closed or (not self._own and self._http is not None and self._http.closed):
+        if self.closed or (self._borrowed is not None and self._borrowed.closed):
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -171,16 +171,14 @@ class Transport:
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
                 "make a new one."
             )
-        session_loop = getattr(self._http, "_loop", loop)
-        if not self._own and session_loop is not loop:
+        if getattr(self._borrowed, "_loop", loop) is not loop:
             raise ClientClosedError(
                 "The aiohttp session that this client was given belongs to another event loop."
             )
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
-        if self._own:
-            self._http = self._closer = None
+        self._http, self._closer = self._borrowed, None
 
     def _closed_error(self) -> ClientClosedError:
         what = "This client" if self.closed else "The aiohttp session that this client was given"
