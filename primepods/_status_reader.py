@@ -40,7 +40,7 @@ def is_about_ids(error: Exception) -> bool:
     return isinstance(error, ProtocolError) or (isinstance(error, TransportError) and error.maybe_received)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class StatusAnswer:
     """Rows, and errors of ids, of one or more status requests."""
 

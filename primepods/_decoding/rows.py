@@ -19,7 +19,7 @@ T = TypeVar("T")
 D = TypeVar("D", int, None)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DecodedRows(Generic[T]):
     """The rows of an answer: those that could be read, and an error for each that could not."""
 
@@ -27,7 +27,7 @@ class DecodedRows(Generic[T]):
     errors: tuple[DecodeError, ...]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DecodedPage(Generic[T]):
     """A page of a listing with the rows that could be read, and an error for each that could not."""
 

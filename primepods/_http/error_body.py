@@ -19,7 +19,7 @@ _LONGEST_TEXT: Final = 20_000
 _MOST_ERRORS: Final = 1_000
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ErrorBody:
     """What an error's body says, without the key.
 

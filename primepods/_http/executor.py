@@ -31,7 +31,7 @@ R = TypeVar("R")
 log = logging.getLogger("primepods")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Call:
     """A call in progress.
 

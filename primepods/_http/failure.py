@@ -30,7 +30,7 @@ class BodyTooLargeError(Exception):
     """The answer has more than ``MAX_BODY`` bytes."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class FailedAttempt:
     """An attempt that brought no usable answer.
 

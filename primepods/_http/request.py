@@ -22,7 +22,7 @@ Scalar = str | int | float | bool
 Params = Mapping[str, Scalar | Sequence[Scalar] | None]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Request:
     """One request to the API.
 

@@ -52,7 +52,7 @@ _PASSWORD: Final = re.compile(
 )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Response:
     """One answer, read to its end.
 
@@ -64,6 +64,7 @@ class Response:
     """
 
     status: int
+    # Not to be shown: printers of tracebacks look at the fields, whatever repr the class has.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     resent: bool = False

@@ -189,7 +189,7 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
     return value
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class _Sources:
     """What was found, before it is checked."""
 

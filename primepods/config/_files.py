@@ -22,7 +22,7 @@ BUILT_IN_CONTEXT: Final = "production"
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Found:
     """A value, perhaps the key, and where it was found."""
 
@@ -31,7 +31,7 @@ class Found:
     file: File | None = None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class File:
     """One of the official command's files, read.
 

@@ -19,7 +19,7 @@ _MOST_ERRORS: Final = 6
 """Up to how many errors of one list are told."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class FetchedPage(Generic[T]):
     """One page as it came over the wire.
 
@@ -55,7 +55,7 @@ class FetchedPage(Generic[T]):
         return Page(total_count=self.total_count, offset=self.offset, limit=self.limit, data=items)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Source(Generic[T]):
     """Where a list comes from.
 
@@ -134,7 +134,7 @@ def _first_of(errors: list[ProtocolError]) -> ProtocolError:
     return errors[0]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WantedPage:
     """Which page a reader needs next.
 
