@@ -60,7 +60,7 @@ class PodLookups:
             found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
         except NotFoundError:
             pod.not_found(sequence)
-            if pod.absent and not pod.gone:
+            if pod.absent:
                 self._consult_history(pod, sequence)
         except PrimePodsError as exc:
             self._state.note_failure(exc, 1)
@@ -101,6 +101,5 @@ class PodLookups:
             return
         self._terminated = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._terminated:
-            pod = self._state.pods.get(pod_id)
-            if pod is not None and pod.absent:
+            if pod := self._state.pods.get(pod_id):
                 pod.ended(sequence)

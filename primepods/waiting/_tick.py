@@ -155,7 +155,7 @@ class Tick:
                 self._state.schedule.retry_newcomer(pod)
 
     async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
-        again = any(pod.has_failed for pod in batch)
+        again = any(pod.trouble is not None for pod in batch)
         error = await self._ask(batch)
         if isinstance(error, PrimePodsError):
             group.create_task(self._follow_up(batch, error, again=again))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from .._utils.fault_search import FaultSearch
-from ..errors import PrimePodsError, RateLimitError
+from ..errors import PrimePodsError
 from ..models import Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
@@ -85,11 +85,6 @@ class WatchedPod:
         self.subscriptions.discard(subscription)
         self.to_tell.discard(subscription)
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether the last request for its status failed, other than by a rate limit."""
-        return self.trouble is not None and not isinstance(self.trouble, RateLimitError)
-
     def wants_lookup(self, now: float) -> bool:
         """Tell whether the status rows do not say all, and it is time to ask ``get``."""
         if now < self.lookup_at or self.gone:
@@ -108,19 +103,19 @@ class WatchedPod:
             # Most polls end here: nothing has changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
-            self.notify(sequence, changed=False)
+            self._show(None, sequence)
             return
-        changed = self.gone or self.absent or self._misses > 0 or row != self.row
         self.gone = self.absent = False
         self._misses, self.row = 0, row
-        self._show(self._complete(row, now) if changed else self.status, sequence)
+        self._show(self._complete(row, now), sequence)
 
     def found(self, pod: Pod, sequence: int, now: float) -> None:
         """Take in what ``get`` says of a pod whose status row lacks something, or is lacking."""
         self.lookup_trouble = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
-            self._vanish(sequence)
+            self.gone = True
+            self._show(None, sequence)
         elif self._misses or self.row is None:
             self.gone = self.absent = False
             self.seen_at = now
@@ -139,29 +134,22 @@ class WatchedPod:
         if not self._missing and not self._terminated:
             return
         if self.row is not None:
-            self._vanish(sequence)
-        else:
-            changed, self.absent = not self.absent, True
-            self.notify(sequence, changed=changed)
+            self.gone = True
+        elif not self.gone:
+            self.absent = True
+        self._show(None, sequence)
 
     def ended(self, sequence: int) -> None:
-        """Take in that a pod that was never seen, and that is not there, has ended before."""
+        """Take in that the history has it: if it was never seen, and is not there, it has ended before."""
         if self.absent:
-            self.absent = False
-            self._vanish(sequence)
+            self.absent, self.gone = False, True
+            self._show(None, sequence)
 
     def lookup_failed(self, error: PrimePodsError) -> None:
         """Note that ``get`` did not answer. An address can wait; a proof is asked for after the next tick."""
         self.lookup_trouble = error
         if self._missing or self._terminated:
             self.lookup_at = -math.inf
-
-    def notify(self, sequence: int, *, changed: bool = True) -> None:
-        """Notify who subscribed before request ``sequence``: all, or those who have not heard anything."""
-        for subscription in list(self.subscriptions if changed else self.to_tell):
-            if subscription.since < sequence:
-                self.to_tell.discard(subscription)
-                subscription.notify(self)
 
     def end(self, error: Exception) -> None:
         """End the waits of all who want to hear of it."""
@@ -186,7 +174,7 @@ class WatchedPod:
             if self._misses == MISSES_BEFORE_GONE:
                 self.lookup_at = now
         if self.gone or self.absent:
-            self.notify(sequence, changed=False)
+            self._show(None, sequence)
 
     def _complete(self, row: PodStatus, now: float) -> PodStatus:
         """Fill in the address that ``get`` had, as long as the pod stays ACTIVE; see what is lacking then."""
@@ -203,14 +191,14 @@ class WatchedPod:
         return status
 
     def _show(self, status: PodStatus | None, sequence: int) -> None:
-        changed = status != self.status
-        if changed:
-            self.status = status
-        self.notify(sequence, changed=changed)
-
-    def _vanish(self, sequence: int) -> None:
-        changed, self.gone, self.status = not self.gone, True, None
-        self.notify(sequence, changed=changed)
+        """Tell who subscribed before request ``sequence`` what it brought; if nothing new, only some."""
+        who = self.to_tell
+        if status != self.status:
+            self.status, who = status, self.subscriptions
+        for subscription in list(who):
+            if subscription.since < sequence:
+                self.to_tell.discard(subscription)
+                subscription.notify(self)
 
 
 def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:
