@@ -20,35 +20,11 @@ class Timeout(AbstractAsyncContextManager[Any], Protocol):
         ...
 
 
-class Clock(Protocol):
-    """Monotonic seconds, waiting, timeouts, wall-clock time and chance."""
+class Clock:
+    """Monotonic seconds of the running event loop, waiting, timeouts, wall-clock time and chance."""
 
     def time(self) -> float:
         """Return monotonic seconds."""
-        ...
-
-    def wall(self) -> float:
-        """Return seconds since the epoch."""
-        ...
-
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Return as soon as ``event`` is set, or after ``seconds``, if finite; tells whether it is set."""
-        ...
-
-    def timeout_at(self, when: float) -> Timeout:
-        """Raise ``TimeoutError`` in the block when :meth:`time` reaches ``when``."""
-        ...
-
-    def random(self) -> float:
-        """Return a number from 0 (inclusive) to 1 (exclusive)."""
-        ...
-
-
-class SystemClock:
-    """The real clock of the running event loop."""
-
-    def time(self) -> float:
-        """Return the running loop's seconds."""
         return asyncio.get_running_loop().time()
 
     def wall(self) -> float:
@@ -56,19 +32,22 @@ class SystemClock:
         return time.time()
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Wait for real."""
+        """Return as soon as ``event`` is set, or after ``seconds``, if finite; tells whether it is set."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds if seconds < math.inf else None):
                 await event.wait()
         return event.is_set()
 
     def timeout_at(self, when: float) -> Timeout:
-        """Return asyncio's own timeout."""
+        """Raise ``TimeoutError`` in the block when :meth:`time` reaches ``when``."""
         return asyncio.timeout_at(when)
 
     def random(self) -> float:
-        """Return the operating system's number: programs seed the shared generator, and must not agree."""
+        """Return a number from 0 (inclusive) to 1 (exclusive).
+
+        It is the operating system's: programs seed the shared generator, and must not agree.
+        """
         return _RANDOM.random()
 
 
-SYSTEM_CLOCK: Clock = SystemClock()
+SYSTEM_CLOCK = Clock()

@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Final, Self
 from weakref import WeakKeyDictionary
 
+from primepods._utils.clock import Clock
+
 _QUIET_TURNS: Final = 10
 _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
@@ -51,7 +53,7 @@ def _wake(waker: asyncio.Future[None]) -> None:
         waker.set_result(None)
 
 
-class ManualClock:
+class ManualClock(Clock):
     """The package's `Clock` without waiting: its time moves by `advance`, or by itself with ``auto``.
 
     Args:
