@@ -92,6 +92,10 @@ async def test_time_spent_on_looking_up_a_host_sends_nothing() -> None:
             assert len(server.requests) == 1
 
 
+CLOSE_NOTIFY = b"\x15\x03\x03\x00\x02\x01\x00"
+"""TLS for "I close this connection"."""
+
+
 @pytest.mark.anyio
 async def test_https_to_a_port_that_speaks_http_says_so() -> None:
     """It is no matter of certificates, and does not pass."""
@@ -107,10 +111,11 @@ async def test_https_to_a_port_that_speaks_http_says_so() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_handshake_that_is_cut_off_may_work_the_next_time() -> None:
+@pytest.mark.parametrize("farewell", [b"", CLOSE_NOTIFY], ids=["without a word", "in words"])
+async def test_a_handshake_that_is_cut_off_may_work_the_next_time(farewell: bytes) -> None:
     """A server that hangs up in it has received nothing, and may be about to restart."""
     clock = ManualClock(auto=True)
-    async with blurting() as (place, heard), make_client(f"https://{place}", clock=clock) as client:
+    async with blurting(farewell) as (place, heard), make_client(f"https://{place}", clock=clock) as client:
         with pytest.raises(primepods.TransportError) as caught:
             await client.request("POST", PATH)
     assert caught.value.attempts == len(heard) == 5
