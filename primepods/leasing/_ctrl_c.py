@@ -19,6 +19,9 @@ from typing import Any, Final
 
 Handler = Callable[[int, FrameType | None], Any]
 
+_BLOCKED: Final = 1.0
+"""Seconds after which a loop that has not heard of a Ctrl-C is taken for blocked: the next one is raised."""
+
 
 class _CtrlC:
     """Stands before the handler of SIGINT while there are releases; used in the main thread only."""
@@ -27,6 +30,7 @@ class _CtrlC:
         self._releases: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
         self._before: Handler = signal.default_int_handler
         self._ours: Handler | None = None
+        self._unheard_since: float | None = None
         if hasattr(os, "register_at_fork"):
             # What is released is the parent's; a Ctrl-C of the child is the child's.
             os.register_at_fork(after_in_child=self._releases.clear)
@@ -56,7 +60,10 @@ class _CtrlC:
         # A handler set meanwhile is left alone.
         if signal.getsignal(signal.SIGINT) is self._ours:
             signal.signal(signal.SIGINT, self._before)
-        self._ours = None
+        self._ours = self._unheard_since = None
+
+    def _heard(self) -> None:
+        self._unheard_since = None
 
     def _on_sigint(self, handler: Handler, number: int, frame: FrameType | None) -> None:
         try:
@@ -65,8 +72,15 @@ class _CtrlC:
             running = [(note, loop) for note, loop in self._releases.items() if loop.is_running()]
             if not running:
                 raise
+            now = running[0][1].time()
+            if self._unheard_since is None:
+                self._unheard_since = now
+            elif now - self._unheard_since >= _BLOCKED:
+                # By what somebody waits for to end, and by nothing of ours.
+                raise
             for note, loop in running:
                 loop.call_soon_threadsafe(note)
+                loop.call_soon_threadsafe(self._heard)
 
 
 ctrl_c: Final = _CtrlC()

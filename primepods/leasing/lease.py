@@ -138,7 +138,9 @@ class AsyncLease:
             add_notes(exc, keeper)
             raise
         if not keeper.is_ready:
-            raise held_back_ctrl_c([keeper]) or entry_error(keeper)
+            error = held_back_ctrl_c([keeper]) or entry_error(keeper)
+            add_notes(error, keeper)
+            raise error
         self._task, self._cancelling = task, task.cancelling() if task else 0
         self._in_block = True
         return AsyncLeasedPod(keeper, self._final_cost)
@@ -176,12 +178,13 @@ class AsyncLease:
 
 
 def entry_error(keeper: Keeper) -> BaseException:
-    """Return why a lease brought no pod; nothing is left of it, or the error says so."""
-    error = keeper.budget_error or keeper.error or keeper.not_released
-    if error is None:
-        return ClientClosedError("The client was closed before the pod was ready. It is deleted.")
-    add_notes(error, keeper)
-    return error
+    """Return why a lease brought no pod; nothing is left of it, or :func:`add_notes` says so."""
+    return (
+        keeper.budget_error
+        or keeper.error
+        or keeper.not_released
+        or ClientClosedError("The client was closed before the pod was ready. It is deleted.")
+    )
 
 
 def exit_error(keeper: Keeper) -> BaseException | None:

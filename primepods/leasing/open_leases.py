@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ..errors import ClientClosedError
+
 if TYPE_CHECKING:
     from ..waiting import OnChange
     from .keeper import Keeper
@@ -18,14 +20,20 @@ class OpenLeases:
 
     def __init__(self) -> None:
         self._keepers: set[Keeper] = set()
+        self._is_closing = False
 
     def start(self, keeper: Keeper, on_change: OnChange | None) -> None:
         """Begin a lease; see :meth:`Keeper.start`.
 
         Raises:
+            ClientClosedError: The client is being closed.
             ConfigError: See :meth:`Keeper.start`.
             RuntimeError: It was begun before.
         """
+        if self._is_closing:
+            # Its pod would be there when the client is closed.
+            msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
+            raise ClientClosedError(msg)
         keeper.start(on_change)
         self._keepers.add(keeper)
         keeper.task.add_done_callback(lambda _: self._keepers.discard(keeper))
@@ -39,7 +47,11 @@ class OpenLeases:
 
         for keeper in keepers:
             keeper.end()
-        error = await released(*keepers) or held_back_ctrl_c(keepers)
+        self._is_closing = True
+        try:
+            error = await released(*keepers) or held_back_ctrl_c(keepers)
+        finally:
+            self._is_closing = False
         if error is not None:
             raise error
 

@@ -142,11 +142,14 @@ class Sweeper:
         finally:
             for file in files:
                 file.close()
-        pairs = list(zip(found, outcomes, strict=True))
         return Sweep(
             found=found,
-            deleted=tuple(pod.pod_id for pod, error in pairs if pod.pod_id is not None and error is None),
-            errors={pod.pod_id or str(pod.name): error for pod, error in pairs if error is not None},
+            deleted=tuple(outcome for outcome in outcomes if isinstance(outcome, str)),
+            errors={
+                pod.pod_id or str(pod.name): outcome
+                for pod, outcome in zip(found, outcomes, strict=True)
+                if isinstance(outcome, PrimePodsError)
+            },
             skipped=skipped,
         )
 
@@ -228,8 +231,8 @@ class Sweeper:
             ]
         return orphans
 
-    async def _remove(self, orphan: _Orphan) -> PrimePodsError | None:
-        """Delete a pod and see it gone; return what went wrong."""
+    async def _remove(self, orphan: _Orphan) -> str | PrimePodsError | None:
+        """Delete a pod and see it gone; return its id, if there was one, or what went wrong."""
         pod, file = orphan.pod, orphan.file
         age = max(0.0, (self._now - pod.created_at).total_seconds()) if pod.created_at else _NEVER_MADE
         try:
@@ -248,7 +251,7 @@ class Sweeper:
             return PrimePodsError(f"The file of {pod.name!r} cannot be used: {exc} Remove it by hand.")
         if file is not None:
             file.remove()
-        return None
+        return pod_id
 
     async def _look_for(self, record: LeaseRecord, age: float, *, is_listed: bool) -> str | None:
         """Return the id of a pod whose process died before it knew it; ``None`` if it was never made."""

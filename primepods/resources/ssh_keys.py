@@ -44,7 +44,7 @@ class AsyncSSHKeys:
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. One that is there already is returned as it is.
 
-        Whatever interrupts this, it can be called again: an equal key is never added twice.
+        Whatever interrupts this, it can be called again, and adds no equal key; two calls at once may.
 
         Args:
             name: What to call it.

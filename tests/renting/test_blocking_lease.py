@@ -209,6 +209,19 @@ def test_a_budget_that_comes_too_late_raises_nothing_later(it: Blocking) -> None
     assert it.left == (0, 0)
 
 
+def test_a_failed_boot_tells_once_what_may_be_left(folder: Path) -> None:
+    """In a note on the reason."""
+    with (
+        Emulator(boot_seconds=0, failure_rate=1.0) as emulator,
+        primepods.Client(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        it = Blocking(emulator, client, folder)
+        emulator.faults.add(Status(503), on="delete")
+        with pytest.raises(primepods.PodFailedError) as caught:
+            it.lease(release_timeout=0.3).__enter__()
+        assert len(caught.value.__notes__) == 1
+
+
 def test_close_releases_open_leases(it: Blocking) -> None:
     """It waits until their pods are gone, and the end of the block has nothing left to do."""
     with it.lease():

@@ -106,6 +106,22 @@ HANDLERS = """
     asyncio.run(main())
 """
 
+BLOCKED = """
+    import asyncio, time, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def main():
+        async with primepods.AsyncClient() as client:
+            lease = client.pods.lease(spec_from_environment(), interval=0.05)
+            await lease.__aenter__()
+            releasing = asyncio.create_task(lease.__aexit__(None, None, None))
+            await asyncio.sleep(0.1)
+            print("blocked", flush=True)
+            time.sleep(60)
+
+    asyncio.run(main())
+"""
+
 
 def wait_for_delete(emulator: Emulator) -> None:
     """Return when the release has begun."""
@@ -161,3 +177,20 @@ def test_handlers_of_sigint_are_restored_and_others_left_alone(folder: Path) -> 
     ):
         output, _ = running.communicate(timeout=20)
         assert output.split() == ["True", "ours", "ours", "chained", "ours"]
+
+
+def test_ctrl_c_ends_what_blocks_the_loop_while_releasing(folder: Path) -> None:
+    """A loop that is blocked hears of none; after a second the next one is raised, as without a release."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0.3) as emulator,
+        process(emulator, folder, BLOCKED) as running,
+    ):
+        assert line(running) == "blocked"
+        ends_at = time.monotonic() + 20
+        while running.poll() is None and time.monotonic() < ends_at:
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        _, errors = running.communicate(timeout=20)
+        assert "KeyboardInterrupt" in errors
+        assert time.monotonic() < ends_at
+        assert list(lease_files(folder)) == []

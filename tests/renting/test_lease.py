@@ -170,6 +170,17 @@ async def test_a_boot_that_takes_too_long_is_deleted(folder: Path) -> None:
         assert (len(it.emulator.pods), it.records()) == (0, [])
 
 
+async def test_a_failed_boot_tells_once_what_may_be_left(folder: Path) -> None:
+    """In a note on the reason."""
+    async with stage(folder, failure_rate=1.0) as it:
+        it.emulator.faults.add(Status(503), on="delete")
+        with pytest.raises(primepods.PodFailedError) as caught:
+            await it.client.pods.lease(it.spec, release_timeout=5).__aenter__()
+        (note,) = caught.value.__notes__
+        assert it.running()[0] in note
+        it.emulator.faults.clear()
+
+
 @pytest.mark.parametrize("budget", ["max_hours", "max_spend"])
 async def test_a_budget_deletes_and_raises_in_the_block(folder: Path, budget: str) -> None:
     """The pod is gone when the block hears of it, whose task is cancelled by nobody in the end."""
@@ -303,6 +314,19 @@ async def test_a_client_that_closes_releases_its_leases(folder: Path) -> None:
         assert pod.id not in it.emulator.pods
         assert it.records() == []
         await lease.__aexit__(None, None, None)
+
+
+async def test_a_client_that_is_being_closed_leases_nothing(folder: Path) -> None:
+    """It could not delete that pod when the others are gone."""
+    async with stage(folder) as it:
+        await it.client.pods.lease(it.spec).__aenter__()
+        closing = asyncio.create_task(it.client.aclose())
+        await it.clock.sleep(1)
+        with pytest.raises(primepods.ClientClosedError):
+            async with it.client.pods.lease(it.spec):
+                pytest.fail("nothing was rented")
+        await closing
+        assert (it.orders(), it.running(), it.records()) == (1, [], [])
 
 
 async def test_open_leases_are_released_together(folder: Path) -> None:

@@ -124,6 +124,15 @@ async def test_a_list_that_cannot_be_read_forgets_nothing(folder: Path) -> None:
         assert len(it.records()) == 1
 
 
+async def test_a_pod_that_appears_during_a_sweep_is_told(folder: Path) -> None:
+    """Its id was not known when it was found."""
+    async with stage(folder, appear_seconds=50.0) as it:
+        pod = await it.client.pods.create(attrs.evolve(it.spec, name="theirs"))
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(40)
+        assert (await it.client.pods.sweep()).deleted == (pod.id,)
+
+
 async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
     """Its file is newer than those that the sweep has read."""
     async with stage(folder) as it:
