@@ -55,13 +55,11 @@ def command(
         if dry_run:
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
-        if not yes:
-            again = client.pods.sweep(prefix=prefix, older_than=older_than, dry_run=True)
-            if {pod.pod_id for pod in again.found} != {pod.pod_id for pod in found.found}:
-                raise CommandError("what is left has changed meanwhile; look again")
-        swept = client.pods.sweep(prefix=prefix, older_than=older_than)
+        swept = client.pods.sweep(prefix=prefix, older_than=older_than, only=found)
     tell(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     fail_for(api.command, swept.errors)
+    if len(swept.found) < len(found.found):
+        raise CommandError("not all of them were found again, and those were left alone: look again")
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:

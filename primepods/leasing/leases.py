@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .._utils.arguments import check_callable, check_interval, check_seconds
+from .._utils.text import quote
 from ..config import Settings, lease_folder
 from ..specs import PodSpec
 from ..waiting import OnChange
@@ -64,9 +65,17 @@ class Leases:
         clock = self._settings.clock
         return await final_cost(self._operations, clock, pod_id, timeout=timeout, interval=interval)
 
-    async def sweep(self, *, prefix: str | None, older_than: float | None, dry_run: bool) -> Sweep:
-        """Sweep; see :meth:`AsyncPods.sweep`."""
+    async def sweep(
+        self, *, prefix: str | None, older_than: float | None, only: Sweep | None, dry_run: bool
+    ) -> Sweep:
+        """Sweep; see :meth:`AsyncPods.sweep`.
+
+        Raises:
+            TypeError: ``only`` is no sweep.
+        """
+        if not isinstance(only, Sweep | None):
+            raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
         sweeper = Sweeper(
-            self._operations, self._settings, lease_folder(), prefix=prefix, older_than=older_than
+            self._operations, self._settings, lease_folder(), prefix=prefix, older_than=older_than, only=only
         )
         return await sweeper.run(dry_run=dry_run)

@@ -108,9 +108,10 @@ class Sweeper:
         folder: Where the files of leases are.
         prefix: Only pods whose names begin so; with it, also pods without a file.
         older_than: Only pods that were ordered at least so many seconds ago.
+        only: Only pods that this earlier sweep has found.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and which pods
         self,
         operations: PodOperations,
         settings: Settings,
@@ -118,12 +119,14 @@ class Sweeper:
         *,
         prefix: str | None,
         older_than: float | None,
+        only: Sweep | None,
     ) -> None:
         self._operations = operations
         self._settings = settings
         self._folder = folder
         self._prefix = prefix
         self._older_than = older_than
+        self._only = only
         self._now = datetime.fromtimestamp(settings.clock.wall(), UTC)
         self._skipped: list[SkippedLease] = []
         self._claimed: set[Path] = set()
@@ -133,7 +136,7 @@ class Sweeper:
         files = self._claim_files()
         skipped = tuple(self._skipped)
         try:
-            orphans = await self._find(files)
+            orphans = [orphan for orphan in await self._find(files) if self._is_chosen(orphan.pod)]
             found = tuple(orphan.pod for orphan in orphans)
             if dry_run or not orphans:
                 return Sweep(found=found, skipped=skipped)
@@ -213,6 +216,15 @@ class Sweeper:
         if self._older_than is None:
             return True
         return since is not None and (self._now - since).total_seconds() >= self._older_than
+
+    def _is_chosen(self, pod: OrphanedPod) -> bool:
+        """Tell whether the earlier sweep, if any, has found it; by its name where an id is not known."""
+        return self._only is None or any(
+            pod.pod_id == found.pod_id
+            if pod.pod_id is not None and found.pod_id is not None
+            else pod.name == found.name
+            for found in self._only.found
+        )
 
     async def _find(self, files: list[LeaseFile]) -> list[_Orphan]:
         if not files and self._prefix is None:

@@ -381,7 +381,12 @@ class AsyncPods:
         return self.leases.lease(spec, options, on_change)
 
     async def sweep(
-        self, *, prefix: str | None = None, older_than: float | None = None, dry_run: bool = False
+        self,
+        *,
+        prefix: str | None = None,
+        older_than: float | None = None,
+        only: Sweep | None = None,
+        dry_run: bool = False,
     ) -> Sweep:
         """Delete what dead processes have left: pods with a lease file whose process lives no more.
 
@@ -392,6 +397,7 @@ class AsyncPods:
             prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
                 made them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
+            only: Only pods that this earlier sweep has found: a dry run, which somebody has looked at.
             dry_run: Find, and delete nothing.
 
         Returns:
@@ -410,7 +416,7 @@ class AsyncPods:
         if older_than is not None:
             check_seconds("older_than", older_than, minimum=0.0)
         check_flag("dry_run", dry_run)
-        return await self.leases.sweep(prefix=prefix, older_than=older_than, dry_run=dry_run)
+        return await self.leases.sweep(prefix=prefix, older_than=older_than, only=only, dry_run=dry_run)
 
     async def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.

@@ -270,7 +270,12 @@ class Pods:
         return Lease(self._portal, self._async.leases, spec, options, on_change)
 
     def sweep(
-        self, *, prefix: str | None = None, older_than: float | None = None, dry_run: bool = False
+        self,
+        *,
+        prefix: str | None = None,
+        older_than: float | None = None,
+        only: Sweep | None = None,
+        dry_run: bool = False,
     ) -> Sweep:
         """Delete what dead processes have left: pods with a lease file whose process lives no more.
 
@@ -281,6 +286,7 @@ class Pods:
             prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
                 made them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
+            only: Only pods that this earlier sweep has found: a dry run, which somebody has looked at.
             dry_run: Find, and delete nothing.
 
         Returns:
@@ -290,7 +296,9 @@ class Pods:
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
         """
-        return self._portal.call(self._async.sweep, prefix=prefix, older_than=older_than, dry_run=dry_run)
+        return self._portal.call(
+            self._async.sweep, prefix=prefix, older_than=older_than, only=only, dry_run=dry_run
+        )
 
     def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.

@@ -204,6 +204,7 @@ METHODS: dict[str, dict[str, Right]] = {
     "sweep": {
         "prefix": lambda value: value is None or (isinstance(value, str) and value != ""),
         "older_than": _is_none_or(_is_grace),
+        "only": lambda value: value is None,
         "dry_run": _is_flag,
     },
 }

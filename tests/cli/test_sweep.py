@@ -1,5 +1,7 @@
 """`primepods sweep`: shows, asks, deletes, and says what it could not delete."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from primepods.cli._durations import parse_duration
 from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
 from primepods.leasing._ledger import LeaseFile, new_record
-from tests.cli.conftest import in_terminal
+from tests.cli.conftest import in_terminal, run_on
 
 
 @pytest.fixture
@@ -104,11 +106,29 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
+class Watched(io.StringIO):
+    """A stdout whose reader does something when it sees the first line."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action: Callable[[], object] | None = action
+
+    def write(self, text: str) -> int:
+        """Take a piece of text."""
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+        return super().write(text)
+
+
 def test_what_was_not_shown_is_not_deleted(
     emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While somebody thought about the question, another process has left a pod."""
+    """Another process leaves a pod after the list was printed: with and without a question it stays."""
     first = leave(emulator, folder)
+    out = Watched(lambda: leave(emulator, folder, 1))
+    assert run_on(monkeypatch, ["sweep", "--yes"], io.StringIO(), out, io.StringIO()) == 0
+    assert first not in emulator.pods
     answered: list[str] = []
 
     def answer(shown: str) -> str:
@@ -118,6 +138,18 @@ def test_what_was_not_shown_is_not_deleted(
         return "y\n"
 
     code, shown = in_terminal(monkeypatch, "sweep", answer=answer)
-    assert code == 1
-    assert "has changed meanwhile" in shown
-    assert {first, *answered} <= set(emulator.pods)
+    assert code == 0
+    assert "1 deleted, 0 failed" in shown
+    assert list(emulator.pods) == answered
+
+
+def test_what_is_not_found_again_is_told(
+    emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another sweep has taken it: nobody here has seen it gone."""
+    leave(emulator, folder)
+    out, err = Watched(lambda: next(folder.iterdir()).unlink()), io.StringIO()
+    assert run_on(monkeypatch, ["sweep", "--yes"], io.StringIO(), out, err) == 1
+    assert err.getvalue().startswith("0 deleted, 0 failed\n")
+    assert "not all of them were found again" in err.getvalue()
+    assert len(emulator.pods) == 3

@@ -186,6 +186,21 @@ async def test_a_file_that_cannot_be_locked_is_told(
         assert reason in skipped.reason
 
 
+async def test_only_what_was_found_before(folder: Path) -> None:
+    """What a dry run has shown is deleted, also where its id was not known then; what came later is left."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, given_up=True)
+        shown = await it.client.pods.sweep(dry_run=True)
+        assert [pod.pod_id for pod in shown.found] == [None]
+        appeared = it.emulator.add_pod("theirs", boot_seconds=0)
+        later = it.emulator.add_pod("later", boot_seconds=0)
+        await asyncio.to_thread(left_by, it, name="later", pod_id=later, given_up=True)
+        sweep = await it.client.pods.sweep(only=shown)
+        assert (sweep.deleted, sweep.errors) == ((appeared,), {})
+        assert list(it.emulator.pods) == [later]
+        assert len(it.records()) == 1
+
+
 async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
     """A day later, when nobody can be writing them; nothing was ordered yet."""
     async with stage(folder) as it:

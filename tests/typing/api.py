@@ -313,6 +313,7 @@ def blocking_leases(client: Client) -> None:
     assert_type(pod.final_cost(timeout=5), float)
     sweep = client.pods.sweep(prefix="ci-", older_than=3600, dry_run=True)
     assert_type(sweep, Sweep)
+    assert_type(client.pods.sweep(only=sweep), Sweep)
     assert_type(sweep.found, tuple[OrphanedPod, ...])
     assert_type(sweep.skipped, tuple[SkippedLease, ...])
     assert_type(sweep.price_hr, float)
