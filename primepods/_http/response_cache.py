@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-_SHARE: Final = 16
+from typing import Any
 
 
 class ResponseCache:
@@ -30,13 +28,10 @@ class ResponseCache:
         return entry[1]
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Keep an answer; one that would push out many others is not worth it."""
+        """Keep an answer, and let go of others, or of one that is too large, to stay within the bound."""
         self._drop(target)
-        size = len(target) + len(body)
-        if size * _SHARE > self._max_bytes:
-            return
         self._entries[target] = body, value
-        self._size += size
+        self._size += len(target) + len(body)
         while self._size > self._max_bytes:
             self._drop(next(iter(self._entries)))
 

@@ -39,34 +39,26 @@ def check_base_url(found: Found) -> SplitResult:
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
     # What may hold a secret is not repeated, and no variable of this frame either.
-    if "@" in found.value:
-        raise ConfigError(
-            f"The base URL ({found.source}) holds a user or password; remove it. The key goes in api_key."
-        )
-    if "?" in found.value or "#" in found.value:
-        raise ConfigError(
-            f"The base URL ({found.source}) holds a query or fragment; remove it. The key goes in api_key."
-        )
+    for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
+        if any(sign in found.value for sign in signs):
+            raise ConfigError(
+                f"The base URL ({found.source}) holds a {what}; remove it. The key goes in api_key."
+            )
     text = found.value.strip()
+    shown = f"The base URL {quote(text)} ({found.source})"
     parts = _split_url(text)
     port = None if parts is None else parts.port
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
-        raise ConfigError(
-            f"The base URL {quote(text)} ({found.source}) is not of the form https://host. {remedy}"
-        )
+        raise ConfigError(f"{shown} is not of the form https://host. {remedy}")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError(
-            f"The base URL {quote(text)} ({found.source}) is plain http, which would send the API key "
-            "unencrypted. Use https; http is accepted for loopback addresses only."
+            f"{shown} is plain http, which would send the API key unencrypted. Use https; http is accepted "
+            "for loopback addresses only."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
-    path = parts.path.rstrip("/")
-    if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
-        raise ConfigError(
-            f"The base URL {quote(text)} ({found.source}) has a path with empty or dot segments. {remedy}"
-        )
-    return SplitResult(parts.scheme, netloc, path.removesuffix("/api/v1"), "", "")
+    path = parts.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
+    return SplitResult(parts.scheme, netloc, path, "", "")
 
 
 def _split_url(text: str) -> SplitResult | None:

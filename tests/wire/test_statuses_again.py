@@ -86,18 +86,6 @@ async def test_calls_at_the_same_time_share_what_is_known() -> None:
     assert all(result[pod_id] is first[pod_id] for result in results for pod_id in IDS[:100])
 
 
-async def test_huge_answers_are_not_kept() -> None:
-    """A server cannot make a client hold them for good."""
-    padding = "x" * 600_000
-    async with (
-        Server(lambda request: rows(request, installationFailure=padding)) as server,
-        make_client(server.url) as client,
-    ):
-        first, again = [await client.pods.statuses(IDS[:1]) for _ in range(2)]
-    assert first[IDS[0]] == again[IDS[0]]
-    assert first[IDS[0]] is not again[IDS[0]]
-
-
 async def test_a_client_s_views_remember_for_themselves() -> None:
     """With other limits the same questions are asked anew."""
     async with Server(rows) as server, make_client(server.url) as client:
