@@ -179,13 +179,6 @@ def check_chunks(pod_ids: list[str], prefix: str) -> None:
         assert len(chunk) == 100 or len(request_line([*chunk, following[0]], prefix)) >= MAX_REQUEST_LINE - 1
 
 
-def test_ids_of_the_usual_length_go_a_hundred_at_a_time() -> None:
-    """1,234 pods are 13 requests."""
-    chunks = list(chunk_ids([f"{n:032x}" for n in range(1_234)]))
-    assert [len(chunk) for chunk in chunks] == [100] * 12 + [34]
-    assert list(chunk_ids([])) == []
-
-
 def test_a_status_request_repeats_its_key() -> None:
     """Never joined by commas."""
     request = status_request(["a", "b,c"])
