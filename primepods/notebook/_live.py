@@ -72,7 +72,8 @@ def wait(
     fleet = Fleet(ids)
     fleet.expect(ref for ref in refs if isinstance(ref, Pod))
     until = options.get("until", ready)
-    view = _View(fleet, f"Waiting for {len(ids):,} pods until {getattr(until, '__name__', 'done')}")
+    goal = getattr(until, "__name__", "")
+    view = _View(fleet, f"Waiting for {_pods(ids)} until {goal if goal.isidentifier() else 'done'}")
     if isinstance(client, Client):
         with view:
             return run_in_client(client, _wait, view, ids, options, on_change=view.draw)
@@ -129,12 +130,16 @@ def watch(
     if duration is not None:
         check_seconds("duration", duration)
     ids = None if pods is None else check_ids(pods)
-    view = _View(Fleet(ids or ()), "Watching all pods" if ids is None else f"Watching {len(ids):,} pods")
+    view = _View(Fleet(ids or ()), "Watching all pods" if ids is None else f"Watching {_pods(ids)}")
     options = _WatchOptions(wanted=wanted, interval=interval)
     if isinstance(client, Client):
         with view:
             return run_in_client(client, _watch, view, ids, duration, options, on_change=view.draw)
     return _shown(view, _watch(client, view, ids, duration, options, on_change=view.draw))
+
+
+def _pods(ids: list[str]) -> str:
+    return f"{len(ids):,} pod{'' if len(ids) == 1 else 's'}"
 
 
 class _WatchOptions(TypedDict):

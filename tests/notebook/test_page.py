@@ -81,8 +81,10 @@ def test_in_a_script_it_is_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         Client(emulator.api_key, base_url=emulator.url) as client,
     ):
         statuses = wait(client, client.pods.page())
-    assert len(statuses) == 3
-    first, *_, last = capsys.readouterr().out.splitlines()
+        assert len(statuses) == 3
+        first, *_, last = capsys.readouterr().out.splitlines()
+        wait(client, list(emulator.pods)[:1], until=lambda _: True)
+    assert capsys.readouterr().out.startswith("Waiting for 1 pod until done · 0:00: ")
     assert first.startswith("Waiting for 3 pods until ready · 0:00: 3 not seen yet")
     assert re.match(r"Waiting for 3 pods until ready · ended after 0:0\d: 3 ready · [\d.]+ an hour", last)
 
