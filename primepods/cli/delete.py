@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import attrs
@@ -62,18 +62,19 @@ def command(  # noqa: PLR0913 - one parameter an option
     ids = read_ids(pod_ids or [])
     with api.client() as client:
         if pod_ids and yes:
-            _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
-            return
-        with read_all(client.pods.list()) as found:
-            if not pod_ids:
-                chosen = attrs.evolve(wanted, team=api.team)
-                ids = [pod.id for pod in found if chosen.matches(pod)]
-                if not ids:
-                    tell(chosen.none_found)
-                    return
-            _show(found, ids)
-            confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
-            _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+            errors = _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+        else:
+            with read_all(client.pods.list()) as found:
+                if not pod_ids:
+                    chosen = attrs.evolve(wanted, team=api.team)
+                    ids = [pod.id for pod in found if chosen.matches(pod)]
+                    if not ids:
+                        tell(chosen.none_found)
+                        return
+                _show(found, ids)
+                confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
+                errors = _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+    end_for(errors)
 
 
 def _show(found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
@@ -88,8 +89,8 @@ def _show(found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
 
 def _delete(
     command: str, client: primepods.Client, ids: Sequence[str], *, missing_ok: bool, wait: float | None
-) -> None:
-    """Delete pods, print those whose deletion was accepted, and end the command if there were others."""
+) -> Mapping[str, primepods.PrimePodsError]:
+    """Delete pods, and print those whose deletion was accepted; return the errors of the others."""
     deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
     going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
     more = f" ({going:,} not gone yet)" if going else ""
@@ -100,4 +101,4 @@ def _delete(
     if wait is not None and deletions:
         client.pods.wait(deletions, until=primepods.gone, timeout=wait, interval=_INTERVAL)
         tell(f"{count(deletions, 'pod')} seen gone.")
-    end_for(deletions.errors)
+    return deletions.errors

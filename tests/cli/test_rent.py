@@ -9,7 +9,7 @@ import pytest
 import primepods
 from primepods.cli._errors import CommandError
 from primepods.cli.create import read_env
-from primepods.emulator import Edit, Emulator
+from primepods.emulator import Edit, Emulator, Status
 from tests.cli.conftest import Run, in_terminal
 
 
@@ -173,6 +173,16 @@ def test_ids_that_no_list_shows_are_told(emulator: Emulator, run: Run) -> None:
     ids = [f"unknown{number}" for number in range(8)]
     told = run("delete", "pod0", *ids).stderr.splitlines()
     assert [line.split()[0] for line in told[4:12]] == ids
+
+
+def test_a_row_that_cannot_be_read_is_told(emulator: Emulator, run: Run) -> None:
+    """It may be a pod that stays, and another's failure does not hide that."""
+    emulator.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
+    emulator.faults.add(Status(403), on="delete", pod_id="pod0")
+    result = run("delete", "--all", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "pod2\n")
+    assert "primepods delete: pod0: " in result.stderr
+    assert "priceHr" in result.stderr
 
 
 def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:
