@@ -168,17 +168,29 @@ class Keeper:
 
     def end(self) -> None:
         """Begin the release, if it has not begun; in the event loop."""
-        self._hold_back_ctrl_c()
-        self._steps.end()
+        if self._can_go_on():
+            self._steps.end()
 
     def interrupt(self) -> None:
         """Begin the release; the next time hurry it, and then give it up; in the event loop."""
-        self._hold_back_ctrl_c()
-        self._steps.interrupt(self._what)
+        if self._can_go_on():
+            self._steps.interrupt(self._what)
 
-    def _hold_back_ctrl_c(self) -> None:
-        if self.is_open:
-            ctrl_c.hold_back(self._note_ctrl_c)
+    @property
+    def is_stranded(self) -> bool:
+        """Whether its event loop has stopped, and another one runs: it would be waited for in vain."""
+        loop = self._task.get_loop()
+        return loop is not asyncio.get_running_loop() and not loop.is_running()
+
+    def _can_go_on(self) -> bool:
+        if not self.is_open:
+            return True
+        if self.is_stranded:
+            self._fail("the event loop of its lease has ended")
+            self._file.close()
+            return False
+        ctrl_c.hold_back(self._note_ctrl_c)
+        return True
 
     def _note_ctrl_c(self) -> None:
         self.had_ctrl_c = True
@@ -335,7 +347,7 @@ class Keeper:
 
     def _fail(self, reason: str) -> None:
         """Say, in all places, that the pod may go on."""
-        if not self.is_ours:
+        if not self.is_ours or self.not_released is not None:
             return
         pod = self.pod
         self.not_released = NotReleasedError(
@@ -355,7 +367,7 @@ async def released(*keepers: Keeper) -> asyncio.CancelledError | None:
     cancelled: asyncio.CancelledError | None = None
     # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
     with anyio.CancelScope(shield=True):
-        while still_open := [keeper for keeper in keepers if keeper.is_open]:
+        while still_open := [keeper for keeper in keepers if keeper.is_open and not keeper.is_stranded]:
             try:
                 tasks = [keeper.task for keeper in still_open]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

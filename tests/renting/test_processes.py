@@ -42,6 +42,31 @@ PRELUDE = """
         """
 
 
+OTHER_LOOP = """
+    import asyncio, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def begin():
+        client = primepods.AsyncClient()
+        lease = client.pods.lease(spec_from_environment(), interval=0.05)
+        await lease.__aenter__()
+        return client, lease
+
+    async def end():
+        await client.aclose()
+        try:
+            await lease.__aexit__(None, None, None)
+        except primepods.NotReleasedError as error:
+            print(error.pod_id, flush=True)
+            input()
+
+    loop = asyncio.new_event_loop()
+    client, lease = loop.run_until_complete(begin())
+    loop.close()
+    asyncio.run(end())
+"""
+
+
 def spec_from_environment() -> primepods.PodSpec:
     """What the test that started this process wants ordered."""
     fields: dict[str, Any] = dict(pair.split("=", 1) for pair in os.environ["SPEC"].split(";"))
@@ -125,6 +150,20 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         emulator.faults.clear()
         with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
             assert client.pods.sweep().deleted == (pod_id,)
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
+
+
+def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
+    """In another one its release would be waited for in vain, for ever; a sweep finds the pod at once."""
+    with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        process(emulator, folder, OTHER_LOOP) as running,
+        primepods.Client(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        pod_id = line(running)
+        assert client.pods.sweep().deleted == (pod_id,)
+        _, errors = running.communicate("\n", timeout=20)
+        assert f"Pod {pod_id}" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
