@@ -156,7 +156,7 @@ async def test_a_pod_whose_answer_was_lost_is_found(answer: Callable[[Row], Answ
     api = Api(clock, order=answer, appears=appears)
     api.add(pod_row("another", clock.wall(), "another"))
     async with api.server, make_client(api.server.url, clock=clock, timeout=5) as client:
-        pod = await client.pods.create(spec())
+        pod = await client.pods.create(spec(name=unique_name()))
     assert pod.id == "made-0"
     assert api.requests.count("P") == 1
 
