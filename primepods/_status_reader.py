@@ -15,7 +15,7 @@ from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
 from ._utils.exceptions import copy_exception
-from ._utils.fault_search import FaultSearch
+from ._utils.fault_search import GIVE_UP_AFTER, FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
 from .models import PodStatus
 
@@ -23,8 +23,6 @@ _ABOUT_IDS: Final = frozenset({400, 413, 414, 422})
 """Refusals of ids, or of their number: each id has its error, even where all are refused."""
 _MAYBE_ABOUT_IDS: Final = _ABOUT_IDS | {403, 404}
 """A pod of another team, or the key, or the base URL."""
-_MAX_FAILURES: Final = 8
-"""Failures without one success, after which a call is not about its ids."""
 _MAX_REQUESTS: Final = 250
 """Requests for the ids of one that failed; what is not found out by then counts as failed."""
 _PART_ATTEMPTS: Final = 2
@@ -188,7 +186,7 @@ class _Reading:
             # One exception each: the answer, and one error for several ids, may be known to other calls.
             self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
             return None
-        if len(self._failures) >= _MAX_FAILURES and not self._answered:
+        if len(self._failures) >= GIVE_UP_AFTER and not self._answered:
             raise self._failures[0]
         return self._failures[-1]
 

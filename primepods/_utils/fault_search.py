@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
-_GIVE_UP_AFTER: Final = 8
+GIVE_UP_AFTER: Final = 8
 """Failures without one success, after which it is not about the things that were asked for."""
 
 
@@ -51,7 +51,7 @@ class FaultSearch(Generic[T, E]):
     @property
     def given_up(self) -> bool:
         """Whether nothing was ever answered: the failures are not about the items."""
-        return self.failures >= _GIVE_UP_AFTER and not self.answered
+        return self.failures >= GIVE_UP_AFTER and not self.answered
 
     def next_items(self, *, last: bool = False) -> list[T]:
         """Return what to ask for next; nothing when the search is over.
@@ -64,7 +64,7 @@ class FaultSearch(Generic[T, E]):
             return []
         if not self.answered:
             # Evenly spread: a few culprits cannot be all of these.
-            return [undecided[len(undecided) * self.failures // _GIVE_UP_AFTER]]
+            return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (last and self._presumed):
             return self._presumed
         group = self._groups[-1]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -256,29 +254,6 @@ async def test_wait_gone_wants_proof_or_confirmed_absence(stage: Stage, fleet: F
     await stage.advance(11)
     for wait in waits:
         result(wait)
-
-
-async def test_wait_gone_for_a_failed_installation_does_not_spin(stage: Stage, fleet: Fleet) -> None:
-    """What ends other waits after `install_grace` means nothing to this one."""
-    fleet.set("hiccup", "a")
-    wait = stage.start(stage.client().pods.wait(["a"], until=primepods.gone, install_grace=10))
-    await stage.advance(1)
-    turns = 0
-    loop = asyncio.get_running_loop()
-    original = stage.clock.timeout_at
-
-    def counted(when: float) -> Any:
-        nonlocal turns
-        turns += 1
-        return original(when)
-
-    stage.clock.timeout_at = counted  # type: ignore[method-assign]
-    await asyncio.wait_for(stage.advance(100), 20)
-    assert loop.is_running()
-    assert turns < 200
-    fleet.set(None, "a")
-    await stage.advance(11)
-    assert result(wait).missing == ("a",)
 
 
 # Appearing.

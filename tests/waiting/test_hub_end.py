@@ -312,20 +312,3 @@ def test_a_loop_that_was_thrown_away_is_forgotten() -> None:
         del loop, lost, tasks, task
         gc.collect()
         assert forgotten() is None
-
-
-async def test_cancelling_one_wait_does_not_touch_another(stage: Stage, fleet: Fleet) -> None:
-    """Two clients wait for the same pod; one of them is cancelled at each turn of the loop."""
-    for turns in range(0, 60, 3):
-        fleet.set("provisioning", "same")
-        stays = stage.start(stage.client().pods.wait_ready("same"))
-        leaves = stage.start(stage.client().pods.wait_ready("same"))
-        await stage.advance(0.2)
-        stage.clock.jump(stage.clock.time() + 0.1)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        leaves.cancel()
-        fleet.set("ready", "same")
-        await stage.advance(6)
-        assert leaves.cancelled()
-        assert result(stays).is_ready

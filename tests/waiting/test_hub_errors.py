@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import pickle
 import ssl
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,9 +13,9 @@ import aiohttp
 import pytest
 
 import primepods
-from tests.support.client import KEY, make_client
+from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Hang, Reset, Server, reply
+from tests.support.server import Hang, Server, reply
 from tests.support.tls import server_context
 from tests.waiting.fleet import Fleet, Stage, result
 from tests.waiting.fleet import stage as set_up
@@ -164,59 +162,6 @@ async def test_the_users_own_timeout_and_group_work(stage: Stage, fleet: Fleet) 
     with pytest.raises(ExceptionGroup) as several:
         result(group)
     assert several.group_contains(primepods.PodFailedError)
-
-
-async def test_what_a_wait_raises_can_be_pickled(stage: Stage, fleet: Fleet) -> None:
-    """Timed out, failed, missing, refused and closed: all come back from a pickle as they were."""
-    fleet.add(2, "installing")
-    fleet.set("error", "bad")
-    client = stage.client()
-    waits = [
-        stage.start(client.pods.wait(["pod00000", "pod00001", "nowhere"], timeout=9, appear_grace=50)),
-        stage.start(client.pods.wait(["pod00000", "bad"])),
-        stage.start(client.pods.wait_ready("never", appear_grace=1)),
-        stage.start(client.pods.wait_ready("pod00000")),
-    ]
-    await stage.advance(30)
-    await client.aclose()
-    await settle()
-    kinds = []
-    for wait in waits:
-        error = error_of(wait)
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is ours
-        assert type(again) is type(error)
-        assert str(again) == str(error)
-        assert {key: repr(value) for key, value in vars(again).items()} == {
-            key: repr(value) for key, value in vars(error).items()
-        }
-        kinds.append(type(error).__name__)
-    assert kinds == ["WaitTimeoutError", "PodFailedError", "NotFoundError", "ClientClosedError"]
-
-
-async def test_the_key_is_the_clients_and_shows_nowhere(
-    stage: Stage, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The poller looks for no key of its own, and nothing that it raises, logs or is holds the key."""
-    caplog.set_level(logging.DEBUG)
-    fleet.add(1)
-    waits = [stage.start(stage.client().pods.wait_ready("pod00000", timeout=40)) for _ in range(2)]
-    waits.append(stage.start(stage.client().pods.wait_ready("pod00000", timeout=4000)))
-    monkeypatch.setenv("PRIME_API_KEY", "pit_set_too_late")
-    fleet.next_status(Reset(), times=2)
-    await stage.advance(20)
-    shown = [repr(task) for task in asyncio.all_tasks()]
-    fleet.next_status(reply({"detail": f"key {KEY} has sent too much"}, 503), times=100)
-    await stage.advance(30)
-    fleet.faults.clear()
-    fleet.next_status(reply({"detail": f"no such key {KEY}"}, 401), times=100)
-    await stage.advance(6)
-    for wait in waits:
-        error = error_of(wait)
-        trace = traceback.TracebackException.from_exception(error, capture_locals=True)
-        shown += [str(error), repr(error), *trace.format(), repr(vars(error))]
-    shown += [record.getMessage() for record in caplog.records]
-    assert all(asked.received.headers["authorization"] == f"Bearer {KEY}" for asked in fleet.asked)
-    assert not [text for text in shown if KEY in text]
 
 
 async def test_a_request_without_an_answer_ends(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from itertools import pairwise
 from random import Random
 
 import pytest
 
 import primepods
-from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Raw, Reply, reply
 from tests.waiting.fleet import POD, Asked, Fleet, Stage, result
@@ -332,18 +329,6 @@ async def test_a_429_pauses_the_whole_hub(chance: float, seconds: float) -> None
         assert {pod_id for asked in fleet.asked[1:] for pod_id in asked.ids} >= {"pod00002", "pod00000"}
 
 
-async def test_retry_after_can_be_a_date(stage: Stage, fleet: Fleet) -> None:
-    """As HTTP allows."""
-    fleet.add(1, "ready")
-    date = datetime.fromtimestamp(stage.clock.wall() + 60, UTC)
-    fleet.next_status(limited(format_datetime(date, usegmt=True)))
-    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
-    await stage.advance(59)
-    assert len(fleet.asked) == 1
-    await stage.advance(40)
-    assert wait.done()
-
-
 async def test_processes_do_not_come_back_in_step() -> None:
     """Sixteen hubs that were refused at the same moment, each by ten answers at once, return at sixteen."""
     returned = []
@@ -435,27 +420,3 @@ async def test_a_rate_limit_starves_nobody(stage: Stage, fleet: Fleet) -> None:
     assert len(seen) == 500
     await stage.advance(4)
     assert len(seen) == 1_000
-
-
-# Batches.
-
-
-@pytest.mark.parametrize("length", [1, 32, 200, 512])
-@pytest.mark.parametrize("letter", ["x", "é", "%"])
-async def test_a_request_has_at_most_100_ids_and_8000_bytes(
-    stage: Stage, fleet: Fleet, length: int, letter: str
-) -> None:
-    """Whatever the ids are, and with a base URL that has a path of its own."""
-    ids = [f"{n:03}" + letter * max(0, length - 3) for n in range(150)]
-    client = make_client(f"{stage.server.url}/{'p' * 200}", clock=stage.clock)
-    stage.clients.append(client)
-    fleet.set("ready", *ids)
-    wait = stage.start(client.pods.wait(ids))
-    await stage.advance(1)
-    assert list(result(wait)) == ids
-    assert max(fleet.sizes) <= 100
-    assert sum(fleet.sizes) == 150
-    lines = [asked.received.raw_head.split(b"\r\n")[0] for asked in fleet.asked]
-    assert max(map(len, lines)) + 2 <= 8_000
-    if length == 1:
-        assert fleet.sizes == [100, 50]

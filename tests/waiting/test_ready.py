@@ -87,30 +87,6 @@ async def test_nothing_to_wait_for_asks_nothing(stage: Stage, fleet: Fleet) -> N
     assert fleet.asked == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ({"pod_ids": "one"}, TypeError),
-        ({"pod_ids": ["a", ""]}, ValueError),
-        ({"interval": 0.01}, ValueError),
-        ({"interval": float("nan")}, ValueError),
-        ({"timeout": 0}, ValueError),
-        ({"timeout": None}, TypeError),
-        ({"appear_grace": -1}, ValueError),
-        ({"install_grace": float("inf")}, ValueError),
-        ({"until": "ready"}, TypeError),
-        ({"on_change": 1}, TypeError),
-    ],
-)
-async def test_arguments_are_checked_before_anything_is_asked(
-    stage: Stage, fleet: Fleet, arguments: dict[str, Any], error: type[Exception]
-) -> None:
-    """A mistake is an exception at once, and no hub."""
-    with pytest.raises(error):
-        await stage.client().pods.wait(**{"pod_ids": ["a"], **arguments})
-    assert fleet.asked == []
-
-
 # Addresses that only `get` has.
 
 

@@ -12,7 +12,7 @@ import pytest
 import primepods
 from primepods import PodChange
 from tests.support.clock import settle
-from tests.support.server import Hang, Reply
+from tests.support.server import Hang
 from tests.waiting.fleet import Fleet, Stage, raised, result
 
 pytestmark = pytest.mark.anyio
@@ -204,30 +204,6 @@ async def test_a_slow_consumer_is_told_of_the_timeout_later(stage: Stage, fleet:
     await stage.advance(60)
     raised(task, primepods.WaitTimeoutError)
     assert done == [50.25]
-
-
-async def test_a_watch_goes_through_outages(stage: Stage, fleet: Fleet) -> None:
-    """A failure is no change; a timeout names it."""
-    fleet.add(1)
-    seen: Seen = []
-    task = stage.start(collect(aiter(stage.client().pods.watch(["pod00000"], timeout=60)), seen))
-    await stage.advance(1)
-    fleet.next_status(Reply(503), times=100)
-    await stage.advance(60)
-    assert "Asking kept failing" in str(raised(task, primepods.WaitTimeoutError))
-    assert seen == [("pod00000", "PROVISIONING")]
-
-
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-async def test_arguments_are_checked_before_iterating(stage: Stage, timeout: float) -> None:
-    """As those of `wait`."""
-    pods = stage.client().pods
-    with pytest.raises(ValueError, match="timeout"):
-        pods.watch(["a"], timeout=timeout)
-    with pytest.raises(ValueError, match="interval"):
-        pods.watch(["a"], interval=0)
-    with pytest.raises(TypeError):
-        pods.watch("a")
 
 
 async def test_a_closed_client_ends_watches_nobody_looks_at(stage: Stage, fleet: Fleet) -> None:
