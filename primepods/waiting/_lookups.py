@@ -68,7 +68,6 @@ class PodLookups:
             if is_refusal(exc):
                 self._refuse(pod, exc)
         else:
-            pod.lookup_refused_at = None
             pod.found(found, sequence, self._state.clock.time())
 
     def _refuse(self, pod: WatchedPod, error: PrimePodsError) -> None:

@@ -111,7 +111,7 @@ class WatchedPod:
 
     def found(self, pod: Pod, sequence: int, now: float) -> None:
         """Take in what ``get`` says of a pod whose status row lacks something, or is lacking."""
-        self.lookup_trouble = None
+        self.lookup_trouble = self.lookup_refused_at = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
             self.gone = True
@@ -130,7 +130,7 @@ class WatchedPod:
 
         Otherwise a row has come meanwhile, or ``get`` is behind the status that it was asked to complete.
         """
-        self.lookup_trouble = None
+        self.lookup_trouble = self.lookup_refused_at = None
         if not self._missing and not self._terminated:
             return
         if self.row is not None:

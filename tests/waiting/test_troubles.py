@@ -442,6 +442,18 @@ async def test_a_refusal_by_get_is_about_its_pod(stage: Stage, fleet: Fleet, sta
     assert not ours.done()
 
 
+async def test_refusals_by_get_with_an_answer_between_end_no_wait(stage: Stage, fleet: Fleet) -> None:
+    """A 404 is an answer, too: the refusal after it is again a first one."""
+    fleet.set("bare", "a")
+    fleet.got["a"] = None
+    wait = stage.start(stage.client().pods.wait_ready("a"))
+    for _ in range(2):
+        fleet.next_status(refusal(403), on=POD)
+        await stage.advance(35)
+    assert len(fleet.lookups) == 4
+    assert not wait.done()
+
+
 # Waiting is not silent.
 
 
