@@ -41,7 +41,10 @@ class PollPause:
         self._next = _FIRST_PAUSE
 
     def apply_rate_limit(self, limit: RateLimitError) -> None:
-        """Pause. A burst of refusals counts once: the largest of many jitters would be no jitter."""
+        """Pause. Of several answers that ask for the same, the first counts.
+
+        The longest of many random pauses would be about as long in every process, and all come back together.
+        """
         now = self._clock.time()
         if limit.retry_after is None and now < self.until:
             return

@@ -26,9 +26,9 @@ _OUTAGE_REQUESTS: Final = 2
 _REFUSAL_REQUESTS: Final = 60
 """Requests of a tick for a batch that was refused: its culprits leave, so they cost this once."""
 _HALVINGS: Final = 2
-"""Requests of a search in a tick, before the last one is for those presumed innocent."""
+"""Requests of a search to find culprits, before the last one of a tick is for those presumed innocent."""
 _MAX_HOPELESS: Final = 3
-"""Refused batches of which nothing was answered, after which the others of the tick are not searched."""
+"""Batches of which all was refused, after which the other refused batches of the tick are not searched."""
 
 
 class Tick:
@@ -89,7 +89,7 @@ class Tick:
     def _batches(self) -> list[list[WatchedPod]]:
         """Return what is asked for at once: all but what is being searched."""
         plain = [pod for pod in self._pods if not pod.search and not pod.alone]
-        # Apart: who has not been refused must not be refused with those.
+        # In requests of their own, so that pods that were not refused are not refused together with them.
         refused = [pod for pod in plain if pod.refused_at is not None]
         fresh = [pod for pod in plain if pod.refused_at is None]
         return self._split(refused) + self._split(fresh)

@@ -120,24 +120,3 @@ async def test_an_outage_is_no_storm(kind: str) -> None:
     assert all(asker.recovered for asker in askers)
     assert all(row.is_ready for row in rows)
     assert clock.elapsed < api.ends + 3 * PAUSE
-
-
-async def test_a_client_a_caller_is_no_storm_of_waits_either() -> None:
-    """A thousand clients with one waiter each poll as one: the outage costs them a dozen ticks, and in each
-    up to three requests more, to see whether a single pod is to blame.
-    """
-    clock = ManualClock(auto=True)
-    api = Api(clock, DOWN["503"])
-    async with Server(api.answer) as server:
-        clients = [make_client(server.url, clock=clock) for _ in range(MANY)]
-        waits = [
-            asyncio.create_task(client.pods.wait_ready(f"pod{n:04}", interval=INTERVAL))
-            for n, client in enumerate(clients)
-        ]
-        await clock.sleep(api.ends + 1)
-        api.ready = True
-        rows = await asyncio.gather(*waits)
-        for client in clients:
-            await client.aclose()
-    assert api.asked.total() <= (OUTAGE / INTERVAL + 2) * (MANY / 100 + 3)
-    assert all(row.is_ready for row in rows)
