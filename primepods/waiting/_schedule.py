@@ -126,7 +126,10 @@ class PollSchedule:
         if due or self._newcomers_at <= now:
             pods |= self._newcomers
             self._newcomers_at = math.inf
-        return pods | dict.fromkeys(pod for pod, when in self._extra.items() if when <= now)
+        for pod in [pod for pod, when in self._extra.items() if when <= now]:
+            del self._extra[pod]
+            pods[pod] = None
+        return pods
 
     def _take_due_intervals(self, now: float) -> list[_Interval]:
         """Return the intervals whose tick has come, and with them those whose tick is near."""

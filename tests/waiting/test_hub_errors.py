@@ -265,15 +265,30 @@ async def test_a_broken_log_leaves_nobody_hanging(stage: Stage, fleet: Fleet) ->
 
 
 async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Fleet) -> None:
-    """Somebody cancels every task that is not theirs: the waiters do not hang."""
+    """Somebody cancels every task that is not theirs: who waits does not hang, nor who comes next."""
     fleet.add(1)
-    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    pods = stage.client().pods
+    wait = stage.start(pods.wait_ready("pod00000"))
+    left_open = aiter(pods.watch(["pod00000"]))
+    begun = stage.start(anext_of(left_open))
     await stage.advance(1)
+    assert begun.done()
     stage.cancel_the_poller()
     await settle()
     with pytest.raises(primepods.PrimePodsError, match="cancelled from outside"):
         result(wait)
+    fleet.set("ready", "pod00000")
+    next_wait = stage.start(pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    assert result(next_wait).is_ready
+    with pytest.raises(primepods.PrimePodsError, match="cancelled from outside"):
+        await anext(left_open)
     await stage.check_nothing_left()
+
+
+async def anext_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
+    """The next change, for a task of its own."""
+    return await anext(changes)
 
 
 async def test_a_closed_session_ends_the_waits(stage: Stage, fleet: Fleet) -> None:

@@ -315,6 +315,21 @@ async def test_a_key_that_is_refused_ends_all_waits_soon(
     assert len(fleet.asked) - before <= 2 * -(-count // 100) + 3 * 8
 
 
+async def test_the_poller_sleeps_while_a_confirmation_is_queued(stage: Stage, fleet: Fleet) -> None:
+    """What is to confirm a refusal waits for its turn behind a request that hangs: that is no busy loop."""
+    ids = fleet.add(150)
+    client = stage.client(max_concurrency=1, timeout=10.0)
+    fleet.next_status(refusal(401), times=20)
+    wait = stage.start(client.pods.wait(ids))
+    await stage.advance(1)
+    fleet.faults.clear()
+    fleet.next_status(Hang())
+    before = len(fleet.sizes)
+    await asyncio.wait_for(stage.advance(10), 20)
+    assert len(fleet.sizes) == before + 1
+    assert not wait.done()
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_moment_of_refusals_ends_nobodys_wait(stage: Stage, fleet: Fleet, status: int) -> None:
     """For a second every other answer is no, to whatever is asked: it takes two seconds to be believed."""

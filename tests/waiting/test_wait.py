@@ -210,6 +210,26 @@ async def test_on_change_can_be_async(stage: Stage, fleet: Fleet) -> None:
     assert seen == ids * 2
 
 
+async def test_a_pod_that_is_done_is_told_of_no_more(stage: Stage, fleet: Fleet) -> None:
+    """Though it has changed once more while `on_change` took its time, and another is waited for."""
+    fleet.set("ready", "a")
+    fleet.set("provisioning", "b")
+    seen: list[str] = []
+
+    async def slowly(change: PodChange) -> None:
+        seen.append(change.pod_id)
+        await stage.clock.sleep(8)
+
+    wait = stage.start(stage.client().pods.wait(["a", "b"], on_change=slowly))
+    await stage.advance(1)
+    fleet.set("error", "a")
+    await stage.advance(20)
+    fleet.set("ready", "b")
+    await stage.advance(20)
+    assert result(wait)["a"].is_ready
+    assert seen == ["a", "b", "b"]
+
+
 class MineError(Exception):
     """Raised by the user's own code."""
 
