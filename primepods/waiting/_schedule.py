@@ -100,10 +100,12 @@ class PollSchedule:
         self._newcomers.pop(pod, None)
         self._extra.pop(pod, None)
 
-    def retry_newcomer(self, pod: WatchedPod) -> None:
-        """Ask at once for newcomers if ``pod`` is one, which had to wait until a request for it was over."""
+    def released(self, pod: WatchedPod) -> None:
+        """Ask at once for a pod that became due while a request for it was under way, which is over now."""
         if pod in self._newcomers:
             self._newcomers_at = -math.inf
+            self.changed.set()
+        elif pod in self._extra:
             self.changed.set()
 
     def next_at(self) -> float:
@@ -111,7 +113,8 @@ class PollSchedule:
         # Without an interval nobody waits: the hub is about to end.
         idle = self._clock.time() + _LONGEST_SLEEP
         ticks = (group.next_at for group in self._intervals.values())
-        return min([idle, self._newcomers_at, *ticks, *self._extra.values()])
+        extra = (when for pod, when in self._extra.items() if not pod.in_flight)
+        return min([idle, self._newcomers_at, *ticks, *extra])
 
     def take_due(self) -> dict[WatchedPod, None]:
         """Return the pods that are due, and go on to the next ticks."""
@@ -126,10 +129,7 @@ class PollSchedule:
         if due or self._newcomers_at <= now:
             pods |= self._newcomers
             self._newcomers_at = math.inf
-        for pod in [pod for pod, when in self._extra.items() if when <= now]:
-            del self._extra[pod]
-            pods[pod] = None
-        return pods
+        return pods | dict.fromkeys(pod for pod, when in self._extra.items() if when <= now)
 
     def _take_due_intervals(self, now: float) -> list[_Interval]:
         """Return the intervals whose tick has come, and with them those whose tick is near."""
