@@ -33,12 +33,6 @@ if TYPE_CHECKING:
     from .resources.availability import AsyncAvailability
     from .resources.ssh_keys import AsyncSSHKeys
 
-_DEFAULT_RETRY = RetryPolicy()
-
-
-def _as_it_is(data: Any) -> Any:
-    return data
-
 
 class AsyncClient:
     """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
@@ -80,7 +74,7 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         deadline: float = DEFAULT_DEADLINE,
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
-        retry: RetryPolicy = _DEFAULT_RETRY,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
         session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
@@ -177,7 +171,7 @@ class AsyncClient:
             NotFoundError: Also for a DELETE whose answer was lost and whose repetition finds nothing: its
                 ``maybe_acted`` says so.
         """
-        return await self._executor.call(free_request(method, path, params, json), _as_it_is)
+        return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 
     async def aclose(self) -> None:
         """Release open leases, then close the connections (not a session that you brought).
