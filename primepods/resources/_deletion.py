@@ -7,7 +7,6 @@ that the pod is still ACTIVE. What the answer to the DELETE leaves open is settl
 from __future__ import annotations
 
 from functools import partial
-from itertools import count
 from typing import Final
 
 from .._decoding.fields import DecodeError
@@ -39,7 +38,9 @@ class Deleter:
         settings, request = self._executor.settings, pod_request("DELETE", pod_id)
         ends_at = self._clock.time() + settings.deadline
         may_be_deleted = missing_ok
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             answer = "an answer that names neither DELETING nor TERMINATED"
             try:
                 state = await self._executor.call(request, decode_deletion, ends_at=ends_at)
@@ -57,7 +58,6 @@ class Deleter:
             if attempt >= settings.retry.attempts or self._clock.time() + delay >= ends_at:
                 raise _still_there(request, answer, state, attempt)
             await self._executor.transport.pause(delay)
-        raise AssertionError  # pragma: no cover - the loop has no other end
 
     async def _look(self, pod_id: str, answer: str, ends_at: float) -> PodState | None:
         """Return the state that the API shows; TERMINATED for a pod that it provably has not."""
