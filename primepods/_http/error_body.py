@@ -70,12 +70,10 @@ def _scrub(value: Any, key: Secret) -> Any:
 
 
 def _plain(text: str) -> str:
-    """Return the words of a web page: its title, or all of them; other text as it is."""
-    text = text[:_LONGEST_TEXT]
-    if "<" not in text:
-        return text
+    """Return the words of a text that is no JSON: of a web page its title, or all of them."""
     import html  # noqa: PLC0415 - it holds a large table, which few programs ever need
 
+    text = text[:_LONGEST_TEXT]
     title = re.search(r"<title[^<>]*>([^<]+)", text, re.IGNORECASE)
     return html.unescape(title[1] if title else re.sub(r"<[^<>]*>", " ", text))
 
