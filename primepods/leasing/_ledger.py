@@ -143,8 +143,9 @@ class LeaseFile:
         Raises:
             ConfigError: The folder cannot be written.
         """
-        path = folder / f"{os.urandom(8).hex()}{_SUFFIX}"
         try:
+            # The program may change its directory while it leases.
+            path = folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}"
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return cls(path, record, _write(path, record))
         except OSError as exc:

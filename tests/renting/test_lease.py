@@ -224,6 +224,19 @@ async def test_a_kept_pod_has_no_budget(folder: Path) -> None:
         assert it.running() == [pod.id]
 
 
+async def test_a_program_may_change_its_directory(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the files may be named from where it was when the lease began."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", folder.name)
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec):
+            assert len(it.records()) == 1
+            monkeypatch.chdir("/")
+        assert it.records() == []
+
+
 async def test_nothing_is_ordered_without_a_file(folder: Path) -> None:
     """A folder that cannot be written would let a pod be forgotten."""
     await asyncio.to_thread(folder.write_text, "in the way")
