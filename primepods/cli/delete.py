@@ -13,7 +13,7 @@ import primepods
 from ._asking import YesOption, confirm
 from ._command import Api, api_command
 from ._durations import parse_duration
-from ._errors import CommandError, ExitCode, complain_of, end_for
+from ._errors import CommandError, ExitCode, complain, complain_of, end_for
 from ._filters import Gpu, Name, OlderThan, OptionalPodIds, PodFilter, Ready, Status, read_ids
 from ._pod_table import print_pods
 from ._reading import read_all
@@ -91,7 +91,11 @@ def _delete(
     command: str, client: primepods.Client, ids: Sequence[str], *, missing_ok: bool, wait: float | None
 ) -> Mapping[str, primepods.PrimePodsError]:
     """Delete pods, and print those whose deletion was accepted; return the errors of the others."""
-    deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
+    try:
+        deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
+    except KeyboardInterrupt:
+        complain(command, "pods may be deleted, or go on and be billed: see primepods list")
+        raise
     going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
     more = f" ({going:,} not gone yet)" if going else ""
     left = f", {len(deletions.errors)} failed and may still be billed" if deletions.errors else ""

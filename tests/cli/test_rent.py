@@ -1,7 +1,11 @@
 """`offers`, `create` and `delete`: what costs money is shown first and agreed to; what was said is done."""
 
 import json
+import os
 import re
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ import pytest
 import primepods
 from primepods.cli._errors import CommandError
 from primepods.cli.create import read_env
-from primepods.emulator import Edit, Emulator, Status
+from primepods.emulator import Delay, Edit, Emulator, Status
 from tests.cli.conftest import Run, in_terminal
 
 
@@ -183,6 +187,21 @@ def test_a_row_that_cannot_be_read_is_told(emulator: Emulator, run: Run) -> None
     assert (result.exit_code, result.stdout) == (1, "pod2\n")
     assert "primepods delete: pod0: " in result.stderr
     assert "priceHr" in result.stderr
+
+
+def test_an_interrupted_deletion_proves_nothing(emulator: Emulator, run: Run) -> None:
+    """It says where to look."""
+    emulator.faults.add(Delay(30), on="delete")
+
+    def interrupt() -> None:
+        while not emulator.requests:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    result = run("delete", "pod0", "pod1", "--yes")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "see primepods list" in result.stderr
 
 
 def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:
