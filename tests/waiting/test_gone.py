@@ -106,14 +106,15 @@ async def test_looks_of_newcomers_are_no_second_tick(stage: Stage, fleet: Fleet)
     assert result(first).is_ready
 
 
-@pytest.mark.parametrize("way", ["404", "says so", "404 later", "behind"])
+@pytest.mark.parametrize("way", ["404", "says so", "404 later", "behind", "looked up before"])
 async def test_terminated_and_get_confirm_each_other(stage: Stage, fleet: Fleet, way: str) -> None:
     """A row that says TERMINATED is gone once `get` has a 404 or says TERMINATED, too."""
-    fleet.set("installing", "a")
+    fleet.set("bare" if way == "looked up before" else "installing", "a")
+    fleet.got["a"] = {"ip": None}
     wait = stage.start(stage.client().pods.wait_gone("a"))
     await stage.advance(1)
     fleet.set("terminated", "a")
-    if way == "404":
+    if way in {"404", "looked up before"}:
         fleet.got["a"] = None
     elif way == "404 later":
         fleet.next_status(Reply(503), times=2, on=POD)
@@ -121,7 +122,7 @@ async def test_terminated_and_get_confirm_each_other(stage: Stage, fleet: Fleet,
     elif way == "behind":
         fleet.got["a"] = {"status": "ACTIVE"}
     await stage.advance(4.5)
-    assert wait.done() == (way in {"404", "says so"})
+    assert wait.done() == (way in {"404", "says so", "looked up before"})
     await stage.advance(10)
     assert wait.done() == (way != "behind")
     fleet.got["a"] = None
