@@ -320,7 +320,7 @@ def mapped(external: str, internal: str = "8000", **fields: Any) -> PodStatus:
         ("https://h:x", None),
         ("https://h:99999", None),
         ("https://[::1", None),
-        ("https://h\x1b[2J", None),
+        ("https://h/\x1b[2J", None),
         ("https://h /", None),
         ("javascript://h/%0aalert(1)", None),
         ("ssh://h", None),
