@@ -115,8 +115,7 @@ def _failure(
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
         # Not from the API: a pod that a gateway does not know may run, and be billed.
-        what = "a web page" if _is_html(response) else "no JSON"
-        return protocol_error(request, f"{what}, with the status 404", response.body, key)
+        return protocol_error(request, "no JSON, with the status 404", response.body, key)
     kind = _CLASSES.get(status, ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError)
     fields: dict[str, Any] = {
         "status_code": status,
