@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from datetime import timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
@@ -376,6 +377,17 @@ def test_every_date_is_counted_from_the_answers_own(seconds: int, minutes: int) 
     moment = (NOW + timedelta(seconds=seconds)).astimezone(timezone(timedelta(minutes=minutes)))
     headers = {"retry-after": format_datetime(moment), "date": DATE}
     assert read_retry_after(headers, now=0.0) == max(0, seconds)
+
+
+def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever this machine is; ``-0000`` is how mail says that it knows no zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC+5")
+        time.tzset()
+        headers = {"retry-after": DATE.replace("GMT", "-0000")}
+        waited = read_retry_after(headers, now=NOW.timestamp() - 60)
+    time.tzset()
+    assert waited == 60
 
 
 PARTS = ["Sat,", "07", "Nov", "2026", "05:32:26", "+0000", "GMT", "-", ":", "9999", "0"]

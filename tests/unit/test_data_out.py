@@ -138,8 +138,13 @@ def test_a_pod_is_printed_as_one_line() -> None:
     assert str(pod(id="a")) == (
         "a: ACTIVE, ready · training · 8 x H100_80GB · 16 an hour · ssh -p 22 root@1.2.3.4"
     )
-    installing = {"installation_status": primepods.InstallationState.PENDING, "installation_progress": 40}
+    installing: dict[str, Any] = {
+        "installation_status": primepods.InstallationState.PENDING,
+        "installation_progress": 40,
+    }
     assert str(pod(id="a", **installing)).startswith("a: ACTIVE, installing 40 % · ")
+    installing["installation_progress"] = None
+    assert str(pod(id="a", **installing)).startswith("a: ACTIVE, installing · ")
     assert str(pod(id="a", ip=None, ssh_connection=None)).startswith("a: ACTIVE, no address yet · ")
     bare = PodStatus(pod_id="b", cost_per_hr=2.5)
     assert str(bare) == "b: no status · 2.5 an hour"
