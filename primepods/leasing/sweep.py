@@ -130,6 +130,7 @@ class Sweeper:
         self._now = datetime.fromtimestamp(settings.clock.wall(), UTC)
         self._skipped: list[SkippedLease] = []
         self._claimed: set[Path] = set()
+        self._resolved: list[LeaseRecord] = []
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``."""
@@ -207,8 +208,9 @@ class Sweeper:
         return f"its process {record.pid} lives"
 
     def _others(self) -> list[LeaseRecord]:
-        """Return the leases that this sweep leaves alone, those that have begun meanwhile among them."""
-        return [record for path, record in lease_files(self._folder) if path not in self._claimed]
+        """Return the leases whose pods are known, or that this sweep leaves alone, also new ones."""
+        left_alone = [record for path, record in lease_files(self._folder) if path not in self._claimed]
+        return left_alone + self._resolved
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         if self._prefix is not None and not (name or "").startswith(self._prefix):
@@ -231,11 +233,18 @@ class Sweeper:
             return []
         pods = {pod.id: pod async for pod in self._operations.list()}
         # After the list: whatever it shows had its file by then.
-        others = self._others()
-        orphans = [_of_file(file, pods, others) for file in files]
+        left_alone = self._others()
+        self._resolved += [file.record for file in files if file.record.pod_id is not None]
+        orphans: list[_Orphan] = []
+        for file in files:
+            orphan = _of_file(file, pods, left_alone + self._resolved)
+            orphans.append(orphan)
+            if orphan.pod.pod_id is not None:
+                # Another order of this name has made another pod, or none.
+                self._resolved.append(attrs.evolve(file.record, pod_id=orphan.pod.pod_id))
         if self._prefix is not None:
             known = {orphan.pod.pod_id for orphan in orphans}
-            known |= {text for other in others for text in (other.name, other.pod_id)}
+            known |= {text for other in left_alone for text in (other.name, other.pod_id)}
             orphans += [
                 _Orphan(_as_orphaned(pod), is_listed=True)
                 for pod in pods.values()

@@ -133,6 +133,21 @@ async def test_a_pod_that_appears_during_a_sweep_is_told(folder: Path) -> None:
         assert (await it.client.pods.sweep()).deleted == (pod.id,)
 
 
+async def test_one_pod_answers_for_one_of_two_dead_orders(folder: Path) -> None:
+    """The other one's may appear yet, and is found by its file then."""
+    async with stage(folder, appear_seconds=40.0) as it:
+        spec = attrs.evolve(it.spec, name="theirs")
+        for _ in range(2):
+            await it.client.pods.create(spec)
+            await asyncio.to_thread(left_by, it, given_up=True)
+            await it.clock.sleep(45 if it.orders() == 1 else 5)
+        sweep = await it.client.pods.sweep()
+        assert (len(sweep.deleted), set(sweep.errors)) == (1, {"theirs"})
+        await it.clock.sleep(60)
+        sweep = await it.client.pods.sweep()
+        assert (len(sweep.deleted), it.running(), it.records()) == (1, [], [])
+
+
 async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
     """Its file is newer than those that the sweep has read."""
     async with stage(folder) as it:
