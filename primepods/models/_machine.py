@@ -202,9 +202,8 @@ class Machine(Model, PodReference):
     def _reach(self, mapping: PortMapping, internal_port: int | None) -> Endpoint | None:
         if "://" in mapping.external:
             return _url_endpoint(mapping.external)
-        host = next(
-            (node.ip or (node.ssh and node.ssh.host) for node in self.nodes if node.ip or node.ssh), None
-        )
+        hosts = (node.ip or (node.ssh and node.ssh.host) for node in self.nodes)
+        host = next((host for host in hosts if host), None)
         port = internal_port if mapping.external == "*" else _port(mapping.external)
         if not host or port is None:
             return None

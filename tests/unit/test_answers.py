@@ -275,6 +275,7 @@ def test_a_refusal_that_is_not_json_is_transient(body: bytes) -> None:
     for status, kind in ((401, AuthenticationError), (403, PermissionDeniedError)):
         error = fail(status, body)
         assert (type(error), error.transient) == (kind, True)
+        assert "not the API's own answer" in str(error)
     for content_type in ("text/html", "text/plain", "application/json"):
         missing = refuse(respond(404, body, content_type=content_type))
         assert missing.transient
