@@ -11,7 +11,7 @@ from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
 from .._utils.strict_json import is_list, is_object
-from ..models import NO_EXTRA, PodStatus, Resources
+from ..models import PodStatus, Resources
 from .fields import DecodeError, Hook, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
@@ -41,7 +41,7 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
     extra = {key: value for key, value in row.items() if key not in known}
     if _is_deeper(extra, _DEEPEST_EXTRA):
         raise wrong_type(f"unknown fields of at most {_DEEPEST_EXTRA} levels", row)
-    return extra or NO_EXTRA
+    return extra
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
