@@ -552,10 +552,9 @@ def test_no_text_makes_another_base_url_than_it_says(text: str) -> None:
     assert again.scheme == "https" or is_loopback(again.hostname)
     assert (again.username, again.query, again.fragment) == (None, "", "")
     assert not again.path.endswith("/")
-    assert "//" not in again.path
     assert check_base_url(Found(url, "test")) in {
         parts,
-        parts._replace(path=parts.path.removesuffix("/api/v1")),
+        parts._replace(path=parts.path.removesuffix("/api/v1").rstrip("/")),
     }
 
 
