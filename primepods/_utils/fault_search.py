@@ -33,9 +33,9 @@ class FaultSearch(Generic[T, E]):
     """
 
     def __init__(self, items: list[T], error: E) -> None:
-        self.error = error
-        self.failures = 0
-        self.answered = False
+        self.error: E = error
+        self.failures: int = 0
+        self.answered: bool = False
         self.culprits: dict[T, E] = {}
         self._answers = 0
         # In each group is a culprit, as far as one can tell; the last one is halved first.

@@ -40,7 +40,7 @@ from .options import LeaseOptions
 
 T = TypeVar("T")
 
-log = logging.getLogger("primepods")
+_log = logging.getLogger("primepods")
 
 USED_ONCE: Final = "A lease is used once. Make another with `pods.lease`."
 _UNSEEN: Final = 60.0
@@ -357,7 +357,7 @@ class Keeper:
             name=str(self._spec.name),
             price_hr=None if pod is None else pod.price_hr,
         )
-        log.error("%s", self.not_released)
+        _log.error("%s", self.not_released)
         with contextlib.suppress(OSError):
             self._file.update(given_up=True)
 
