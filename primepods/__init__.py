@@ -14,11 +14,11 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:
     # Type checkers see the names as if they stood here.
     from . import _public, _public_blocking, _public_renting, errors, models
-    from ._public import *  # noqa: F403
-    from ._public_blocking import *  # noqa: F403
-    from ._public_renting import *  # noqa: F403
-    from .errors import *  # noqa: F403
-    from .models import *  # noqa: F403
+    from ._public import *  # noqa: F403 - as said
+    from ._public_blocking import *  # noqa: F403 - as said
+    from ._public_renting import *  # noqa: F403 - as said
+    from .errors import *  # noqa: F403 - as said
+    from .models import *  # noqa: F403 - as said
 
     __all__: list[str] = []
     __all__ += errors.__all__

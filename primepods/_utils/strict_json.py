@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 try:
     import orjson
 except ImportError:
-    orjson = None  # type: ignore[assignment,unused-ignore]
+    orjson = None  # type: ignore[assignment,unused-ignore]  # an extra
 
 
 def loads(data: bytes) -> Any:

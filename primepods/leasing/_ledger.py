@@ -28,7 +28,7 @@ from ..models import Pod
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # as said
 
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"

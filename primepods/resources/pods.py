@@ -76,7 +76,7 @@ class AsyncPods:
     def leases(self) -> Leases:
         """What makes leases, for both clients."""
         from ..leasing.leases import Leases  # noqa: PLC0415 - as above
-        from ..leasing.operations import PodOperations  # noqa: PLC0415
+        from ..leasing.operations import PodOperations  # noqa: PLC0415 - as above
 
         operations = PodOperations(
             named=self._creator.named,

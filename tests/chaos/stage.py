@@ -285,7 +285,7 @@ class Run:
                 took = self.clock.time() - begun
                 assert took <= session.settings.deadline + 1e-6, f"a call took {took} s"
 
-        session.call = timed  # type: ignore[method-assign]
+        session.call = timed  # type: ignore[method-assign]  # counts calls
 
 
 def is_patient(seed: int) -> bool:
@@ -316,7 +316,7 @@ async def stage(seed: int, elsewhere: str, *, age: float = AGE, **fleet: Any) ->
     async with Emulator(seed=seed, clock=shared, **fleet) as emulator:
         shared.ahead = age
         deck = Deck(rng, PASSING if patient else PASSING + lasting(emulator.url, elsewhere))
-        emulator.faults.pick = deck.pick  # type: ignore[method-assign]
+        emulator.faults.pick = deck.pick  # type: ignore[method-assign]  # seeded faults
         options = _options(rng, patient=patient)
         async with make_client(emulator.url, clock=clock, api_key=emulator.api_key, **options) as client:
             run = Run(seed, clock, emulator, deck, client)

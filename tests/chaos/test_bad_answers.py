@@ -60,7 +60,7 @@ def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "json":
         monkeypatch.setattr(_json, "orjson", None)
     else:
-        pytest.importorskip("orjson")
+        pytest.importorskip("orjson", reason="needs the extra `speed`")
     return str(request.param)
 
 

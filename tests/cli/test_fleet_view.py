@@ -102,7 +102,7 @@ def test_as_many_pods_as_there_is_room_for(total: int, rows: int) -> None:
 
 @settings(deadline=None)
 @given(st.integers(52, 250), st.integers(1, 60), st.booleans(), st.lists(st.text(max_size=300), max_size=2))
-def test_nothing_leaves_the_screen(width: int, height: int, unicode: bool, notes: list[str]) -> None:  # noqa: FBT001 - drawn
+def test_nothing_leaves_the_screen(width: int, height: int, unicode: bool, notes: list[str]) -> None:
     """Whatever its size, and whatever is said at the end."""
     lines = render_fleet(a_fleet(), plain(width, height, unicode=unicode), notes).split("\n")
     assert len(lines) <= height

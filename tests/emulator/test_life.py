@@ -146,7 +146,7 @@ def test_what_cannot_be_ordered_is_refused(serve: Serve) -> None:
     with pytest.raises(ValueError, match="taken"):
         emulator.add_pod(id="taken")
     with pytest.raises(TypeError, match="boot_secs"):
-        emulator.add_pod(boot_secs=3)  # type: ignore[call-arg]
+        emulator.add_pod(boot_secs=3)  # type: ignore[call-arg]  # misspelled on purpose
 
 
 def test_a_deleted_pod_is_deleting_for_a_while_and_then_history(serve: Serve) -> None:

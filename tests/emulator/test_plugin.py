@@ -65,7 +65,7 @@ def test_ready(primepods_emulator, primepods_client):
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode: str) -> None:
     """In whichever loop runs the test, in either mode of the plugin, and with anyio's beside it."""
-    pytest.importorskip("pytest_asyncio")
+    pytest.importorskip("pytest_asyncio", reason="one of two plugins that run async tests")
     for mark in ("asyncio", "asyncio(loop_scope='module')"):
         (tmp_path / f"test_{len(mark)}.py").write_text(ASYNCHRONOUS.format(mark=mark), encoding="utf-8")
     options = [f"-oasyncio_mode={mode}", "-oasyncio_default_fixture_loop_scope=function"]
@@ -171,7 +171,7 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
 
 def test_it_works_in_many_processes(tmp_path: Path) -> None:
     """Each worker of pytest-xdist has a socket of its own."""
-    pytest.importorskip("xdist")
+    pytest.importorskip("xdist", reason="needs the extra `test`")
     printed = run(
         tmp_path,
         """

@@ -154,7 +154,7 @@ def test_it_serves_on_any_name_of_the_loopback(host: str) -> None:
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, object]) -> None:
     """When it is made, not when it is used."""
     with pytest.raises(ValueError, match=r".+"):
-        Emulator(**arguments)  # type: ignore[arg-type]
+        Emulator(**arguments)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_the_key_can_be_chosen_and_is_not_shown() -> None:

@@ -346,4 +346,4 @@ def test_page_sizes_are_checked_at_once(size: object) -> None:
     client = make_client("http://127.0.0.1:1")
     for method in (client.pods.list, client.pods.history):
         with pytest.raises((TypeError, ValueError), match="page_size"):
-            method(page_size=size)  # type: ignore[arg-type]
+            method(page_size=size)  # type: ignore[arg-type]  # wrong on purpose

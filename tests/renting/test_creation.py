@@ -178,7 +178,7 @@ async def test_an_order_without_proof_or_pod_is_uncertain(
     assert api.requests.count("P") == 1
     assert 20 <= clock.elapsed < 26
     assert api.requests.count("L") <= 20
-    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.name, str(copy)) == (name, str(caught.value))
 
 

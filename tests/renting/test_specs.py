@@ -240,5 +240,5 @@ def test_a_spec_is_a_value() -> None:
     same = spec(env_vars={"A": "1"}, disks=("d",))
     assert made == same
     assert hash(made) == hash(same)
-    assert pickle.loads(pickle.dumps(made)) == made  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(made)) == made
     assert isinstance(made.env_vars, Mapping)

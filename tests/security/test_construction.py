@@ -16,7 +16,7 @@ def test_a_client_that_cannot_be_built_does_not_show_the_key(
 ) -> None:
     """No frame of ours holds the key as plain text, and a half-built client can be shown."""
     with pytest.raises((ValueError, primepods.ConfigError)) as caught:
-        kind(KEY, **wrong)  # type: ignore[arg-type]
+        kind(KEY, **wrong)  # type: ignore[arg-type]  # wrong on purpose
     # The first frame is this test's, which knows the key itself.
     trace = caught.value.__traceback__
     assert trace is not None

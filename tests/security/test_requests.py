@@ -99,7 +99,7 @@ def test_no_line_end_gets_into_a_header(name: str, text: str, kind: type[AsyncCl
     """Refused when the client is built, wherever in the value it stands but at its ends."""
     given_options = {"api_key": KEY, "base_url": "https://api.example.test", name: f"https://a{text}b"}
     with pytest.raises((primepods.ConfigError, ValueError)) as caught:
-        kind(**given_options)  # type: ignore[arg-type]
+        kind(**given_options)  # type: ignore[arg-type]  # wrong on purpose
     assert str(caught.value).isprintable()
 
 

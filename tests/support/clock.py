@@ -45,7 +45,7 @@ def _count(loop: asyncio.AbstractEventLoop, change: int) -> None:
 
 
 def _is_idle(loop: asyncio.AbstractEventLoop) -> bool:
-    return len(loop._ready) <= _watching.get(loop, 0)  # type: ignore[attr-defined]
+    return len(loop._ready) <= _watching.get(loop, 0)  # type: ignore[attr-defined]  # asyncio's own
 
 
 def _wake(waker: asyncio.Future[None]) -> None:

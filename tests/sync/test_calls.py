@@ -514,7 +514,7 @@ def test_a_session_itself_is_refused() -> None:
     async def refused() -> None:
         async with aiohttp.ClientSession() as session:
             with pytest.raises(TypeError, match=r"function that makes .* `lambda: aiohttp.ClientSession"):
-                Client("key", session=session)  # type: ignore[arg-type]
+                Client("key", session=session)  # type: ignore[arg-type]  # wrong on purpose
 
     asyncio.run(refused())
 

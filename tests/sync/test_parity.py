@@ -83,7 +83,7 @@ def translate(hint: Any) -> Any:
     if hint in TRANSLATED:
         return TRANSLATED[hint]
     if isinstance(hint, TypeVar):
-        return Pager.__parameters__[0]  # type: ignore[attr-defined]
+        return Pager.__parameters__[0]  # type: ignore[attr-defined]  # typing's own
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Coroutine:
         return translate(args[2])

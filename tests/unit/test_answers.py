@@ -142,7 +142,7 @@ def test_every_sample_of_an_error_is_readable(index: int) -> None:
     assert error.body == (sample.get("body") or sample.get("text") or None)
     assert (error.status_code, error.method, error.path) == (sample["status"], "GET", PATH)
     assert (error.headers, error.attempts) == (headers, 1)
-    assert pickle.loads(pickle.dumps(error)).body == error.body  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(error)).body == error.body
 
 
 def test_both_shapes_of_a_422_give_the_same_complaints() -> None:

@@ -278,7 +278,7 @@ def test_files_are_only_read(
     files: Files,
     monkeypatch: pytest.MonkeyPatch,
     context: str | None,
-    exists: bool,  # noqa: FBT001
+    exists: bool,
 ) -> None:
     """None is created, changed or touched, whatever is asked for, and whether it works or not."""
     if exists:
@@ -719,7 +719,7 @@ def test_all_arguments_arrive() -> None:
     assert type(found.timeout) is float
     assert (found.user_agent, found.team_id, found.proxy) == ("my-app/1", "t", None)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        found.timeout = 1  # type: ignore[misc]
+        found.timeout = 1  # type: ignore[misc]  # frozen
     assert hash(settings(api_key="k")) == hash(settings(api_key="k"))
     for name, value in {"api_key": "l", "base_url": OTHER, "team_id": "t", **limits}.items():
         assert settings(**{"api_key": "k", name: value}) != settings(api_key="k")
@@ -743,5 +743,5 @@ def test_settings_never_show_the_key(files: Files, monkeypatch: pytest.MonkeyPat
         assert KEY not in text
         assert KEY[:12] not in text
     assert not hasattr(found, "__dict__")
-    rebuilt = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
+    rebuilt = pickle.loads(pickle.dumps(found))
     assert (str(rebuilt.api_key), rebuilt.base_url) == ("", DEFAULT_BASE_URL)

@@ -113,7 +113,7 @@ def test_the_tree_is_the_documented_one() -> None:
 def test_errors_pickle_with_all_they_carry(kind: type[PrimePodsError], protocol: int) -> None:
     """Class, message, every attribute and the notes survive the way to another process."""
     error = example(kind)
-    other = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own
+    other = pickle.loads(pickle.dumps(error, protocol))
     assert type(other) is kind
     assert str(other) == "what happened"
     assert other.args == error.args
@@ -142,7 +142,7 @@ def test_a_note_on_a_copy_is_not_seen_at_the_original() -> None:
 def test_a_subclass_of_a_users_own_pickles_as_well() -> None:
     """Whoever derives an error with arguments of its own need not know how ours are pickled."""
     error = OwnError("a", "b")
-    other = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    other = pickle.loads(pickle.dumps(error))
     assert (type(other), other.args, other.second) == (OwnError, ("a",), "b")
 
 

@@ -26,7 +26,7 @@ def run(search: Search, bad: set[int], *, last: bool = False) -> int:
 def test_the_culprits_are_found_and_all_others_cleared(
     count: int,
     bad: set[int],
-    last: bool,  # noqa: FBT001
+    last: bool,
 ) -> None:
     """Each with the error that it has alone; in about log2(n) requests each."""
     bad = {item for item in bad if item < count}

@@ -229,7 +229,7 @@ def test_history_tells_what_was_billed() -> None:
         ({"sshConnection": "ubuntu@"}, False),
     ],
 )
-def test_ready_is_active_installed_and_addressed(row: dict[str, Any], ready: bool) -> None:  # noqa: FBT001
+def test_ready_is_active_installed_and_addressed(row: dict[str, Any], ready: bool) -> None:
     """All three, for every node; a finished installation says so, is at 100, or reports nothing."""
     assert status(**row).is_ready is ready
 
@@ -414,7 +414,7 @@ def test_known_words_are_members(kind: type[PodState | InstallationState]) -> No
         assert member.is_known
         assert member == member.value
         assert {str(member): 1}[member] == 1
-        assert pickle.loads(pickle.dumps(member)) is member  # noqa: S301 - our own
+        assert pickle.loads(pickle.dumps(member)) is member
     assert "UNKNOWN" not in InstallationState.__members__
 
 
@@ -435,7 +435,7 @@ def test_the_vocabulary_is_open(kind: type[PodState | InstallationState], word: 
     assert (str(value), f"{value}", value.value, value.name) == (word, word, word, word)
     assert not value.is_known
     assert repr(value).isprintable()
-    for other in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):  # noqa: S301
+    for other in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):
         assert (type(other), other, other.is_known) == (kind, word, False)
     assert json.loads(json.dumps({"status": value})) == {"status": word}
     assert len(kind) == members
@@ -470,7 +470,7 @@ def everything() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 def test_models_are_values(make: Any) -> None:
     """Equal by value, hashable, and the same after a copy or a way through pickle."""
     for value, same in zip(everything(), everything(), strict=True):

@@ -143,10 +143,10 @@ def test_the_default_policy_is_the_documented_one() -> None:
     """Five attempts, half a second doubled up to thirty, with jitter; a value that pickles."""
     policy = RetryPolicy()
     assert attrs.astuple(policy) == (5, 0.5, 30.0, True)
-    assert pickle.loads(pickle.dumps(policy)) == policy == RetryPolicy(attempts=5)  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(policy)) == policy == RetryPolicy(attempts=5)
     assert hash(policy) == hash(RetryPolicy())
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        policy.attempts = 6  # type: ignore[misc]
+        policy.attempts = 6  # type: ignore[misc]  # frozen
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_targets_survive_being_written_and_read(user: str, host: str, port: int)
     target = SSHTarget(user, host, port)
     assert parse_ssh(str(target)) == target
     assert parse_ssh(str(target).removeprefix("ssh ")) == target
-    assert pickle.loads(pickle.dumps(target)) == target  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(target)) == target
     assert copy.deepcopy(target) == target
     assert hash(target) == hash(SSHTarget(user, host, port))
 
@@ -172,7 +172,7 @@ def test_the_apis_own_spellings_are_read_for_every_host(
     user: str,
     host: str,
     port: int,
-    prefix: bool,  # noqa: FBT001
+    prefix: bool,
 ) -> None:
     """`user@host -p port`, with `ssh` before it or not, brackets around IPv6 or not."""
     try:

@@ -377,7 +377,7 @@ def test_parameters_arrive_as_given(params: dict[str, Any]) -> None:
         request = free_request("GET", "/a", params, None)
     except ValueError as error:
         assert halves
-        assert str(error).isprintable()  # noqa: PT017
+        assert str(error).isprintable()  # noqa: PT017 - one of many
         return
     assert not halves
     assert parse_qsl(request.query, keep_blank_values=True) == wanted

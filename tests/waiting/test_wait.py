@@ -239,7 +239,7 @@ class MineError(Exception):
 async def test_what_on_change_raises_ends_that_wait_only(
     stage: Stage,
     fleet: Fleet,
-    is_async: bool,  # noqa: FBT001
+    is_async: bool,
     error: Exception,
 ) -> None:
     """The very exception, `TimeoutError` included; neighbours on the same pod go on."""

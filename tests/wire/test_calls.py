@@ -462,9 +462,9 @@ def test_a_view_refuses_what_is_no_limit(name: str, value: object) -> None:
     """What the constructor refuses, `with_options` refuses too, and names it."""
     client = primepods.AsyncClient(KEY)
     with pytest.raises((TypeError, ValueError), match=name):
-        client.with_options(**{name: value})  # type: ignore[arg-type]
+        client.with_options(**{name: value})  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="retry"):
-        client.with_options(retry=3)  # type: ignore[arg-type]
+        client.with_options(retry=3)  # type: ignore[arg-type]  # wrong on purpose
 
 
 async def test_silent_unless_asked(

@@ -355,7 +355,7 @@ async def test_failed_deletions_are_raised_as_a_group() -> None:
     assert isinstance(group, primepods.PrimePodsErrorGroup)
     assert isinstance(group, ExceptionGroup)
     assert group.exceptions == tuple(deletions.errors.values())
-    copy = pickle.loads(pickle.dumps(group))  # noqa: S301 - our own pickle
+    copy = pickle.loads(pickle.dumps(group))
     assert [type(error) for error in copy.exceptions] == [type(error) for error in group.exceptions]
     refused, rest = group.split(primepods.PermissionDeniedError)
     assert isinstance(refused, primepods.PrimePodsErrorGroup)

@@ -150,7 +150,7 @@ def test_a_client_is_closed_after_a_loop_was_thrown_away() -> None:
         return client, task
 
     client, task = loop.run_until_complete(begin())
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
     loop.close()
     asyncio.run(client.aclose())
     assert not task.done()

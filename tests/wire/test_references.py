@@ -102,7 +102,7 @@ async def test_what_stands_for_no_one_pod_is_refused(client: primepods.AsyncClie
         with pytest.raises(TypeError, match=r"use \[pod_id\]$"):
             await client.pods.delete_many(many)
     with pytest.raises(TypeError, match=r"^pod_ids\[1\] must be"):
-        await client.pods.delete_many([pod, change])  # type: ignore[list-item]
+        await client.pods.delete_many([pod, change])  # type: ignore[list-item]  # wrong on purpose
     with pytest.raises(ValueError, match=r"^pod_ids\[1\] is empty"):
         await client.pods.statuses([pod, nameless])
     key: Any = pod

@@ -76,7 +76,7 @@ def shown(error: BaseException) -> str:
     parts.append(output.getvalue())
     if isinstance(error, primepods.PrimePodsError):
         parts += [repr(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
-        parts.append(repr(pickle.loads(pickle.dumps(error))))  # noqa: S301 - made in the line itself
+        parts.append(repr(pickle.loads(pickle.dumps(error))))
         parts.append(repr(copy.copy(error)))
     return "\n".join(parts)
 

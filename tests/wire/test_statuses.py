@@ -63,7 +63,7 @@ async def test_what_is_no_list_of_ids_is_refused(pod_ids: object) -> None:
     async with Server() as server, make_client(server.url) as client:
         for method in (client.pods.statuses, client.pods.delete_many):
             with pytest.raises((TypeError, ValueError), match="pod_ids"):
-                await method(pod_ids)  # type: ignore[arg-type]
+                await method(pod_ids)  # type: ignore[arg-type]  # wrong on purpose
         assert server.connections == 0
 
 
