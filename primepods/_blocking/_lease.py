@@ -156,13 +156,18 @@ def release_leases(portal: Portal | None = None) -> None:
     of_all = list(_open_leases.items())
     leases = [(keeper, of) for keeper, of in of_all if portal in {None, of} and keeper.is_open]
     interrupted: BaseException | None = None
+    failed: PrimePodsError | None = None
     for wait in (_call, _wait_for_release):
         for keeper, of in leases:
-            interrupted = (
-                wait(of, keeper, keeper.end if interrupted is None else keeper.interrupt) or interrupted
-            )
-    if interrupted is not None:
-        raise interrupted
+            step = keeper.end if interrupted is None else keeper.interrupt
+            try:
+                interrupted = wait(of, keeper, step) or interrupted
+            except PrimePodsError as exc:
+                # Its client's loop is gone, and with it the keeper; the others are released all the same.
+                failed = exc
+    error = interrupted or failed
+    if error is not None:
+        raise error
 
 
 def _call(portal: Portal, keeper: Keeper, step: Callable[[], None]) -> BaseException | None:

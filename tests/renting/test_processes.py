@@ -167,6 +167,30 @@ def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
+@pytest.mark.slow
+def test_a_client_whose_loop_is_gone_stops_no_release_at_exit(folder: Path) -> None:
+    """The pods of other clients are waited for; its own stays in its file."""
+    source = (
+        PRELUDE
+        + """
+        other = primepods.Client()
+        leases = [of.pods.lease(spec, interval=0.05) for of in (client, other)]
+        pods = [lease.__enter__() for lease in leases]
+        print(*[pod.id for pod in pods], flush=True)
+        sys.stdin.readline()
+        client._portal.close()
+        """
+    )
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, source) as running:
+        lost, slow = line(running).split()
+        emulator.faults.add(Status(503), on="delete", pod_id=lost)
+        # Longer than a loop has at its own end.
+        emulator.faults.add(Status(503), on="delete", pod_id=slow, lasting=16.0)
+        running.communicate("\n", timeout=50)
+        assert list(emulator.pods) == [lost]
+        assert [record.pod_id for _, record in lease_files(folder)] == [lost]
+
+
 @pytest.mark.parametrize("count", [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_what_killed_processes_leave_is_swept(folder: Path, count: int) -> None:
     """Killed at random moments: before the order, while it is sent, while the pod boots, in the block."""
