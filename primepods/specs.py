@@ -39,6 +39,9 @@ class PodChanges(TypedDict, total=False):
     auto_restart: bool | None
     disks: Iterable[str]
     team_id: str | None
+    prepaid_for_hr: float | None
+    team_member_ids: Iterable[str]
+    shared_with_team: bool
 
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -65,9 +68,14 @@ def _price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     check_amount(f"PodSpec.{attribute.name}", value, "price")
 
 
+def _hours(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    check_amount(f"PodSpec.{attribute.name}", value, "number of hours")
+
+
 def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
-        raise TypeError(f"PodSpec.{attribute.name} must be True, False or None, got {quote(value)}")
+        allowed = "True or False" if attribute.default is False else "True, False or None"
+        raise TypeError(f"PodSpec.{attribute.name} must be {allowed}, got {quote(value)}")
 
 
 def _copy(variables: Mapping[str, str]) -> Mapping[str, str]:
@@ -99,8 +107,12 @@ def _show_variables(variables: Mapping[str, str]) -> str:
     return repr(dict.fromkeys(variables, "[redacted]"))
 
 
-def _tuple(ids: Iterable[str]) -> tuple[str, ...]:
+def _disks(ids: Iterable[str]) -> tuple[str, ...]:
     return check_texts("PodSpec.disks", ids)
+
+
+def _members(ids: Iterable[str]) -> tuple[str, ...]:
+    return check_texts("PodSpec.team_member_ids", ids)
 
 
 _TEXT: Final = _optional(_text)
@@ -138,7 +150,10 @@ class PodSpec(ToDict):
         ssh_key_id: The key of ``client.ssh_keys`` that it lets in; by default the primary one.
         auto_restart: Whether it is started again by itself.
         disks: Ids of disks to attach.
-        team_id: Who pays; by default the client's team.
+        team_id: The team that pays; by default the client's team.
+        prepaid_for_hr: Hours to pay in advance, for reserved machines.
+        team_member_ids: Ids of the members of the team that share the pod.
+        shared_with_team: Whether the whole team shares the pod.
     """
 
     cloud_id: str = attrs.field(validator=_text)
@@ -166,8 +181,11 @@ class PodSpec(ToDict):
     jupyter_password: str | None = attrs.field(default=None, validator=_TEXT, repr=False)
     ssh_key_id: str | None = attrs.field(default=None, validator=_TEXT)
     auto_restart: bool | None = attrs.field(default=None, validator=_optional(_flag))
-    disks: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    disks: tuple[str, ...] = attrs.field(default=(), converter=_disks)
     team_id: str | None = attrs.field(default=None, validator=_TEXT)
+    prepaid_for_hr: float | None = attrs.field(default=None, validator=_optional(_hours))
+    team_member_ids: tuple[str, ...] = attrs.field(default=(), converter=_members)
+    shared_with_team: bool = attrs.field(default=False, validator=_flag)
 
     @classmethod
     def from_offer(cls, offer: Offer, **changes: Unpack[PodChanges]) -> Self:

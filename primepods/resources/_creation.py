@@ -69,6 +69,7 @@ _WIRE_NAMES: Final[Mapping[str, str]] = {
     "jupyter_password": "jupyterPassword",
     "ssh_key_id": "sshKeyId",
     "auto_restart": "autoRestart",
+    "prepaid_for_hr": "prepaidForHr",
 }
 """The fields of a spec that stand under ``pod`` in the body as they are."""
 
@@ -232,6 +233,11 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
         body["disks"] = spec.disks
     if (team := spec.team_id or team_id) is not None:
         body["team"] = {"teamId": team}
+    # Unlike the other keys, the schema spells these two in snake_case.
+    if spec.team_member_ids:
+        body["team_member_ids"] = spec.team_member_ids
+    if spec.shared_with_team:
+        body["shared_with_team"] = True
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
 
 

@@ -39,6 +39,9 @@ async def test_an_order_is_one_post_with_the_specs_fields() -> None:
         data_center_id="CANADA-1",
         disks=["d1"],
         team_id="team",
+        prepaid_for_hr=24,
+        team_member_ids=["ann", "bob"],
+        shared_with_team=True,
     )
     async with api.server, make_client(api.server.url) as client:
         pod = await client.pods.create(order)
@@ -58,11 +61,14 @@ async def test_an_order_is_one_post_with_the_specs_fields() -> None:
                 "jupyterPassword": "jp",
                 "sshKeyId": "key",
                 "autoRestart": False,
+                "prepaidForHr": 24,
                 "envVars": [{"key": "HF_TOKEN", "value": "hf"}, {"key": "EMPTY", "value": ""}],
             },
             "provider": {"type": "hyperstack"},
             "disks": ["d1"],
             "team": {"teamId": "team"},
+            "team_member_ids": ["ann", "bob"],
+            "shared_with_team": True,
         }
     ]
 

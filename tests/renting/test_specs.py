@@ -207,6 +207,9 @@ def test_only_unavailable_is_unavailable(stock: str | None, *, available: bool) 
         ("disks", "d1", TypeError),
         ("disks", [1], TypeError),
         ("disks", 1, TypeError),
+        ("prepaid_for_hr", 0, ValueError),
+        ("team_member_ids", "ann", TypeError),
+        ("shared_with_team", None, TypeError),
     ],
 )
 def test_bad_values_are_refused_by_field(field: str, value: object, kind: type[Exception]) -> None:

@@ -457,6 +457,9 @@ def spec() -> PodSpec:
         auto_restart=True,
         disks=["d"],
         team_id="team",
+        prepaid_for_hr=24,
+        team_member_ids=["a"],
+        shared_with_team=True,
     )
 
 
