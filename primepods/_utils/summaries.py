@@ -8,22 +8,28 @@ from typing import Final
 from .plain import to_plain
 from .text import clip, one_line, quote
 
-_LONGEST_VALUE: Final = 42
-_LONGEST_REPR: Final = 198
-_LONGEST_CELL: Final = 200
+_MAX_VALUE_LENGTH: Final = 42
+_MAX_REPR_LENGTH: Final = 198
+_MAX_CELL_LENGTH: Final = 200
+_MAX_ROWS: Final = 50
+"""Rows of a table in a notebook: ten thousand would make the page unusable."""
 
 
 def short_repr(value: object, names: Iterable[str]) -> str:
     """Return ``Kind(name=value, …)`` in less than 200 characters, without what is ``None``."""
     pairs = [(name, getattr(value, name)) for name in names]
-    shown = [f"{name}={quote(to_plain(item), _LONGEST_VALUE)}" for name, item in pairs if item is not None]
-    return clip(f"{type(value).__name__}({', '.join(shown)})", _LONGEST_REPR)
+    shown = [f"{name}={quote(to_plain(item), _MAX_VALUE_LENGTH)}" for name, item in pairs if item is not None]
+    return clip(f"{type(value).__name__}({', '.join(shown)})", _MAX_REPR_LENGTH)
 
 
 def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table in which everything is text, whatever the server sent."""
+    """Return an HTML table of at most 50 rows, with the number of the others; server text is escaped."""
     head = _html_row("th", columns)
-    body = "".join(_html_row("td", row) for row in rows)
+    all_rows = list(rows)
+    body = "".join(_html_row("td", row) for row in all_rows[:_MAX_ROWS])
+    hidden = len(all_rows) - _MAX_ROWS
+    if hidden > 0:
+        body += f'<tr><td colspan="{len(columns)}">… and {hidden:,} more rows</td></tr>'
     return f"<table><caption>{_html(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
@@ -34,4 +40,4 @@ def _html_row(tag: str, cells: Iterable[object]) -> str:
 def _html(cell: object) -> str:
     import html  # noqa: PLC0415 - a table of entities, of which a script has no need
 
-    return "" if cell is None else html.escape(clip(one_line(str(cell)), _LONGEST_CELL))
+    return "" if cell is None else html.escape(clip(one_line(str(cell)), _MAX_CELL_LENGTH))

@@ -15,6 +15,8 @@ _DAY: Final = timedelta(days=1)
 _MOST_DAYS: Final = 366
 _LABELS: Final = 8
 _WIDEST: Final = 48.0
+_LABEL_RIGHT: Final = WIDTH - RIGHT - 36
+"""Where the middle of a date's label may be at most: half a label has to fit to the right of it."""
 _LONGEST_LIFE: Final = timedelta(days=3_660)
 """A record that names a longer time has none: zero dates and ends in the year 9999 are not meant."""
 
@@ -100,5 +102,6 @@ def _plot(days: Mapping[date, float]) -> list[str]:
             f'height="{height:.2f}"><title>{escape(f"{day}: {amount:,.2f}")}</title></rect>'
         )
         if number % every == 0:
-            parts.append(text(middle, bottom + 20, str(day), kind="soft", anchor="middle"))
+            x, anchor = (middle, "middle") if middle <= _LABEL_RIGHT else (WIDTH - RIGHT, "end")
+            parts.append(text(x, bottom + 20, str(day), kind="soft", anchor=anchor))
     return parts

@@ -1,6 +1,7 @@
 """What was spent a day, as numbers and as a picture."""
 
 import math
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from xml.etree import ElementTree as ET
 
@@ -123,3 +124,17 @@ def test_scale_fits_the_amount(amount: float) -> None:
 def test_what_is_not_ours_is_text() -> None:
     """A title with markup shows as it is, on one line; what XML cannot hold is left out."""
     assert "<script> & x" in texts(str(spend_chart([record(1.0)], title="<script>\n&\x00x")))
+
+
+@pytest.mark.parametrize("days", [1, 8, 25, 49])
+def test_no_date_is_cut_off(days: int) -> None:
+    """The last date under the bars ends inside the picture."""
+    chart = spend_chart([record(1.0, NOON + timedelta(days=number)) for number in range(days)])
+    labels = [
+        (float(element.get("x", 0)), element.get("text-anchor"))
+        for element in read(chart.svg).iter("{http://www.w3.org/2000/svg}text")
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", element.text or "")
+    ]
+    width = 66
+    assert labels
+    assert all(x + (width / 2 if anchor == "middle" else 0) <= 860 for x, anchor in labels)
