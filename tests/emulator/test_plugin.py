@@ -73,6 +73,31 @@ def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode:
     assert "3 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio"), *options, plugins=plugins)
 
 
+def test_any_pytest_asyncio_leaves_other_tests_alone(tmp_path: Path) -> None:
+    """With a version that cannot make our fixtures, such as 0.23, only the test that asks for one fails."""
+    package = tmp_path / "pytest_asyncio"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .plugin import fixture", encoding="utf-8")
+    (package / "plugin.py").write_text(
+        dedent(
+            """
+            import pytest
+
+            def pytest_configure(config):
+                config.addinivalue_line("markers", "asyncio: as pytest-asyncio has it")
+
+            def fixture(function, **kwargs):
+                return pytest.fixture(function, **kwargs)
+            """
+        ),
+        encoding="utf-8",
+    )
+    tests = ASYNCHRONOUS.format(mark="asyncio") + "def test_other(): pass\n"
+    printed = run(tmp_path, tests, plugins=("pytest_asyncio.plugin",), passes=False)
+    assert "1 passed, 1 error" in printed
+    assert "needs pytest-asyncio 0.24 or newer" in printed
+
+
 def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
     """The nearest one has the last word; a clock of one's own has no speed."""
     run(
