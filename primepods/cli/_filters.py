@@ -1,9 +1,8 @@
-"""Which pods are meant: ids, or what ``--status``, ``--gpu`` and their like say."""
+"""Filters of pods: ``--status``, ``--gpu`` and their like."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -12,24 +11,10 @@ import typer
 
 import primepods
 
-from ._completion import complete_pod_ids
 from ._durations import age, parse_duration
 
 _PANEL = "Filters"
 
-_PodIds = typer.Argument(
-    help="Ids of pods; - reads them from stdin.",
-    metavar="POD_ID",
-    autocompletion=complete_pod_ids,
-    show_default=False,
-)
-PodIds = Annotated[list[str], _PodIds]
-_PodId = typer.Argument(
-    help="Id of the pod.", metavar="POD_ID", autocompletion=complete_pod_ids, show_default=False
-)
-PodId = Annotated[str, _PodId]
-OptionalPodId = Annotated[str | None, _PodId]
-OptionalPodIds = Annotated[list[str] | None, _PodIds]
 Status = Annotated[
     list[str] | None,
     typer.Option(
@@ -131,19 +116,6 @@ def gpu_matches(wanted: str, gpu: str) -> bool:
     """Tell whether a GPU is the one wanted: by its name, the name without the memory, or a pattern."""
     wanted, gpu = wanted.upper(), gpu.upper()
     return fnmatchcase(gpu, wanted) or gpu.startswith(f"{wanted}_")
-
-
-def read_ids(given: Iterable[str]) -> list[str]:
-    """Return the ids, each once; ``-`` stands for the words of stdin."""
-    ids: dict[str, None] = {}
-    for word in given:
-        ids |= dict.fromkeys(sys.stdin.read().split() if word == "-" else [word])
-    return list(ids)
-
-
-def is_single(given: Sequence[str]) -> bool:
-    """Tell whether one id was typed, so that one answer is expected."""
-    return len(given) == 1 and given[0] != "-"
 
 
 def _any(wanted: list[str] | None, holds: Callable[[str], bool]) -> bool:

@@ -14,7 +14,8 @@ from ._asking import YesOption, confirm
 from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, complain, complain_of, end_for
-from ._filters import Gpu, Name, OlderThan, OptionalPodIds, PodFilter, Ready, Status, read_ids
+from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
+from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
 from ._pod_table import print_pods
 from ._reading import read_all
 from ._table import tell, write
@@ -27,7 +28,7 @@ _INTERVAL = 2.0
 @api_command
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
-    pod_ids: OptionalPodIds = None,
+    pods: OptionalPodHandles = None,
     *,
     yes: YesOption = False,
     everything: Annotated[bool, typer.Option("--all", metavar="", help="All pods.")] = False,
@@ -57,52 +58,65 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods list --ids --gpu H100 | primepods delete --yes -
     """
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than)
-    if [bool(pod_ids), not wanted.is_empty, everything].count(True) != 1:
+    if [bool(pods), not wanted.is_empty, everything].count(True) != 1:
         raise CommandError("say which pods, in one way: ids, filters, or --all", ExitCode.USAGE)
-    ids = read_ids(pod_ids or [])
+    handles = read_handles(pods or [])
     with api.client() as client:
-        if pod_ids and yes:
-            errors = _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+        deletion = _Deletion(command=api.command, client=client, missing_ok=missing_ok, wait=wait)
+        if pods and yes and are_whole_ids(handles):
+            errors = deletion.run(handles)
+        elif pods:
+            index = PodIndex.read(client, team=api.team)
+            ids = index.resolve(handles)
+            _show([index[pod_id] for pod_id in ids if pod_id in index])
+            for pod_id in (pod_id for pod_id in ids if pod_id not in index):
+                tell(f"{pod_id} is not in the list of your pods; its deletion is tried all the same.")
+            confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
+            errors = deletion.run(ids)
         else:
             with read_all(client.pods.list()) as found:
-                if not pod_ids:
-                    chosen = attrs.evolve(wanted, team=api.team)
-                    ids = [pod.id for pod in found if chosen.matches(pod)]
-                    if not ids:
-                        tell(chosen.none_found)
-                        return
-                _show(found, ids)
-                confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
-                errors = _delete(api.command, client, ids, missing_ok=missing_ok, wait=wait)
+                wanted = attrs.evolve(wanted, team=api.team)
+                chosen = list(filter(wanted.matches, found))
+                if not chosen:
+                    tell(wanted.none_found)
+                    return
+                _show(chosen)
+                confirm(f"Delete {count(chosen, 'pod')}?", yes=yes)
+                errors = deletion.run([pod.id for pod in chosen])
     end_for(errors)
 
 
-def _show(found: Sequence[primepods.Pod], ids: Sequence[str]) -> None:
-    """Say on stderr which pods will go, and what they cost."""
-    asked = set(ids)
-    pods = {pod.id: pod for pod in found if pod.id in asked}
+def _show(pods: Sequence[primepods.Pod]) -> None:
+    """Show on stderr which pods will go, and what they cost."""
     if pods:
-        print_pods(list(pods.values()), err=True)
-    for pod_id in [pod_id for pod_id in ids if pod_id not in pods]:
-        tell(f"{pod_id} is not in the list of your pods; its deletion is tried all the same.")
+        print_pods(pods, err=True)
 
 
-def _delete(
-    command: str, client: primepods.Client, ids: Sequence[str], *, missing_ok: bool, wait: float | None
-) -> Mapping[str, primepods.PrimePodsError]:
-    """Delete pods, and print those whose deletion was accepted; return the errors of the others."""
-    try:
-        deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
-    except KeyboardInterrupt:
-        complain(command, "pods may be deleted, or go on and be billed: see primepods list")
-        raise
-    going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
-    more = f" ({going:,} not gone yet)" if going else ""
-    left = f", {len(deletions.errors)} failed and may still be billed" if deletions.errors else ""
-    tell(f"{count(deletions, 'pod')} deleted{more}{left}.")
-    complain_of(command, deletions.errors)
-    write("".join(f"{pod_id}\n" for pod_id in deletions))
-    if wait is not None and deletions:
-        client.pods.wait(deletions, until=primepods.gone, timeout=wait, interval=_INTERVAL)
-        tell(f"{count(deletions, 'pod')} seen gone.")
-    return deletions.errors
+@attrs.frozen(kw_only=True)
+class _Deletion:
+    """A deletion of pods, and what is told of it."""
+
+    command: str
+    client: primepods.Client
+    missing_ok: bool
+    wait: float | None
+
+    def run(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
+        """Delete pods, and print those whose deletion was accepted; return the errors of the others."""
+        try:
+            deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
+        except KeyboardInterrupt:
+            complain(self.command, "pods may be deleted, or go on and be billed: see primepods list")
+            raise
+        going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
+        more = f" ({going:,} not gone yet)" if going else ""
+        missing = [e for e in deletions.errors.values() if isinstance(e, primepods.NotFoundError)]
+        left = len(deletions.errors) - len(missing)
+        failed = f", {left:,} failed and may still be billed" if left else ""
+        tell(f"{count(deletions, 'pod')} deleted{more}{failed}.")
+        complain_of(self.command, deletions.errors)
+        write("".join(f"{pod_id}\n" for pod_id in deletions))
+        if self.wait is not None and deletions:
+            self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)
+            tell(f"{count(deletions, 'pod')} seen gone.")
+        return deletions.errors

@@ -6,23 +6,24 @@ import primepods
 
 from ._command import Api, api_command
 from ._errors import fail_for
-from ._filters import PodIds, is_single, read_ids
+from ._handles import PodHandles, is_single, read_handles, resolve_handles
 from ._output import Output, OutputOption, print_model, print_models
 from ._pod_table import print_pods
 
 
 @api_command
-def command(api: Api, pod_ids: PodIds, *, output: OutputOption = Output.TABLE) -> None:
+def command(api: Api, pods: PodHandles, *, output: OutputOption = Output.TABLE) -> None:
     """Show all that is known of one pod, or of several.
 
     As JSON, one id gives one object, several (or -) an array.
     """
-    ids = read_ids(pod_ids)
-    pods, errors = api.run(lambda client: _get(client, ids))
-    if is_single(pod_ids) and pods:
-        print_model(pods[0], output)
+    with api.client() as client:
+        ids = resolve_handles(client, read_handles(pods), team=api.team)
+    found, errors = api.run(lambda client: _get(client, ids))
+    if is_single(pods) and found:
+        print_model(found[0], output)
     else:
-        print_models(pods, output, print_pods)
+        print_models(found, output, print_pods)
     fail_for(api.command, errors)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ._command import Api, api_command
-from ._filters import PodId
+from ._handles import PodHandle, resolve_handle
 from ._table import write
 from ._text import printable
 
@@ -16,13 +16,13 @@ from ._text import printable
 @api_command
 def command(
     api: Api,
-    pod_id: PodId,
+    pod: PodHandle,
     *,
     tail: Annotated[int, typer.Option(min=1, help="Last lines to show.", metavar="LINES")] = 100,
 ) -> None:
     """Print the last lines of a pod's log."""
     with api.client() as client:
-        text = client.pods.logs(pod_id, tail=tail)
+        text = client.pods.logs(resolve_handle(client, pod, team=api.team), tail=tail)
     if sys.stdout.isatty():
         # A log may hold anything; a file gets it as it is.
         text = "\n".join(_harmless(line) for line in text.splitlines())

@@ -14,7 +14,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
-from ._filters import OptionalPodId
+from ._handles import OptionalPodHandle, resolve_handle
 from ._reading import read_all
 from ._table import write
 
@@ -43,7 +43,7 @@ Config = Annotated[
 @api_command
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
-    pod_id: OptionalPodId = None,
+    pod: OptionalPodHandle = None,
     rest: Rest = None,
     *,
     node: Node = None,
@@ -61,12 +61,12 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods ssh --config >> ~/.ssh/config
     """
     if config:
-        _print_config(api, pod_id, node)
+        _print_config(api, pod, node)
         return
-    if pod_id is None:
-        raise CommandError("say which pod: primepods ssh POD_ID", ExitCode.USAGE)
+    if pod is None:
+        raise CommandError("say which pod: primepods ssh POD", ExitCode.USAGE)
     with api.client() as client:
-        target = _target(client.pods.get(pod_id), node)
+        target = _target(client.pods.get(resolve_handle(client, pod, team=api.team)), node)
     options, remote = _split(rest or [])
     argv = target.argv(*options, command=remote or None)
     if show:
@@ -101,13 +101,13 @@ def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
     return target
 
 
-def _print_config(api: Api, pod_id: str | None, node: int | None) -> None:
+def _print_config(api: Api, handle: str | None, node: int | None) -> None:
     with api.client() as client:
-        if pod_id is None:
+        if handle is None:
             with read_all(client.pods.list()) as pods:
                 write(_blocks([pod for pod in pods if pod.is_ready], node))
         else:
-            pod = client.pods.get(pod_id)
+            pod = client.pods.get(resolve_handle(client, handle, team=api.team))
             _target(pod, node)  # says what is wrong, if it has no address
             write(_blocks([pod], node))
 

@@ -8,7 +8,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._errors import CommandError, fail_for
-from ._filters import PodIds, is_single, read_ids
+from ._handles import PodHandles, is_single, read_handles, resolve_handles
 from ._output import Output, OutputOption, print_model, print_models
 from ._pod_table import price, readiness, status_cell
 from ._table import Cell, Column, print_table
@@ -24,15 +24,15 @@ _COLUMNS = (
 
 
 @api_command
-def command(api: Api, pod_ids: PodIds, *, output: OutputOption = Output.TABLE) -> None:
+def command(api: Api, pods: PodHandles, *, output: OutputOption = Output.TABLE) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
     A hundred ids go into one request. As JSON, one id gives one object, several (or -) an array.
     """
     with api.client() as client:
-        statuses = client.pods.statuses(read_ids(pod_ids))
+        statuses = client.pods.statuses(resolve_handles(client, read_handles(pods), team=api.team))
     rows = list(statuses.values())
-    if is_single(pod_ids) and rows:
+    if is_single(pods) and rows:
         print_model(rows[0], output)
     else:
         print_models(rows, output, print_statuses)

@@ -13,7 +13,7 @@ import primepods
 from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, complain
-from ._filters import PodIds, read_ids
+from ._handles import PodHandles, read_handles, resolve_handles
 from ._output import Output, OutputOption, print_models
 from .status import print_statuses
 
@@ -35,7 +35,7 @@ class Goal(StrEnum):
 @api_command
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
-    pod_ids: PodIds,
+    pods: PodHandles,
     *,
     until: Annotated[
         Goal,
@@ -64,12 +64,15 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     With --until settled all pods are waited for; 4 if one has failed.
     """
-    ids = read_ids(pod_ids)
-    if not ids:
+    handles = read_handles(pods)
+    if not handles:
         raise CommandError("no ids: there was nothing to wait for", ExitCode.USAGE)
     condition = _condition(until)
     try:
-        statuses = _wait(api, ids, condition, f"waiting until {until}", timeout=timeout, interval=interval)
+        with api.client() as client:
+            ids = resolve_handles(client, handles, team=api.team)
+            title = f"waiting until {until}"
+            statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
     except primepods.WaitError as error:
         print_models([row for row in error.statuses.values() if condition(row)], output, print_statuses)
         raise
@@ -91,7 +94,7 @@ def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
 
 
 def _wait(  # noqa: PLR0913 - what the call needs, and what to show
-    api: Api,
+    client: primepods.Client,
     ids: list[str],
     condition: Callable[[primepods.PodStatus | None], bool],
     title: str,
@@ -106,7 +109,7 @@ def _wait(  # noqa: PLR0913 - what the call needs, and what to show
 
     fleet = Fleet(ids)
     done: set[str] = set()
-    with api.client() as client, Screen(stderr_console()).meter(title) as meter:
+    with Screen(stderr_console()).meter(title) as meter:
 
         def show(change: primepods.PodChange) -> None:
             fleet.add(change)

@@ -10,7 +10,8 @@ import typer
 from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode
-from ._filters import Gpu, Name, OlderThan, OptionalPodIds, PodFilter, Ready, Status, read_ids
+from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
+from ._handles import OptionalPodHandles, read_handles, resolve_handles
 
 
 class Lines(StrEnum):
@@ -23,7 +24,7 @@ class Lines(StrEnum):
 @api_command
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
-    pod_ids: OptionalPodIds = None,
+    pods: OptionalPodHandles = None,
     *,
     output: Annotated[
         Lines,
@@ -49,12 +50,16 @@ def command(  # noqa: PLR0913 - one parameter an option
     What needs looking at comes first. Where stdout is no terminal, each
     change of a pod's state is a line.
     """
-    ids = read_ids(pod_ids) if pod_ids else None
+    handles = read_handles(pods) if pods else None
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
-    if ids is not None and not wanted.is_empty and wanted != PodFilter(team=api.team):
+    if handles is not None and not wanted.is_empty and wanted != PodFilter(team=api.team):
         raise CommandError("ids and filters exclude each other", ExitCode.USAGE)
-    if ids == []:
+    if handles == []:
         raise CommandError("no ids: there is nothing to watch", ExitCode.USAGE)
+    ids = None
+    if handles is not None:
+        with api.client() as client:
+            ids = resolve_handles(client, handles, team=api.team)
     from ._watching import watch  # noqa: PLC0415 - `--help` has no use for it
 
     watch(api, ids, wanted.matches, interval=interval, as_json=output is Lines.JSONL)

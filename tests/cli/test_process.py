@@ -109,7 +109,7 @@ def test_completion_never_fails(
     emulator: Emulator, complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is offered, nothing said, and nobody waits for long, when the API cannot be asked."""
-    monkeypatch.setattr("primepods.cli._completion.SECONDS", 0.2)
+    monkeypatch.setattr("primepods.cli._completion.TIMEOUT", 0.2)
     emulator.faults.add(Delay(30), on="list", times=1)
     begun = time.monotonic()
     assert complete("primepods get ") == [""]

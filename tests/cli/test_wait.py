@@ -79,10 +79,10 @@ def test_gone(emulator: Emulator, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["wait"], ["wait", "-"], ["wait", "pod0", "--until", "soon"], ["wait", "..", "-o", "json"]]
+    "arguments", [["wait"], ["wait", "-"], ["wait", "pod0", "--until", "soon"], ["wait", "", "-o", "json"]]
 )
 def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str]) -> None:
-    """No ids, no such goal, no id: nothing is asked."""
+    """No ids, no such goal, an empty id: nothing is asked."""
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert not emulator.requests

@@ -45,7 +45,7 @@ def test_a_line_for_each_change_of_state(run: Run, monkeypatch: pytest.MonkeyPat
         emulator.add_pod(id="bad", failure="no space left", boot_seconds=60)
         soon(lambda: emulator.advance(61), emulator, 5)
         soon(lambda: list(map(emulator.delete_pod, ["bad", "new"])), emulator, 10)
-        result = run("watch", "new", "bad", *QUICK)
+        result = run("watch", "boots", "bad", *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split("  ", 3) for line in result.stdout.splitlines()]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time, *_ in lines)

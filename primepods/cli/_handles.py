@@ -1,0 +1,179 @@
+"""Handles of pods: what people type for a pod, and the id that it stands for."""
+
+from __future__ import annotations
+
+import re
+import sys
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Final
+
+import typer
+
+import primepods
+
+from ._completion import complete_pods
+from ._errors import CommandError, ExitCode
+from ._text import printable
+
+MIN_PREFIX: Final = 4
+MIN_SHOWN: Final = 8
+_MAX_CANDIDATES: Final = 10
+_WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HELP: Final = "A pod: its id, the beginning of its id (4 characters or more), or its name"
+
+_Handles = typer.Argument(
+    help=f"{_HELP}; - reads them from stdin.",
+    metavar="POD",
+    autocompletion=complete_pods,
+    show_default=False,
+)
+_Handle = typer.Argument(help=f"{_HELP}.", metavar="POD", autocompletion=complete_pods, show_default=False)
+PodHandles = Annotated[list[str], _Handles]
+OptionalPodHandles = Annotated[list[str] | None, _Handles]
+PodHandle = Annotated[str, _Handle]
+OptionalPodHandle = Annotated[str | None, _Handle]
+
+
+def read_handles(given: Iterable[str]) -> list[str]:
+    """Return the handles, each once; ``-`` stands for the words of stdin.
+
+    Raises:
+        CommandError: One is empty.
+    """
+    words: dict[str, None] = {}
+    for word in given:
+        words |= dict.fromkeys(sys.stdin.read().split() if word == "-" else [_not_empty(word)])
+    return list(words)
+
+
+def is_single(given: Sequence[str]) -> bool:
+    """Return whether one handle was typed, so that one object is expected."""
+    return len(given) == 1 and given[0] != "-"
+
+
+def are_whole_ids(handles: Iterable[str]) -> bool:
+    """Return whether all have the form of the API's ids: those stand for themselves, without a listing."""
+    return all(map(_WHOLE_ID.fullmatch, handles))
+
+
+def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = None) -> str:
+    """Return the id that a handle stands for; see :func:`resolve_handles`."""
+    return resolve_handles(client, [_not_empty(handle)], team=team)[0]
+
+
+def resolve_handles(
+    client: primepods.Client, handles: Sequence[str], *, team: str | None = None
+) -> list[str]:
+    """Return the ids that handles stand for, each once; list the pods only if a handle is no whole id.
+
+    Args:
+        client: Lists the pods.
+        handles: What was typed.
+        team: ``--team``: only pods of this team are meant by a name or by the beginning of an id.
+
+    Raises:
+        CommandError: A handle is ambiguous, or can be no id and no pod has that name.
+        ProtocolError: A row of the list cannot be read, and it might be what a handle stands for.
+    """
+    if are_whole_ids(handles):
+        return list(dict.fromkeys(handles))
+    return PodIndex.read(client, team=team).resolve(handles)
+
+
+class PodIndex:
+    """Listed pods, found by their handles.
+
+    Args:
+        pods: The pods, as listed.
+        team: The team whose pods a name or the beginning of an id may mean; ``None`` for all.
+        error: Why the list is not complete, if it is not: only an id is certain then.
+    """
+
+    def __init__(
+        self, pods: Iterable[primepods.Pod], *, team: str | None = None, error: Exception | None = None
+    ) -> None:
+        self._pods = {pod.id: pod for pod in pods}
+        meant = [pod for pod in self._pods.values() if team is None or pod.team_id == team]
+        self._sorted = sorted(pod.id for pod in meant)
+        self._named: defaultdict[str, list[str]] = defaultdict(list)
+        for pod in meant:
+            self._named[pod.name or ""].append(pod.id)
+        self._error = error
+
+    @classmethod
+    def read(cls, client: primepods.Client, *, team: str | None = None) -> PodIndex:
+        """Return the index of all pods; of those that can be read, if a row cannot."""
+        pods: list[primepods.Pod] = []
+        try:
+            pods.extend(client.pods.list())
+        except primepods.ProtocolError as error:
+            return cls(pods, team=team, error=error)
+        return cls(pods, team=team)
+
+    def __getitem__(self, pod_id: str) -> primepods.Pod:
+        return self._pods[pod_id]
+
+    def __contains__(self, pod_id: object) -> bool:
+        return pod_id in self._pods
+
+    def resolve(self, handles: Iterable[str]) -> list[str]:
+        """Return the ids that handles stand for, each once.
+
+        A handle that no listed pod has is taken as an id: the list may not show a new pod yet.
+        """
+        return list(dict.fromkeys(map(self._resolve, handles)))
+
+    def _resolve(self, handle: str) -> str:
+        # An id proves which pod is meant, whatever names others have chosen.
+        if handle in self._pods or _WHOLE_ID.fullmatch(handle):
+            return handle
+        if self._error is not None:
+            raise self._error
+        candidates = dict.fromkeys([*self._named.get(handle, ()), *self._beginning(handle)])
+        if len(candidates) > 1:
+            raise CommandError(self._ambiguous(handle, list(candidates)), ExitCode.USAGE)
+        if not candidates and not _can_be_id(handle):
+            raise CommandError(f"no pod is called {handle!r}: see primepods list", ExitCode.USAGE)
+        return next(iter(candidates), handle)
+
+    def _beginning(self, handle: str) -> list[str]:
+        """Return the ids that begin with a handle which is long enough."""
+        if len(handle) < MIN_PREFIX:
+            return []
+        start = end = bisect_left(self._sorted, handle)
+        while end < len(self._sorted) and self._sorted[end].startswith(handle):
+            end += 1
+        return self._sorted[start:end]
+
+    def _ambiguous(self, handle: str, candidates: Sequence[str]) -> str:
+        shown = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
+        more = len(shown) - _MAX_CANDIDATES
+        rest = f" and {more:,} more" if more > 0 else ""
+        words = ", ".join(printable(text) for text in shown[:_MAX_CANDIDATES])
+        return f"{handle!r} can mean {len(shown):,} pods: {words}{rest}. Nothing was done: give an id"
+
+
+def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
+    """Return for each id its beginning that no other of them has: one length for all, 8 or more."""
+    whole = sorted(set(ids))
+    length = max([MIN_SHOWN, *(_shared(*neighbours) + 1 for neighbours in pairwise(whole))])
+    return {pod_id: pod_id[:length] for pod_id in whole}
+
+
+def _not_empty(handle: str) -> str:
+    if not handle:
+        raise CommandError("a pod's id is empty: is a variable not set?", ExitCode.USAGE)
+    return handle
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _can_be_id(handle: str) -> bool:
+    return handle.isprintable() and not set(handle) & set(" /\\") and bool(handle.strip("."))

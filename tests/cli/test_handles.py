@@ -1,0 +1,102 @@
+"""What people type for a pod: its id, the beginning of its id, or its name."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from primepods.cli._handles import shorten_ids
+from primepods.emulator import Edit, Emulator
+from tests.cli.conftest import Run, name_api
+
+TRAIN = "3fa2b1c4" * 4
+SIBLING = "3fa2b1c5" * 4
+OTHER = "9f3d2f7a" * 4
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Three pods: two whose ids begin alike, and one with a blank in its name."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        emulator.add_pod("train", id=TRAIN)
+        emulator.add_pod("train-2", id=SIBLING)
+        emulator.add_pod("my pod", id=OTHER, team_id="team1")
+        name_api(emulator, monkeypatch)
+        yield emulator
+
+
+@pytest.mark.parametrize(
+    ("handle", "pod_id"),
+    [(TRAIN, TRAIN), ("train", TRAIN), ("3fa2b1c4", TRAIN), ("9f3d", OTHER), ("my pod", OTHER)],
+)
+@pytest.mark.parametrize("command", [["get"], ["status"], ["wait"], ["delete", "--yes"]])
+def test_handles(api: Emulator, run: Run, command: list[str], handle: str, pod_id: str) -> None:
+    """Every command takes an id, the beginning of one (4 characters or more), or an exact name."""
+    deleting = command[0] == "delete"
+    result = run(*command, handle, *([] if deleting else ["-o", "json"]))
+    assert result.exit_code == 0, result.stderr
+    assert pod_id in result.stdout
+    assert (pod_id not in api.pods) == deleting
+    assert len(api.pods) == 3 - deleting
+
+
+@pytest.mark.parametrize("command", [["ssh", "--print"], ["ssh", "--config"], ["logs"]])
+def test_other_commands_take_them_too(api: Emulator, run: Run, command: list[str]) -> None:
+    """Those that print no id: the same command with the id says the same."""
+    by_id, by_name = (run(*command, handle) for handle in (TRAIN, "train"))
+    assert (by_id.exit_code, by_name.exit_code) == (0, 0), by_name.stderr
+    assert by_id.stdout.replace(TRAIN, "")[-20:] == by_name.stdout.replace(TRAIN, "")[-20:]
+
+
+@pytest.mark.parametrize("command", ["get", "status", "watch", "wait", "logs", "ssh", "delete"])
+@pytest.mark.parametrize("handle", ["3fa2", "9f3d2f7a"])
+def test_ambiguous(api: Emulator, run: Run, command: str, handle: str) -> None:
+    """Two pods that it can mean, be it by id or by name: exit 2, both are named, nothing is done."""
+    api.add_pod("9f3d2f7a", id="0" * 32)
+    more = ["--yes", "train"] if command == "delete" else []
+    result = run(command, handle, *more)
+    assert (result.exit_code, result.stdout, len(api.pods)) == (2, "", 4)
+    for pod_id in (TRAIN, SIBLING) if handle == "3fa2" else (OTHER, "0" * 32):
+        assert pod_id in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("handle", ["3fa", "trai", "TRAIN", "my", "a b", "train-*", ""])
+def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
+    """Too short, the beginning of a name, another case, a pattern: nothing is deleted."""
+    result = run("delete", "--yes", handle)
+    assert (result.exit_code != 0, result.stdout, len(api.pods)) == (True, "", 3)
+
+
+def test_a_chosen_name_never_stands_before_an_id(api: Emulator, run: Run) -> None:
+    """Somebody names a pod as another pod's id: the id means the pod that has it, without a listing."""
+    api.add_pod(TRAIN, id="0" * 32)
+    api.requests.clear()
+    assert json.loads(run("get", TRAIN, "-o", "json").stdout)["name"] == "train"
+    assert len(api.requests) == 1
+
+
+def test_a_team(api: Emulator, run: Run) -> None:
+    """With --team a name means a pod of that team."""
+    api.add_pod("train", id="0" * 32, team_id="team1")
+    assert run("status", "train").exit_code == 2
+    assert json.loads(run("status", "train", "--team", "team1", "-o", "json").stdout)["pod_id"] == "0" * 32
+
+
+def test_a_row_that_cannot_be_read(api: Emulator, run: Run) -> None:
+    """It may be the namesake: a name is refused, an id is not."""
+    api.add_pod("other", id="job-17")
+    api.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
+    result = run("delete", "--yes", "train")
+    assert (result.exit_code, len(api.pods)) == (1, 4)
+    assert "priceHr" in result.stderr
+    assert run("delete", "--yes", "job-17").exit_code == 0
+
+
+def test_ids_are_shown_as_far_as_they_differ() -> None:
+    """Eight characters, or as many as it takes, the same for all; the beginning is a handle of its own."""
+    assert shorten_ids([TRAIN, OTHER]) == {TRAIN: "3fa2b1c4", OTHER: "9f3d2f7a"}
+    close = ["3fa2b1c40", "3fa2b1c41000", "x"]
+    assert list(shorten_ids(close).values()) == ["3fa2b1c40", "3fa2b1c41", "x"]
+    assert shorten_ids(["pod-000001", "pod-000001-b"])["pod-000001-b"] == "pod-000001-"
+    assert shorten_ids([]) == {}
