@@ -28,7 +28,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     speed: Annotated[float, typer.Option(help="Emulated seconds in a real one.", metavar="NUMBER")] = 1.0,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key to let in; by default made from the seed.", metavar="KEY"),
+        typer.Option(help="The key to let in; by default a new random one.", metavar="KEY"),
     ] = None,
     state: Annotated[
         Path | None,

@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "--speed", type=float, default=1.0, help="emulated seconds per real second (default: 1)"
     )
     parser.add_argument(
-        "--api-key", default=None, help="the only key that is accepted (default: made from the seed)"
+        "--api-key",
+        default=None,
+        help="the only key that is accepted (default: a new random one)",
     )
     parser.add_argument(
         "--state",

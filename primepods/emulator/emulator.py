@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any, Self, Unpack, cast
 from ._api.api import Api
 from ._server.app import App
 from ._server.host import Host
-from ._server.listener import Listener, check_loopback
+from ._server.listener import Listener
+from ._server.loopback import check_loopback
 from ._state.account import Account
 from ._state.config import EmulatorConfig, check_amount
 from ._state.pods import EmulatedPod, PodOverrides
-from ._state.randomness import random_for
 from ._state.snapshot import config_of, dump, restore
 from .clock import Clock, SystemClock
 from .control import Control
@@ -72,7 +73,7 @@ class Emulator:
             them.
         funds: What there is to spend; when it is spent, all pods are deleted. ``None`` means no end of it.
         history: How many rows of all kinds are in the history at the start.
-        api_key: The only key that is accepted; by default one made from the seed.
+        api_key: The only key that is accepted; by default a new random one for each emulator.
         host: 127.0.0.1 or another name of this machine's loopback.
         port: 0 for any free one.
         clock: A ``ManualClock``, moved with ``advance``, or a clock of yours; default: a ``SystemClock``.
@@ -138,7 +139,7 @@ class Emulator:
         for name, value in (("pods", pods), ("history", history), ("latency", latency)):
             check_amount(name, value)
         self.clock = _clock(clock, speed)
-        self.api_key = f"emu_{random_for(seed, 'key').getrandbits(160):040x}" if api_key is None else api_key
+        self.api_key = f"emu_{secrets.token_hex(20)}" if api_key is None else api_key
         _check_key(self.api_key)
         self._start_with: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
         self._account = Account(config, self.clock)

@@ -24,8 +24,11 @@ from primepods.emulator import (
     Emulator,
     Fault,
     Html,
+    LostDeletion,
     ManualClock,
+    OtherPod,
     Redirect,
+    Rename,
     Reset,
     Stale,
     Status,
@@ -308,7 +311,7 @@ def test_a_bad_chunk_breaks_the_body(call: Caller) -> None:
     """After a first one that is good."""
     call.emulator.faults.add(BadChunk())
     key = call.emulator.api_key
-    request = f"GET {PODS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+    request = f"GET {PODS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
     received = call.raw(request.encode())
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"Transfer-Encoding: chunked" in head
@@ -536,6 +539,55 @@ def test_the_base_of_faults_changes_nothing(call: Caller) -> None:
     """It is there to be inherited from."""
     call.emulator.faults.add(Fault())
     assert call.get(PODS)["total_count"] == 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (Rename(lower=True), " train-a "),
+        (Rename(strip=True), "Train-A"),
+        (Rename(length=4), " Tra"),
+        (Rename(lower=True, strip=True, length=3), "tra"),
+        (Rename(), " Train-A "),
+    ],
+)
+def test_an_ordered_pod_can_get_another_name(call: Caller, fault: Fault, name: str) -> None:
+    """In the answer and from then on."""
+    call.emulator.faults.add(fault, on="create")
+    pod = order(call, body_for(plain_offer(call), name=" Train-A ")).json
+    assert (pod["name"], call.get(PODS + pod["id"])["name"]) == (name, name)
+    assert order(call, b"{").status == 422
+    assert order(call, body_for(plain_offer(call))).status == 200
+
+
+def test_a_deletion_can_be_lost(call: Caller) -> None:
+    """Accepted, seen for a while, then forgotten: the pod is ACTIVE again, and goes when asked again."""
+    pod_id = call.emulator.add_pod(boot_seconds=0)
+    call.emulator.faults.add(LostDeletion(5), on="delete", times=1)
+    states = [call("DELETE", PODS + pod_id).json["status"]]
+    for seconds in (4, 1, 1_000):
+        call.emulator.advance(seconds)
+        states.append(call.status(pod_id)[0]["status"])
+    assert states == ["DELETING", "DELETING", "ACTIVE", "ACTIVE"]
+    call("DELETE", PODS + pod_id)
+    again = Emulator(clock=ManualClock())
+    again.restore(call.emulator.snapshot())
+    for emulator in (call.emulator, again):
+        assert emulator.pods[pod_id].status == "DELETING"
+        emulator.advance(5)
+        assert pod_id not in emulator.pods
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "GET"])
+def test_an_answer_can_be_about_another_pod(call: Caller, method: str) -> None:
+    """Whatever was asked, which the API has done all the same."""
+    asked, other = list(call.emulator.pods)[:2]
+    path, body = (PODS, body_for(plain_offer(call), name="new")) if method == "POST" else (PODS + asked, None)
+    call.emulator.faults.add(OtherPod(other))
+    assert call.json(method, path, body=body)["id"] == other
+    names = {pod.name for pod in call.emulator.pods.values()}
+    assert ("new" in names) == (method == "POST")
+    assert (call.emulator.pods[asked].status == "DELETING") == (method == "DELETE")
 
 
 @pytest.mark.parametrize(("acted", "pods"), [(True, 1), (False, 0)])

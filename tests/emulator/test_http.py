@@ -1,9 +1,12 @@
 """What is answered to requests that are right, nearly right, and wrong."""
 
 import time
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
+
+from primepods.emulator import ManualClock, Status, WrongLength
 
 from .caller import HISTORY, PODS, STATUS, Caller
 from .conftest import Serve
@@ -83,10 +86,33 @@ def test_a_redirect_names_the_host_as_the_request_did(call: Caller) -> None:
     assert answer.headers["Location"] == f"http://{host}{PODS}"
 
 
-def test_a_redirect_for_a_strange_host_is_relative(call: Caller) -> None:
-    """No text of the request's choosing gets into a header."""
-    answer = call("GET", "/api/v1/pods", headers={"Host": "a b<c>"})
-    assert answer.headers["Location"] == PODS
+@pytest.mark.parametrize("path", [PODS, "/api/v1/pods", "/_emulator/state"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "a b<c>", "[::1%<c>]"]
+)
+def test_only_the_loopback_is_served(serve: Serve, host: str, path: str) -> None:
+    """A web page whose name is made to point to this machine gets nothing, even with the key."""
+    call = serve(control=True)
+    answer = call("GET", path, headers={"Host": host, "Authorization": f"Bearer {call.emulator.api_key}"})
+    assert (answer.status, "Location" in answer.headers) == (403, False)
+    assert "localhost" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "localhost:8080", "127.0.0.2:1", "[::1]", "[::1]:80", ""])
+def test_every_name_of_the_loopback_is_served(call: Caller, host: str) -> None:
+    """With or without a port; a request without the header is no browser's."""
+    headers = {"Host": host, "Authorization": f"Bearer {call.emulator.api_key}"}
+    assert call("GET", PODS, headers=headers).status == 200
+
+
+def test_responses_are_dated_by_the_emulator_s_clock(serve: Serve) -> None:
+    """Errors and answers that a fault cuts, too: what a client compares with the server's times."""
+    call = serve(pods=1, clock=ManualClock(epoch=datetime(2030, 1, 1, 12, tzinfo=UTC)))
+    call.emulator.advance(90.7)
+    call.emulator.faults.add(Status(503), times=1)
+    call.emulator.faults.add(WrongLength(0), times=1)
+    for _ in range(3):
+        assert call("GET", PODS).headers["Date"] == "Tue, 01 Jan 2030 12:01:30 GMT"
 
 
 @pytest.mark.parametrize("key", ["offset", "limit"])
@@ -177,7 +203,7 @@ def test_percent_and_plus_are_decoded(serve: Serve) -> None:
 
 def test_a_whole_url_can_be_asked_for(call: Caller) -> None:
     """As RFC 9112 wants of every server."""
-    request = f"GET {call.emulator.url}{PODS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    request = f"GET {call.emulator.url}{PODS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     answer = call.raw(f"{request}Authorization: Bearer {call.emulator.api_key}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 200")
     assert call.emulator.requests[-1].path == PODS
@@ -194,7 +220,7 @@ def test_a_client_that_leaves_amid_its_body_is_no_error(
 ) -> None:
     """It gets no answer, and the log of the process stays quiet."""
     with call.connect() as connection:
-        connection.sendall(b"POST /api/v1/pods/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        connection.sendall(b"POST /api/v1/pods/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         while not call.emulator.requests:
             time.sleep(0.001)
     while call.get(PODS)["total_count"] != 10 or call.emulator.requests[-1].concurrency != 1:

@@ -1,5 +1,6 @@
 """Birth, boot, failure and end of pods, on a clock that is moved by hand."""
 
+import math
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -68,7 +69,7 @@ def test_the_same_seed_makes_the_same_fleet(serve: Serve) -> None:
     for call in (first, second):
         call.emulator.advance(20)
     assert first("GET", PODS).body == second("GET", PODS).body
-    assert first.emulator.api_key == second.emulator.api_key != other.emulator.api_key
+    assert len({each.emulator.api_key for each in (first, second, other)}) == 3
     assert not set(first.emulator.pods) & set(other.emulator.pods)
 
 
@@ -218,15 +219,37 @@ def test_a_pod_can_vanish_behind_the_api_s_back(call: Caller) -> None:
 
 
 def test_begun_minutes_are_billed_from_active_on(serve: Serve) -> None:
-    """90 seconds at 6 an hour are two minutes: 0.2. What never was active costs nothing."""
+    """90 seconds at 6 an hour are two minutes: 0.2; a moment is one. What never was active costs nothing."""
     call = serve(delete_seconds=0)
-    for name, boot in (("used", 0.0), ("never", 1000.0)):
+    for name, boot in (("used", 0.0), ("never", 1000.0), ("a moment", 90.0)):
         call.emulator.add_pod(name, boot_seconds=boot, price_hr=6.0)
     call.emulator.advance(90)
     for pod_id in list(call.emulator.pods):
         call("DELETE", PODS + pod_id)
     costs = {row["name"]: row["totalBilledPrice"] for row in call.get(HISTORY)["data"]}
-    assert costs == {"used": 0.2, "never": 0.0}
+    assert costs == {"used": 0.2, "a moment": 0.1, "never": 0.0}
+
+
+def test_the_history_reaches_to_now_and_counts_gpus(serve: Serve) -> None:
+    """What has ended before the start cost what its price says, of all its GPUs, by the begun minute."""
+    call = serve(history=300)
+    rows = call.get(HISTORY, ("limit", "300"))["data"]
+    epoch = call.emulator.clock.epoch
+    ages = [(epoch - datetime.fromisoformat(row["createdAt"])).total_seconds() for row in rows]
+    ended = [row for row in rows if row["terminatedAt"] is not None]
+    last = max(datetime.fromisoformat(row["terminatedAt"]) for row in ended)
+    assert min(ages) > 0
+    assert max(ages) < 31 * 86400
+    assert timedelta(0) <= epoch - last < timedelta(days=1)
+    for row in ended:
+        lasted = datetime.fromisoformat(row["terminatedAt"]) - datetime.fromisoformat(row["createdAt"])
+        minutes = math.ceil(lasted.total_seconds() / 60)
+        assert row["totalBilledPrice"] == pytest.approx(minutes * row["priceHr"] / 60, abs=1e-6)
+    by_count = {
+        count: [row["priceHr"] for row in rows if (row["gpuName"], row["gpuCount"]) == ("H100_80GB", count)]
+        for count in (1, 8)
+    }
+    assert max(by_count[1]) < min(by_count[8])
 
 
 def test_history_is_sorted_as_asked(serve: Serve) -> None:

@@ -392,3 +392,19 @@ def test_created_pods_can_appear_late(serve: Serve) -> None:
     call.emulator.advance(1)
     assert [row["podId"] for row in call.status(pod_id)] == [pod_id]
     assert call.get(PODS)["total_count"] == 1
+
+
+def test_an_order_can_be_shared_and_paid_in_advance(call: Caller) -> None:
+    """Prepaid hours are charged at once; what is used beyond them is added."""
+    offer = plain_offer(call)
+    body = body_for(offer, prepaidForHr=2) | {
+        "team": {"teamId": "t1"},
+        "team_member_ids": ["m1", "m2"],
+        "shared_with_team": True,
+    }
+    before = call.emulator.spent
+    pod_id = order(call, body).json["id"]
+    pod = call.emulator.pods[pod_id]
+    assert (pod.team_id, pod.team_member_ids, pod.shared_with_team) == ("t1", ("m1", "m2"), True)
+    assert pod.prepaid_hours == 2
+    assert call.emulator.spent - before == pytest.approx(2 * pod.price_hr)

@@ -170,7 +170,7 @@ def test_every_operation_of_the_vendor_s_document_is_served(caller: Caller, oper
 @given(line=st.binary(max_size=200), method=st.sampled_from([b"GET ", b"POST ", b"BREW ", b"\x00", b""]))
 def test_any_bytes_are_answered_or_dropped(caller: Caller, line: bytes, method: bytes) -> None:
     """What is no HTTP gets a 4xx or nothing; never a 5xx, never a hang."""
-    answer = caller.raw(method + line + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", last=True)
+    answer = caller.raw(method + line + b" HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n", last=True)
     assert answer == b"" or answer.split(b" ")[1][:1] in {b"2", b"3", b"4"}
     assert caller("GET", PODS).status == 200
 

@@ -68,7 +68,8 @@ def test_a_client_that_does_not_read_does_not_delay_its_stop() -> None:
     """However much is waiting to be sent."""
     with Emulator(pods=1000) as emu:
         connection = Caller(emu).connect()
-        request = f"GET {PODS}?limit=1000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {emu.api_key}\r\n\r\n"
+        head = f"Host: localhost\r\nAuthorization: Bearer {emu.api_key}"
+        request = f"GET {PODS}?limit=1000 HTTP/1.1\r\n{head}\r\n\r\n"
         connection.sendall(request.encode() * 20)
         while len(emu.requests) < 5:
             time.sleep(0.001)

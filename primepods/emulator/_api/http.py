@@ -24,6 +24,8 @@ class Call:
     raw_query: str = ""
     lag: float = 0.0
     """Seconds by which the answer lags behind; set by a fault, not by the request."""
+    deletion_lost_after: float | None = None
+    """Seconds after which a deletion is forgotten; set by a fault, likewise."""
 
 
 @attrs.frozen

@@ -71,6 +71,8 @@ class Order:
         self._disk_ids: list[str] = list(body.get("disks") or [])
         team: dict[str, str] = body.get("team") or {}
         self._team_id: str | None = team.get("teamId")
+        self._team_member_ids: list[str] = list(body.get("team_member_ids") or [])
+        self._shared_with_team: bool = body.get("shared_with_team", False)
         self._image: str = self.pod.get("image") or IMAGES[0]
 
     def find_offer(self, market: Market) -> Offer:
@@ -143,6 +145,9 @@ class Order:
         """Note down what only ordered pods have, and the sizes that were ordered."""
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
+        record.team_member_ids = self._team_member_ids
+        record.shared_with_team = self._shared_with_team
+        record.prepaid_hours = float(self.pod.get("prepaidForHr") or 0.0)
         record.disk = int(self.pod.get("diskSize") or offer.disk.default)
         record.vcpus = int(self.pod.get("vcpus") or offer.vcpus.default)
         record.memory = int(self.pod.get("memory") or offer.memory.default)

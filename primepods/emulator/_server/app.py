@@ -8,6 +8,8 @@ import re
 import socket
 import struct
 import sys
+from datetime import UTC, timedelta
+from email.utils import format_datetime
 from urllib.parse import unquote
 
 import attrs
@@ -18,13 +20,16 @@ from .._api.http import Call, Reply, detail, parse_query
 from ..clock import Clock
 from ..control import PREFIX, Control
 from ..faultplan import FaultPlan
-from ..faults import Delay, Fault, Raw, Stale
+from ..faults import Delay, Fault, Raw
 from ..requestlog import Request, RequestLog
+from .loopback import is_loopback_header
 
 REDACTED = "***"
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _WITH_BODY = {"POST", "PUT", "PATCH"}
+_FORBIDDEN = detail(
+    403, "This emulator answers only to 127.0.0.1, localhost and [::1]: the Host header names another server"
+)
 # Linger for no time at all: closing then resets. Windows spells the structure with shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -42,10 +47,14 @@ class App:
     latency: float
     """Real seconds that every answer takes at least."""
     _in_flight: int = 0
+    _dated: tuple[int, dict[str, str]] | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         call = _call(request)
+        if not is_loopback_header(call.host):
+            self._log(call, []).status = _FORBIDDEN.status
+            return self._response(_FORBIDDEN)
         if self.control is not None and call.path.startswith(PREFIX):
             read = await _read_body(request, call)
             return await self._respond(request, self.control.answer(read) if isinstance(read, Call) else read)
@@ -63,7 +72,7 @@ class App:
     def refused(self, status: int, message: str) -> web.Response:
         """Log and answer what was no HTTP that could be read."""
         self._log(Call(method="UNKNOWN", path="", query=[]), []).status = status
-        return _response(detail(status, message))
+        return self._response(detail(status, message))
 
     async def _outcome(
         self, request: web.BaseRequest, call: Call, target: Target, faults: list[Fault], arrived_at: float
@@ -77,15 +86,25 @@ class App:
         if delay:
             # From its arrival on: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
-        reply = Reply(200, b"")
-        if all(fault.reaches for fault in faults):
-            lag = sum(fault.seconds for fault in faults if isinstance(fault, Stale))
-            reply = target.answer(attrs.evolve(read, lag=lag))
+        reply = self._ask(target, read, faults)
         return faults[-1].outcome(reply) if faults else reply
+
+    def _ask(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
+        """Have the API act, if the faults let the request through, and return its reply."""
+        if not all(fault.reaches for fault in faults):
+            return Reply(200, b"")
+        changed = call
+        for fault in faults:
+            changed = fault.received(changed)
+        reply = target.answer(changed)
+        for other in filter(None, (fault.instead(call) for fault in faults)):
+            reply = self.api.resolve(other).answer(other)
+        # For faults that write the response's head by themselves.
+        return attrs.evolve(reply, headers={**self._date(), **reply.headers})
 
     async def _respond(self, request: web.BaseRequest, outcome: Reply | Raw) -> web.Response:
         if isinstance(outcome, Reply):
-            return _response(outcome)
+            return self._response(outcome)
         if request.transport is not None:
             await self._write(request.transport, outcome)
         # The connection is closed: aiohttp drops what it gets.
@@ -104,6 +123,18 @@ class App:
             transport.abort()
         else:
             transport.close()
+
+    def _response(self, reply: Reply) -> web.Response:
+        headers = {"Content-Type": "application/json", **self._date(), **reply.headers}
+        return web.Response(status=reply.status, body=reply.body, headers=headers)
+
+    def _date(self) -> dict[str, str]:
+        """Return the header by which clients learn the emulator's time."""
+        now = int(self.clock.now())
+        if self._dated is None or self._dated[0] != now:
+            date = format_datetime(self.clock.epoch.astimezone(UTC) + timedelta(seconds=now), usegmt=True)
+            self._dated = now, {"Date": date}
+        return self._dated[1]
 
     def _log(self, call: Call, faults: list[Fault]) -> Request:
         entry = Request(
@@ -124,14 +155,13 @@ class App:
 
 def _call(request: web.BaseRequest) -> Call:
     raw, _, raw_query = request.raw_path.partition("?")
-    host = request.headers.get("Host", "")
     return Call(
         method=request.method,
         # To a proxy, and so to any server, the whole URL may be sent.
         path=_ORIGIN.sub("", raw),
         query=parse_query(raw_query),
         raw_query=raw_query,
-        host=host if _HOST.fullmatch(host) else "",
+        host=request.headers.get("Host", ""),
         authorization=request.headers.get("Authorization"),
     )
 
@@ -151,8 +181,3 @@ async def _read_body(request: web.BaseRequest, call: Call) -> Call | Reply | Raw
     except ConnectionError:
         # The client left before it had said what it wants.
         return Raw(None)
-
-
-def _response(reply: Reply) -> web.Response:
-    headers = {"Content-Type": "application/json", **reply.headers}
-    return web.Response(status=reply.status, body=reply.body, headers=headers)

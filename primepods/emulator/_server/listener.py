@@ -1,9 +1,7 @@
 """A loopback socket and the connections on it, with nothing left behind once it is closed."""
 
 import asyncio
-import ipaddress
 import logging
-from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -20,16 +18,6 @@ MAX_LINE = 8190
 
 ACCEPTING = 5
 """Turns of the loop, at most, from accepting a connection to its ``connection_made``."""
-
-
-def check_loopback(host: str) -> None:
-    """Raise ``ValueError`` for a host that other machines could reach."""
-    if host == "localhost":
-        return
-    with suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    raise ValueError(f"the emulator serves this machine only: use 127.0.0.1, ::1 or localhost, not {host!r}")
 
 
 class Listener:

@@ -172,12 +172,17 @@ class Account:
         if record.gone is not None:
             heapq.heappush(self._departures, (record.gone, record.id))
 
-    def delete(self, record: PodRecord) -> str:
-        """Delete as the API does, in ``delete_seconds``; returns the state that the API answers."""
+    def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
+        """Delete as the API does, in ``delete_seconds``; returns the state that the API answers.
+
+        After ``lost_after`` seconds the deletion is forgotten, and the pod is as it was before.
+        """
         now = self.catch_up()
-        if record.delete_asked is None:
+        if not record.is_deleting(now):
             record.delete_asked = now
-            self._depart(record, now + self.config.delete_seconds)
+            record.delete_lost = None if lost_after is None else now + lost_after
+            if lost_after is None:
+                self._depart(record, now + self.config.delete_seconds)
         self.catch_up()
         return DELETING if self._is_listed(record) else TERMINATED
 
@@ -228,8 +233,8 @@ class Account:
             return
         moment = used_up_at(records, funds, self._solvent_at, now)
         for record in self.existing():
-            if record.delete_asked is None:
-                record.delete_asked = max(moment, record.created)
+            if not record.is_deleting(now):
+                record.delete_asked, record.delete_lost = max(moment, record.created), None
                 self._depart(record, record.delete_asked + self.config.delete_seconds)
 
     def _depart(self, record: PodRecord, when: float) -> None:

@@ -11,11 +11,20 @@ _PRECISION = 1e-3
 
 
 def billed(record: PodRecord, now: float) -> float:
-    """What the pod has cost by ``now``: each begun minute since it was ACTIVE; provisioning is free."""
+    """Return what the pod has cost by ``now``.
+
+    Each begun minute since it was ACTIVE, and at least one; provisioning is free. Prepaid hours are charged
+    with the order, used or not.
+    """
     active = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
     end = now if record.gone is None else min(now, record.gone)
     used = end - record.created - active
-    return round(math.ceil(used / 60) * record.price_hr / 60, 6) if used > 0 else 0.0
+    return max(cost(used, record.price_hr) if used >= 0 else 0.0, record.prepaid_hours * record.price_hr)
+
+
+def cost(used: float, price_hr: float) -> float:
+    """Return what it costs to use a pod for so many seconds: each begun minute, and at least one."""
+    return round(max(1, math.ceil(used / 60)) * price_hr / 60, 6)
 
 
 def spent(records: Iterable[PodRecord], now: float) -> float:

@@ -5,7 +5,7 @@ from random import Random
 
 import attrs
 
-from .billing import billed
+from .billing import billed, cost
 from .catalog import GPUS, PROVIDERS
 from .pods import PodRecord
 
@@ -85,13 +85,14 @@ def history_row(record: PodRecord, gone: float) -> HistoryRow:
 
 
 def draw_row(rng: Random, number: int) -> HistoryRow:
-    """A row of some kind, from the weeks before the clock's start."""
+    """A row of some kind that was created in the month before the clock's start, and has ended by then."""
     kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
-    created = -float(rng.randint(2 * 86400, 30 * 86400))
-    lifetime = float(rng.randint(300, 86400))
-    price = round(gpu.price * rng.uniform(0.8, 1.2), 2)
+    created = -float(rng.randint(600, 30 * 86400))
+    lifetime = float(rng.randint(300, min(86400, int(-created))))
     has_gpu = kind not in {"Disk", "Sandbox", "Image"}
+    count = rng.choice((1, 2, 8)) if has_gpu else 0
+    price = round(gpu.price * max(1, count) * rng.uniform(0.8, 1.2), 2)
     return HistoryRow(
         id=f"{rng.getrandbits(128):032x}",
         name=f"old-{kind.lower()}-{number:05d}",
@@ -100,9 +101,9 @@ def draw_row(rng: Random, number: int) -> HistoryRow:
         created=created,
         terminated=None if kind == "Sandbox" else created + lifetime,
         gpu_name=gpu.name if has_gpu else "CPU_NODE",
-        gpu_count=rng.choice((1, 2, 8)) if has_gpu else 0,
+        gpu_count=count,
         socket=gpu.socket if has_gpu else None,
         price_hr=price,
         team_id=None,
-        billed=round(price * lifetime / 3600, 6),
+        billed=cost(lifetime, price),
     )

@@ -29,6 +29,12 @@ class EmulatedPod:
     price_hr: float
     nodes: int
     spot: bool
+    team_id: str | None
+    team_member_ids: tuple[str, ...]
+    """Members of the team with whom the order shares the pod."""
+    shared_with_team: bool
+    prepaid_hours: float
+    """Hours that were charged with the order, used or not."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -60,9 +66,14 @@ class PodRecord:
     staggered: bool = False
     """Whether its nodes get their addresses one after another."""
     disk_ids: list[str] = attrs.field(factory=list[str])
+    team_member_ids: list[str] = attrs.field(factory=list[str])
+    shared_with_team: bool = False
+    prepaid_hours: float = 0.0
     appears: float = 0.0
     """When list, get and status begin to know it."""
     delete_asked: float | None = None
+    delete_lost: float | None = None
+    """When the provider has forgotten the deletion."""
     gone: float | None = None
     """When it leaves list, get and status."""
     pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
@@ -70,9 +81,15 @@ class PodRecord:
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     _rendered: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
 
+    def is_deleting(self, now: float) -> bool:
+        """Tell whether the pod is on its way out at ``now``."""
+        if self.delete_asked is None or now < self.delete_asked:
+            return False
+        return self.delete_lost is None or now < self.delete_lost
+
     def stage(self, now: float) -> Stage:
         """What the pod is at ``now``."""
-        if self.delete_asked is None or now < self.delete_asked:
+        if self.delete_asked is None or not self.is_deleting(now):
             return stage_at(self.timeline, now - self.created)
         asked = self.delete_asked - self.created
         return deleting(stage_at(self.timeline, asked), asked)
@@ -107,6 +124,10 @@ class PodRecord:
             price_hr=self.price_hr,
             nodes=self.nodes,
             spot=self.spot,
+            team_id=self.team_id,
+            team_member_ids=tuple(self.team_member_ids),
+            shared_with_team=self.shared_with_team,
+            prepaid_hours=self.prepaid_hours,
         )
 
 

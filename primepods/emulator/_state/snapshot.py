@@ -18,7 +18,7 @@ from .pods import PodRecord
 from .ssh_keys import SSHKey
 
 FORMAT = "primepods-emulator/1"
-_POD_TIMES = ("created", "appears", "delete_asked", "gone")
+_POD_TIMES = ("created", "appears", "delete_asked", "delete_lost", "gone")
 _ROW_TIMES = ("created", "terminated")
 _KEY_TIMES = ("created", "updated")
 
@@ -99,5 +99,5 @@ def _load_pod(fields: Fields, now: float) -> PodRecord:
 
 
 def _moved(fields: Fields, times: tuple[str, ...], seconds: float) -> Fields:
-    moved = {name: fields[name] + seconds for name in times if fields[name] is not None}
+    moved = {name: fields[name] + seconds for name in times if fields.get(name) is not None}
     return {**fields, **moved}

@@ -1,0 +1,39 @@
+"""Names and addresses of this machine that no other machine can reach."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_PORT = re.compile(r":[0-9]{0,5}\Z")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, without a port, is this machine's loopback."""
+    if host.lower() == "localhost":
+        return True
+    if "%" in host:
+        return False  # any text may follow an IPv6 address as its zone
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_loopback(host: str) -> None:
+    """Raise ``ValueError`` for a host that other machines could reach."""
+    if not is_loopback(host):
+        expected = "use 127.0.0.1, ::1 or localhost"
+        raise ValueError(f"the emulator serves this machine only: {expected}, not {host!r}")
+
+
+def is_loopback_header(host: str) -> bool:
+    """Tell whether a ``Host`` header names the loopback; one that is missing does.
+
+    A web page can have its own name resolved to 127.0.0.1 and so reach a local server, but its browser goes
+    on sending that name.
+    """
+    if not host:
+        return True
+    name = _PORT.sub("", host)
+    return is_loopback(name[1:-1] if name.startswith("[") and name.endswith("]") else name)

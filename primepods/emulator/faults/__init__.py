@@ -1,0 +1,57 @@
+"""What can go wrong between a client and the API, each as a value. ``FaultPlan`` says when it does.
+
+Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. To
+make a fault of your own, inherit from ``Fault``, and return a ``Reply`` or ``Raw`` bytes from ``outcome``.
+"""
+
+from __future__ import annotations
+
+from .._api.http import Reply
+from ._base import Fault, Raw
+from ._behaviour import Delay, LostDeletion, OtherPod, Rename, Stale
+from ._connections import BadChunk, Cut, Drip, Reset, WrongLength
+from ._edits import Edit, Empty, EmptyData
+from ._statuses import Html, Redirect, Status
+
+__all__ = [
+    "KINDS",
+    "BadChunk",
+    "Cut",
+    "Delay",
+    "Drip",
+    "Edit",
+    "Empty",
+    "EmptyData",
+    "Fault",
+    "Html",
+    "LostDeletion",
+    "OtherPod",
+    "Raw",
+    "Redirect",
+    "Rename",
+    "Reply",
+    "Reset",
+    "Stale",
+    "Status",
+    "WrongLength",
+]
+
+KINDS: dict[str, type[Fault]] = {
+    "status": Status,
+    "html": Html,
+    "reset": Reset,
+    "redirect": Redirect,
+    "delay": Delay,
+    "stale": Stale,
+    "rename": Rename,
+    "lost_deletion": LostDeletion,
+    "other_pod": OtherPod,
+    "edit": Edit,
+    "empty_data": EmptyData,
+    "empty": Empty,
+    "cut": Cut,
+    "wrong_length": WrongLength,
+    "drip": Drip,
+    "bad_chunk": BadChunk,
+}
+"""The faults by the names that they have over HTTP."""

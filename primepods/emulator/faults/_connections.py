@@ -1,0 +1,83 @@
+"""Connections that end early, and responses that break HTTP."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+from attrs import validators
+
+from .._api.http import Reply
+from ._base import DURATION, Fault, Raw, UnansweredFault, status_phrase
+
+
+@attrs.frozen
+class Reset(UnansweredFault):
+    """The connection is reset before the API gets the request or, with ``acted``, after it acted."""
+
+    def outcome(self, reply: Reply) -> Raw:
+        """Nothing, and that abruptly."""
+        del reply
+        return Raw(None, reset=True)
+
+
+@attrs.frozen
+class Cut(Fault):
+    """The API acts; after ``share`` of the body's bytes the connection is closed."""
+
+    share: float = attrs.field(
+        default=0.5,
+        validator=[validators.instance_of((int, float)), validators.ge(0), validators.lt(1)],
+    )
+
+    def outcome(self, reply: Reply) -> Raw:
+        """The head, and the beginning of the body."""
+        kept = int(len(reply.body) * self.share)
+        return Raw(reply.status, (_head(reply, len(reply.body)), reply.body[:kept]))
+
+
+@attrs.frozen
+class WrongLength(Fault):
+    """The API acts; the head of the answer promises ``by`` bytes more than there are (less, if negative)."""
+
+    by: int = attrs.field(default=10, validator=validators.instance_of(int))
+
+    def outcome(self, reply: Reply) -> Raw:
+        """A head that lies, and the body."""
+        return Raw(reply.status, (_head(reply, max(0, len(reply.body) + self.by)), reply.body))
+
+
+@attrs.frozen
+class Drip(Fault):
+    """The API acts; the body comes in ``pieces`` pieces, spread over ``seconds``."""
+
+    seconds: float = attrs.field(validator=DURATION)
+    pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])
+
+    def outcome(self, reply: Reply) -> Raw:
+        """The head at once, then the body piece by piece."""
+        body, size = reply.body, max(1, math.ceil(len(reply.body) / self.pieces))
+        parts = tuple(body[at : at + size] for at in range(0, len(body), size))
+        return Raw(reply.status, (_head(reply, len(body)), *parts), pause=self.seconds / max(1, len(parts)))
+
+
+@attrs.frozen
+class BadChunk(Fault):
+    """The API acts; the answer is in chunks, the second of which has a size that is no number."""
+
+    def outcome(self, reply: Reply) -> Raw:
+        """One good chunk, one bad."""
+        half = max(1, len(reply.body) // 2)
+        first = b"%x\r\n%s\r\n" % (half, reply.body[:half])
+        second = b"zz\r\n" + reply.body[half:] + b"\r\n0\r\n\r\n"
+        return Raw(reply.status, (_head(reply, None), first, second))
+
+
+def _head(reply: Reply, length: int | None) -> bytes:
+    framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
+    headers = {"Content-Type": "application/json", **reply.headers, **framing, "Connection": "close"}
+    lines = [
+        f"HTTP/1.1 {reply.status} {status_phrase(reply.status)}",
+        *(f"{k}: {v}" for k, v in headers.items()),
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n"

@@ -1,0 +1,101 @@
+"""The API's response, with other JSON or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import attrs
+from attrs import validators
+
+from .._api.http import Reply, encode
+from ._base import COUNT, FLAG, TEXT, Fault
+
+_ROWS = {"data", "items"}
+_TOTALS = {"total_count", "totalCount"}
+
+
+def _strings(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@attrs.frozen
+class Edit(Fault):
+    """The API acts; the JSON of its answer is changed on the way.
+
+    Places are spelled with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. A row that
+    the answer does not have is left alone, and so is an answer that is no JSON.
+
+    Args:
+        change: A function of the JSON that returns what to send in its place; not over HTTP.
+        put: Values by the places at which they are set.
+        drop: Places that are removed.
+        rows: Only so many of the rows are kept.
+    """
+
+    change: Callable[[Any], object] | None = attrs.field(
+        default=None, validator=validators.optional(validators.is_callable())
+    )
+    put: dict[str, object] = attrs.field(
+        factory=dict[str, object], kw_only=True, validator=validators.instance_of(dict)
+    )
+    drop: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=_strings, validator=validators.deep_iterable(TEXT)
+    )
+    rows: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
+
+    def outcome(self, reply: Reply) -> Reply:
+        """The answer, changed."""
+        try:
+            body: Any = json.loads(reply.body)
+        except ValueError:
+            return reply
+        if self.rows is not None:
+            for name in _ROWS & body.keys():
+                body[name] = (body[name] or [])[: self.rows]
+        for place in self.drop:
+            _edit(body, place, drop=True)
+        for place, value in self.put.items():
+            _edit(body, place, value)
+        return attrs.evolve(reply, body=encode(body if self.change is None else self.change(body)))
+
+
+@attrs.frozen
+class EmptyData(Fault):
+    """A replica that knows nothing: the usual answer without its rows, or with ``null`` for them."""
+
+    null: bool = attrs.field(default=False, validator=FLAG)
+
+    def outcome(self, reply: Reply) -> Reply:
+        """The answer, emptied."""
+        rows: Any = None if self.null else []
+        nothing: dict[str, Any] = dict.fromkeys(_ROWS, rows) | dict.fromkeys(_TOTALS, 0)
+        empty = Edit(lambda body: body | {name: nothing[name] for name in nothing.keys() & body.keys()})
+        return empty.outcome(reply)
+
+
+@attrs.frozen
+class Empty(Fault):
+    """The API acts; the answer has its status, and no body at all."""
+
+    def outcome(self, reply: Reply) -> Reply:
+        """The status."""
+        return attrs.evolve(reply, body=b"")
+
+
+def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:
+    """Set or remove what is at a place, if there is such a place."""
+    *way, last = place.split(".")
+    with suppress(LookupError, TypeError, ValueError):
+        for name in way:
+            body = body[_key(body, name)]
+        if drop:
+            del body[_key(body, last)]
+        else:
+            body[_key(body, last)] = value
+
+
+def _key(parent: object, name: str) -> int | str:
+    return int(name) if isinstance(parent, list) else name

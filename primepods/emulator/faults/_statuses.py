@@ -1,0 +1,84 @@
+"""Responses with another status: errors, pages for people, redirects."""
+
+from __future__ import annotations
+
+import attrs
+from attrs import validators
+
+from .._api.http import Reply, encode
+from ._base import TEXT, UnansweredFault, status_phrase
+
+_BODIES: dict[int, object] = {
+    401: {"detail": "Invalid token"},
+    402: {"detail": "Insufficient funds"},
+    403: {"detail": "Not authenticated"},
+    404: {"detail": "Pod not found"},
+    422: {"errors": [{"param": "pod_ids", "details": "Input should be a valid string"}]},
+    429: {"message": "Too many requests"},
+}
+_GATEWAY = range(502, 505)
+_STATUS = [validators.instance_of(int), validators.ge(200), validators.lt(600)]
+
+
+@attrs.frozen
+class Status(UnansweredFault):
+    """An error of the API, or of something before it.
+
+    Args:
+        status: The code.
+        retry_after: The header of that name, seconds or an HTTP date.
+        body: JSON; by default what the API sends with the code (for 502 to 504 the HTML that gateways send).
+        text: Plain text in place of JSON; empty for an answer without a body.
+        acted: The API does what was asked, and only the answer is an error.
+    """
+
+    status: int = attrs.field(validator=_STATUS)
+    retry_after: float | str | None = attrs.field(
+        default=None, kw_only=True, validator=validators.optional(validators.instance_of((int, float, str)))
+    )
+    body: object = attrs.field(default=None, kw_only=True)
+    text: str | None = attrs.field(default=None, kw_only=True, validator=validators.optional(TEXT))
+
+    def outcome(self, reply: Reply) -> Reply:
+        """The error."""
+        del reply
+        wait = self.retry_after
+        headers = {} if wait is None else {"Retry-After": wait if isinstance(wait, str) else f"{wait:g}"}
+        if self.text is not None:
+            return Reply(self.status, self.text.encode(), {"Content-Type": "text/plain", **headers})
+        if self.body is None and self.status in _GATEWAY:
+            return _html(self.status, headers)
+        default = _BODIES.get(self.status, {"detail": status_phrase(self.status)})
+        return Reply(self.status, encode(default if self.body is None else self.body), headers)
+
+
+@attrs.frozen
+class Html(UnansweredFault):
+    """A page for people, with any status, where JSON is due: of a gateway, a login, a maintenance."""
+
+    status: int = attrs.field(default=200, validator=_STATUS)
+
+    def outcome(self, reply: Reply) -> Reply:
+        """The page."""
+        del reply
+        return _html(self.status, {})
+
+
+@attrs.frozen
+class Redirect(UnansweredFault):
+    """The client is sent to ``location``."""
+
+    location: str = attrs.field(validator=[TEXT, validators.matches_re(r"[!-~]+")])
+    status: int = attrs.field(
+        default=307, validator=[validators.instance_of(int), validators.ge(300), validators.lt(400)]
+    )
+
+    def outcome(self, reply: Reply) -> Reply:
+        """The redirect."""
+        del reply
+        return Reply(self.status, encode({"detail": status_phrase(self.status)}), {"Location": self.location})
+
+
+def _html(status: int, headers: dict[str, str]) -> Reply:
+    body = f"<html><body>{status} {status_phrase(status)}</body></html>"
+    return Reply(status, body.encode(), {"Content-Type": "text/html", **headers})
