@@ -6,14 +6,15 @@ from typing import Any, Literal, TypedDict
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from .. import PodFailedError, PodStatus, PrimePodsError, WaitError, WaitTimeoutError
+from .. import NotFoundError, PodFailedError, PodStatus, PrimePodsError, WaitError, WaitTimeoutError
 
 
 class PodEvent(TypedDict):
     """What a trigger yields, once.
 
     Attributes:
-        status: ``success``; ``failed``: the pod will not get there; ``timeout``; ``error``: the API refuses.
+        status: ``success``; ``failed``: the pod will not become ready, or does not exist; ``timeout``;
+            ``error``: the API refuses.
         message: What happened, and what to do.
         pod: The pod's status as last seen, without secrets; ``None`` if it is gone or was never seen.
     """
@@ -34,7 +35,7 @@ def failure(error: PrimePodsError) -> PodEvent:
     """Return the event of a wait that has ended with ``error``."""
     last = next(iter(error.statuses.values()), None) if isinstance(error, WaitError) else None
     pod = None if last is None else last.to_dict()
-    if isinstance(error, PodFailedError):
+    if isinstance(error, PodFailedError | NotFoundError):
         return {"status": "failed", "message": str(error), "pod": pod}
     if isinstance(error, WaitTimeoutError):
         return {"status": "timeout", "message": str(error), "pod": pod}

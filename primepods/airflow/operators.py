@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, cast
+from datetime import timedelta
+from typing import Any, Final, Literal, NoReturn, cast
 
 import attrs
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
     BaseOperator,
     BaseOperatorLink,
     Context,
@@ -16,18 +21,19 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from .. import Client, Pod, PodChange, PodSpec, PodState, PrimePodsError
-from ._events import PodEvent, failure, pod_of, success
+from .. import Client, NotFoundError, Pod, PodSpec, PodState, PrimePodsError
+from ._events import PodEvent, pod_of
+from ._looks import find_in_history, look, wait_here
 from ._names import pod_name
+from ._pod_ids import PodId, id_of, is_missing
 from .hooks import PrimePodsHook
 from .triggers import Goal, PrimePodTrigger
-
-PodId = str | Mapping[str, Any] | XComArg
-"""A pod's id, or what the create operator returns, whose ``id`` it is; or an output that will be either."""
 
 _KILL_TIMEOUT: Final = 4.0
 """Seconds for all that happens when a task is killed: Airflow leaves 5."""
 _PAUSE: Final = 1.0
+_TRIGGERER_GRACE: Final = timedelta(seconds=60)
+_UNRUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
 _ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
@@ -135,7 +141,7 @@ class PrimeCreatePodOperator(BaseOperator):
 
 
 class _OnePodOperator(BaseOperator):
-    """What the operators share that wait for one pod, in the worker or deferred."""
+    """Base of the operators that wait for one pod, in the worker or deferred."""
 
     template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
     operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
@@ -163,24 +169,36 @@ class _OnePodOperator(BaseOperator):
         return pod_of(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here; or leave the worker, and go on in :meth:`execute_complete`."""
+        """Wait here; or look once, leave the worker, and go on in :meth:`execute_complete`."""
         if self.deferrable:
-            trigger = PrimePodTrigger(
-                pod_id=pod_id,
-                prime_conn_id=self.prime_conn_id,
-                end=time.time() + self.timeout,
-                until=until,
-                interval=self.interval,
-                delete_on_kill=delete_on_kill,
+            event = look(client, pod_id, until) or self._defer(pod_id, until, delete_on_kill=delete_on_kill)
+        else:
+            event = wait_here(
+                client, pod_id, until, timeout=self.timeout, interval=self.interval, log=self.log
             )
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=self.execution_timeout)
-        return wait_here(client, pod_id, until, timeout=self.timeout, interval=self.interval, log=self.log)
+        self.log.info("%s", event["message"])
+        return event
+
+    def _defer(self, pod_id: str, until: Goal, *, delete_on_kill: bool) -> NoReturn:
+        limit = math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
+        trigger = PrimePodTrigger(
+            pod_id=pod_id,
+            prime_conn_id=self.prime_conn_id,
+            end=time.time() + min(self.timeout, limit),
+            until=until,
+            interval=self.interval,
+            delete_on_kill=delete_on_kill,
+        )
+        # The trigger ends by itself at that time. Airflow's own limit is for where no triggerer runs.
+        timeout = None if self.execution_timeout is None else self.execution_timeout + _TRIGGERER_GRACE
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
 
 class PrimeWaitPodOperator(_OnePodOperator):
     """Waits until a pod is ready. Returns its status as a dictionary, with ``ssh``.
 
-    A pod that has failed ends the task without retries, with the pod's reason.
+    A pod that has failed, has ended or does not exist ends the task without retries, with the reason.
+    ``execution_timeout`` limits one try, in the worker and in the triggerer alike.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.
@@ -188,6 +206,9 @@ class PrimeWaitPodOperator(_OnePodOperator):
         interval: Seconds between two looks.
         timeout: Seconds for one try.
         deferrable: Whether to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+            A pod that is ready already is seen in the worker.
+        on_failure: What becomes of the pod when the wait has failed and no try is left: ``keep`` or
+            ``delete``. A pod is never deleted while a further try would wait for it.
         delete_on_kill: Whether the pod is deleted when the task is marked failed or succeeded, or cleared,
             while it waits.
     """
@@ -200,6 +221,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         interval: float = 5.0,
         timeout: float = 1800.0,
         deferrable: bool | None = None,
+        on_failure: Literal["keep", "delete"] = "keep",
         delete_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -211,35 +233,86 @@ class PrimeWaitPodOperator(_OnePodOperator):
             deferrable=deferrable,
             **kwargs,
         )
+        if on_failure not in {"keep", "delete"}:
+            msg = f"on_failure must be 'keep' or 'delete', got {on_failure!r}"
+            raise ValueError(msg)
+        self.on_failure = on_failure
         self.delete_on_kill = delete_on_kill
+        self._has_timed_out = False
 
-    def execute(self, context: Context) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Wait."""
-        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            event = self._wait(client, id_of(self.pod_id), "ready", delete_on_kill=self.delete_on_kill)
-        return pod_of(event)
+        pod_id = id_of(self.pod_id)
+        try:
+            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+                event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next, as if a user had ended the task.
+            self._has_timed_out = True
+            self._after_failure(context)
+            limit = self.execution_timeout
+            raise AirflowTaskTimeout(f"Pod {pod_id} is not ready within execution_timeout={limit}.") from None
+        return self._outcome(context, event)
+
+    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+        """Go on after the trigger."""
+        self.log.info("%s", event["message"])
+        return self._outcome(context, event)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the trigger, or after its failure; see :meth:`BaseOperator.resume_execution`."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowException:
+            if next_method != self.execute_complete.__name__:
+                self._after_failure(context)
+            raise
 
     def on_kill(self) -> None:
         """Delete the pod, if that was asked for."""
-        if self.delete_on_kill:
+        if self.delete_on_kill and not self._has_timed_out:
             self.log.info("The task was killed: deleting its pod")
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                quick = client.with_options(deadline=_KILL_TIMEOUT)
-                quick.pods.delete(id_of(self.pod_id), missing_ok=True)
+            self._delete()
+
+    def _outcome(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+        try:
+            return pod_of(event)
+        except AirflowException as exc:
+            self._after_failure(context, is_final=isinstance(exc, AirflowFailException))
+            raise
+
+    def _after_failure(self, context: Context, *, is_final: bool = False) -> None:
+        """Delete the pod if that was asked for and no further try will wait for it."""
+        task = context["ti"]
+        if self.on_failure == "keep" or not (is_final or task.try_number > task.max_tries):
+            return
+        self.log.info("The wait has failed: deleting its pod, as on_failure='delete' says")
+        try:
+            self._delete()
+        except PrimePodsError as exc:
+            self.log.error("The pod may still be running and billed: %s", exc)  # noqa: TRY400 - the message is enough
+
+    def _delete(self) -> None:
+        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            quick = client.with_options(deadline=_KILL_TIMEOUT)
+            quick.pods.delete(id_of(self.pod_id), missing_ok=True)
 
 
 class PrimeDeletePodOperator(_OnePodOperator):
-    """Deletes a pod, and sees it gone. A pod that is gone already is a success.
+    """Deletes a pod, and waits until it is confirmed gone; one that has ended is a success.
 
-    Best as the teardown of the task that has rented it: ``.as_teardown(setups=create)``.
+    Best as the teardown of the task that has rented it: ``.as_teardown(setups=create)``. It is skipped where
+    the create task before it has not run; any other missing id fails, because a pod may be running.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.
         prime_conn_id: The connection.
         wait_for_completion: Whether to wait until the pod is gone; it may be billed until then.
+        missing_ok: Whether a pod that neither the list nor the history has is a success.
         interval: Seconds between two looks.
         timeout: Seconds for it to be gone.
         deferrable: Whether to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+            A pod that is gone within two seconds is seen in the worker.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -248,6 +321,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         pod_id: PodId,
         prime_conn_id: str = PrimePodsHook.default_conn_name,
         wait_for_completion: bool = True,
+        missing_ok: bool = False,
         interval: float = 5.0,
         timeout: float = 600.0,
         deferrable: bool | None = None,
@@ -262,55 +336,53 @@ class PrimeDeletePodOperator(_OnePodOperator):
             **kwargs,
         )
         self.wait_for_completion = wait_for_completion
+        self.missing_ok = missing_ok
 
-    def execute(self, context: Context) -> None:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> None:
         """Delete it."""
+        if is_missing(self.pod_id) and self._is_create_unrun(context["ti"]):
+            raise AirflowSkipException("The create task has not run: there is no pod to delete.")
         pod_id = id_of(self.pod_id)
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            state = client.pods.delete(pod_id, missing_ok=True)
-            self.log.info("Pod %s is %s", pod_id, state)
-            if self.wait_for_completion:
+            is_ending = self._delete(client, pod_id)
+            if is_ending and self.wait_for_completion:
                 pod_of(self._wait(client, pod_id, "gone"))
+
+    def _delete(self, client: Client, pod_id: str) -> bool:
+        """Delete the pod; return whether there is an end to wait for."""
+        try:
+            state = client.pods.delete(pod_id)
+        except NotFoundError:
+            if find_in_history(client, pod_id) is not None:
+                self.log.info("Pod %s has ended already: it is in the history", pod_id)
+            elif self.missing_ok:
+                self.log.info("Pod %s is neither in the list nor in the history", pod_id)
+            else:
+                raise AirflowException(
+                    f"Nothing was deleted: pod {pod_id} is neither in the list nor in the history of this "
+                    "account. If the id is mistyped, or of another account or team, its pod goes on and is "
+                    "billed. `missing_ok=True` takes this for a success."
+                ) from None
+            return False
+        self.log.info("Pod %s is %s", pod_id, state)
+        return True
+
+    def _is_create_unrun(self, task: Any) -> bool:
+        """Return whether the create tasks before this one have all not run in this run of the DAG."""
+        kinds = {
+            upstream.task_id: getattr(upstream, "operator_class", type(upstream))
+            for upstream in self.upstream_list
+        }
+        creates = [name for name, kind in kinds.items() if issubclass(kind, PrimeCreatePodOperator)]
+        if not creates:
+            return False
+        states = task.get_task_states(dag_id=task.dag_id, task_ids=creates, run_ids=[task.run_id])
+        return all(state in _UNRUN for state in states.get(task.run_id, {}).values())
 
 
 def default_deferrable() -> bool:
     """Return what Airflow's configuration says of operators that do not say it themselves."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-
-
-def id_of(pod_id: PodId) -> str:
-    """Return the id of a pod, or of the create operator's output.
-
-    Raises:
-        AirflowFailException: There is none, as when that task has returned nothing.
-    """
-    found = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
-    if not isinstance(found, str) or not found:
-        raise AirflowFailException(
-            f"pod_id must be a pod's id, or what the create task returns, got {pod_id!r}"
-        )
-    return found
-
-
-def wait_here(  # noqa: PLR0913 - what a wait is made of
-    client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
-) -> PodEvent:
-    """Wait in this process, as :class:`PrimePodTrigger` does in a triggerer."""
-
-    def tell(change: PodChange) -> None:
-        log.info("%s", change.after or f"{change.pod_id} is gone")
-
-    try:
-        if until == "gone":
-            client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=tell)
-            event = success(pod_id, None)
-        else:
-            status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=tell)
-            event = success(pod_id, status)
-    except PrimePodsError as exc:
-        event = failure(exc)
-    log.info("%s", event["message"])
-    return event
 
 
 def _namesakes(client: Client, name: str) -> list[Pod]:

@@ -16,8 +16,10 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from ._events import PodEvent, pod_of
+from ._looks import look, wait_here
+from ._pod_ids import PodId, id_of
 from .hooks import PrimePodsHook
-from .operators import PodId, PrimePodsLink, default_deferrable, id_of, wait_here
+from .operators import PrimePodsLink, default_deferrable
 from .triggers import PrimePodTrigger
 
 
@@ -57,8 +59,13 @@ class PrimePodSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, here or in the triggerer."""
         if self.deferrable:
+            pod_id = id_of(self.pod_id)
+            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+                event = look(client, pod_id, "ready")
+            if event is not None:
+                return self.execute_complete(context, event)
             trigger = PrimePodTrigger(
-                pod_id=id_of(self.pod_id),
+                pod_id=pod_id,
                 prime_conn_id=self.prime_conn_id,
                 end=time.time() + self.timeout,
                 interval=self.poke_interval,
@@ -77,6 +84,7 @@ class PrimePodSensor(BaseSensorOperator):
                 interval=self.poke_interval,
                 log=self.log,
             )
+        self.log.info("%s", event["message"])
         return PokeReturnValue(is_done=True, xcom_value=pod_of(event, on_timeout=AirflowSensorTimeout))
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature

@@ -19,6 +19,8 @@ from .hooks import PrimePodsHook, ask_airflow
 
 Goal = Literal["ready", "gone"]
 
+_EARLIEST_EVENT: Final = 1.0
+"""Seconds after its start before which a trigger does not fire."""
 _LAST_LOOK: Final = 15.0
 """Seconds for a wait whose end was while no triggerer ran: what has become of the pod is still seen."""
 _KILL_TIMEOUT: Final = 25.0
@@ -68,8 +70,11 @@ class PrimePodTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield how it ended."""
+        started_at = time.monotonic()
         try:
             event = await self._wait()
+            # Airflow may lose an event that comes before it has written down that the task is deferred.
+            await asyncio.sleep(started_at + _EARLIEST_EVENT - time.monotonic())
         except asyncio.CancelledError:
             # Newer Airflows call `on_kill` themselves.
             if self.delete_on_kill and not hasattr(BaseTrigger, "on_kill"):

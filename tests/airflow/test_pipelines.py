@@ -1,5 +1,7 @@
 """Whole DAGs in a real Airflow, with `dag.test()`, against an emulator."""
 
+from collections.abc import Generator
+
 import pytest
 
 from primepods.emulator import Emulator
@@ -15,28 +17,95 @@ def orders(emulator: Emulator) -> int:
     return len([request for request in emulator.requests[:] if request.method == "POST"])
 
 
+@pytest.fixture
+def slow_emulator() -> Generator[Emulator]:
+    """Where neither a boot nor an end is so quick that a worker sees it before it defers."""
+    with Emulator(boot_seconds=3.0, delete_seconds=4.0) as emulator:
+        yield emulator
+
+
 ALL_WELL = dict.fromkeys(("create", "wait", "look", "use", "delete"), "success")
 
 
 @pytest.mark.parametrize("name", ["deferred", "blocking"])
-def test_a_pipeline_rents_one_pod_and_leaves_none(run: Run, emulator: Emulator, name: str) -> None:
+def test_a_pipeline_rents_one_pod_and_leaves_none(run: Run, slow_emulator: Emulator, name: str) -> None:
     """Create, wait, sensor, job and teardown, in workers or in the triggerer."""
-    done = run(name, emulator)
+    done = run(name, slow_emulator)
     assert done.states() == ALL_WELL
     assert ("Pausing task as DEFERRED" in done.log) == (name == "deferred")
-    assert orders(emulator) == 1
-    assert not emulator.pods
+    assert orders(slow_emulator) == 1
+    assert not slow_emulator.pods
     created = {key: done.xcoms[f"create.{key}"] for key in ("id", "name", "price_hr")}
     assert created == done.xcoms["create.return_value"]
     assert done.xcoms["wait.return_value"]["ssh"]["command"] == done.xcoms["use.return_value"]
-    assert emulator.api_key not in done.log
+    assert slow_emulator.api_key not in done.log
 
 
-def test_deferrable_defaults_to_airflows_setting(run: Run, emulator: Emulator) -> None:
+def test_deferrable_defaults_to_airflows_setting(run: Run, slow_emulator: Emulator) -> None:
     """`[operators] default_deferrable` decides where an operator does not."""
-    done = run("short", emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE="True")
+    done = run("short", slow_emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE="True")
     assert set(done.states().values()) == {"success"}
     assert done.log.count("Pausing task as DEFERRED") == 2
+
+
+def test_a_ready_pod_is_seen_in_the_worker(run: Run) -> None:
+    """Nothing is deferred for a pod that is ready, nor for one that is gone at once."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        done = run("deferred", emulator)
+        assert not emulator.pods
+    assert done.states() == ALL_WELL
+    assert "Pausing task as DEFERRED" not in done.log
+
+
+def test_an_id_that_is_none_fails(run: Run, emulator: Emulator) -> None:
+    """A missing XCom renders to "None": each operator fails at once and sends nothing."""
+    done = run("no_id", emulator)
+    assert list(done.tasks.values()) == [{"state": "failed", "tries": 1}] * 3
+    assert "its pod may be running and billed" in done.log
+    assert not emulator.requests[:]
+
+
+def test_deleting_an_unknown_id_fails_unless_that_is_allowed(run: Run, emulator: Emulator) -> None:
+    """An id that neither list nor history has is a mistake, or another account's."""
+    done = run("unknown_id", emulator)
+    assert done.states() == {"strict": "failed", "lenient": "success"}
+    assert "is neither in the list nor in the history" in done.log
+
+
+def test_a_pod_that_has_ended_is_known_by_the_history(run: Run) -> None:
+    """Deleting it again is a success; waiting for it fails at once, without retries."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        done = run("ended", emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE="True")
+    assert done.states() == {
+        "create": "success",
+        "delete": "success",
+        "delete_again": "success",
+        "wait": "failed",
+    }
+    assert done.tasks["wait"]["tries"] == 1
+    assert "was terminated at" in done.log
+
+
+def test_deleting_is_skipped_where_create_has_not_run(run: Run, emulator: Emulator) -> None:
+    """There is no id and no pod, and a line in the log says so."""
+    done = run("unrun", emulator)
+    assert done.states() == dict.fromkeys(("skip", "create", "delete"), "skipped")
+    assert "there is no pod to delete" in done.log
+    assert not emulator.requests[:]
+
+
+@pytest.mark.parametrize("deferrable", ["True", "False"])
+def test_an_execution_timeout_limits_each_try(run: Run, deferrable: str) -> None:
+    """In a worker and deferred: a retry goes on with the pod, which is deleted when no try is left."""
+    with Emulator(boot_seconds=3600, delete_seconds=0) as emulator:
+        done = run("limited", emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=deferrable)
+        deletions = [request for request in emulator.requests[:] if request.method == "DELETE"]
+        assert not emulator.pods
+    assert done.tasks["wait"] == {"state": "failed", "tries": 3}
+    assert "was terminated at" not in done.log
+    assert done.log.count("as on_failure='delete' says") == 1
+    assert done.tasks["delete"]["state"] == "success"
+    assert len(deletions) == 2
 
 
 def test_a_failing_job_leaves_no_pod(run: Run, emulator: Emulator) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import DAG, task
 
 from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
@@ -31,6 +32,12 @@ def fail(status: dict[str, Any]) -> None:
     """Stand for a job that fails."""
     msg = f"the job on {status['pod_id']} failed"
     raise RuntimeError(msg)
+
+
+@task
+def skip() -> None:
+    """Stand for a branch that is not taken."""
+    raise AirflowSkipException
 
 
 def break_down_once(context: Any, _result: Any) -> None:
@@ -80,6 +87,9 @@ failing_job = full_pipeline("failing_job", fail, deferrable=None)
 short = pipeline("short")
 tried_again = pipeline("tried_again", create={"post_execute": break_down_once})
 impatient = pipeline("impatient", timeout=0.5, retries=0)
+limited = pipeline(
+    "limited", execution_timeout=timedelta(seconds=1.5), on_failure="delete", delete_on_kill=True
+)
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})
 
 with DAG("soft_sensor", schedule=None) as soft_sensor:
@@ -90,6 +100,27 @@ with DAG("soft_sensor", schedule=None) as soft_sensor:
     look >> PrimeDeletePodOperator(task_id="delete", pod_id=slow.output["id"], interval=INTERVAL).as_teardown(
         setups=slow
     )
+
+with DAG("no_id", schedule=None) as no_id:
+    for kind in (PrimeWaitPodOperator, PrimePodSensor, PrimeDeletePodOperator):
+        kind(task_id=kind.__name__, pod_id="{{ ti.xcom_pull(task_ids='nothing') }}", **RETRIES)
+
+with DAG("unknown_id", schedule=None) as unknown_id:
+    for name, missing_ok in {"strict": False, "lenient": True}.items():
+        PrimeDeletePodOperator(task_id=name, pod_id="ab" * 16, missing_ok=missing_ok)
+
+with DAG("ended", schedule=None) as ended:
+    rent: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC)
+    first, second = (
+        PrimeDeletePodOperator(task_id=name, pod_id=rent.output["id"], interval=INTERVAL)
+        for name in ("delete", "delete_again")
+    )
+    first >> second >> PrimeWaitPodOperator(task_id="wait", pod_id=rent.output["id"], **RETRIES)
+
+with DAG("unrun", schedule=None) as unrun:
+    never: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC)
+    skip() >> never
+    PrimeDeletePodOperator(task_id="delete", pod_id=never.output["id"], trigger_rule="all_done")
 
 with DAG("mapped", schedule=None) as mapped:
     rented = PrimeCreatePodOperator.partial(task_id="create").expand(spec=[SPEC, SPEC | {"name": "second"}])

@@ -1,0 +1,69 @@
+"""Checks on one pod in a worker: a single look before a wait is deferred, and the whole wait."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, Final
+
+from .. import Client, HistoryRecord, NotFoundError, PodChange, PrimePodsError
+from ._events import PodEvent, failure, success
+from .triggers import Goal
+
+_MAX_RECORDS: Final = 1_000
+"""Records of the history that are searched for a pod, the latest first."""
+_GONE_TIMEOUT: Final = 2.0
+"""Seconds for which a worker waits for a deleted pod to be gone, before it defers."""
+_GONE_INTERVAL: Final = 0.5
+
+
+def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
+    """Return the record of a pod that has ended, if it is among the last 1,000 records."""
+    with client.pods.history() as records:
+        return next((record for record in islice(records, _MAX_RECORDS) if record.id == pod_id), None)
+
+
+def look(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
+    """Look once; return the event of a wait that is over already, or ``None`` for one that must wait.
+
+    A failed request is no answer: the wait that follows deals with it.
+    """
+    try:
+        if until == "gone":
+            client.pods.wait_gone(pod_id, timeout=_GONE_TIMEOUT, interval=_GONE_INTERVAL)
+            return success(pod_id, None)
+        status = client.pods.status(pod_id)
+    except NotFoundError:
+        return _ended(client, pod_id)
+    except PrimePodsError:
+        return None
+    return success(pod_id, status) if status.is_ready else None
+
+
+def _ended(client: Client, pod_id: str) -> PodEvent | None:
+    """Return the event of a pod that the history shows as ended."""
+    try:
+        record = find_in_history(client, pod_id)
+    except PrimePodsError:
+        return None
+    if record is None or record.terminated_at is None:
+        return None
+    message = f"Pod {pod_id} was terminated at {record.terminated_at.isoformat()}: it will not become ready."
+    return {"status": "failed", "message": message, "pod": None}
+
+
+def wait_here(  # noqa: PLR0913 - what a wait is made of
+    client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
+) -> PodEvent:
+    """Wait in this process, as :class:`PrimePodTrigger` does in a triggerer."""
+
+    def tell(change: PodChange) -> None:
+        log.info("%s", change.after or f"{change.pod_id} is gone")
+
+    try:
+        if until == "gone":
+            client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=tell)
+            return success(pod_id, None)
+        status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=tell)
+    except PrimePodsError as exc:
+        return failure(exc)
+    return success(pod_id, status)
