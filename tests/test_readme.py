@@ -37,6 +37,15 @@ def runnable(paper: Path) -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.relative_to(ROOT).as_posix())
+def test_each_test_that_a_paper_names_exists(paper: Path) -> None:
+    """A promise names the test that fails when it is broken: its file has a function of that name."""
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", paper.read_text(encoding="utf-8")):
+        assert re.search(
+            rf"^(async )?def {name}" if name else "", (ROOT / file).read_text("utf-8"), re.MULTILINE
+        )
+
+
 @contextmanager
 def world(block: Block) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
