@@ -75,16 +75,23 @@ class StatusReader:
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
         """Ask for one id; calls made in the same iteration of the event loop share their requests."""
-        batch = self._gathering
-        if batch is None or batch.cancelled or batch.loop is not asyncio.get_running_loop():
-            batch = self._gathering = _Batch(self)
-        return await batch.wait_for(pod_id)
+        while True:
+            batch = self._gathering
+            if batch is None or batch.loop is not asyncio.get_running_loop():
+                batch = self._gathering = _Batch(self)
+            answer = await batch.wait_for(pod_id)
+            # Otherwise somebody has cancelled the batch's task, but not this one.
+            if answer is not None:
+                break
+        error = answer.errors.get(pod_id)
+        if error is not None:
+            raise copy_exception(error)
+        return answer.rows.get(pod_id)
 
-    async def read_together(self, batch: _Batch) -> StatusAnswer:
-        """Ask for the ids of a batch, which nobody joins any more."""
+    def close_batch(self, batch: _Batch) -> None:
+        """Let no more calls join ``batch``."""
         if self._gathering is batch:
             self._gathering = None
-        return await self.read(list(batch.pod_ids))
 
     async def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
@@ -195,35 +202,43 @@ class _Batch:
     """Calls for single pods that share their requests.
 
     Args:
-        reader: Sends them, from the next iteration of the event loop on.
+        reader: Sends the requests, in the next iteration of the event loop.
     """
 
     def __init__(self, reader: StatusReader) -> None:
-        self.pod_ids: dict[str, None] = {}
+        self._pod_ids: dict[str, None] = {}
         self.loop = asyncio.get_running_loop()
+        self._reader = reader
         self._callers = 0
-        # In an empty context: else its log lines would land in whichever task came first.
-        self._task = self.loop.create_task(reader.read_together(self), context=contextvars.Context())
-        # Not the task itself is awaited: who is cancelled meanwhile must not cancel it.
+        self._task: asyncio.Task[StatusAnswer] | None = None
+        # The callers await this, not the task: cancelling one of them must not cancel it.
         self._done = asyncio.Event()
-        self._task.add_done_callback(lambda _: self._done.set())
+        # An empty context: otherwise its log lines would carry the context of the first caller's task.
+        self.loop.call_soon(self._start, context=contextvars.Context())
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether all callers have left."""
-        return self._task.cancelling() > 0
+    async def wait_for(self, pod_id: str) -> StatusAnswer | None:
+        """Return the answer for all pods of the batch; ``None`` if its task was cancelled.
 
-    async def wait_for(self, pod_id: str) -> PodStatus | None:
-        """Return what is answered for ``pod_id``, or raise an exception of the caller's own."""
-        self.pod_ids[pod_id] = None
+        Raises:
+            PrimePodsError: The batch has failed; each caller gets a copy.
+        """
+        self._pod_ids[pod_id] = None
         self._callers += 1
         try:
             await self._done.wait()
         finally:
             self._callers -= 1
-            if not self._callers:
+            if not self._callers and self._task is not None:
                 self._task.cancel()
-        error = self._task.exception() or self._task.result().errors.get(pod_id)
+        if self._task is None or self._task.cancelled():
+            return None
+        error = self._task.exception()
         if error is not None:
             raise copy_exception(error)
-        return self._task.result().rows.get(pod_id)
+        return self._task.result()
+
+    def _start(self) -> None:
+        self._reader.close_batch(self)
+        if self._callers:
+            self._task = self.loop.create_task(self._reader.read(list(self._pod_ids)))
+            self._task.add_done_callback(lambda _: self._done.set())

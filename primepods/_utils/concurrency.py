@@ -16,19 +16,26 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
     The first exception cancels the rest and is raised as it is.
     """
     results: dict[int, R] = {}
+    errors: list[Exception] = []
+    workers: list[asyncio.Task[None]] = []
     queue = iter(enumerate(items))
 
     async def work() -> None:
-        for index, item in queue:
-            results[index] = await function(item)
+        try:
+            for index, item in queue:
+                results[index] = await function(item)
+        except Exception as exc:  # noqa: BLE001 - raised below, without a group around it
+            if not errors:
+                errors.append(exc)
+            for worker in workers:
+                worker.cancel()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(limit, len(items))):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-    else:
-        return [results[index] for index in range(len(items))]
-    # Outside the `except`: the group would only repeat what the first error says.
-    raise first
+    async with asyncio.TaskGroup() as group:
+        while len(workers) < min(limit, len(items)) and not errors:
+            # An eager task may have failed when this returns.
+            workers.append(group.create_task(work()))
+    if errors:
+        # Popped: a list that this frame keeps would make a cycle of the error and its traceback.
+        raise errors.pop()
+    # A worker that somebody else has cancelled leaves an item undone.
+    return [results[at] if at in results else await function(item) for at, item in enumerate(items)]

@@ -139,6 +139,9 @@ class _PageIterator(Generic[T]):
                     if not request.done():
                         return request
                     self._window.discard_first()
+                    if request.cancelled():
+                        # By somebody who has not cancelled this task: it is sent again.
+                        continue
                     fetched = request.result()
                     self._wanted = None
                     step = self._reading.send(fetched)

@@ -53,8 +53,7 @@ class Hub:
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
         self._subscriptions: set[Subscription] = set()
-        # An empty context: else its log lines would land in whichever task happened to come first.
-        self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        self._task: asyncio.Task[None] | None = None
 
     def add(self, subscription: Subscription) -> None:
         """Begin to poll for ``subscription``: once promptly, then at the ticks of its interval."""
@@ -65,6 +64,11 @@ class Hub:
             pod.add(subscription)
         self._state.schedule.add(subscription)
         self._state.troubles.paused(is_new=True)
+        if self._task is None:
+            # Last, since a task may start at once. In an empty context: otherwise its log lines would carry
+            # the context of the first subscriber's task.
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+            self._task.add_done_callback(self._note_end)
 
     def remove_pod(self, subscription: Subscription, pod: WatchedPod) -> None:
         """Poll no longer for one of the subscription's pods."""
@@ -94,7 +98,7 @@ class Hub:
 
     async def ended(self) -> None:
         """Return when nothing is left, if nobody waits any more."""
-        if not self._subscriptions:
+        if self._task is not None and not self._subscriptions:
             # Not the task itself: who is cancelled meanwhile must not cancel it.
             await asyncio.wait([self._task])
 
@@ -112,7 +116,7 @@ class Hub:
                 schedule.changed.clear()
                 await clock.wait(schedule.changed, self._next_at() - clock.time())
         except asyncio.CancelledError:
-            error = PrimePodsError("The polling was cancelled from outside. Wait again.")
+            error = _cancelled_error()
         except Exception as exc:  # noqa: BLE001 - whatever breaks here must not leave anybody hanging
             error = exc
         await self._shut_down(error)
@@ -121,8 +125,7 @@ class Hub:
         """End those who still wait, if there is an error for them, and all that is under way."""
         self._retire()
         if error is not None:
-            for subscription in self._subscriptions:
-                subscription.end(error)
+            self._end_subscriptions(error)
         for job in self._state.jobs:
             job.cancel()
         try:
@@ -130,6 +133,16 @@ class Hub:
                 await asyncio.wait(self._state.jobs)
         finally:
             await self._transport.aclose()
+
+    def _end_subscriptions(self, error: Exception) -> None:
+        for subscription in self._subscriptions:
+            subscription.end(error)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Leave nobody hanging where the task was cancelled before its first step."""
+        if task.cancelled():
+            self._retire()
+            self._end_subscriptions(_cancelled_error())
 
     def _next_at(self) -> float:
         """Return when there is something to ask, or to say: a long pause is not kept in silence."""
@@ -147,7 +160,11 @@ class Hub:
             # the requests of a tick, would always leave out the same ones.
             pods.sort(key=lambda pod: math.inf if pod.trouble is None else pod.asked)
             tick = Tick(self._state, self._reader, self._lookups.add, pods)
-            self._state.start(tick.run(), pods)
+            self._state.start(tick.run, pods, tick.release)
+
+
+def _cancelled_error() -> PrimePodsError:
+    return PrimePodsError("The polling was cancelled from outside. Wait again.")
 
 
 _hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, Any], Hub] = {}

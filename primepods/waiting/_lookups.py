@@ -41,16 +41,13 @@ class PodLookups:
         """Ask for a pod, if it is time to."""
         if not pod.looking_up and pod.wants_lookup(self._state.clock.time()):
             pod.looking_up = True
-            self._state.start(self._look_up(pod), [pod])
+            self._state.start(partial(self._look_up, pod), [pod], partial(_note_end, pod))
 
     async def _look_up(self, pod: WatchedPod) -> None:
-        try:
-            async with self._slots:
-                # What a pause leaves out is asked for again after the next tick.
-                if pod.subscriptions and self._state.pause.cause is None:
-                    await self._get(pod)
-        finally:
-            pod.looking_up = False
+        async with self._slots:
+            # What a pause leaves out is asked for again after the next tick.
+            if pod.subscriptions and self._state.pause.cause is None:
+                await self._get(pod)
 
     async def _get(self, pod: WatchedPod) -> None:
         sequence = next(self._state.numbers)
@@ -84,7 +81,7 @@ class PodLookups:
             pod.ended(sequence)
         elif self._state.clock.time() >= self._history_at:
             self._history_at = self._state.clock.time() + LOOKUP_INTERVAL
-            self._state.start(self._read_history(), [pod])
+            self._state.start(self._read_history, [pod])
 
     async def _read_history(self) -> None:
         """Note which pods are known to have ended; what fails here is asked again with a later lookup."""
@@ -102,3 +99,7 @@ class PodLookups:
         for pod_id in self._terminated:
             if pod := self._state.pods.get(pod_id):
                 pod.ended(sequence)
+
+
+def _note_end(pod: WatchedPod) -> None:
+    pod.looking_up = False

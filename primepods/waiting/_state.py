@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from .._utils.clock import Clock
@@ -45,12 +45,25 @@ class HubState:
         self.numbers: Iterator[int] = itertools.count()
         self.jobs: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None], pods: list[WatchedPod]) -> None:
-        """Start a task on behalf of ``pods``. A defect ends their waits; it must not leave them hanging."""
-        # An empty context: else its log lines would land in whichever task happened to come first.
+    def start(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        pods: list[WatchedPod],
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        """Start a task on behalf of ``pods``. A defect ends their waits; it must not leave them hanging.
+
+        Args:
+            work: What the task does.
+            pods: For whom.
+            on_end: Called when the task has ended, also where it was cancelled before its first step.
+        """
+        # An empty context: otherwise its log lines would carry the context of whichever task came first.
         job = asyncio.get_running_loop().create_task(_guard(work, pods), context=contextvars.Context())
         self.jobs.add(job)
         job.add_done_callback(self.jobs.discard)
+        if on_end is not None:
+            job.add_done_callback(lambda _: on_end())
 
     def note_failure(self, error: Exception, pods: int) -> None:
         """Say in the log that a request for ``pods`` pods failed; pause if that is what it asks for."""
@@ -76,9 +89,9 @@ class HubState:
         return isinstance(error, ClientClosedError) or self.clock.time() >= confirm_at
 
 
-async def _guard(work: Coroutine[Any, Any, None], pods: list[WatchedPod]) -> None:
+async def _guard(work: Callable[[], Coroutine[Any, Any, None]], pods: list[WatchedPod]) -> None:
     try:
-        await work
+        await work()
     except Exception as exc:  # noqa: BLE001 - as said of `start`
         for pod in pods:
             pod.end(exc)

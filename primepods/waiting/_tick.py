@@ -72,19 +72,20 @@ class Tick:
         most = max(2 * len(usual) - 1, _LEAST_REQUESTS)
         del alone[max(0, most - len(batches) - len(self._searches)) :]
         self._left = most - len(batches) - len(alone)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for search in self._searches:
-                    group.create_task(self._search(search))
-                ask = partial(self._ask_batch, group)
-                await self._reader.executor.map(ask, [*batches, *([pod] for pod in alone)])
-                self._decided.set()
-        finally:
-            self._release(list(self._pods))
+        async with asyncio.TaskGroup() as group:
+            for search in self._searches:
+                group.create_task(self._search(search))
+            ask = partial(self._ask_batch, group)
+            await self._reader.executor.map(ask, [*batches, *([pod] for pod in alone)])
+            self._decided.set()
         if batches and not self._answered:
             # An outage: what fails in it is nobody's fault.
             for search in self._searches:
                 self._clear(search.undecided)
+
+    def release(self) -> None:
+        """Note that no request of this tick is under way any more."""
+        self._release(list(self._pods))
 
     def _batches(self) -> list[list[WatchedPod]]:
         """Return what is asked for at once: all but what is being searched."""

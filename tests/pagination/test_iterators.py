@@ -299,6 +299,20 @@ async def test_a_cancelled_consumer_leaves_nothing() -> None:
         assert api.in_flight == 0
 
 
+async def test_a_request_that_somebody_cancels_is_sent_again() -> None:
+    """Whoever reads the list is not cancelled, and gets every row once."""
+    before = asyncio.all_tasks()
+    for turns in range(20):
+        api = Api.of(500, delays=(1, 3, 2))
+        task = asyncio.create_task(read(pager(api.fetch, 10, window=4)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for request in asyncio.all_tasks() - before - {task}:
+            request.cancel()
+        assert await task == api.rows
+    assert asyncio.all_tasks() == before
+
+
 async def test_cancelled_at_any_turn_a_listing_ends_cleanly() -> None:
     """Whenever the consumer is cancelled, no request and no task survives it."""
     before = asyncio.all_tasks()

@@ -291,12 +291,12 @@ class Stage:
         """Let time pass."""
         await self.clock.advance(seconds)
 
-    def cancel_the_poller(self) -> None:
-        """Cancel every task of the package that no test has begun."""
+    def cancel_the_poller(self, name: str = "") -> None:
+        """Cancel every task of the package that no test has begun, or those of this name."""
         package = str(Path(primepods.__file__).parent)
         for task in asyncio.all_tasks() - set(self.tasks):
             coroutine: Any = task.get_coro()
-            if coroutine.cr_code.co_filename.startswith(package):
+            if coroutine.cr_code.co_filename.startswith(package) and name in coroutine.__qualname__:
                 task.cancel()
 
     async def check_nothing_left(self, known: Iterable[asyncio.Task[Any]] = ()) -> None:

@@ -289,7 +289,8 @@ def test_nothing_is_left_when_the_loop_ends(moment: str) -> None:
         while open_files() > before and time.monotonic() < give_up:
             time.sleep(0.01)
         assert open_files() <= before
-        assert outcomes.count("CancelledError") >= 8
+        # One each time for certain: the others may have been answered.
+        assert outcomes.count("CancelledError") >= 4
         assert set(outcomes) <= {"CancelledError"}
 
 

@@ -286,6 +286,28 @@ async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Flee
     await stage.check_nothing_left()
 
 
+@pytest.mark.parametrize("name", ["", "_guard"], ids=["all", "requests"])
+@pytest.mark.parametrize("turns", range(8))
+async def test_tasks_cancelled_from_outside_leave_nobody_hanging(
+    stage: Stage, fleet: Fleet, name: str, turns: int
+) -> None:
+    """Somebody cancels tasks of the poller, also before their first step: waits end, or go on."""
+    fleet.add(1, "bare")
+    fleet.got["pod00000"] = {"ip": "1.2.3.4", "sshConnection": "root@1.2.3.4 -p 22"}
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    stage.cancel_the_poller(name)
+    # The first tick is due, and nothing has run since.
+    stage.clock.jump(stage.clock.time() + 0.25)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    stage.cancel_the_poller(name)
+    await stage.advance(61)
+    assert wait.done()
+    assert type(wait.exception()) is primepods.PrimePodsError or result(wait).is_ready
+
+
 async def anext_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
     """The next change, for a task of its own."""
     return await anext(changes)

@@ -286,6 +286,7 @@ async def test_a_watch_goes_on_after_a_heartbeat(stage: Stage, fleet: Fleet) -> 
     await stage.advance(11)
     assert len(fleet.sizes) == 7
     beating.cancel()
+    await asyncio.wait([beating])
     fleet.set(None, "b")
     rest = stage.start(collect(changes, seen))
     await stage.advance(11)

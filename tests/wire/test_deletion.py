@@ -395,6 +395,20 @@ async def test_a_cancelled_delete_many_sends_no_more() -> None:
     assert asyncio.all_tasks() == before
 
 
+async def test_a_worker_that_somebody_cancels_leaves_nothing_undone() -> None:
+    """One of the tasks of a call about many is cancelled, but not the call: every pod is deleted."""
+    event = asyncio.Event()
+    before = asyncio.all_tasks()
+    async with Server(default=Held(event, DELETING)) as server, make_client(server.url) as client:
+        call = asyncio.create_task(client.pods.delete_many(["a", "b", "c"]))
+        await settle()
+        workers = [task for task in asyncio.all_tasks() - before - {call} if "map_bounded" in repr(task)]
+        workers[0].cancel()
+        await settle()
+        event.set()
+        assert list(await call) == ["a", "b", "c"]
+
+
 async def test_a_closed_client_deletes_nothing_and_says_so_for_each() -> None:
     """Not even then does a deletion look done."""
     client = make_client("http://127.0.0.1:1")

@@ -147,17 +147,23 @@ async def test_a_batch_that_nobody_waits_for_any_more_is_ended() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_batch_ends_with_its_loop() -> None:
-    """When all tasks are cancelled, as at the end of `asyncio.run`, callers of a batch end as cancelled."""
-    async with Server(default=Hang()) as server, make_client(server.url) as client:
+async def test_a_batch_that_somebody_cancels_is_sent_again() -> None:
+    """Callers get their answers all the same, but for the one that was cancelled itself."""
+    answers = iter([Hang()])
+    async with (
+        Server(lambda request: next(answers, None) or rows(request)) as server,
+        make_client(server.url) as client,
+    ):
         before = asyncio.all_tasks()
-        call = asyncio.create_task(client.pods.status("a"))
+        calls = [asyncio.create_task(client.pods.status(pod_id)) for pod_id in ("a", "b", "c")]
         await settle()
-        for task in asyncio.all_tasks() - before - {call}:
-            if "read_together" in repr(task):
-                task.cancel()
-        await asyncio.wait([call], timeout=5)
-        assert call.cancelled()
+        [batch] = [task for task in asyncio.all_tasks() - before - {*calls} if "StatusReader" in repr(task)]
+        batch.cancel()
+        calls[2].cancel()
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        assert [getattr(status, "pod_id", None) for status in done] == ["a", "b", None]
+        assert calls[2].cancelled()
+        assert [request.values("pod_ids") for request in server.requests] == [["a", "b", "c"], ["a", "b"]]
 
 
 async def test_a_batch_is_of_no_callers_context() -> None:
