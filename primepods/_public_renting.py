@@ -3,7 +3,7 @@
 from .keys import SSHKey
 from .leasing.lease import AsyncLease, AsyncLeasedPod
 from .leasing.sweep import OrphanedPod, SkippedLease, Sweep
-from .offers import DiskOffer, Offer, Prices, SpecRange
+from .offers import DiskOffer, GpuPrices, Offer, Prices, SpecRange
 from .resources.availability import AsyncAvailability
 from .resources.ssh_keys import AsyncSSHKeys
 from .specs import PodSpec
@@ -14,6 +14,7 @@ __all__ = [
     "AsyncLeasedPod",
     "AsyncSSHKeys",
     "DiskOffer",
+    "GpuPrices",
     "Offer",
     "OrphanedPod",
     "PodSpec",

@@ -18,7 +18,7 @@
     │   ├── ValidationError          422
     │   ├── RateLimitError           429
     │   ├── ServerError              5xx
-    │   ├── SoldOutError             an order for what is not to be had any more
+    │   ├── SoldOutError             no such machine is available
     │   └── PriceTooHighError        an order for what costs more than its ``max_price``
     ├── CreateUncertainError
     ├── NotReleasedError
@@ -276,7 +276,10 @@ class ServerError(APIError):
 
 
 class SoldOutError(APIError):
-    """An order was refused: the machine is not to be had any more. Recognised by the API's words."""
+    """No such machine is available: an order was refused, or ``availability.cheapest`` found no offer.
+
+    A refused order is recognised by the API's words. ``cheapest`` says what was asked for, and what there is.
+    """
 
 
 class PriceTooHighError(APIError):

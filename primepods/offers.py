@@ -11,6 +11,7 @@ from typing import Any, Final
 import attrs
 
 from ._utils.plain import to_plain
+from ._utils.text import one_line
 from .models import Model
 
 _UNAVAILABLE: Final = "Unavailable"
@@ -73,7 +74,7 @@ class Prices(Model):
     currency: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Offer(Model):
     """A machine, or a cluster of them, that can be rented.
 
@@ -95,6 +96,11 @@ class Offer(Model):
         is_spot: Whether the provider may take it away.
         prepaid_time: Hours that are charged at once when it is ordered, used or not.
     """
+
+    _SUMMARY = (
+        *("cloud_id", "gpu_count", "gpu_type", "socket", "provider", "country"),
+        *("stock_status", "is_spot", "prepaid_time", "price_hr"),
+    )
 
     cloud_id: str
     gpu_type: str
@@ -153,6 +159,20 @@ class Offer(Model):
         """Return the fields but ``extra``, and ``price_hr`` and ``is_available``, as JSON can hold them."""
         return super().to_dict() | {"price_hr": to_plain(self.price_hr), "is_available": self.is_available}
 
+    def __str__(self) -> str:
+        """Return one line for people: GPUs, provider and place, price per hour, stock, what is special."""
+        place = self.country or self.region
+        price = "no price" if self.price_hr is None else f"{self.price_hr:g} {self.prices.currency or ''}"
+        parts = [
+            f"{self.gpu_count} x {self.gpu_type} {self.socket}",
+            f"{self.provider} in {place}" if place else self.provider,
+            price if self.price_hr is None else f"{price.rstrip()} an hour",
+            self.stock_status,
+            "spot" if self.is_spot else None,
+            f"{self.prepaid_time:g} hours charged in advance" if self.prepaid_time else None,
+        ]
+        return " · ".join(one_line(part) for part in parts if part)
+
     @property
     def _base_price(self) -> float | None:
         on_demand, community = self.prices.on_demand, self.prices.community_price
@@ -162,6 +182,25 @@ class Offer(Model):
 
 
 @attrs.frozen(kw_only=True)
+class GpuPrices(Model):
+    """The lowest prices of so many GPUs of a type, across all regions: a row of ``availability.summary()``.
+
+    Attributes:
+        gpu_type: Such as ``H100_80GB``.
+        gpu_count: GPUs in all.
+        on_demand: The lowest price per hour in the secure cloud.
+        community_price: The same in the community cloud.
+        spot_price: The same for spot machines, which the provider may take away.
+    """
+
+    gpu_type: str
+    gpu_count: int
+    on_demand: float | None = None
+    community_price: float | None = None
+    spot_price: float | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class DiskOffer(Model):
     """Room on a disk that several pods can share.
 
@@ -170,6 +209,8 @@ class DiskOffer(Model):
         stock_status: As :attr:`Offer.stock_status`.
         is_multinode: Whether several pods can use it at once.
     """
+
+    _SUMMARY = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
 
     provider: str
     cloud_id: str | None = None

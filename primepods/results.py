@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ._utils.plain import to_plain
+from ._utils.plain import summary_fields, to_plain
 from ._utils.summaries import html_table
 from .errors import PrimePodsError, PrimePodsErrorGroup
 from .models import PodState, PodStatus
@@ -68,7 +68,7 @@ class PodStatuses(_ByPod[PodStatus]):
         }
 
     def _repr_html_(self) -> str:
-        names = PodStatus.summary_fields()
+        names = summary_fields(PodStatus)
         rows = [[getattr(row, name) for name in names] for row in self.values()]
         rows += [[pod_id, "no row"] for pod_id in self.missing]
         rows += [[pod_id, f"error: {error}"] for pod_id, error in self.errors.items()]

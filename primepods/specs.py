@@ -226,6 +226,33 @@ class PodSpec(ToDict):
         spec._check_amounts(offer)
         return spec if "max_price" in changes else attrs.evolve(spec, max_price=spec._price_of(offer))
 
+    @classmethod
+    def from_offers(cls, offers: Iterable[Offer], **changes: Unpack[PodChanges]) -> list[Self]:
+        """Return the orders of several offers, in their order, as ``pods.lease`` tries them.
+
+        Each is made as by :meth:`from_offer`: with the same changes, and with its own offer's price as
+        ``max_price`` unless one is given. Offers that do not have the amounts asked for are left out.
+
+        Args:
+            offers: Rows of ``client.availability``, such as ``availability.find(…)`` returns.
+            changes: Other fields of the specs.
+
+        Raises:
+            ValueError: None of the offers has these amounts; names the range of the first.
+        """
+        if isinstance(offers, Offer):
+            raise TypeError("offers must be several: use PodSpec.from_offer(offer) for one")
+        specs: list[Self] = []
+        refusals: list[ValueError] = []
+        for offer in offers:
+            try:
+                specs.append(cls.from_offer(offer, **changes))
+            except ValueError as exc:
+                refusals.append(exc)
+        if refusals and not specs:
+            raise refusals[0]
+        return specs
+
     def _check_amounts(self, offer: Offer) -> None:
         if self.gpu_count != offer.gpu_count:
             raise ValueError(

@@ -39,6 +39,7 @@ PUBLIC_NAMES = [
     "DiskOffer",
     "Endpoint",
     "FieldError",
+    "GpuPrices",
     "HistoryRecord",
     "InstallationState",
     "Lease",

@@ -28,11 +28,14 @@ class ToDict:
             if field.repr is True
         }
 
-    @classmethod
-    def summary_fields(cls) -> tuple[str, ...]:
-        """Return the names of the attributes that a table of them shows."""
-        kind: Any = cls
-        return tuple(field.name for field in attrs.fields(kind) if field.repr is True)
+
+def summary_fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of the attributes that a table of such values shows.
+
+    A class lists them in ``_SUMMARY``; by default, all fields that its ``repr`` shows.
+    """
+    names: tuple[str, ...] | None = getattr(kind, "_SUMMARY", None)
+    return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)
 
 
 def to_plain(value: Any) -> Any:

@@ -1,25 +1,23 @@
-"""Offers: which are wanted, in which order, and how they are named."""
+"""The options that say which offers are wanted, and the ids of offers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import attrs
 import typer
 
 import primepods
 
-from ._filters import gpu_matches
+from ._durations import parse_duration
 
 _PANEL = "Filters"
 _ID_LENGTH = 8
 
 GpuType = Annotated[
     str | None,
-    typer.Option(help="Only this GPU: H100_80GB, H100 or 'H*'.", metavar="GPU", rich_help_panel=_PANEL),
+    typer.Option(help="Only this GPU: H100, 'A100 80GB' or 'H*'.", metavar="GPU", rich_help_panel=_PANEL),
 ]
 GpuCount = Annotated[
     int | None,
@@ -49,52 +47,33 @@ MaxPrice = Annotated[
 ]
 
 
-@attrs.frozen(kw_only=True)
-class OfferFilter:
-    """Which offers are wanted; what is not given leaves all.
-
-    Attributes:
-        offer_id: As :func:`offer_id` makes it.
-        spot: ``True`` for machines that the provider may take away, ``False`` for the others.
-        max_price: The highest price per hour.
-    """
-
-    offer_id: str | None = None
-    gpu_type: str | None = None
-    gpu_count: int | None = None
-    regions: list[str] | None = None
-    socket: str | None = None
-    security: str | None = None
-    provider: str | None = None
-    spot: bool | None = None
-    max_price: float | None = None
-
-    def find(self, client: primepods.Client) -> Iterator[primepods.Offer]:
-        """Yield the machines and clusters that are wanted, as they come; the API filters where it can."""
-        asked: dict[str, Any] = {
-            "gpu_count": self.gpu_count,
-            "regions": self.regions or None,
-            "socket": self.socket,
-            "security": self.security,
-        }
-        error: primepods.ProtocolError | None = None
-        for offers in (client.availability.gpus(**asked), client.availability.multi_node(**asked)):
-            try:
-                yield from filter(self._matches, offers)
-            except primepods.ProtocolError as exc:  # all that could be read came before it
-                error = exc
-        if error is not None:
-            raise error
-
-    def _matches(self, offer: primepods.Offer) -> bool:
-        price = offer.price_hr
-        return (
-            (self.offer_id is None or offer_id(offer) == self.offer_id)
-            and (self.gpu_type is None or gpu_matches(self.gpu_type, offer.gpu_type))
-            and (self.provider is None or offer.provider == self.provider)
-            and (self.spot is None or bool(offer.is_spot) == self.spot)
-            and (self.max_price is None or (price is not None and price <= self.max_price))
-        )
+ExcludeProviders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-provider",
+        help="Not from this provider; may be repeated.",
+        metavar="PROVIDER",
+        rich_help_panel=_PANEL,
+    ),
+]
+Spot = Annotated[
+    bool,
+    typer.Option(
+        "--spot",
+        metavar="",
+        help="Also spot machines, which the provider may take away.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        help="Look again for so long, such as 2h, until there is an offer.",
+        metavar="TIME",
+        parser=parse_duration,
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
 def offer_id(offer: primepods.Offer) -> str:

@@ -6,24 +6,26 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
+import attrs
 import typer
 
 import primepods
 
 from ._asking import YesOption, confirm
 from ._command import Api, api_command
-from ._errors import CommandError, ExitCode, complain
+from ._errors import CommandError, ExitCode
 from ._offers import (
+    ExcludeProviders,
     GpuCount,
     GpuType,
     MaxPrice,
-    OfferFilter,
     Provider,
     Regions,
     Security,
     Socket,
+    Spot,
+    Wait,
     offer_id,
-    price_or_last,
 )
 from ._output import Output, OutputOption, print_model
 from ._pod_table import price
@@ -55,12 +57,6 @@ SshKey = Annotated[
     str | None, _option("Id or name of the SSH key to let in; by default your primary one.", "KEY")
 ]
 Disks = Annotated[list[str] | None, _option("Id of a disk to attach; may be repeated.", "ID")]
-Spot = Annotated[
-    bool,
-    typer.Option(
-        "--spot", metavar="", help="A machine that the provider may take away.", rich_help_panel="Filters"
-    ),
-]
 
 
 @api_command
@@ -86,29 +82,33 @@ def command(  # noqa: PLR0913 - one parameter an option
     socket: Socket = None,
     security: Security = None,
     provider: Provider = None,
+    exclude_providers: ExcludeProviders = None,
     spot: Spot = False,
     max_price: MaxPrice = None,
+    wait: Wait = None,
 ) -> None:
-    """Order a pod: an offer by its --id, or the cheapest that the filters leave.
+    """Order a pod: an offer by its --id, or the cheapest that fits the filters.
 
-    Shows what it costs and asks. Prints the new pod's id at once: `primepods wait ID` tells when it is ready.
-    It is billed until you delete it. If the price has risen meanwhile, nothing is ordered.
+    One GPU unless you say --gpu-count. Shows what it costs and asks. Prints the new pod's id at once:
+    `primepods wait ID` tells when it is ready. It is billed until you delete it. If the price has risen
+    meanwhile, nothing is ordered.
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
       primepods create --id 4c19379d --name train --env-file secrets.env
     """
-    wanted = OfferFilter(
-        offer_id=offer,
-        gpu_type=gpu_type,
-        gpu_count=gpu_count,
-        regions=regions,
-        socket=socket,
-        security=security,
-        provider=provider,
-        spot=None if offer else spot,
-        max_price=max_price,
-    )
+    filters: dict[str, Any] = {
+        "gpu_type": gpu_type,
+        "gpu_count": gpu_count,
+        "regions": regions or None,
+        "socket": socket,
+        "security": security,
+        "provider": provider,
+        "exclude_providers": exclude_providers or None,
+        "spot": spot or None,
+        "wait": wait,
+    }
+    filters = {name: value for name, value in filters.items() if value is not None}
     changes: dict[str, Any] = {
         "name": name,
         "image": image,
@@ -119,19 +119,34 @@ def command(  # noqa: PLR0913 - one parameter an option
         "env_vars": read_env(env or [], env_file),
         "disks": disks or None,
     }
-    pod = _order(api, wanted, changes, ssh_key, yes=yes)
+    pod = _order(api, _Wanted(offer, max_price, filters), changes, ssh_key, yes=yes)
     if output is Output.TABLE:
         write(f"{pod.id}\n")
     else:
         print_model(pod, output)
 
 
+@attrs.frozen
+class _Wanted:
+    """Which offer to order.
+
+    Attributes:
+        offer_id: As ``primepods offers`` shows it; ``None`` for the cheapest that fits.
+        max_price: The highest price per hour.
+        filters: The other parameters of ``availability.cheapest``, where they were given.
+    """
+
+    offer_id: str | None
+    max_price: float | None
+    filters: dict[str, Any]
+
+
 def _order(
-    api: Api, wanted: OfferFilter, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
+    api: Api, wanted: _Wanted, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
 ) -> primepods.Pod:
     """Order what is wanted, once that is agreed to."""
     with api.client() as client:
-        offer = _choose(api.command, client, wanted)
+        offer = _choose(client, wanted)
         if ssh_key is not None:
             changes["ssh_key_id"] = _find_key(client, ssh_key)
         given = {field: value for field, value in changes.items() if value is not None}
@@ -144,28 +159,25 @@ def _order(
         return pod
 
 
-def _choose(command: str, client: primepods.Client, wanted: OfferFilter) -> primepods.Offer:
-    """Return the cheapest of the offers that are wanted and can be had."""
-    if wanted.offer_id is None and wanted.gpu_type is None:
-        raise CommandError("say what to order: --id ID (see primepods offers), or --gpu-type", ExitCode.USAGE)
-    offers: list[primepods.Offer] = []
-    try:
-        offers.extend(filter(_can_be_ordered, wanted.find(client)))
-    except primepods.ProtocolError as error:
-        # An offer that cannot be read hides no other; it might have been cheaper.
-        if not offers:
-            raise
-        complain(command, error)
+def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
+    """Return the offer of an id, or the cheapest that fits."""
     if wanted.offer_id is None:
-        # What is charged in advance is no bargain, so it must be meant.
-        offers = [offer for offer in offers if not offer.prepaid_time]
-    if not offers:
-        raise CommandError("no offer like that can be had now: see primepods offers")
-    return min(offers, key=price_or_last)
-
-
-def _can_be_ordered(offer: primepods.Offer) -> bool:
-    return offer.is_available and offer.price_hr is not None
+        if "gpu_type" not in wanted.filters:
+            text = "say what to order: --id ID (see primepods offers), or --gpu-type"
+            raise CommandError(text, ExitCode.USAGE)
+        return client.availability.cheapest(max_price=wanted.max_price, **wanted.filters)
+    if wanted.filters:
+        raise CommandError("--id says which offer: leave out the filters", ExitCode.USAGE)
+    errors: list[primepods.PrimePodsError] = []
+    for pager in (client.availability.gpus(), client.availability.multi_node()):
+        offers, error = pager.collect()
+        for offer in offers:
+            if offer_id(offer) == wanted.offer_id and offer.is_available and offer.price_hr is not None:
+                return offer
+        errors += [error] if error is not None else []
+    for error in errors:
+        raise error
+    raise CommandError(f"no offer {wanted.offer_id} can be rented now: see primepods offers")
 
 
 def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:

@@ -13,20 +13,21 @@ import primepods
 
 from ._command import Api, api_command
 from ._offers import (
+    ExcludeProviders,
     GpuCount,
     GpuType,
     MaxPrice,
-    OfferFilter,
     Provider,
     Regions,
     Security,
     Socket,
+    Spot,
+    Wait,
     offer_id,
     price_or_last,
 )
 from ._output import Output, OutputOption, print_models
 from ._pod_table import price
-from ._reading import read_all
 from ._table import Cell, Column, print_table, tell
 
 _COLUMNS = (
@@ -78,47 +79,49 @@ def command(  # noqa: PLR0913 - one parameter an option
     *,
     output: OutputOption = Output.TABLE,
     sort: SortOption = Order.PRICE,
-    unavailable: Annotated[bool, typer.Option("--all", metavar="", help="Also what is sold out.")] = False,
+    unavailable: Annotated[
+        bool,
+        typer.Option("--all", metavar="", help="Also sold out, unpriced and prepaid offers."),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many.", metavar="NUMBER")] = None,
     gpu_type: GpuType = None,
     gpu_count: GpuCount = None,
     regions: Regions = None,
     socket: Socket = None,
     security: Security = None,
     provider: Provider = None,
-    spot: Annotated[
-        bool | None,
-        typer.Option(
-            "--spot/--no-spot",
-            metavar="",
-            help="Only machines that the provider may take away, or none of them.",
-            rich_help_panel="Filters",
-        ),
-    ] = None,
+    exclude_providers: ExcludeProviders = None,
+    spot: Spot = False,
     max_price: MaxPrice = None,
+    wait: Wait = None,
 ) -> None:
-    """Find machines and clusters to rent, the cheapest first.
+    """Find machines and clusters to rent, cheapest first.
 
     Prices are per hour for the whole machine, PER GPU for each of its GPUs. The ID is for `primepods create`.
 
     Examples:
       primepods offers --gpu-type H100 --gpu-count 8
-      primepods offers --spot --sort per-gpu
+      primepods offers --spot --sort per-gpu --limit 10
+      primepods offers --gpu-type B200 --exclude-provider runpod --wait 2h
     """
-    wanted = OfferFilter(
-        gpu_type=gpu_type,
-        gpu_count=gpu_count,
-        regions=regions,
-        socket=socket,
-        security=security,
-        provider=provider,
-        spot=spot,
-        max_price=max_price,
-    )
-    with api.client() as client, read_all(wanted.find(client)) as found:
-        offers = sorted((offer for offer in found if unavailable or offer.is_available), key=_KEYS[sort])
-        print_models([_Named(offer) for offer in offers], output, _print_table)
-        if not offers:
-            tell("No offers like that now.")
+    with api.client() as client:
+        found = client.availability.find(
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            regions=regions or None,
+            socket=socket,
+            security=security,
+            provider=provider,
+            exclude_providers=exclude_providers or (),
+            spot=spot,
+            max_price=max_price,
+            unavailable=unavailable,
+            wait=wait,
+        )
+    offers = sorted(found, key=_KEYS[sort])[:limit]
+    print_models([_Named(offer) for offer in offers], output, _print_table)
+    if not offers:
+        tell("No offers like that now.")
 
 
 def _print_table(offers: Sequence[_Named]) -> None:

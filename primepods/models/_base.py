@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 import attrs
 
-from .._utils.plain import ToDict
+from .._utils.plain import ToDict, summary_fields
+from .._utils.summaries import html_table, short_repr
 
 
 class _NoExtra(dict[str, Any]):
@@ -40,3 +41,11 @@ class Model(ToDict):
     """What has its counterpart in the API's schema."""
 
     extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
+
+    def __repr__(self) -> str:
+        """Return what identifies it and how it is, in less than 200 characters."""
+        return short_repr(self, [name for name in summary_fields(type(self)) if name != "ssh"])
+
+    def _repr_html_(self) -> str:
+        names = summary_fields(type(self))
+        return html_table(type(self).__name__, names, [[getattr(self, name) for name in names]])

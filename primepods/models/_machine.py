@@ -11,7 +11,6 @@ import attrs
 from .._utils.arguments import check_count
 from .._utils.plain import ToDict, to_plain
 from .._utils.pod_reference import PodReference
-from .._utils.summaries import html_table, short_repr
 from .._utils.text import clip, one_line
 from ..ssh import SSHTarget, parse_ssh
 from ._base import Model, in_order
@@ -140,14 +139,6 @@ class Machine(Model, PodReference):
         state = f"status {self.status}" if is_error else f"installation {self.installation_status}"
         reason = one_line(self.installation_failure or "")
         return f"{state}: {reason}" if reason else state
-
-    def __repr__(self) -> str:
-        """Return what identifies it and how it is, in less than 200 characters."""
-        return short_repr(self, [name for name in self.summary_fields() if name != "ssh"])
-
-    def _repr_html_(self) -> str:
-        names = self.summary_fields()
-        return html_table(type(self).__name__, names, [[getattr(self, name) for name in names]])
 
     def _line(self, *parts: str | None) -> str:
         """Return one line for people: its condition, what else is known, and how to log in."""

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import attrs
 
-from .._utils.plain import ToDict
+from .._utils.plain import ToDict, summary_fields
 from .._utils.summaries import html_table
 
 T_co = TypeVar("T_co", covariant=True)
@@ -43,7 +43,7 @@ class Page(ToDict, Generic[T_co]):
     def _repr_html_(self) -> str:
         total = "an unknown number" if self.total_count is None else self.total_count
         first: Any = self.data[0] if self.data else None
-        names = first.summary_fields() if isinstance(first, ToDict) else ()
+        names = summary_fields(type(first)) if isinstance(first, ToDict) else ()
         rows = [[getattr(item, name) for name in names] for item in self.data]
         return html_table(f"{len(self)} of {total}, from offset {self.offset}", names, rows)
 

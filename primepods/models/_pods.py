@@ -62,6 +62,8 @@ class Pod(Machine):
         socket: Such as ``SXM5`` or ``PCIe``.
     """
 
+    _SUMMARY = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
+
     id: str
     gpu_name: str
     gpu_count: int
@@ -94,11 +96,6 @@ class Pod(Machine):
         """The id, under the name that it has in a status."""
         return self.id
 
-    @classmethod
-    def summary_fields(cls) -> tuple[str, ...]:
-        """Return the names of the attributes that a table of pods shows."""
-        return ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
-
     def __str__(self) -> str:
         """Return one line for people: id, name, condition, GPUs, price per hour, how to log in."""
         line = self._line(self.name, f"{self.gpu_count} x {self.gpu_name}", f"{self.price_hr:g} an hour")
@@ -114,15 +111,14 @@ class PodStatus(Machine):
         cost_per_hr: Price per hour (the wire has ``costPerHr`` or ``priceHr``).
     """
 
+    _SUMMARY = (
+        *("pod_id", "status", "installation_status", "installation_progress"),
+        *("cost_per_hr", "is_ready", "failure", "ssh"),
+    )
+
     pod_id: str
     provider_type: str | None = None
     cost_per_hr: float | None = None
-
-    @classmethod
-    def summary_fields(cls) -> tuple[str, ...]:
-        """Return the names of the attributes that a table of statuses shows."""
-        installation = ("installation_status", "installation_progress")
-        return ("pod_id", "status", *installation, "cost_per_hr", "is_ready", "failure", "ssh")
 
     def __str__(self) -> str:
         """Return one line for people: id, condition, price per hour, how to log in."""
@@ -130,7 +126,7 @@ class PodStatus(Machine):
         return f"{shown_id(self.pod_id)}: {self._line(price)}"
 
 
-@attrs.frozen(kw_only=True, field_transformer=in_order)
+@attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class HistoryRecord(Model):
     """Something that was rented: a row of ``GET /api/v1/pods/history``.
 
@@ -139,6 +135,11 @@ class HistoryRecord(Model):
         total_billed_price: What was billed for it; it settles some time after the end.
         terminated_at: When it ended, or ``None`` if the API does not say.
     """
+
+    _SUMMARY = (
+        *("id", "name", "type", "gpu_count", "gpu_name", "provider_type"),
+        *("created_at", "terminated_at", "price_hr", "total_billed_price"),
+    )
 
     id: str
     type: str

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from ..errors import ClientClosedError
+from ..errors import ClientClosedError, PrimePodsError
 from ..models import Page
 from ._reader import FetchedPage, PageReader, RequestWindow, WantedPage
 
@@ -60,6 +60,28 @@ class AsyncPager(Generic[T]):
         iterator = _PageIterator(self._open_reader())
         self._track(iterator)
         return iterator
+
+    async def collect(self) -> tuple[list[T], PrimePodsError | None]:
+        """Read all pages; return what came, and the error that ended it early.
+
+        For those who can use a part: all items that can be read come before a
+        :class:`~primepods.ProtocolError`, and those of earlier pages before any other error. ``[item async
+        for item in pager]`` raises instead.
+
+        Returns:
+            The items, and ``None`` if they are complete, else the error.
+        """
+        items: list[T] = []
+        pages = _PageIterator(self._open_reader())
+        self._track(pages)
+        try:
+            async for page in pages:
+                items += page.data
+        except PrimePodsError as exc:
+            return items, exc
+        finally:
+            await pages.aclose()
+        return items, None
 
     async def aclose(self) -> None:
         """End all iterations of this pager and free their requests.

@@ -147,7 +147,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             client: Looks for offers.
 
         Raises:
-            LookupError: No offer fits.
+            SoldOutError: No offer fits.
             TypeError: The specification has fields that there are none of.
             ValueError: A field that cannot be.
         """
@@ -164,13 +164,6 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             spot=self.spot,
             max_price=self.max_price,
         )
-        if offer is None:
-            what = f"{self.gpu_count} x {self.gpu_type or 'any GPU'}"
-            price = "" if self.max_price is None else f" for {self.max_price:g} an hour at most"
-            raise LookupError(
-                f"No machine with {what} is to be had now{price}. Run the flow again later, or allow other "
-                "GPUs, regions or prices in the job variables of the work pool."
-            )
         return PodSpec.from_offer(offer, **changes)
 
 

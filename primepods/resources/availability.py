@@ -8,12 +8,21 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
+from .._decoding.offers import decode_gpu_summary
 from .._http.executor import RequestExecutor
-from .._http.request import page_request
-from .._utils.arguments import check_amount, check_count, check_flag, check_text, check_texts
-from ..errors import ProtocolError
-from ..offers import DiskOffer, Offer
+from .._http.request import Request, page_request
+from .._utils.arguments import (
+    check_amount,
+    check_count,
+    check_flag,
+    check_seconds,
+    check_text,
+    check_texts,
+)
+from ..errors import APIError, ProtocolError, TransportError
+from ..offers import DiskOffer, GpuPrices, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
+from ._offer_search import OfferSearch
 from ._paging import fetch_page, page_source
 
 T = TypeVar("T")
@@ -21,8 +30,9 @@ T = TypeVar("T")
 _log = logging.getLogger("primepods")
 
 _AVAILABILITY: Final = "/api/v1/availability"
-_LARGEST_PAGE: Final = 100
-_NO_GPU: Final = "CPU_NODE"
+_MAX_PAGE_SIZE: Final = 100
+_INTERVAL: Final = 10.0
+"""Seconds between two looks for an offer, on average."""
 
 
 class AsyncAvailability:
@@ -44,6 +54,7 @@ class AsyncAvailability:
         security: str | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
+        disks: Iterable[str] | None = None,
         page_size: int = 100,
     ) -> AsyncPager[Offer]:
         """Iterate the offers of single machines: ``GET /api/v1/availability/gpus``.
@@ -59,6 +70,7 @@ class AsyncAvailability:
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
+            disks: Ids of disks: only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -69,6 +81,7 @@ class AsyncAvailability:
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
+            disks=disks,
         )
         return self._offers("gpus", filters, page_size)
 
@@ -82,6 +95,7 @@ class AsyncAvailability:
         security: str | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
+        disks: Iterable[str] | None = None,
         page_size: int = 100,
     ) -> AsyncPager[Offer]:
         """Iterate the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
@@ -94,6 +108,7 @@ class AsyncAvailability:
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
+            disks: Ids of disks: only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -104,6 +119,7 @@ class AsyncAvailability:
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
+            disks=disks,
         )
         return self._offers("multi-node", filters, page_size)
 
@@ -126,60 +142,171 @@ class AsyncAvailability:
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
         return self._pager("disks", filters, page_size, DiskOffer, _disk_key)
 
-    async def cheapest(  # noqa: PLR0913 - as gpus
+    async def find(  # noqa: PLR0913 - one parameter a wish
         self,
         *,
         gpu_type: str | None = None,
-        gpu_count: int | None = None,
+        gpu_count: int | None = 1,
+        max_price: float | None = None,
+        spot: bool = False,
+        provider: str | None = None,
+        exclude_providers: Iterable[str] = (),
         regions: Iterable[str] | None = None,
         socket: str | None = None,
         security: str | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
-        page_size: int = 100,
-        spot: bool = False,
-        max_price: float | None = None,
-    ) -> Offer | None:
-        """Return the cheapest offer of a machine or cluster that is to be had now; ``None`` if there is none.
+        disks: Iterable[str] | None = None,
+        unavailable: bool = False,
+        limit: int | None = None,
+        wait: float | None = None,
+    ) -> list[Offer]:
+        """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
 
-        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Left out are offers without a
-        price, those that are charged for in advance (``prepaid_time``), and, unless they are asked for,
-        machines without GPUs and spot machines.
+        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Left out are offers without a price
+        (0 is none) and those that are charged for in advance (``prepaid_time``). An offer that cannot be read
+        hides no other: the log says so (WARNING).
 
         Args:
-            gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
-            gpu_count: GPUs in all.
+            gpu_type: As people write it (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), as the
+                API does (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for
+                machines without one.
+            gpu_count: GPUs in all; ``None`` for any number.
+            max_price: The highest price per hour.
+            spot: Whether to include spot machines, which the provider may take away at any time.
+            provider: Such as ``hyperstack``: only this one.
+            exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
             socket: Such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
-            page_size: Offers per request, from 1 to 100.
-            spot: Whether spot machines count, too, which the provider may take away at any time.
-            max_price: The highest price per hour.
+            disks: Ids of disks: only offers to which they can be attached.
+            unavailable: Whether to include what is sold out, has no price, or is charged for in advance.
+            limit: How many offers to return at most; by default all.
+            wait: Seconds to look again, about every 10, until an offer fits. Transient errors are ridden out
+                meanwhile.
+
+        Returns:
+            An empty list where nothing fits (any more).
+
+        Raises:
+            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
         """
-        filters = _filters(
+        search = _search(
             gpu_type=gpu_type,
             gpu_count=gpu_count,
+            max_price=max_price,
+            spot=spot,
+            provider=provider,
+            exclude_providers=exclude_providers,
             regions=regions,
             socket=socket,
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
+            disks=disks,
+            unavailable=unavailable,
         )
-        check_flag("spot", spot)
-        if max_price is not None:
-            check_amount("max_price", max_price, "price")
-        best: tuple[float, Offer] | None = None
-        for path in ("gpus", "multi-node"):
-            for offer in await _readable(self._offers(path, filters, page_size)):
-                price = offer.price_hr
-                if price is None or (max_price is not None and price > max_price):
-                    continue
-                wanted = _is_wanted(offer, spot=spot, without_gpus=gpu_type is not None)
-                if wanted and (best is None or price < best[0]):
-                    best = price, offer
-        return None if best is None else best[1]
+        if limit is not None:
+            check_count("limit", limit, minimum=1)
+        return search.select(await self._look_until_found(search, wait))[:limit]
+
+    async def cheapest(  # noqa: PLR0913 - as find
+        self,
+        *,
+        gpu_type: str | None = None,
+        gpu_count: int | None = 1,
+        max_price: float | None = None,
+        spot: bool = False,
+        provider: str | None = None,
+        exclude_providers: Iterable[str] = (),
+        regions: Iterable[str] | None = None,
+        socket: str | None = None,
+        security: str | None = None,
+        data_center_id: str | None = None,
+        cloud_id: str | None = None,
+        disks: Iterable[str] | None = None,
+        wait: float | None = None,
+    ) -> Offer:
+        """Return the cheapest offer that fits and can be rented now: the first of :meth:`find`.
+
+        Args:
+            gpu_type: Such as ``"H100"``; see :meth:`find`.
+            gpu_count: GPUs in all; ``None`` for any number.
+            max_price: The highest price per hour.
+            spot: Whether to include spot machines, which the provider may take away at any time.
+            provider: Such as ``hyperstack``: only this one.
+            exclude_providers: Providers to leave out.
+            regions: Such as ``["united_states", "eu_north"]``.
+            socket: Such as ``SXM5``.
+            security: ``secure_cloud`` or ``community_cloud``.
+            data_center_id: An offer's ``data_center``.
+            cloud_id: An offer's ``cloud_id``.
+            disks: Ids of disks: only offers to which they can be attached.
+            wait: Seconds to look again until an offer fits.
+
+        Raises:
+            SoldOutError: No offer fits: says what was asked for, and what there is.
+            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
+        """
+        search = _search(
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            max_price=max_price,
+            spot=spot,
+            provider=provider,
+            exclude_providers=exclude_providers,
+            regions=regions,
+            socket=socket,
+            security=security,
+            data_center_id=data_center_id,
+            cloud_id=cloud_id,
+            disks=disks,
+        )
+        offers = await self._look_until_found(search, wait)
+        if found := search.select(offers):
+            return found[0]
+        raise search.sold_out(offers, [] if offers else await self.summary(), f"{_AVAILABILITY}/gpus")
+
+    async def summary(self) -> list[GpuPrices]:
+        """Return the lowest prices of each GPU and number of GPUs: ``GET /api/v1/availability/gpu-summary``.
+
+        One request for an overview of the market; it tells no stock.
+        """
+        path = f"{_AVAILABILITY}/gpu-summary"
+        return await self._executor.call(Request(method="GET", path=path), decode_gpu_summary)
+
+    async def _look_until_found(self, search: OfferSearch, wait: float | None) -> list[Offer]:
+        """Return the offers of the wanted GPU as soon as one of them fits, or when the time is up."""
+        clock = self._executor.settings.clock
+        ends_at = clock.time() + (0.0 if wait is None else check_seconds("wait", wait, minimum=0.0))
+        while True:
+            is_last, pause = clock.time() >= ends_at, _INTERVAL * (0.75 + clock.random() / 2)
+            try:
+                offers = await self._look(search)
+            except (APIError, ProtocolError, TransportError) as exc:
+                if is_last or not exc.transient:
+                    raise
+                _log.warning("the offers could not be read, looking again: %s", exc)
+                pause = max(pause, exc.retry_after or 0.0) if isinstance(exc, APIError) else pause
+            else:
+                if is_last or search.select(offers):
+                    return offers
+            await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
+
+    async def _look(self, search: OfferSearch) -> list[Offer]:
+        """Return the offers of the wanted GPU, those included that do not fit."""
+
+        async def read(path: str) -> list[Offer]:
+            return await _readable(self._offers(path, search.filters, _MAX_PAGE_SIZE))
+
+        machines, clusters = await self._executor.map(read, ["gpus", "multi-node"])
+        offers = [offer for offer in (*machines, *clusters) if search.has_gpu(offer.gpu_type)]
+        if not offers and search.gpu_type is not None:
+            others = [offer.gpu_type for offer in (*machines, *clusters)]
+            search.check_gpu([*others, *(row.gpu_type for row in await self.summary())])
+        return offers
 
     def _offers(self, path: str, filters: Mapping[str, Any], page_size: int) -> AsyncPager[Offer]:
         return self._pager(path, filters, page_size, Offer, _offer_key)
@@ -192,7 +319,7 @@ class AsyncAvailability:
         model: type[T],
         key: Callable[[T], str],
     ) -> AsyncPager[T]:
-        check_count("page_size", page_size, minimum=1, maximum=_LARGEST_PAGE)
+        check_count("page_size", page_size, minimum=1, maximum=_MAX_PAGE_SIZE)
         path = f"{_AVAILABILITY}/{path}"
 
         async def fetch(page: int, page_size: int) -> FetchedPage[T]:
@@ -211,30 +338,47 @@ class AsyncAvailability:
         return numbered_pager(page_source(self._executor, fetch, path), page_size)
 
 
-def _is_wanted(offer: Offer, *, spot: bool, without_gpus: bool) -> bool:
-    """Tell whether an offer can be had now, and is of a kind that was asked for."""
-    if not offer.is_available or offer.prepaid_time:
-        return False
-    return (spot or not offer.is_spot) and (without_gpus or offer.gpu_type != _NO_GPU)
-
-
 async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
     """Return all offers that can be read: one that cannot, or a wrong count, hides no others."""
-    offers: list[Offer] = []
-    try:
-        async with pager:
-            async for offer in pager:
-                offers.append(offer)  # noqa: PERF401 - what came before an error is kept
-    except ProtocolError as exc:
-        if not offers:
-            raise
-        _log.warning("comparing those %d offers that could be read: %s", len(offers), exc)
+    offers, error = await pager.collect()
+    if error is not None:
+        if not offers or not isinstance(error, ProtocolError):
+            raise error
+        _log.warning("comparing those %d offers that could be read: %s", len(offers), error)
     return offers
+
+
+def _search(  # noqa: PLR0913 - as find
+    *,
+    gpu_type: str | None,
+    gpu_count: int | None,
+    max_price: float | None,
+    spot: bool,
+    provider: str | None,
+    exclude_providers: Iterable[str],
+    unavailable: bool = False,
+    **filters: Any,
+) -> OfferSearch:
+    """Return what is looked for, checked."""
+    check_flag("spot", spot)
+    check_flag("unavailable", unavailable)
+    excluded = check_texts("exclude_providers", exclude_providers)
+    return OfferSearch(
+        gpu_type=None if gpu_type is None else check_text("gpu_type", gpu_type),
+        gpu_count=gpu_count,
+        max_price=None if max_price is None else check_amount("max_price", max_price, "price"),
+        spot=spot,
+        provider=None if provider is None else check_text("provider", provider).lower(),
+        exclude_providers=frozenset(name.lower() for name in excluded),
+        unavailable=unavailable,
+        filters=_filters(gpu_count=gpu_count, **filters),
+    )
 
 
 def _filters(
     *,
     regions: Iterable[str] | None = None,
+    disks: Iterable[str] | None = None,
     gpu_count: int | None = None,
     **texts: str | None,
 ) -> dict[str, Any]:
@@ -244,8 +388,9 @@ def _filters(
     }
     if gpu_count is not None:
         found["gpu_count"] = check_count("gpu_count", gpu_count, minimum=1)
-    if regions is not None:
-        found["regions"] = check_texts("regions", regions)
+    for name, values in (("regions", regions), ("disks", disks)):
+        if values is not None:
+            found[name] = check_texts(name, values)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .._blocking import Portal
-from ..offers import DiskOffer, Offer
+from ..offers import DiskOffer, GpuPrices, Offer
 from ..resources.availability import AsyncAvailability
 from ._iterators import Pager, run_through
 
@@ -30,6 +30,7 @@ class Availability:
         security: str | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
+        disks: Iterable[str] | None = None,
         page_size: int = 100,
     ) -> Pager[Offer]:
         """Iterate the offers of single machines: ``GET /api/v1/availability/gpus``.
@@ -42,6 +43,7 @@ class Availability:
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
+            disks: Ids of disks: only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         pager = self._async.gpus(
@@ -52,6 +54,7 @@ class Availability:
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
+            disks=disks,
             page_size=page_size,
         )
         return Pager(self._portal, pager)
@@ -66,6 +69,7 @@ class Availability:
         security: str | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
+        disks: Iterable[str] | None = None,
         page_size: int = 100,
     ) -> Pager[Offer]:
         """Iterate the offers of clusters: ``GET /api/v1/availability/multi-node``.
@@ -78,6 +82,7 @@ class Availability:
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
+            disks: Ids of disks: only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         pager = self._async.multi_node(
@@ -88,6 +93,7 @@ class Availability:
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
+            disks=disks,
             page_size=page_size,
         )
         return Pager(self._portal, pager)
@@ -113,47 +119,134 @@ class Availability:
         )
         return Pager(self._portal, pager)
 
-    def cheapest(  # noqa: PLR0913 - as AsyncAvailability.cheapest
+    def find(  # noqa: PLR0913 - as AsyncAvailability.find
         self,
         *,
         gpu_type: str | None = None,
-        gpu_count: int | None = None,
+        gpu_count: int | None = 1,
+        max_price: float | None = None,
+        spot: bool = False,
+        provider: str | None = None,
+        exclude_providers: Iterable[str] = (),
         regions: Iterable[str] | None = None,
         socket: str | None = None,
         security: str | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
-        page_size: int = 100,
-        spot: bool = False,
-        max_price: float | None = None,
-    ) -> Offer | None:
-        """Return the cheapest offer of a machine or cluster that is to be had now; ``None`` if there is none.
+        disks: Iterable[str] | None = None,
+        unavailable: bool = False,
+        limit: int | None = None,
+        wait: float | None = None,
+    ) -> list[Offer]:
+        """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
 
-        Left out are offers without a price, those that are charged for in advance, and, unless they are asked
-        for, machines without GPUs and spot machines.
+        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Left out are offers without a price
+        (0 is none) and those that are charged for in advance (``prepaid_time``). An offer that cannot be read
+        hides no other: the log says so (WARNING).
 
         Args:
-            gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
-            gpu_count: GPUs in all.
+            gpu_type: As people write it (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), as the
+                API does (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for
+                machines without one.
+            gpu_count: GPUs in all; ``None`` for any number.
+            max_price: The highest price per hour.
+            spot: Whether to include spot machines, which the provider may take away at any time.
+            provider: Such as ``hyperstack``: only this one.
+            exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
             socket: Such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
-            page_size: Offers per request, from 1 to 100.
-            spot: Whether spot machines count, too, which the provider may take away at any time.
-            max_price: The highest price per hour.
+            disks: Ids of disks: only offers to which they can be attached.
+            unavailable: Whether to include what is sold out, has no price, or is charged for in advance.
+            limit: How many offers to return at most; by default all.
+            wait: Seconds to look again, about every 10, until an offer fits. Transient errors are ridden out
+                meanwhile.
+
+        Returns:
+            An empty list where nothing fits (any more).
+
+        Raises:
+            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
         """
         return self._portal.call(
-            self._async.cheapest,
+            self._async.find,
             gpu_type=gpu_type,
             gpu_count=gpu_count,
+            max_price=max_price,
+            spot=spot,
+            provider=provider,
+            exclude_providers=run_through(exclude_providers),
             regions=None if regions is None else run_through(regions),
             socket=socket,
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
-            page_size=page_size,
-            spot=spot,
-            max_price=max_price,
+            disks=None if disks is None else run_through(disks),
+            unavailable=unavailable,
+            limit=limit,
+            wait=wait,
         )
+
+    def cheapest(  # noqa: PLR0913 - as AsyncAvailability.cheapest
+        self,
+        *,
+        gpu_type: str | None = None,
+        gpu_count: int | None = 1,
+        max_price: float | None = None,
+        spot: bool = False,
+        provider: str | None = None,
+        exclude_providers: Iterable[str] = (),
+        regions: Iterable[str] | None = None,
+        socket: str | None = None,
+        security: str | None = None,
+        data_center_id: str | None = None,
+        cloud_id: str | None = None,
+        disks: Iterable[str] | None = None,
+        wait: float | None = None,
+    ) -> Offer:
+        """Return the cheapest offer that fits and can be rented now: the first of :meth:`find`.
+
+        Args:
+            gpu_type: Such as ``"H100"``; see :meth:`find`.
+            gpu_count: GPUs in all; ``None`` for any number.
+            max_price: The highest price per hour.
+            spot: Whether to include spot machines, which the provider may take away at any time.
+            provider: Such as ``hyperstack``: only this one.
+            exclude_providers: Providers to leave out.
+            regions: Such as ``["united_states", "eu_north"]``.
+            socket: Such as ``SXM5``.
+            security: ``secure_cloud`` or ``community_cloud``.
+            data_center_id: An offer's ``data_center``.
+            cloud_id: An offer's ``cloud_id``.
+            disks: Ids of disks: only offers to which they can be attached.
+            wait: Seconds to look again until an offer fits.
+
+        Raises:
+            SoldOutError: No offer fits: says what was asked for, and what there is.
+            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
+        """
+        return self._portal.call(
+            self._async.cheapest,
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            max_price=max_price,
+            spot=spot,
+            provider=provider,
+            exclude_providers=run_through(exclude_providers),
+            regions=None if regions is None else run_through(regions),
+            socket=socket,
+            security=security,
+            data_center_id=data_center_id,
+            cloud_id=cloud_id,
+            disks=None if disks is None else run_through(disks),
+            wait=wait,
+        )
+
+    def summary(self) -> list[GpuPrices]:
+        """Return the lowest prices of each GPU and number of GPUs: ``GET /api/v1/availability/gpu-summary``.
+
+        One request for an overview of the market; it tells no stock.
+        """
+        return self._portal.call(self._async.summary)

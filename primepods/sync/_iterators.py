@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .._blocking import Portal, Streams
+from ..errors import PrimePodsError
 from ..models import Page, PodChange
 from ..pagination import AsyncPager
 from ..waiting import AsyncWatch
@@ -35,6 +36,7 @@ class Pager(Generic[T]):
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
+        self._portal = portal
         self._pager = pager
         self._streams = Streams(portal)
 
@@ -44,6 +46,14 @@ class Pager(Generic[T]):
     def pages(self) -> Iterator[Page[T]]:
         """Return an iterator over the same items page by page; the pages' sizes vary."""
         return self._streams.iterate(self._pager.pages())
+
+    def collect(self) -> tuple[list[T], PrimePodsError | None]:
+        """Read all pages; return what came, and the error that ended it early.
+
+        Returns:
+            The items, and ``None`` if they are complete, else the error. ``list(pager)`` raises instead.
+        """
+        return self._portal.call(self._pager.collect)
 
     def close(self) -> None:
         """End all iterations of this pager and free their requests.

@@ -213,7 +213,15 @@ _FILTERS: dict[str, Right] = {
     "regions": _is_none_or(_are_texts),
     "data_center_id": _is_none_or(_is_text),
     "cloud_id": _is_none_or(_is_text),
-    "page_size": _is_whole(1, 100),
+    "disks": _is_none_or(_are_texts),
+}
+_PAGES: dict[str, Right] = {"page_size": _is_whole(1, 100)}
+_WISHES: dict[str, Right] = {
+    "max_price": _is_none_or(_is_seconds(0)),
+    "spot": _is_flag,
+    "provider": _is_none_or(_is_text),
+    "exclude_providers": _are_texts,
+    "wait": _is_none_or(_is_grace),
 }
 _MACHINE: dict[str, Right] = {
     "gpu_type": _is_none_or(_is_text),
@@ -222,15 +230,17 @@ _MACHINE: dict[str, Right] = {
     "security": _is_none_or(_is_text),
 }
 RENTING: dict[str, dict[str, Right]] = {
-    "availability.gpus": {**_MACHINE, **_FILTERS},
-    "availability.multi_node": {**_MACHINE, **_FILTERS},
-    "availability.disks": _FILTERS,
-    "availability.cheapest": {
+    "availability.gpus": {**_MACHINE, **_FILTERS, **_PAGES},
+    "availability.multi_node": {**_MACHINE, **_FILTERS, **_PAGES},
+    "availability.disks": {name: right for name, right in (_FILTERS | _PAGES).items() if name != "disks"},
+    "availability.find": {
         **_MACHINE,
         **_FILTERS,
-        "spot": _is_flag,
-        "max_price": _is_none_or(_is_seconds(0)),
+        **_WISHES,
+        "unavailable": _is_flag,
+        "limit": _is_none_or(_is_whole(1, 2**31 - 1)),
     },
+    "availability.cheapest": {**_MACHINE, **_FILTERS, **_WISHES},
     "ssh_keys.list": {"page_size": _LIMIT},
     "ssh_keys.add": {"name": _is_text, "public_key": lambda _: False},
     "ssh_keys.delete": {"key_id": _is_id},

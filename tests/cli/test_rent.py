@@ -26,7 +26,15 @@ def test_offers(emulator: Emulator, run: Run) -> None:
     assert max(offer["gpu_count"] for offer in offers) > 8, "clusters are offers, too"
     assert {len(offer["id"]) for offer in offers} == {8}
     spot = json.loads(run("offers", "--gpu-type", "H100_80GB", "--spot", "-o", "json").stdout)
-    assert all(offer["is_spot"] for offer in spot)
+    assert not any(offer["is_spot"] for offer in offers)
+    assert any(offer["is_spot"] for offer in spot)
+    few = json.loads(run("offers", "--gpu-type", "h100 80gb", "--limit", "2", "-o", "json").stdout)
+    assert few == offers[:2]
+    others = ["offers", "--gpu-type", "H100", "--exclude-provider", offers[0]["provider"], "-o", "json"]
+    assert offers[0]["provider"] not in {offer["provider"] for offer in json.loads(run(*others).stdout)}
+    result = run("offers", "--gpu-type", "H1OO")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "lists no GPU 'H1OO'. Did you mean H100_80GB" in result.stderr
     for offer in offers:
         emulator.set_stock(offer["cloud_id"], 0)
     result = run("offers", "--gpu-type", "H100", "-o", "json")
@@ -36,7 +44,7 @@ def test_offers(emulator: Emulator, run: Run) -> None:
 
 def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
     """The price goes to stderr; the cheapest is taken, and no spot machine unless that is wanted."""
-    offers = json.loads(run("offers", "--gpu-type", "H100", "--no-spot", "-o", "json").stdout)
+    offers = json.loads(run("offers", "--gpu-type", "H100", "--gpu-count", "1", "-o", "json").stdout)
     result = run("create", "--gpu-type", "H100", "--name", "mine", "--yes")
     assert result.exit_code == 0, result.stderr
     pod = json.loads(run("get", result.stdout.strip(), "-o", "json").stdout)
@@ -50,8 +58,10 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
     ("arguments", "code", "reason"),
     [
         ([], 2, "say what to order"),
-        (["--id", "00000000"], 1, "no offer like that"),
-        (["--gpu-type", "H100", "--max-price", "0.01"], 1, "no offer like that"),
+        (["--id", "00000000"], 1, "no offer 00000000 can be rented now"),
+        (["--id", "00000000", "--spot"], 2, "leave out the filters"),
+        (["--gpu-type", "H100", "--max-price", "0.01"], 1, "above that price"),
+        (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
         (["--gpu-type", "H100"], 2, "say --yes"),
         (["--gpu-type", "H100", "--env", "SECRETVALUE", "--yes"], 2, "KEY=VALUE"),
         (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 2, "no such SSH key"),

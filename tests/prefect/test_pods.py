@@ -121,13 +121,12 @@ async def test_a_pod_is_the_cheapest_that_fits(configure: Configure) -> None:
     configuration = configure(gpu_type="H100_80GB", spec={"disk_size": 200})
     async with configuration.get_client() as client:
         offer = await client.availability.cheapest(gpu_type="H100_80GB", gpu_count=1)
-        assert offer is not None
         spec = await configuration.pod_spec(client)
         assert (spec.cloud_id, spec.disk_size, spec.name) == (offer.cloud_id, 200, configuration.pod_name)
         assert spec.max_price is not None
         own = {"cloud_id": "mine", "gpu_type": "A100", "socket": "PCIe", "provider": "someone"}
         assert (await configure(gpu_count=2, spec=own).pod_spec(client)).gpu_count == 2
-        with pytest.raises(LookupError, match=r"1 x H100_80GB is to be had now for 0\.01"):
+        with pytest.raises(primepods.SoldOutError, match=r"1 x H100_80GB, at most 0\.01 an hour"):
             await configure(gpu_type="H100_80GB", max_price=0.01).pod_spec(client)
 
 

@@ -1,10 +1,7 @@
-"""Offers: how they are asked for and read, page by page, and which is the cheapest."""
+"""Offers: how they are asked for and read, page by page."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,37 +10,12 @@ import primepods
 from primepods import AsyncPager, Offer, PodSpec, Prices, ProtocolError, SpecRange
 from primepods.emulator import Emulator
 from primepods.emulator import ManualClock as EmulatorClock
-from tests.fixtures import document
+from tests.renting.shop import row, shop
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
-from tests.support.server import Answer, Received, Server, reply
+from tests.support.server import Server, reply
 
 pytestmark = pytest.mark.anyio
-
-GPUS = "/api/v1/availability/gpus"
-CLUSTERS = "/api/v1/availability/multi-node"
-
-Row = dict[str, Any]
-
-
-def row(cloud_id: str, price: float | None = 1.0, **fields: Any) -> Row:
-    """An offer as the document has it, but for what is given."""
-    first: Row = json.loads(json.dumps(document("offer")["items"][0]))
-    return {**first, "cloudId": cloud_id, "prices": {"onDemand": price, "currency": "USD"}, **fields}
-
-
-def shop(gpus: Iterable[Row], clusters: Iterable[Row] = (), *, count: int | None = None) -> Server:
-    """An API with these offers, which may say another count than it has."""
-    shelves = {GPUS: list(gpus), CLUSTERS: list(clusters)}
-
-    def answer(request: Received) -> Answer:
-        rows = shelves[request.path]
-        size = int(request.values("page_size")[0])
-        start = (int(request.values("page")[0]) - 1) * size
-        total = len(rows) if count is None else count
-        return reply({"items": rows[start : start + size], "totalCount": total})
-
-    return Server(answer)
 
 
 async def read(pager: AsyncPager[Offer]) -> tuple[list[str], ProtocolError | None]:
@@ -104,6 +76,7 @@ async def test_filters_are_sent_as_the_api_spells_them() -> None:
             security="secure_cloud",
             data_center_id="D 1",
             cloud_id="c",
+            disks=["d1", "d2"],
             page_size=50,
         )
         assert [offer async for offer in pager] == []
@@ -112,6 +85,8 @@ async def test_filters_are_sent_as_the_api_spells_them() -> None:
         (
             ("cloud_id", "c"),
             ("data_center_id", "D 1"),
+            ("disks", "d1"),
+            ("disks", "d2"),
             ("gpu_count", "8"),
             ("gpu_type", "H100_80GB"),
             ("page", "1"),
@@ -188,62 +163,6 @@ async def test_disks_are_offered_too() -> None:
     assert not disks[0].spec.allows(1050)
 
 
-ROWS = [
-    row("dear", 3.0),
-    row("gone", 0.1, stockStatus="Unavailable"),
-    row("spot", 0.5, isSpot=True),
-    row("prepaid", 0.2, prepaidTime=720),
-    row("no gpu", 0.3, gpuType="CPU_NODE"),
-    row("unpriced", None),
-    row("plus disk", 0.9, disk={"defaultCount": 100, "pricePerUnit": 0.02, "defaultIncludedInPrice": False}),
-    row("good", 1.5, stockStatus="A new word"),
-]
-
-
-@pytest.mark.parametrize(
-    ("clusters", "options", "best"),
-    [
-        ([], {}, "good"),
-        ([row("cluster", 1.0)], {}, "cluster"),
-        ([], {"spot": True}, "spot"),
-        ([], {"gpu_type": "CPU_NODE"}, "no gpu"),
-        ([], {"max_price": 1.5}, "good"),
-        ([], {"max_price": 1.4}, None),
-    ],
-)
-async def test_the_cheapest_is_one_that_can_be_had(
-    clusters: list[Row], options: dict[str, Any], best: str | None
-) -> None:
-    """In stock, with a price, not paid in advance; spot, or without GPUs, only when asked for."""
-    async with shop(ROWS, clusters) as server, make_client(server.url) as client:
-        found = await client.availability.cheapest(**options)
-    assert (None if found is None else found.cloud_id) == best
-
-
-async def test_the_cheapest_of_what_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
-    """A row that cannot be read, or a wrong count, is logged and hides no others."""
-    clock = ManualClock(auto=True)
-    async with (
-        shop([row("a", 2.0), row("b", 1.0, gpuCount=[])], [row("c", 3.0)], count=9) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
-        with caplog.at_level(logging.WARNING):
-            found = await client.availability.cheapest()
-    assert found is not None
-    assert found.cloud_id == "a"
-    assert "could be read" in caplog.text
-
-
-async def test_no_answer_is_not_no_offer() -> None:
-    """`None` means that nothing is to be had; what could not be asked is an error."""
-    async with Server(lambda _: reply({"detail": "no"}, 403)) as server, make_client(server.url) as client:
-        with pytest.raises(primepods.PermissionDeniedError):
-            await client.availability.cheapest()
-    async with Server(lambda _: reply([])) as server, make_client(server.url) as client:
-        with pytest.raises(ProtocolError):
-            await client.availability.cheapest()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_offer_of_the_emulator_can_be_ordered(seed: int) -> None:
@@ -267,7 +186,6 @@ async def test_an_offer_is_ordered_until_it_is_sold_out_or_dearer() -> None:
         make_client(emulator.url, api_key=emulator.api_key) as client,
     ):
         offer = await client.availability.cheapest(gpu_type="H100_80GB")
-        assert offer is not None
         assert (await client.pods.create(PodSpec.from_offer(offer, name="first"))).name == "first"
         emulator.set_price(offer.cloud_id, (offer.price_hr or 0) + 1)
         with pytest.raises(primepods.PriceTooHighError):

@@ -19,11 +19,11 @@ def test_a_thread_that_blocks_rents_too() -> None:
         # A lazy iterable may call the client, in the caller's thread.
         regions = (offer.region or "" for offer in client.availability.gpus(cloud_id=offers[0].cloud_id))
         offer = client.availability.cheapest(regions=regions)
-        assert offer is not None
         assert offer.price_hr == min(
             other.price_hr or 0
             for other in offers
-            if other.region == offers[0].region and not other.is_spot and other.gpu_type != "CPU_NODE"
+            if other.region == offers[0].region and other.gpu_count == 1
+            if not other.is_spot and other.gpu_type != "CPU_NODE"
         )
         key = client.ssh_keys.add("laptop", KEY)
         client.ssh_keys.set_primary(key.id)

@@ -51,7 +51,13 @@ TRANSLATED: Final[dict[Any, Any]] = {
     aiohttp.ClientSession | MAKE_SESSION | None: MAKE_SESSION | None,
 }
 
-GENERICS: Final[dict[Any, Any]] = {AsyncIterator: Iterator, AsyncPager: Pager, Page: Page}
+GENERICS: Final[dict[Any, Any]] = {
+    AsyncIterator: Iterator,
+    AsyncPager: Pager,
+    Page: Page,
+    list: list,
+    tuple: tuple,
+}
 
 PROTOCOL: Final = {"__init__", "__repr__", "__reduce__", "__len__", "__call__", *RENAMED, *RENAMED.values()}
 
@@ -88,7 +94,7 @@ def translate(hint: Any) -> Any:
     if origin is Coroutine:
         return translate(args[2])
     if origin in GENERICS:
-        return GENERICS[origin][translate(args[0])]
+        return GENERICS[origin][tuple(map(translate, args))]
     if isinstance(hint, type(int | None)):
         joined = translate(args[0])
         for arg in args[1:]:

@@ -27,6 +27,7 @@ from primepods import (
     DiskOffer,
     Endpoint,
     FieldError,
+    GpuPrices,
     HistoryRecord,
     InstallationState,
     Lease,
@@ -134,7 +135,10 @@ async def renting(client: AsyncClient) -> None:
     assert_type(gpus, AsyncPager[Offer])
     assert_type(client.availability.multi_node(gpu_count=16), AsyncPager[Offer])
     assert_type(client.availability.disks(regions=["canada"]), AsyncPager[DiskOffer])
-    assert_type(await client.availability.cheapest(spot=True, max_price=2), Offer | None)
+    assert_type(await client.availability.cheapest(spot=True, max_price=2), Offer)
+    assert_type(await client.availability.find(gpu_type="H100", exclude_providers={"p"}, wait=5), list[Offer])
+    assert_type(await client.availability.summary(), list[GpuPrices])
+    assert_type(await gpus.collect(), tuple[list[Offer], PrimePodsError | None])
     assert_type(client.ssh_keys, AsyncSSHKeys)
     assert_type(client.ssh_keys.list(page_size=10), AsyncPager[SSHKey])
     assert_type(await client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
@@ -292,7 +296,10 @@ def blocking_renting(client: Client) -> None:
     assert_type(gpus, Pager[Offer])
     assert_type(client.availability.multi_node(gpu_count=16), Pager[Offer])
     assert_type(client.availability.disks(regions=["canada"]), Pager[DiskOffer])
-    assert_type(client.availability.cheapest(spot=True, max_price=2), Offer | None)
+    assert_type(client.availability.cheapest(spot=True, max_price=2), Offer)
+    assert_type(client.availability.find(gpu_type="H100", exclude_providers={"p"}, wait=5), list[Offer])
+    assert_type(client.availability.summary(), list[GpuPrices])
+    assert_type(gpus.collect(), tuple[list[Offer], PrimePodsError | None])
     assert_type(client.ssh_keys, SSHKeys)
     assert_type(client.ssh_keys.list(page_size=10), Pager[SSHKey])
     assert_type(client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
@@ -466,6 +473,7 @@ def spec() -> PodSpec:
 def from_offer(offer: Offer) -> None:
     """What an offer says, and what is made of it."""
     assert_type(PodSpec.from_offer(offer, name="n", disk_size=1, max_price=None, disks={"d"}), PodSpec)
+    assert_type(PodSpec.from_offers([offer], name="n"), list[PodSpec])
     assert_type(offer.price_hr, float | None)
     assert_type(offer.price_for(disk_size=1, vcpus=2, memory=None), float | None)
     assert_type(offer.is_available, bool)

@@ -77,7 +77,6 @@ def test_the_blocking_client_accepts_them_too(emu: Emulator) -> None:
 async def test_a_leased_pod_is_accepted(client: primepods.AsyncClient) -> None:
     """The pod of a lease, while it runs."""
     offer = await client.availability.cheapest(gpu_count=1)
-    assert offer is not None
     async with client.pods.lease(primepods.PodSpec.from_offer(offer), interval=0.05) as leased:
         assert leased.pod_id == leased.id
         assert (await client.pods.get(leased)).id == leased.id

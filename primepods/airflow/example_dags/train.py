@@ -1,4 +1,4 @@
-"""Rents the cheapest GPU that can be had, uses it, and deletes it, whatever happens in between."""
+"""Rents the cheapest H100 that is available, uses it, and deletes it, whatever happens in between."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,9 +17,7 @@ def train_on_a_pod() -> None:
     @task
     def choose() -> dict[str, Any]:
         with PrimePodsHook().get_conn() as client:
-            offer = client.availability.cheapest(gpu_count=1)
-            if offer is None:
-                raise RuntimeError("no GPU can be had")
+            offer = client.availability.cheapest(gpu_type="H100", max_price=5.0)
             return PodSpec.from_offer(offer, name="train").to_dict()
 
     @task

@@ -1,0 +1,139 @@
+"""A search for offers: which ones fit, and why the others do not."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from .._utils.gpu_names import gpu_matches, similar_gpus
+from ..errors import SoldOutError
+from ..offers import GpuPrices, Offer
+
+_NO_GPU: Final = "CPU_NODE"
+_MAX_NAMES: Final = 12
+_TOO_DEAR: Final = "above that price"
+
+
+@attrs.frozen(kw_only=True)
+class OfferSearch:
+    """What somebody looks for.
+
+    Attributes:
+        gpu_type: The GPU as its user writes it; ``None`` for any.
+        gpu_count: GPUs in all; ``None`` for any number.
+        max_price: The highest price per hour.
+        spot: Whether spot machines fit.
+        provider: The only provider that fits, in lower case.
+        exclude_providers: Providers that do not fit, in lower case.
+        unavailable: Whether offers fit that cannot be rented as they stand.
+        filters: What the API filters by.
+    """
+
+    gpu_type: str | None
+    gpu_count: int | None
+    max_price: float | None
+    spot: bool
+    provider: str | None
+    exclude_providers: frozenset[str]
+    unavailable: bool
+    filters: Mapping[str, Any]
+
+    def has_gpu(self, gpu_type: str) -> bool:
+        """Tell whether this is the GPU; without one in mind, a machine without GPUs does not count."""
+        return gpu_type != _NO_GPU if self.gpu_type is None else gpu_matches(self.gpu_type, gpu_type)
+
+    def select(self, offers: Iterable[Offer]) -> list[Offer]:
+        """Return the offers that fit, cheapest first."""
+        return sorted((offer for offer in offers if self._objection(offer) is None), key=_price_or_last)
+
+    def check_gpu(self, listed: Iterable[str]) -> None:
+        """Check the name of the GPU against those that the API lists.
+
+        Raises:
+            ValueError: The API lists no such GPU: it is mistyped. Names similar ones.
+        """
+        names = sorted(set(listed))
+        # A market without any GPU says nothing about names.
+        if self.gpu_type is None or not names or any(map(self.has_gpu, names)):
+            return
+        similar = similar_gpus(self.gpu_type, names)
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        known = f"Did you mean {' or '.join(similar)}?" if similar else f"It lists {_join(names)}{more}."
+        raise ValueError(f"The API lists no GPU {self.gpu_type!r}. {known}")
+
+    def sold_out(self, offers: Sequence[Offer], prices: Iterable[GpuPrices], path: str) -> SoldOutError:
+        """Return the error that says what was asked for and what there is instead.
+
+        Args:
+            offers: The offers of the GPU, none of which fits.
+            prices: The API's summary.
+            path: Where the offers came from.
+        """
+        there = self._rejected(offers) if offers else self._other_counts(prices)
+        message = f"No offer of {self._wish()} can be rented now. {there}"
+        return SoldOutError(
+            f"{message} Allow other GPUs, numbers, regions or prices, or wait.",
+            status_code=404,
+            method="GET",
+            path=path,
+            message=message,
+        )
+
+    def _objection(self, offer: Offer) -> str | None:
+        """Return why an offer does not fit, as part of a sentence; ``None`` if it does."""
+        provider, price = offer.provider.lower(), offer.price_hr
+        is_other = self.provider not in {None, provider} or provider in self.exclude_providers
+        checks = {
+            "from other providers": is_other,
+            "spot": bool(offer.is_spot) and not self.spot,
+            "sold out": not (offer.is_available or self.unavailable),
+            "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
+            # A price of 0 is none: nobody gives machines away.
+            "without a price": not price and not (self.unavailable and self.max_price is None),
+            _TOO_DEAR: self.max_price is not None and (price or 0.0) > self.max_price,
+        }
+        return next((reason for reason, holds in checks.items() if holds), None)
+
+    def _rejected(self, offers: Sequence[Offer]) -> str:
+        reasons = Counter(map(self._objection, offers))
+        parts = _join(f"{count} {reason}" for reason, count in reasons.items())
+        text = f"The API has {len(offers)} such offer{'s' * (len(offers) > 1)}: {parts}."
+        too_dear = [offer for offer in offers if self._objection(offer) == _TOO_DEAR]
+        if not too_dear:
+            return text
+        best = min(too_dear, key=_price_or_last)
+        price = f"{best.price_hr:g} {best.prices.currency or ''}".rstrip()
+        return f"{text} The cheapest of those {_TOO_DEAR} costs {price} an hour."
+
+    def _other_counts(self, prices: Iterable[GpuPrices]) -> str:
+        counts = sorted({row.gpu_count for row in prices if self.has_gpu(row.gpu_type)} - {self.gpu_count})
+        if self.gpu_count is None or not counts:
+            return "The API has no offer like that."
+        return f"The API lists it with {_join(map(str, counts))} GPUs."
+
+    def _wish(self) -> str:
+        count = "" if self.gpu_count is None else f"{self.gpu_count} x "
+        parts = [f"{count}{self.gpu_type or 'any GPU'}"]
+        if self.max_price is not None:
+            parts.append(f"at most {self.max_price:g} an hour")
+        for name, value in self.filters.items():
+            if name != "gpu_count":
+                text = value if isinstance(value, str) else _join(value)
+                parts.append(f"{name.removesuffix('_id').replace('_', ' ')} {text}")
+        if self.provider is not None:
+            parts.append(f"provider {self.provider}")
+        if self.exclude_providers:
+            parts.append(f"not from {_join(sorted(self.exclude_providers))}")
+        return ", ".join(parts)
+
+
+def _price_or_last(offer: Offer) -> float:
+    return offer.price_hr or math.inf
+
+
+def _join(words: Iterable[str]) -> str:
+    return ", ".join(list(words)[:_MAX_NAMES])
