@@ -37,7 +37,7 @@ Timeout = Annotated[
     ),
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show each request on stderr.", metavar="", rich_help_panel=_PANEL)
+    bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
 ]
 
 

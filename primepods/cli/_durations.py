@@ -1,4 +1,4 @@
-"""Times as people type and read them: ``90s``, ``2h``."""
+"""Durations as people type and read them: ``90s``, ``1h30m``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
+_DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
 def parse_duration(text: str | float) -> float:
-    """Read seconds, such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``; the ``parser`` of an option.
+    """Return the seconds of a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``; an option's ``parser``.
 
-    Typer also asks it about the default, which is a number.
+    A number without a unit is refused: 5 could mean hours. Typer passes an option's default, a number.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(text).strip())
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no duration: write it like 90s, 30m, 2h or 1d")
-    return float(found[1]) * _UNITS[found[2] or "s"]
+    if isinstance(text, int | float):
+        return float(text)
+    words = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", words):
+        raise typer.BadParameter(f"{text!r} has no unit: write {words}s, {words}m, {words}h or {words}d")
+    if not _DURATION.fullmatch(words):
+        raise typer.BadParameter(f"{text!r} is no duration: write it like 90s, 1h30m, 2d or 1w")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
 
 
 def short_duration(seconds: float) -> str:
@@ -39,13 +45,14 @@ def age(moment: datetime | None) -> float | None:
 
 
 def parse_day(text: str) -> datetime:
-    """Read the beginning of a day (UTC): ``2026-11-01``, ``today``, or ``7d`` for so long ago."""
+    """Return the beginning of a day (UTC): ``2026-11-01``, ``today``, or ``7d`` or ``1w`` for so long ago."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if text == "today":
         return midnight
-    if found := re.fullmatch(r"(\d{1,5})d", text):
-        return midnight - timedelta(days=int(found[1]))
     try:
+        if _PART.match(text):
+            days, rest = divmod(parse_duration(text), _UNITS["d"])
+            return midnight - timedelta(days=days + bool(rest))
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
+    except (ValueError, OverflowError, typer.BadParameter):
         raise typer.BadParameter(f"{text!r} is no day: write it like 2026-11-01, 7d or today") from None

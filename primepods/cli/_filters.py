@@ -41,9 +41,7 @@ Name = Annotated[
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option(
-        "--ready/--not-ready", metavar="", help="That can be used now, or cannot yet.", rich_help_panel=_PANEL
-    ),
+    typer.Option("--ready/--not-ready", help="That can be used now, or cannot yet.", rich_help_panel=_PANEL),
 ]
 OlderThan = Annotated[
     float | None,

@@ -60,7 +60,6 @@ Spot = Annotated[
     bool,
     typer.Option(
         "--spot",
-        metavar="",
         help="Also spot machines, which the provider may take away.",
         rich_help_panel=_PANEL,
     ),

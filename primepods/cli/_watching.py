@@ -25,9 +25,9 @@ from primepods.fleet import Fleet, condition_of, follow
 from ._command import Api
 from ._errors import ExitCode
 from ._fleet_view import View, describe, render_figures, render_fleet
+from ._screen import stdout_console
 from ._table import has_colour, write
 from ._text import printable
-from .render import stdout_console
 
 _LOOK_EVERY: Final = 0.2
 _DRAW_EVERY: Final = 1.0

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 import primepods
 
@@ -30,11 +30,39 @@ from . import (
     wait,
     watch,
 )
+from ._command import BaseUrl, Context, Team, Timeout, Verbose
 from ._errors import ExitCode, complain
+
+_ALIASES = {
+    "ls": "list",
+    "ps": "list",
+    "rm": "delete",
+    "terminate": "delete",
+    "connect": "ssh",
+    "inspect": "get",
+    "describe": "get",
+}
+"""Names of commands in docker, hcloud and the official command."""
+
+
+class _Command(TyperCommand):
+    """A command, whose help shows no Python types."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        return _without_types(super().get_params(ctx))
 
 
 class _Root(TyperGroup):
-    """The group of all commands; tells a wrong option in one line."""
+    """The group of all commands; reports a wrong option in one line."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        return _without_types(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command by its name, or by what other commands call it."""
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
     def main(
         self,
@@ -46,9 +74,10 @@ class _Root(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run a command, and end the process with its exit code."""
+        words = list(sys.argv[1:] if args is None else args)
         run = partial(
             super().main,
-            args,
+            [*words[1:], "--help"] if words[:1] == ["help"] else words,
             prog_name,
             complete_var=complete_var,
             standalone_mode=False,
@@ -70,6 +99,16 @@ class _Root(TyperGroup):
                 raise
             code = _complain_of_usage(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """Return parameters that show no ``<bool>`` or ``<list[str]>`` beside their names."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif isinstance(parameter, TyperArgument):
+            parameter.__dict__["display_type_rich"] = lambda **_: ""
+    return parameters
 
 
 def _complain_of_usage(error: Any) -> int:
@@ -108,20 +147,28 @@ app: typer.Typer = typer.Typer(
 
 
 @app.callback(epilog=_AFTERWORD)
-def _root(
+def _root(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
+    base_url: BaseUrl = None,
+    context: Context = None,
+    team: Team = None,
+    timeout: Timeout = None,
+    verbose: Verbose = False,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", "-v", metavar="", callback=_show_version, is_eager=True, help="Show the version."
-        ),
+        typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Run GPU pods on Prime Intellect: find, order, watch, use and delete them."""
     del version
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
+        return
+    given = {"base_url": base_url, "context": context, "team": team, "timeout": timeout}
+    given = {name: value for name, value in given.items() if value is not None}
+    # What is said after the command's name stands before these.
+    ctx.default_map = {ctx.invoked_subcommand: given | ({"verbose": True} if verbose else {})}
 
 
 _COMMANDS = (
@@ -142,7 +189,4 @@ _COMMANDS = (
     ("More", "emulator", emulator.command),
 )
 for _panel, _name, _command in _COMMANDS:
-    app.command(_name, rich_help_panel=_panel, help=_help(_command))(_command)
-# What the official command calls them.
-app.command("terminate", hidden=True)(delete.command)
-app.command("connect", hidden=True)(ssh.command)
+    app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)

@@ -31,9 +31,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     pods: OptionalPodHandles = None,
     *,
     yes: YesOption = False,
-    everything: Annotated[bool, typer.Option("--all", metavar="", help="All pods.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All pods.")] = False,
     missing_ok: Annotated[
-        bool, typer.Option("--missing-ok", metavar="", help="A pod that is not there is no failure.")
+        bool, typer.Option("--missing-ok", help="A pod that is not there is no failure.")
     ] = False,
     wait: Annotated[
         float | None,

@@ -13,7 +13,8 @@ import typer
 
 import primepods
 
-from .render import Screen, safe
+from ._screen import Screen, safe
+from ._table import Column
 
 if TYPE_CHECKING:
     from primepods import AsyncClient, HistoryRecord, Pod, PodChange, PodStatus
@@ -28,17 +29,40 @@ INTERVAL = 0.25
 """Real seconds between two looks at the fleet."""
 SHOWN = 5
 """Examples to show of anything."""
+_FLEET = (
+    Column("STATE"),
+    Column("GPU"),
+    Column("PODS", right=True),
+    Column("GPUS", right=True),
+    Column("PRICE/H", right=True),
+)
+_FAILURES = (Column("PODS", right=True), Column("REASON", least=20), Column("FOR EXAMPLE", least=12))
+_BILL = (
+    Column("NAME", least=12),
+    Column("GPU"),
+    Column("MINUTES", right=True),
+    Column("PRICE/H", right=True),
+    Column("BILLED", right=True),
+)
 
 
 def command(
     *,
-    pods: Annotated[int, typer.Option(min=1, max=5_000, help="How many pods to start with.")] = 500,
+    pods: Annotated[
+        int, typer.Option(min=1, max=5_000, help="How many pods to start with.", metavar="NUMBER")
+    ] = 500,
     speed: Annotated[
-        float, typer.Option(min=1, max=1_000, help="Emulated seconds in a real one; a boot takes minutes.")
+        float,
+        typer.Option(
+            min=1, max=1_000, help="Emulated seconds in a real one; a boot takes minutes.", metavar="NUMBER"
+        ),
     ] = 60.0,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pods.")] = 7,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
     failure_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the pods that fail instead of getting ready.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of the pods that fail instead of getting ready.", metavar="SHARE"
+        ),
     ] = 0.04,
 ) -> None:
     """Watch a fleet of emulated pods boot, fail and be deleted: no account, and nothing is billed."""
@@ -137,8 +161,8 @@ def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, 
         groups[state, pods[pod_id].gpu_name].append(pods[pod_id])
     screen.heading("The fleet")
     screen.table(
-        {"State": "left", "GPU": "left", "Pods": "right", "GPUs": "right", "Price/hour": "right"},
-        [(state, safe(gpu), *_amounts(group)) for (state, gpu), group in sorted(groups.items())],
+        _FLEET,
+        [(state, gpu, *_amounts(group)) for (state, gpu), group in sorted(groups.items())],
         total=("all", "", *_amounts(pods.values())),
     )
 
@@ -162,8 +186,8 @@ def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[st
         return
     screen.heading("What failed, and why")
     screen.table(
-        {"Pods": "right", "Reason": "left", "For example": "left"},
-        [(str(len(names)), safe(reason), safe(names[0])) for reason, names in sorted(reasons.items())],
+        _FAILURES,
+        [(str(len(names)), reason, names[0]) for reason, names in sorted(reasons.items())],
     )
 
 
@@ -181,8 +205,8 @@ def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
     records.sort(key=lambda record: record.total_billed_price, reverse=True)
     rows = [
         (
-            safe(record.name or record.id),
-            safe(record.gpu_name),
+            record.name or record.id,
+            record.gpu_name,
             _minutes(record),
             f"{record.price_hr:,.2f}",
             f"{record.total_billed_price:,.2f}",
@@ -192,9 +216,9 @@ def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
     rest = records[SHOWN:]
     if rest:
         billed = sum(record.total_billed_price for record in rest)
-        rows.append((safe(f"{len(rest)} more"), safe(""), "", "", f"{billed:,.2f}"))
+        rows.append((f"{len(rest)} more", "", "", "", f"{billed:,.2f}"))
     screen.table(
-        {"Name": "left", "GPU": "left", "Minutes": "right", "Price/hour": "right", "Billed": "right"},
+        _BILL,
         rows,
         total=("all", "", "", "", f"{sum(record.total_billed_price for record in records):,.2f}"),
     )

@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     sort: SortOption = Order.PRICE,
     unavailable: Annotated[
         bool,
-        typer.Option("--all", metavar="", help="Also sold out, unpriced and prepaid offers."),
+        typer.Option("--all", help="Also sold out, unpriced and prepaid offers."),
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many.", metavar="NUMBER")] = None,
     gpu_type: GpuType = None,

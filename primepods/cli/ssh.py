@@ -31,12 +31,10 @@ Rest = Annotated[
 Node = Annotated[
     int | None, typer.Option(min=1, help="Which machine of a multi-node pod, from 1.", metavar="NUMBER")
 ]
-Print = Annotated[bool, typer.Option("--print", metavar="", help="Print the command instead of running it.")]
+Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
 Config = Annotated[
     bool,
-    typer.Option(
-        "--config", metavar="", help="Print blocks for ~/.ssh/config; without a pod, for all that are ready."
-    ),
+    typer.Option("--config", help="Print blocks for ~/.ssh/config; without a pod, for all that are ready."),
 ]
 
 

@@ -34,9 +34,7 @@ def command(
         float | None,
         typer.Option(parser=parse_duration, metavar="TIME", help="Only pods ordered so long ago, as 2h."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Show what would be deleted.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     yes: YesOption = False,
 ) -> None:
     """Delete leased pods whose processes are dead.

@@ -20,7 +20,7 @@ from .status import print_statuses
 if TYPE_CHECKING:
     from primepods.fleet import Fleet
 
-    from .render import Meter
+    from ._screen import Meter
 
 
 class Goal(StrEnum):
@@ -105,7 +105,7 @@ def _wait(  # noqa: PLR0913 - what the call needs, and what to show
     """Wait with a bar on stderr."""
     from primepods.fleet import Fleet  # noqa: PLC0415 - `--help` has no use for it
 
-    from .render import Screen, stderr_console  # noqa: PLC0415 - as above
+    from ._screen import Screen, stderr_console  # noqa: PLC0415 - as above
 
     fleet = Fleet(ids)
     done: set[str] = set()

@@ -24,7 +24,8 @@ def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     for name in [name for name in sys.modules if name.startswith("primepods.cli.")]:
         monkeypatch.delitem(sys.modules, name)
         monkeypatch.delattr(cli, name.rpartition(".")[2], raising=False)
-    monkeypatch.setitem(sys.modules, module, None)
+    for name in [module, *(name for name in sys.modules if name.startswith(f"{module}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 def test_version() -> None:
@@ -37,6 +38,22 @@ def test_a_word_that_is_nearly_right(run: Run) -> None:
     """What is meant is guessed, in a sentence; typer's oldest version does not guess."""
     said = "primepods: No such command 'lst'.{} See primepods --help.\n"
     assert run("lst").stderr in {said.format(" Did you mean 'list'?"), said.format("")}
+
+
+def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> None:
+    """Options of the connection may stand before the command, whose name may be docker's or the vendor's."""
+    listed = run("list", "--ids").stdout
+    for alias in ("ls", "ps"):
+        assert run("--timeout", "20s", alias, "--ids").stdout == listed
+    assert run("inspect", "pod0", "-o", "json").stdout == run("get", "pod0", "-o", "json").stdout
+    assert "GET /api/v1/pods" in run("--verbose", "list").stderr
+    assert run("--team", "nobody", "list", "--ids").stdout == ""
+    assert run("--team", "nobody", "list", "--ids", "--team", "t1").stderr == "No pods like that.\n"
+    assert run("--base-url", "http://127.0.0.1:9", "list", "--base-url", emulator.url).exit_code == 0
+    assert run("--timeout", "0.3s", "wait", "nobody", "--until", "ready").exit_code == 3
+    assert run("rm", "pod0", "--yes").stdout == "pod0\n"
+    assert run("help", "delete").stdout == run("delete", "--help").stdout
+    assert run("help").stdout == run("--help").stdout
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
@@ -95,6 +112,7 @@ def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch, name: s
     assert run(name, "-h").stdout == shown
     assert f" Usage: primepods {name} " in shown
     assert max(map(len, shown.splitlines())) <= 80
+    assert not re.search("<(bool|str|int|float|list)", shown), "types of Python"
     common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
     assert {option for option in common if option in shown} == (common if name in CALLING else set())
     assert f"\n│ {name} " in run().stdout
@@ -111,8 +129,8 @@ def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation shows what is broken."""
-    hide(monkeypatch, "primepods.cli.render")
-    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\.render"):
+    hide(monkeypatch, "primepods.cli._screen")
+    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._screen"):
         cli.main()
 
 

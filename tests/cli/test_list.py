@@ -60,7 +60,7 @@ def test_filters_and_order(emulator: Emulator, run: Run) -> None:
     assert ids("--ready", "--name", "train-*", "--status", "active") == ["pod0", "pod1", "pod2"]
     assert ids("--team", "t1") == ["big"]
     assert ids("--older-than", "1h") == []
-    assert len(ids("--older-than", "0")) == 5
+    assert len(ids("--older-than", "0s")) == 5
     assert ids("--sort", "price") == ["boots", "pod0", "pod1", "pod2", "big"]
     assert ids("--sort", "name", "--reverse")[0] == "boots"
 

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import primepods
-from primepods.cli._durations import parse_duration
 from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
 from primepods.leasing._ledger import LeaseFile, new_record
@@ -98,12 +97,6 @@ def test_no_key_is_a_usage_error(folder: Path) -> None:
     result = run()
     assert result.exit_code == 2
     assert "Traceback" not in result.output
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
-def test_durations(text: str, seconds: float) -> None:
-    """Seconds, or with a unit."""
-    assert parse_duration(text) == seconds
 
 
 class Watched(io.StringIO):

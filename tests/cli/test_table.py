@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from primepods.cli._durations import short_duration
 from primepods.cli._table import Column, render_table
 from primepods.cli._text import printable
 
@@ -56,9 +55,3 @@ def test_any_text_at_any_width(rows: list[tuple[str, str, str, str]], width: int
     kept = max([cell_len(printable(row[0], longest=200)) for row in rows] + [2])
     kept += max([cell_len(printable(row[2], longest=200)) for row in rows] + [5]) + 2
     assert all(cell_len(line) <= max(width, kept) for line in shown)
-
-
-def test_durations() -> None:
-    """The two largest units."""
-    seconds = [-1, 59, 60, 3_599, 3_660, 86_399, 90_000]
-    assert list(map(short_duration, seconds)) == ["0s", "59s", "1m", "59m", "1h 1m", "23h 59m", "1d 1h"]

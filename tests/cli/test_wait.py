@@ -21,7 +21,7 @@ def ids(result: Result) -> list[str]:
 def test_ready_pods_are_printed(emulator: Emulator, run: Run) -> None:
     """As statuses, in the order asked; ids come from stdin, too; progress is elsewhere."""
     emulator.add_pod(id="late", boot_seconds=0.3)
-    result = run("wait", "-", "pod0", "--interval", "0.1", "-o", "json", stdin="late pod1\n")
+    result = run("wait", "-", "pod0", "--interval", "0.1s", "-o", "json", stdin="late pod1\n")
     assert (result.exit_code, ids(result)) == (0, ["late", "pod1", "pod0"])
     assert all(row["is_ready"] for row in json.loads(result.stdout))
     assert "waiting until ready: 3 of 3 (3 ready, " in result.stderr
@@ -45,7 +45,7 @@ def test_narrow_table_says_how_to_log_in(emulator: Emulator, monkeypatch: pytest
 def test_a_failed_pod_is_exit_4(emulator: Emulator, run: Run) -> None:
     """It ends the wait with its reason; what is ready by then is printed."""
     emulator.add_pod(id="bad", failure="no space left", boot_seconds=0.2)
-    result = run("wait", "pod0", "bad", "--interval", "0.1", "-o", "json")
+    result = run("wait", "pod0", "bad", "--interval", "0.1s", "-o", "json")
     assert (result.exit_code, ids(result)) == (4, ["pod0"])
     assert "primepods wait: Pod bad has failed: status ERROR: no space left" in result.stderr
 
@@ -54,7 +54,7 @@ def test_settled_waits_for_all_and_is_exit_4_if_one_failed(emulator: Emulator, r
     """Every pod is printed and every failure told; `failed` is what was wanted, and no failure."""
     emulator.add_pod(id="bad", failure="no space left", boot_seconds=0.1)
     emulator.add_pod(id="late", boot_seconds=0.4)
-    options = ("--interval", "0.1", "-o", "json")
+    options = ("--interval", "0.1s", "-o", "json")
     result = run("wait", "bad", "late", "--until", "settled", *options)
     assert (result.exit_code, ids(result)) == (4, ["bad", "late"])
     assert result.stderr.splitlines()[-1] == "primepods wait: bad: status ERROR: no space left"
@@ -64,7 +64,7 @@ def test_settled_waits_for_all_and_is_exit_4_if_one_failed(emulator: Emulator, r
 def test_time_that_runs_out_is_exit_3(emulator: Emulator, run: Run) -> None:
     """The rest is named, with what it costs; what is ready is printed."""
     emulator.add_pod(id="slow", boot_seconds=1000, price_hr=2.5)
-    result = run("wait", "slow", "pod0", "--timeout", "0.4", "--interval", "0.1", "-o", "json")
+    result = run("wait", "slow", "pod0", "--timeout", "0.4s", "--interval", "0.1s", "-o", "json")
     assert (result.exit_code, ids(result)) == (3, ["pod0"])
     assert "1 of 2 pods are still pending: slow (PROVISIONING" in result.stderr
     assert "2.50 an hour" in result.stderr
@@ -74,7 +74,7 @@ def test_gone(emulator: Emulator, run: Run) -> None:
     """Of pods that are gone there is nothing to print; one that was never there is gone."""
     with primepods.Client() as client:
         client.pods.delete("pod0")
-    result = run("wait", "pod0", "nope", "--until", "gone", "--interval", "0.1", "-o", "jsonl")
+    result = run("wait", "pod0", "nope", "--until", "gone", "--interval", "0.1s", "-o", "jsonl")
     assert (result.exit_code, result.stdout) == (0, "")
 
 

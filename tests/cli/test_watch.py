@@ -18,7 +18,7 @@ from primepods.emulator import Emulator, ManualClock, Status
 from tests.cli.conftest import Run, in_terminal, name_api, set_size
 
 HOME = "\x1b[H"
-QUICK = ("--interval", "0.1")
+QUICK = ("--interval", "0.1s")
 
 
 def soon(action: Callable[[], object], emulator: Emulator, requests: int = 12) -> None:
@@ -83,7 +83,9 @@ def test_filters_and_newcomers(emulator: Emulator, run: Run) -> None:
     }
 
 
-@pytest.mark.parametrize("arguments", [["-"], ["pod0", "--gpu", "H100"], ["-o", "json"], ["--interval", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["-"], ["pod0", "--gpu", "H100"], ["-o", "json"], ["--interval", "0s"]]
+)
 def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str]) -> None:
     """No ids, ids and filters, a form that has an end."""
     result = run("watch", *arguments)

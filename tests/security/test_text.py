@@ -19,7 +19,7 @@ from rich.console import Console
 import primepods
 from primepods import SSHTarget
 from primepods.cli import demo
-from primepods.cli.render import Screen
+from primepods.cli._screen import Screen
 from primepods.emulator import Emulator
 from primepods.ssh import parse_ssh
 from tests.support.client import make_client

@@ -2,19 +2,16 @@
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
+from ._table import Cells, Column, render_table
 from ._text import printable
-
-Cell: TypeAlias = str | Text
 
 _EVERY = 2.0
 """Seconds after which something must be seen to happen."""
@@ -43,7 +40,7 @@ class Screen:
         self.console: Console = console if console is not None else stdout_console()
         self.live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
-    def say(self, text: Cell = "", *, style: str = "") -> None:
+    def say(self, text: str | Text = "", *, style: str = "") -> None:
         """One line, which is never broken, so that what it shows can be copied."""
         self.console.print(text, style=style, soft_wrap=True)
 
@@ -52,21 +49,10 @@ class Screen:
         self.say()
         self.say(text, style="bold")
 
-    def table(
-        self,
-        columns: Mapping[str, JustifyMethod],
-        rows: Iterable[Sequence[Cell]],
-        *,
-        total: Sequence[Cell] = (),
-    ) -> None:
-        """A table; `columns` gives each heading its side, `total` is the last row, apart from the others."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=bool(total))
-        for index, (heading, side) in enumerate(columns.items()):
-            footer = total[index] if total else ""
-            table.add_column(heading, footer=footer, justify=side, no_wrap=side == "right")
-        for row in rows:
-            table.add_row(*row)
-        self.console.print(table)
+    def table(self, columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = ()) -> None:
+        """Show a table, as wide as the terminal at most."""
+        width = self.console.width if self.console.is_terminal else None
+        self.say(render_table(columns, rows, total=total, width=width, colour=False).rstrip("\n"))
 
     @contextmanager
     def meter(self, what: str) -> Generator[Meter]:

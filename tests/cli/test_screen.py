@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from primepods.cli.render import Screen, safe
+from primepods.cli._screen import Screen, safe
+from primepods.cli._table import Column
 
 
 def screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
@@ -111,7 +112,7 @@ def test_no_control_codes_outside_of_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     to = Screen()
     to.heading("Part")
-    to.table({"Name": "left", "Pods": "right"}, [("a", "1")], total=("all", "1"))
+    to.table([Column("NAME"), Column("PODS", right=True)], [("a", "1")], total=("all", "1"))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "all" in out

@@ -1,0 +1,56 @@
+"""Durations and days as they are typed and shown."""
+
+import pytest
+import typer
+
+from primepods.cli._durations import parse_day, parse_duration, short_duration
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [("90s", 90), ("0.5h", 1800), ("1h30m", 5400), ("3h 5m", 11_100), ("1w", 604_800), (5.0, 5)],
+)
+def test_durations(typed: str | float, seconds: float) -> None:
+    """One unit or several; a default of the command is a number."""
+    assert parse_duration(typed) == seconds
+
+
+@pytest.mark.parametrize("typed", ["", "soon", "5", "1.5", "h", "5y", "-1h", "1e3s", "1h30", "inf", "30m!"])
+def test_what_is_no_duration(typed: str) -> None:
+    """It is refused, with what to type instead."""
+    with pytest.raises(typer.BadParameter, match=r"write (it like 90s|\d)"):
+        parse_duration(typed)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["delete", "--older-than", "5", "--yes"],
+        ["list", "--older-than", "5"],
+        ["watch", "--interval", "5"],
+        ["wait", "pod0", "--timeout", "5"],
+        ["sweep", "--older-than", "5", "--yes"],
+        ["list", "--timeout", "5"],
+    ],
+)
+def test_a_bare_number_is_refused(emulator: Emulator, run: Run, arguments: list[str]) -> None:
+    """Read as seconds, it could match the whole fleet: nothing is asked or done."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout, len(emulator.requests)) == (2, "", 0)
+    assert "5s, 5m, 5h or 5d" in result.stderr
+
+
+def test_days() -> None:
+    """Weeks are days; what is no day is told."""
+    assert parse_day("1w") == parse_day("7d") < parse_day("today")
+    for wrong in ("yesterday", "7", "99999999w"):
+        with pytest.raises(typer.BadParameter, match="no day"):
+            parse_day(wrong)
+
+
+def test_short_durations() -> None:
+    """The two largest units."""
+    seconds = [-1, 59, 60, 3_599, 3_660, 86_399, 90_000]
+    assert list(map(short_duration, seconds)) == ["0s", "59s", "1m", "59m", "1h 1m", "23h 59m", "1d 1h"]
