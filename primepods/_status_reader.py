@@ -56,7 +56,7 @@ class StatusReader:
 
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
         self.executor = executor
-        self._cache = ResponseCache(cache_bytes)
+        self._cache = ResponseCache(cache_bytes, executor.settings.clock)
         self._gathering: _Batch | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusAnswer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -49,12 +49,17 @@ class AsyncClient:
             the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page.
-        max_concurrency: Requests in flight from this client, whatever the number of callers.
+        max_concurrency: Requests in flight from the calls of this client, whatever the number of callers. The
+            poller behind waits and watches, which all clients of an event loop with equal settings share, has
+            as many of its own.
         retry: When and how often to try again.
         user_agent: Put before ours in the ``User-Agent`` header.
-        session: Your own ``aiohttp.ClientSession``, which is never closed, or a function that makes one:
-            called in the client's event loop at first use (once more by the poller of waits), closed with
-            the client. Connector, proxy, CA and tracing are then yours.
+        session: Your own ``aiohttp.ClientSession``, which is never closed, or a function (also an async one)
+            that makes one: called in the client's event loop at first use (once more by the poller of waits),
+            closed with the client. Connector, proxy, CA and tracing are then yours. An order (POST) can meet
+            a connection of its pool that the server has just closed, and then has to be looked for: give
+            the connector ``force_close=True`` to rule that out. What your middlewares send again is not
+            counted as an attempt.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -76,7 +81,9 @@ class AsyncClient:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
-        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
+        session: aiohttp.ClientSession
+        | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
+        | None = None,
     ) -> None:
         # First of all: what fails below may be printed with the local variables of this frame.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key

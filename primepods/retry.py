@@ -15,6 +15,10 @@ class RetryPolicy:
     server provably received nothing. The wait before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
     seconds, at most ``max_delay``, times a random number from 0 to 1 with ``jitter``.
 
+    Each request that is sent counts as an attempt, with one exception: a GET or DELETE on a kept connection
+    that ends without a byte of a response is sent once more at once, since the server had most likely closed
+    that connection before. A POST, PUT or PATCH has a connection of its own.
+
     A 429 is not counted as an attempt: it is repeated, after waits that grow in the same way (from 0.25 s),
     until the call's ``deadline`` is reached. A ``Retry-After`` up to ``max_delay`` is waited for (plus some
     jitter); a longer one raises at once, with the error's ``retry_after`` set.

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import attrs
@@ -128,6 +129,7 @@ def _is_text(command: object) -> bool:
     return isinstance(command, Sequence) and all(isinstance(word, str) for word in cast("Any", command))
 
 
+@lru_cache(maxsize=4_096)  # asked for again with each look at a pod
 def parse_ssh(text: str | None) -> SSHTarget | None:
     """Read one ``sshConnection`` string; ``None`` where it names no usable host (yet).
 

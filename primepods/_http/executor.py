@@ -117,13 +117,18 @@ class RequestExecutor:
             self._note(call, outcome, error)
             delay = self._next_delay(call, error)
             if delay is None:
-                # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
-                raise error from cause
+                break
             log.info(
                 "retrying %s %s in %.2f s: %s (attempt %d)",
                 *(call.request.method, call.request.path, delay, call.last_failure, call.attempt + 1),
             )
             await self.transport.pause(delay)
+        try:
+            # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
+            raise error from cause
+        finally:
+            # The error leads to this frame: it would keep alive what stands here, itself and the answer.
+            del error, cause, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         """Return ``[await function(item) for item in items]``, where the function makes calls.
@@ -155,11 +160,13 @@ class RequestExecutor:
             async with self._clock.timeout_at(call.deadline_at) if slots.locked() else nullcontext():
                 await slots.acquire()
         except TimeoutError:
-            return FailedAttempt(kind="timeout", reason="no free slot", maybe_received=False)
+            return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
         try:
             started = self._clock.time()
             ends_at = min(started + self.settings.timeout, call.deadline_at)
             outcome = await self.transport.send(call.request, ends_at=ends_at)
+            if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
+                outcome = outcome.at_deadline()
             self._log(call, outcome, self._clock.time() - started)
         finally:
             slots.release()
@@ -241,7 +248,10 @@ class RequestExecutor:
     def _next_delay(self, call: _Call, error: CallError) -> float | None:
         """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
         now, policy = self._clock.time(), self.settings.retry
-        if now >= call.deadline_at or (call.maybe_received and not is_idempotent(call.request.method)):
+        if call.maybe_received and not is_idempotent(call.request.method):
+            return None
+        # Some loops call timers a little early.
+        if now >= call.deadline_at or (isinstance(error, RequestTimeoutError) and error.limit == "deadline"):
             return None
         delay = retry_delay(
             policy,
@@ -274,9 +284,8 @@ class RequestExecutor:
         tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
         if call.last_failure:
             tries += f"; the attempt before failed with: {call.last_failure}"
-        past_deadline = self._clock.time() >= call.deadline_at
-        limit, remedy = "deadline" if past_deadline else "timeout", failed.remedy
-        if past_deadline or failed.kind == "timeout":
+        limit, remedy = "deadline" if failed.kind == "deadline" else "timeout", failed.remedy
+        if failed.kind in {"timeout", "deadline"}:
             reason += f"; {limit} of {getattr(self.settings, limit):g} s"
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."
         if failed.maybe_received:
@@ -290,6 +299,6 @@ class RequestExecutor:
             "maybe_received": call.maybe_received or failed.maybe_received,
             "transient": failed.transient,
         }
-        if past_deadline or failed.kind in {"timeout", "connect"}:
-            return RequestTimeoutError(text, limit=limit, **fields)
-        return TransportError(text, **fields)
+        if failed.kind == "transport":
+            return TransportError(text, **fields)
+        return RequestTimeoutError(text, limit=limit, **fields)

@@ -30,14 +30,27 @@ class BodyTooLargeError(Exception):
     """The answer has more than ``MAX_BODY`` bytes."""
 
 
+class LostConnectionError(aiohttp.ClientConnectionError):
+    """The connection ended before the response.
+
+    Raised from aiohttp's own error, after which aiohttp would send the request again by itself.
+    """
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a part of the response had come."""
+        cause = self.__cause__
+        return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class FailedAttempt:
     """An attempt that brought no usable answer.
 
     Attributes:
         reason: What happened, in one line.
-        kind: The error that it becomes: no usable connection, no connection in time, no answer in time, or
-            an answer that breaks the protocol.
+        kind: The error that it becomes: no usable connection, no connection in time, no answer within the
+            attempt's timeout or the call's deadline, or an answer that breaks the protocol.
         maybe_received: Whether the server may have received the request.
         transient: Whether asking again later can help.
         remedy: What to do about it.
@@ -45,11 +58,15 @@ class FailedAttempt:
     """
 
     reason: str
-    kind: Literal["transport", "connect", "timeout", "protocol"] = "transport"
+    kind: Literal["transport", "connect", "timeout", "deadline", "protocol"] = "transport"
     maybe_received: bool = True
     transient: bool = True
     remedy: str = _CHECK_NETWORK
     cause: OSError | None = attrs.field(default=None, repr=False)
+
+    def at_deadline(self) -> FailedAttempt:
+        """Return it as a failure of an attempt that the deadline bounds, and not the timeout."""
+        return attrs.evolve(self, kind="deadline") if self.kind == "timeout" else self
 
 
 def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: bool) -> FailedAttempt | None:
@@ -61,6 +78,8 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         expired: Whether it is the attempt's own time that ran out.
         maybe_received: Whether the request may have reached the server.
     """
+    if isinstance(exc, LostConnectionError) and isinstance(exc.__cause__, Exception):
+        exc = exc.__cause__
     failed = _classify(exc, key)
     if isinstance(exc, TimeoutError) and expired:
         reason = "no answer in time" if maybe_received else "no connection in time"

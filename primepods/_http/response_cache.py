@@ -1,39 +1,50 @@
-"""Answers that are asked for again and again, and mostly come back unchanged."""
+"""Cache of decoded responses, for requests that are repeated and mostly bring the same response."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+from .._utils.clock import Clock
+
+MAX_AGE: Final = 60.0
+"""Seconds without use after which an entry is dropped: pollers ask for ever new sets of pods."""
 
 
 class ResponseCache:
-    """Keeps the last answer to each request with what it was decoded to, so that an unchanged one is not
-    decoded again.
+    """Keep the last response to each request with its decoded value, so that the same one is decoded once.
 
     Args:
-        max_bytes: Of bodies and request targets that are kept at most; the least recently used go first. What
-            they are decoded to takes about four times as much memory.
+        max_bytes: Max bytes of bodies and request targets; the least recently used entries go first. The
+            decoded values take about four times as much memory.
+        clock: The client's clock.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, clock: Clock) -> None:
         self._max_bytes = max_bytes
+        self._clock = clock
         self._size = 0
-        self._entries: dict[str, tuple[bytes, Any]] = {}
+        self._entries: dict[str, tuple[bytes, Any, float]] = {}
+        """Body, decoded value and time of the last use; the least recently used first."""
 
     def get(self, target: str, body: bytes) -> Any | None:
-        """Return what the same body was decoded to the last time; ``None`` if the answer has changed."""
+        """Return the decoded value of ``body``, or ``None`` if it differs from the last response."""
         entry = self._entries.get(target)
         if entry is None or entry[0] != body:
             return None
-        self._entries[target] = self._entries.pop(target)
+        del self._entries[target]
+        self._entries[target] = body, entry[1], self._clock.time()
         return entry[1]
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Keep an answer, and let go of others, or of one that is too large, to stay within the bound."""
+        """Keep a response, and drop those that are too old or too many."""
         self._drop(target)
-        self._entries[target] = body, value
+        now = self._clock.time()
+        self._entries[target] = body, value, now
         self._size += len(target) + len(body)
-        while self._size > self._max_bytes:
-            self._drop(next(iter(self._entries)))
+        for oldest, (_, _, used_at) in list(self._entries.items()):
+            if self._size <= self._max_bytes and used_at >= now - MAX_AGE:
+                break
+            self._drop(oldest)
 
     def _drop(self, target: str) -> None:
         entry = self._entries.pop(target, None)

@@ -7,8 +7,8 @@ import base64
 import io
 import os
 import platform
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -18,27 +18,35 @@ from .._utils.secret import Secret
 from .._utils.text import quote
 from .._version import __version__
 from ..config import Settings
-from ..errors import ClientClosedError, ConfigError
-from .backoff import RetryBudget
-from .failure import CONNECT_TIMEOUT, MAX_BODY, BodyTooLargeError, FailedAttempt, translate
+from ..errors import ClientClosedError
+from .backoff import RetryBudget, is_idempotent
+from .failure import (
+    CONNECT_TIMEOUT,
+    MAX_BODY,
+    BodyTooLargeError,
+    FailedAttempt,
+    LostConnectionError,
+    translate,
+)
 from .request import Request
 from .response import Response
+from .sessions import SessionFactory, Sessions, check_session, will_reuse_connection
+
+_Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
 
 class Transport:
-    """An aiohttp session, opened at first use, and the bound on requests in flight.
+    """The client's sessions in the running event loop, and the bound on requests in flight.
 
     Args:
         settings: The client's settings.
-        session: The caller's own session, used and never closed, or a function that makes one in the running
-            loop, which is closed with the client.
+        session: The caller's own session, used and never closed, or a function (also an async one) that makes
+            one in the running loop, which is closed with the client.
     """
 
-    def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None
-    ) -> None:
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:
         if isinstance(session, aiohttp.ClientSession):
-            _check_session(session)
+            check_session(session)
         elif session is not None and not callable(session):
             expected = "an aiohttp.ClientSession or a function that makes one"
             raise TypeError(f"session must be {expected}, got {quote(session)}")
@@ -46,15 +54,13 @@ class Transport:
         self.given = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
         self._settings = settings
-        self._make = session if callable(session) else _make_session
         self._borrowed = session if isinstance(session, aiohttp.ClientSession) else None
-        self._http = self._borrowed
+        self._sessions: Sessions | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._inherited: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._closer: AsyncGenerator[None, None] | None = None
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
@@ -74,34 +80,33 @@ class Transport:
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
         """
-        self.check()
-        http = self._http or await self._connect()
-        sending = _Sending(request.method, self._authorization, self.budget)
+        sessions = self.check()
+        sending = _Sending(request, self._authorization)
         limit = self._settings.clock.timeout_at(ends_at)
         try:
-            async with (
-                limit,
-                http.request(
+            async with limit:
+                http = sending.http = await sessions.get(fresh=not is_idempotent(request.method))
+                async with http.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
                     middlewares=(*_own_middlewares(http), sending),
                     **self._options(request),
-                ) as answer,
-            ):
-                return Response(
-                    status=answer.status,
-                    headers={name.lower(): value for name, value in answer.headers.items()},
-                    body=await _read(answer),
-                    resent=sending.times > 1,
-                )
-        except Exception as exc:  # noqa: BLE001 - translated as a whole; what is unknown is raised again
-            caught = exc
-        if self.closed or http.closed:
+                ) as answer:
+                    return Response(
+                        status=answer.status,
+                        headers={name.lower(): value for name, value in answer.headers.items()},
+                        body=await _read(answer),
+                        resent=sending.times > 1,
+                    )
+        except Exception as exc:
+            expired = isinstance(exc, TimeoutError) and limit.expired()
+            failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=sending.times > 0)
+            is_closed = self.closed or (sending.http is not None and sending.http.closed)
+            if failed is None and not is_closed:
+                raise
+        # Raised here: an error from inside of the `except` would lead to the HTTP library's frames.
+        if failed is None or is_closed:
             raise self._closed_error()
-        expired = isinstance(caught, TimeoutError) and limit.expired()
-        failed = translate(caught, self._settings.api_key, expired=expired, maybe_received=sending.times > 0)
-        if failed is None:
-            raise caught
         return failed
 
     async def pause(self, seconds: float) -> None:
@@ -123,9 +128,8 @@ class Transport:
         if self._loop is asyncio.get_running_loop():
             # Those who wait in another loop find out when their pause is over.
             self._closing.set()
-        closer, self._closer = self._closer, None
-        if closer is not None:
-            await closer.aclose()
+        if self._sessions is not None:
+            await self._sessions.aclose()
 
     def _options(self, request: Request) -> dict[str, Any]:
         headers = dict(self._headers)
@@ -145,27 +149,20 @@ class Transport:
             options |= _proxy_options(self._settings.proxy)
         return options
 
-    def check(self) -> None:
-        """Raise an error if nothing can be sent from the running loop."""
+    def check(self) -> Sessions:
+        """Return the sessions of the running loop, or raise an error if nothing can be sent from it."""
         if self.closed or (self._borrowed is not None and self._borrowed.closed):
             raise self._closed_error()
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._move_to(loop)
+        if self._sessions is None or self._loop is not loop:
+            return self._move_to(loop)
+        return self._sessions
 
-    async def _connect(self) -> aiohttp.ClientSession:
-        http = self._make()
-        _check_session(http)
-        self._http = http
-        self._closer = _close_in_the_end(http)
-        await anext(self._closer)
-        return http
-
-    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
         """Bind to ``loop``: at first use, or when the loop used before has ended."""
         if self._process != os.getpid():
             # A fork: the sockets are the parent's. Kept, since collecting them would complain of leaks.
-            self._process, self._inherited = os.getpid(), (self._http, self._closer)
+            self._process, self._inherited = os.getpid(), self._sessions
         elif self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError(
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
@@ -178,7 +175,8 @@ class Transport:
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._http, self._closer = self._borrowed, None
+        self._sessions = Sessions(self.given)
+        return self._sessions
 
     def _closed_error(self) -> ClientClosedError:
         what = "This client" if self.closed else "The aiohttp session that this client was given"
@@ -188,60 +186,58 @@ class Transport:
 class _Sending:
     """The innermost middleware: it comes behind all that aiohttp and the caller's session do to a request.
 
-    aiohttp sends an idempotent request a second time, by itself, when a connection ends without an answer.
-    That is a retry like any other, and taken from the budget.
+    It keeps aiohttp from repeating a request by itself: what is counted is what is sent. Only a request that
+    changes nothing when it is repeated, on a connection that had served others and ended without a word, is
+    sent once more at once: the server had closed that connection while it was idle.
+
+    Args:
+        request: What is sent.
+        authorization: The header with the key.
 
     Attributes:
-        times: How often the server may have received the request.
+        http: The session that sends it.
+        times: How often the server may have received it.
     """
 
-    def __init__(self, method: str, authorization: Secret, budget: RetryBudget) -> None:
+    def __init__(self, request: Request, authorization: Secret) -> None:
+        self.http: aiohttp.ClientSession | None = None
         self.times = 0
-        self._method = method
+        self._request = request
         self._authorization = authorization
-        self._budget = budget
 
     async def __call__(
         self,
         wire: aiohttp.ClientRequest,
-        handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+        handler: _Handler,
     ) -> aiohttp.ClientResponse:
-        if self.times and not self._budget.take(self._method):
-            raise aiohttp.ServerDisconnectedError
         # Only here, where no `auth` and no .netrc comes after it, and no hook has recorded the headers.
         wire.headers["Authorization"] = self._authorization
+        if self._is_replaceable(wire):
+            try:
+                return await self._send(wire, handler)
+            except LostConnectionError as exc:
+                if exc.is_partial:
+                    raise
+        return await self._send(wire, handler)
+
+    def _is_replaceable(self, wire: aiohttp.ClientRequest) -> bool:
+        """Tell whether a request may be sent again at once if its connection proves to be closed."""
+        if self.http is None or self._request.body is not None or not is_idempotent(self._request.method):
+            return False
+        return will_reuse_connection(self.http, wire)
+
+    async def _send(self, wire: aiohttp.ClientRequest, handler: _Handler) -> aiohttp.ClientResponse:
         try:
             return await handler(wire)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+            raise LostConnectionError(str(exc)) from exc
         finally:
             # aiohttp makes the response when it writes the request: before that, while it looks for the host
             # or connects, the server has received nothing.
             if getattr(wire, "response", True) is not None:
                 self.times += 1
-
-
-def _make_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-    )
-
-
-def _check_session(session: aiohttp.ClientSession) -> None:
-    if not isinstance(session, aiohttp.ClientSession):
-        raise TypeError(
-            f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
-        )
-    if session.auth is not None:
-        raise ConfigError(
-            "The session carries its own `auth`, which would replace the API key. Pass a session without it."
-        )
-
-
-async def _close_in_the_end(http: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """Close ``http`` when this is closed: by the client, or by `asyncio.run` at the end of the loop."""
-    try:
-        yield
-    finally:
-        await http.close()
 
 
 def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import unquote
 
 _SHORTEST: Final = 8
 
@@ -29,13 +29,16 @@ class Secret(str):
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` without this secret, also where it is percent-encoded.
+        """Return ``text`` without this secret, in upper or lower case, percent-encoded in part or as a whole.
 
-        One of less than 8 characters protects nothing, and may be part of any word: it is left alone.
+        A secret of less than 8 characters is not redacted: it may be part of any word.
         """
-        if len(self) < _SHORTEST:
+        if len(self) < _SHORTEST or self.lower() not in unquote(text).lower():
             return text
-        encoded = quote(str(self), safe="")
-        for spelling in {str(self), encoded, re.sub("%..", lambda code: code[0].lower(), encoded)}:
-            text = text.replace(spelling, "[redacted]")
-        return text
+        letters = ("|".join((re.escape(letter), _percent_encode(letter))) for letter in self)
+        return re.sub("".join(f"(?:{letter})" for letter in letters), "[redacted]", text, flags=re.IGNORECASE)
+
+
+def _percent_encode(text: str) -> str:
+    """Return ``text`` with each byte percent-encoded, letters and digits too."""
+    return "".join(f"%{byte:02x}" for byte in text.encode())

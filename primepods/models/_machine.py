@@ -20,6 +20,7 @@ _JUPYTER_PORT = "8888"
 _FULL_PROGRESS = 100
 _LONGEST_TEXT = 100
 _HIGHEST_PORT = 65_535
+_MAX_NODES = 1_000
 _STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
 
@@ -85,7 +86,7 @@ class Machine(Model, PodReference):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The pod's machines in the API's order: one, or several for a multi-node pod."""
+        """The pod's machines in the API's order: one, or several (up to 1,000) for a multi-node pod."""
         ssh = _as_nodes(self.ssh_connection)
         ips = _as_nodes(self.ip)
         count = max(len(ssh), len(ips))
@@ -208,7 +209,7 @@ def shown_id(pod_id: str) -> str:
 
 
 def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    return value[:_MAX_NODES] if isinstance(value, tuple) else (value,)
 
 
 def _port(text: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
@@ -44,12 +44,16 @@ class Client:
             the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page.
-        max_concurrency: Requests in flight from this client, whatever the number of threads.
+        max_concurrency: Requests in flight from the calls of this client, whatever the number of threads. The
+            poller behind its waits and watches has as many of its own.
         retry: When and how often to try again.
         user_agent: Put before ours in the ``User-Agent`` header.
-        session: A function that makes an ``aiohttp.ClientSession``: called in the client's event loop at
-            first use (once more by the poller of waits), closed with the client. Connector, proxy, CA and
-            tracing are then yours.
+        session: A function (also an async one) that makes an ``aiohttp.ClientSession``: called in the
+            client's event loop at first use (once more by the poller of waits), closed with the client.
+            Connector, proxy, CA and tracing are then yours. An order (POST) can meet a connection of its pool
+            that the server has just closed, and then has to be looked for: give the connector
+            ``force_close=True`` to rule that out. What your middlewares send again is not counted as an
+            attempt.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -71,7 +75,7 @@ class Client:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
-        session: Callable[[], aiohttp.ClientSession] | None = None,
+        session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
     ) -> None:
         # As in AsyncClient.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key

@@ -167,7 +167,7 @@ def _cancelled_error() -> PrimePodsError:
     return PrimePodsError("The polling was cancelled from outside. Wait again.")
 
 
-_hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, Any], Hub] = {}
+_hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Hub] = {}
 
 
 def join(settings: Settings, session: Any) -> Hub:
@@ -184,8 +184,9 @@ def join(settings: Settings, session: Any) -> Hub:
     for key in [key for key in list(_hubs) if key[0].is_closed()]:
         # A loop that was thrown away with waits in it; its hub will never run again.
         _hubs.pop(key, None)
-    settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE)
-    hub = _hubs.get((loop, settings, session))
+    # Not the session itself: a function need not be hashable. The hub keeps it, and its id, alive.
+    key = (loop, attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE), id(session))
+    hub = _hubs.get(key)
     if hub is None:
-        hub = _hubs[loop, settings, session] = Hub(settings, session)
+        hub = _hubs[key] = Hub(key[1], session)
     return hub

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import attrs
 
 import primepods
+from primepods._http.sessions import SessionFactory
 from primepods._http.transport import Transport
 from primepods._utils.clock import Clock
 
@@ -20,7 +20,7 @@ def make_client(
     url: str,
     *,
     clock: Clock | None = None,
-    session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
+    session: aiohttp.ClientSession | SessionFactory | None = None,
     api_key: str = KEY,
     **options: Any,
 ) -> primepods.AsyncClient:

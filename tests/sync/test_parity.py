@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -43,7 +43,7 @@ RENAMED: Final = {
     "__aiter__": "__iter__",
 }
 
-MAKE_SESSION: Final = Callable[[], aiohttp.ClientSession]
+MAKE_SESSION: Final = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 TRANSLATED: Final[dict[Any, Any]] = {
     **dict(PAIRS),
     waiting.OnChange: _blocking.OnChange,

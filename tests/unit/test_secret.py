@@ -47,9 +47,16 @@ def test_scrubbed_text_does_not_hold_the_secret(before: str, after: str) -> None
     assert scrubbed == f"{before}[redacted]{after}[redacted]"
 
 
-@pytest.mark.parametrize("echo", ["pit/a+b=c&d", "pit%2Fa%2Bb%3Dc%26d", "pit%2fa%2bb%3dc%26d"])
-def test_a_percent_encoded_secret_is_found(echo: str) -> None:
-    """As in a `Location`, or in a log line that repeats a URL."""
+@pytest.mark.parametrize(
+    "echo",
+    [
+        *("pit/a+b=c&d", "PIT/A+B=C&D", "Pit/a+B=c&d"),
+        *("pit%2Fa%2Bb%3Dc%26d", "pit%2fa%2bb%3dc%26d", "PIT%2fA%2BB%3DC%26D"),
+        *("%70it/a%2bb=c&d", "pit/a+b%3Dc&d"),
+    ],
+)
+def test_another_spelling_of_a_secret_is_found(echo: str) -> None:
+    """As in a `Location` or a log line that repeats a URL, and where a server changes the case."""
     assert Secret("pit/a+b=c&d").scrub(f"?key={echo}&x") == "?key=[redacted]&x"
 
 

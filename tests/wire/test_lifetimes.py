@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
+from collections.abc import Coroutine
 from typing import Any
 
 import aiohttp
@@ -154,6 +155,36 @@ def test_a_client_is_closed_after_a_loop_was_thrown_away() -> None:
     loop.close()
     asyncio.run(client.aclose())
     assert not task.done()
+
+
+@pytest.mark.parametrize("then", ["dropped", "used in another loop", "closed in another loop"])
+def test_a_loop_that_was_closed_without_its_generators_leaves_no_session(then: str) -> None:
+    """`loop.close()` alone, as old scripts do it: aiohttp complains of no session and no connector."""
+
+    def run(call: Coroutine[Any, Any, Any]) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(call)
+        finally:
+            loop.close()
+
+    gc.collect()
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        Server(default=OK).in_thread() as server,
+    ):
+        warnings.simplefilter("always")
+        client = make_client(server.url)
+        run(client.request("GET", PATH))
+        if then == "used in another loop":
+            run(client.request("POST", PATH))
+        elif then == "closed in another loop":
+            run(client.aclose())
+        del client
+        gc.collect()
+    # What asyncio itself says of the sockets cannot be helped: nothing can be awaited in that loop any more.
+    told = [str(warning.message) for warning in caught]
+    assert [text for text in told if not text.startswith(("unclosed transport", "unclosed <socket"))] == []
 
 
 @pytest.mark.anyio

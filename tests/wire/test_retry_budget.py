@@ -15,7 +15,6 @@ from tests.support.server import (
     Answer,
     Received,
     Reply,
-    Reset,
     Server,
     reply,
 )
@@ -120,17 +119,3 @@ async def test_hundreds_of_deletions_get_through_a_rate_limit() -> None:
     assert not deletions.errors
     assert len(deleted) == len(deletions) == 300
     assert 14 <= clock.elapsed < 60
-
-
-async def test_what_aiohttp_sends_again_is_a_retry_like_any_other() -> None:
-    """Without a budget left the library's own second attempt is not made either; with one, it uses it up."""
-    clock = ManualClock(auto=True)
-    policy = RetryPolicy(base_delay=0, attempts=1)
-    async with (
-        Server(default=Reset()) as server,
-        make_client(server.url, clock=clock, retry=policy) as client,
-    ):
-        for _ in range(150):
-            with pytest.raises(primepods.TransportError):
-                await client.request("GET", PATH)
-    assert len(server.requests) == 150 + 80

@@ -344,7 +344,7 @@ async def test_no_log_shows_the_key(caplog: pytest.LogCaptureFixture) -> None:
     loop.set_debug(True)
     try:
         clock = ManualClock(auto=True)
-        script = [Reset(), Reset(), Reply(503), Reply(200, b"{", cut=1), Hang(), reply({})]
+        script = [Reset(), Reply(503), Reply(200, b"{", cut=1), Hang(), reply({})]
         async with Server(script) as server, make_client(server.url, clock=clock, timeout=5) as client:
             assert await client.request("GET", PATH) == {}
             await caught(client.request("GET", PATH))
