@@ -1,9 +1,8 @@
 """primepods: run GPU pods on Prime Intellect, awaited or called.
 
-``AsyncClient`` is where everything begins; the README shows how. The names stand in five modules, each
-imported at the first use of one of its names: the command's ``--help``, a pytest run that uses none of our
-fixtures and others that only import the package do not wait for aiohttp, nor programs that rent nothing for
-what renting needs.
+``AsyncClient`` is where everything begins; the README shows how. The first use of a name imports the module
+that defines it, and no other: a program that only makes a ``PodSpec`` does not wait for aiohttp, nor one that
+rents nothing for what renting needs.
 """
 
 from importlib import import_module
@@ -12,34 +11,86 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    # Type checkers see the names as if they stood here.
-    from . import _public, _public_blocking, _public_renting, errors, models
-    from ._public import *  # noqa: F403 - as said
-    from ._public_blocking import *  # noqa: F403 - as said
-    from ._public_renting import *  # noqa: F403 - as said
-    from .errors import *  # noqa: F403 - as said
-    from .models import *  # noqa: F403 - as said
-
-    __all__: list[str] = []
-    __all__ += errors.__all__
-    __all__ += models.__all__
-    __all__ += _public.__all__
-    __all__ += _public_blocking.__all__
-    __all__ += _public_renting.__all__
+    # What type checkers see; a test holds it against the table below.
+    from ._blocking import Lease as Lease
+    from ._blocking import LeasedPod as LeasedPod
+    from .client import AsyncClient as AsyncClient
+    from .errors import *  # noqa: F403 - all of its names are public
+    from .keys import SSHKey as SSHKey
+    from .leasing.lease import AsyncLease as AsyncLease
+    from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
+    from .leasing.sweep import OrphanedPod as OrphanedPod
+    from .leasing.sweep import SkippedLease as SkippedLease
+    from .leasing.sweep import Sweep as Sweep
+    from .models import *  # noqa: F403 - all of its names are public
+    from .offers import DiskOffer as DiskOffer
+    from .offers import GpuPrices as GpuPrices
+    from .offers import Offer as Offer
+    from .offers import Prices as Prices
+    from .offers import SpecRange as SpecRange
+    from .pagination import AsyncPager as AsyncPager
+    from .resources.availability import AsyncAvailability as AsyncAvailability
+    from .resources.pods import AsyncPods as AsyncPods
+    from .resources.ssh_keys import AsyncSSHKeys as AsyncSSHKeys
+    from .results import Deletions as Deletions
+    from .results import PodStatuses as PodStatuses
+    from .retry import RetryPolicy as RetryPolicy
+    from .specs import PodSpec as PodSpec
+    from .ssh import SSHTarget as SSHTarget
+    from .sync import Availability as Availability
+    from .sync import Client as Client
+    from .sync import Pager as Pager
+    from .sync import Pods as Pods
+    from .sync import SSHKeys as SSHKeys
+    from .sync import Watch as Watch
+    from .waiting import AsyncWatch as AsyncWatch
+    from .waiting import OnChange as OnChange
+    from .waiting import Until as Until
+    from .waiting import failed as failed
+    from .waiting import gone as gone
+    from .waiting import ready as ready
+    from .waiting import settled as settled
 else:
-    _MODULES = (".errors", ".models", "._public", "._public_renting", "._public_blocking")
+    _PUBLIC = {
+        "_blocking": "Lease LeasedPod",
+        "_version": "__version__",
+        "client": "AsyncClient",
+        "errors": (
+            "APIError AuthenticationError BadRequestError BudgetExceededError ClientClosedError "
+            "ConfigError ConflictError CreateUncertainError FieldError NotFoundError NotReleasedError "
+            "PaymentRequiredError PermissionDeniedError PodFailedError PriceTooHighError PrimePodsError "
+            "PrimePodsErrorGroup ProtocolError RateLimitError RequestTimeoutError ServerError "
+            "SoldOutError TransportError ValidationError WaitError WaitTimeoutError"
+        ),
+        "keys": "SSHKey",
+        "leasing.lease": "AsyncLease AsyncLeasedPod",
+        "leasing.sweep": "OrphanedPod SkippedLease Sweep",
+        "models": (
+            "AttachedResource Endpoint HistoryRecord InstallationState Node Page Pod PodChange PodRef "
+            "PodState PodStatus PortMapping Resources"
+        ),
+        "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
+        "pagination": "AsyncPager",
+        "resources.availability": "AsyncAvailability",
+        "resources.pods": "AsyncPods",
+        "resources.ssh_keys": "AsyncSSHKeys",
+        "results": "Deletions PodStatuses",
+        "retry": "RetryPolicy",
+        "specs": "PodSpec",
+        "ssh": "SSHTarget",
+        "sync": "Availability Client Pager Pods SSHKeys Watch",
+        "waiting": "AsyncWatch OnChange Until failed gone ready settled",
+    }
+    _MODULE_OF = dict(sorted((name, module) for module, names in _PUBLIC.items() for name in names.split()))
+    __all__ = list(_MODULE_OF)
 
     def __getattr__(name: str) -> Any:
-        """Load the names of one module after the other, until the one that is asked for is there."""
-        if name == "__all__":
-            return sorted(public for module in _MODULES for public in import_module(module, __name__).__all__)
-        if not name.startswith("_"):
-            for module in _MODULES:
-                names = import_module(module, __name__)
-                globals().update({public: getattr(names, public) for public in names.__all__})
-                if name in globals():
-                    return globals()[name]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        """Import the module of a public name at its first use."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+        globals()[name] = value
+        return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__getattr__("__all__")})
+        return sorted({*globals(), *__all__})

@@ -192,6 +192,7 @@ class AsyncClient:
             await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:
+        self._executor.settings.clock.time()  # under trio this says at once that asyncio is needed
         return self
 
     async def __aexit__(

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from .models import PodStatus
@@ -142,7 +142,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
         limit: Which of the two ran out: ``"timeout"`` or ``"deadline"``.
     """
 
-    def __init__(self, message: str, *, limit: str, **fields: Any) -> None:
+    def __init__(self, message: str, *, limit: Literal["timeout", "deadline"], **fields: Any) -> None:
         super().__init__(message, **fields)
         self.limit = limit
 
@@ -363,7 +363,9 @@ class BudgetExceededError(PrimePodsError):
         limit: The budget.
     """
 
-    def __init__(self, message: str, *, pod_id: str, budget: str, spent: float, limit: float) -> None:
+    def __init__(
+        self, message: str, *, pod_id: str, budget: Literal["hours", "spend"], spent: float, limit: float
+    ) -> None:
         super().__init__(message)
         self.pod_id = pod_id
         self.budget = budget

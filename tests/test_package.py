@@ -1,6 +1,8 @@
 """The package as it is handed over: its names, its version, what it needs and what is in its wheel."""
 
+import ast
 import email
+import importlib
 import re
 import subprocess
 import sys
@@ -48,6 +50,7 @@ PUBLIC_NAMES = [
     "NotFoundError",
     "NotReleasedError",
     "Offer",
+    "OnChange",
     "OrphanedPod",
     "Page",
     "Pager",
@@ -81,6 +84,7 @@ PUBLIC_NAMES = [
     "SkippedLease",
     "Sweep",
     "TransportError",
+    "Until",
     "ValidationError",
     "WaitError",
     "WaitTimeoutError",
@@ -128,8 +132,42 @@ def required(metadata: Message) -> list[str]:
 
 def test_public_names_are_pinned() -> None:
     """`primepods.__all__` is the list above, sorted, and each name is there."""
-    assert list(primepods.__all__) == sorted(PUBLIC_NAMES)
-    assert all(hasattr(primepods, name) for name in primepods.__all__)
+    assert list(vars(primepods)["__all__"]) == sorted(PUBLIC_NAMES)
+    assert all(hasattr(primepods, name) for name in vars(primepods)["__all__"])
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """What is imported for them alone is what the table has, each name from the same module."""
+    source = ast.parse((ROOT / "primepods/__init__.py").read_text(encoding="utf-8"))
+    [block] = [node for node in source.body if isinstance(node, ast.If)]
+    seen = {"__version__": "_version"}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        names = [alias.name for alias in node.names]
+        module = str(node.module)
+        if names == ["*"]:
+            names = importlib.import_module(f"primepods.{module}").__all__
+        seen |= dict.fromkeys(names, module)
+    assert seen == vars(primepods)["_MODULE_OF"]
+    assert set(vars(primepods)["__all__"]) <= set(dir(primepods))
+
+
+@pytest.mark.parametrize(
+    ("name", "heavy"),
+    [
+        ("PodSpec", {"aiohttp", "asyncio", "cattrs", "primepods.client"}),
+        ("NotFoundError", {"aiohttp", "asyncio", "attrs", "primepods.models"}),
+        ("AsyncClient", {"primepods.sync", "primepods.leasing.lease", "primepods.specs"}),
+        ("__version__", {"primepods.errors"}),
+    ],
+)
+def test_a_name_loads_its_module_alone(name: str, heavy: set[str]) -> None:
+    """An order made by hand does not wait for aiohttp, nor a client for what only renting needs."""
+    check = f"import sys; from primepods import {name}; print(*{heavy} & set(sys.modules))"
+    found = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == ""
 
 
 def test_core_needs_four_libraries(metadata: Message) -> None:

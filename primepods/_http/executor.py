@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -284,7 +284,8 @@ class RequestExecutor:
         tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
         if call.last_failure:
             tries += f"; the attempt before failed with: {call.last_failure}"
-        limit, remedy = "deadline" if failed.kind == "deadline" else "timeout", failed.remedy
+        limit: Literal["timeout", "deadline"] = "deadline" if failed.kind == "deadline" else "timeout"
+        remedy = failed.remedy
         if failed.kind in {"timeout", "deadline"}:
             reason += f"; {limit} of {getattr(self.settings, limit):g} s"
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."

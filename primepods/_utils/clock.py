@@ -10,6 +10,10 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol
 
 _RANDOM = random.SystemRandom()
+_NO_LOOP = (
+    "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
+    "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
+)
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
@@ -24,8 +28,15 @@ class Clock:
     """Monotonic seconds of the running event loop, waiting, timeouts, wall-clock time and chance."""
 
     def time(self) -> float:
-        """Return monotonic seconds."""
-        return asyncio.get_running_loop().time()
+        """Return monotonic seconds.
+
+        Raises:
+            RuntimeError: asyncio is not running: the first thing that every call of the client notices.
+        """
+        try:
+            return asyncio.get_running_loop().time()
+        except RuntimeError:
+            raise RuntimeError(_NO_LOOP) from None
 
     def wall(self) -> float:
         """Return seconds since the epoch."""

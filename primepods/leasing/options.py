@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import attrs
 
@@ -15,7 +16,8 @@ def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None
 
 def _budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
     if value is not None:
-        check_amount(attribute.name, value, f"number of {attribute.name.removeprefix('max_')}")
+        what = "number of hours" if attribute.name == "max_hours" else "amount of money"
+        check_amount(attribute.name, value, what)
 
 
 def _interval(_: object, __: object, value: float) -> None:
@@ -37,7 +39,7 @@ class LeaseOptions:
     max_spend: float | None = attrs.field(validator=_budget)
     release_timeout: float = attrs.field(validator=_seconds)
 
-    def budget(self, price_hr: float) -> tuple[float, str, float]:
+    def budget(self, price_hr: float) -> tuple[float, Literal["hours", "spend"], float]:
         """Return the hours that a pod of this price may be used, which budget that is, and its limit."""
         hours = math.inf if self.max_hours is None else self.max_hours
         spend = math.inf if self.max_spend is None else self.max_spend

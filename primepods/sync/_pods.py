@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .._blocking import Lease, OnChange, Portal
+from .._blocking import Lease, Portal
 from ..leasing.options import LeaseOptions
 from ..leasing.sweep import Sweep
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..resources.pods import AsyncPods, SortBy, SortOrder
 from ..results import Deletions, PodStatuses
 from ..specs import PodSpec
-from ..waiting import Until, ready
+from ..waiting import OnChange, Until, ready
 from ._iterators import Pager, Watch, run_through
 
 

@@ -11,6 +11,10 @@ from .._utils.text import quote
 from ..models import PodState, PodStatus
 
 Until = Callable[[PodStatus | None], bool]
+"""What a wait waits for: called with a pod's status, or ``None`` for a pod that is gone; ``True`` ends it.
+
+``primepods.ready``, ``failed``, ``gone`` and ``settled`` are such functions.
+"""
 
 _STOPPED_OR_ENDING: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 

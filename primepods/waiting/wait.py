@@ -17,6 +17,10 @@ from ._watched_pod import WatchedPod
 from .conditions import Until, check_until, failed, gone, holds, is_over, settled
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
+"""Called with each :class:`~primepods.PodChange` of a wait; what it raises ends the wait.
+
+The asynchronous client awaits what it returns, if need be; the blocking one calls it in the caller's thread.
+"""
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -46,7 +46,6 @@ RENAMED: Final = {
 MAKE_SESSION: Final = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 TRANSLATED: Final[dict[Any, Any]] = {
     **dict(PAIRS),
-    waiting.OnChange: _blocking.OnChange,
     # A session belongs to a loop of its maker's: the blocking client takes only what makes one.
     aiohttp.ClientSession | MAKE_SESSION | None: MAKE_SESSION | None,
 }
@@ -106,7 +105,10 @@ def translate(hint: Any) -> Any:
 def described(function: Callable[..., Any], *, blocking: bool) -> list[tuple[Any, ...]]:
     """Name, kind, default and type of each parameter; the type of the result."""
     # The modules do not import what is loaded when it is used.
-    used_later = {"aiohttp": aiohttp, **{name: getattr(primepods, name) for name in primepods.__all__}}
+    used_later = {
+        "aiohttp": aiohttp,
+        **{name: getattr(primepods, name) for name in vars(primepods)["__all__"]},
+    }
     hints = typing.get_type_hints(function, localns=used_later)
     found: list[tuple[Any, ...]] = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -186,8 +188,8 @@ def test_the_constructors_describe_the_same_settings() -> None:
 
 def test_every_async_name_of_the_package_has_a_blocking_one() -> None:
     """`primepods.AsyncX` and `primepods.X` come in pairs."""
-    names = [name for name in primepods.__all__ if name.startswith("Async")]
-    assert {name.removeprefix("Async") for name in names} <= set(primepods.__all__)
+    names = [name for name in vars(primepods)["__all__"] if name.startswith("Async")]
+    assert {name.removeprefix("Async") for name in names} <= set(vars(primepods)["__all__"])
     assert sorted(names) == sorted(theirs.__name__ for theirs, _ in PAIRS)
 
 

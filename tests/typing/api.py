@@ -5,7 +5,7 @@ An `assert_type` that fails is a change that somebody's checker would notice.
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import aiohttp
 
@@ -497,6 +497,17 @@ def errors(error: APIError, invalid: primepods.ValidationError) -> None:
     assert_type(error.retry_after, float | None)
     assert_type(error.attempts, int)
     assert_type(invalid.errors, tuple[FieldError, ...])
+
+
+def limits(late: primepods.RequestTimeoutError, over: primepods.BudgetExceededError) -> None:
+    """Which limit was reached is one of two words."""
+    assert_type(late.limit, Literal["timeout", "deadline"])
+    assert_type(over.budget, Literal["hours", "spend"])
+
+
+def wrapped(client: Client, until: primepods.Until, on_change: primepods.OnChange) -> PodStatuses:
+    """A function of the user's that hands on what a wait takes."""
+    return client.pods.wait(["id"], until=until, on_change=on_change)
 
 
 def wait_errors(error: primepods.WaitError, failure: primepods.PodFailedError) -> None:
