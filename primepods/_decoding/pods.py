@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import attrs
+
 from .._utils.strict_json import is_list, is_object, show
 from ..models import Pod, PodState, PodStatus
-from .fields import wrong_type
+from .fields import DecodeError, as_text, wrong_type
 from .rows import DecodedRows, as_object, decode_object, rows_of
 
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
@@ -27,9 +29,44 @@ def decode_statuses(data: Any) -> DecodedRows[PodStatus]:
     return rows_of(as_object(data), PodStatus)
 
 
-def decode_deletion(data: Any) -> PodState | None:
-    """Decode the answer of ``DELETE /pods/{id}``; ``None`` where it names no state."""
-    status = data.get("status") if is_object(data) else None
+@attrs.frozen
+class DeletionResponse:
+    """What a response to ``DELETE /pods/{id}`` says.
+
+    Attributes:
+        state: The pod's state; ``None`` where it names none.
+        pod_id: The pod that it is about; ``None`` where it does not say.
+    """
+
+    state: PodState | None
+    pod_id: str | None
+
+
+def decode_deletion(data: Any) -> DeletionResponse:
+    """Decode the response to ``DELETE /pods/{id}``, whatever it is."""
+    if not is_object(data):
+        return DeletionResponse(None, None)
+    return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))
+
+
+def decode_shown_state(data: Any, pod_id: str) -> PodState | None:
+    """Decode only the state from the response to ``GET /pods/{id}``, which must name the pod."""
+    row = as_object(data)
+    if _id_text(row.get("id")) != pod_id:
+        raise wrong_type(repr(pod_id), row.get("id")).inside("id")
+    return _state(row)
+
+
+def _id_text(value: Any) -> str | None:
+    """Return an id as text, whatever it is; ``None`` where there is none."""
+    try:
+        return None if value is None else as_text(value)
+    except DecodeError:
+        return show(value)
+
+
+def _state(row: dict[str, Any]) -> PodState | None:
+    status = row.get("status")
     return PodState(status) if isinstance(status, str) else None
 
 

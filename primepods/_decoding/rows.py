@@ -77,6 +77,34 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
     return DecodedPage(page=page, errors=decoded.errors)
 
 
+@attrs.frozen(eq=False, repr=False)
+class ListedIds:
+    """One page of a listing, of which only the ids are read.
+
+    Attributes:
+        ids: Those of the rows that have one that can be read.
+        rows: How many rows the page has.
+        total_count: How many there are in all.
+    """
+
+    ids: frozenset[str]
+    rows: int
+    total_count: int
+
+
+def decode_listed_ids(data: Any) -> ListedIds:
+    """Decode the ids of a page of a listing; the rest of its rows may be unreadable."""
+    body = as_object(data)
+    total_count = _count(body, "total_count", None)
+    if total_count is None:
+        raise DecodeError("total_count", "is missing", None)
+    rows = _raw_rows(body, "data")
+    ids = frozenset(row_id for row in rows if (row_id := _row_id(row, None)) is not None)
+    if rows and not ids:
+        raise DecodeError("data[0].id", "is missing", rows[0])
+    return ListedIds(ids, len(rows), total_count)
+
+
 def _count(body: dict[str, Any], key: str, default: D) -> int | D:
     value = body.get(key)
     try:
@@ -87,15 +115,11 @@ def _count(body: dict[str, Any], key: str, default: D) -> int | D:
 
 def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedRows[T]:
     """Decode the rows under ``key`` one by one: one that cannot be read hides no other."""
-    if key not in body:
-        raise DecodeError(key, "is missing", body)
-    rows = body[key]
-    if rows is not None and not is_list(rows):
-        raise wrong_type("a list", rows).inside(key)
+    rows = _raw_rows(body, key)
     hook = _hook_of(model)
     done: list[T] = []
     errors: list[DecodeError] = []
-    for index, row in enumerate(rows or ()):
+    for index, row in enumerate(rows):
         try:
             done.append(hook(row, model))
         except DecodeError as exc:
@@ -103,6 +127,18 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedR
             error.row, error.row_id, error.index = row, _row_id(row, model), index
             errors.append(error)
     return DecodedRows(rows=tuple(done), errors=tuple(errors))
+
+
+def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
+    """Return the rows under ``key`` as they are; ``null`` has none."""
+    if key not in body:
+        raise DecodeError(key, "is missing", body)
+    rows = body[key]
+    if rows is None:
+        return []
+    if not is_list(rows):
+        raise wrong_type("a list", rows).inside(key)
+    return rows
 
 
 def _row_id(row: Any, model: Any) -> str | None:

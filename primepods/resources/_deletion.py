@@ -1,24 +1,104 @@
-"""Deleting a pod: a success only on proof.
+"""Deleting pods: a success only on proof.
 
-A status alone proves nothing: ingresses and routers answer 404, too, replicas lag behind, and a 200 may say
-that the pod is still ACTIVE. What the answer to the DELETE leaves open is settled by ``GET /pods/{id}``.
+A status code proves nothing: ingresses and routers answer 404, too, replicas lag behind, and a 200 may be
+about another pod, or say that this one is ACTIVE. What a response to DELETE leaves open is settled by what
+the API shows of the pod afterwards: its row, or a 404 together with a list that lacks it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from .._decoding.fields import DecodeError
-from .._decoding.pods import decode_deletion, decode_pod
+import attrs
+
+from .._decoding.pods import DeletionResponse, decode_deletion, decode_shown_state
+from .._decoding.rows import decode_listed_ids
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, page_request, pod_request
-from ..errors import NotFoundError, PrimePodsError, ProtocolError
-from ..models import Pod, PodState
-from ._paging import fetch_page
+from .._http.request import PODS, page_request, pod_path, pod_request
+from .._status_reader import StatusReader
+from .._utils.exceptions import copy_exception
+from .._utils.text import quote
+from ..errors import ClientClosedError, NotFoundError, PrimePodsError, ProtocolError
+from ..models import PodState
 
 _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+_LIST_PAGE_SIZE: Final = 1_000
+
+
+@attrs.define(kw_only=True, eq=False, repr=False)
+class _Deletion:
+    """The deletion of one pod.
+
+    Attributes:
+        pod_id: The pod.
+        may_be_missing: Whether a 404 can be a success.
+        response: What DELETE brought, for messages.
+        is_accepted: Whether it brought DELETING or TERMINATED, without naming the pod.
+        shown: How the API shows the pod, for messages; empty while that is not known.
+        is_absent: Whether the API shows no such pod.
+        trouble: What made the pod impossible to look at, if another attempt may help.
+        outcome: The state to return or the error to raise; ``None`` while that is open.
+    """
+
+    pod_id: str
+    may_be_missing: bool
+    response: str = ""
+    is_accepted: bool = False
+    shown: str = ""
+    is_absent: bool = False
+    trouble: ProtocolError | None = None
+    outcome: PodState | PrimePodsError | None = None
+
+    @property
+    def must_be_looked_at(self) -> bool:
+        """Whether it is not known yet what the API shows of the pod."""
+        return self.outcome is None and not self.shown and not self.is_absent
+
+    def note_response(self, response: DeletionResponse) -> None:
+        """Note what DELETE brought: a proof if it names the pod and says that it is on its way out."""
+        is_accepted = response.state in _ON_ITS_WAY_OUT
+        if is_accepted and response.pod_id == self.pod_id:
+            self.outcome = response.state
+        elif response.pod_id not in {None, self.pod_id}:
+            self._await_proof(f"a response about another pod, {quote(response.pod_id)}")
+        elif is_accepted:
+            self._await_proof(str(response.state), is_accepted=True)
+        else:
+            self._await_proof("a response that names neither DELETING nor TERMINATED")
+
+    def note_not_found(self) -> None:
+        """Note that DELETE brought a 404."""
+        self._await_proof("404")
+
+    def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
+        self.response, self.is_accepted = response, is_accepted
+        self.shown, self.is_absent, self.trouble = "", False, None
+        # What was sent may work later than it is seen: from now on a 404 can be its success.
+        self.may_be_missing = True
+
+    def note_state(self, state: PodState | None) -> None:
+        """Note with which state the API shows the pod."""
+        self.shown = f"with status {state}"
+        if state in _ON_ITS_WAY_OUT:
+            self.outcome = state
+
+    def note_trouble(self, error: PrimePodsError) -> None:
+        """Note that the pod could not be looked at; what asking again cannot mend ends the deletion."""
+        error.add_note(
+            f"Whether pod {self.pod_id} is deleted could not be seen: its DELETE brought {self.response}."
+        )
+        if isinstance(error, ProtocolError) and not error.transient:
+            self.trouble = error
+        else:
+            self.outcome = error
+
+    def fail(self, attempts: int) -> None:
+        """End with the error that says why the pod does not count as deleted."""
+        self.outcome = self.trouble or _not_deleted_error(self, attempts)
 
 
 class Deleter:
@@ -26,72 +106,148 @@ class Deleter:
 
     Args:
         executor: Sends the requests.
+        statuses: Reads the statuses of many pods.
     """
 
-    def __init__(self, executor: RequestExecutor) -> None:
+    def __init__(self, executor: RequestExecutor, statuses: StatusReader) -> None:
         self._executor = executor
+        self._statuses = statuses
         self._clock = executor.settings.clock
-        self._speaks_the_api = False
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """Delete one pod; see :meth:`primepods.AsyncPods.delete`."""
-        settings, request = self._executor.settings, pod_request("DELETE", pod_id)
-        ends_at = self._clock.time() + settings.deadline
-        may_be_deleted = missing_ok
-        attempt = 0
-        while True:
-            attempt += 1
-            answer = "an answer that names neither DELETING nor TERMINATED"
-            try:
-                state = await self._executor.call(request, decode_deletion, ends_at=ends_at)
-            except NotFoundError as exc:
-                if not (may_be_deleted or exc.maybe_acted):
-                    raise
-                state, answer = None, "404"
-            if state is None or state not in _ON_ITS_WAY_OUT:
-                state = await self._look(pod_id, answer, ends_at)
-            if state is not None and state in _ON_ITS_WAY_OUT:
-                return state
-            # What was sent may work later than it is seen: from now on a 404 can be its success.
-            may_be_deleted = True
-            delay = backoff(settings.retry, attempt, self._clock.random())
-            if attempt >= settings.retry.attempts or self._clock.time() + delay >= ends_at:
-                raise _still_there(request, answer, state, attempt)
-            await self._executor.transport.pause(delay)
-
-    async def _look(self, pod_id: str, answer: str, ends_at: float) -> PodState | None:
-        """Return the state that the API shows; TERMINATED for a pod that it provably has not."""
-        request = pod_request("GET", pod_id)
+        ends_at = self._clock.time() + self._executor.settings.deadline
+        outcome = (await self._run([pod_id], missing_ok=missing_ok, ends_at=ends_at))[pod_id]
         try:
-            pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id), ends_at=ends_at)
-        except NotFoundError:
-            await self._check_base_url(ends_at)
-            return PodState.TERMINATED
-        except PrimePodsError as exc:
-            exc.add_note(f"Whether pod {pod_id} is deleted could not be seen: its DELETE brought {answer}.")
-            raise
-        return pod.status
+            if isinstance(outcome, PodState):
+                return outcome
+            raise outcome
+        finally:
+            # The error's traceback holds this frame: together they would be freed late.
+            del outcome
 
-    async def _check_base_url(self, ends_at: float) -> None:
-        """Have the API list pods, once: a server that is not the API answers 404 to everything.
+    async def delete_many(
+        self, pod_ids: Sequence[str], *, missing_ok: bool
+    ) -> dict[str, PodState | PrimePodsError]:
+        """Delete many pods; return the state of each, or why it does not count as deleted."""
+        return await self._run(pod_ids, missing_ok=missing_ok, ends_at=None)
 
-        Raises:
-            PrimePodsError: It does not.
+    async def _run(
+        self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None
+    ) -> dict[str, PodState | PrimePodsError]:
+        """Send the deletions, again and again, until each is proved or has failed.
+
+        Args:
+            pod_ids: The pods.
+            missing_ok: Whether a pod that the API does not have counts as deleted.
+            ends_at: When to give up at the latest; by default each request has the client's deadline.
         """
-        if not self._speaks_the_api:
-            request = page_request(f"{PODS}/", offset=0, limit=1)
-            page = await fetch_page(self._executor, request, Pod, offset=0, limit=1, ends_at=ends_at)
-            page.whole()
-            if page.total_count is None:
-                raise self._executor.shape_error(request, DecodeError("total_count", "is missing", None))
-            self._speaks_the_api = True
+        deletions = [_Deletion(pod_id=pod_id, may_be_missing=missing_ok) for pod_id in pod_ids]
+        pending, attempt = deletions, 0
+        while pending:
+            attempt += 1
+            await self._executor.map(partial(self._send, ends_at=ends_at), pending)
+            await self._confirm(_open(pending), ends_at)
+            pending = _open(pending)
+            if pending and not await self._pause(attempt, ends_at):
+                for each in pending:
+                    each.fail(attempt)
+                break
+        return {each.pod_id: each.outcome for each in deletions if each.outcome is not None}
+
+    async def _pause(self, attempt: int, ends_at: float | None) -> bool:
+        """Wait before the next attempt; return whether there is one."""
+        policy = self._executor.settings.retry
+        delay = backoff(policy, attempt, self._clock.random())
+        is_late = ends_at is not None and self._clock.time() + delay >= ends_at
+        if is_late or attempt >= policy.attempts:
+            return False
+        with suppress(ClientClosedError):  # which the next request says for its pod
+            await self._executor.transport.pause(delay)
+        return True
+
+    async def _send(self, deletion: _Deletion, *, ends_at: float | None) -> None:
+        """Send one deletion and note what its response proves."""
+        request = pod_request("DELETE", deletion.pod_id)
+        try:
+            deletion.note_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
+        except NotFoundError as exc:
+            if deletion.may_be_missing or exc.maybe_acted:
+                deletion.note_not_found()
+            else:
+                deletion.outcome = exc.with_traceback(None)
+        except PrimePodsError as exc:
+            deletion.outcome = exc.with_traceback(None)
+
+    async def _confirm(self, deletions: list[_Deletion], ends_at: float | None) -> None:
+        """Find out what the API shows of pods whose responses prove nothing."""
+        if len(deletions) > 1:
+            await self._read_statuses(deletions)
+        unseen = [each for each in deletions if each.must_be_looked_at]
+        await self._executor.map(partial(self._look, ends_at=ends_at), unseen)
+        if absent := [each for each in _open(deletions) if each.is_absent]:
+            await self._check_list(absent, ends_at)
+
+    async def _read_statuses(self, deletions: list[_Deletion]) -> None:
+        """Look at many pods, a hundred with a request."""
+        try:
+            answer = await self._statuses.read([each.pod_id for each in deletions])
+        except PrimePodsError:
+            return  # each is looked at by itself
+        for each in deletions:
+            if each.pod_id in answer.rows:
+                each.note_state(answer.rows[each.pod_id].status)
+            elif each.is_accepted and each.pod_id not in answer.errors:
+                each.is_absent = True
+
+    async def _look(self, deletion: _Deletion, *, ends_at: float | None) -> None:
+        """Look at one pod."""
+        request = pod_request("GET", deletion.pod_id)
+        decode = partial(decode_shown_state, pod_id=deletion.pod_id)
+        try:
+            deletion.note_state(await self._executor.call(request, decode, ends_at=ends_at))
+        except NotFoundError:
+            deletion.is_absent = True
+        except PrimePodsError as exc:
+            deletion.note_trouble(exc.with_traceback(None))
+
+    async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
+        """Have the list confirm that pods are gone: what is not the API answers 404 to everything."""
+        try:
+            listed = await self._listed_ids(ends_at)
+        except PrimePodsError as exc:
+            for each in deletions:
+                each.note_trouble(copy_exception(exc).with_traceback(None))
+            return
+        for each in deletions:
+            if each.pod_id in listed:
+                each.shown = "in the list, though not by its id"
+            else:
+                each.outcome = PodState.TERMINATED
+
+    async def _listed_ids(self, ends_at: float | None) -> set[str]:
+        """Return the ids of all pods in the list, those of rows that cannot be read included."""
+        found: set[str] = set()
+        offset, is_full = 0, True
+        while is_full:
+            request = page_request(f"{PODS}/", offset=offset, limit=_LIST_PAGE_SIZE)
+            page = await self._executor.call(request, decode_listed_ids, ends_at=ends_at)
+            found.update(page.ids)
+            offset += page.rows
+            is_full = page.rows > 0 and offset < page.total_count
+        return found
 
 
-def _still_there(request: Request, answer: str, state: PodState | None, attempts: int) -> ProtocolError:
+def _open(deletions: list[_Deletion]) -> list[_Deletion]:
+    return [each for each in deletions if each.outcome is None]
+
+
+def _not_deleted_error(deletion: _Deletion, attempts: int) -> ProtocolError:
+    path = pod_path(deletion.pod_id)
+    times = f"{attempts} attempt{'s' if attempts > 1 else ''}"
     return ProtocolError(
-        f"DELETE {request.path}: brought {answer}, and GET still shows the pod, with status {state} "
-        f"({attempts} attempt{'s' if attempts > 1 else ''}). It is not deleted, and may be billed: try "
-        "again, and look at it with `pods.get()`.",
-        method=request.method,
-        url_path=request.path,
+        f"DELETE {path}: brought {deletion.response}, and the API still shows the pod, {deletion.shown} "
+        f"({times}). It may be running, and billed: try again, and look at it with `pods.get()`.",
+        method="DELETE",
+        url_path=path,
     )

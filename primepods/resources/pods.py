@@ -63,7 +63,7 @@ class AsyncPods:
         self._executor = executor
         self._hub = hub
         self._statuses = StatusReader(executor)
-        self._deleter = Deleter(executor)
+        self._deleter = Deleter(executor, self._statuses)
         self._open_leases = open_leases
 
     @cached_property
@@ -423,9 +423,9 @@ class AsyncPods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Only proof is a success: the API answers DELETING or TERMINATED, or ``get`` shows that, or a 404 that
-        ``get`` confirms where a list of pods has been read before, so that the base URL is the API's. While
-        ``get`` shows the pod otherwise, the deletion is sent again, as often as the client's
+        Only proof is a success: a response that names the pod and DELETING or TERMINATED; or, where it does
+        not name the pod, one look at it that shows the same; or a 404 of ``get`` while the list of all pods
+        lacks it. While the API shows the pod otherwise, the deletion is sent again, as often as the client's
         :class:`~primepods.RetryPolicy` allows.
 
         Args:
@@ -446,7 +446,8 @@ class AsyncPods:
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently, whatever becomes of each.
 
-        All ids are checked before the first request. A failure ends only that pod's deletion.
+        All ids are checked before the first request. A failure ends only that pod's deletion. What
+        :meth:`delete` finds out by a look at each pod is asked for a hundred pods at a time.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.
@@ -458,14 +459,7 @@ class AsyncPods:
         """
         ids = check_ids(pod_ids)
         check_flag("missing_ok", missing_ok)
-
-        async def delete_one(pod_id: str) -> PodState | PrimePodsError:
-            try:
-                return await self.delete(pod_id, missing_ok=missing_ok)
-            except PrimePodsError as exc:
-                return exc
-
-        outcomes = dict(zip(ids, await self._executor.map(delete_one, ids), strict=True))
+        outcomes = await self._deleter.delete_many(ids, missing_ok=missing_ok)
         return Deletions(
             {pod_id: state for pod_id, state in outcomes.items() if isinstance(state, PodState)},
             errors={pod_id: error for pod_id, error in outcomes.items() if isinstance(error, PrimePodsError)},

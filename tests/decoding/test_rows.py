@@ -16,7 +16,7 @@ from primepods._decoding.pods import (
     decode_pod,
     decode_statuses,
 )
-from primepods._decoding.rows import decode_object, decode_page
+from primepods._decoding.rows import decode_listed_ids, decode_object, decode_page
 from tests.fixtures import document
 from tests.support.json_values import VALUES
 
@@ -113,7 +113,7 @@ def test_one_pod_is_the_one_that_was_asked_for() -> None:
 @given(VALUES)
 def test_no_json_breaks_a_decoder(data: Any) -> None:
     """Whatever a server answers, the outcome is a value or a `DecodeError`."""
-    for decode in (*LISTINGS, *OBJECTS, decode_deletion, decode_log):
+    for decode in (*LISTINGS, *OBJECTS, decode_deletion, decode_log, decode_listed_ids):
         for body in (data, {"data": data}, {"data": [data]}, {"data": [{"podId": data, "ip": data}]}):
             try:
                 decode(body)
@@ -126,9 +126,26 @@ def test_no_json_breaks_a_decoder(data: Any) -> None:
 )
 def test_a_deletion_answers_a_state_or_nothing(body: Any) -> None:
     """What the API said, known or not; what cannot be read must not look as if the pod were gone."""
-    assert decode_deletion({"status": "TERMINATED"}) is PodState.TERMINATED
-    assert decode_deletion({"status": "SHREDDED"}) == "SHREDDED"
-    assert decode_deletion(body) is None
+    assert decode_deletion({"status": "TERMINATED"}).state is PodState.TERMINATED
+    assert decode_deletion({"status": "SHREDDED"}).state == "SHREDDED"
+    assert decode_deletion(body).state is None
+
+
+@pytest.mark.parametrize(
+    ("found", "pod_id"), [({"id": "a"}, "a"), ({"podId": 7}, "7"), ({"id": ["a"]}, '["a"]'), ({}, None)]
+)
+def test_a_deletion_is_about_a_pod(found: dict[str, Any], pod_id: str | None) -> None:
+    """An id that is no text is not taken for a missing one."""
+    assert decode_deletion({"status": "DELETING", **found}).pod_id == pod_id
+
+
+def test_ids_of_a_list_are_read_from_unreadable_rows() -> None:
+    """What else is in a row does not matter, as long as there are ids at all."""
+    body = {"total_count": "4", "data": [{"id": "a", "gpuCount": "x"}, {"id": 7}, None, {"id": []}]}
+    listed = decode_listed_ids(body)
+    assert (sorted(listed.ids), listed.rows, listed.total_count) == (["7", "a"], 4, 4)
+    with pytest.raises(DecodeError, match=r"^data\[0\]\.id: is missing$"):
+        decode_listed_ids({"total_count": 1, "data": [{"x": 1}]})
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.anyio
 
 ONCE = RetryPolicy(attempts=1)
 EMPTY = {"total_count": 0, "offset": 0, "limit": 1, "data": []}
-DELETING = reply({"status": "DELETING"})
+LIST = "/api/v1/pods/"
+STATUS = "/api/v1/pods/status"
+DELETING = reply({"status": "DELETING", "id": "a"})
 GONE = reply({"detail": "Pod not found"}, 404)
 HTML = {"Content-Type": "text/html"}
 
@@ -48,7 +50,7 @@ def api(deletes: Iterable[Answer], gets: Iterable[Answer] = (), listing: Answer 
     queues = {"DELETE": list(deletes), "GET": list(gets) or [GONE]}
 
     def answer(request: Received) -> Answer:
-        if request.path == "/api/v1/pods/":
+        if request.path == LIST:
             return listing or reply(EMPTY)
         queue = queues[request.method]
         return queue.pop(0) if len(queue) > 1 else queue[0]
@@ -57,21 +59,30 @@ def api(deletes: Iterable[Answer], gets: Iterable[Answer] = (), listing: Answer 
 
 
 def methods(server: Server) -> str:
-    """The requests as letters: D(ELETE), G(ET) of the pod, L(ist)."""
-    listed = "/api/v1/pods/"
-    return "".join("L" if request.path == listed else request.method[0] for request in server.requests)
+    """The requests as letters: D(ELETE), G(ET) of the pod, S(tatus), L(ist)."""
+    letters = {LIST: "L", STATUS: "S"}
+    return "".join(letters.get(request.path, request.method[0]) for request in server.requests)
+
+
+def listed(*ids: str, **fields: object) -> Reply:
+    """What the list says of these pods."""
+    rows = [{"id": pod_id, "gpuCount": "unreadable"} for pod_id in ids]
+    return reply({"total_count": len(ids), "data": rows, **fields})
 
 
 @pytest.mark.parametrize("status", ["DELETING", "TERMINATED"])
 @pytest.mark.parametrize("code", [200, 202])
 async def test_the_apis_own_word_is_enough(status: str, code: int) -> None:
-    """DELETING and TERMINATED are believed, and cost one request."""
-    async with api([reply({"status": status}, code)]) as server, make_client(server.url) as client:
+    """DELETING and TERMINATED of the right pod are believed, and cost one request."""
+    async with api([reply({"status": status, "id": "a"}, code)]) as server, make_client(server.url) as client:
         assert await client.pods.delete("a") == status
     assert methods(server) == "D"
 
 
 VAGUE: dict[str, Answer] = {
+    "no id": reply({"status": "DELETING"}),
+    "another pod's id": reply({"status": "TERMINATED", "id": "b"}),
+    "an id that is none": reply({"status": "TERMINATED", "podId": ["a"]}),
     "200 without a body": Reply(200),
     "204": Reply(204),
     "ACTIVE": reply({"status": "ACTIVE"}),
@@ -109,7 +120,7 @@ async def test_a_pod_that_stays_is_not_deleted(answer: Answer) -> None:
         api([answer], [pod("ACTIVE")]) as server,
         make_client(server.url, clock=clock, retry=RetryPolicy(attempts=3)) as client,
     ):
-        with pytest.raises(primepods.ProtocolError, match=r"status ACTIVE \(3 attempts\).* may be billed"):
+        with pytest.raises(primepods.ProtocolError, match=r"status ACTIVE \(3 attempts\).*, and billed"):
             await client.pods.delete("a", missing_ok=True)
     assert methods(server) == "DG" * 3
 
@@ -118,7 +129,7 @@ async def test_a_deletion_is_sent_again_until_it_shows() -> None:
     """A replica that lags behind the first one does not hide that the pod goes."""
     clock = ManualClock(auto=True)
     async with (
-        api([Reply(204), GONE, DELETING], [pod("ACTIVE"), pod("ACTIVE"), GONE]) as server,
+        api([Reply(204), GONE, DELETING], [pod("ACTIVE"), pod("ACTIVE")]) as server,
         make_client(server.url, clock=clock) as client,
     ):
         assert await client.pods.delete("a") == PodState.DELETING
@@ -156,15 +167,80 @@ async def test_a_first_404_is_a_mistyped_id() -> None:
         assert methods(server) == "D"
         for _ in range(2):
             assert await client.pods.delete("a", missing_ok=True) == PodState.TERMINATED
-    assert methods(server) == "D" + "DGL" + "DG"  # that this is the API is asked once
+    assert methods(server) == "D" + "DGL" * 2  # that this is the API is proved each time
 
 
-@pytest.mark.parametrize("listing", [{"data": []}, {"total_count": 1, "data": [{"x": 1}]}, {"ok": True}])
-async def test_a_list_of_another_kind_proves_no_api(listing: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "listing",
+    [{"data": []}, {"total_count": 0}, {"total_count": 1, "data": [{"x": 1}]}, {"ok": True}, ["a"]],
+)
+async def test_a_list_of_another_kind_proves_no_api(listing: object) -> None:
     """What answers the list must answer as the API does before a 404 is believed."""
-    async with api([GONE], listing=reply(listing)) as server, make_client(server.url) as client:
-        with pytest.raises(primepods.ProtocolError):
+    clock = ManualClock(auto=True)
+    async with (
+        api([GONE], listing=reply(listing)) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError) as caught:
             await client.pods.delete("a", missing_ok=True)
+    assert any("could not be seen: its DELETE brought 404" in note for note in caught.value.__notes__)
+
+
+async def test_a_gateway_that_begins_to_answer_deletes_nothing() -> None:
+    """A JSON 404 to everything, later in a client's life, is no pod's end."""
+    router = reply({"detail": "Not Found"}, 404)
+    listings: list[Answer] = [reply(EMPTY), router]
+
+    def answer(request: Received) -> Answer:
+        return listings.pop(0) if request.path == LIST else router
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        assert await client.pods.delete("a", missing_ok=True) == "TERMINATED"
+        with pytest.raises(primepods.NotFoundError, match="no such list"):
+            await client.pods.delete("b", missing_ok=True)
+
+
+async def test_a_404_is_not_believed_while_the_list_has_the_pod() -> None:
+    """A gateway may lose the pods' own paths only; the deletion is sent again, and its error says so."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([GONE], listing=listed("b", "a")) as server,
+        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=2)) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match="still shows the pod, in the list"):
+            await client.pods.delete("a", missing_ok=True)
+    assert methods(server) == "DGL" * 2
+
+
+async def test_unreadable_rows_of_others_do_not_matter() -> None:
+    """The list has rows of which nothing but the id can be read, one without even that, and several pages."""
+
+    def answer(request: Received) -> Answer:
+        if request.path != LIST:
+            return GONE
+        if request.values("offset") == ["0"]:
+            return listed("b", total_count=4)
+        return reply({"total_count": 4, "data": [{"id": "c"}, None, {"name": "nobody's"}]})
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        assert await client.pods.delete("a", missing_ok=True) == "TERMINATED"
+    assert methods(server) == "DGLL"
+
+
+@pytest.mark.parametrize("shown", [{}, {"id": "b"}], ids=["nobody's", "another pod's"])
+async def test_a_row_of_another_pod_proves_nothing(shown: dict[str, str]) -> None:
+    """Nor one of nobody: the deletion is sent again, and ends with what could not be read."""
+    clock = ManualClock(auto=True)
+    mixed_up = reply({**shown, "status": "DELETING"})
+    async with (
+        api([Reply(204)], [mixed_up, mixed_up, pod("DELETING")]) as server,
+        make_client(server.url, clock=clock) as client,
+    ):
+        assert await client.pods.delete("a") == "DELETING"
+    assert methods(server) == "DG" * 3
+    async with api([Reply(204)], [mixed_up]) as server, make_client(server.url, retry=ONCE) as client:
+        with pytest.raises(primepods.ProtocolError, match="expected 'a'"):
+            await client.pods.delete("a")
 
 
 @pytest.mark.parametrize("before", [[], [Reply(503)], [Reset(), Reset()]], ids=["at once", "503", "lost"])
@@ -300,14 +376,14 @@ async def test_delete_many_stops_at_nothing() -> None:
     outcomes: dict[str, Answer] = {
         "a": DELETING,
         "mistyped": GONE,
-        "b": reply({"status": "TERMINATED"}),
+        "b": reply({"status": "TERMINATED", "id": "b"}),
         "forbidden": reply({"detail": "not yours"}, 403),
         "odd": Reply(200, b"<html>", headers=HTML),
         "down": Reply(503),
     }
 
     def answer(request: Received) -> Answer:
-        if request.path == "/api/v1/pods/":
+        if request.path == LIST:
             return reply(EMPTY)
         return outcomes[request.path.rpartition("/")[2]]
 
@@ -331,8 +407,11 @@ async def deletions_of(statuses: dict[str, int]) -> primepods.Deletions:
     """What `delete_many` returns when the API answers so."""
 
     def answer(request: Received) -> Answer:
-        status = statuses[request.path.rpartition("/")[2]]
-        return DELETING if status == 200 else reply({"detail": "no"}, status)
+        pod_id = request.path.rpartition("/")[2]
+        status = statuses[pod_id]
+        return (
+            reply({"status": "DELETING", "id": pod_id}) if status == 200 else reply({"detail": "no"}, status)
+        )
 
     async with Server(answer) as server, make_client(server.url, retry=ONCE) as client:
         return await client.pods.delete_many(statuses)
@@ -362,11 +441,88 @@ async def test_failed_deletions_are_raised_as_a_group() -> None:
     assert [len(part.exceptions) for part in (refused, rest) if part is not None] == [2, 1]
 
 
+def status_rows(request: Received, **states: str) -> Reply:
+    """What the status endpoint says: DELETING where nothing else is said, no row for GONE."""
+    states = {pod_id: states.get(pod_id, "DELETING") for pod_id in request.values("pod_ids")}
+    rows = [{"podId": pod_id, "providerType": "p", "status": state} for pod_id, state in states.items()]
+    return reply({"data": [row for row in rows if row["status"] != "GONE"]})
+
+
+async def test_many_are_confirmed_together() -> None:
+    """Where responses name no pod, it takes one request more for a hundred pods."""
+    deleting = reply({"status": "DELETING"})
+
+    def answer(request: Received) -> Answer:
+        return status_rows(request) if request.path == STATUS else deleting
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        deletions = await client.pods.delete_many(f"p{n}" for n in range(250))
+    assert set(deletions.values()) == {PodState.DELETING}
+    assert methods(server) == "D" * 250 + "S" * 3
+
+
+async def test_many_are_proved_one_by_one_where_it_takes_that() -> None:
+    """Each as a single one: absent, ACTIVE again, without a row, or in the list only."""
+    clock = ManualClock(auto=True)
+    sent: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        pod_id = request.path.rpartition("/")[2]
+        if request.path == STATUS:
+            state = "ACTIVE" if sent.count("lost") == 1 else "DELETING"
+            return status_rows(request, absent="GONE", lost=state, unread="GONE", ghost="GONE")
+        if request.path == LIST:
+            return listed("ghost", "others")
+        if request.method == "GET":
+            return GONE if pod_id in {"absent", "ghost"} else reply({"id": pod_id, "status": "TERMINATED"})
+        sent.append(pod_id)
+        return Reply(204) if pod_id == "unread" else reply({"status": "DELETING"})
+
+    ids = ["absent", "lost", "unread", "ghost", "plain"]
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        deletions = await client.pods.delete_many(ids)
+    assert {pod_id: str(state) for pod_id, state in deletions.items()} == {
+        "absent": "TERMINATED",
+        "lost": "DELETING",
+        "unread": "TERMINATED",
+        "plain": "DELETING",
+    }
+    assert {pod_id: type(error) for pod_id, error in deletions.errors.items()} == {
+        "ghost": primepods.ProtocolError
+    }
+    assert {pod_id: sent.count(pod_id) for pod_id in ids} == {
+        **dict.fromkeys(ids, 1),
+        "lost": 2,
+        "ghost": 5,
+    }
+
+
+async def test_many_are_looked_at_one_by_one_where_statuses_fail() -> None:
+    """An endpoint that is down makes it slower, and no deletion a failure."""
+    clock = ManualClock(auto=True)
+
+    def answer(request: Received) -> Answer:
+        if request.path == STATUS:
+            return reply({"detail": "no"}, 500)
+        return (
+            Reply(204)
+            if request.method == "DELETE"
+            else reply({"id": request.path[-1], "status": "DELETING"})
+        )
+
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        assert set((await client.pods.delete_many(["a", "b", "c"])).values()) == {PodState.DELETING}
+
+
 async def test_delete_many_is_concurrent_within_the_bound() -> None:
     """A fleet is deleted as fast as the client may ask, and no faster."""
     event = asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        return status_rows(request) if request.path == STATUS else Held(event, DELETING)
+
     async with (
-        Server(default=Held(event, DELETING)) as server,
+        Server(answer) as server,
         make_client(server.url, max_concurrency=7) as client,
     ):
         before = len(asyncio.all_tasks())
