@@ -64,10 +64,12 @@ def answer(request: Received) -> Reply:
     """What the page says that the API answers."""
     if request.method == "DELETE":
         return reply({"status": "TERMINATED"})
+    if request.path == "/api/v1/pods/my_pod_id":
+        return reply({**document("pods_page")["data"][0], "id": "my_pod_id", "status": "TERMINATED"})
     if "status" in request.path:
         return reply({"data": [json.loads(page_examples("json")[1])]})
     page = document("pods_page")
-    return reply(page if request.path == "/api/v1/pods/" else {**page["data"][0], "id": "my_pod_id"})
+    return reply(page if request.path == "/api/v1/pods/" else page["data"][0])
 
 
 def test_no_example_is_left_out() -> None:
@@ -78,7 +80,10 @@ def test_no_example_is_left_out() -> None:
 
 @pytest.mark.parametrize("index", range(len(COMMANDS)))
 async def test_our_call_makes_the_request_of_the_command(index: int) -> None:
-    """Once, with the same method, path, query and key; and the iterator begins with the same request."""
+    """Once, with the same method, path, query and key; and the iterator begins with the same request.
+
+    The page's response to DELETE names no pod, so that the pod is looked at after it.
+    """
     curl = Curl.read(COMMANDS[index])
     assert urlsplit(curl.url).netloc == "api.primeintellect.ai"
     assert list(curl.headers) == ["authorization"]
@@ -91,7 +96,8 @@ async def test_our_call_makes_the_request_of_the_command(index: int) -> None:
     for call in calls:
         async with Server(answer) as server, primepods.AsyncClient(key, base_url=server.url) as client:
             await call(client)
-        (request,) = server.requests
+        request, *looks = server.requests
+        assert [look.method for look in looks] == ["GET"] * (request.method == "DELETE")
         method, path, query = curl.asked
         assert (request.method, request.path.rstrip("/")) == (method, path)
         assert request.query == (DEFAULTS if index == 0 else query)

@@ -13,7 +13,7 @@ import pytest
 import primepods
 from primepods.cli._errors import CommandError
 from primepods.cli.create import read_env
-from primepods.emulator import Delay, Edit, Emulator, Status
+from primepods.emulator import Delay, Edit, Emulator, LostDeletion, Status
 from tests.cli.conftest import Run, in_terminal
 
 
@@ -131,7 +131,7 @@ def test_delete_by_id(emulator: Emulator, run: Run) -> None:
     assert told[0] == "2 pods deleted, 1 failed and may still be billed."
     assert told[1].startswith(f"primepods delete: {'d' * 32}: ")
     assert told[2].startswith(f"primepods delete: {ids[2]}: ")
-    assert not emulator.requests.where(path="/api/v1/pods/", method="GET")
+    assert emulator.requests[0].method == "DELETE"
     assert run("delete", "nope", "--yes", "--missing-ok").exit_code == 0
 
 
@@ -207,7 +207,7 @@ def test_an_interrupted_deletion_proves_nothing(emulator: Emulator, run: Run) ->
     emulator.faults.add(Delay(30), on="delete")
 
     def interrupt() -> None:
-        while not emulator.requests:
+        while not emulator.requests.where(method="DELETE"):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -219,7 +219,7 @@ def test_an_interrupted_deletion_proves_nothing(emulator: Emulator, run: Run) ->
 
 def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:
     """A deletion that was accepted is not yet the end of the pod."""
-    emulator.faults.add(Edit(put={"status": "DELETING"}), on="delete", times=1)
+    emulator.faults.add(LostDeletion(3600), on="delete", times=1)
     told = run("delete", "pod0", "pod1", "--yes").stderr
     assert told.splitlines()[-1] == "2 pods deleted (1 not gone yet)."
 

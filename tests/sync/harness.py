@@ -90,7 +90,7 @@ class Api(Server):
         pod_id = request.path.removeprefix(PODS)
         if pod_id not in self.ids:
             return reply({"detail": "Pod not found"}, 404)
-        return reply({"status": "DELETING"} if request.method == "DELETE" else {**ROW, "id": pod_id})
+        return reply({**ROW, "id": pod_id, **({"status": "DELETING"} if request.method == "DELETE" else {})})
 
     def _status(self, pod_id: str) -> dict[str, Any]:
         if not self.ready:

@@ -67,7 +67,7 @@ async def test_each_operation_is_one_request(call: Call, target: str) -> None:
     if target.startswith("GET /api/v1/pods/status"):
         data = {"data": [{"podId": "a&b=c", "providerType": "x", "status": "ACTIVE"}]}
     if target.startswith("DELETE"):
-        data = {"status": "DELETING"}
+        data = {"status": "DELETING", "id": "a"}
     async with Server(default=reply(data)) as server, make_client(server.url) as client:
         await call(client)
     assert server.targets == [target]

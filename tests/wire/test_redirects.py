@@ -188,7 +188,7 @@ async def test_no_redirect_at_all_in_normal_use() -> None:
             return redirect(other(request.target))
         if request.path == "/api/v1/pods/status":
             return reply({"data": [{"podId": "a", "providerType": "x", "status": "ACTIVE"}]})
-        return reply({"status": "DELETING"}) if request.method == "DELETE" else PAGE
+        return reply({"status": "DELETING", "id": "a"}) if request.method == "DELETE" else PAGE
 
     async with Server(answer) as server, make_client(server.url) as client:
         await client.pods.page()

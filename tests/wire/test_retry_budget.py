@@ -67,7 +67,7 @@ async def test_a_deletion_is_repeated_though_the_budget_is_gone() -> None:
     def answer(request: Received) -> Answer:
         if request.method == "GET" or len([one for one in server.requests if one.method == "DELETE"]) < 2:
             return Reply(503)
-        return reply({"status": "DELETING"})
+        return reply({"status": "DELETING", "id": "a"})
 
     async with Server(answer) as server, make_client(server.url, clock=clock) as client:
         await asyncio.gather(*[client.request("GET", PATH) for _ in range(30)], return_exceptions=True)
@@ -112,7 +112,7 @@ async def test_hundreds_of_deletions_get_through_a_rate_limit() -> None:
         if served[second] > 20:
             return Reply(429)
         deleted.add(request.path)
-        return reply({"status": "DELETING"})
+        return reply({"status": "DELETING", "id": request.path.rpartition("/")[2]})
 
     async with Server(answer) as server, make_client(server.url, clock=clock) as client:
         deletions = await client.pods.delete_many([f"pod{n}" for n in range(300)])
