@@ -16,7 +16,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if all(".py" in argument for argument in config.args) else None
 
 
-_COLOURS = frozenset({"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"})
+_TERMINAL = frozenset(
+    {"COLORTERM", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+)
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +29,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hide the developer's own keys, proxies, colours and config files; returns the empty HOME."""
+    """Hide the developer's own keys, proxies, terminal settings and config files; returns the empty HOME."""
     for name in list(os.environ):
-        if name.startswith("PRIME_") or name.lower().endswith("_proxy") or name in _COLOURS:
+        if name.startswith("PRIME_") or name.lower().endswith("_proxy") or name in _TERMINAL:
             monkeypatch.delenv(name)
     # Options for this run are not meant for the pytest that a test starts.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from contextlib import suppress
 
 EXTRA = {"click", "rich", "typer"}
 
@@ -23,6 +24,8 @@ def main() -> None:
     except KeyboardInterrupt:
         # Before a command has begun, or after it has ended; else it says so itself.
         sys.exit(130)
+    finally:
+        _close_unwritable_streams()
 
 
 def _prepare_streams() -> None:
@@ -33,3 +36,13 @@ def _prepare_streams() -> None:
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _close_unwritable_streams() -> None:
+    """Keep the exit code: the interpreter flushes the streams once more, and exits with 120 if that fails."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # a full disk, or closed already
+            with suppress(OSError):
+                stream.close()

@@ -88,6 +88,8 @@ class _Root(TyperGroup):
             return run()
         try:
             code = run()
+            if not code:
+                sys.stdout.flush()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
         except OSError as error:

@@ -57,14 +57,29 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
-def test_help_that_cannot_be_written() -> None:
-    """Is a line, as anything else that cannot."""
-    command = [sys.executable, "-m", "primepods", "list", "--help"]
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["list", "--help"], ["list"]])
+def test_a_full_disk_is_one_line_and_exit_code_1(
+    emulator: Emulator, arguments: list[str], unbuffered: str
+) -> None:
+    """The interpreter, which flushes stdout once more at its exit, adds nothing and keeps the code."""
+    command = [sys.executable, "-m", "primepods", *arguments]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with FULL.open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0].startswith("primepods: ")
-    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"primepods.*: .*No space left on device\n", done.stderr)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
+def test_errors_that_cannot_be_written_keep_the_exit_code() -> None:
+    """A full stderr is no reason for 120, the interpreter's own."""
+    command = [sys.executable, "-m", "primepods", "get"]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, stderr=full, env=os.environ | {"PYTHONUNBUFFERED": ""}, check=False)
+    assert done.returncode == 1
 
 
 def test_help_names_the_nouns() -> None:
