@@ -184,12 +184,15 @@ class AsyncClient:
         """Release open leases, then close the connections (not a session that you brought).
 
         Calls in progress, also those between two attempts, and further ones raise
-        :class:`~primepods.ClientClosedError`.
+        :class:`~primepods.ClientClosedError`. A cancellation hurries the release of leases, as in their
+        blocks; the client is closed all the same.
         """
         if self._owner:
-            await self._open_leases.release()
-            self._hub.close()
-            await self._executor.transport.aclose()
+            try:
+                await self._open_leases.release()
+            finally:
+                self._hub.close()
+                await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:
         self._executor.settings.clock.time()  # under trio this says at once that asyncio is needed

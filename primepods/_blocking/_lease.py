@@ -157,7 +157,8 @@ def release_leases(portal: Portal | None = None) -> None:
     leases = [(keeper, of) for keeper, of in of_all if portal in {None, of} and keeper.is_open]
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
-    for wait in (_call, _wait_for_release):
+    # The last time for those whose wait was interrupted between two of its steps.
+    for wait in (_call, _wait_for_release, _wait_for_release):
         for keeper, of in leases:
             step = keeper.end if interrupted is None else keeper.interrupt
             try:
@@ -165,6 +166,8 @@ def release_leases(portal: Portal | None = None) -> None:
             except PrimePodsError as exc:
                 # Its client's loop is gone, and with it the keeper; the others are released all the same.
                 failed = exc
+            except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, the others are released all the same
+                interrupted = exc
     error = interrupted or failed
     if error is not None:
         raise error

@@ -127,8 +127,10 @@ class _Loop:
             self._end()
 
     async def _main(self) -> None:
-        await self._stop.wait()
-        await self._aclose()
+        try:
+            await self._stop.wait()
+        finally:
+            await self._aclose()
 
     def _end(self) -> None:
         self._loop.close()
@@ -357,15 +359,28 @@ class Portal:
 
     def close(self) -> None:
         """Close the client and end the loop's thread; calls in progress end with ClientClosedError."""
-        with _LOOPS.lock:
-            loop, self._loop, self.closed = self._loop, None, True
+        try:
+            loop = self._stop_loop()
+        except BaseException:
+            # Ctrl-C, or what a signal handler raises, before the loop was told.
+            self._stop_loop()
+            raise
         if loop is not None:
-            loop.request_stop()
             loop.join(_JOIN_TIMEOUT)
 
     def __del__(self) -> None:
         if self._loop is not None:
             self._loop.request_stop()
+
+    def _stop_loop(self) -> _Loop | None:
+        """Have the loop end, and begin no other; once more changes nothing."""
+        with _LOOPS.lock:
+            self.closed = True
+            loop = self._loop
+            if loop is not None:
+                loop.request_stop()
+            self._loop = None
+        return loop
 
     def _warn_in_loop(self) -> None:
         """Say once that the running loop is blocked. Notebooks do that all the time, and mean it."""

@@ -155,11 +155,14 @@ class Client:
     def close(self) -> None:
         """Release open leases, then close the connections and end the client's thread.
 
-        Further calls raise :class:`~primepods.ClientClosedError`.
+        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C hurries the release of leases, as in
+        their blocks; the client is closed all the same.
         """
         if self._owner:
-            release_leases(self._portal)
-            self._portal.close()
+            try:
+                release_leases(self._portal)
+            finally:
+                self._portal.close()
 
     def __enter__(self) -> Self:
         return self
