@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -26,6 +27,8 @@ Status = Annotated[
 Gpu = Annotated[
     list[str] | None,
     typer.Option(
+        "--gpu-type",
+        "--gpu",
         help="With this GPU: H100, H100_80GB, 'H*'; may be repeated.",
         metavar="GPU",
         rich_help_panel=_PANEL,
@@ -65,6 +68,7 @@ class PodFilter:
         team: The team that a pod belongs to.
         ready: Whether it can be used.
         older_than: Seconds since it was ordered, at least.
+        exact_names: Of ``name`` what is no pattern, as pods are called just so.
     """
 
     status: list[str] | None = None
@@ -73,6 +77,7 @@ class PodFilter:
     team: str | None = None
     ready: bool | None = None
     older_than: float | None = None
+    exact_names: frozenset[str] = frozenset()
 
     def __attrs_post_init__(self) -> None:
         """Refuse empty texts: a variable of a script that is not set must not choose pods."""
@@ -83,18 +88,28 @@ class PodFilter:
     @property
     def is_empty(self) -> bool:
         """Whether it leaves all pods."""
-        return all(value in (None, []) for value in attrs.astuple(self, recurse=False))
+        return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
-    @property
-    def none_found(self) -> str:
-        """What to say if there is no such pod: states that nobody knows are the likely reason."""
+    def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
+        """Return the pods that are wanted: a name that a pod has is that name, and no pattern."""
+        listed = list(pods)
+        names = frozenset(pod.name or "" for pod in listed)
+        chosen = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
+        return list(filter(chosen.matches, listed))
+
+    def none_found(self, pods: Iterable[primepods.Pod]) -> str:
+        """Return what to say if none of these is wanted: a mistyped state or GPU is the likely reason."""
         if self.is_empty:
             return "No pods."
         strange = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
-        if not strange:
-            return "No pods like that."
-        known = ", ".join(primepods.PodState)
-        return f"No pods like that; {', '.join(strange)} is not among the known states: {known}."
+        if strange:
+            known = ", ".join(primepods.PodState)
+            return f"No pods like that; {', '.join(strange)} is not among the known states: {known}."
+        gpus = {pod.gpu_name for pod in pods}
+        strange = [word for word in self.gpu or () if not any(gpu_matches(word, gpu) for gpu in gpus)]
+        if strange and gpus:
+            return f"No pods like that; none has the GPU {', '.join(strange)}, but {', '.join(sorted(gpus))}."
+        return "No pods like that."
 
     def matches(self, pod: primepods.Pod) -> bool:
         """Tell whether a pod is wanted."""
@@ -102,7 +117,9 @@ class PodFilter:
         return (
             _any(self.status, lambda status: status.upper() == pod.status)
             and _any(self.gpu, lambda gpu: gpu_matches(gpu, pod.gpu_name))
-            and _any(self.name, lambda name: fnmatchcase(pod.name or "", name))
+            and _any(
+                self.name, lambda name: name_matches(name, pod.name, is_pattern=name not in self.exact_names)
+            )
             and (self.team is None or pod.team_id == self.team)
             and (self.ready is None or pod.is_ready == self.ready)
             # A pod whose age nobody knows is not old.
@@ -110,10 +127,22 @@ class PodFilter:
         )
 
 
+def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> bool:
+    """Return whether a name is the one wanted, or fits its ``*`` and ``?``; brackets are only themselves."""
+    return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
+
+
 def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Tell whether a GPU is the one wanted: by its name, the name without the memory, or a pattern."""
-    wanted, gpu = wanted.upper(), gpu.upper()
-    return fnmatchcase(gpu, wanted) or gpu.startswith(f"{wanted}_")
+    """Return whether a GPU is the one wanted: its name, with or without the memory, or a pattern.
+
+    Case, blanks and hyphens do not matter: ``rtx 4090`` is ``RTX4090_24GB``.
+    """
+    forms = {_plain(gpu), _plain(re.sub(r"_\d+GB$", "", gpu))}
+    return fnmatchcase(gpu.upper(), wanted.upper()) or _plain(wanted) in forms
+
+
+def _plain(gpu: str) -> str:
+    return re.sub(r"[\W_]+", "", gpu).upper()
 
 
 def _any(wanted: list[str] | None, holds: Callable[[str], bool]) -> bool:

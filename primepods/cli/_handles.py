@@ -6,8 +6,7 @@ import re
 import sys
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import typer
@@ -19,7 +18,6 @@ from ._errors import CommandError, ExitCode
 from ._text import printable
 
 MIN_PREFIX: Final = 4
-MIN_SHOWN: Final = 8
 _MAX_CANDIDATES: Final = 10
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HELP: Final = "A pod: its id, the beginning of its id (4 characters or more), or its name"
@@ -76,7 +74,7 @@ def resolve_handles(
 
     Raises:
         CommandError: A handle is ambiguous, or can be no id and no pod has that name.
-        ProtocolError: A row of the list cannot be read, and it might be what a handle stands for.
+        PrimePodsError: The list is not complete, and the rest might hold what a handle stands for.
     """
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
@@ -106,12 +104,8 @@ class PodIndex:
     @classmethod
     def read(cls, client: primepods.Client, *, team: str | None = None) -> PodIndex:
         """Return the index of all pods; of those that can be read, if a row cannot."""
-        pods: list[primepods.Pod] = []
-        try:
-            pods.extend(client.pods.list())
-        except primepods.ProtocolError as error:
-            return cls(pods, team=team, error=error)
-        return cls(pods, team=team)
+        pods, error = client.pods.list().collect()
+        return cls(pods, team=team, error=error)
 
     def __getitem__(self, pod_id: str) -> primepods.Pod:
         return self._pods[pod_id]
@@ -156,23 +150,10 @@ class PodIndex:
         return f"{handle!r} can mean {len(shown):,} pods: {words}{rest}. Nothing was done: give an id"
 
 
-def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
-    """Return for each id its beginning that no other of them has: one length for all, 8 or more."""
-    whole = sorted(set(ids))
-    length = max([MIN_SHOWN, *(_shared(*neighbours) + 1 for neighbours in pairwise(whole))])
-    return {pod_id: pod_id[:length] for pod_id in whole}
-
-
 def _not_empty(handle: str) -> str:
     if not handle:
         raise CommandError("a pod's id is empty: is a variable not set?", ExitCode.USAGE)
     return handle
-
-
-def _shared(one: str, other: str) -> int:
-    """Return how many characters two texts have in common at their beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _can_be_id(handle: str) -> bool:

@@ -17,7 +17,13 @@ _ID_LENGTH = 8
 
 GpuType = Annotated[
     str | None,
-    typer.Option(help="Only this GPU: H100, 'A100 80GB' or 'H*'.", metavar="GPU", rich_help_panel=_PANEL),
+    typer.Option(
+        "--gpu-type",
+        "--gpu",
+        help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
+        metavar="GPU",
+        rich_help_panel=_PANEL,
+    ),
 ]
 GpuCount = Annotated[
     int | None,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Final
 
 import primepods
 
 from ._durations import age, short_duration
-from ._table import Cell, Column, print_table
+from ._output import ModelTable
+from ._table import Cell, Column
 from ._text import count
 
+_SYMBOLS: Final = {"USD": "$", "EUR": "\N{EURO SIGN}"}
 _COLOURS = {
     "ACTIVE": "green",
     "ERROR": "red",
@@ -22,21 +25,12 @@ _COLOURS = {
 }
 
 
-def print_pods(pods: Sequence[primepods.Pod], *, err: bool = False) -> None:
-    """Print a table of pods, with what all cost an hour below; on stderr if it is not what was asked for."""
-    gpus = sum(pod.gpu_count for pod in pods)
-    totals = {
-        "ID": count(pods, "pod"),
-        "GPU": f"{gpus:,} GPU{'' if gpus == 1 else 's'}",
-        "PRICE/H": price(math.fsum(pod.price_hr for pod in pods)),
-    }
-    rows = [[cell(pod) for cell in _CELLS.values()] for pod in pods]
-    print_table(tuple(_CELLS), rows, total=[totals.get(column.title, "") for column in _CELLS], err=err)
-
-
-def price(value: float | None) -> str:
-    """Return a price as a table shows it."""
-    return "" if value is None else f"{value:,.2f}"
+def price(value: float | None, currency: str | None = None) -> str:
+    """Return an amount of money as a table shows it."""
+    if value is None:
+        return ""
+    symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
+    return f"{'-' if value < 0 else ''}{symbol}{abs(value):,.2f}"
 
 
 def status_cell(status: str | None) -> Cell:
@@ -60,16 +54,29 @@ def _age(pod: primepods.Pod) -> str:
     return "" if seconds is None else short_duration(seconds)
 
 
-_CELLS: dict[Column, Callable[[primepods.Pod], str | Cell]] = {
-    Column("ID"): lambda pod: pod.id,
-    Column("NAME", least=8, rank=1): lambda pod: pod.name or "",
-    Column("STATUS", least=9): lambda pod: status_cell(pod.status),
-    Column("READY", rank=3): readiness,
-    Column("GPU"): lambda pod: f"{pod.gpu_count} x {pod.gpu_name}",
-    Column("PRICE/H", right=True): lambda pod: price(pod.price_hr),
-    Column("AGE", right=True, rank=2): _age,
-    Column("PROVIDER", rank=6): lambda pod: pod.provider_type,
-    Column("TEAM", rank=7): lambda pod: pod.team_id or "",
-    Column("SSH", rank=5): lambda pod: "" if pod.ssh is None else str(pod.ssh),
-}
-"""What a pod shows in each column."""
+def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
+    gpus = sum(pod.gpu_count for pod in pods)
+    return {
+        "id": count(pods, "pod"),
+        "gpu": f"{gpus:,} GPU{'' if gpus == 1 else 's'}",
+        "price": price(math.fsum(pod.price_hr for pod in pods)),
+    }
+
+
+PODS: Final = ModelTable(
+    blank=lambda: primepods.Pod(id="", gpu_name="", gpu_count=0, price_hr=0.0, provider_type=""),
+    id_of=lambda pod: pod.id,
+    cells={
+        Column("ID"): lambda pod: pod.id,
+        Column("NAME", least=8, rank=1): lambda pod: pod.name or "",
+        Column("STATUS", least=8): lambda pod: status_cell(pod.status),
+        Column("READY", rank=1): readiness,
+        Column("GPU", rank=2): lambda pod: f"{pod.gpu_count} x {pod.gpu_name}",
+        Column("PRICE/H", right=True): lambda pod: price(pod.price_hr),
+        Column("AGE", right=True, rank=3): _age,
+        Column("PROVIDER", rank=5): lambda pod: pod.provider_type,
+        Column("TEAM", least=8, rank=6): lambda pod: pod.team_id or "",
+        Column("SSH", rank=4): lambda pod: "" if pod.ssh is None else str(pod.ssh),
+    },
+    totals=_totals,
+)

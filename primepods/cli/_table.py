@@ -26,15 +26,20 @@ class Column:
     Attributes:
         title: Its heading.
         right: Whether it is aligned to the right, as numbers are.
-        least: The least width to which it may be cut; ``None`` if what it holds is never cut.
-        rank: Columns of a higher rank go first where there is not enough room, from 2 on before a text is
-            cut to less than twice its least width; those of 0 stay.
+        least: The least width to which it may be cut; ``None`` if it is cut only where nothing else helps.
+        rank: Columns of a low rank get their room first; those of 0 stay. One of rank 2 or more must not cut
+            others to less than twice their least width.
     """
 
     title: str
     right: bool = False
     least: int | None = None
     rank: int = 0
+
+    @property
+    def name(self) -> str:
+        """What ``--columns`` calls it: ``PRICE/H`` is ``price``."""
+        return self.title.lower().removesuffix("/h").replace(" ", "-")
 
 
 @attrs.frozen
@@ -90,6 +95,13 @@ def write(text: str, *, err: bool = False) -> None:
     stream.flush()
 
 
+def write_ids(ids: Iterable[str]) -> None:
+    """Write ids to stdout, one a line."""
+    # A file gets them as they are; a terminal nothing that steers it.
+    lines = map(printable, ids) if sys.stdout.isatty() else ids
+    write("".join(f"{line}\n" for line in lines))
+
+
 def tell(message: str) -> None:
     """Write a line to stderr that is no error: what was done, or will be."""
     write(f"{printable(message, longest=_LONGEST_CELL)}\n", err=True)
@@ -134,26 +146,26 @@ def _clean(row: Cells) -> list[Cell]:
 def _fit(
     columns: Sequence[Column], natural: Sequence[int], width: int | None, empty: Sequence[bool]
 ) -> list[int]:
-    """Return the width of each column, 0 for one that is left out: first of all those that hold nothing."""
-    widths = list(natural)
-    if width is None or _total(widths) <= width:
-        return widths
-    widths = [0 if nothing else size for size, nothing in zip(natural, empty, strict=True)]
+    """Return the width of each column, 0 for one that is left out: also what holds nothing."""
+    if width is None:
+        return list(natural)
     least = [
         size if column.least is None else min(size, max(column.least, len(column.title)))
         for column, size in zip(columns, natural, strict=True)
     ]
     readable = [min(size, 2 * smallest) for size, smallest in zip(natural, least, strict=True)]
-    for index in sorted(range(len(columns)), key=lambda index: -columns[index].rank):
-        # A text is cut short only after what matters less has gone.
-        needed = least if columns[index].rank < _MINOR else readable
-        if columns[index].rank and _total([needed[i] for i, size in enumerate(widths) if size]) > width:
-            widths[index] = 0
-    return _cut_to(width, widths, least)
+    kept: set[int] = set()
+    for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
+        rank = columns[index].rank
+        needed = least if rank < _MINOR else readable
+        if rank == 0 or (not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width):
+            kept.add(index)
+    widths = [size if index in kept else 0 for index, size in enumerate(natural)]
+    return _cut_to(width, _cut_to(width, widths, least), [_GAP] * len(widths))
 
 
 def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
-    """Cut the widest columns that may be cut until they fit, if they can."""
+    """Cut the widest columns that may be cut until all fit, if they can."""
     while _total(widths) > width:
         index = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
         if widths[index] <= least[index]:

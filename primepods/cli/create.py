@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -110,7 +111,8 @@ def command(  # noqa: PLR0913 - one parameter an option
     }
     filters = {name: value for name, value in filters.items() if value is not None}
     changes: dict[str, Any] = {
-        "name": name,
+        # Made here, so that it is shown before the order: what is killed meanwhile can be found by it.
+        "name": f"primepods-{secrets.token_hex(6)}" if name is None else name,
         "image": image,
         "custom_template_id": custom_template_id,
         "disk_size": disk_size,
@@ -184,7 +186,8 @@ def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | No
     """Say on stderr what will be ordered, and what it costs; refuse what costs more than was wanted."""
     asked = offer.price_hr if spec.max_price is None else spec.max_price
     if max_price is not None and (asked or 0) > max_price:
-        raise CommandError(f"with these amounts it costs {price(asked)} an hour: more than --max-price")
+        costs = price(asked, offer.prices.currency)
+        raise CommandError(f"with these amounts it costs {costs} an hour: more than --max-price")
     kind = " (spot: the provider may take it away)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
     machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{kind}"
@@ -192,7 +195,8 @@ def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | No
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
     tell(f"Offer {offer_id(offer)}: {machine}")
     tell(", ".join([spec.image or "The default image", *parts]))
-    tell(f"Price per hour: {price(asked)} {offer.prices.currency or ''}")
+    tell(f"Name: {spec.name}")
+    tell(f"Price per hour: {price(asked, offer.prices.currency)}")
     if offer.prepaid_time:
         tell(f"Charged at once, used or not: {offer.prepaid_time:g} hours")
 

@@ -16,9 +16,10 @@ from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, complain, complain_of, end_for
 from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
-from ._pod_table import print_pods
+from ._output import Form
+from ._pod_table import PODS
 from ._reading import read_all
-from ._table import tell, write
+from ._table import tell, write_ids
 from ._text import count
 
 _INTERVAL = 2.0
@@ -76,9 +77,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         else:
             with read_all(client.pods.list()) as found:
                 wanted = attrs.evolve(wanted, team=api.team)
-                chosen = list(filter(wanted.matches, found))
+                chosen = wanted.choose(found)
                 if not chosen:
-                    tell(wanted.none_found)
+                    tell(wanted.none_found(found))
                     return
                 _show(chosen)
                 confirm(f"Delete {count(chosen, 'pod')}?", yes=yes)
@@ -88,8 +89,7 @@ def command(  # noqa: PLR0913 - one parameter an option
 
 def _show(pods: Sequence[primepods.Pod]) -> None:
     """Show on stderr which pods will go, and what they cost."""
-    if pods:
-        print_pods(pods, err=True)
+    PODS.print(pods, Form(), err=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +115,7 @@ class _Deletion:
         failed = f", {left:,} failed and may still be billed" if left else ""
         tell(f"{count(deletions, 'pod')} deleted{more}{failed}.")
         complain_of(self.command, deletions.errors)
-        write("".join(f"{pod_id}\n" for pod_id in deletions))
+        write_ids(deletions)
         if self.wait is not None and deletions:
             self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)
             tell(f"{count(deletions, 'pod')} seen gone.")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,30 +16,24 @@ import primepods
 from ._command import Api, api_command
 from ._durations import parse_day, short_duration
 from ._errors import CommandError
-from ._filters import Name
-from ._output import Output, OutputOption, print_models
+from ._filters import Name, name_matches
+from ._output import (
+    ColumnsOption,
+    Form,
+    FullIdsOption,
+    IdsOption,
+    LimitOption,
+    ModelTable,
+    Output,
+    OutputOption,
+)
 from ._pod_table import price
 from ._reading import read_all
-from ._table import Cell, Column, has_colour, has_unicode, print_table, tell, terminal_width, write
+from ._spend import ByOption, group, groups_by, print_bars
+from ._table import Column, tell
 
 _PANEL = "Filters"
-_MOST_BARS = 31
-_COLUMNS = (
-    Column("ID", rank=4),
-    Column("NAME", least=12),
-    Column("KIND", rank=2),
-    Column("GPU", rank=1),
-    Column("ENDED"),
-    Column("RAN", right=True, rank=3),
-    Column("PRICE/H", right=True, rank=2),
-    Column("BILLED", right=True),
-    Column("PROVIDER", rank=5),
-    Column("TEAM", rank=6),
-)
 
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="The newest only.", metavar="NUMBER", rich_help_panel=_PANEL)
-]
 Kind = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,7 +67,11 @@ def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
     output: OutputOption = Output.TABLE,
-    limit: Limit = None,
+    ids: IdsOption = False,
+    columns: ColumnsOption = None,
+    full_ids: FullIdsOption = False,
+    limit: LimitOption = None,
+    by: ByOption = None,
     kind: Kind = None,
     name: Name = None,
     since: Since = None,
@@ -88,26 +85,38 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     Examples:
       primepods history --since 30d --chart spend.svg
+      primepods history --by gpu
       primepods history --kind instance --name 'train-*' -o csv
     """
+    form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
+    (_RECORDS if by is None else groups_by(by)).chosen(form)
+    kinds: set[str] = set()
 
     def wanted(record: primepods.HistoryRecord) -> bool:
+        kinds.add(record.type)
         ended = record.terminated_at or record.created_at
         return (
             (not kind or record.type.lower() in {word.lower() for word in kind})
-            and (not name or any(fnmatchcase(record.name or "", pattern) for pattern in name))
+            and (not name or any(name_matches(pattern, record.name) for pattern in name))
             and (since is None or ended >= since)
             and (until is None or ended < until)
             and (api.team is None or record.team_id == api.team)
         )
 
     with api.client() as client, read_all(islice(filter(wanted, client.pods.history()), limit)) as records:
-        print_models(records, output, _print_table)
+        if by is None:
+            _RECORDS.print(records, form)
+            if form.is_table:
+                print_bars(records)
+        else:
+            groups_by(by).print(group(records, by), form)
         if chart is not None:
             _draw(chart, records)
             tell(f"The spend per day is drawn in {chart}.")
         if not records:
-            tell("Nothing was rented, or nothing like that.")
+            strange = [word for word in kind or () if word.lower() not in map(str.lower, kinds)]
+            known = f": of the kind {', '.join(strange)} there is none, but {', '.join(sorted(kinds))}"
+            tell(f"Nothing was rented, or nothing like that{known if strange and kinds else ''}.")
 
 
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
@@ -120,41 +129,47 @@ def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
         raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 
-def _print_table(records: Sequence[primepods.HistoryRecord]) -> None:
-    billed = math.fsum(record.total_billed_price for record in records)
-    total = ["", f"{len(records):,} in all", "", "", "", "", "", price(billed), "", ""]
-    print_table(_COLUMNS, [_cells(record) for record in records], total=total)
-    _print_bars(records)
+def _ended(record: primepods.HistoryRecord) -> str:
+    return f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
 
 
-def _cells(record: primepods.HistoryRecord) -> list[str | Cell]:
+def _ran(record: primepods.HistoryRecord) -> str:
     ended = record.terminated_at
-    return [
-        record.id,
-        record.name or "",
-        record.type,
-        f"{record.gpu_count} x {record.gpu_name}" if record.gpu_count else "",
-        "" if ended is None else f"{ended.astimezone(UTC):%Y-%m-%d %H:%M}",
-        "" if ended is None else short_duration((ended - record.created_at).total_seconds()),
-        price(record.price_hr),
-        price(record.total_billed_price),
-        record.provider_type,
-        record.team_id or "",
-    ]
+    return "" if ended is None else short_duration((ended - record.created_at).total_seconds())
 
 
-def _print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
-    from primepods.charts import spend_per_day  # noqa: PLC0415 - `--help` has no use for it
+def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
+    return {
+        "name": f"{len(records):,} in all",
+        "billed": price(math.fsum(record.total_billed_price for record in records)),
+    }
 
-    days = spend_per_day(records)
-    if not days:
-        return
-    shown = dict(list(days.items())[-_MOST_BARS:])
-    highest, labels = max(shown.values()), {day: price(amount) for day, amount in shown.items()}
-    longest, block = max(map(len, labels.values())), "█" if has_unicode() else "#"
-    room = max(10, min(terminal_width() or 80, 100) - longest - 14)
-    write(f"\nBilled per day (UTC){f', the last {len(shown)} days' if len(shown) < len(days) else ''}\n")
-    for day, amount in shown.items():
-        bar = block * max(round(amount / highest * room), 1 if amount > 0 else 0) if highest > 0 else ""
-        shade = typer.style(bar, fg="cyan") if has_colour() else bar
-        write(f"{day:%Y-%m-%d}  {labels[day]:>{longest}}  {shade}".rstrip() + "\n")
+
+_RECORDS: Final = ModelTable(
+    blank=lambda: primepods.HistoryRecord(
+        id="",
+        type="",
+        gpu_name="",
+        gpu_count=0,
+        price_hr=0.0,
+        total_billed_price=0.0,
+        provider_type="",
+        created_at=datetime.now(UTC),
+    ),
+    id_of=lambda record: record.id,
+    cells={
+        Column("ID", rank=4): lambda record: record.id,
+        Column("NAME", least=12): lambda record: record.name or "",
+        Column("KIND", rank=3): lambda record: record.type,
+        Column("GPU", rank=1): lambda record: (
+            f"{record.gpu_count} x {record.gpu_name}" if record.gpu_count else ""
+        ),
+        Column("ENDED", least=10): _ended,
+        Column("RAN", right=True, rank=3): _ran,
+        Column("PRICE/H", right=True, rank=2): lambda record: price(record.price_hr),
+        Column("BILLED", right=True): lambda record: price(record.total_billed_price),
+        Column("PROVIDER", rank=5): lambda record: record.provider_type,
+        Column("TEAM", least=8, rank=6): lambda record: record.team_id or "",
+    },
+    totals=_totals,
+)

@@ -12,10 +12,19 @@ import primepods
 
 from ._command import Api, api_command
 from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
-from ._output import Output, OutputOption, print_models
-from ._pod_table import print_pods
+from ._output import (
+    ColumnsOption,
+    Form,
+    FullIdsOption,
+    IdsOption,
+    LimitOption,
+    Output,
+    OutputOption,
+)
+from ._pod_table import PODS
 from ._reading import read_all
-from ._table import tell, write
+from ._table import tell
+from ._text import count
 
 
 class Order(StrEnum):
@@ -41,7 +50,10 @@ def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
     output: OutputOption = Output.TABLE,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the ids only, one a line.")] = False,
+    ids: IdsOption = False,
+    columns: ColumnsOption = None,
+    full_ids: FullIdsOption = False,
+    limit: LimitOption = None,
     sort: SortOption = Order.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
     status: Status = None,
@@ -59,15 +71,16 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods list --gpu H100 --older-than 1d --sort price --reverse
       primepods list -o json | jq '.[].ssh.command'
     """
+    form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
+    PODS.chosen(form)
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
     with api.client() as client, read_all(client.pods.list()) as found:
-        pods = sorted(filter(wanted.matches, found), key=_KEYS[sort], reverse=reverse)
-        if ids:
-            write("".join(f"{pod.id}\n" for pod in pods))
-        else:
-            print_models(pods, output, print_pods)
+        pods = sorted(wanted.choose(found), key=_KEYS[sort], reverse=reverse)
+        PODS.print(pods[:limit], form, among=[pod.id for pod in found])
+        if pods[limit or len(pods) :]:
+            tell(f"{count(pods[limit:], 'more pod')}; all without --limit.")
         if not pods:
-            tell(wanted.none_found)
+            tell(wanted.none_found(found))
 
 
 _KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import attrs
 import typer
@@ -26,25 +26,18 @@ from ._offers import (
     offer_id,
     price_or_last,
 )
-from ._output import Output, OutputOption, print_models
-from ._pod_table import price
-from ._table import Cell, Column, print_table, tell
-
-_COLUMNS = (
-    Column("ID"),
-    Column("GPU"),
-    Column("SOCKET", rank=3),
-    Column("PROVIDER", least=8),
-    Column("WHERE", rank=2),
-    Column("STOCK", rank=1),
-    Column("SPOT", rank=1),
-    Column("VCPUS", right=True, rank=5),
-    Column("RAM GB", right=True, rank=5),
-    Column("DISK GB", right=True, rank=5),
-    Column("SECURITY", rank=6),
-    Column("PER GPU", right=True, rank=4),
-    Column("PRICE/H", right=True),
+from ._output import (
+    ColumnsOption,
+    Form,
+    FullIdsOption,
+    IdsOption,
+    LimitOption,
+    ModelTable,
+    Output,
+    OutputOption,
 )
+from ._pod_table import price
+from ._table import Cell, Column, tell
 
 
 class Order(StrEnum):
@@ -83,7 +76,10 @@ def command(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option("--all", help="Also sold out, unpriced and prepaid offers."),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many.", metavar="NUMBER")] = None,
+    ids: IdsOption = False,
+    columns: ColumnsOption = None,
+    full_ids: FullIdsOption = False,
+    limit: LimitOption = None,
     gpu_type: GpuType = None,
     gpu_count: GpuCount = None,
     regions: Regions = None,
@@ -104,6 +100,8 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods offers --spot --sort per-gpu --limit 10
       primepods offers --gpu-type B200 --exclude-provider runpod --wait 2h
     """
+    form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
+    _OFFERS.chosen(form)
     with api.client() as client:
         found = client.availability.find(
             gpu_type=gpu_type,
@@ -119,29 +117,9 @@ def command(  # noqa: PLR0913 - one parameter an option
             wait=wait,
         )
     offers = sorted(found, key=_KEYS[sort])[:limit]
-    print_models([_Named(offer) for offer in offers], output, _print_table)
+    _OFFERS.print([_Named(offer) for offer in offers], form)
     if not offers:
         tell("No offers like that now.")
-
-
-def _print_table(offers: Sequence[_Named]) -> None:
-    print_table(_COLUMNS, [_cells(named.offer) for named in offers])
-
-
-def _cells(offer: primepods.Offer) -> list[str | Cell]:
-    return [
-        offer_id(offer),
-        f"{offer.gpu_count} x {offer.gpu_type}",
-        offer.socket,
-        offer.provider,
-        offer.country or offer.region or "",
-        Cell(offer.stock_status or "", None if offer.is_available else "red"),
-        "spot" if offer.is_spot else "",
-        *(_amount(part) for part in (offer.vcpu, offer.memory, offer.disk)),
-        offer.security or "",
-        price(_per_gpu(offer)),
-        price(offer.price_hr),
-    ]
 
 
 def _amount(part: primepods.SpecRange) -> str:
@@ -150,6 +128,10 @@ def _amount(part: primepods.SpecRange) -> str:
         return ""
     more = part.max_count is not None and part.max_count > part.default_count
     return f"{part.default_count}+" if more else f"{part.default_count}"
+
+
+def _money(offer: primepods.Offer, amount: float | None) -> str:
+    return price(amount, offer.prices.currency)
 
 
 def _per_gpu(offer: primepods.Offer) -> float | None:
@@ -161,6 +143,31 @@ def _by_gpu_price(offer: primepods.Offer) -> float:
     return float("inf") if each is None else each
 
 
+_OFFERS: Final = ModelTable(
+    blank=lambda: _Named(
+        primepods.Offer(
+            cloud_id="", gpu_type="", socket="", provider="", gpu_count=0, prices=primepods.Prices()
+        )
+    ),
+    id_of=lambda named: offer_id(named.offer),
+    cells={
+        Column("ID"): lambda named: offer_id(named.offer),
+        Column("GPU", least=12): lambda named: f"{named.offer.gpu_count} x {named.offer.gpu_type}",
+        Column("SOCKET", rank=3): lambda named: named.offer.socket,
+        Column("PROVIDER", least=8, rank=1): lambda named: named.offer.provider,
+        Column("WHERE", rank=2): lambda named: named.offer.country or named.offer.region or "",
+        Column("STOCK", rank=1): lambda named: Cell(
+            named.offer.stock_status or "", None if named.offer.is_available else "red"
+        ),
+        Column("SPOT", rank=1): lambda named: "spot" if named.offer.is_spot else "",
+        Column("VCPUS", right=True, rank=5): lambda named: _amount(named.offer.vcpu),
+        Column("RAM GB", right=True, rank=5): lambda named: _amount(named.offer.memory),
+        Column("DISK GB", right=True, rank=5): lambda named: _amount(named.offer.disk),
+        Column("SECURITY", rank=6): lambda named: named.offer.security or "",
+        Column("PER GPU", right=True, rank=4): lambda named: _money(named.offer, _per_gpu(named.offer)),
+        Column("PRICE/H", right=True): lambda named: _money(named.offer, named.offer.price_hr),
+    },
+)
 _KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
     Order.PRICE: price_or_last,
     Order.PER_GPU: _by_gpu_price,

@@ -14,8 +14,8 @@ from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, complain
 from ._handles import PodHandles, read_handles, resolve_handles
-from ._output import Output, OutputOption, print_models
-from .status import print_statuses
+from ._output import ColumnsOption, Form, FullIdsOption, Output, OutputOption
+from .status import STATUSES
 
 if TYPE_CHECKING:
     from primepods.fleet import Fleet
@@ -54,6 +54,8 @@ def command(  # noqa: PLR0913 - one parameter an option
         ),
     ] = 5.0,
     output: OutputOption = Output.TABLE,
+    columns: ColumnsOption = None,
+    full_ids: FullIdsOption = False,
 ) -> None:
     """Wait until pods are ready, and print how to reach them.
 
@@ -64,6 +66,8 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     With --until settled all pods are waited for; 4 if one has failed.
     """
+    form = Form(output=output, columns=columns, full_ids=full_ids)
+    STATUSES.chosen(form)
     handles = read_handles(pods)
     if not handles:
         raise CommandError("no ids: there was nothing to wait for", ExitCode.USAGE)
@@ -74,9 +78,9 @@ def command(  # noqa: PLR0913 - one parameter an option
             title = f"waiting until {until}"
             statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
     except primepods.WaitError as error:
-        print_models([row for row in error.statuses.values() if condition(row)], output, print_statuses)
+        STATUSES.print([row for row in error.statuses.values() if condition(row)], form)
         raise
-    print_models(list(statuses.values()), output, print_statuses)
+    STATUSES.print(list(statuses.values()), form)
     failed = [row for row in statuses.values() if row.has_failed]
     if failed and until is not Goal.FAILED:
         for row in failed:

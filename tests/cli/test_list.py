@@ -36,7 +36,7 @@ def test_one_id_is_one_object(emulator: Emulator, run: Run, command: str) -> Non
 @pytest.mark.parametrize("command", ["get", "status"])
 def test_ids_that_are_not_there(emulator: Emulator, run: Run, command: str) -> None:
     """They hide no others: each is told in a line, and the command ends with 1."""
-    ids = run("list", "--ids", "--name", "train-[12]").stdout
+    ids = run("list", "--ids", "--name", "train-1", "--name", "train-2").stdout
     assert ids == "pod1\npod2\n"
     result = run(command, "-", "nope", "-o", "jsonl", stdin=ids)
     assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)
@@ -74,11 +74,12 @@ def test_gpu_names() -> None:
 
 
 def test_no_pods(run: Run, emulator: Emulator) -> None:
-    """Nothing is an empty array, or no line at all; people are told."""
+    """Nothing is an empty array, a heading of CSV, or no line at all; people are told."""
     result = run("list", "--name", "x")
     assert (result.stdout, result.stderr) == ("", "No pods like that.\n")
     assert run("list", "--name", "x", "-o", "json").stdout == "[]\n"
-    assert run("list", "--name", "x", "-o", "csv").stdout == ""
+    whole = run("list", "-o", "csv").stdout
+    assert run("list", "--name", "x", "-o", "csv").stdout == whole.splitlines()[0] + "\n"
 
 
 def test_one_pod_has_one_gpu(run: Run, emulator: Emulator) -> None:
@@ -88,7 +89,7 @@ def test_one_pod_has_one_gpu(run: Run, emulator: Emulator) -> None:
         "pod",
         "1",
         "GPU",
-        "2.50",
+        "$2.50",
     ]
 
 

@@ -1,0 +1,127 @@
+"""What was billed, by GPU and the like, and as bars by day."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+import primepods
+
+from ._output import ModelTable
+from ._pod_table import price
+from ._table import Column, has_colour, has_unicode, terminal_width, write
+
+_MAX_BARS = 31
+
+
+class By(StrEnum):
+    """What ``--by`` takes."""
+
+    GPU = "gpu"
+    KIND = "kind"
+    PROVIDER = "provider"
+    TEAM = "team"
+
+
+ByOption = Annotated[
+    By | None,
+    typer.Option(help="Sum up by gpu, kind, provider or team.", metavar="WORD", case_sensitive=False),
+]
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """What was billed for all that has something in common.
+
+    Attributes:
+        by: What they have in common.
+        value: Which it is, such as ``H100_80GB``.
+        records: How many there are.
+        gpu_hours: Hours that their GPUs ran together, of those that have ended.
+        billed: What was billed for them.
+    """
+
+    by: By
+    value: str | None
+    records: int
+    gpu_hours: float
+    billed: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        fields = attrs.asdict(self)
+        return {fields.pop("by").value: fields.pop("value"), **fields}
+
+
+def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
+    """Return what was billed for each value, the dearest first."""
+    parts: defaultdict[str | None, list[primepods.HistoryRecord]] = defaultdict(list)
+    for record in records:
+        values = {
+            By.GPU: record.gpu_name if record.gpu_count else None,
+            By.KIND: record.type,
+            By.PROVIDER: record.provider_type,
+            By.TEAM: record.team_id,
+        }
+        parts[values[by] or None].append(record)
+    groups = [
+        Group(
+            by=by,
+            value=value,
+            records=len(part),
+            gpu_hours=round(math.fsum(map(_gpu_hours, part)), 2),
+            billed=round(math.fsum(record.total_billed_price for record in part), 6),
+        )
+        for value, part in parts.items()
+    ]
+    return sorted(groups, key=lambda one: -one.billed)
+
+
+def groups_by(by: By) -> ModelTable[Group]:
+    """Return the table of such groups."""
+    return ModelTable(
+        blank=lambda: Group(by=by, value=None, records=0, gpu_hours=0, billed=0),
+        id_of=lambda one: one.value or "-",
+        cells={
+            Column(by.upper(), least=8): lambda one: one.value or "-",
+            Column("RECORDS", right=True): lambda one: f"{one.records:,}",
+            Column("GPU HOURS", right=True, rank=1): lambda one: f"{one.gpu_hours:,.1f}",
+            Column("BILLED", right=True): lambda one: price(one.billed),
+        },
+        totals=lambda groups: {
+            by.value: "all",
+            "records": f"{sum(one.records for one in groups):,}",
+            "gpu-hours": f"{math.fsum(one.gpu_hours for one in groups):,.1f}",
+            "billed": price(math.fsum(one.billed for one in groups)),
+        },
+    )
+
+
+def _gpu_hours(record: primepods.HistoryRecord) -> float:
+    if record.terminated_at is None:
+        return 0.0
+    return record.gpu_count * (record.terminated_at - record.created_at).total_seconds() / 3600
+
+
+def print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
+    """Print a bar for each day's spend."""
+    from primepods.charts import spend_per_day  # noqa: PLC0415 - `--help` has no use for it
+
+    days = spend_per_day(records)
+    if not days:
+        return
+    shown = dict(list(days.items())[-_MAX_BARS:])
+    highest, labels = max(shown.values()), {day: price(amount) for day, amount in shown.items()}
+    longest, block = max(map(len, labels.values())), "█" if has_unicode() else "#"
+    room = max(10, min(terminal_width() or 80, 100) - longest - 14)
+    write(f"\nBilled per day (UTC){f', the last {len(shown)} days' if len(shown) < len(days) else ''}\n")
+    for day, amount in shown.items():
+        bar = block * max(round(amount / highest * room), 1 if amount > 0 else 0) if highest > 0 else ""
+        shade = typer.style(bar, fg="cyan") if has_colour() else bar
+        write(f"{day:%Y-%m-%d}  {labels[day]:>{longest}}  {shade}".rstrip() + "\n")

@@ -1,0 +1,125 @@
+"""Forms of output: columns, limits, ids, money, and names that would steer a terminal or a spreadsheet."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run, in_terminal, name_api
+
+LONG = "3fa2b1c4" * 4
+STATES = ("train-large-batches-on-everything", "PROVISIONING", "$12.50")
+
+
+@pytest.fixture
+def fleet(emulator: Emulator) -> Emulator:
+    """Pods with ids, names and states as long as they get; one is ready, one is not."""
+    emulator.add_pod(
+        STATES[0], id=LONG, gpu_name="RTX4090_24GB", gpu_count=16, price_hr=12.5, boot_seconds=1e6
+    )
+    emulator.add_pod("other", id="9f3d2f7a" * 4, boot_seconds=0)
+    return emulator
+
+
+@pytest.mark.parametrize("columns", [40, 43, 60, 80, 120, 200])
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["delete", "--all"], ["status", LONG], ["offers"], ["history"], ["config"], ["get", LONG]],
+)
+def test_no_line_wraps(
+    fleet: Emulator, monkeypatch: pytest.MonkeyPatch, arguments: list[str], columns: int
+) -> None:
+    """At any width from 40 a row is a line; what matters most about a pod is there at 80."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, shown = in_terminal(monkeypatch, *arguments, columns=columns, typed="n\n")
+    rows = [
+        line
+        for line in shown.splitlines()
+        if not line.startswith(("Delete ", "primepods ", "Contexts", "Nothing"))
+    ]
+    assert max(map(len, rows)) <= columns
+    if arguments[0] in {"list", "delete"} and columns >= 80:
+        [row] = [line for line in rows if "3fa2b1c4" in line]
+        assert all(part in row for part in ("3fa2b1c4 ", "train-la", "PROVISIONING", " no ", "$12.50"))
+        assert (LONG in row) is False
+
+
+def test_what_was_left_out_comes_back(fleet: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 120 columns the provider is there; what is empty for all pods never is."""
+    heading = in_terminal(monkeypatch, "list", "--status", "PROVISIONING", columns=120)[1].splitlines()[0]
+    assert "PROVIDER" in heading
+    assert "TEAM" not in heading
+    assert "SSH" not in heading
+
+
+def test_columns(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns of the table, or fields of the other forms, in the order given; a wrong one asks nothing."""
+    assert run("list", "--columns", "name,price", "--limit", "1").stdout.splitlines()[0].split() == [
+        "NAME",
+        "PRICE/H",
+    ]
+    assert json.loads(run("list", "--columns", "name,id", "--limit", "1", "-o", "json").stdout) == [
+        {"name": "train-0", "id": "pod0"}
+    ]
+    assert run("history", "--columns", "id,name", "-o", "csv").stdout == "id,name\n"
+    assert "SSH" in in_terminal(monkeypatch, "list", "--columns", "id,ssh", columns=40)[1]
+    fleet.requests.clear()
+    for command in ("list", "offers", "history"):
+        result = run(command, "--columns", "id,nope")
+        assert (result.exit_code, len(fleet.requests)) == (2, 0)
+        assert "'nope'" in result.stderr
+        assert "id" in result.stderr
+
+
+def test_limits(fleet: Emulator, run: Run) -> None:
+    """The first of the order; how many are left out is told."""
+    result = run("list", "--limit", "2", "--sort", "name", "-q")
+    assert len(result.stdout.splitlines()) == 2
+    assert result.stderr == "3 more pods; all without --limit.\n"
+    assert len(run("offers", "-L", "3", "--quiet").stdout.splitlines()) == 3
+    assert run("list", "--limit", "9").stderr == ""
+
+
+def test_ids_on_a_terminal(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as is unique among all pods; whole on demand, in a pipe, and in all forms for programs."""
+    fleet.add_pod("near", id="3fa2b1c4" + "0" * 24, boot_seconds=0)
+    assert "3fa2b1c43 " in in_terminal(monkeypatch, "list", "--name", STATES[0])[1]
+    for shown in (
+        in_terminal(monkeypatch, "list", "--full-ids")[1],
+        in_terminal(monkeypatch, "list", "-q")[1],
+        in_terminal(monkeypatch, "list", "-o", "csv")[1],
+        run("list").stdout,
+    ):
+        assert LONG in shown
+
+
+def test_names_that_steer(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control codes reach no terminal, a file has them as they are; no cell of CSV is a formula."""
+    names = ["=HYPERLINK(0)", "@x", "\x1b]0;owned\x07", "a-b", "-1"]
+    for name in names:
+        emulator.add_pod(name, id=f"id\x1b[2J{name[-1]}")
+    for arguments in (["-o", "csv"], ["-o", "json"], ["--ids"], []):
+        shown = in_terminal(monkeypatch, "list", *arguments)[1]
+        assert "\x1b]" not in shown
+        assert "\x1b[2J" not in shown
+    rows = list(csv.DictReader(io.StringIO(run("list", "-o", "csv").stdout)))
+    assert {row["name"] for row in rows[3:]} == {"'=HYPERLINK(0)", "'@x", "\x1b]0;owned\x07", "a-b", "'-1"}
+    assert {pod["name"] for pod in json.loads(run("list", "-o", "json").stdout)[3:]} == set(names)
+
+
+@pytest.mark.parametrize("by", ["gpu", "kind", "provider", "team"])
+def test_history_by(run: Run, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """What was billed for each, the dearest first, in all forms; the sum is that of the bills."""
+    with Emulator(history=60) as past:
+        name_api(past, monkeypatch)
+        rows = json.loads(run("history", "-o", "json").stdout)
+        groups = json.loads(run("history", "--by", by, "-o", "json").stdout)
+        shown = run("history", "--by", by).stdout
+    billed = [group["billed"] for group in groups]
+    assert billed == sorted(billed, reverse=True)
+    assert sum(billed) == pytest.approx(sum(row["total_billed_price"] for row in rows), abs=0.01)
+    assert sum(group["records"] for group in groups) == len(rows)
+    assert list(groups[0]) == [by, "records", "gpu_hours", "billed"]
+    assert f"${sum(billed):,.2f}" in shown.splitlines()[-1]
