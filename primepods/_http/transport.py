@@ -61,6 +61,7 @@ class Transport:
         self._inherited: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
+        self._scopes: set[asyncio.Timeout] = set()
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
@@ -83,8 +84,10 @@ class Transport:
         sessions = self.check()
         sending = _Sending(request, self._authorization)
         limit = self._settings.clock.timeout_at(ends_at)
+        scope = asyncio.timeout(None)
+        self._scopes.add(scope)
         try:
-            async with limit:
+            async with scope, limit:
                 http = sending.http = await sessions.get(fresh=not is_idempotent(request.method))
                 async with http.request(
                     request.method,
@@ -104,6 +107,8 @@ class Transport:
             is_closed = self.closed or (sending.http is not None and sending.http.closed)
             if failed is None and not is_closed:
                 raise
+        finally:
+            self._scopes.discard(scope)
         # Raised here: an error from inside of the `except` would lead to the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
@@ -126,8 +131,11 @@ class Transport:
             # A fork: the connections are the parent's, which would never hear of them again.
             return
         if self._loop is asyncio.get_running_loop():
-            # Those who wait in another loop find out when their pause is over.
+            # Calls in another loop notice when their pause is over.
             self._closing.set()
+            for scope in self._scopes:
+                # A call on a session that is not closed here ends, too.
+                scope.reschedule(self._loop.time())
         if self._sessions is not None:
             await self._sessions.aclose()
 

@@ -53,8 +53,8 @@ async def test_a_closed_client_says_so() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("own", [True, False])
-async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
+@pytest.mark.parametrize("closed", ["the client", "a client with a session", "the session"])
+async def test_closing_ends_what_is_under_way(closed: str) -> None:
     """Calls in flight, in the queue and in a pause end with `ClientClosedError`; none of them hangs."""
     clock = ManualClock()
 
@@ -62,9 +62,8 @@ async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
         return Reply(503) if request.path == "/pause" else Hang()
 
     async with Server(answer) as server, aiohttp.ClientSession() as session:
-        client = make_client(
-            server.url, clock=clock, max_concurrency=2, session=None if own else session, timeout=60
-        )
+        given = None if closed == "the client" else session
+        client = make_client(server.url, clock=clock, max_concurrency=2, session=given, timeout=60)
         pausing = asyncio.create_task(client.request("GET", "/pause"))
         await settle()
         assert clock.sleeps
@@ -74,17 +73,18 @@ async def test_closing_ends_what_is_under_way(*, own: bool) -> None:
         await settle()
         queued = asyncio.create_task(client.request("GET", "/hang"))
         await settle()
-        if own:
-            await client.aclose()
-            await settle()
-            assert pausing.done()
-        else:
+        if closed == "the session":
             await session.close()
             await clock.advance(60)
+        else:
+            await client.aclose()
+            await settle()
+            assert all(call.done() for call in (pausing, *flying, queued))
+            assert not session.closed
         results = await asyncio.gather(pausing, *flying, queued, return_exceptions=True)
         await client.aclose()
     assert [type(result) for result in results] == [primepods.ClientClosedError] * 4
-    what = "This client" if own else "The aiohttp session that this client was given"
+    what = "The aiohttp session that this client was given" if closed == "the session" else "This client"
     assert {str(result).partition(" is closed")[0] for result in results} == {what}
     assert len(server.requests) == 3
 
