@@ -109,9 +109,9 @@ class StatusReader:
         )
 
     def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusAnswer:
-        asked, decoded = set(pod_ids), decode_statuses(data)
-        answer = StatusAnswer({row.pod_id: row for row in decoded.rows if row.pod_id in asked})
-        for error in decoded.errors:
+        asked, (rows, errors) = set(pod_ids), decode_statuses(data)
+        answer = StatusAnswer({row.pod_id: row for row in rows if row.pod_id in asked})
+        for error in errors:
             wrong = self.executor.shape_error(request, error)
             # Whose row is it, if it does not say? Then none of those without a row can be called missing.
             suspects = pod_ids if error.row_id is None else [error.row_id]

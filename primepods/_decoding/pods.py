@@ -9,7 +9,7 @@ import attrs
 from .._utils.strict_json import is_list, is_object, show
 from ..models import Pod, PodState, PodStatus
 from .fields import DecodeError, as_text, wrong_type
-from .rows import DecodedRows, as_object, decode_object, rows_of
+from .rows import as_object, decode_object, rows_of
 
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
@@ -24,7 +24,7 @@ def decode_pod(data: Any, pod_id: str) -> Pod:
     return pod
 
 
-def decode_statuses(data: Any) -> DecodedRows[PodStatus]:
+def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
     """Decode the rows of ``GET /pods/status``; ``data: null`` has none."""
     return rows_of(as_object(data), PodStatus)
 

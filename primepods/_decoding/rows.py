@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 D = TypeVar("D", int, None)
-
-
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class DecodedRows(Generic[T]):
-    """The rows of an answer: those that could be read, and an error for each that could not."""
-
-    rows: tuple[T, ...]
-    errors: tuple[DecodeError, ...]
-
-
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class DecodedPage(Generic[T]):
-    """A page of a listing with the rows that could be read, and an error for each that could not."""
-
-    page: Page[T]
-    errors: tuple[DecodeError, ...]
 
 
 def as_object(data: Any) -> dict[str, Any]:
@@ -55,8 +39,8 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
     *,
     rows_key: str = "data",
     count_key: str = "total_count",
-) -> DecodedPage[T]:
-    """Decode a page of a listing.
+) -> tuple[Page[T], list[DecodeError]]:
+    """Decode a page of a listing: the rows that can be read, and an error for each that cannot.
 
     Args:
         data: The answer.
@@ -67,14 +51,14 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
         count_key: Where their total number stands.
     """
     body = as_object(data)
-    decoded = rows_of(body, model, rows_key)
+    rows, errors = rows_of(body, model, rows_key)
     page = Page(
         total_count=_count(body, count_key, None),
         offset=_count(body, "offset", offset),
         limit=_count(body, "limit", limit),
-        data=decoded.rows,
+        data=tuple(rows),
     )
-    return DecodedPage(page=page, errors=decoded.errors)
+    return page, errors
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -113,8 +97,8 @@ def _count(body: dict[str, Any], key: str, default: D) -> int | D:
         raise exc.inside(key) from None
 
 
-def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedRows[T]:
-    """Decode the rows under ``key`` one by one: one that cannot be read hides no other."""
+def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[list[T], list[DecodeError]]:
+    """Decode the rows under ``key`` one by one: an unreadable row is an error, and hides no other."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
     done: list[T] = []
@@ -126,7 +110,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> DecodedR
             error = exc.inside(index).inside(key)
             error.row, error.row_id, error.index = row, _row_id(row, model), index
             errors.append(error)
-    return DecodedRows(rows=tuple(done), errors=tuple(errors))
+    return done, errors
 
 
 def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:

@@ -85,23 +85,23 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
 
     What was read before an error counts; a row that cannot be read hides no other.
     """
-    found: list[Pod] = []
-    trouble: PrimePodsError | None = None
-    try:
-        async for pod in client.pods.list(page_size=_PAGE_SIZE):
-            found.append(pod)  # noqa: PERF401 - what came before an error is kept
-    except (APIError, ProtocolError, TransportError) as error:
-        passes = error.transient or isinstance(error, ProtocolError)
-        if not passes or not (found or fleet.listed):
-            raise
+    found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
+    if trouble is not None:
+        if not _may_pass(trouble) or not (found or fleet.listed):
+            raise trouble
         if fleet.trouble is None:
-            _log.warning("Watching goes on, but the list cannot be read in full: %s", one_line(str(error)))
-        trouble = error
+            _log.warning("Watching goes on, but the list cannot be read in full: %s", one_line(str(trouble)))
     fleet.trouble = trouble
     if not fleet.listed:
         fleet.listed = True
         fleet.version += 1
     return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
+
+
+def _may_pass(error: PrimePodsError) -> bool:
+    return isinstance(error, ProtocolError) or (
+        isinstance(error, APIError | TransportError) and error.transient
+    )
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:

@@ -33,7 +33,7 @@ class NumberedReader(Generic[T]):
     def __init__(self, source: Source[T], page_size: int) -> None:
         self.source = source
         self.limit = page_size
-        self.rows: KnownRows[T] = KnownRows(source.path)
+        self.rows: KnownRows[T] = KnownRows(source)
         self._pages_without_progress = 0
 
     def read(self) -> Reading[T, None]:
@@ -41,10 +41,8 @@ class NumberedReader(Generic[T]):
         number, rows_before, times_asked_again, until = 1, 0, 0, 0
         while True:
             page = yield WantedPage(position=number, until=until)
-            known = len(self.rows)
-            if items := self.rows.add(page):
-                yield page.holding(items)
-            self._count_progress(is_new=len(self.rows) > known)
+            is_new = yield from self.rows.add(page)
+            self._count_progress(is_new=is_new)
             counted, found = page.total_count or 0, rows_before + len(page.rows)
             if page.rows and (counted > found or len(page.rows) >= self.limit):
                 number, rows_before, times_asked_again = number + 1, found, 0

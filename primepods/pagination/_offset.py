@@ -45,7 +45,7 @@ class OffsetReader(Generic[T]):
     def __init__(self, source: Source[T], page_size: int) -> None:
         self.source = source
         self.limit = page_size if page_size >= _FULL_OVERLAP else page_size + 1
-        self.rows: KnownRows[T] = KnownRows(source.path)
+        self.rows: KnownRows[T] = KnownRows(source)
         self._last: FetchedPage[T] | None = None
         """The last grounded page."""
         self._last_offset = 0
@@ -68,12 +68,10 @@ class OffsetReader(Generic[T]):
         following: int | None = 0
         while following is not None:
             offset, page = yield from self._grounded_page(following)
-            known = len(self.rows)
-            if items := self.rows.add(page):
-                yield page.holding(items)
+            is_new = yield from self.rows.add(page)
             self._last, self._last_offset = page, offset
             self._longest = max(self._longest, len(page.rows))
-            if len(self.rows) > known:
+            if is_new:
                 self._pages_without_progress = self._contradictions = self._confirmations = 0
             else:
                 self._count_page_without_progress()
@@ -84,14 +82,7 @@ class OffsetReader(Generic[T]):
         """Return a page at ``offset``, or as far before it as it takes to stand on known ground."""
         step = 1
         while True:
-            page = yield from self._page(offset)
-            for _ in range(_ANSWERS - 1):
-                if offset and not page.rows:
-                    # A replica that lags, or has lost its rows, answers without any.
-                    if self._counted(page) > offset:
-                        self._confirmations = 0
-                    page = yield from self._page(offset)
-            page = yield from self._check_offset_counts(offset, page)
+            page = yield from self._settled_page(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
                 return offset, page
             before = self._last.total_count if self._last else None
@@ -99,6 +90,18 @@ class OffsetReader(Generic[T]):
             offset, step = max(0, offset - step), step * 2
             self._is_searching, self._confirmations = True, 0
             self._count_page_without_progress()
+
+    def _settled_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
+        """Return the page at an offset, requested again while it is empty or repeats the last one."""
+        page = yield from self._page(offset)
+        for _ in range(_ANSWERS - 1):
+            if offset == 0 or page.rows:
+                break
+            # A replica that lags, or has lost its rows, answers without any.
+            if self._counted(page) > offset:
+                self._confirmations = 0
+            page = yield from self._page(offset)
+        return (yield from self._check_offset_counts(offset, page))
 
     def _following(self, offset: int, page: FetchedPage[T]) -> Reading[T, int | None]:
         """Return the offset of the page after a grounded one; ``None`` at the end of the list."""

@@ -153,28 +153,30 @@ class _PageIterator(Generic[T]):
     def _go_on(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
         """Read on until there is a page, or a request to wait for, or the iteration ends."""
         try:
-            while True:
-                if self._wanted is None:
-                    step = next(self._reading)
-                else:
-                    request = self._window.request(self._wanted)
-                    if not request.done():
-                        return request
-                    self._window.discard_first()
-                    if request.cancelled():
-                        # By somebody who has not cancelled this task: it is sent again.
-                        continue
-                    fetched = request.result()
-                    self._wanted = None
-                    step = self._reading.send(fetched)
-                if isinstance(step, Page):
-                    return step
+            while isinstance(step := self._step(), WantedPage):
                 self._wanted = step
         except StopIteration:
             self._end = StopAsyncIteration()
         except Exception as exc:  # noqa: BLE001 - kept, and raised by __anext__ from now on
             self._end, self._traceback = exc, exc.__traceback__
+        else:
+            return step
         return None
+
+    def _step(self) -> WantedPage | Page[T] | asyncio.Task[FetchedPage[T]]:
+        """Return what the reader does next, or the request that it needs for that."""
+        if self._wanted is None:
+            return next(self._reading)
+        request = self._window.request(self._wanted)
+        if not request.done():
+            return request
+        self._window.discard_first()
+        if request.cancelled():
+            # By somebody who has not cancelled this task: it is sent again.
+            return self._wanted
+        fetched = request.result()
+        self._wanted = None
+        return self._reading.send(fetched)
 
     async def aclose(self) -> None:
         """End the iteration and its requests; one that has ended or failed stays as it is."""

@@ -63,12 +63,14 @@ class Source(Generic[T]):
         fetch: Asks for one page, by its offset (or its number, from 1) and the rows that it may hold.
         path: For error messages.
         window: How many requests may be on their way.
+        keep: Tells which items are yielded; by default, all.
         max_requests: Where a list that never ends is given up.
     """
 
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
     path: str
     window: int
+    keep: Callable[[T], bool] | None = None
     max_requests: int = 100_000
 
 
@@ -76,11 +78,12 @@ class KnownRows(Generic[T]):
     """The rows that have come so far: none is yielded twice, and what cannot be read is not forgotten.
 
     Args:
-        path: For error messages.
+        source: Where they come from.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, source: Source[T]) -> None:
+        self._path = source.path
+        self._keep = source.keep
         self._yielded: set[str] = set()
         self._unreadable: dict[str, ProtocolError] = {}
 
@@ -90,8 +93,21 @@ class KnownRows(Generic[T]):
     def __contains__(self, key: str) -> bool:
         return key in self._yielded or key in self._unreadable
 
-    def add(self, page: FetchedPage[T]) -> tuple[T, ...]:
-        """Return the items that had not come before, and remember all rows."""
+    def add(self, page: FetchedPage[T]) -> Reading[T, bool]:
+        """Remember all rows, and yield the items that had not come before and are kept.
+
+        Returns:
+            Whether there was a new row.
+        """
+        known = len(self)
+        new = self._new_items(page)
+        if self._keep is not None:
+            new = list(filter(self._keep, new))
+        if new:
+            yield page.holding(tuple(new))
+        return len(self) > known
+
+    def _new_items(self, page: FetchedPage[T]) -> list[T]:
         new: list[T] = []
         for key, row in zip(page.keys, page.rows, strict=True):
             if isinstance(row, ProtocolError):
@@ -100,7 +116,7 @@ class KnownRows(Generic[T]):
                 self._yielded.add(key)
                 self._unreadable.pop(key, None)
                 new.append(row)
-        return tuple(new)
+        return new
 
     def finish(self) -> None:
         """End a list whose rows have all come.

@@ -7,7 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TypeVar
 
-from .._decoding.rows import DecodedPage, decode_page
+from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
 from .._http.request import Request
 from .._utils.strict_json import show
@@ -52,11 +52,10 @@ async def fetch_page(  # noqa: PLR0913 - as decode_page
         The page with all its rows, those that cannot be read as errors in their places.
     """
     decode = partial(decode_page, model=model, offset=offset, limit=limit, **keys)
-    decoded: DecodedPage[T] = await executor.call(request, decode, ends_at=ends_at)
-    page = decoded.page
+    page, errors = await executor.call(request, decode, ends_at=ends_at)
     rows: list[T | ProtocolError] = list(page.data)
     row_keys = [key(item) for item in page.data]
-    for error in decoded.errors:
+    for error in errors:
         # In ascending order, so that each finds its place.
         rows.insert(error.index or 0, executor.shape_error(request, error))
         row_keys.insert(error.index or 0, show(error.row) if error.row_id is None else error.row_id)

@@ -19,7 +19,7 @@ from .._utils.arguments import (
     check_text,
     check_texts,
 )
-from ..errors import APIError, ProtocolError, TransportError
+from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
 from ..offers import DiskOffer, GpuPrices, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
 from ._offer_search import OfferSearch
@@ -289,10 +289,10 @@ class AsyncAvailability:
                 if is_last or not exc.transient:
                     raise
                 _log.warning("the offers could not be read, looking again: %s", exc)
-                pause = max(pause, exc.retry_after or 0.0) if isinstance(exc, APIError) else pause
-            else:
-                if is_last or search.select(offers):
-                    return offers
+                offers = []
+                pause = max(pause, _retry_after(exc))
+            if is_last or search.select(offers):
+                return offers
             await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
 
     async def _look(self, search: OfferSearch) -> list[Offer]:
@@ -336,6 +336,10 @@ class AsyncAvailability:
             )
 
         return numbered_pager(page_source(self._executor, fetch, path), page_size)
+
+
+def _retry_after(error: PrimePodsError) -> float:
+    return (error.retry_after if isinstance(error, APIError) else None) or 0.0
 
 
 async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:

@@ -91,7 +91,7 @@ class PodLookups:
         )
         decode = partial(decode_page, model=HistoryRecord, offset=0, limit=_HISTORY_ROWS)
         try:
-            records = (await self._executor.call(request, decode)).page
+            records, _ = await self._executor.call(request, decode)
         except PrimePodsError as exc:
             self._state.note_failure(exc, 1)
             return

@@ -136,10 +136,10 @@ def test_equal_parts_of_pods_are_not_one() -> None:
     port = {"internal": "22", "external": "22", "aNewField": {"a": 1}}
     row = {"podId": "p", "primePortMapping": [port], "anotherField": [1]}
     body = json.dumps({"data": [row, row]})
-    first, second = decode_statuses(json.loads(body)).rows
+    first, second = decode_statuses(json.loads(body))[0]
     first.prime_port_mapping[0].extra["aNewField"]["a"] = 2
     first.extra["anotherField"].append(2)
-    for status in (second, *decode_statuses(json.loads(body)).rows):
+    for status in (second, *decode_statuses(json.loads(body))[0]):
         assert status.prime_port_mapping[0].extra == {"aNewField": {"a": 1}}
         assert status.extra == {"anotherField": [1]}
 

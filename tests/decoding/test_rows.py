@@ -39,9 +39,9 @@ def test_a_row_that_cannot_be_read_hides_no_other() -> None:
     """All others are there, and each error says which and whose row it is, as far as that can be read."""
     good = [{**STATUS, "podId": f"p{index}"} for index in range(3)]
     bad = [{**STATUS, "podId": "b", "ip": 5}, "no row", {"podId": 17, "costPerHr": []}, {"podId": {}}]
-    decoded = decode_statuses({"data": [good[0], bad[0], good[1], *bad[1:], good[2]]})
-    assert [row.pod_id for row in decoded.rows] == ["p0", "p1", "p2"]
-    assert [(error.path, error.index, error.row_id) for error in decoded.errors] == [
+    rows, errors = decode_statuses({"data": [good[0], bad[0], good[1], *bad[1:], good[2]]})
+    assert [row.pod_id for row in rows] == ["p0", "p1", "p2"]
+    assert [(error.path, error.index, error.row_id) for error in errors] == [
         ("data[1].ip", 1, "b"),
         ("data[3]", 3, None),
         ("data[4].costPerHr", 4, "17"),
@@ -51,20 +51,23 @@ def test_a_row_that_cannot_be_read_hides_no_other() -> None:
 
 def test_a_page_has_all_rows_but_those_that_cannot_be_read() -> None:
     """Its counts are the API's, and its errors those of the rows that it lacks."""
-    pods = decode_page({"data": [POD, {**POD, "id": "b", "gpuCount": None}], "total_count": 2}, Pod, 0, 9)
-    assert (pods.page.total_count, [pod.id for pod in pods.page]) == (2, [POD["id"]])
-    assert [(error.path, error.row_id) for error in pods.errors] == [("data[1].gpuCount", "b")]
-    records = decode_page({"data": [{**RECORD, "id": "b", "type": None}, RECORD]}, HistoryRecord, 0, 9)
-    assert [record.id for record in records.page] == [RECORD["id"]]
-    assert [(error.path, error.row_id) for error in records.errors] == [("data[0].type", "b")]
+    pods, errors = decode_page(
+        {"data": [POD, {**POD, "id": "b", "gpuCount": None}], "total_count": 2}, Pod, 0, 9
+    )
+    assert (pods.total_count, [pod.id for pod in pods]) == (2, [POD["id"]])
+    assert [(error.path, error.row_id) for error in errors] == [("data[1].gpuCount", "b")]
+    records, errors = decode_page(
+        {"data": [{**RECORD, "id": "b", "type": None}, RECORD]}, HistoryRecord, 0, 9
+    )
+    assert [record.id for record in records] == [RECORD["id"]]
+    assert [(error.path, error.row_id) for error in errors] == [("data[0].type", "b")]
 
 
 @pytest.mark.parametrize("decode", LISTINGS)
 def test_no_data_is_an_empty_list_but_the_key_is_there(decode: Callable[[Any], Any]) -> None:
     """`data: null` has no rows; an answer without `data` is none."""
-    decoded = decode({"data": None})
-    assert len(decoded.rows if decode is decode_statuses else decoded.page) == 0
-    assert decoded.errors == ()
+    rows, errors = decode({"data": None})
+    assert len(rows) == len(errors) == 0
     with pytest.raises(DecodeError, match=r"^data: is missing$"):
         decode({"total_count": 0})
 
@@ -90,7 +93,7 @@ def test_an_answer_is_an_object(decode: Callable[[Any], Any], body: Any) -> None
 def test_counts_of_a_page_are_numbers(name: str) -> None:
     """As text, too; negative ones are nought; anything else is named."""
     for sent, count in (("12", 12), (12, 12), (-12, 0), (0, 0)):
-        assert getattr(decode_page({"data": [], name: sent}, Pod, 5, 5).page, name) == count
+        assert getattr(decode_page({"data": [], name: sent}, Pod, 5, 5)[0], name) == count
     values: list[Any] = ["many", {}, True, "9" * 5_000]
     for value in values:
         with pytest.raises(DecodeError, match="expected") as caught:

@@ -167,16 +167,14 @@ def test_whatever_the_schema_allows_is_decoded(listing: str, data: st.DataObject
     rows = st.none() | st.lists(shape.rows(), max_size=3)
     body = data.draw(st.fixed_dictionaries({"data": rows}, optional={**counts, "status": WORD}))
     before = copy.deepcopy(body)
-    decoded = decode(body)
-    assert (body, decoded.errors) == (before, ())
-    models = decoded.rows if listing == "statuses" else decoded.page.data
+    models, errors = decode(body)
+    assert (body, errors) == (before, [])
     sent: Any = body["data"] or []
     for model, row in zip(models, sent, strict=True):
         compare(model, row)
     if listing != "statuses":
-        page = decoded.page
-        assert page.total_count == body.get("total_count")
-        assert (page.offset, page.limit) == (body.get("offset", 7), body.get("limit", 9))
+        assert models.total_count == body.get("total_count")
+        assert (models.offset, models.limit) == (body.get("offset", 7), body.get("limit", 9))
 
 
 @pytest.mark.parametrize("name", ["pods_page", "history_page", "status_two_pods", "status_odd_rows"])
@@ -184,8 +182,7 @@ def test_the_sample_documents_are_decoded_in_full(name: str) -> None:
     """Each row of each document, field by field."""
     body = document(name)
     listing = {"pods_page": "pods", "history_page": "history"}.get(name, "statuses")
-    decoded = LISTINGS[listing][0](body)
-    models = decoded.rows if listing == "statuses" else decoded.page.data
+    models, _ = LISTINGS[listing][0](body)
     for model, row in zip(models, body["data"], strict=True):
         if "priceHr" in row and isinstance(model, PodStatus):
             row["costPerHr"] = row.pop("priceHr")

@@ -22,21 +22,21 @@ STATUS_ROW: dict[str, Any] = document("status_two_pods")["data"][0]
 
 def pod(**fields: Any) -> Pod:
     """The first sample pod with some fields changed."""
-    decoded = decode_page({"data": [{**POD_ROW, **fields}]}, Pod, 0, 1)
-    for error in decoded.errors:
+    page, errors = decode_page({"data": [{**POD_ROW, **fields}]}, Pod, 0, 1)
+    for error in errors:
         raise error
-    return decoded.page.data[0]
+    return page[0]
 
 
 def status(**fields: Any) -> PodStatus:
     """A pod's status of some fields."""
-    (row,) = decode_statuses({"data": [{"podId": "p", **fields}]}).rows
+    (row,) = decode_statuses({"data": [{"podId": "p", **fields}]})[0]
     return row
 
 
 def error_of(row: Any, index: int = 0) -> DecodeError:
     """What is said of a pod's row that cannot be read, behind some that can."""
-    (error,) = decode_page({"data": [*[POD_ROW] * index, row]}, Pod, 0, 1).errors
+    (error,) = decode_page({"data": [*[POD_ROW] * index, row]}, Pod, 0, 1)[1]
     assert str(error) == f"{error.path}: {error.reason}"
     assert (error.__traceback__, error.__context__) == (None, None)
     return error
@@ -206,7 +206,7 @@ def test_what_is_missing_is_named_as_well(place: str) -> None:
 )
 def test_a_field_with_two_names_is_called_as_it_was_sent(row: dict[str, Any], path: str) -> None:
     """The name of the field whose value counts is the one that is shown."""
-    (error,) = decode_statuses({"data": [{"podId": "p", **row}]}).errors
+    (error,) = decode_statuses({"data": [{"podId": "p", **row}]})[1]
     assert error.path == path
 
 

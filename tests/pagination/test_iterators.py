@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 import primepods
-from primepods import AsyncPager, ClientClosedError, ProtocolError
+from primepods import AsyncPager, ClientClosedError, ProtocolError, ServerError
 from primepods.pagination import FetchedPage
-from tests.pagination.lists import Api, Change, Fetch, names, pager, read, read_until_error
+from tests.pagination.lists import Api, Change, Fetch, fetched, names, pager, read, read_until_error
 from tests.support.clock import settle
 
 pytestmark = pytest.mark.anyio
@@ -442,3 +442,22 @@ async def test_several_errors_at_the_end_are_all_told() -> None:
     assert found == []
     assert error is not None
     assert error.__notes__[-1] == "Besides: 295 errors more"
+
+
+async def test_collect_returns_what_came_and_the_error() -> None:
+    """All of a list, or what could be read with the error that ended it; other iterations go on."""
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
+        if offset > 1:
+            raise ServerError("no", status_code=500, method="GET", path="/list", message="no")
+        rows = ["a", "b", "c", "d"][offset : offset + limit]
+        return fetched(rows, total_count=4, offset=offset, limit=limit, unreadable=frozenset({"b"}))
+
+    listing = pager(fetch, page_size=9)
+    beside = aiter(listing)
+    assert await anext(beside) == "a"
+    items, error = await listing.collect()
+    assert (items, type(error)) == (["a", "c", "d"], ProtocolError)
+    items, error = await pager(fetch, page_size=1).collect()
+    assert (items, type(error)) == (["a", "c"], ServerError)
+    assert await anext(beside) == "c"

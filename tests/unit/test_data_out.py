@@ -34,12 +34,12 @@ from tests.support.json_values import ANY_TEXT
 
 def pods() -> Page[Pod]:
     """The sample page."""
-    return decode_page(document("pods_page"), Pod, 0, 10).page
+    return decode_page(document("pods_page"), Pod, 0, 10)[0]
 
 
 def statuses() -> tuple[PodStatus, ...]:
     """Every odd row of the documents."""
-    return decode_statuses({"data": list(status_rows().values())}).rows
+    return tuple(decode_statuses({"data": list(status_rows().values())})[0])
 
 
 def test_every_model_has_to_dict() -> None:
@@ -53,7 +53,7 @@ def test_every_model_has_to_dict() -> None:
 def test_every_model_becomes_json() -> None:
     """`json.dumps` writes each, with the fields' own names, and strictly: no NaN, no tuples, no enums."""
     page = pods()
-    history = decode_page(document("history_page"), HistoryRecord, 0, 10).page
+    history = decode_page(document("history_page"), HistoryRecord, 0, 10)[0]
     change = PodChange(pod_id="p", before=None, after=statuses()[0])
     with Emulator(pods=1) as emu, primepods.Client(api_key=emu.api_key, base_url=emu.url) as client:
         offers = [*client.availability.gpus(), *client.availability.disks()]
@@ -199,7 +199,7 @@ def test_a_notebook_shows_tables() -> None:
     assert rows[0][-1] == "ssh -p 22 root@1.2.3.4"
     assert "2 of 7" in html(page)
     assert cells(html(Page(total_count=None, offset=0, limit=2, data=()))) == [[]]
-    assert len(cells(html(decode_page(document("history_page"), HistoryRecord, 0, 10).page))) == 3
+    assert len(cells(html(decode_page(document("history_page"), HistoryRecord, 0, 10)[0]))) == 3
     statuses = PodStatuses({"a": PodStatus(pod_id="a")}, missing=("b",), errors={"c": PrimePodsError("cut")})
     assert [row[:2] for row in cells(html(statuses))[1:]] == [["a", ""], ["b", "no row"], ["c", "error: cut"]]
     deletions = Deletions({"a": PodState.DELETING}, errors={"b": PrimePodsError("cut")})

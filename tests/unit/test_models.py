@@ -36,17 +36,17 @@ from tests.support.json_values import ANY_TEXT
 
 def status(**row: Any) -> PodStatus:
     """A status row of the wire, decoded."""
-    return decode_statuses({"data": [{"podId": "p", "providerType": "x", "status": "ACTIVE", **row}]}).rows[0]
+    return decode_statuses({"data": [{"podId": "p", "providerType": "x", "status": "ACTIVE", **row}]})[0][0]
 
 
 def odd(pod_id: str) -> PodStatus:
     """A row of the sample documents, decoded."""
-    return decode_statuses({"data": [status_rows()[pod_id]]}).rows[0]
+    return decode_statuses({"data": [status_rows()[pod_id]]})[0][0]
 
 
 def pods() -> tuple[Pod, ...]:
     """The pods of the sample page."""
-    return decode_page(document("pods_page"), Pod, 0, 10).page.data
+    return decode_page(document("pods_page"), Pod, 0, 10)[0].data
 
 
 # What each row of the documents means: ready, failed and why, nodes, and how to log in.
@@ -179,7 +179,7 @@ def test_unknown_fields_are_kept_and_compared_but_not_shown() -> None:
 
 def test_history_tells_what_was_billed() -> None:
     """Both records of the sample page; the second is no pod, and has not ended as far as the API says."""
-    page = decode_page(document("history_page"), HistoryRecord, 0, 100).page
+    page = decode_page(document("history_page"), HistoryRecord, 0, 100)[0]
     assert (page.total_count, page.offset, page.limit, len(page)) == (2, 0, 100, 2)
     first, second = page
     assert first == HistoryRecord(
@@ -455,13 +455,13 @@ def everything() -> list[Any]:
     """One value of each model."""
     rows = [odd(pod_id) for pod_id in status_rows()]
     many = odd("many_ports")
-    page = decode_page(document("pods_page"), Pod, 0, 10).page
+    page = decode_page(document("pods_page"), Pod, 0, 10)[0]
     return [
         *rows,
         many.prime_port_mapping[0],
         *page,
         page,
-        *decode_page(document("history_page"), HistoryRecord, 0, 10).page,
+        *decode_page(document("history_page"), HistoryRecord, 0, 10)[0],
         pods()[0].resources,
         *pods()[0].attached_resources,
         rows[0].nodes[0],
@@ -532,7 +532,7 @@ def test_a_status_becomes_json_again() -> None:
 
 def test_pages_are_iterated_and_measured() -> None:
     """A page is its data; an empty one is false, as a list would be."""
-    page = decode_page(document("pods_page"), Pod, 0, 10).page
+    page = decode_page(document("pods_page"), Pod, 0, 10)[0]
     assert list(page) == list(page.data)
     assert (len(page), page.total_count, page.offset, page.limit) == (2, 15, 0, 10)
     assert not Page[Pod](total_count=None, offset=0, limit=1, data=())
