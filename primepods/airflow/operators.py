@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -386,5 +387,8 @@ def default_deferrable() -> bool:
 
 
 def _namesakes(client: Client, name: str) -> list[Pod]:
-    """Return the pods of a name that are not on their way out."""
-    return [pod for pod in client.pods.list() if pod.name == name and pod.status not in _ENDING]
+    """Return the pods of a name that are not on their way out; others' unreadable rows are passed over."""
+    pods, unreadable = client.pods.list().find(lambda pod: pod.name == name and pod.status not in _ENDING)
+    if unreadable is not None:
+        logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)
+    return pods

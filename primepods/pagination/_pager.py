@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from ..errors import ClientClosedError, PrimePodsError
+from ..errors import ClientClosedError, PrimePodsError, ProtocolError
 from ..models import Page
 from ._reader import FetchedPage, PageReader, RequestWindow, WantedPage
 
@@ -71,8 +71,29 @@ class AsyncPager(Generic[T]):
         Returns:
             The items, and ``None`` if they are complete, else the error.
         """
+        return await self._collect(self._open_reader())
+
+    async def find(self, predicate: Callable[[T], bool]) -> tuple[list[T], ProtocolError | None]:
+        """Return the items for which ``predicate`` holds, also where other rows cannot be read.
+
+        Args:
+            predicate: Tells whether an item is wanted.
+
+        Returns:
+            The items, and the error about rows that cannot be read, if there are any: they may be others'.
+
+        Raises:
+            PrimePodsError: The list could not be read to its end.
+        """
+        reader = self._open_reader()
+        items, error = await self._collect(reader)
+        if error is not None and not (isinstance(error, ProtocolError) and reader.rows.is_complete):
+            raise error
+        return [item for item in items if predicate(item)], error
+
+    async def _collect(self, reader: PageReader[T]) -> tuple[list[T], PrimePodsError | None]:
         items: list[T] = []
-        pages = _PageIterator(self._open_reader())
+        pages = _PageIterator(reader)
         self._track(pages)
         try:
             async for page in pages:

@@ -79,9 +79,13 @@ class KnownRows(Generic[T]):
 
     Args:
         source: Where they come from.
+
+    Attributes:
+        is_complete: Whether all rows have come, readable or not.
     """
 
     def __init__(self, source: Source[T]) -> None:
+        self.is_complete: bool = False
         self._path = source.path
         self._keep = source.keep
         self._yielded: set[str] = set()
@@ -124,6 +128,7 @@ class KnownRows(Generic[T]):
         Raises:
             ProtocolError: Some of them cannot be read.
         """
+        self.is_complete = True
         if self._unreadable:
             raise _first_of(list(self._unreadable.values()))
 

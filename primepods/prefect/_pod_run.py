@@ -19,6 +19,8 @@ from ._remote import SSH_FAILED, Remote, make_script
 if TYPE_CHECKING:
     Log = logging.LoggerAdapter[logging.Logger]
 
+log = logging.getLogger("primepods")
+
 _GONE_TIMEOUT: Final = 600.0
 """Seconds for a deleted pod to be seen gone, as in a lease."""
 _MOST_ORDERS: Final = 3
@@ -135,7 +137,7 @@ class PodRun:
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods of a name, and see them gone.
+    """Delete the pods of a name, and see them gone; rows of others that cannot be read are passed over.
 
     Returns:
         Whether there were any.
@@ -143,7 +145,9 @@ async def delete_by_name(client: AsyncClient, name: str) -> bool:
     Raises:
         PrimePodsError: One could not be deleted, or not be seen gone. It may be billed.
     """
-    pods = [pod async for pod in client.pods.list() if pod.name == name]
+    pods, unreadable = await client.pods.list().find(lambda pod: pod.name == name)
+    if unreadable is not None:
+        log.warning("looking for the pod %r: %s", name, unreadable)
     if not pods:
         return False
     (await client.pods.delete_many(pods, missing_ok=True)).raise_for_errors()

@@ -137,7 +137,10 @@ class Recovery:
             client=worker.client,
         )
         async with configuration.get_client() as client:
-            named = [(pod, flow_run_id_of(pod.name)) async for pod in client.pods.list()]
+            listed, unreadable = await client.pods.list().find(lambda pod: bool(flow_run_id_of(pod.name)))
+            if unreadable is not None:
+                worker.log.warning("Looking for pods that were left behind: %s", unreadable)
+            named = [(pod, flow_run_id_of(pod.name)) for pod in listed]
             pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
             if not pods:
                 return

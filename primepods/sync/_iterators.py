@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .._blocking import Portal, Streams
-from ..errors import PrimePodsError
+from ..errors import PrimePodsError, ProtocolError
 from ..models import Page, PodChange
 from ..pagination import AsyncPager
 from ..waiting import AsyncWatch
@@ -54,6 +54,21 @@ class Pager(Generic[T]):
             The items, and ``None`` if they are complete, else the error. ``list(pager)`` raises instead.
         """
         return self._portal.call(self._pager.collect)
+
+    def find(self, predicate: Callable[[T], bool]) -> tuple[list[T], ProtocolError | None]:
+        """Return the items for which ``predicate`` holds, also where other rows cannot be read.
+
+        Args:
+            predicate: Tells whether an item is wanted.
+
+        Returns:
+            The items, and the error about rows that cannot be read, if there are any: they may be others'.
+
+        Raises:
+            PrimePodsError: The list could not be read to its end.
+        """
+        items, error = self._portal.call(self._pager.find, lambda _: True)
+        return [item for item in items if predicate(item)], error
 
     def close(self) -> None:
         """End all iterations of this pager and free their requests.

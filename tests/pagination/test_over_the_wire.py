@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
 
+import anyio
 import pytest
 
 import primepods
-from primepods import AsyncPager, ProtocolError
+from primepods import AsyncPager, ProtocolError, RetryPolicy
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
@@ -347,3 +349,45 @@ def test_page_sizes_are_checked_at_once(size: object) -> None:
     for method in (client.pods.list, client.pods.history):
         with pytest.raises((TypeError, ValueError), match="page_size"):
             method(page_size=size)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("bad", [{"id": "odd"}, None], ids=["no other field", "no row"])
+@pytest.mark.parametrize(("others", "expected"), [(PODS[:150], ["p1", "p140"]), ([], [])])
+async def test_what_is_looked_for_is_found_beside_unreadable_rows(
+    others: list[Any], expected: list[str], bad: object
+) -> None:
+    """The error about them is returned, and not raised, also where there is no other row."""
+    rows = [*others[:3], bad, *others[3:]]
+    async with Server(lambda request: page(request, rows)) as server, make_client(server.url) as client:
+        found, error = await client.pods.list().find(lambda pod: pod.id in {"p1", "p140", "p160"})
+        sync_found, sync_error = await anyio.to_thread.run_sync(find_blocking, server.url)
+    assert [pod.id for pod in found] == [pod.id for pod in sync_found] == expected
+    assert isinstance(error, ProtocolError)
+    assert str(sync_error) == str(error)
+
+
+def find_blocking(url: str) -> tuple[list[primepods.Pod], ProtocolError | None]:
+    """The same with the blocking client; the predicate runs in the caller's thread."""
+    caller = threading.get_ident()
+
+    def is_wanted(pod: primepods.Pod) -> bool:
+        assert threading.get_ident() == caller
+        return pod.id in {"p1", "p140", "p160"}
+
+    with primepods.Client("k", base_url=url) as client:
+        return client.pods.list().find(is_wanted)
+
+
+@pytest.mark.parametrize("rest", [reply({"detail": "no"}, 403), Reply(200, b"<html>"), reply({"x": 1})])
+@pytest.mark.parametrize(
+    "first", [reply({"total_count": 150, "data": PODS[:100]}), None], ids=["a page", "none"]
+)
+async def test_what_was_looked_for_in_a_part_is_not_missing(first: Reply | None, rest: Reply) -> None:
+    """A list that cannot be read to its end is an error: what is looked for may be in the rest."""
+
+    def answer(request: Received) -> Answer:
+        return first if first is not None and request.values("offset") == ["0"] else rest
+
+    async with Server(answer) as server, make_client(server.url, retry=RetryPolicy(attempts=1)) as client:
+        with pytest.raises(primepods.PrimePodsError):
+            await client.pods.list().find(lambda pod: pod.id == "p1")

@@ -209,6 +209,18 @@ async def test_killing_infrastructure_deletes_by_name(configure: Configure, emul
         await worker.kill_infrastructure(configuration.pod_name, configuration)
 
 
+async def test_unreadable_rows_of_others_are_passed_over(
+    configure: Configure, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pod is deleted all the same, and the log tells what could not be read."""
+    configuration = configure()
+    emulator.add_pod("another", pod_fields={"gpuCount": "many"})
+    mine = emulator.add_pod(configuration.pod_name)
+    await PrimePodWorker(work_pool_name="pool").kill_infrastructure(configuration.pod_name, configuration)
+    assert mine not in emulator.pods
+    assert "gpuCount" in caplog.text
+
+
 @pytest.mark.parametrize("operation", ["list", "delete"])
 async def test_what_cannot_be_killed_is_not_missing(
     configure: Configure, emulator: Emulator, operation: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import operator
 import re
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -90,15 +92,14 @@ def translate(hint: Any) -> Any:
     if isinstance(hint, TypeVar):
         return Pager.__parameters__[0]  # type: ignore[attr-defined]  # typing's own
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Callable:
+        return hint[translate(hint.__parameters__[0])] if hint.__parameters__ else hint
     if origin is Coroutine:
         return translate(args[2])
     if origin in GENERICS:
         return GENERICS[origin][tuple(map(translate, args))]
     if isinstance(hint, type(int | None)):
-        joined = translate(args[0])
-        for arg in args[1:]:
-            joined = joined | translate(arg)
-        return joined
+        hint = functools.reduce(operator.or_, map(translate, args))
     return hint
 
 

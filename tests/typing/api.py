@@ -46,6 +46,7 @@ from primepods import (
     PodStatus,
     PodStatuses,
     PrimePodsError,
+    ProtocolError,
     Resources,
     RetryPolicy,
     SkippedLease,
@@ -139,6 +140,7 @@ async def renting(client: AsyncClient) -> None:
     assert_type(await client.availability.find(gpu_type="H100", exclude_providers={"p"}, wait=5), list[Offer])
     assert_type(await client.availability.summary(), list[GpuPrices])
     assert_type(await gpus.collect(), tuple[list[Offer], PrimePodsError | None])
+    assert_type(await gpus.find(lambda offer: offer.gpu_count > 1), tuple[list[Offer], ProtocolError | None])
     assert_type(client.ssh_keys, AsyncSSHKeys)
     assert_type(client.ssh_keys.list(page_size=10), AsyncPager[SSHKey])
     assert_type(await client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
@@ -300,6 +302,7 @@ def blocking_renting(client: Client) -> None:
     assert_type(client.availability.find(gpu_type="H100", exclude_providers={"p"}, wait=5), list[Offer])
     assert_type(client.availability.summary(), list[GpuPrices])
     assert_type(gpus.collect(), tuple[list[Offer], PrimePodsError | None])
+    assert_type(gpus.find(lambda offer: offer.gpu_count > 1), tuple[list[Offer], ProtocolError | None])
     assert_type(client.ssh_keys, SSHKeys)
     assert_type(client.ssh_keys.list(page_size=10), Pager[SSHKey])
     assert_type(client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
