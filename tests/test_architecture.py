@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "offers": {"_utils", "models"},
     "specs": {"_utils", "offers"},
     "errors": {"models"},
-    "pagination": {"errors", "models"},
+    "pagination": {"_utils", "errors", "models"},
     "results": {"_utils", "errors", "models"},
     "retry": {"_utils"},
     "_decoding": {"_utils", "models", "offers"},

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError, PrimePodsError, ProtocolError
 from ..models import Page
 from ._reader import FetchedPage, PageReader, RequestWindow, WantedPage
@@ -50,12 +51,12 @@ class AsyncPager(Generic[T]):
         self._open: weakref.WeakSet[_PageIterator[T] | _ItemIterator[T]] = weakref.WeakSet()
         self._kept: list[_PageIterator[T] | _ItemIterator[T]] | None = None
 
-    def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> ClosableAsyncIterator[T]:
         iterator = _ItemIterator(_PageIterator(self._open_reader()))
         self._track(iterator)
         return iterator
 
-    def pages(self) -> AsyncIterator[Page[T]]:
+    def pages(self) -> ClosableAsyncIterator[Page[T]]:
         """Return an iterator over the same items page by page; the pages' sizes vary."""
         iterator = _PageIterator(self._open_reader())
         self._track(iterator)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .._blocking import Portal, Streams
+from .._utils.iterators import ClosableIterator
 from ..errors import PrimePodsError, ProtocolError
 from ..models import Page, PodChange
 from ..pagination import AsyncPager
@@ -40,10 +41,10 @@ class Pager(Generic[T]):
         self._pager = pager
         self._streams = Streams(portal)
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> ClosableIterator[T]:
         return self._streams.iterate(self._pager.pages(), in_batches=True)
 
-    def pages(self) -> Iterator[Page[T]]:
+    def pages(self) -> ClosableIterator[Page[T]]:
         """Return an iterator over the same items page by page; the pages' sizes vary."""
         return self._streams.iterate(self._pager.pages())
 
@@ -102,7 +103,7 @@ class Watch:
         self._watch = watch
         self._streams = Streams(portal)
 
-    def __iter__(self) -> Iterator[PodChange]:
+    def __iter__(self) -> ClosableIterator[PodChange]:
         return self._streams.iterate(aiter(self._watch))
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
 from ._subscription import HubConnection, Subscription
@@ -35,7 +36,7 @@ class AsyncWatch:
         self._subscribe = partial(Subscription, connection, pod_ids, interval)
         self._open: set[_Iteration] = set()
 
-    def __aiter__(self) -> AsyncIterator[PodChange]:
+    def __aiter__(self) -> ClosableAsyncIterator[PodChange]:
         return WatchIterator(_Iteration(self._subscribe, self._timeout, self._open))
 
     async def aclose(self) -> None:

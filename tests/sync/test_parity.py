@@ -8,7 +8,7 @@ import inspect
 import operator
 import re
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,6 +18,7 @@ import pytest
 
 import primepods
 from primepods import _blocking, waiting
+from primepods._utils.iterators import ClosableAsyncIterator, ClosableIterator
 from primepods.client import AsyncClient
 from primepods.models import Page, PodChange
 from primepods.pagination import AsyncPager
@@ -53,7 +54,7 @@ TRANSLATED: Final[dict[Any, Any]] = {
 }
 
 GENERICS: Final[dict[Any, Any]] = {
-    AsyncIterator: Iterator,
+    ClosableAsyncIterator: ClosableIterator,
     AsyncPager: Pager,
     Page: Page,
     list: list,

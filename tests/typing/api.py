@@ -4,6 +4,7 @@ An `assert_type` that fails is a change that somebody's checker would notice.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, closing
 from datetime import datetime
 from typing import Any, Literal, assert_type
 
@@ -166,7 +167,12 @@ async def listings(client: AsyncClient) -> None:
     """What is iterated, item by item and page by page."""
     assert_type(client.pods.list(page_size=50), AsyncPager[Pod])
     assert_type([pod async for pod in client.pods.list()], list[Pod])
-    assert_type(client.pods.list().pages(), AsyncIterator[Page[Pod]])
+    async with aclosing(client.pods.list().pages()) as pages:
+        assert_type(await anext(pages), Page[Pod])
+    iterator: AsyncIterator[Page[Pod]] = client.pods.list().pages()
+    assert_type(await anext(iterator), Page[Pod])
+    async with aclosing(aiter(client.pods.list())) as pods:
+        assert_type(await anext(pods), Pod)
     assert_type([page async for page in client.pods.list().pages()], list[Page[Pod]])
     history = client.pods.history(page_size=50, sort_by="terminatedAt", sort_order="desc")
     assert_type(history, AsyncPager[HistoryRecord])
@@ -196,6 +202,8 @@ async def waiting(client: AsyncClient) -> None:
         assert_type([change async for change in watch], list[PodChange])
         async for change in watch:
             assert_type(change, PodChange)
+    async with aclosing(aiter(watch)) as changes:
+        assert_type(await anext(changes), PodChange)
     await watch.aclose()
     for until in (primepods.ready, primepods.failed, primepods.gone, primepods.settled):
         assert_type(until(None), bool)
@@ -333,7 +341,12 @@ def blocking_listings(client: Client) -> None:
     """What is iterated, item by item and page by page."""
     assert_type(client.pods.list(page_size=50), Pager[Pod])
     assert_type([pod for pod in client.pods.list()], list[Pod])  # noqa: C416 - as on the other side
-    assert_type(client.pods.list().pages(), Iterator[Page[Pod]])
+    with closing(client.pods.list().pages()) as pages:
+        assert_type(next(pages), Page[Pod])
+    iterator: Iterator[Page[Pod]] = client.pods.list().pages()
+    assert_type(next(iterator), Page[Pod])
+    with closing(iter(client.pods.list())) as pods:
+        assert_type(next(pods), Pod)
     assert_type(list(client.pods.list().pages()), list[Page[Pod]])
     history = client.pods.history(page_size=50, sort_by="terminatedAt", sort_order="desc")
     assert_type(history, Pager[HistoryRecord])
@@ -363,6 +376,8 @@ def blocking_waiting(client: Client) -> None:
         assert_type(list(watch), list[PodChange])
         for change in watch:
             assert_type(change, PodChange)
+    with closing(iter(watch)) as changes:
+        assert_type(next(changes), PodChange)
     watch.close()
 
 
