@@ -151,7 +151,7 @@ class _Reading:
         if self._failures and not self._answered:
             first = self._failures[0]
             if not isinstance(first, APIError) or first.status_code not in _ABOUT_IDS:
-                raise first
+                raise copy_exception(first)
         return self._answer
 
     async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
@@ -186,7 +186,7 @@ class _Reading:
         except PrimePodsError as exc:
             if not is_about_ids(exc):
                 raise
-            self._failures.append(exc)
+            self._failures.append(exc.with_traceback(None))
         else:
             self._answered = True
             self._answer.rows.update(answer.rows)
@@ -194,7 +194,7 @@ class _Reading:
             self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
             return None
         if len(self._failures) >= GIVE_UP_AFTER and not self._answered:
-            raise self._failures[0]
+            raise copy_exception(self._failures[0])
         return self._failures[-1]
 
 

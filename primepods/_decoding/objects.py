@@ -10,6 +10,7 @@ import attrs
 from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
+from .._utils.exceptions import drop_tracebacks
 from .._utils.strict_json import is_list, is_object
 from ..models import PodStatus, Resources
 from .fields import DecodeError, Hook, wrong_type
@@ -76,14 +77,18 @@ def object_hook(model: Any, converter: Converter) -> Hook:
             error = _first_error(exc, spelt)
         else:
             return attrs.evolve(made, extra=extra) if extra else made
-        # Raised here so that no frame hangs on it, whose variables hold all that was received.
-        raise error
+        try:
+            # Raised here so that no frame hangs on it, whose variables hold all that was received.
+            raise error
+        finally:
+            del error
 
     return read_object
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
     """Return the first of the errors that cattrs has collected, with the wire's name of its field."""
+    drop_tracebacks(group)
     (cause, note), *_ = group.group_exceptions()[0]
     if isinstance(cause, KeyError):
         cause = DecodeError("", "is missing", None)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import aiohttp
 import attrs
 
+from .._utils.exceptions import drop_tracebacks
 from .._utils.secret import Secret
 from .._utils.text import one_line
 
@@ -86,9 +87,10 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         failed = FailedAttempt(kind="timeout", reason=reason)
     if failed is None:
         return None
+    drop_tracebacks(exc)
     cause = _system_error(exc)
     if cause is not None:
-        # Only the error itself: what hangs on it leads to frames that hold the request.
+        # Only the error itself: what hangs on it leads to what holds the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
         told = f"{cause} {cause!r}"
         cause = cause if key.scrub(told) == told else None

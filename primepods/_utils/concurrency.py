@@ -35,7 +35,8 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
             # An eager task may have failed when this returns.
             workers.append(group.create_task(work()))
     if errors:
-        # Popped: a list that this frame keeps would make a cycle of the error and its traceback.
+        # The traceback leads to this frame, which must not lead back to the error: the group knows its task.
+        del group
         raise errors.pop()
     # A worker that somebody else has cancelled leaves an item undone.
     return [results[at] if at in results else await function(item) for at, item in enumerate(items)]

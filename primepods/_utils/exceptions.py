@@ -8,6 +8,24 @@ from typing import TypeVar
 E = TypeVar("E", bound=BaseException)
 
 
+def drop_tracebacks(error: BaseException) -> None:
+    """Remove the tracebacks of an exception and of all that hang on it.
+
+    Their frames keep alive what stands in their variables: whole responses, until a garbage collection.
+    """
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        found = left.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        found.__traceback__ = None
+        left += [found.__cause__, found.__context__]
+        if isinstance(found, BaseExceptionGroup):
+            left += found.exceptions
+
+
 def copy_exception(error: E) -> E:
     """Return another exception of the same kind, message and cause.
 

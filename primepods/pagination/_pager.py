@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from .._utils.exceptions import copy_exception
 from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError, PrimePodsError, ProtocolError
 from ..models import Page
@@ -159,7 +160,8 @@ class _PageIterator(Generic[T]):
             self._loop = asyncio.get_running_loop()
             while True:
                 if self._end is not None:
-                    raise self._end.with_traceback(self._traceback)
+                    # A copy: what the caller's frames hold must not be kept alive by the one that stays here.
+                    raise copy_exception(self._end).with_traceback(self._traceback)
                 found = self._go_on()
                 if isinstance(found, Page):
                     return found
@@ -180,7 +182,9 @@ class _PageIterator(Generic[T]):
         except StopIteration:
             self._end = StopAsyncIteration()
         except Exception as exc:  # noqa: BLE001 - kept, and raised by __anext__ from now on
-            self._end, self._traceback = exc, exc.__traceback__
+            # Without the frames of this method and of `_step`, which lead to the exception.
+            self._traceback = _inner_part(exc.__traceback__, 2)
+            self._end = exc.with_traceback(None)
         else:
             return step
         return None
@@ -212,6 +216,13 @@ class _PageIterator(Generic[T]):
         if self._loop is not None and self._end is None:
             with suppress(RuntimeError):  # the loop is closed, and has ended all tasks
                 self._loop.call_soon_threadsafe(self._window.cancel)
+
+
+def _inner_part(traceback: TracebackType | None, frames: int) -> TracebackType | None:
+    """Return a traceback without its outermost frames."""
+    for _ in range(frames):
+        traceback = traceback and traceback.tb_next
+    return traceback
 
 
 class _ItemIterator(Generic[T]):

@@ -9,6 +9,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from .._utils.exceptions import copy_exception
 from ..errors import ProtocolError
 from ..models import Page
 
@@ -46,7 +47,7 @@ class FetchedPage(Generic[T]):
         items: list[T] = []
         for row in self.rows:
             if isinstance(row, ProtocolError):
-                raise row
+                raise copy_exception(row)
             items.append(row)
         return self.holding(tuple(items))
 
@@ -130,7 +131,7 @@ class KnownRows(Generic[T]):
         """
         self.is_complete = True
         if self._unreadable:
-            raise _first_of(list(self._unreadable.values()))
+            raise copy_exception(_first_of(list(self._unreadable.values())))
 
     def incomplete(self, *, counted: int, found: int) -> ProtocolError:
         """Return the error for a list that shows fewer rows than the API counts."""

@@ -61,7 +61,7 @@ class PodLookups:
                 self._consult_history(pod, sequence)
         except PrimePodsError as exc:
             self._state.note_failure(exc, 1)
-            pod.lookup_failed(exc)
+            pod.lookup_failed(exc.with_traceback(None))
             if is_refusal(exc):
                 self._refuse(pod, exc)
         else:

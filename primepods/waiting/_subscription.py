@@ -100,7 +100,7 @@ class Subscription:
         """
         await self.clock.wait(self._news, until - self.clock.time())
         if self._error is not None:
-            raise self._error
+            raise copy_exception(self._error)
         self._news.clear()
         changed, self._changed = self._changed, {}
         return [pod for pod in changed if pod.pod_id in self.pods]

@@ -112,7 +112,7 @@ class Tick:
                 await self._read(pods)
             except PrimePodsError as exc:
                 self._state.note_failure(exc, len(pods))
-                error = exc
+                error = exc.with_traceback(None)
             except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
                 for pod in pods:
                     pod.end(exc)

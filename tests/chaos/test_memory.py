@@ -8,7 +8,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import attrs
@@ -128,3 +128,31 @@ async def test_what_is_announced_as_too_large_is_not_begun() -> None:
             await client.pods.page()
     assert len(server.requests) == 1
     assert peak.bytes < SLACK
+
+
+ERRORS: dict[str, Answer] = {
+    "an error in JSON": Reply(400, b'{"detail": "' + b"x" * 8 * MIB + b'"}'),
+    "an error in text": Reply(500, b"x" * 8 * MIB),
+    "no JSON": Reply(200, b"[" + b"1," * 4 * MIB),
+    "cut short": Reply(200, b'{"detail": "' + b"x" * 8 * MIB, length=9 * MIB),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", ERRORS.values(), ids=ERRORS)
+async def test_failed_calls_do_not_pile_up(answer: Answer) -> None:
+    """Thirty errors of 8 MB, and no garbage collection: one at a time is in memory (orjson takes 100 MB)."""
+    async with (
+        Server(default=answer) as server,
+        make_client(server.url, retry=RetryPolicy(attempts=1), timeout=50) as client,
+    ):
+        gc.disable()
+        try:
+            with measured() as peak:
+                for _ in range(30):
+                    with suppress(primepods.PrimePodsError):
+                        await client.request("GET", "/x")
+        finally:
+            gc.enable()
+    assert len(server.requests) == 30
+    assert peak.bytes < 160 * MIB

@@ -1,0 +1,80 @@
+"""An error is freed with its last reference: no cycle keeps it, and what was received, in memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import aiohttp
+import pytest
+
+import primepods
+from primepods import AsyncClient, RetryPolicy
+from primepods._decoding.fields import DecodeError
+from tests.support.client import make_client
+from tests.support.clock import ManualClock
+from tests.support.server import Answer, Hang, Reply, Reset, Server, reply
+
+pytestmark = pytest.mark.anyio
+
+KINDS = (primepods.PrimePodsError, DecodeError, aiohttp.ClientError, KeyError)
+ANSWERS: dict[str, Answer] = {
+    "400": reply({"detail": "no"}, 400),
+    "401": reply({"detail": "no"}, 401),
+    "500": reply({"detail": "no"}, 500),
+    "no JSON": Reply(200, b"{"),
+    "cut": Reply(200, b'{"data": [', length=1_000),
+    "reset": Reset(),
+    "never": Hang(),
+    "a row without an id": reply({"data": [{"id": None, "podId": None}], "total_count": 1}),
+}
+
+
+async def iterate(client: AsyncClient) -> None:
+    """List all pods."""
+    async for _ in client.pods.list():
+        pass
+
+
+CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
+    "request": lambda client: client.request("GET", "/x"),
+    "get": lambda client: client.pods.get("a"),
+    "page": lambda client: client.pods.page(),
+    "list": iterate,
+    "status": lambda client: client.pods.status("a"),
+    "statuses": lambda client: client.pods.statuses(["a", "b", "c"]),
+    "delete": lambda client: client.pods.delete("a"),
+    "delete_many": lambda client: client.pods.delete_many(["a", "b"]),
+}
+
+
+@contextmanager
+def garbage_of_the_block() -> Iterator[list[object]]:
+    """Give, after the block, what only a garbage collection frees of what was made in it."""
+    found: list[object] = []
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+async def test_a_failed_call_leaves_no_cycle(
+    call: Callable[[AsyncClient], Awaitable[object]], answer: Answer
+) -> None:
+    """Whatever fails, and however often it was tried: nothing of it waits for the garbage collector."""
+    clock = ManualClock(auto=True)
+    retry = RetryPolicy(attempts=2)
+    async with Server(default=answer) as server, make_client(server.url, clock=clock, retry=retry) as client:
+        with garbage_of_the_block() as garbage, suppress(primepods.PrimePodsError):
+            await call(client)
+    assert [repr(item)[:100] for item in garbage if isinstance(item, KINDS)] == []
