@@ -109,7 +109,7 @@ class Deletions(_ByPod[PodState]):
             return
         if len(errors) == 1:
             raise errors[0]
-        shown = "; ".join(f"{pod_id}: {error}" for pod_id, error in list(self.errors.items())[:5])
+        shown = "; ".join(f"{pod_id}: {error}".rstrip(".") for pod_id, error in list(self.errors.items())[:5])
         total = len(self) + len(errors)
         raise PrimePodsErrorGroup(
             f"{len(errors)} of {total} pods were not deleted and may still be billed: {shown}. "

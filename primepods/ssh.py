@@ -85,7 +85,10 @@ class SSHTarget(ToDict):
         if not all(isinstance(option, str) for option in options):
             raise TypeError(f"options must be strings, got {quote(options)}")
         if "--" in options or (options and not options[0].startswith("-")):
-            raise ValueError(f"options must begin with an option and hold no '--', got {quote(options)}")
+            raise ValueError(
+                f"options must begin with an option and hold no '--', got {quote(options)}. What runs on the "
+                "pod is command=."
+            )
         line = [] if command is None else [_command_line(command)]
         return ["ssh", "-p", str(self.port), *options, "--", f"{self.user}@{self.host}", *line]
 

@@ -14,7 +14,7 @@ MISSING_POD: Final = (
     "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`."
 )
 _BY_STATUS: Final[Mapping[int, str]] = {
-    400: "Correct the request.",
+    400: "Change what the API's message names: unchanged, the request fails again.",
     402: "Add funds to the wallet.",
     409: "Look at the state of the pod with `pods.get()`, then try again.",
     413: "Send less at once.",

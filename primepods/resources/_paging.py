@@ -18,11 +18,14 @@ T = TypeVar("T")
 
 
 def page_source(
-    executor: RequestExecutor, fetch: Callable[[int, int], Awaitable[FetchedPage[T]]], path: str
+    executor: RequestExecutor,
+    fetch: Callable[[int, int], Awaitable[FetchedPage[T]]],
+    path: str,
+    keep: Callable[[T], bool] | None = None,
 ) -> Source[T]:
-    """Return the source of a pager."""
+    """Return the source of a pager, of which only the items that ``keep`` accepts are yielded."""
     # More than can be in flight, so that no slot is free while a page is decoded.
-    return Source(fetch=fetch, path=path, window=executor.settings.max_concurrency * 3 // 2)
+    return Source(fetch=fetch, path=path, keep=keep, window=executor.settings.max_concurrency * 3 // 2)
 
 
 async def fetch_page(  # noqa: PLR0913 - as decode_page

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -32,6 +33,7 @@ from ..waiting import AsyncWatch, OnChange, Until, gone, ready
 from ..waiting._subscription import HubConnection
 from ..waiting.wait import Wait
 from ._deletion import Deleter
+from ._filters import pod_filter, record_filter
 from ._paging import fetch_page, page_source
 
 if TYPE_CHECKING:
@@ -101,17 +103,28 @@ class AsyncPods:
         check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
         return (await self._page(offset, limit)).whole()
 
-    def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
+    def list(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        name: str | Iterable[str] | None = None,
+        gpu_type: str | Iterable[str] | None = None,
+        page_size: int = 100,
+    ) -> AsyncPager[Pod]:
         """Iterate all pods that are not terminated, each exactly once: ``async for pod in pods.list()``.
 
         Sends nothing until iterated; see :class:`~primepods.AsyncPager` for what it guarantees while pods
-        come and go.
+        come and go. The API does not filter pods: all pages are read, and each is filtered here as it comes.
 
         Args:
+            status: Only pods in this state, or one of these: ``"ACTIVE"``, in any case.
+            name: Only pods of this name, or like this pattern: ``"train-*"``; or any of several.
+            gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        return offset_pager(page_source(self._executor, self._page, f"{PODS}/"), page_size)
+        keep = pod_filter(status=status, name=name, gpu_type=gpu_type)
+        return offset_pager(page_source(self._executor, self._page, f"{PODS}/", keep), page_size)
 
     async def get(self, pod_id: PodRef) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
@@ -486,12 +499,24 @@ class AsyncPods:
         _check_sorting(sort_by, sort_order)
         return (await self._history_page(offset, limit, sort_by, sort_order)).whole()
 
-    def history(
-        self, *, page_size: int = 100, sort_by: SortBy = "terminatedAt", sort_order: SortOrder = "desc"
+    def history(  # noqa: PLR0913 - all have defaults
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kind: str | Iterable[str] | None = None,
+        page_size: int = 100,
+        sort_by: SortBy = "terminatedAt",
+        sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:
         """Iterate the whole history, each record exactly once, as :meth:`list` does for pods.
 
+        The API does not filter records: all pages are read, and each is filtered here as it comes.
+
         Args:
+            since: Only what ended then or later; what has not ended counts by when it was created.
+            until: Only what ended before.
+            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``, in any case.
             page_size: Records per request, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
@@ -499,7 +524,8 @@ class AsyncPods:
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
         fetch = partial(self._history_page, sort_by=sort_by, sort_order=sort_order)
-        return offset_pager(page_source(self._executor, fetch, f"{PODS}/history"), page_size)
+        keep = record_filter(since=since, until=until, kind=kind)
+        return offset_pager(page_source(self._executor, fetch, f"{PODS}/history", keep), page_size)
 
     async def logs(self, pod_id: PodRef, *, tail: int | None = 100) -> str:
         """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.

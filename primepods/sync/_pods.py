@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from .._blocking import Lease, Portal
 from ..leasing.options import LeaseOptions
@@ -34,13 +35,26 @@ class Pods:
         """
         return self._portal.call(self._async.page, offset=offset, limit=limit)
 
-    def list(self, *, page_size: int = 100) -> Pager[Pod]:
+    def list(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        name: str | Iterable[str] | None = None,
+        gpu_type: str | Iterable[str] | None = None,
+        page_size: int = 100,
+    ) -> Pager[Pod]:
         """Iterate all pods that are not terminated, each exactly once: ``for pod in pods.list()``.
 
+        The API does not filter pods: all pages are read, and each is filtered here as it comes.
+
         Args:
+            status: Only pods in this state, or one of these: ``"ACTIVE"``, in any case.
+            name: Only pods of this name, or like this pattern: ``"train-*"``; or any of several.
+            gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """
-        return Pager(self._portal, self._async.list(page_size=page_size))
+        pager = self._async.list(status=status, name=name, gpu_type=gpu_type, page_size=page_size)
+        return Pager(self._portal, pager)
 
     def get(self, pod_id: PodRef) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
@@ -354,17 +368,36 @@ class Pods:
             self._async.history_page, offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
 
-    def history(
-        self, *, page_size: int = 100, sort_by: SortBy = "terminatedAt", sort_order: SortOrder = "desc"
+    def history(  # noqa: PLR0913 - as AsyncPods.history
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kind: str | Iterable[str] | None = None,
+        page_size: int = 100,
+        sort_by: SortBy = "terminatedAt",
+        sort_order: SortOrder = "desc",
     ) -> Pager[HistoryRecord]:
         """Iterate the whole history, each record exactly once, as :meth:`list` does for pods.
 
+        The API does not filter records: all pages are read, and each is filtered here as it comes.
+
         Args:
+            since: Only what ended then or later; what has not ended counts by when it was created.
+            until: Only what ended before.
+            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``, in any case.
             page_size: Records per request, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
         """
-        pager = self._async.history(page_size=page_size, sort_by=sort_by, sort_order=sort_order)
+        pager = self._async.history(
+            since=since,
+            until=until,
+            kind=kind,
+            page_size=page_size,
+            sort_by=sort_by,
+            sort_order=sort_order,
+        )
         return Pager(self._portal, pager)
 
     def logs(self, pod_id: PodRef, *, tail: int | None = 100) -> str:

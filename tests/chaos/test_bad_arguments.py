@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -26,6 +27,7 @@ from primepods import (
     Availability,
     Client,
     Pods,
+    PodState,
     RetryPolicy,
     SSHKeys,
 )
@@ -153,6 +155,21 @@ def _are_texts(value: Any) -> bool:
     return all(map(_is_text, value))
 
 
+def _is_text_or_texts(value: Any) -> bool:
+    return _is_text(value) or (_are_texts(value) and any(True for _ in value))
+
+
+def _is_state(value: Any) -> bool:
+    if value is None or not _is_text_or_texts(value):
+        return value is None
+    words = [value] if isinstance(value, str) else value
+    return all(PodState(word.upper()).is_known for word in words)
+
+
+def _is_time(value: Any) -> bool:
+    return value is None or (isinstance(value, datetime) and value.tzinfo is not None)
+
+
 def _is_none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or right(value)
 
@@ -174,7 +191,11 @@ Right = Callable[[Any], bool]
 
 METHODS: dict[str, dict[str, Right]] = {
     "page": {"offset": _OFFSET, "limit": _LIMIT},
-    "list": {"page_size": _LIMIT},
+    "list": {
+        "status": _is_state,
+        **dict.fromkeys(("name", "gpu_type"), _is_none_or(_is_text_or_texts)),
+        "page_size": _LIMIT,
+    },
     "get": {"pod_id": _is_id},
     "status": {"pod_id": _is_id},
     "statuses": {"pod_ids": _are_ids},
@@ -189,7 +210,12 @@ METHODS: dict[str, dict[str, Right]] = {
     "delete": {"pod_id": _is_id, "missing_ok": _is_flag},
     "delete_many": {"pod_ids": _are_ids, "missing_ok": _is_flag},
     "history_page": {"offset": _OFFSET, "limit": _LIMIT, **_SORTING},
-    "history": {"page_size": _LIMIT, **_SORTING},
+    "history": {
+        **dict.fromkeys(("since", "until"), _is_time),
+        "kind": _is_none_or(_is_text_or_texts),
+        "page_size": _LIMIT,
+        **_SORTING,
+    },
     "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
     "create": {"spec": lambda _: False},
     "lease": {
@@ -294,7 +320,10 @@ NEEDED: dict[str, Any] = {
     "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA",
 }
 """What is right where a parameter has no default."""
-SHOWN_BY_PART = {"pod_ids", "params", "json", "regions", "public_key"}
+SHOWN_BY_PART = {
+    *("pod_ids", "params", "json", "regions", "public_key"),
+    *("disks", "exclude_providers", "gpu_type", "kind", "name", "status"),
+}
 """Parameters that are large, or may be a private key: not they are shown, but what is wrong in them."""
 HIDDEN = {"api_key", "base_url", "team_id"}
 """Parameters of which text is not repeated where it could be the key, or hold a password."""

@@ -5,7 +5,7 @@ An `assert_type` that fails is a change that somebody's checker would notice.
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, assert_type
 
 import aiohttp
@@ -166,6 +166,9 @@ async def leases(client: AsyncClient) -> None:
 async def listings(client: AsyncClient) -> None:
     """What is iterated, item by item and page by page."""
     assert_type(client.pods.list(page_size=50), AsyncPager[Pod])
+    assert_type(client.pods.list(status=PodState.ACTIVE, name=["a", "b*"], gpu_type="H100"), AsyncPager[Pod])
+    newest = client.pods.history(since=datetime.now(UTC), until=None, kind={"instance"})
+    assert_type(newest, AsyncPager[HistoryRecord])
     assert_type([pod async for pod in client.pods.list()], list[Pod])
     async with aclosing(client.pods.list().pages()) as pages:
         assert_type(await anext(pages), Page[Pod])
@@ -340,6 +343,8 @@ def blocking_leases(client: Client) -> None:
 def blocking_listings(client: Client) -> None:
     """What is iterated, item by item and page by page."""
     assert_type(client.pods.list(page_size=50), Pager[Pod])
+    assert_type(client.pods.list(status=PodState.ACTIVE, name=["a"], gpu_type="H100"), Pager[Pod])
+    assert_type(client.pods.history(until=datetime.now(UTC), kind="disk"), Pager[HistoryRecord])
     assert_type([pod for pod in client.pods.list()], list[Pod])  # noqa: C416 - as on the other side
     with closing(client.pods.list().pages()) as pages:
         assert_type(next(pages), Page[Pod])

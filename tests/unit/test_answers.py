@@ -233,7 +233,7 @@ def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "remedy"),
     [
-        (400, BadRequestError, "Correct the request."),
+        (400, BadRequestError, "Change what the API's message names: unchanged, the request fails again."),
         (402, PaymentRequiredError, "Add funds to the wallet."),
         (
             404,

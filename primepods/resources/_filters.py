@@ -1,0 +1,107 @@
+"""Filters that the API does not have: applied to each page of a listing as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from .._utils.arguments import check_text, check_texts
+from .._utils.gpu_names import gpu_matches
+from .._utils.text import quote
+from ..models import HistoryRecord, Pod, PodState
+
+Words = str | Iterable[str] | None
+"""One word, several of which any will do, or ``None`` for all."""
+
+
+def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod], bool] | None:
+    """Return what tells whether a pod is wanted; ``None`` if all are.
+
+    Raises:
+        TypeError: No text.
+        ValueError: An empty text, no text at all, or a status that there is not.
+    """
+    states = _words("status", status)
+    names, gpus = _words("name", name), _words("gpu_type", gpu_type)
+    if states is not None:
+        states = tuple(map(_check_state, states))
+    if states is None and names is None and gpus is None:
+        return None
+
+    def keep(pod: Pod) -> bool:
+        return (
+            (states is None or pod.status in states)
+            and _any(names, pod.name or "", _name_matches)
+            and _any(gpus, pod.gpu_name, gpu_matches)
+        )
+
+    return keep
+
+
+def record_filter(
+    *, since: datetime | None, until: datetime | None, kind: Words
+) -> Callable[[HistoryRecord], bool] | None:
+    """Return what tells whether a record of the history is wanted; ``None`` if all are.
+
+    Raises:
+        TypeError: No time, or no text.
+        ValueError: A time without a time zone, an empty text, or no text at all.
+    """
+    _check_time("since", since)
+    _check_time("until", until)
+    kinds = _words("kind", kind)
+    if since is None and until is None and kinds is None:
+        return None
+
+    def keep(record: HistoryRecord) -> bool:
+        ended = record.terminated_at or record.created_at
+        return (
+            (since is None or ended >= since)
+            and (until is None or ended < until)
+            and _any(kinds, record.type, _is_same_word)
+        )
+
+    return keep
+
+
+def _any(wanted: tuple[str, ...] | None, found: str, matches: Callable[[str, str], bool]) -> bool:
+    return wanted is None or any(matches(word, found) for word in wanted)
+
+
+def _name_matches(pattern: str, name: str) -> bool:
+    # A name with brackets is no pattern for itself.
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _is_same_word(wanted: str, found: str) -> bool:
+    return wanted.lower() == found.lower()
+
+
+def _words(name: str, value: Words) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    words = (check_text(name, value),) if isinstance(value, str) else check_texts(name, value)
+    if not words:
+        raise ValueError(f"{name} must have at least one text, or be left out, got {quote(value)}")
+    return words
+
+
+def _check_state(word: str) -> PodState:
+    state = word if isinstance(word, PodState) else PodState(word.upper())
+    if not state.is_known and not isinstance(word, PodState):
+        known = ", ".join(PodState)
+        raise ValueError(
+            f"status must be one of {known}, got {quote(word)}. PodState({quote(word)}) is one that this "
+            "version does not know."
+        )
+    return state
+
+
+def _check_time(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be a datetime, got {quote(value)}")
+    if value.utcoffset() is None:
+        raise ValueError(f"{name} must have a time zone, such as datetime.UTC, got {quote(value)}")
