@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from ._decoding.pods import decode_statuses
-from ._http.executor import RequestExecutor
+from ._http.executor import RequestExecutor, is_unsent
 from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
@@ -126,6 +126,7 @@ class _Reading:
 
     def __init__(self, reader: StatusReader) -> None:
         self._reader = reader
+        self._executor = reader.executor.for_many()
         self._answer = StatusAnswer()
         self._answered = False
         self._failures: list[PrimePodsError] = []
@@ -136,10 +137,14 @@ class _Reading:
         Raises:
             PrimePodsError: It has failed for another reason.
         """
-        executor = self._reader.executor
-        ends_at = executor.settings.clock.time() + executor.settings.deadline
-        error = await self._read(pod_ids, executor, ends_at)
-        if error is not None:
+        settings = self._executor.settings
+        ends_at = settings.clock.time() + settings.deadline
+        error = await self._read(pod_ids, self._executor, ends_at)
+        if error is None:
+            return
+        if is_unsent(error):
+            self._answer.errors.update({pod_id: copy_exception(error) for pod_id in pod_ids})
+        else:
             await self._search(pod_ids, error, ends_at)
 
     def conclude(self) -> StatusAnswer:
@@ -156,14 +161,14 @@ class _Reading:
 
     async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
         """Find the ids because of which a chunk failed, and the rows of all others."""
-        full = self._reader.executor
-        policy = attrs.evolve(full.settings.retry, attempts=min(_PART_ATTEMPTS, full.settings.retry.attempts))
-        executor = RequestExecutor(attrs.evolve(full.settings, retry=policy), full.transport)
+        settings = self._executor.settings
+        attempts = min(_PART_ATTEMPTS, settings.retry.attempts)
+        executor = self._executor.with_retry(attrs.evolve(settings.retry, attempts=attempts))
         search = FaultSearch(pod_ids, error)
         for _ in range(_MAX_REQUESTS):
             search.answered = search.answered or self._answered
             ids = search.next_items()
-            if not ids or full.settings.clock.time() >= ends_at:
+            if not ids or settings.clock.time() >= ends_at:
                 break
             failure = await self._read(ids, executor, ends_at)
             if failure is None:
@@ -184,7 +189,7 @@ class _Reading:
                 # A replica that lost its rows answers like this: it is believed when it is said twice.
                 answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
-            if not is_about_ids(exc):
+            if not (is_about_ids(exc) or is_unsent(exc)):
                 raise
             self._failures.append(exc.with_traceback(None))
         else:

@@ -16,6 +16,7 @@ from .._utils.concurrency import map_bounded
 from .._utils.text import one_line
 from ..config import Settings
 from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
+from ..retry import RetryPolicy
 from .backoff import CallError, is_idempotent, retry_delay
 from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
@@ -23,6 +24,7 @@ from .remedies import after_failure
 from .request import Request
 from .response import Response, decipher, protocol_error
 from .response_cache import ResponseCache
+from .shared_deadline import SharedDeadline
 from .transport import Transport
 
 T = TypeVar("T")
@@ -62,12 +64,35 @@ class RequestExecutor:
     Args:
         settings: The settings of the client, or of a view on it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
+        shared: The deadline of the call about many whose requests it sends, if it is for one.
     """
 
-    def __init__(self, settings: Settings, transport: Transport) -> None:
+    def __init__(
+        self, settings: Settings, transport: Transport, *, shared: SharedDeadline | None = None
+    ) -> None:
         self.settings = settings
         self.transport = transport
         self._clock = settings.clock
+        self._shared = shared
+
+    def for_many(self) -> RequestExecutor:
+        """Return an executor for one call about many.
+
+        Each request still has a deadline of its own; but when nothing has been answered for that long, no
+        further one is sent: :meth:`call` raises a ``RequestTimeoutError`` with no attempts.
+        """
+        shared = SharedDeadline(self._clock, self.settings.deadline)
+        return RequestExecutor(self.settings, self.transport, shared=shared)
+
+    def with_retry(self, retry: RetryPolicy) -> RequestExecutor:
+        """Return an executor for the same call that retries otherwise."""
+        settings = attrs.evolve(self.settings, retry=retry)
+        return RequestExecutor(settings, self.transport, shared=self._shared)
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the call about many sends nothing any more."""
+        return self._shared is not None and self._shared.is_over
 
     async def call(
         self,
@@ -92,6 +117,8 @@ class RequestExecutor:
             ProtocolError: What came is no answer.
             ClientClosedError: The client is closed.
         """
+        if self.has_given_up:
+            raise self._unsent_error(request)
         deadline_at = self._clock.time() + self.settings.deadline
         call = _Call(request, deadline_at if ends_at is None else ends_at)
         while True:
@@ -167,6 +194,8 @@ class RequestExecutor:
             outcome = await self.transport.send(call.request, ends_at=ends_at)
             if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
                 outcome = outcome.at_deadline()
+            if self._shared is not None and isinstance(outcome, Response):
+                self._shared.extend()
             self._log(call, outcome, self._clock.time() - started)
         finally:
             slots.release()
@@ -277,6 +306,19 @@ class RequestExecutor:
             return None
         return delay
 
+    def _unsent_error(self, request: Request) -> RequestTimeoutError:
+        return RequestTimeoutError(
+            f"{request.method} {request.path} on {self.settings.base_url}: was not sent, since no request of "
+            f"this call has been answered for its deadline of {self.settings.deadline:g} s. Look at the "
+            "network and the API's status page, or raise `deadline`, then try again.",
+            limit="deadline",
+            method=request.method,
+            path=request.path,
+            attempts=0,
+            maybe_received=False,
+            transient=True,
+        )
+
     def _transport_error(self, call: _Call, failed: FailedAttempt) -> TransportError | ProtocolError:
         request, reason = call.request, failed.reason
         if failed.kind == "protocol":
@@ -303,3 +345,8 @@ class RequestExecutor:
         if failed.kind == "transport":
             return TransportError(text, **fields)
         return RequestTimeoutError(text, limit=limit, **fields)
+
+
+def is_unsent(error: Exception) -> bool:
+    """Tell whether a request was not sent, because its call about many had given up."""
+    return isinstance(error, RequestTimeoutError) and not error.attempts

@@ -160,7 +160,7 @@ class Deleter:
         policy = self._executor.settings.retry
         delay = backoff(policy, attempt, self._clock.random())
         is_late = ends_at is not None and self._clock.time() + delay >= ends_at
-        if is_late or attempt >= policy.attempts:
+        if is_late or self._executor.has_given_up or attempt >= policy.attempts:
             return False
         with suppress(ClientClosedError):  # which the next request says for its pod
             await self._executor.transport.pause(delay)

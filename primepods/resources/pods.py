@@ -460,7 +460,8 @@ class AsyncPods:
         """Terminate many pods concurrently, whatever becomes of each.
 
         All ids are checked before the first request. A failure ends only that pod's deletion. What
-        :meth:`delete` finds out by a look at each pod is asked for a hundred pods at a time.
+        :meth:`delete` finds out by a look at each pod is asked for a hundred pods at a time. When nothing was
+        answered for the client's ``deadline``, nothing more is sent: the errors of the other pods say so.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.
@@ -472,7 +473,8 @@ class AsyncPods:
         """
         ids = check_ids(pod_ids)
         check_flag("missing_ok", missing_ok)
-        outcomes = await self._deleter.delete_many(ids, missing_ok=missing_ok)
+        deleter = Deleter(self._executor.for_many(), self._statuses)
+        outcomes = await deleter.delete_many(ids, missing_ok=missing_ok)
         return Deletions(
             {pod_id: state for pod_id, state in outcomes.items() if isinstance(state, PodState)},
             errors={pod_id: error for pod_id, error in outcomes.items() if isinstance(error, PrimePodsError)},

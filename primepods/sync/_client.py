@@ -43,7 +43,8 @@ class Client:
         context: A context that the official command has saved; its key, address and team are used instead of
             the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
-        deadline: Seconds for one call with all its retries; for an iterator, for each page.
+        deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
+            pods goes on while answers come, and sends nothing more when none has come for so long.
         max_concurrency: Requests in flight from the calls of this client, whatever the number of threads. The
             poller behind its waits and watches has as many of its own.
         retry: When and how often to try again.

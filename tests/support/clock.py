@@ -198,6 +198,14 @@ class ManualClock(Clock):
             self._soon(loop, 0, rested=False)
 
 
+class EarlyClock(ManualClock):
+    """A clock whose timeouts fire a moment early, as uvloop's do."""
+
+    def timeout_at(self, when: float) -> ManualTimeout:
+        """A timeout that fires a millisecond before ``when``."""
+        return super().timeout_at(when - 0.001)
+
+
 class ManualTimeout:
     """`asyncio.timeout` on a manual clock."""
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import primepods
 from primepods import RetryPolicy
 from tests.support.client import KEY, make_client
-from tests.support.clock import ManualClock, ManualTimeout, settle
+from tests.support.clock import EarlyClock, ManualClock, settle
 from tests.support.server import (
     Answer,
     Close,
@@ -333,14 +333,6 @@ async def test_a_call_ends_by_its_deadline() -> None:
     assert clock.elapsed == 25
     assert not hasattr(caught.value, "__notes__")
     assert len(server.requests) == 3
-
-
-class EarlyClock(ManualClock):
-    """A clock whose timeouts fire a moment early, as uvloop's do."""
-
-    def timeout_at(self, when: float) -> ManualTimeout:
-        """A timeout that fires a millisecond before ``when``."""
-        return super().timeout_at(when - 0.001)
 
 
 @pytest.mark.parametrize(
