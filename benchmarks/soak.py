@@ -260,14 +260,15 @@ def emulated(pods: int, seed: int) -> Iterator[tuple[str, str]]:
     """Run the emulator in a process of its own; gives its address and key."""
     words = ("--pods", str(pods), "--seed", str(seed), "--boot-seconds", str(BOOT))
     with subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "primepods.emulator", *words],
+        [sys.executable, "-m", "primepods", "emulator", *words],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
     ) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip(), process.stdout.readline().strip()
+            url, key = (process.stdout.readline().strip().partition("=")[2] for _ in range(2))
+            yield url, key
         finally:
             process.terminate()
 

@@ -121,7 +121,6 @@ EMULATOR: dict[str, set[str]] = {
     "_server": {"_api", "clock", "control", "faultplan", "faults", "requestlog"},
     "emulator": {"_api", "_server", "_state", "clock", "control", "faultplan", "requestlog"},
     "": {"_server", "_state", "clock", "emulator", "faultplan", "faults", "requestlog"},
-    "__main__": {"emulator"},
     "local_ssh": set(),
 }
 
@@ -271,7 +270,6 @@ def test_the_command_is_a_caller_like_any_other(path: str) -> None:
         "primepods.charts",
         "primepods.config",
         "primepods.emulator",
-        "primepods.emulator.__main__",
         "primepods.fleet",
     }
     assert names <= public

@@ -25,6 +25,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     TIMED_OUT = 3
     POD_FAILED = 4
+    NOT_EXECUTABLE = 126
+    NOT_FOUND = 127
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143

@@ -1,30 +1,60 @@
-"""`primepods emulator`: a stand-in for the API to leave running beside one's work."""
+"""`primepods emulator`: a stand-in for the API, beside one's work or for one command."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from ._errors import reported_errors
-from ._table import write
+from ._errors import CommandError, ExitCode, reported_errors
+from ._table import tell, write
 
 if TYPE_CHECKING:
     from primepods.emulator import Emulator
+
+_KILLED = 128
+"""What shells add to the number of the signal that has ended a command."""
 
 
 def command(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND", help="Run this against it, and end with it."),
+    ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 takes a free one.", metavar="PORT")
     ] = 0,
     pods: Annotated[int, typer.Option(min=0, max=100_000, help="Pods at the start.", metavar="NUMBER")] = 0,
+    history: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Rows of history at the start.", metavar="NUMBER")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 0,
     boot_seconds: Annotated[
         float, typer.Option(min=0, help="About how long a pod boots.", metavar="SECONDS")
     ] = 30.0,
+    failure_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
+    ] = 0.0,
+    stock: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="About how many of each offer there are; by default no end.", metavar="NUMBER"
+        ),
+    ] = None,
+    funds: Annotated[
+        float | None,
+        typer.Option(min=0, help="US dollars to spend; by default no end.", metavar="AMOUNT"),
+    ] = None,
     speed: Annotated[float, typer.Option(help="Emulated seconds in a real one.", metavar="NUMBER")] = 1.0,
     api_key: Annotated[
         str | None,
@@ -35,36 +65,111 @@ def command(  # noqa: PLR0913 - one parameter an option
         typer.Option(help="JSON file to go on from, if there, and to save to.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Serve a local stand-in for the pods API until Ctrl-C.
+    """Serve a local stand-in for the pods API, for one command or until Ctrl-C.
 
-    Prints two lines that a shell can evaluate: every client started there then talks to the emulator.
+    A command after -- finds it in PRIME_API_BASE_URL and PRIME_API_KEY; its exit code is this one's. Without
+    one, prints two lines that a shell can evaluate: clients started there then talk to the emulator.
 
     Examples:
-      primepods emulator --pods 20 >emulator.env & sleep 2
-      source emulator.env && primepods list
+      primepods emulator --pods 20 -- primepods list
+      primepods emulator --failure-rate 0.2 --speed 60 -- pytest
     """
-    from primepods.emulator.__main__ import serve_forever  # noqa: PLC0415 - `--help` has no use for it
-
-    serving: dict[str, Any] = {"port": port, "speed": speed, "api_key": api_key, "control": True}
-    names = iter(("PRIME_API_BASE_URL", "PRIME_API_KEY"))
+    start = {
+        "pods": pods,
+        "history": history,
+        "seed": seed,
+        "boot_seconds": boot_seconds,
+        "failure_rate": failure_rate,
+        "stock": stock,
+        "funds": funds,
+    }
+    serving = {"port": port, "speed": speed, "api_key": api_key, "control": True}
+    code = 0
     with reported_errors(ctx.command_path):
-        emulator = _load(state, serving) or _new(pods, seed, boot_seconds, serving)
+        emulator = _make(state, start, serving)
         if state is not None:
             # A file that cannot be written is told now, not when there is something to lose.
             emulator.save(state)
-        typer.echo("Serving until Ctrl-C.", err=True)
-        serve_forever(emulator, announce=lambda value: write(f"export {next(names)}={value}\n"))
+        if words:
+            code = _run(emulator, words)
+        else:
+            with suppress(KeyboardInterrupt):
+                asyncio.run(_serve(emulator))
         if state is not None:
             emulator.save(state)
+    raise typer.Exit(code)
 
 
-def _load(state: Path | None, serving: dict[str, Any]) -> Emulator | None:
+def _make(state: Path | None, start: Mapping[str, Any], serving: Mapping[str, Any]) -> Emulator:
     from primepods.emulator import Emulator  # noqa: PLC0415 - `--help` has no use for it
 
-    return Emulator.load(state, **serving) if state is not None and state.exists() else None
+    if state is not None and state.exists():
+        return Emulator.load(state, **serving)
+    return Emulator(**start, **serving)
 
 
-def _new(pods: int, seed: int, boot_seconds: float, serving: dict[str, Any]) -> Emulator:
-    from primepods.emulator import Emulator  # noqa: PLC0415 - `--help` has no use for it
+async def _serve(emulator: Emulator) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # Not every system lets a loop handle signals; there Ctrl-C ends asyncio.run itself.
+    with suppress(NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+    async with emulator:
+        tell("Serving until Ctrl-C.")
+        write(f"export PRIME_API_BASE_URL={emulator.url}\nexport PRIME_API_KEY={emulator.api_key}\n")
+        await stop.wait()
 
-    return Emulator(pods=pods, seed=seed, boot_seconds=boot_seconds, **serving)
+
+def _run(emulator: Emulator, words: Sequence[str]) -> int:
+    """Run a command against the emulator; return its exit code, as a shell would."""
+    from primepods.config import child_environment  # noqa: PLC0415 - as above
+
+    # Leases of emulated pods end with the emulator: in the user's folder their files would be left behind.
+    with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
+        environment = child_environment(base_url=emulator.url, api_key=emulator.api_key, lease_folder=leases)
+        try:
+            code = child.run(words, environment)
+        except FileNotFoundError:
+            raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
+        except OSError as exc:
+            raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
+    return code if code >= 0 else _KILLED - code
+
+
+class _Child:
+    """A child process that is told to end when this one is.
+
+    SIGTERM is passed on. A terminal sends Ctrl-C to the child, too, which decides what it does about it.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._must_end = False
+
+    def run(self, words: Sequence[str], environment: dict[str, str]) -> int:
+        """Run a command to its end, and return its exit code."""
+        self._process = process = subprocess.Popen(words, env=environment)  # noqa: S603 - the user's own
+        if self._must_end:
+            process.terminate()
+        return process.wait()
+
+    def __enter__(self) -> Self:
+        self._before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate),
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _terminate(self, _number: int, _frame: FrameType | None) -> None:
+        if self._process is None:
+            self._must_end = True
+        else:
+            self._process.terminate()

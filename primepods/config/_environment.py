@@ -1,4 +1,4 @@
-"""The environment variables that are read, and nothing else of the environment but proxies."""
+"""The environment variables that are read or set, and nothing else of the environment but proxies."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ def from_environment(names: tuple[str, ...]) -> Found | None:
         if value:
             return Found(value, f"environment variable {name}")
     return None
+
+
+def child_environment(*, base_url: str, api_key: str, lease_folder: str) -> dict[str, str]:
+    """Return the environment of a child process whose clients use this API and no other.
+
+    Args:
+        base_url: The API's.
+        api_key: The key.
+        lease_folder: Where the files of leases go, if the environment does not say.
+    """
+    settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
+    others = {name: value for name, value in os.environ.items() if name not in settings}
+    return {STATE_DIR[0]: lease_folder, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}

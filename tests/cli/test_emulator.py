@@ -1,11 +1,13 @@
 """`primepods emulator`: what it prints, and how it ends."""
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,10 @@ from tests.cli.conftest import Run
 pytestmark = pytest.mark.anyio
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-W", "error", "-m", "primepods", "emulator", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @pytest.mark.slow
@@ -46,13 +48,102 @@ async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> N
 
 
 def test_port_that_is_taken(run: Run) -> None:
-    """The reason is told in one line."""
+    """The reason is told in one line, and nothing of serving."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = run("emulator", "--port", str(port))
-    assert result.exit_code == 1
-    assert "primepods emulator: " in result.output
-    assert os.strerror(98) in result.output or "in use" in result.output
+        for words in ([], ["--", "true"]):
+            result = run("emulator", "--port", str(port), *words)
+            assert (result.exit_code, result.output.count("\n")) == (1, 1)
+            assert result.output.startswith("primepods emulator: ")
+            assert os.strerror(errno.EADDRINUSE).lower() in result.output.lower()
+
+
+def ended(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, run to its end."""
+    command = [sys.executable, "-W", "error", "-m", "primepods", "emulator", *arguments]
+    env = {**os.environ, **(environment or {})}
+    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=50, env=env)
+
+
+CLIENT = """
+import os, primepods
+with primepods.Client() as client:
+    offers, error = client.availability.gpus().collect()
+    print(len(list(client.pods.list())), len(list(client.pods.history())), {o.stock_status for o in offers})
+    print(sum(pod.status == "ERROR" for pod in client.pods.list()))
+    print(os.environ["PRIMEPODS_STATE_DIR"] != os.path.expanduser("~/.primepods/leases"))
+try:
+    with primepods.Client() as client:
+        offer = client.availability.cheapest()
+        client.pods.create(primepods.PodSpec.from_offer(offer, ssh_key_id=None))
+except primepods.SoldOutError:
+    print("sold out")
+"""
+
+
+def test_a_command_runs_against_it() -> None:
+    """It finds the emulator in its environment, whatever that said before, and is all that is printed."""
+    other = {
+        "PRIME_API_KEY": "x",
+        "PRIME_BASE_URL": "https://x.example",
+        "PRIME_CONTEXT": "x",
+        "PRIME_TEAM_ID": "x",
+    }
+    start = ["--pods", "4", "--boot-seconds", "0", "--failure-rate", "0.5", "--history", "7", "--stock", "0"]
+    done = ended(*start, "--", sys.executable, "-c", CLIENT, environment=other)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines() == ["4 7 {'Unavailable'}", "2", "True", "sold out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["sh", "-c", "kill -9 $$"], 137, ""),
+        (["no-such-command"], 127, "primepods emulator: no-such-command: not found\n"),
+        (["/"], 126, "primepods emulator: /: Permission denied\n"),
+    ],
+)
+def test_the_exit_code_is_the_commands(run: Run, words: list[str], code: int, message: str) -> None:
+    """As in a shell, also where there is no command."""
+    result = run("emulator", "--", *words)
+    assert (result.exit_code, result.output) == (code, message)
+
+
+def test_money_runs_out(run: Run) -> None:
+    """With `--funds`, as in the library."""
+    count = "import time, primepods; time.sleep(0.5); exit(len(list(primepods.Client().pods.list())))"
+    begin = ["emulator", "--pods", "3", "--boot-seconds", "0", "--speed", "100000"]
+    for funds, left in ((["--funds", "0.5"], 0), ([], 3)):
+        assert run(*begin, *funds, "--", sys.executable, "-c", count).exit_code == left
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path) -> None:
+    """SIGTERM is passed on; a terminal sends Ctrl-C to the command itself. What it did is saved."""
+    state, script = (
+        tmp_path / "state.json",
+        "trap 'exit 9' TERM INT; echo ready; while :; do sleep 0.05; done",
+    )
+    command = ["--pods", "1", "--state", str(state), "--", "sh", "-c", script]
+    with start(*command, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        assert process.wait(20) == 9
+    assert len(Emulator.load(state).pods) == 1
+
+
+def test_it_goes_on_from_a_file(tmp_path: Path, run: Run) -> None:
+    """Saved at the end, read at the next start, with whatever has been done to it over HTTP meanwhile."""
+    state = tmp_path / "fleet.json"
+    add = "import primepods; primepods.Client().request('POST', '/_emulator/pods', json={})"
+    words = ["emulator", "--pods", "2", "--state", str(state), "--", sys.executable, "-c", add]
+    ids: list[list[str]] = []
+    for _ in range(2):
+        assert run(*words).exit_code == 0
+        ids.append(list(Emulator.load(state).pods))
+    assert (len(ids[0]), len(ids[1]), ids[1][:3]) == (3, 4, ids[0])
 
 
 def test_a_state_that_cannot_be_saved(run: Run, tmp_path: Path) -> None:

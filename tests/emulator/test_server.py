@@ -1,25 +1,18 @@
 """Starting, stopping, clocks, the request log: what the emulator is to the test that holds it."""
 
 import asyncio
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from primepods.emulator import Emulator, ManualClock, SystemClock
-from primepods.emulator.__main__ import main
 
-from .caller import PODS, STATUS, Caller, PlainCaller
+from .caller import PODS, STATUS, Caller
 from .conftest import Serve
 
 
@@ -292,54 +285,3 @@ def test_pods_can_be_added_while_the_api_is_read(serve: Serve) -> None:
     thread.join()
     assert all(len(page["data"]) == min(page["total_count"], 1000) for page in pages)
     assert all(before["total_count"] <= after["total_count"] for before, after in pairwise(pages))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_prints_url_and_key_and_ends_on_a_signal(number: signal.Signals) -> None:
-    """Cleanly: nothing on stderr, exit code 0."""
-    command = [sys.executable, "-W", "error", "-m", "primepods.emulator", "--pods", "5", "--api-key", "k"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        url, key = process.stdout.readline().strip(), process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
-        assert key == "k"
-        process.send_signal(number)
-        rest, errors = process.communicate(timeout=10)
-    assert (rest, errors, process.returncode) == ("", "", 0)
-
-
-def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line, with exit code 1."""
-    assert main(["--pods", "-3"]) == 1
-    assert "pods must be zero or more" in capsys.readouterr().out
-
-
-def test_the_command_goes_on_from_a_file(tmp_path: Path) -> None:
-    """Saved at the end, read at the next start; started by hand, it has control routes."""
-    state = tmp_path / "fleet.json"
-    command = [
-        sys.executable,
-        "-m",
-        "primepods.emulator",
-        "--api-key",
-        "k",
-        "--pods",
-        "5",
-        "--state",
-        str(state),
-    ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ids: list[list[str]] = []
-    for _ in range(2):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-            assert process.stdout is not None
-            call = PlainCaller(process.stdout.readline().strip(), "k")
-            call.json("POST", "/_emulator/pods", body={})
-            ids.append([pod["id"] for pod in call.get(PODS)["data"]])
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=10)
-    assert len(ids[1]) == 7
-    assert ids[1][:6] == ids[0]
