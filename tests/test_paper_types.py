@@ -1,0 +1,89 @@
+"""Every Python example of every paper passes mypy and pyright, both strict, as its reader's program would."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.readme_blocks import PAPERS, PYTHON, ROOT, find_blocks
+
+STUBS = {"pandas": "pandas-stubs"}
+"""Libraries whose types come separately."""
+
+pytestmark = pytest.mark.slow
+
+
+PARTLY_TYPED = re.compile("^from (airflow|prefect)", re.MULTILINE)
+"""Libraries whose own decorators no program can use in pyright's strict mode."""
+
+
+def as_module(text: str) -> str:
+    """A block as a module; one that awaits at the top is the body of a function."""
+    header = "# pyright: basic\n" if PARTLY_TYPED.search(text) else ""
+    try:
+        compile(text, "block", "exec")
+    except SyntaxError:
+        # What was a name of the module is a local there, which nothing need use.
+        header += "# pyright: reportUnusedVariable=false\n"
+        text = f"async def block() -> None:\n{textwrap.indent(text, '    ')}"
+    return header + text
+
+
+def can_be_checked(text: str) -> bool:
+    """Whether what a block imports is installed, with its types."""
+    for node in ast.walk(ast.parse(as_module(text))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in (name.split(".")[0] for name in names):
+            try:
+                version(STUBS.get(name, "primepods"))
+            except PackageNotFoundError:
+                return False
+            if find_spec(name) is None:
+                return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a module for each block."""
+    folder = tmp_path_factory.mktemp("blocks")
+    for paper in PAPERS:
+        name = "_".join(paper.relative_to(ROOT).with_suffix("").parts).strip(".")
+        for block in find_blocks(paper.read_text(encoding="utf-8")):
+            if block.language in PYTHON and can_be_checked(block.text):
+                file = folder / f"{name}_line_{block.line}.py"
+                file.write_text(as_module(block.text), encoding="utf-8")
+    assert len(list(folder.glob("*.py"))) > 20
+    return folder
+
+
+def test_examples_pass_mypy(blocks: Path) -> None:
+    """With --strict."""
+    pytest.importorskip("mypy")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"]
+    files = sorted(map(str, blocks.glob("*.py")))
+    cache = f"--cache-dir={blocks / 'cache'}"
+    done = subprocess.run(
+        [*command, cache, *files], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.stdout + done.stderr == ""
+
+
+def test_examples_pass_pyright(blocks: Path) -> None:
+    """In its strict mode."""
+    if shutil.which("pyright") is None:
+        pytest.skip("needs pyright")
+    config = blocks / "pyrightconfig.json"
+    config.write_text(json.dumps({"typeCheckingMode": "strict", "extraPaths": [str(ROOT)]}), encoding="utf-8")
+    command = ["pyright", "--pythonpath", sys.executable, "-p", str(config)]
+    done = subprocess.run(command, cwd=blocks, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout
