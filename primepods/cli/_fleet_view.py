@@ -12,18 +12,20 @@ import typer
 from primepods.fleet import Condition, Fleet, FleetPod
 
 from ._durations import age, short_duration
+from ._ids import shorten_ids
+from ._pod_table import price
 from ._table import Cell, Column, render_table
 from ._text import count, printable
 
 _COLUMNS: Final = (
-    Column("NAME", least=14),
+    Column("ID"),
+    Column("NAME", least=8),
     # As wide as its longest word, so that the columns behind it stay where they are.
     Column("STATE".ljust(max(map(len, Condition)))),
-    Column("GPU", least=12, rank=1),
-    Column("PRICE/H", right=True),
-    Column("AGE", right=True, rank=1),
-    Column("ID", rank=4),
-    Column("PROGRESS", least=15),
+    Column("GPU", least=12, rank=3),
+    Column("PRICE/H", right=True, rank=1),
+    Column("AGE", right=True, rank=3),
+    Column("PROGRESS", least=15, rank=2),
 )
 _STEPS: Final = 10
 _LONGEST_NOTE: Final = 300
@@ -82,7 +84,7 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
     """Return how many pods are in which condition, and what they cost, as one line or a few."""
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
-    costs = f"{count(fleet, 'pod')}   {fleet.cost_per_hr:,.2f} an hour   {fleet.spent:,.2f} so far"
+    costs = f"{count(fleet, 'pod')}   {price(fleet.cost_per_hr)} an hour   {price(fleet.spent)} so far"
     words = [
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
     ]
@@ -134,7 +136,9 @@ def _bar(fleet: Fleet, view: View) -> str:
 
 
 def _table(pods: Sequence[FleetPod], view: View) -> list[str]:
-    table = render_table(_COLUMNS, [_cells(pod, view) for pod in pods], width=view.width, colour=view.colour)
+    ids = shorten_ids(pod.pod_id for pod in pods)
+    rows = [[ids[pod.pod_id], *_cells(pod, view)] for pod in pods]
+    table = render_table(_COLUMNS, rows, width=view.width, colour=view.colour)
     return table.splitlines()
 
 
@@ -145,9 +149,8 @@ def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
         pod.name,
         Cell(pod.condition or "not seen", colour),
         "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
-        f"{pod.price_hr:,.2f}" if pod.status is not None else "",
+        price(pod.price_hr) if pod.status is not None else "",
         "" if seconds is None else short_duration(seconds),
-        pod.pod_id,
         _progress(pod, view),
     ]
 

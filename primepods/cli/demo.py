@@ -13,6 +13,7 @@ import typer
 
 import primepods
 
+from ._pod_table import price
 from ._screen import Screen, safe
 from ._table import Column
 
@@ -173,7 +174,7 @@ def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
     return (
         f"{len(group):,}",
         f"{sum(pod.gpu_count for pod in group):,}",
-        f"{sum(pod.price_hr for pod in group):,.2f}",
+        price(sum(pod.price_hr for pod in group)),
     )
 
 
@@ -208,19 +209,19 @@ def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
             record.name or record.id,
             record.gpu_name,
             _minutes(record),
-            f"{record.price_hr:,.2f}",
-            f"{record.total_billed_price:,.2f}",
+            price(record.price_hr),
+            price(record.total_billed_price),
         )
         for record in records[:SHOWN]
     ]
     rest = records[SHOWN:]
     if rest:
         billed = sum(record.total_billed_price for record in rest)
-        rows.append((f"{len(rest)} more", "", "", "", f"{billed:,.2f}"))
+        rows.append((f"{len(rest)} more", "", "", "", price(billed)))
     screen.table(
         _BILL,
         rows,
-        total=("all", "", "", "", f"{sum(record.total_billed_price for record in records):,.2f}"),
+        total=("all", "", "", "", price(sum(record.total_billed_price for record in records))),
     )
 
 

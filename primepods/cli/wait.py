@@ -15,6 +15,7 @@ from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, complain
 from ._handles import PodHandles, read_handles, resolve_handles
 from ._output import ColumnsOption, Form, FullIdsOption, Output, OutputOption
+from ._pod_table import price
 from .status import STATUSES
 
 if TYPE_CHECKING:
@@ -126,4 +127,4 @@ def _wait(  # noqa: PLR0913 - what the call needs, and what to show
 
 def _update(meter: Meter, fleet: Fleet, done: int, total: int) -> None:
     words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
-    meter.update(done, total, ", ".join([*words, f"{fleet.cost_per_hr:,.2f} an hour"]))
+    meter.update(done, total, ", ".join([*words, f"{price(fleet.cost_per_hr)} an hour"]))

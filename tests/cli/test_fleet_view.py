@@ -54,37 +54,37 @@ def plain(width: int, height: int = 24, *, unicode: bool = True) -> View:
 
 
 def test_80_columns() -> None:
-    """Name, state, GPU, price, age and progress have room; ids do not; the bar is letters."""
+    """Id, name, state, GPU, price and progress have room, the age has not; the bar is letters."""
     shown = render_fleet(a_fleet(), plain(80), ["something is wrong"])
     assert (
         shown
         == """\
-9 pods   22.50 an hour   1,703.75 so far
+9 pods   $22.50 an hour   $1,703.75 so far
 1 failed   2 installing   1 pending   1 unknown   1 deleting   1 stopped
 1 ready   1 gone   1 not seen yet
 ffffffffffiiiiiiiiiiiiiiiiiiiippppppppppuuuuuuuuuuddddddddddssssssssssrrrrrrrrrr
 
-NAME                  STATE       GPU            PRICE/H    AGE  PROGRESS
-train-failed          failed      8 x H100_80GB     1.00  3d 0h  no space left
-train-installing      installing  8 x H100_80GB     2.00  3d 0h
-train-large-batches…  installing  8 x H100_80GB     9.50  3d 0h  ██████░░░░ 62 %
-train-pending         pending     8 x H100_80GB     2.00  3d 0h
-unseen                not seen
-train-unknown         unknown     8 x H100_80GB     2.00  3d 0h
-train-deleting        deleting    8 x H100_80GB     2.00  3d 0h
-train-stopped         stopped     8 x H100_80GB     2.00  3d 0h
-train-ready           ready       8 x H100_80GB     2.00  3d 0h
-was                   gone
+ID        NAME               STATE       GPU            PRICE/H  PROGRESS
+failed    train-failed       failed      8 x H100_80GB    $1.00  no space left
+installi  train-installing   installing  8 x H100_80GB    $2.00
+01234567  train-large-batc…  installing  8 x H100_80GB    $9.50  ██████░░░░ 62 %
+pending   train-pending      pending     8 x H100_80GB    $2.00
+unseen    unseen             not seen
+unknown   train-unknown      unknown     8 x H100_80GB    $2.00
+deleting  train-deleting     deleting    8 x H100_80GB    $2.00
+stopped   train-stopped      stopped     8 x H100_80GB    $2.00
+ready     train-ready        ready       8 x H100_80GB    $2.00
+was       was                gone
 something is wrong"""
     )
 
 
 def test_200_columns() -> None:
-    """The id and long names have room, too."""
+    """The age and long names have room, too."""
     [line] = [line for line in render_fleet(a_fleet(), plain(200)).splitlines() if " 62 %" in line]
     assert line == (
-        "train-large-batches-on-everything  installing  8 x H100_80GB     9.50  3d 0h  "
-        "0123456789abcdef0123456789abcdef  ██████░░░░ 62 %"
+        "01234567  train-large-batches-on-everything  installing  8 x H100_80GB    $9.50  3d 0h  "
+        "██████░░░░ 62 %"
     )
 
 
@@ -146,4 +146,4 @@ def test_an_empty_account() -> None:
     fleet = Fleet()
     assert render_fleet(fleet, plain(80)).split("\n")[0] == "reading the list of pods"
     fleet.listed = True
-    assert render_fleet(fleet, plain(80)).rstrip() == "0 pods   0.00 an hour   0.00 so far"
+    assert render_fleet(fleet, plain(80)).rstrip() == "0 pods   $0.00 an hour   $0.00 so far"

@@ -109,5 +109,5 @@ def test_bar_in_a_terminal(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) 
     code, shown = in_terminal(monkeypatch, "wait", "pod0", "pod1", columns=200)
     assert code == 0
     assert "2/2" in shown
-    assert "2 ready, 5.00 an hour" in shown
+    assert "2 ready, $5.00 an hour" in shown
     assert shown.rindex("pod1  ") > shown.rindex("2/2")

@@ -111,8 +111,8 @@ def test_on_a_screen(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Non
     screen, _, after = rest.partition("\x1b[?1049l")
     assert before == ""
     frame = without_colours(screen.rsplit(HOME, maxsplit=1)[-1])
-    assert re.search(r"^3 pods   7\.50 an hour   [\d.]+ so far *\n3 ready", frame)
-    assert re.search(r"^train-1 +ready +\d+ x H100_80GB +2\.50 +\d+s +pod1 +ssh -p", frame, re.MULTILINE)
+    assert re.search(r"^3 pods   \$7\.50 an hour   \$[\d.]+ so far *\n3 ready", frame)
+    assert re.search(r"^pod1 +train-1 +ready +\d+ x H100_80GB +\$2\.50 +\d+s +ssh -p", frame, re.MULTILINE)
     assert without_colours(after).strip().splitlines()[-1] == "3 ready"
 
 
