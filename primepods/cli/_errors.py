@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
+from typing import Final
 
 import typer
 
@@ -41,8 +44,48 @@ class CommandError(Exception):
 
 
 def complain(command: str, message: object) -> None:
-    """Write one line to stderr: which command, and what is wrong."""
-    typer.echo(f"{command}: {printable(str(message), longest=_LONGEST)}", err=True)
+    """Write one line to stderr: which command, and what is wrong. A stderr that is closed stops nothing."""
+    with suppress(OSError, ValueError):
+        typer.echo(f"{command}: {printable(_describe(message), longest=_LONGEST)}", err=True)
+
+
+def _describe(message: object) -> str:
+    """Return an error's text for somebody in a shell."""
+    text = shell_words(str(message))
+    seconds = message.retry_after if isinstance(message, primepods.RateLimitError) else None
+    return text if seconds is None else f"{text} Try again in {math.ceil(seconds):,} s."
+
+
+def shell_words(text: str) -> str:
+    """Return a message of the library in the words of the command: ``pods.history()`` is its `history`."""
+    for pattern, words in _SHELL_WORDS:
+        text = pattern.sub(words, text)
+    return text
+
+
+def _option(found: re.Match[str]) -> str:
+    name = {"team_id": "team"}.get(found[1], found[1]).replace("_", "-")
+    return found[0].replace(f"argument {found[1]}", f"--{name}").replace(f"{found[1]} must", f"--{name} must")
+
+
+_SHELL_WORDS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
+        (r"`?(?:client\.)?pods\.delete\('([^']*)'\)`?", r"`primepods delete \1`"),
+        (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
+        (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
+        (r"\(argument (base_url|context|team_id)\)", _option),
+        (r"^(timeout|interval|older_than|max_price) must be a (?:finite )?", _option),
+        (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
+        (r"^pod_id ", "the id "),
+        (r"Pass an `id` as (\S+ \S+) gives it", r"Give an id as \1 shows it"),
+        # What aiohttp adds to the cause, and the same cause once more.
+        (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
+        (r": ([^:]+(?::\d+)?) \((\d+ attempts); the attempt before failed with: \1\)", r": \1 (\2)"),
+    )
+)
+"""What the library's messages say to programs, and what that is in a shell."""
 
 
 @contextmanager
@@ -80,7 +123,7 @@ def fail_for(command: str, errors: Mapping[str, Exception]) -> None:
 def complain_of(command: str, errors: Mapping[str, Exception]) -> None:
     """Tell what went wrong with which pods, a line each."""
     for pod_id, error in errors.items():
-        complain(command, f"{pod_id}: {error}")
+        complain(command, f"{pod_id}: {_describe(error)}")
 
 
 def end_for(errors: Mapping[str, Exception]) -> None:
@@ -105,7 +148,7 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
     """Show the package's log on stderr: warnings, or with ``verbose`` every request."""
     handler = logging.StreamHandler(sys.stderr)
     form = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_ShellFormatter(form))
     log = logging.getLogger("primepods")
     before = log.level, log.propagate
     log.addHandler(handler)
@@ -116,6 +159,14 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
     finally:
         log.removeHandler(handler)
         log.level, log.propagate = before
+
+
+class _ShellFormatter(logging.Formatter):
+    """Shows the library's log in the words of the command."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return a record as a line."""
+        return shell_words(super().formatMessage(record))
 
 
 def _close_stdout() -> None:

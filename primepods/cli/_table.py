@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import attrs
 import typer
@@ -103,8 +104,9 @@ def write_ids(ids: Iterable[str]) -> None:
 
 
 def tell(message: str) -> None:
-    """Write a line to stderr that is no error: what was done, or will be."""
-    write(f"{printable(message, longest=_LONGEST_CELL)}\n", err=True)
+    """Write a line to stderr that is no error, such as what was done; a closed stderr stops nothing."""
+    with suppress(OSError, ValueError):
+        write(f"{printable(message, longest=_LONGEST_CELL)}\n", err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:

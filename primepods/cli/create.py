@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ from ._offers import (
 )
 from ._output import Output, OutputOption, print_model
 from ._pod_table import price
-from ._table import tell, write
+from ._table import tell, write_ids
 
 _PANEL = "The pod"
 _ENTRY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
@@ -123,7 +124,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     }
     pod = _order(api, _Wanted(offer, max_price, filters), changes, ssh_key, yes=yes)
     if output is Output.TABLE:
-        write(f"{pod.id}\n")
+        write_ids([pod.id])
     else:
         print_model(pod, output)
 
@@ -156,8 +157,8 @@ def _order(
         _show(offer, spec, wanted.max_price)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
-        # Before the data, whose reader may have left: it must be known what is billed now.
-        tell(f"Ordered {pod.name}: {pod.id}")
+        # Before the data, whose reader may have left; on a terminal the data is seen anyway.
+        tell(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
         return pod
 
 

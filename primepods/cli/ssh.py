@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._errors import CommandError, ExitCode
+from ._errors import CommandError, ExitCode, complain
 from ._handles import OptionalPodHandle, resolve_handle
 from ._reading import read_all
 from ._table import write
@@ -56,7 +57,7 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods ssh ID
       primepods ssh ID nvidia-smi
       primepods ssh ID -- -L 8888:localhost:8888
-      primepods ssh --config >> ~/.ssh/config
+      primepods ssh --config >> ~/.ssh/config     # then: ssh pod_NAME
     """
     if config:
         _print_config(api, pod, node)
@@ -103,33 +104,37 @@ def _print_config(api: Api, handle: str | None, node: int | None) -> None:
     with api.client() as client:
         if handle is None:
             with read_all(client.pods.list()) as pods:
-                write(_blocks([pod for pod in pods if pod.is_ready], node))
+                write(_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
         else:
             pod = client.pods.get(resolve_handle(client, handle, team=api.team))
             _target(pod, node)  # says what is wrong, if it has no address
-            write(_blocks([pod], node))
+            write(_blocks(api.command, [pod], node))
 
 
-def _blocks(pods: Iterable[primepods.Pod], node: int | None) -> str:
-    """Return a block for each machine that can be reached."""
-    taken: set[str] = set()
+def _blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
+    """Return a block for each machine that can be reached; tell of those that no file can name."""
+    named = {pod.id: _numbered(pod.name or "", pod) for pod in pods}
+    claims = Counter(name for pod in pods for name in {*named[pod.id], *_numbered(pod.id, pod)})
     blocks: list[str] = []
     for pod in pods:
-        names = _host_names(pod, taken)
-        taken.update(names)
+        names = named[pod.id]
+        # A name that two pods claim is neither's.
+        if not _HOST_NAME.fullmatch(pod.name or "") or any(claims[name] > 1 for name in names):
+            names = _numbered(pod.id, pod)
         for number, (name, machine) in enumerate(zip(names, pod.nodes, strict=True), start=1):
-            if machine.ssh is not None and node in (None, number):
+            if machine.ssh is None or node not in (None, number):
+                continue
+            try:
                 blocks.append(machine.ssh.config_block(name))
+            except ValueError:
+                complain(command, f"{pod.id!r} is left out: ssh can use neither its name nor its id")
     return "\n".join(blocks)
 
 
-def _host_names(pod: primepods.Pod, taken: set[str]) -> list[str]:
-    """Return a name for each machine: the pod's name if ssh can use it and no other has it, else the id."""
-    name = pod.name or ""
-    named = _numbered(name, pod)
-    return named if _HOST_NAME.fullmatch(name) and taken.isdisjoint(named) else _numbered(pod.id, pod)
-
-
 def _numbered(host: str, pod: primepods.Pod) -> list[str]:
+    """Return an alias for each machine of a pod.
+
+    The underscore is in no host's name, so that a pod called ``github.com`` stands for no other host.
+    """
     count = len(pod.nodes)
-    return [host] if count == 1 else [f"{host}-{number}" for number in range(1, count + 1)]
+    return [f"pod_{host}"] if count == 1 else [f"pod_{host}-{number}" for number in range(1, count + 1)]

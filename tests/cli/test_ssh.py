@@ -59,26 +59,42 @@ def test_nodes(emulator: Emulator, run: Run) -> None:
 
 
 def test_config_blocks(emulator: Emulator, run: Run) -> None:
-    """A block a machine, by the pod's name if that is one for ssh and no other pod's, else by its id."""
+    """A block a machine, with the pod's name if that is one for ssh and no other pod's, else with its id."""
     emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
     emulator.add_pod(id="odd1", name="Host *", boot_seconds=0)
     emulator.add_pod(id="same", name="train-0", boot_seconds=0)
     block = run("ssh", "--config", "there").stdout
-    assert block == "Host there\n    HostName 192.0.2.7\n    User root\n    Port 22\n"
-    hosts = [
-        line.split()[1] for line in run("ssh", "--config").stdout.splitlines() if line.startswith("Host")
-    ]
-    assert set(hosts) == {"train-0", "train-1", "train-2", "there", "two-1", "two-2", "odd1", "same"}
-    assert len(hosts) == 8
+    assert block == "Host pod_there\n    HostName 192.0.2.7\n    User root\n    Port 22\n"
+    lines = run("ssh", "--config").stdout.splitlines()
+    hosts = [line.split()[1].removeprefix("pod_") for line in lines if line.startswith("Host pod_")]
+    assert sorted(hosts) == ["odd1", "pod0", "same", "there", "train-1", "train-2", "two-1", "two-2"]
 
 
 def test_no_machine_takes_the_name_of_another(emulator: Emulator, run: Run) -> None:
-    """Not even a pod whose name is that of another pod's second machine."""
+    """Not even a pod whose name is that of another pod's second machine, nor one named as a host."""
     emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
     emulator.add_pod(id="one", name="two-2", boot_seconds=0)
+    emulator.add_pod(id="evil", name="github.com", boot_seconds=0)
+    emulator.add_pod(id="thief", name="one", boot_seconds=0)
     lines = run("ssh", "--config").stdout.splitlines()
-    assert {"Host two-1", "Host two-2", "Host one"} <= set(lines)
-    assert lines.count("Host two-2") == 1
+    assert {
+        "Host pod_two-1",
+        "Host pod_two-2",
+        "Host pod_one",
+        "Host pod_thief",
+        "Host pod_github.com",
+    } <= set(lines)
+    assert lines.count("Host pod_two-2") == 1
+    assert all(line.startswith("Host pod_") for line in lines if line.startswith("Host "))
+
+
+def test_an_odd_pod_spoils_no_other(emulator: Emulator, run: Run) -> None:
+    """A pod that no file can name is left out, and told."""
+    emulator.add_pod(id="a\x1bb", name="Host *", boot_seconds=0)
+    result = run("ssh", "--config")
+    assert (result.exit_code, result.stdout.count("Host pod_")) == (0, 4)
+    assert "left out" in result.stderr
+    assert "\x1b" not in result.stderr
 
 
 def test_config_has_all_that_can_be_read(emulator: Emulator, run: Run) -> None:
@@ -86,8 +102,8 @@ def test_config_has_all_that_can_be_read(emulator: Emulator, run: Run) -> None:
     emulator.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
     result = run("ssh", "--config")
     assert result.exit_code == 1
-    assert "Host train-0\n" in result.stdout
-    assert "Host train-2\n" in result.stdout
+    assert "Host pod_train-0\n" in result.stdout
+    assert "Host pod_train-2\n" in result.stdout
     assert "priceHr" in result.stderr
 
 

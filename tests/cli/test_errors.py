@@ -1,0 +1,101 @@
+"""Errors in the words of a shell, and what a closed stderr does not stop."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from primepods.cli._errors import shell_words
+from primepods.emulator import Delay, Emulator, Status
+from tests.cli.conftest import Run
+
+PYTHON = re.compile(r"pods\.\w+\(|availability\.|argument |api_key|[A-Z][a-z]+Error|pod_id|ssl:")
+ORDER = ["create", "--gpu-type", "H100", "--yes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["get", "nope"], "primepods history"),
+        (["logs", "nope"], "primepods history"),
+        (["get", "status"], "Give an id as `primepods list` shows it"),
+        (["list", "--context", "nope"], "(--context)"),
+        (["list", "--timeout", "0s"], "--timeout must be"),
+        (["wait", "pod0", "--interval", "0.001s"], "--interval must be"),
+        (["list", "--base-url", "http://127.0.0.1:9", "--timeout", "1s"], "Cannot connect"),
+        (["delete", "nope", "--yes"], "primepods history"),
+    ],
+)
+def test_no_python_in_the_shell(emulator: Emulator, run: Run, arguments: list[str], words: str) -> None:
+    """Remedies name commands and options, and a cause is told once."""
+    said = run(*arguments).stderr
+    assert words in said
+    assert not PYTHON.search(said), said
+    assert said.count("Cannot connect") <= 1
+
+
+def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
+    """Also in the line for each pod of several."""
+    emulator.faults.add(Status(409), on="delete")
+    said = run("delete", "pod0", "pod1", "--yes").stderr
+    assert said.count("`primepods get`") == 2
+    assert shell_words("`client.pods.delete('x')`") == "`primepods delete x`"
+    assert shell_words("pods.wait_gone() at pods.lists()") == "`primepods wait --until gone` at pods.lists()"
+
+
+def test_a_429_says_for_how_long(emulator: Emulator, run: Run) -> None:
+    """As the API says it."""
+    emulator.faults.add(Status(429, retry_after=400), on="list")
+    said = run("list", "--timeout", "1s").stderr
+    assert "Try again in 400 s." in said
+    assert "client" not in said
+
+
+def test_what_costs_nothing_is_not_billed(emulator: Emulator, run: Run) -> None:
+    """An id that the API does not know is told, but not as a pod that may go on."""
+    assert run("delete", "nope", "--yes").stderr.splitlines()[1] == "0 pods deleted."
+
+
+def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:
+    """A GPU or a kind that nothing has: with what there is."""
+    assert "none has the GPU H10, but H100_80GB." in run("list", "--gpu", "H10").stderr
+    assert "none has the GPU H10, but H100_80GB." in run("delete", "--gpu-type", "H10", "--yes").stderr
+    emulator.delete_pod("pod0")
+    said = run("history", "--kind", "instanc").stderr
+    assert said.endswith(": of the kind instanc there is none, but Instance.\n")
+
+
+def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:
+    """Killed while it orders, it has said by which name the pod is found."""
+    emulator.faults.add(Delay(30), on="create")
+    command = [sys.executable, "-m", "primepods", *ORDER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 20
+        while not emulator.requests.where(method="POST") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        _, said = process.communicate(timeout=10)
+    [name] = re.findall("^Name: (primepods-[a-z0-9]{10,})$", said, re.MULTILINE)
+    assert name
+
+
+@pytest.mark.parametrize("closing", ["2>&-", "2>/dev/full", "2> >(sleep 0)"])
+def test_the_id_comes_whatever_happens_to_stderr(emulator: Emulator, closing: str) -> None:
+    """A pod that is billed is told on stdout, also where stderr is closed, full, or read by nobody."""
+    script = f"sleep 0.1; exec {sys.executable} -m primepods {' '.join(ORDER)} {closing}"
+    done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=False)
+    [pod_id] = [pod_id for pod_id in emulator.pods if not pod_id.startswith("pod")]
+    assert (done.returncode, done.stdout) == (0, f"{pod_id}\n"), done.stderr
+
+
+def test_an_exact_name_is_no_pattern(emulator: Emulator, run: Run) -> None:
+    """Brackets are only themselves, and a name that a pod has is that pod, whatever wildcards are in it."""
+    for name in ("job[1]", "job1", "run*", "run-2"):
+        emulator.add_pod(name, id=f"id-{name[:4]}-{len(name)}")
+    assert run("delete", "--name", "run*", "--yes").stdout == "id-run*-4\n"
+    assert run("delete", "--name", "job[1]", "--yes").stdout == "id-job[-6\n"
+    # A second time, as after a lost answer, there is no such pod any more.
+    assert run("delete", "--name", "job[1]", "--yes").stdout == ""
+    assert {pod.name for pod in emulator.pods.values()} >= {"job1", "run-2"}
