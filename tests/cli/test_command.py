@@ -79,7 +79,7 @@ def test_errors_that_cannot_be_written_keep_the_exit_code() -> None:
     command = [sys.executable, "-m", "primepods", "get"]
     with FULL.open("w") as full:
         done = subprocess.run(command, stderr=full, env=os.environ | {"PYTHONUNBUFFERED": ""}, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
 
 
 def test_help_names_the_nouns() -> None:
