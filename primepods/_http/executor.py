@@ -191,7 +191,7 @@ class RequestExecutor:
         try:
             started = self._clock.time()
             ends_at = min(started + self.settings.timeout, call.deadline_at)
-            outcome = await self.transport.send(call.request, ends_at=ends_at)
+            outcome = await self.transport.send(call.request, ends_at=ends_at, team_id=self.settings.team_id)
             if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
                 outcome = outcome.at_deadline()
             if self._shared is not None and isinstance(outcome, Response):

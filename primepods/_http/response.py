@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
 
+from .._utils.clock import parse_http_date
 from .._utils.secret import Secret
 from .._utils.strict_json import loads, show
 from .._utils.text import one_line
@@ -169,20 +168,11 @@ def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
             return seconds
         at: float | None = seconds
     else:
-        at = _read_date(text)
+        at = parse_http_date(text)
     if at is None:
         return None
-    sent_at = _read_date(headers.get("date", ""))
+    sent_at = parse_http_date(headers.get("date", ""))
     return max(0.0, at - (now if sent_at is None else sent_at))
-
-
-def _read_date(text: str) -> float | None:
-    """Return an HTTP date in seconds since the epoch."""
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def protocol_error(  # noqa: PLR0913 - what is known of a broken answer

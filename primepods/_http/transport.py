@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 from yarl import URL
 
+from .._utils.clock import ServerClock
 from .._utils.secret import Secret
 from .._utils.text import quote
 from .._version import __version__
@@ -53,6 +54,7 @@ class Transport:
         self.closed: bool = False
         self.given = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
+        self.server_clock: ServerClock = ServerClock(settings.clock)
         self._settings = settings
         self._borrowed = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None
@@ -75,8 +77,15 @@ class Transport:
         self.check()
         return self._slots
 
-    async def send(self, request: Request, *, ends_at: float) -> Response | FailedAttempt:
+    async def send(
+        self, request: Request, *, ends_at: float, team_id: str | None
+    ) -> Response | FailedAttempt:
         """Send ``request`` once and read the answer, until the clock says ``ends_at``.
+
+        Args:
+            request: What to ask.
+            ends_at: See there.
+            team_id: The team to act for.
 
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
@@ -93,8 +102,9 @@ class Transport:
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
                     middlewares=(*_own_middlewares(http), sending),
-                    **self._options(request),
+                    **self._options(request, team_id),
                 ) as answer:
+                    self.server_clock.note(answer.headers.get("Date"))
                     return Response(
                         status=answer.status,
                         headers={name.lower(): value for name, value in answer.headers.items()},
@@ -139,8 +149,10 @@ class Transport:
         if self._sessions is not None:
             await self._sessions.aclose()
 
-    def _options(self, request: Request) -> dict[str, Any]:
+    def _options(self, request: Request, team_id: str | None) -> dict[str, Any]:
         headers = dict(self._headers)
+        if team_id is not None:
+            headers["X-Prime-Team-ID"] = team_id
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         options: dict[str, Any] = {
@@ -271,8 +283,6 @@ def _headers(settings: Settings) -> Mapping[str, str]:
         "Accept-Encoding": "gzip, deflate",
         "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
     }
-    if settings.team_id is not None:
-        headers["X-Prime-Team-ID"] = settings.team_id
     return headers
 
 

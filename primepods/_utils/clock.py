@@ -7,13 +7,17 @@ import math
 import random
 import time
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Protocol
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol
 
 _RANDOM = random.SystemRandom()
 _NO_LOOP = (
     "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
+# Goes on while the machine sleeps; on macOS CLOCK_MONOTONIC does so, too, other than time.monotonic().
+_BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
@@ -38,6 +42,10 @@ class Clock:
         except RuntimeError:
             raise RuntimeError(_NO_LOOP) from None
 
+    def boottime(self) -> float:
+        """Return monotonic seconds that go on while the machine sleeps, where the system has such a clock."""
+        return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+
     def wall(self) -> float:
         """Return seconds since the epoch."""
         return time.time()
@@ -59,6 +67,38 @@ class Clock:
         It is the operating system's: programs seed the shared generator, and must not agree.
         """
         return _RANDOM.random()
+
+
+class ServerClock:
+    """The server's time, by the latest ``Date`` header: the only clock that two machines share.
+
+    Args:
+        clock: Tells how long ago that was.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._date = ""
+        self._seen_at = 0.0
+
+    def note(self, date: str | None) -> None:
+        """Remember the ``Date`` header of a response that has just come."""
+        if date:
+            self._date, self._seen_at = date, self._clock.boottime()
+
+    def now(self) -> float | None:
+        """Return seconds since the epoch, to the second; ``None`` if no response has had a date."""
+        date = parse_http_date(self._date)
+        return None if date is None else date + self._clock.boottime() - self._seen_at
+
+
+def parse_http_date(text: str) -> float | None:
+    """Return an HTTP date in seconds since the epoch; ``None`` if it is none."""
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 SYSTEM_CLOCK = Clock()

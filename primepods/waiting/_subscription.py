@@ -145,6 +145,7 @@ class HubConnection:
         client: The connection of the client, for a view on it.
 
     Attributes:
+        client: The connection of the client, also for a view on a view.
         subscriptions: What is open, of the client and its views.
         closed: Whether the client is closed.
     """
@@ -153,7 +154,7 @@ class HubConnection:
         self.clock: Clock = settings.clock
         self._settings = settings
         self._session = session
-        self._client = client or self
+        self.client: HubConnection = self if client is None else client.client
         self.closed: bool = False
         self.subscriptions: set[Subscription] = set()
 
@@ -163,16 +164,16 @@ class HubConnection:
         Raises:
             ClientClosedError: The client is closed.
         """
-        if self._client.closed:
+        if self.client.closed:
             raise _closed_error()
         hub = join(self._settings, self._session)
         hub.add(subscription)
-        self._client.subscriptions.add(subscription)
+        self.client.subscriptions.add(subscription)
         return hub
 
     def disconnect(self, subscription: Subscription) -> None:
         """Note that ``subscription`` is closed."""
-        self._client.subscriptions.discard(subscription)
+        self.client.subscriptions.discard(subscription)
 
     def close(self) -> None:
         """End all subscriptions, also those of iterators that nobody looks at any more."""

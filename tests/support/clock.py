@@ -45,7 +45,11 @@ def _count(loop: asyncio.AbstractEventLoop, change: int) -> None:
 
 
 def _is_idle(loop: asyncio.AbstractEventLoop) -> bool:
-    return len(loop._ready) <= _watching.get(loop, 0)  # type: ignore[attr-defined]  # asyncio's own
+    if len(loop._ready) > _watching.get(loop, 0):  # type: ignore[attr-defined]  # asyncio's own
+        return False
+    # Threads of `asyncio.to_thread` that are at work will have something for the loop to do.
+    executor = getattr(loop, "_default_executor", None)
+    return executor is None or len(executor._threads) <= executor._idle_semaphore._value
 
 
 def _wake(waker: asyncio.Future[None]) -> None:
@@ -78,6 +82,7 @@ class ManualClock(Clock):
         self._chance = chance
         self._now = self._start = start
         self._wall = wall
+        self._slept = 0.0
         self._timers: list[tuple[float, int]] = []
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
@@ -97,9 +102,17 @@ class ManualClock(Clock):
         """Monotonic seconds."""
         return self._now
 
+    def boottime(self) -> float:
+        """Monotonic seconds, those in which the machine slept among them."""
+        return self._now + self._slept
+
     def wall(self) -> float:
         """Seconds since the epoch."""
-        return self._wall + self.elapsed
+        return self._wall + self.elapsed + self._slept
+
+    def suspend(self, seconds: float) -> None:
+        """Have the machine sleep: timers stand still meanwhile."""
+        self._slept += seconds
 
     def random(self) -> float:
         """The fixed number, or the generator's next."""

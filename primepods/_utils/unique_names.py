@@ -1,0 +1,113 @@
+"""Names of pods that nobody else can have: a random suffix is proof, a name that somebody chose is none.
+
+``train`` becomes ``train-k3v9q2mxz7``: eight random letters (40 bits) and two check letters. A name can also
+say when nobody wants its pod any more: ``train-k3v9q2mxz7-x0a1b2``. All that is added is lower case, and the
+beginning is shortened so that no server has a reason to cut the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Final
+
+_LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Base 32 without letters that look like others (Crockford's)."""
+_RANDOM_LENGTH: Final = 8
+_CHECK_LENGTH: Final = 2
+_EXPIRY_LENGTH: Final = 5
+_EXPIRY_EPOCH: Final = 1_735_689_600
+"""2025-01-01, from which expiries count in minutes: five letters last until 2088."""
+_MAX_LENGTH: Final = 63
+_UNIQUE: Final = re.compile(
+    rf"(?:.*-)?([{_LETTERS}]{{{_RANDOM_LENGTH}}})([{_LETTERS}]{{{_CHECK_LENGTH}}})(?:-x([{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
+    re.DOTALL,
+)
+
+
+class UniqueName(str):
+    """A pod's name that was made for one order, and that no other pod has."""
+
+    __slots__ = ()
+
+    @property
+    def without_expiry(self) -> str:
+        """The part that a server that cuts names has to leave for the pod to be recognised."""
+        expiry = _expiry_letters(self)
+        return self[: -len(expiry) - 2] if expiry else self
+
+
+def unique_name(beginning: str, rand: Callable[[], float], expires_at: float | None = None) -> UniqueName:
+    """Return a new name.
+
+    Args:
+        beginning: What it begins with; shortened where the whole would be longer than 63 characters.
+        rand: Returns random numbers from 0 (inclusive) to 1 (exclusive).
+        expires_at: When nobody wants the pod any more, in seconds since the epoch; rounded up to minutes.
+    """
+    expiry = ""
+    if expires_at is not None:
+        minutes = -int(-(expires_at - _EXPIRY_EPOCH) // 60)
+        expiry = _encode(min(max(minutes, 0), 32**_EXPIRY_LENGTH - 1), _EXPIRY_LENGTH)
+    random = "".join(_LETTERS[int(rand() * len(_LETTERS))] for _ in range(_RANDOM_LENGTH))
+    end = f"-{random}{_check(random, expiry)}" + (f"-x{expiry}" if expiry else "")
+    return UniqueName(beginning[: _MAX_LENGTH - len(end)].rstrip("-") + end)
+
+
+def is_unique(name: str) -> bool:
+    """Tell whether :func:`unique_name` has made a name, as far as its form shows."""
+    return _expiry_letters(name) is not None
+
+
+def expiry_of(name: str | None) -> float | None:
+    """Return when nobody wants the pod of this name any more, in seconds since the epoch.
+
+    ``None`` for any name that :func:`unique_name` did not make with an expiry, also for a name that was cut.
+    """
+    letters = _expiry_letters((name or "").strip().lower())
+    if not letters:
+        return None
+    minutes = 0
+    for letter in letters:
+        minutes = 32 * minutes + _LETTERS.index(letter)
+    return _EXPIRY_EPOCH + 60.0 * minutes
+
+
+def _expiry_letters(name: str) -> str | None:
+    """Return the letters of a unique name that say when it expires, if any; ``None`` for any other name."""
+    found = _UNIQUE.fullmatch(name)
+    if found is None:
+        return None
+    random, check, expiry = found[1], found[2], found[3] or ""
+    return expiry if check == _check(random, expiry) else None
+
+
+def is_same_name(ours: str, theirs: str | None) -> bool:
+    """Tell whether ``theirs`` is the name ``ours``, as a server may have changed it.
+
+    It may change case, blanks and punctuation, and cut a unique name behind its suffix.
+    """
+    if theirs is None:
+        return False
+    mine, other = _plain(ours), _plain(theirs)
+    if mine == other:
+        return bool(mine) or ours == theirs
+    return (
+        isinstance(ours, UniqueName)
+        and mine.startswith(other)
+        and other.startswith(_plain(ours.without_expiry))
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _check(random: str, expiry: str) -> str:
+    digest = hashlib.blake2b(f"{random}{expiry}".encode(), digest_size=4, person=b"primepods").digest()
+    return _encode(int.from_bytes(digest) % 32**_CHECK_LENGTH, _CHECK_LENGTH)
+
+
+def _encode(number: int, length: int) -> str:
+    return "".join(_LETTERS[number >> 5 * place & 31] for place in reversed(range(length)))
