@@ -294,11 +294,13 @@ class CreateUncertainError(PrimePodsError):
 
     Attributes:
         name: The pod's name.
+        candidates: Ids of the pods that may be it, and are not provably: look at them before you delete one.
     """
 
-    def __init__(self, message: str, *, name: str) -> None:
+    def __init__(self, message: str, *, name: str, candidates: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.name = name
+        self.candidates = candidates
 
 
 class WaitError(PrimePodsError):

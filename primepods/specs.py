@@ -11,6 +11,7 @@ import attrs
 from ._utils.arguments import check_amount, check_count, check_text, check_texts
 from ._utils.plain import ToDict
 from ._utils.text import quote
+from ._utils.unique_names import unique_name
 from .offers import Offer, SpecRange
 
 CUSTOM_IMAGE: Final = "custom_template"
@@ -133,8 +134,10 @@ class PodSpec(ToDict):
         socket: Such as ``SXM5``.
         gpu_count: GPUs in all.
         provider: Such as ``hyperstack``.
-        name: By default a new one at each order, ``primepods-`` and random letters. A name of your own should
-            be one that no other pod has: it is how a pod is found whose answer was lost.
+        name: By default a new one at each order, ``primepods-`` and random letters. ``pods.lease`` adds a
+            random suffix to a name of yours (and shortens it, where the whole would be longer than 63
+            characters). ``pods.create`` keeps it, though a name that others may choose proves nothing: when
+            the response to an order is lost, only a single new pod of the name is taken for it.
         image: By default the API's, ``ubuntu_22_cuda_12``; with a ``custom_template_id`` ``custom_template``.
         disk_size: GB of disk.
         vcpus: Virtual CPUs.
@@ -201,7 +204,8 @@ class PodSpec(ToDict):
             changes: Other fields of the spec.
 
         Raises:
-            ValueError: An amount that the offer does not have; names its range.
+            ValueError: An amount that the offer does not have; names its range. Or an offer without a price,
+                and no ``max_price``.
         """
         if not isinstance(offer, Offer):
             raise TypeError(f"offer must be an Offer, got {quote(offer)}")
@@ -224,7 +228,21 @@ class PodSpec(ToDict):
         row.update(changes)
         spec = cls(**row)
         spec._check_amounts(offer)
-        return spec if "max_price" in changes else attrs.evolve(spec, max_price=spec._price_of(offer))
+        price = spec._price_of(offer)
+        if price is None and spec.max_price is None:
+            raise ValueError(
+                f"The offer {offer.cloud_id!r} has no price: pass max_price, the most that you pay an hour"
+            )
+        return spec if "max_price" in changes else attrs.evolve(spec, max_price=price)
+
+    def named(self) -> Self:
+        """Return this spec with a name: its own, or a new one that no other pod has, to be ordered once.
+
+        For programs that have to know the name before they order.
+        """
+        if self.name is not None:
+            return self
+        return attrs.evolve(self, name=unique_name("primepods"))
 
     @classmethod
     def from_offers(cls, offers: Iterable[Offer], **changes: Unpack[PodChanges]) -> list[Self]:

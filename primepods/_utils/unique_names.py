@@ -8,6 +8,7 @@ beginning is shortened so that no server has a reason to cut the rest.
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,9 @@ _UNIQUE: Final = re.compile(
 )
 
 
+_RANDOM: Final = random.SystemRandom()
+
+
 class UniqueName(str):
     """A pod's name that was made for one order, and that no other pod has."""
 
@@ -38,7 +42,9 @@ class UniqueName(str):
         return self[: -len(expiry) - 2] if expiry else self
 
 
-def unique_name(beginning: str, rand: Callable[[], float], expires_at: float | None = None) -> UniqueName:
+def unique_name(
+    beginning: str, rand: Callable[[], float] = _RANDOM.random, expires_at: float | None = None
+) -> UniqueName:
     """Return a new name.
 
     Args:
@@ -50,8 +56,8 @@ def unique_name(beginning: str, rand: Callable[[], float], expires_at: float | N
     if expires_at is not None:
         minutes = -int(-(expires_at - _EXPIRY_EPOCH) // 60)
         expiry = _encode(min(max(minutes, 0), 32**_EXPIRY_LENGTH - 1), _EXPIRY_LENGTH)
-    random = "".join(_LETTERS[int(rand() * len(_LETTERS))] for _ in range(_RANDOM_LENGTH))
-    end = f"-{random}{_check(random, expiry)}" + (f"-x{expiry}" if expiry else "")
+    letters = "".join(_LETTERS[int(rand() * len(_LETTERS))] for _ in range(_RANDOM_LENGTH))
+    end = f"-{letters}{_check(letters, expiry)}" + (f"-x{expiry}" if expiry else "")
     return UniqueName(beginning[: _MAX_LENGTH - len(end)].rstrip("-") + end)
 
 
@@ -79,8 +85,8 @@ def _expiry_letters(name: str) -> str | None:
     found = _UNIQUE.fullmatch(name)
     if found is None:
         return None
-    random, check, expiry = found[1], found[2], found[3] or ""
-    return expiry if check == _check(random, expiry) else None
+    expiry = found[3] or ""
+    return expiry if found[2] == _check(found[1], expiry) else None
 
 
 def is_same_name(ours: str, theirs: str | None) -> bool:
@@ -104,8 +110,8 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
 
 
-def _check(random: str, expiry: str) -> str:
-    digest = hashlib.blake2b(f"{random}{expiry}".encode(), digest_size=4, person=b"primepods").digest()
+def _check(letters: str, expiry: str) -> str:
+    digest = hashlib.blake2b(f"{letters}{expiry}".encode(), digest_size=4, person=b"primepods").digest()
     return _encode(int.from_bytes(digest) % 32**_CHECK_LENGTH, _CHECK_LENGTH)
 
 

@@ -20,7 +20,7 @@ _COLUMNS = (Column("NAME", least=12), Column("ID"), Column("PRICE/H", right=True
 
 
 @api_command
-def command(
+def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
     prefix: Annotated[
@@ -34,26 +34,35 @@ def command(
         float | None,
         typer.Option(parser=parse_duration, metavar="TIME", help="Only pods ordered so long ago, as 2h."),
     ] = None,
+    expired: Annotated[
+        bool,
+        typer.Option(
+            "--expired",
+            help="Only pods, of any machine, whose names say that their max_hours are over.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     yes: YesOption = False,
 ) -> None:
     """Delete leased pods whose processes are dead.
 
-    Nobody else deletes those. Never a pod whose process lives on this machine, nor one of another API or key.
-    What processes of other machines with the same home have left is taken only with --older-than.
+    No other command deletes these. Never a pod whose process lives on this machine, nor one of another API or
+    key. What processes of other machines with the same home have left is taken only with --older-than, and
+    what no file names only with --prefix and --older-than, or with --expired.
     """
     with api.client() as client:
-        found = client.pods.sweep(prefix=prefix, older_than=older_than, dry_run=True)
+        found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
         for lease in found.skipped:
             tell(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
+            fail_for(api.command, found.errors)
             tell("Nothing was left behind.")
             return
         print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
         if dry_run:
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
-        swept = client.pods.sweep(prefix=prefix, older_than=older_than, only=found)
+        swept = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, only=found)
     tell(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     fail_for(api.command, swept.errors)
     if len(swept.found) < len(found.found):

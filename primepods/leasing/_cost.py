@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import asyncio
 
+from .._utils.arguments import check_interval, check_seconds
 from .._utils.clock import Clock
 from ..errors import WaitTimeoutError
-from ..models import HistoryRecord
-from .operations import PodOperations
-
-_MOST_RECORDS = 1_000
-"""Records of the history, the latest first, among which a pod is looked for."""
+from ._pods import PodsAPI, ended_pods
 
 
-async def final_cost(
-    operations: PodOperations, clock: Clock, pod_id: str, *, timeout: float, interval: float
-) -> float:
+async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float, interval: float) -> float:
     """Return what was billed for a pod that has ended, once two looks at its record agree.
 
     Raises:
         WaitTimeoutError: They do not within ``timeout``, or there is no record.
     """
+    check_seconds("timeout", timeout)
+    check_interval(interval)
     ends_at = clock.time() + timeout
     billed: float | None = None
     while True:
-        record = await _record(operations, pod_id)
-        if record is not None and record.terminated_at is not None:
-            if record.total_billed_price == billed:
-                return record.total_billed_price
-            billed = record.total_billed_price
+        price = next(
+            (record.total_billed_price for record in await ended_pods(pods) if record.id == pod_id), None
+        )
+        if price is not None and price == billed:
+            return price
+        billed = billed if price is None else price
         if clock.time() + interval > ends_at:
             break
         await clock.wait(asyncio.Event(), interval)
@@ -39,14 +37,3 @@ async def final_cost(
         statuses={},
         pending=(pod_id,),
     )
-
-
-async def _record(operations: PodOperations, pod_id: str) -> HistoryRecord | None:
-    seen = 0
-    async for record in operations.history():
-        seen += 1
-        if record.id == pod_id:
-            return record
-        if seen == _MOST_RECORDS:
-            break
-    return None

@@ -1,4 +1,4 @@
-"""A file for each lease, written before anything is rented: what a process that dies leaves to :meth:`sweep`.
+"""A file for each order of a lease, written before the order: what a process that dies leaves to a sweep.
 
 The file says which pod, at which API, under which key (a fingerprint, never the key) and whose process. While
 the process lives it holds a lock on the file, which the operating system drops with the process, however it
@@ -11,35 +11,62 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import socket
+import stat
+import threading
 import weakref
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
 import attrs
+from attrs.validators import instance_of, optional
 
+from .._utils.unique_names import UniqueName, is_unique
 from ..config import Settings
 from ..errors import ConfigError
-from ..models import Pod
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment,unused-ignore]  # as said
 
+log = logging.getLogger("primepods")
+
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
 _DRAFT_SECONDS: Final = 24 * 3600.0
 """Age of a draft that its process must have left: writing one takes milliseconds."""
-_VERSION: Final = 1
-_CLOCK_SKEW: Final = timedelta(seconds=60)
-"""By how much this machine's clock may differ from the server's."""
-_MADE_WITHIN: Final = timedelta(minutes=10)
-"""How long after the beginning of an order its pod can be made; a call ends after two minutes by default."""
+_VERSION: Final = 2
+_MAX_SIZE: Final = 65_536
+_MAX_TEXT: Final = 1_000
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+def _is_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+        raise TypeError(attribute.name)
+    # Half of a surrogate pair could not be printed.
+    value.encode()
+
+
+def _is_optional_text(record: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        _is_text(record, attribute, value)
+
+
+def _is_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise TypeError(attribute.name)
+
+
+def _to_name(value: Any) -> UniqueName:
+    if not isinstance(value, str) or not is_unique(value):
+        raise TypeError("name")
+    return UniqueName(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -47,35 +74,39 @@ class LeaseRecord:
     """What a lease's file says. A field that is added needs a default: files of earlier versions lack it.
 
     Attributes:
-        name: The pod's name.
+        name: The pod's unique name.
         pod_id: Its id; ``None`` until the API has answered the order.
         price_hr: Price per hour; ``None`` while it is not known.
         base_url: Address of the API.
         key_fingerprint: Tells keys apart; the key cannot be found from it.
         team_id: The team that it was rented for.
         host: Name of the machine.
+        boot_id: Tells the starts of a system apart, and machines of one name; ``None`` if unknown.
+        pid_namespace: Where ``pid`` means something; ``None`` if unknown.
         pid: The process that holds the lease.
         process_start: When that process was started, in the system's units; ``None`` if unknown.
-        ordered_at: When the order was about to be sent.
-        given_up: Whether that process has tried in vain to delete the pod, and tries no more.
+        ordered_at: When the order was about to be sent, by the server's time.
+        given_up: Whether that process has tried to delete the pod, and tries no more.
     """
 
-    name: str
-    pod_id: str | None = None
-    price_hr: float | None = None
-    base_url: str
-    key_fingerprint: str
-    team_id: str | None = None
-    host: str
-    pid: int
-    process_start: int | None = None
-    ordered_at: datetime
-    given_up: bool = False
+    name: UniqueName = attrs.field(converter=_to_name, validator=_is_text)
+    pod_id: str | None = attrs.field(default=None, validator=_is_optional_text)
+    price_hr: float | None = attrs.field(default=None, validator=_is_price)
+    base_url: str = attrs.field(validator=_is_text)
+    key_fingerprint: str = attrs.field(validator=_is_text)
+    team_id: str | None = attrs.field(default=None, validator=_is_optional_text)
+    host: str = attrs.field(validator=_is_text)
+    boot_id: str | None = attrs.field(default=None, validator=_is_optional_text)
+    pid_namespace: str | None = attrs.field(default=None, validator=_is_optional_text)
+    pid: int = attrs.field(validator=instance_of(int))
+    process_start: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
+    ordered_at: datetime = attrs.field(validator=instance_of(datetime))
+    given_up: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def is_orphaned(self, older_than: float | None) -> bool:
-        """Whether perhaps nobody cares for the pod any more, as far as can be told without the file's lock.
+        """Whether perhaps no process cares for the pod any more, as far as can be told without the lock.
 
-        Whether a process of another host lives cannot be seen: only its age can tell, if the caller says so.
+        Whether a process elsewhere lives cannot be seen: only its age can tell, if the caller says so.
         """
         if self.given_up:
             return True
@@ -85,8 +116,12 @@ class LeaseRecord:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another host's process holds the lease."""
-        return self.host != socket.gethostname()
+        """Whether the process is another machine's, another container's, or of before the last start."""
+        return (self.host, self.boot_id, self.pid_namespace) != (
+            socket.gethostname(),
+            _boot_id(),
+            _pid_namespace(),
+        )
 
     @property
     def is_dead(self) -> bool:
@@ -94,34 +129,39 @@ class LeaseRecord:
         is_known = not self.is_elsewhere and self.process_start is not None
         return is_known and _process_start(self.pid) != self.process_start
 
-    def is_of(self, pod: Pod) -> bool:
-        """Whether a pod can be the one that was ordered: it has the name, and was made when that was."""
-        if pod.name != self.name or pod.created_at is None:
-            return pod.name == self.name
-        return -_CLOCK_SKEW <= pod.created_at - self.ordered_at <= _MADE_WITHIN + _CLOCK_SKEW
-
 
 def fingerprint(settings: Settings) -> str:
     """Return what tells the settings' API key apart from others."""
     return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
 
 
-def new_record(name: str, settings: Settings, team_id: str | None) -> LeaseRecord:
-    """Return the record of a pod that this process is about to order."""
+def new_record(name: str, settings: Settings, team_id: str | None, now: float | None = None) -> LeaseRecord:
+    """Return the record of a pod that this process is about to order.
+
+    Args:
+        name: The pod's unique name.
+        settings: The client's settings.
+        team_id: The team that it is rented for.
+        now: The server's time, if it is known.
+    """
     return LeaseRecord(
         name=name,
         base_url=settings.base_url,
         key_fingerprint=fingerprint(settings),
         team_id=team_id,
         host=socket.gethostname(),
+        boot_id=_boot_id(),
+        pid_namespace=_pid_namespace(),
         pid=os.getpid(),
         process_start=_process_start(os.getpid()),
-        ordered_at=datetime.fromtimestamp(settings.clock.wall(), UTC),
+        ordered_at=datetime.fromtimestamp(settings.clock.wall() if now is None else now, UTC),
     )
 
 
 class LeaseFile:
-    """The file of one lease, locked by this process until it is removed or closed.
+    """The file of one order, locked by this process until it is removed or closed.
+
+    Writing waits for the disk: in an event loop, call :meth:`create` and :meth:`update` in a thread.
 
     Args:
         path: Where it is.
@@ -134,6 +174,8 @@ class LeaseFile:
         self.record = record
         self._descriptor = descriptor
         self._process = os.getpid()
+        self._is_removed = False
+        self._writing = threading.Lock()
         _open_files.add(self)
 
     @classmethod
@@ -146,7 +188,6 @@ class LeaseFile:
         try:
             # The program may change its directory while it leases.
             path = folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return cls(path, record, _write(path, record))
         except OSError as exc:
             msg = (
@@ -160,10 +201,11 @@ class LeaseFile:
         """Take over a file whose process has ended; ``None`` if it lives, or the file is gone.
 
         Raises:
+            OSError: It cannot be read.
             ValueError: The file is not a lease's.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | _NONBLOCK)
         except FileNotFoundError:
             return None
         try:
@@ -180,20 +222,37 @@ class LeaseFile:
         return None
 
     def update(self, **changes: Any) -> None:
-        """Write down what has become known; an old file stays if the new one cannot be written."""
-        if self._process != os.getpid():
-            # The child of a fork: the file is its parent's.
-            return
-        self.record = attrs.evolve(self.record, **changes)
-        descriptor = _write(self.path, self.record)
-        self.close()
-        self._descriptor = descriptor
+        """Write down what has become known; where that fails, the log says so and the old file stays."""
+        with self._writing:
+            if self._process != os.getpid() or self._is_removed:
+                # The child of a fork: the file is its parent's.
+                return
+            self.record = attrs.evolve(self.record, **changes)
+            try:
+                descriptor = _write(self.path, self.record)
+            except OSError as exc:
+                log.warning("the file %s of pod %r cannot be written: %s", self.path, self.record.name, exc)
+                return
+            self.close()
+            self._descriptor = descriptor
+
+    def is_lost(self) -> bool:
+        """Tell whether somebody has removed the file, or its folder, of a lease that goes on."""
+        return self._process == os.getpid() and not self._is_removed and not self.path.exists()
 
     def remove(self) -> None:
         """Delete the file: there is nothing left to sweep, or the pod shall go on."""
-        if self._process == os.getpid():
-            self.path.unlink(missing_ok=True)
-        self.close()
+        with self._writing:
+            if self._process == os.getpid():
+                self._is_removed = True
+                try:
+                    self.path.unlink(missing_ok=True)
+                except OSError as exc:
+                    log.warning(
+                        "the file %s of pod %r is needed no more, and cannot be removed: %s",
+                        *(self.path, self.record.name, exc),
+                    )
+            self.close()
 
     def close(self) -> None:
         """Let go of the lock, and so leave the file to a sweep."""
@@ -202,37 +261,61 @@ class LeaseFile:
             os.close(descriptor)
 
 
-def lease_paths(folder: Path) -> list[Path]:
-    """Return where all files of leases are, whosoever they are.
+@attrs.frozen
+class Ledger:
+    """What a folder of leases holds.
+
+    Attributes:
+        records: What each file says, drafts among them that a process has left before it could rename them.
+        unreadable: Why each of the others cannot be read: it may speak for a pod.
+    """
+
+    records: dict[Path, LeaseRecord]
+    unreadable: dict[Path, str]
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """Read all files of leases.
 
     Raises:
         ConfigError: What the folder holds cannot be told.
     """
+    ledger = Ledger({}, {})
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
+        paths = sorted(path for path in folder.iterdir() if path.suffix in {_SUFFIX, _DRAFT})
     except FileNotFoundError:
-        return []
+        return ledger
     except OSError as exc:
         msg = (
             f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
             "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
         )
-    raise ConfigError(msg)
+        raise ConfigError(msg) from None
+    for path in paths:
+        try:
+            ledger.records[path] = read_record(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as exc:
+            if path.suffix == _SUFFIX:
+                ledger.unreadable[path] = str(exc)
+    return ledger
 
 
-def lease_files(folder: Path) -> Iterator[tuple[Path, LeaseRecord]]:
-    """Yield all files of leases; what cannot be read as one is passed over."""
-    for path in lease_paths(folder):
-        with contextlib.suppress(OSError, ValueError):
-            yield path, read_record(path)
-
-
-def remove_abandoned_drafts(folder: Path, now: datetime) -> None:
-    """Remove what processes have left that were killed while they wrote a file, before they ordered a pod."""
-    for draft in folder.glob(f"*{_DRAFT}"):
+def remove_broken_drafts(ledger_folder: Path, now: float) -> None:
+    """Remove drafts that cannot be read, whose processes were killed while they wrote, a day ago or more."""
+    for draft in ledger_folder.glob(f"*{_DRAFT}"):
         with contextlib.suppress(OSError):
-            if now.timestamp() - draft.stat().st_mtime > _DRAFT_SECONDS:
+            if now - draft.stat().st_mtime > _DRAFT_SECONDS and not _is_record(draft):
                 draft.unlink()
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        read_record(path)
+    except ValueError:
+        return False
+    return True
 
 
 class LocksUnavailableError(Exception):
@@ -240,8 +323,9 @@ class LocksUnavailableError(Exception):
 
 
 def _write(path: Path, record: LeaseRecord) -> int:
-    """Put a file at ``path`` in one step, whole and locked; return its descriptor."""
+    """Put a file at ``path`` in one step, whole, locked and on the disk; return its descriptor."""
     data = {"version": _VERSION, **attrs.asdict(record), "ordered_at": record.ordered_at.isoformat()}
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.stem}-{os.urandom(4).hex()}{_DRAFT}")
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -252,6 +336,7 @@ def _write(path: Path, record: LeaseRecord) -> int:
             file.write(json.dumps(data, indent=1).encode())
         os.fsync(descriptor)
         draft.replace(path)
+        _sync_folder(path.parent)
     except BaseException:
         os.close(descriptor)
         draft.unlink(missing_ok=True)
@@ -263,22 +348,49 @@ def _write(path: Path, record: LeaseRecord) -> int:
     return descriptor
 
 
+def _sync_folder(folder: Path) -> None:
+    """Have the new name outlive a power failure, where the system can do that."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+_NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+
+
 def read_record(path: Path) -> LeaseRecord:
     """Return what the file of a lease says.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not a lease's.
+        ValueError: It is not a lease's, or a later version's.
     """
-    data: Any = json.loads(path.read_bytes())
+    # A pipe must not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        text = file.read(_MAX_SIZE + 1)
+    if len(text) > _MAX_SIZE:
+        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
     try:
-        # A later version may have written more.
+        data: Any = json.loads(text)
+        version = data["version"]
+        if version != _VERSION:
+            raise ValueError(f"it is of version {version!r}, and this primepods reads version {_VERSION}")
         known = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
         fields: dict[str, Any] = {name: data[name] for name in known}
-        fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"])
+        fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
         return LeaseRecord(**fields)
-    except (AttributeError, KeyError, TypeError) as exc:
-        raise ValueError(exc) from None
+    except (AttributeError, KeyError, TypeError, RecursionError, OverflowError) as exc:
+        raise ValueError(f"it is not a lease's: {type(exc).__name__}") from None
 
 
 def _lock(descriptor: int) -> bool:
@@ -314,6 +426,21 @@ def _process_start(pid: int) -> int | None:
         # The name of the command, in parentheses, may hold spaces.
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
+        return None
+
+
+@cache
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def _pid_namespace() -> str | None:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
         return None
 
 

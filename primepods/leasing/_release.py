@@ -1,4 +1,4 @@
-"""Gives a leased pod back: deletes it and sees it gone, and says when that is given up.
+"""Gives a leased pod back: deletes it and confirms that it is gone, and says when that is given up.
 
 It is given up after ``release_timeout`` seconds, or when it was interrupted as often as ``_steps`` lets it.
 """
@@ -11,71 +11,87 @@ import math
 from typing import Final
 
 from .._utils.clock import Clock
-from ..errors import PrimePodsError, WaitTimeoutError
-from ..models import Pod, PodState
+from ..errors import NotFoundError, PrimePodsError, WaitTimeoutError
+from ..models import PodState
+from ._pods import PodsAPI, ended_pods, has_ended
 from ._steps import INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
-from .operations import PodOperations
 from .options import LeaseOptions
 
 log = logging.getLogger("primepods")
 
 _HURRY: Final = 10.0
-"""Seconds to see a pod gone after its deletion was accepted, once the release was interrupted."""
-_LONGEST_PAUSE: Final = 10.0
+"""Seconds to confirm that a pod is gone after its deletion was accepted, once the release was interrupted."""
+_RESEND_AFTER: Final = 60.0
+"""Seconds after which an accepted deletion is sent again, if the pod is not on its way out."""
+_MAX_PAUSE: Final = 10.0
 _REMIND_AFTER: Final = 60.0
 """Seconds between two lines of the log about a release that fails."""
+_ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+
+
+class _NeverShownError(Exception):
+    """Nothing has ever shown the pod, so that a 404 does not prove that it is gone."""
 
 
 class Release:
     """The release of one pod.
 
     Args:
-        pod: The pod.
+        pods: What shows it.
+        deleting: What deletes it.
+        pod_id: The pod.
+        name: Its unique name.
         what: The pod, for messages.
-        operations: What it is done with.
         options: How long to try.
         clock: Tells the time.
         steps: What interrupts it.
-        unseen_until: Until when the pod may still appear, by the clock, if it was never seen: before that, a
-            404 says nothing.
+        doubt_until: Until when the pod may still appear, by the clock, if nothing has ever shown it: a 404
+            proves nothing then, and at that time the release is given up. ``None`` if it was seen.
     """
 
     def __init__(  # noqa: PLR0913 - what a release is made of
         self,
-        pod: Pod,
+        pods: PodsAPI,
+        deleting: PodsAPI,
+        pod_id: str,
+        name: str,
         what: str,
         *,
-        operations: PodOperations,
         options: LeaseOptions,
         clock: Clock,
         steps: Steps,
-        unseen_until: float,
+        doubt_until: float | None,
     ) -> None:
-        self._pod = pod
+        self._pods = pods
+        self._deleting = deleting
+        self._pod_id = pod_id
+        self._name = name
         self._what = what
-        self._operations = operations
         self._options = options
         self._clock = clock
         self._steps = steps
-        self._unseen_until = unseen_until
-        self._deleted_at = math.inf
+        self._doubt_until = doubt_until
+        self._must_delete = True
+        self._accepted_at = math.inf
         self._logged_at = -math.inf
 
     async def run(self) -> str | None:
-        """Delete the pod and see it gone, however often that fails; returns why it may go on, if it may."""
+        """Delete the pod and confirm that it is gone; return why it may be running, if it may."""
         self._ends_at = self._clock.time() + self._options.release_timeout
         failures, last = 0, ""
         while True:
             try:
                 if failures:
-                    pause = self._clock.wait(asyncio.Event(), min(_LONGEST_PAUSE, 0.25 * 2.0**failures))
-                    await self._steps.run(pause, self._interrupt, until=self._see_until)
-                await self._delete_and_see_gone()
+                    pause = self._clock.wait(asyncio.Event(), min(_MAX_PAUSE, 0.25 * 2.0**failures))
+                    await self._steps.run(pause, self._interrupt, until=self._confirm_until)
+                await self._delete_and_confirm()
             except GivenUpError:
                 return f"its release was interrupted{last}"
             except (TooLateError, WaitTimeoutError):
-                accepted = "was accepted, but it is not gone" if self._is_deleted else "is not accepted"
+                accepted = "was accepted, but it is not gone" if self._is_accepted else "is not accepted"
                 return f"its deletion {accepted} in time{last}"
+            except _NeverShownError:
+                return "nothing has shown it since its order, nor that it has ended"
             except INTERRUPTS:
                 self._interrupt()
             except PrimePodsError as exc:
@@ -84,30 +100,48 @@ class Release:
             else:
                 return None
 
-    async def _delete_and_see_gone(self) -> None:
-        if not self._is_deleted:
-            await self._steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at)
-            self._deleted_at = self._clock.time()
-        left = max(SAME_INTERRUPTION, self._see_until() - self._clock.time())
-        gone = self._operations.wait_gone(self._pod.id, timeout=left, interval=self._options.interval)
-        await self._steps.run(gone, self._interrupt, until=self._see_until)
+    async def _delete_and_confirm(self) -> None:
+        while True:
+            if self._must_delete:
+                if await self._steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at):
+                    return
+                self._must_delete = False
+                self._accepted_at = min(self._accepted_at, self._clock.time())
+            left = max(SAME_INTERRUPTION, self._confirm_until() - self._clock.time())
+            gone = self._pods.wait_gone(
+                self._pod_id, timeout=min(left, _RESEND_AFTER), interval=self._options.interval
+            )
+            try:
+                await self._steps.run(gone, self._interrupt, until=self._confirm_until)
+            except WaitTimeoutError as exc:
+                if self._clock.time() >= self._confirm_until():
+                    raise
+                status = exc.statuses.get(self._pod_id)
+                # Accepted, and then lost: the pod runs on.
+                self._must_delete = status is not None and status.status not in _ON_ITS_WAY_OUT
+            else:
+                return
 
-    async def _delete(self) -> None:
-        may_appear = self._clock.time() < self._unseen_until
-        state = await self._operations.delete(self._pod.id, missing_ok=not may_appear)
-        if may_appear and state == PodState.TERMINATED:
-            # A 404 after an attempt whose answer was lost is no success of it while nothing is to be seen.
-            msg = f"Pod {self._pod.id} has not appeared in the API since it was created."
-            raise PrimePodsError(msg)
+    async def _delete(self) -> bool:
+        """Have the deletion accepted; return whether the history shows that the pod has ended."""
+        try:
+            await self._deleting.delete(self._pod_id, missing_ok=self._doubt_until is None)
+        except NotFoundError:
+            if has_ended(self._name, self._pod_id, await ended_pods(self._pods)):
+                return True
+            if self._doubt_until is not None and self._clock.time() >= self._doubt_until:
+                raise _NeverShownError from None
+            raise
+        return False
 
     @property
-    def _is_deleted(self) -> bool:
+    def _is_accepted(self) -> bool:
         """Whether the API has accepted the deletion."""
-        return self._deleted_at < math.inf
+        return self._accepted_at < math.inf
 
-    def _see_until(self) -> float:
-        in_a_hurry = max(self._deleted_at, self._steps.interrupted_at) + _HURRY
-        return min(self._ends_at, in_a_hurry) if self._steps.interruptions else self._ends_at
+    def _confirm_until(self) -> float:
+        hurry_until = max(self._accepted_at, self._steps.interrupted_at) + _HURRY
+        return min(self._ends_at, hurry_until) if self._steps.interruptions else self._ends_at
 
     def _interrupt(self) -> None:
         self._steps.interrupt(self._what)

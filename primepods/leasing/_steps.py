@@ -40,6 +40,7 @@ class Steps:
 
     Args:
         clock: Tells the time.
+        on_interrupt: Notes an interruption, where a step says nothing else.
 
     Attributes:
         is_ending: Whether the lease ends.
@@ -47,10 +48,11 @@ class Steps:
         interrupted_at: When something was last interrupted, by the clock.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, on_interrupt: Callable[[], None]) -> None:
         self.is_ending: bool = False
         self.interruptions: int = 0
         self.interrupted_at: float = -math.inf
+        self._on_interrupt = on_interrupt
         self._clock = clock
         self._process = 0
         self._signal: asyncio.Future[None] | None = None
@@ -91,7 +93,7 @@ class Steps:
     async def run(
         self,
         work: Coroutine[Any, Any, T],
-        on_interrupt: Callable[[], None],
+        on_interrupt: Callable[[], None] | None = None,
         *,
         until: Callable[[], float] = lambda: math.inf,
         in_use: bool = False,
@@ -100,7 +102,7 @@ class Steps:
 
         Args:
             work: What to await; cancelled when it is waited for no longer.
-            on_interrupt: Notes an interruption.
+            on_interrupt: Notes an interruption; by default as the lease does.
             until: When that is at the latest, by the clock; asked anew after each interruption.
             in_use: Whether it is also ended by the end of the lease.
 
@@ -125,7 +127,7 @@ class Steps:
                 try:
                     await self._wait({task, self._signal}, until())
                 except INTERRUPTS:
-                    on_interrupt()
+                    (on_interrupt or self._on_interrupt)()
             return task.result()
         finally:
             task.cancel()

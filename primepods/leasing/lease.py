@@ -1,10 +1,9 @@
-"""What a lease is to its user: a context manager that gives a pod that is ready, and takes it back."""
+"""Lease context managers: they give a pod that is ready, and take it back."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from .._utils.pod_reference import PodReference
@@ -12,22 +11,24 @@ from ..errors import ClientClosedError
 from ..models import Endpoint, Pod, PodStatus
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from .keeper import Keeper, released
-from .open_leases import OpenLeases, held_back_ctrl_c
-
-FinalCost = Callable[..., Awaitable[float]]
+from .open_leases import held_back_ctrl_c
+from .supervisor import LeaseSupervisor, released
 
 
 class LeasedPodView(PodReference):
     """What is known of a leased pod without asking: the part that both clients share."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, supervisor: LeaseSupervisor) -> None:
+        self._supervisor = supervisor
         self.pod: Pod
         """The pod, as it was ordered."""
         self.status: PodStatus
         """Its status when it was ready."""
-        self.pod, self.status = keeper.handed_over()
+        self.name: str
+        """Its name, with the suffix that no other pod has."""
+        self.ssh: SSHTarget
+        """How to log in to the first node."""
+        self.pod, self.status, self.name, self.ssh = supervisor.handed_over()
 
     @property
     def id(self) -> str:
@@ -40,19 +41,9 @@ class LeasedPodView(PodReference):
         return self.pod.id
 
     @property
-    def name(self) -> str | None:
-        """Its name."""
-        return self.pod.name
-
-    @property
-    def ssh(self) -> SSHTarget | None:
-        """How to log in to the first node."""
-        return self.status.ssh
-
-    @property
     def price_hr(self) -> float:
-        """What it costs an hour."""
-        return self.pod.price_hr
+        """What it costs an hour: the highest price that was seen."""
+        return self._supervisor.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return where a port of the pod is reached from outside, or ``None``.
@@ -63,11 +54,11 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return what it has cost so far: the price of its order for the time since then.
+        """Return what it has cost so far: the highest price that was seen for the time since its order.
 
         The API bills by its own clock, and other prices while a pod is provisioned: see ``final_cost``.
         """
-        return self._keeper.spent()
+        return self._supervisor.spent()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} ({self.name}), {self.price_hr:g} an hour>"
@@ -79,15 +70,16 @@ class AsyncLeasedPod(LeasedPodView):
     Attributes:
         pod: The pod, as it was ordered.
         status: Its status when it was ready.
+        name: Its name, with the suffix that no other pod has.
+        ssh: How to log in to the first node.
     """
 
-    def __init__(self, keeper: Keeper, final_cost: FinalCost) -> None:
-        super().__init__(keeper)
-        self._final_cost = final_cost
-
     def keep(self) -> None:
-        """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it."""
-        self._keeper.keep()
+        """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it.
+
+        The name of a pod with ``max_hours`` says when it expires: ``sweep(expired=True)`` deletes it then.
+        """
+        self._supervisor.keep()
 
     async def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
         """Return what was billed for the pod, once it is released and its bill has settled.
@@ -101,75 +93,71 @@ class AsyncLeasedPod(LeasedPodView):
         Raises:
             WaitTimeoutError: The bill has not settled in time.
         """
-        return await self._final_cost(self.id, timeout=timeout, interval=interval)
+        return await self._supervisor.final_cost(timeout=timeout, interval=interval)
 
 
 class AsyncLease:
     """A context manager that rents a pod and gives it back; made by ``pods.lease``, and used once.
 
     ``async with`` it: the block gets an :class:`AsyncLeasedPod` that is ready. On every way out the pod is
-    deleted and seen gone; what cannot be seen gone is a :class:`~primepods.NotReleasedError`, or a note on
-    the exception that is under way.
+    deleted and confirmed terminated; else the block ends with a :class:`~primepods.NotReleasedError`, or a
+    note on the exception that is under way.
     """
 
-    def __init__(
-        self,
-        make_keeper: Callable[[Callable[[], None]], Keeper],
-        on_change: OnChange | None,
-        open_leases: OpenLeases,
-        final_cost: FinalCost,
-    ) -> None:
-        self._keeper = make_keeper(self._cancel_block)
+    def __init__(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
+        self.supervisor = supervisor
         self._on_change = on_change
-        self._open_leases = open_leases
-        self._final_cost = final_cost
         self._task: asyncio.Task[object] | None = None
         self._in_block = self._has_cancelled = False
         self._cancelling = 0
 
     async def __aenter__(self) -> AsyncLeasedPod:
-        keeper, task = self._keeper, asyncio.current_task()
-        self._open_leases.start(keeper, self._on_change)
+        supervisor, task = self.supervisor, asyncio.current_task()
+        supervisor.check_unused()
+        supervisor.on_lost = self._cancel_block
         try:
-            await asyncio.wait({keeper.ready})
+            await supervisor.begin(self._on_change)
         except BaseException as exc:
-            keeper.interrupt()
-            await released(keeper)
-            add_notes(exc, keeper)
+            if supervisor.has_begun:
+                supervisor.interrupt()
+                await released(supervisor)
+            add_notes(exc, supervisor)
             raise
-        if not keeper.is_ready:
-            error = held_back_ctrl_c([keeper]) or entry_error(keeper)
-            add_notes(error, keeper)
+        if not supervisor.is_ready:
+            error = held_back_ctrl_c([supervisor]) or entry_error(supervisor)
+            add_notes(error, supervisor)
             raise error
         self._task, self._cancelling = task, task.cancelling() if task else 0
         self._in_block = True
-        return AsyncLeasedPod(keeper, self._final_cost)
+        return AsyncLeasedPod(supervisor)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._in_block = False
-        keeper = self._keeper
-        if not keeper.is_ours:
+        supervisor = self.supervisor
+        if not supervisor.is_ours:
             return
-        keeper.end()
-        cancelled = await released(keeper)
-        if self._has_cancelled and await self._take_back_cancellation(exc, cancelled):
+        supervisor.end()
+        cancelled = await released(supervisor)
+        if self._has_cancelled and supervisor.budget_error and await self._uncancel(exc, cancelled):
             cancelled = None
             exc = None if isinstance(exc, asyncio.CancelledError) else exc
-        error = cancelled or held_back_ctrl_c([keeper]) or (exit_error(keeper) if exc is None else None)
-        add_notes(error or exc, keeper)
+        error = (
+            cancelled or held_back_ctrl_c([supervisor]) or (exit_error(supervisor) if exc is None else None)
+        )
+        add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
 
     def _cancel_block(self) -> None:
-        """End the block: its pod is gone, because the budget is used up."""
-        if self._in_block and self._task is not None:
+        """End the block: its budget is used up, or something has cancelled all tasks."""
+        if self._in_block and self._task is not None and self._task.cancelling() <= self._cancelling:
             self._has_cancelled = True
             self._task.cancel()
 
-    async def _take_back_cancellation(self, *delivered: BaseException | None) -> bool:
-        """Take back what :meth:`_cancel_block` did; returns whether nobody else has cancelled the task."""
+    async def _uncancel(self, *delivered: BaseException | None) -> bool:
+        """Take back what :meth:`_cancel_block` did; return whether nobody else has cancelled the task."""
         if not any(isinstance(exc, asyncio.CancelledError) for exc in delivered):
             # Asked for when the block had just ended: it would be raised at the next await.
             with contextlib.suppress(asyncio.CancelledError):
@@ -177,23 +165,23 @@ class AsyncLease:
         return self._task is None or self._task.uncancel() <= self._cancelling
 
 
-def entry_error(keeper: Keeper) -> BaseException:
+def entry_error(supervisor: LeaseSupervisor) -> BaseException:
     """Return why a lease brought no pod; nothing is left of it, or :func:`add_notes` says so."""
     return (
-        keeper.budget_error
-        or keeper.error
-        or keeper.not_released
+        supervisor.budget_error
+        or supervisor.error
+        or supervisor.not_released
         or ClientClosedError("The client was closed before the pod was ready. It is deleted.")
     )
 
 
-def exit_error(keeper: Keeper) -> BaseException | None:
+def exit_error(supervisor: LeaseSupervisor) -> BaseException | None:
     """Return what is wrong at the end of a block that has not failed."""
-    return keeper.budget_error or keeper.not_released
+    return supervisor.budget_error or supervisor.not_released
 
 
-def add_notes(error: BaseException | None, keeper: Keeper) -> None:
+def add_notes(error: BaseException | None, supervisor: LeaseSupervisor) -> None:
     """Note with the error that is raised what else the caller has to know."""
-    for other in (keeper.budget_error, keeper.not_released):
+    for other in (supervisor.budget_error, supervisor.not_released):
         if error is not None and other is not None and other is not error:
             error.add_note(str(other))

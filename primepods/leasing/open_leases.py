@@ -12,53 +12,54 @@ from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
     from ..waiting import OnChange
-    from .keeper import Keeper
+    from .supervisor import LeaseSupervisor
 
 
 class OpenLeases:
     """The leases of a client and its views that are not released yet."""
 
     def __init__(self) -> None:
-        self._keepers: set[Keeper] = set()
+        self._open: set[LeaseSupervisor] = set()
         self._is_closing = False
 
-    def start(self, keeper: Keeper, on_change: OnChange | None) -> None:
-        """Begin a lease; see :meth:`Keeper.start`.
+    def start(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
+        """Begin a lease; see :meth:`LeaseSupervisor.start`.
 
         Raises:
             ClientClosedError: The client is being closed.
-            ConfigError: See :meth:`Keeper.start`.
             RuntimeError: It was begun before.
         """
         if self._is_closing:
             # Its pod would be there when the client is closed.
             msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
             raise ClientClosedError(msg)
-        keeper.start(on_change)
-        self._keepers.add(keeper)
-        keeper.task.add_done_callback(lambda _: self._keepers.discard(keeper))
+        supervisor.check_unused()
+        # Before its task exists, which may start at once.
+        self._open.add(supervisor)
+        supervisor.start(on_change)
+        supervisor.task.add_done_callback(lambda _: self._open.discard(supervisor))
 
     async def release(self) -> None:
         """Release all of them; a cancellation hurries that, and is raised at the end."""
-        keepers = [keeper for keeper in self._keepers if keeper.is_open]
-        if not keepers:
+        supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
+        if not supervisors:
             return
-        from .keeper import released  # noqa: PLC0415 - loaded by now
+        from .supervisor import released  # noqa: PLC0415 - loaded by now
 
-        for keeper in keepers:
-            keeper.end()
+        for supervisor in supervisors:
+            supervisor.end()
         self._is_closing = True
         try:
-            error = await released(*keepers) or held_back_ctrl_c(keepers)
+            error = await released(*supervisors) or held_back_ctrl_c(supervisors)
         finally:
             self._is_closing = False
         if error is not None:
             raise error
 
 
-def held_back_ctrl_c(keepers: list[Keeper]) -> KeyboardInterrupt | None:
+def held_back_ctrl_c(supervisors: list[LeaseSupervisor]) -> KeyboardInterrupt | None:
     """Return the Ctrl-C that is still to be raised; a task that is cancelled ends without it."""
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0
-    had_one = any(keeper.had_ctrl_c for keeper in keepers)
+    had_one = any(supervisor.had_ctrl_c for supervisor in supervisors)
     return KeyboardInterrupt() if had_one and not is_cancelled else None

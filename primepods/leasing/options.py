@@ -39,9 +39,13 @@ class LeaseOptions:
     max_spend: float | None = attrs.field(validator=_budget)
     release_timeout: float = attrs.field(validator=_seconds)
 
-    def budget(self, price_hr: float) -> tuple[float, Literal["hours", "spend"], float]:
-        """Return the hours that a pod of this price may be used, which budget that is, and its limit."""
-        hours = math.inf if self.max_hours is None else self.max_hours
-        spend = math.inf if self.max_spend is None else self.max_spend
+    def hours_left(
+        self, *, used: float, spent: float, price_hr: float
+    ) -> tuple[float, Literal["hours", "spend"], float]:
+        """Return how many hours are left, by which budget, and what its limit is."""
+        hours = math.inf if self.max_hours is None else self.max_hours - used
+        spend = math.inf if self.max_spend is None else self.max_spend - spent
         spend_hours = spend / price_hr if price_hr > 0 else math.inf
-        return (hours, "hours", hours) if hours < spend_hours else (spend_hours, "spend", spend)
+        if hours < spend_hours:
+            return hours, "hours", self.max_hours or 0.0
+        return spend_hours, "spend", self.max_spend or 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -12,27 +12,22 @@ import attrs
 
 from .._utils.concurrency import map_bounded
 from .._utils.plain import ToDict
-from ..config import Settings
-from ..errors import CreateUncertainError, PrimePodsError
-from ..models import Pod
-from ._ledger import (
-    LeaseFile,
-    LeaseRecord,
-    fingerprint,
-    lease_files,
-    lease_paths,
-    read_record,
-    remove_abandoned_drafts,
-)
-from .operations import PodOperations
+from .._utils.unique_names import expiry_of, is_same_name
+from ..config import lease_folder
+from ..errors import CreateUncertainError, NotFoundError, PrimePodsError
+from ..models import HistoryRecord, Pod
+from ._ledger import LeaseFile, LeaseRecord, fingerprint, read_ledger, remove_broken_drafts
+from ._pods import ended_pods, find_namesakes, has_ended
+from ._rental import Account
 
 _RELEASE_TIMEOUT: Final = 600.0
 _INTERVAL: Final = 1.0
 """Seconds between two looks at a pod that is being deleted: somebody waits at a terminal."""
-_APPEARS_WITHIN: Final = 240.0
-"""Seconds after its order in which a pod that no list shows may appear, whatever a 404 says."""
-_NEVER_MADE: Final = 3600.0
-"""Seconds after an order after which a pod that no list shows was never made, or is long gone."""
+_APPEARS_WITHIN: Final = 600.0
+"""Seconds after its order in which a pod may appear, whatever a 404 says."""
+_EXPIRED_MARGIN: Final = 900.0
+"""Seconds after its expiry in which a pod's own lease may still delete it."""
+_LIST: Final = "pods.list"
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +36,7 @@ class OrphanedPod(ToDict):
 
     Attributes:
         name: Its name.
-        pod_id: Its id; ``None`` if its process died before it knew, and no list shows the name.
+        pod_id: Its id; ``None`` if its process died before it knew it, and the list does not show it yet.
         price_hr: What it costs an hour, if that is known.
         created_at: When it was created, or ordered; ``None`` if the API does not say.
     """
@@ -60,7 +55,8 @@ class SkippedLease(ToDict):
         name: Its pod's name; the file's if that cannot be read.
         pod_id: Its pod's id; ``None`` if that is not known.
         price_hr: What the pod costs an hour, if that is known.
-        reason: Why: its process lives, it is another host's, API's, key's or team's, or cannot be read.
+        reason: Why: its process lives, it is another host's, API's, key's or team's, it cannot be read, or
+            nothing has ever shown whether its pod was made.
     """
 
     name: str
@@ -75,8 +71,9 @@ class Sweep(ToDict):
 
     Attributes:
         found: The pods that it found, those of ``errors`` among them.
-        deleted: Ids of those that it deleted and saw gone; empty with ``dry_run``.
-        errors: What went wrong, by the pod's id, or by its name where it has none. They may be billed.
+        deleted: Ids of those that it deleted and confirmed terminated; empty with ``dry_run``.
+        errors: What went wrong, by the pod's id, or by its name where it has none: they may be billed. Under
+            ``pods.list``, why the list of pods is incomplete.
         skipped: The leases of that prefix and age that it has left alone, and why.
     """
 
@@ -93,95 +90,148 @@ class Sweep(ToDict):
 
 @attrs.define
 class _Orphan:
-    pod: OrphanedPod
+    """A lease whose process is dead, or an orphaned pod without a file.
+
+    Attributes:
+        name: Its pod's name.
+        ordered_at: When it was ordered.
+        files: Its files, locked: a process that was killed while it wrote one leaves two.
+        pods: Its pods: more than one where a gateway has sent the order twice.
+        is_listed: Whether the list shows them.
+    """
+
+    name: str
+    ordered_at: datetime | None
+    files: list[LeaseFile]
+    pods: list[OrphanedPod]
     is_listed: bool
-    """Whether the list shows a pod of its id, or of its name where the id is not known."""
-    file: LeaseFile | None = None
 
 
 class Sweeper:
     """Finds and deletes orphaned pods.
 
     Args:
-        operations: What it does it with.
-        settings: The client's settings: only its own API's and key's leases are looked at.
-        folder: Where the files of leases are.
+        account: Through what it deletes: only this API's, key's and team's leases are looked at.
         prefix: Only pods whose names begin so; with it, also pods without a file.
-        older_than: Only pods that were ordered at least so many seconds ago.
+        older_than: Only pods that were ordered at least so many seconds ago, by the server's time.
+        expired: Only pods whose unique names say that they have expired.
         only: Only pods that this earlier sweep has found.
     """
 
-    def __init__(  # noqa: PLR0913 - what it needs, and which pods
+    def __init__(
         self,
-        operations: PodOperations,
-        settings: Settings,
-        folder: Path,
+        account: Account,
         *,
         prefix: str | None,
         older_than: float | None,
+        expired: bool,
         only: Sweep | None,
     ) -> None:
-        self._operations = operations
-        self._settings = settings
-        self._folder = folder
+        self._account = account
+        self._pods = account.pods
+        self._settings = account.settings
+        self._folder = lease_folder()
         self._prefix = prefix
         self._older_than = older_than
+        self._expired = expired
         self._only = only
-        self._now = datetime.fromtimestamp(settings.clock.wall(), UTC)
         self._skipped: list[SkippedLease] = []
-        self._claimed: set[Path] = set()
-        self._resolved: list[LeaseRecord] = []
+        self._ended: list[_Orphan] = []
 
     async def run(self, *, dry_run: bool) -> Sweep:
-        """Find orphans, and delete them unless ``dry_run``."""
-        files = self._claim_files()
-        skipped = tuple(self._skipped)
+        """Find orphans, and delete them unless ``dry_run``.
+
+        Raises:
+            ConfigError: The folder of leases cannot be read.
+        """
+        files: list[LeaseFile] = []
         try:
-            orphans = [orphan for orphan in await self._find(files) if self._is_chosen(orphan.pod)]
-            found = tuple(orphan.pod for orphan in orphans)
-            if dry_run or not orphans:
-                return Sweep(found=found, skipped=skipped)
-            limit = self._settings.max_concurrency
-            outcomes = await map_bounded(self._remove, orphans, limit)
+            before = await asyncio.to_thread(self._read)
+            if not before and self._prefix is None and not self._expired:
+                return Sweep(found=(), skipped=tuple(self._skipped))
+            listed, error = await self._pods.list().collect()
+            orphans = [
+                orphan for orphan in await self._find(before, listed, files) if self._is_chosen(orphan)
+            ]
+            found = tuple(pod for orphan in orphans for pod in orphan.pods)
+            errors: dict[str, PrimePodsError] = {} if error is None else {_LIST: error}
+            deleted: list[str] = []
+            if not dry_run:
+                for orphan in self._ended:
+                    self._remove_files(orphan)
+                for outcome in await map_bounded(self._remove, orphans, self._settings.max_concurrency):
+                    deleted += [pod_id for pod_id, problem in outcome.items() if problem is None]
+                    errors |= {pod_id: problem for pod_id, problem in outcome.items() if problem is not None}
         finally:
             for file in files:
                 file.close()
-        return Sweep(
-            found=found,
-            deleted=tuple(outcome for outcome in outcomes if isinstance(outcome, str)),
-            errors={
-                pod.pod_id or str(pod.name): outcome
-                for pod, outcome in zip(found, outcomes, strict=True)
-                if isinstance(outcome, PrimePodsError)
-            },
-            skipped=skipped,
-        )
+        return Sweep(found=found, deleted=tuple(deleted), errors=errors, skipped=tuple(self._skipped))
 
-    def _claim_files(self) -> list[LeaseFile]:
-        """Return the files of dead processes, locked; note what is skipped."""
-        remove_abandoned_drafts(self._folder, self._now)
-        claimed: list[LeaseFile] = []
-        for path in lease_paths(self._folder):
-            try:
-                record = read_record(path)
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError) as exc:
-                reason = f"{path} cannot be read ({exc}): look whether it names a pod"
-                self._skipped.append(SkippedLease(name=path.name, pod_id=None, price_hr=None, reason=reason))
-                continue
+    def _read(self) -> dict[Path, LeaseRecord]:
+        """Read all files of leases; note what cannot be read."""
+        remove_broken_drafts(self._folder, self._settings.clock.wall())
+        ledger = read_ledger(self._folder)
+        self._is_readable = not ledger.unreadable
+        self._skipped = [
+            SkippedLease(
+                name=path.name,
+                pod_id=None,
+                price_hr=None,
+                reason=f"{path} cannot be read ({reason}): look whether it names a pod. Until then, no pod "
+                "without a file is deleted",
+            )
+            for path, reason in ledger.unreadable.items()
+        ]
+        return ledger.records
+
+    async def _find(
+        self, before: Mapping[Path, LeaseRecord], listed: list[Pod], files: list[LeaseFile]
+    ) -> list[_Orphan]:
+        """Return what is orphaned; files that are claimed for it are added to ``files``."""
+        server_time = self._account.server_clock.now()
+        self._now = self._settings.clock.wall() if server_time is None else server_time
+        # After the list: whatever it shows had its file by then, and has it yet or had it before.
+        records = await asyncio.to_thread(self._read)
+        if self._expired:
+            return (
+                []
+                if server_time is None
+                else self._without_file(listed, [*before.values(), *records.values()])
+            )
+        orphans = self._claim_all(records, files)
+        ended = []
+        for orphan in orphans.values():
+            pod_ids = {file.record.pod_id for file in orphan.files} - {None}
+            pods = [
+                pod
+                for pod in listed
+                if pod.id in pod_ids or is_same_name(orphan.files[0].record.name, pod.name)
+            ]
+            orphan.is_listed = bool(pods)
+            orphan.pods = [_as_orphaned(pod, orphan.ordered_at) for pod in pods]
+        if not all(orphan.is_listed for orphan in orphans.values()):
+            ended = await ended_pods(self._pods)
+        found = [orphan for orphan in orphans.values() if orphan.is_listed or self._may_run(orphan, ended)]
+        if self._prefix is not None and self._is_readable:
+            found += self._without_file(listed, [*before.values(), *records.values()])
+        return found
+
+    def _claim_all(self, records: Mapping[Path, LeaseRecord], files: list[LeaseFile]) -> dict[str, _Orphan]:
+        """Lock the files of dead processes, and note what is skipped."""
+        orphans: dict[str, _Orphan] = {}
+        for path, record in records.items():
             if not self._matches(record.name, record.ordered_at):
                 continue
             file = self._claim(path, record)
-            if isinstance(file, LeaseFile):
-                claimed.append(file)
-                self._claimed.add(path)
-            else:
-                skipped = SkippedLease(
-                    name=record.name, pod_id=record.pod_id, price_hr=record.price_hr, reason=file
-                )
-                self._skipped.append(skipped)
-        return claimed
+            if isinstance(file, str):
+                self._skip(record, file)
+                continue
+            files.append(file)
+            orphan = orphans.setdefault(
+                record.name, _Orphan(record.name, record.ordered_at, [], [], is_listed=False)
+            )
+            orphan.files.append(file)
+        return orphans
 
     def _claim(self, path: Path, record: LeaseRecord) -> LeaseFile | str:
         """Return the file of a dead process, locked, or why it is left alone."""
@@ -200,131 +250,134 @@ class Sweeper:
         if record.key_fingerprint != fingerprint(self._settings):
             return "it was rented with another API key"
         if record.team_id != self._settings.team_id:
-            return "it was rented without a team" if record.team_id is None else f"of team {record.team_id}"
+            team = "without a team" if record.team_id is None else f"of team {record.team_id}"
+            return f"it is {team}: sweep with a client of that team_id"
         if record.is_orphaned(self._older_than):
             return None
         if record.is_elsewhere:
-            return f"whether its process on host {record.host} lives cannot be seen: give an age (older_than)"
+            return (
+                f"whether its process on host {record.host} lives cannot be seen, since that is another "
+                "machine or container, or was started anew: give an age (older_than)"
+            )
         return f"its process {record.pid} lives"
 
-    def _others(self) -> list[LeaseRecord]:
-        """Return the leases whose pods are known, or that this sweep leaves alone, also new ones."""
-        left_alone = [record for path, record in lease_files(self._folder) if path not in self._claimed]
-        return left_alone + self._resolved
+    def _skip(self, record: LeaseRecord, reason: str) -> None:
+        skipped = SkippedLease(
+            name=record.name, pod_id=record.pod_id, price_hr=record.price_hr, reason=reason
+        )
+        self._skipped.append(skipped)
+
+    def _may_run(self, orphan: _Orphan, ended: list[HistoryRecord]) -> bool:
+        """Tell whether the pod of a lease that the list does not show may be running, or appear yet."""
+        record = orphan.files[0].record
+        pod_id = next((file.record.pod_id for file in orphan.files if file.record.pod_id), None)
+        orphan.pods = [
+            OrphanedPod(
+                name=record.name, pod_id=pod_id, price_hr=record.price_hr, created_at=record.ordered_at
+            )
+        ]
+        if has_ended(record.name, pod_id, ended):
+            self._ended.append(orphan)
+            return False
+        if pod_id is None and self._age(orphan) >= _APPEARS_WITHIN:
+            self._skip(
+                record,
+                "nothing has ever shown whether its pod was made, and each sweep looks for its name. If you "
+                f"know that it was not, remove {orphan.files[0].path}",
+            )
+            return False
+        return True
+
+    def _without_file(self, listed: Iterable[Pod], records: list[LeaseRecord]) -> list[_Orphan]:
+        """Return the pods without a file that the arguments of the sweep ask for."""
+        known = {record.pod_id for record in records}
+        return [
+            _Orphan(str(pod.name), pod.created_at, [], [_as_orphaned(pod, pod.created_at)], is_listed=True)
+            for pod in listed
+            if self._matches(pod.name, pod.created_at)
+            and (not self._expired or self._has_expired(pod))
+            and pod.id not in known
+            and not any(is_same_name(record.name, pod.name) for record in records)
+        ]
+
+    def _has_expired(self, pod: Pod) -> bool:
+        expires_at = expiry_of(pod.name)
+        return expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         if self._prefix is not None and not (name or "").startswith(self._prefix):
             return False
         if self._older_than is None:
             return True
-        return since is not None and (self._now - since).total_seconds() >= self._older_than
+        return since is not None and self._now - since.timestamp() >= self._older_than
 
-    def _is_chosen(self, pod: OrphanedPod) -> bool:
-        """Tell whether the earlier sweep, if any, has found it; by its name where an id is not known."""
-        return self._only is None or any(
-            pod.pod_id == found.pod_id
-            if pod.pod_id is not None and found.pod_id is not None
-            else pod.name == found.name
-            for found in self._only.found
+    def _age(self, orphan: _Orphan) -> float:
+        return _APPEARS_WITHIN if orphan.ordered_at is None else self._now - orphan.ordered_at.timestamp()
+
+    def _is_chosen(self, orphan: _Orphan) -> bool:
+        """Tell whether the earlier sweep, if any, has found all of it; by name where an id is not known."""
+        if self._only is None:
+            return True
+        return all(
+            any(
+                pod.pod_id == found.pod_id if pod.pod_id and found.pod_id else pod.name == found.name
+                for found in self._only.found
+            )
+            for pod in orphan.pods
         )
 
-    async def _find(self, files: list[LeaseFile]) -> list[_Orphan]:
-        if not files and self._prefix is None:
-            return []
-        pods = {pod.id: pod async for pod in self._operations.list()}
-        # After the list: whatever it shows had its file by then.
-        left_alone = self._others()
-        self._resolved += [file.record for file in files if file.record.pod_id is not None]
-        orphans: list[_Orphan] = []
-        for file in files:
-            orphan = _of_file(file, pods, left_alone + self._resolved)
-            orphans.append(orphan)
-            if orphan.pod.pod_id is not None:
-                # Another order of this name has made another pod, or none.
-                self._resolved.append(attrs.evolve(file.record, pod_id=orphan.pod.pod_id))
-        if self._prefix is not None:
-            known = {orphan.pod.pod_id for orphan in orphans}
-            known |= {text for other in left_alone for text in (other.name, other.pod_id)}
-            orphans += [
-                _Orphan(_as_orphaned(pod), is_listed=True)
-                for pod in pods.values()
-                if self._matches(pod.name, pod.created_at) and not known & {pod.id, pod.name}
-            ]
-        return orphans
-
-    async def _remove(self, orphan: _Orphan) -> str | PrimePodsError | None:
-        """Delete a pod and see it gone; return its id, if there was one, or what went wrong."""
-        pod, file = orphan.pod, orphan.file
-        age = max(0.0, (self._now - pod.created_at).total_seconds()) if pod.created_at else _NEVER_MADE
+    async def _remove(self, orphan: _Orphan) -> dict[str, PrimePodsError | None]:
+        """Delete the pods of a lease, and confirm it; return what went wrong, by id or else by name."""
+        outcome: dict[str, PrimePodsError | None] = {}
+        pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         try:
-            pod_id = pod.pod_id
-            if pod_id is None and file is not None:
-                pod_id = await self._look_for(file.record, age, is_listed=orphan.is_listed)
-            elif not orphan.is_listed and age < _APPEARS_WITHIN:
-                await self._settings.clock.wait(asyncio.Event(), _APPEARS_WITHIN - age)
-            if pod_id is not None:
-                await self._operations.delete(pod_id, missing_ok=True)
-                await self._operations.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
+            if not pod_ids:
+                pod_ids = await self._look_for(orphan)
+        except PrimePodsError as exc:
+            return {orphan.name: exc}
+        for pod_id in pod_ids:
+            outcome[pod_id] = await self._delete(pod_id, orphan)
+        if not any(outcome.values()):
+            self._remove_files(orphan)
+        return outcome
+
+    async def _look_for(self, orphan: _Orphan) -> list[str]:
+        """Return the ids of the pods of a lease whose process died before it knew one.
+
+        Raises:
+            CreateUncertainError: There is none yet.
+        """
+        found, shown = await find_namesakes(self._pods, orphan.files[0].record.name, self._settings.clock)
+        if not found:
+            text = (
+                f"Whether the pod {orphan.name!r} was made is unknown: {shown}. Sweep again: it may appear."
+            )
+            raise CreateUncertainError(text, name=orphan.name)
+        return [pod.id for pod in found]
+
+    async def _delete(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
+        """Delete one pod and confirm that it is terminated; return what went wrong."""
+        is_old = self._age(orphan) >= _APPEARS_WITHIN
+        try:
+            # Without retries: a 404 must not be that of a deletion that was repeated.
+            deleting = self._pods if orphan.is_listed or is_old else self._account.pods_once
+            await deleting.delete(pod_id, missing_ok=orphan.is_listed or is_old)
+            await self._pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
+        except NotFoundError as exc:
+            exc.add_note("It was ordered so recently that it may appear yet: sweep again in ten minutes.")
+            return exc
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
             # An id that is none: the file was written by something else.
-            return PrimePodsError(f"The file of {pod.name!r} cannot be used: {exc} Remove it by hand.")
-        if file is not None:
-            file.remove()
-        return pod_id
-
-    async def _look_for(self, record: LeaseRecord, age: float, *, is_listed: bool) -> str | None:
-        """Return the id of a pod whose process died before it knew it; ``None`` if it was never made."""
-        error: CreateUncertainError
-        try:
-            pod = await self._operations.find(record.name, self._now.timestamp() - age)
-        except CreateUncertainError as exc:
-            error = exc
-        else:
-            if _is_theirs(pod, record, self._others()):
-                return pod.id
-            text = (
-                f"Pod {pod.id} has the name {record.name!r}, but is not provably the one that a dead process "
-                "ordered. Delete it if nobody uses it; the file stays as long as the pod is there."
-            )
-            error = CreateUncertainError(text, name=record.name)
-        if age < _NEVER_MADE or is_listed:
-            raise error
-        # What could not be read in between proves nothing.
-        if _namesakes(record, [pod async for pod in self._operations.list()], self._others()):
-            raise error
+            return PrimePodsError(f"The file of {orphan.name!r} cannot be used: {exc} Remove it by hand.")
         return None
 
-
-def _of_file(file: LeaseFile, pods: Mapping[str, Pod], others: list[LeaseRecord]) -> _Orphan:
-    record = file.record
-    pod_id, namesakes = record.pod_id, _namesakes(record, pods.values(), others)
-    if pod_id is None:
-        # The process died before it knew.
-        found = [pod for pod in namesakes if _is_theirs(pod, record, others)]
-        pod_id = found[0].id if len(found) == 1 else None
-    pod = pods.get(pod_id or "")
-    orphaned = OrphanedPod(
-        name=record.name,
-        pod_id=pod_id,
-        price_hr=record.price_hr if pod is None else pod.price_hr,
-        created_at=record.ordered_at,
-    )
-    return _Orphan(orphaned, pod is not None or (record.pod_id is None and bool(namesakes)), file)
+    @staticmethod
+    def _remove_files(orphan: _Orphan) -> None:
+        for file in orphan.files:
+            file.remove()
 
 
-def _namesakes(record: LeaseRecord, pods: Iterable[Pod], others: list[LeaseRecord]) -> list[Pod]:
-    """Return the pods of a lease's name, but for those that other leases know."""
-    known = {other.pod_id for other in others}
-    return [pod for pod in pods if pod.name == record.name and pod.id not in known]
-
-
-def _is_theirs(pod: Pod, record: LeaseRecord, others: list[LeaseRecord]) -> bool:
-    """Tell whether a pod can be a lease's, and no other lease's."""
-    might_be = any(other.pod_id in {None, pod.id} and other.name == pod.name for other in others)
-    return record.is_of(pod) and not might_be
-
-
-def _as_orphaned(pod: Pod) -> OrphanedPod:
-    return OrphanedPod(name=pod.name, pod_id=pod.id, price_hr=pod.price_hr, created_at=pod.created_at)
+def _as_orphaned(pod: Pod, since: datetime | None) -> OrphanedPod:
+    return OrphanedPod(name=pod.name, pod_id=pod.id, price_hr=pod.price_hr, created_at=since)

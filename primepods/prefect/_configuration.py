@@ -10,14 +10,16 @@ from uuid import UUID
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, PrivateAttr
 
-from .. import AsyncClient, PodSpec
+from .. import AsyncClient, Pod, PodSpec
 from ._credentials import PrimeCredentials
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
 
-_POD_NAME = re.compile(r".*-([0-9a-f]{32})-[0-9a-f]{4}")
+_POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
+_MAX_BEGINNING = 7
+"""With the flow run's id and what a lease adds, the name has 63 characters."""
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -34,7 +36,7 @@ class PrimePodVariables(BaseVariables):
     name: str | None = Field(
         default="prefect",
         title="Pod name",
-        description="The beginning of the pod's name; the flow run's id follows.",
+        description="The beginning of the pod's name, up to 7 letters; the flow run's id follows.",
     )
     credentials: PrimeCredentials | None = _credentials()
     gpu_type: str | None = Field(
@@ -129,7 +131,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
     @property
     def pod_name(self) -> str:
-        """The name of the pod that this configuration orders; another one for each attempt of a flow run."""
+        """How the name of this attempt's pod begins; each attempt of a flow run has another."""
         return self._pod_name
 
     def get_client(self) -> AsyncClient:
@@ -168,16 +170,22 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
 
 def pod_name(beginning: str | None, flow_run_id: UUID) -> str:
-    """Return a new name for a pod of a flow run.
+    """Return a new beginning of the names of an attempt's pods, to which the lease adds a suffix.
 
     The last letters tell the attempts of one flow run apart, so that whoever cleans up after one never
     deletes the pod of the next.
     """
-    beginning = re.sub("[^a-z0-9-]+", "-", (beginning or "prefect").lower()).strip("-")[:40]
+    beginning = re.sub("[^a-z0-9-]+", "-", (beginning or "prefect").lower()).strip("-")[:_MAX_BEGINNING]
     return f"{beginning}-{flow_run_id.hex}-{secrets.token_hex(2)}"
 
 
 def flow_run_id_of(name: str | None) -> UUID | None:
     """Return the id of the flow run that a pod was made for, by its name; ``None`` for any other pod."""
     found = _POD_NAME.fullmatch(name or "")
-    return UUID(found[1]) if found else None
+    return UUID(found[2]) if found else None
+
+
+def is_pod_of(name: str, pod: Pod) -> bool:
+    """Tell whether a pod is an attempt's, whose :func:`pod_name` nobody else has."""
+    found = _POD_NAME.fullmatch(pod.name or "")
+    return pod.name == name or (found is not None and found[1] == name)

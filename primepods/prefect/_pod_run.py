@@ -13,7 +13,7 @@ import anyio
 import attrs
 
 from .. import AsyncClient, AsyncLease, PodChange, PodStatus, PriceTooHighError, SoldOutError, gone
-from ._configuration import PrimePodJobConfiguration
+from ._configuration import PrimePodJobConfiguration, is_pod_of
 from ._remote import SSH_FAILED, Remote, make_script
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class PodRun:
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods of a name, and see them gone; rows of others that cannot be read are passed over.
+    """Delete the pods whose names begin so, and see them gone; unreadable rows of others are passed over.
 
     Returns:
         Whether there were any.
@@ -145,7 +145,7 @@ async def delete_by_name(client: AsyncClient, name: str) -> bool:
     Raises:
         PrimePodsError: One could not be deleted, or not be seen gone. It may be billed.
     """
-    pods, unreadable = await client.pods.list().find(lambda pod: pod.name == name)
+    pods, unreadable = await client.pods.list().find(lambda pod: is_pod_of(name, pod))
     if unreadable is not None:
         log.warning("looking for the pod %r: %s", name, unreadable)
     if not pods:

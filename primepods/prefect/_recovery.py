@@ -28,7 +28,7 @@ from prefect.exceptions import InfrastructureNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from .. import Pod
-from ._configuration import PrimePodJobConfiguration, flow_run_id_of
+from ._configuration import PrimePodJobConfiguration, flow_run_id_of, is_pod_of
 from ._pod_run import delete_by_name
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ async def _failure(work: Awaitable[None]) -> set[str]:
 def _is_left(pod: Pod, flow_run: FlowRun) -> bool:
     """Tell whether no worker will delete a pod, though its flow run needs it no more."""
     current = pod_of(flow_run.infrastructure_pid)
-    if flow_run_id_of(current) == flow_run.id and current != pod.name:
+    if flow_run_id_of(current) == flow_run.id and not is_pod_of(current, pod):
         return True
     state = flow_run.state
     return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _LEFT_BEHIND

@@ -1,16 +1,18 @@
 """Creating a pod: one POST, never repeated where it may have been received.
 
-What it leaves open (no answer, an answer that cannot be read, a failure of the server's own) is settled by
-looking for the pod's name in the list. So there are three ends: the pod; an error that proves that none was
-made; and :class:`~primepods.CreateUncertainError`.
+What it leaves open (no response, one that cannot be read, a failure of the server's own) is settled by
+looking for the pod's name in the list. A unique name is proof by itself. A name that the user chose proves
+nothing, so the ids of its namesakes are listed before the order, and only a single new one is taken
+afterwards. So there are three ends: the pod; an error that proves that none was made; and
+:class:`~primepods.CreateUncertainError`.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,38 +20,36 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.fields import DecodeError
-from .._decoding.rows import decode_object
+from .._decoding.pods import decode_pod
+from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request
+from .._http.request import PODS, Request, pod_request
 from .._utils.strict_json import dumps
 from .._utils.text import quote
+from .._utils.unique_names import UniqueName, is_same_name, unique_name
+from ..config import lease_folder
 from ..errors import (
     APIError,
     ClientClosedError,
+    ConfigError,
     CreateUncertainError,
     PrimePodsError,
     TransportError,
 )
+from ..leasing._ledger import read_ledger
+from ..leasing._pods import LOOKUP_TIMEOUT, PodsAPI, find_namesakes
 from ..models import Pod
-from ..pagination import AsyncPager
 from ..specs import CUSTOM_IMAGE, PodSpec
 from ._refusals import explain
 
 log = logging.getLogger("primepods")
 
-_NAME_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_NAME_LENGTH: Final = 12
-_SAFE_NAME: Final = re.compile("[a-z0-9-]{1,40}")
-"""Names that no server has a reason to spell in another way."""
-_CLOCK_SKEW: Final = 60.0
-"""Seconds by which this machine's clock may differ from the server's."""
-_LOOKING: Final = 20.0
-"""Seconds for a pod to appear whose answer was lost."""
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 5.0
-_SAME_NAME: Final = 600.0
-"""Seconds after an order in which its pod can be taken for the next one's of the same name."""
-_MOST_ORDERS: Final = 10_000
+_DATE_TOLERANCE: Final = 5.0
+"""Seconds by which the server's ``Date`` may be ahead of its times of creation."""
+_MIN_CUT: Final = 8
+"""Letters that a server leaves at least of a name that it cuts."""
+_UNPROVEN: Final = frozenset({HTTPStatus.CONFLICT, 499})
+"""Refusals that a gateway may cause by sending an order twice."""
 
 _WIRE_NAMES: Final[Mapping[str, str]] = {
     "name": "name",
@@ -74,16 +74,60 @@ _WIRE_NAMES: Final[Mapping[str, str]] = {
 """The fields of a spec that stand under ``pod`` in the body as they are."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Order:
-    """An order of late: when it was sent, and whether the one of its name before it was long ago."""
+    """One order, and what is known about it.
 
-    ordered_at: float
-    is_alone: bool
+    Attributes:
+        spec: What is ordered; it has a name.
+        namesakes: The pods that had the name before; ``None`` where that could not be read as a whole.
+        is_alone: Whether no other order of this name was under way meanwhile, as far as this process knows.
+        since: The server's time before the order; minus infinity if it is not known.
+        answered_id: The id in the response, whosever pod it is.
+        trouble: What the order ended with.
+    """
 
+    spec: PodSpec
+    namesakes: frozenset[str] | None = frozenset()
+    is_alone: bool = True
+    since: float = -math.inf
+    answered_id: str | None = None
+    trouble: PrimePodsError | None = None
 
-_orders: Final[dict[tuple[str, str], _Order]] = {}
-"""The latest order of each base URL and name, oldest first; of all clients of this process."""
+    @property
+    def name(self) -> str:
+        """The name that was ordered."""
+        return self.spec.name or ""
+
+    def decode(self, data: Any) -> Pod:
+        """Decode the response, and note its id, also where the rest is not as it should be."""
+        if isinstance(pod_id := as_object(data).get("id"), str):
+            self.answered_id = pod_id
+        pod = decode_object(data, Pod)
+        if not self.is_answered_by(pod):
+            # A cache or a proxy that mixes up responses: this is another order's pod.
+            raise DecodeError(
+                "name", f"expected {self.name!r} and a new pod, got {quote(pod.name)}", pod.name
+            )
+        return pod
+
+    def is_answered_by(self, pod: Pod) -> bool:
+        """Tell whether a pod is this order's, given that the response to it had the pod's id."""
+        if self.namesakes is not None and pod.id in self.namesakes:
+            return False
+        if pod.name is None or is_same_name(self.name, pod.name):
+            return True
+        # Cut, as some servers do; any other name is that of another order.
+        cut = pod.name.strip().casefold()
+        return len(cut) >= _MIN_CUT and self.name.casefold().startswith(cut)
+
+    def may_be_ours(self, pod: Pod) -> bool:
+        """Tell whether a pod of the name can be this order's."""
+        if isinstance(self.spec.name, UniqueName):
+            return True
+        if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None or not self.is_alone:
+            return False
+        return pod.created_at.timestamp() >= self.since - _DATE_TOLERANCE
 
 
 class PodCreator:
@@ -91,28 +135,13 @@ class PodCreator:
 
     Args:
         executor: Sends the requests.
-        list_pods: Lists all pods.
+        pods: Lists pods.
     """
 
-    def __init__(self, executor: RequestExecutor, list_pods: Callable[[], AsyncPager[Pod]]) -> None:
+    def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
         self._executor = executor
-        self._list_pods = list_pods
+        self._pods = pods
         self._clock = executor.settings.clock
-
-    def named(self, spec: PodSpec) -> PodSpec:
-        """Return ``spec`` with a name: its own, or a new one that no other pod has.
-
-        Raises:
-            TypeError: It is no spec.
-        """
-        if not isinstance(spec, PodSpec):
-            raise TypeError(
-                f"spec must be a PodSpec, got {quote(spec)}: use PodSpec.from_offer(offer) or PodSpec(…)"
-            )
-        if spec.name is not None:
-            return spec
-        letters = (_NAME_LETTERS[int(self._clock.random() * 32)] for _ in range(_NAME_LENGTH))
-        return attrs.evolve(spec, name="primepods-" + "".join(letters))
 
     async def create(self, spec: PodSpec) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`.
@@ -121,98 +150,130 @@ class PodCreator:
             CreateUncertainError: It may have been made.
             PrimePodsError: Any other one: it was not made.
         """
-        spec = self.named(spec)
-        request = _request(spec, self._executor.settings.team_id)
+        spec = check_spec(spec)
+        if spec.name is None:
+            spec = attrs.evolve(spec, name=unique_name("primepods", self._clock.random))
+        order = _Order(spec)
+        request = _request(order.spec, self._executor.settings.team_id)
         # A client that is closed already says so here: what it says later comes when something may be sent.
         self._executor.transport.check()
-        ordered_at = self._clock.wall()
-        self._remember(spec, ordered_at)
-        with _told_when_interrupted(spec):
-            outcome = await self._send(spec, request)
-            if isinstance(outcome, Pod):
-                return outcome
-            return await self.find(str(spec.name), ordered_at, outcome)
+        if isinstance(order.spec.name, UniqueName):
+            return await self._send(order, request)
+        with _under_way(order):
+            await self._list_namesakes(order)
+            return await self._send(order, request)
 
-    async def find(self, name: str, ordered_at: float, trouble: PrimePodsError | None = None) -> Pod:
-        """Return the pod that an order whose outcome is unknown has made.
+    async def _send(self, order: _Order, request: Request) -> Pod:
+        """Send an order, and find out what became of it."""
+        log.info("ordering the pod %r", order.name)
+        with _told_when_interrupted(order.name):
+            try:
+                return await self._executor.call(request, order.decode)
+            except PrimePodsError as exc:
+                order.trouble = explain(exc.with_traceback(None))
+            if _is_definitive_rejection(order.trouble):
+                raise order.trouble
+            return await self._settle(order)
 
-        Args:
-            name: The name of the pod that was ordered.
-            ordered_at: When, by the wall clock.
-            trouble: What the order ended with.
-
-        Raises:
-            CreateUncertainError: No pod has appeared that is provably this order's.
-        """
-        ends_at = self._clock.time() + _LOOKING
-        log.warning("whether the pod %r was made is unknown: looking for it in the list", name)
-        seen: Pod | str = "the list could not be read in time"
-        pause = _FIRST_PAUSE
-        # A look that hangs is cut, and the message says what the one before it saw.
-        with suppress(TimeoutError, ClientClosedError):
-            async with self._clock.timeout_at(ends_at + self._executor.settings.timeout):
-                while isinstance(seen := await self._look(name, ordered_at), str):
-                    left = ends_at - self._clock.time()
-                    if left <= 0:
-                        break
-                    await self._executor.transport.pause(min(pause, left))
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-        if isinstance(seen, Pod):
-            return seen
-        raise _uncertain(name, trouble, seen) from trouble
-
-    async def _send(self, spec: PodSpec, request: Request) -> Pod | PrimePodsError:
-        """Send an order; return the pod, or what leaves open whether there is one.
+    async def _list_namesakes(self, order: _Order) -> None:
+        """Note which pods have the name already.
 
         Raises:
-            PrimePodsError: There is none.
+            PrimePodsError: None could be read, so that nothing is ordered.
         """
+        listed, error = await self._pods.list().collect()
+        if error is not None and not listed:
+            raise error
+        namesakes = frozenset(pod.id for pod in listed if is_same_name(order.name, pod.name))
+        # One of the rows that cannot be read may be a namesake.
+        order.namesakes = None if error else namesakes
+        order.since = self._executor.transport.server_clock.now() or -math.inf
+
+    async def _settle(self, order: _Order) -> Pod:
+        """Return the pod that an order has made.
+
+        Raises:
+            CreateUncertainError: No pod is provably this order's.
+        """
+        log.warning("whether the pod %r was made is unknown: looking for it", order.name)
+        found: list[Pod] = []
         try:
-            return await self._executor.call(request, partial(_decode, spec))
-        except PrimePodsError as exc:
-            trouble = explain(exc.with_traceback(None))
-        if _proves_that_nothing_was_made(trouble):
-            raise trouble
-        return trouble
+            pod = await self._get(order.answered_id)
+            if pod is not None and order.is_answered_by(pod):
+                return pod
+            found, shown = await find_namesakes(
+                self._pods, order.name, self._clock, lambda pods: len(self._ours(order, pods)) == 1
+            )
+        except ClientClosedError:
+            shown = "the client was closed"
+        if len(ours := self._ours(order, found)) == 1:
+            return ours[0]
+        raise _uncertain(order, found, shown) from order.trouble
 
-    async def _look(self, name: str, ordered_at: float) -> Pod | str:
-        """Look for the pod once; return it, or what is there instead."""
+    async def _get(self, pod_id: str | None) -> Pod | None:
+        """Return the pod that a response was about, if it can be read."""
+        if pod_id is None:
+            return None
         try:
-            async with self._list_pods() as pods:
-                namesakes = [pod async for pod in pods if pod.name == name]
-        except PrimePodsError as exc:
-            return f"the list could not be read: {exc}"
-        # A pod from the future shows that the clocks differ by more, so that its age says nothing.
-        since, until = ordered_at - _CLOCK_SKEW, self._clock.wall() + _CLOCK_SKEW
-        new = [pod for pod in namesakes if pod.created_at and since <= pod.created_at.timestamp() <= until]
-        if len(new) == 1 and self._is_alone(name):
-            return new[0]
-        ids = ", ".join(pod.id for pod in namesakes)
-        return f"of this name, but not provably of this order: {ids}" if ids else "no pod has this name"
+            return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
+        except ClientClosedError:
+            raise
+        except (PrimePodsError, ValueError) as exc:
+            log.info("pod %s could not be looked at: %s", quote(pod_id), exc)
+            return None
 
-    def _remember(self, spec: PodSpec, ordered_at: float) -> None:
-        """Note that a pod was ordered, and whether another order's pod could be taken for it."""
-        key = (self._executor.settings.base_url, str(spec.name))
-        before = _orders.pop(key, None)
-        is_alone = before is None or ordered_at - before.ordered_at >= _SAME_NAME
-        _orders[key] = _Order(ordered_at, is_alone)
-        if len(_orders) > _MOST_ORDERS:
-            del _orders[next(iter(_orders))]
+    def _ours(self, order: _Order, namesakes: list[Pod]) -> list[Pod]:
+        """Return the listed pods of the name that can only be this order's."""
+        ours = [pod for pod in namesakes if order.may_be_ours(pod)]
+        if not ours or isinstance(order.spec.name, UniqueName):
+            return ours
+        try:
+            ledger = read_ledger(lease_folder())
+        except ConfigError:
+            return []
+        leased = {record.pod_id for record in ledger.records.values()}
+        # A file that cannot be read may speak for any of them.
+        return [] if ledger.unreadable else [pod for pod in ours if pod.id not in leased]
 
-    def _is_alone(self, name: str) -> bool:
-        order = _orders.get((self._executor.settings.base_url, name))
-        return order is None or order.is_alone
+
+def check_spec(spec: PodSpec) -> PodSpec:
+    """Return ``spec`` if it is a :class:`PodSpec`.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(spec, PodSpec):
+        raise TypeError(
+            f"spec must be a PodSpec, got {quote(spec)}: use PodSpec.from_offer(offer) or PodSpec(…)"
+        )
+    return spec
+
+
+_orders_under_way: Final[set[_Order]] = set()
+"""Orders under names that users chose."""
 
 
 @contextmanager
-def _told_when_interrupted(spec: PodSpec) -> Generator[None, None, None]:
+def _under_way(order: _Order) -> Generator[None, None, None]:
+    """Note with each order in the block that there is another of its name: a new pod could be either's."""
+    for other in list(_orders_under_way):
+        if is_same_name(order.name, other.name):
+            order.is_alone = other.is_alone = False
+    _orders_under_way.add(order)
+    try:
+        yield
+    finally:
+        _orders_under_way.discard(order)
+
+
+@contextmanager
+def _told_when_interrupted(name: str) -> Generator[None, None, None]:
     """Name the pod, in the log and in a note, when the block is cancelled or ends with no error of ours."""
     try:
         yield
     except PrimePodsError:
         raise
     except BaseException as exc:
-        name = str(spec.name)
         text = f"pods.create was interrupted: the pod {name!r} may have been made. {_remedy(name)}"
         log.warning("%s", text)
         exc.add_note(text)
@@ -241,15 +302,8 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
 
 
-def _decode(spec: PodSpec, data: Any) -> Pod:
-    pod = decode_object(data, Pod)
-    if pod.name not in {None, spec.name} and _SAFE_NAME.fullmatch(str(spec.name)):
-        # A cache or a proxy that mixes up answers: this is another order's pod.
-        raise DecodeError("name", f"expected {spec.name!r}, got {quote(pod.name)}", pod.name)
-    return pod
-
-
-def _proves_that_nothing_was_made(error: PrimePodsError) -> bool:
+def _is_definitive_rejection(error: PrimePodsError) -> bool:
+    """Tell whether an error proves that no pod was made."""
     if isinstance(error, TransportError):
         return not error.maybe_received
     if not isinstance(error, APIError) or error.maybe_acted:
@@ -257,16 +311,24 @@ def _proves_that_nothing_was_made(error: PrimePodsError) -> bool:
     if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return True
     is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    if error.status_code in _UNPROVEN:
+        return False
     # In the API's own words: a gateway's page says nothing of what the API did.
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 
-def _uncertain(name: str, trouble: PrimePodsError | None, seen: str) -> CreateUncertainError:
+def _uncertain(order: _Order, namesakes: list[Pod], shown: str) -> CreateUncertainError:
+    ids = [pod.id for pod in namesakes]
+    if ids:
+        shown = f"of this name, but not provably of this order: {', '.join(ids)}"
+    if order.answered_id is not None and order.answered_id not in ids:
+        ids.append(order.answered_id)
+        shown = f"the response named pod {order.answered_id}, which is not provably of this order; {shown}"
     text = (
-        f"Whether the pod {name!r} was made is unknown: {trouble or 'its order was interrupted.'} "
-        f"Looking for it for {_LOOKING:g} s showed: {seen}. {_remedy(name)}"
+        f"Whether the pod {order.name!r} was made is unknown: {order.trouble} "
+        f"Looking for it for {LOOKUP_TIMEOUT:g} s showed: {shown}. {_remedy(order.name)}"
     )
-    return CreateUncertainError(text, name=name)
+    return CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 
 
 def _remedy(name: str) -> str:

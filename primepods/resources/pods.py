@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, get_args
 
+import attrs
+
 from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request, pod_path, pod_request
@@ -29,6 +31,7 @@ from ..errors import PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
+from ..retry import RetryPolicy
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
 from ..waiting._subscription import HubConnection
 from ..waiting.wait import Wait
@@ -37,8 +40,9 @@ from ._filters import pod_filter, record_filter
 from ._paging import fetch_page, page_source
 
 if TYPE_CHECKING:
+    from ..config import Settings
+    from ..leasing._rental import Account
     from ..leasing.lease import AsyncLease
-    from ..leasing.leases import Leases
     from ..leasing.open_leases import OpenLeases
     from ..leasing.sweep import Sweep
     from ..specs import PodSpec
@@ -72,25 +76,28 @@ class AsyncPods:
     def _creator(self) -> PodCreator:
         from ._creation import PodCreator  # noqa: PLC0415 - most programs rent nothing
 
-        return PodCreator(self._executor, self.list)
+        return PodCreator(self._executor, self)
 
-    @cached_property
-    def leases(self) -> Leases:
-        """What makes leases, for both clients."""
-        from ..leasing.leases import Leases  # noqa: PLC0415 - as above
-        from ..leasing.operations import PodOperations  # noqa: PLC0415 - as above
+    def _view(self, settings: Settings) -> AsyncPods:
+        """Return the same with other settings, on the same connections."""
+        executor = RequestExecutor(settings, self._executor.transport)
+        hub = HubConnection(settings, executor.transport.given, self._hub)
+        return AsyncPods(executor, hub, self._open_leases)
 
-        operations = PodOperations(
-            named=self._creator.named,
-            create=self.create,
-            find=self._creator.find,
-            list=self.list,
-            history=self.history,
-            wait_ready=self.wait_ready,
-            wait_gone=self.wait_gone,
-            delete=self.delete,
+    def _account(self, team_id: str | None) -> Account:
+        """Return through what leases order and sweep for a team; by default the client's."""
+        from ..leasing._rental import Account  # noqa: PLC0415 - as above
+
+        settings, transport = self._executor.settings, self._executor.transport
+        if team_id is not None:
+            settings = attrs.evolve(settings, team_id=team_id)
+        once = attrs.evolve(settings, retry=RetryPolicy(attempts=1))
+        return Account(
+            pods=self._view(settings),
+            pods_once=self._view(once),
+            settings=settings,
+            server_clock=transport.server_clock,
         )
-        return Leases(operations, self._executor.settings, self._open_leases)
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
@@ -368,9 +375,10 @@ class AsyncPods:
             interval: Seconds between two looks at the pod, from 0.05.
             on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange` until it is
                 ready.
-            max_hours: Hours after the order at which the pod is deleted, and then
-                :class:`~primepods.BudgetExceededError` raised in the block, whose task is cancelled for it.
-            max_spend: The same by what it costs, at the price of the order.
+            max_hours: Hours after the order, also those in which the machine sleeps, at which the pod is
+                deleted, and then :class:`~primepods.BudgetExceededError` raised in the block, whose task is
+                cancelled for it.
+            max_spend: The same by what it costs, at the highest price that was seen.
             release_timeout: Seconds for the pod to be seen gone.
 
         Raises:
@@ -382,7 +390,10 @@ class AsyncPods:
             NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
                 way, that has a note instead.
         """
-        from ..leasing.options import LeaseOptions  # noqa: PLC0415 - most programs rent nothing
+        from ..leasing.lease import AsyncLease  # noqa: PLC0415 - most programs rent nothing
+        from ..leasing.options import LeaseOptions  # noqa: PLC0415 - as above
+        from ..leasing.supervisor import LeaseSupervisor  # noqa: PLC0415 - as above
+        from ._creation import check_spec  # noqa: PLC0415 - as above
 
         options = LeaseOptions(
             ready_timeout=ready_timeout,
@@ -391,13 +402,18 @@ class AsyncPods:
             max_spend=max_spend,
             release_timeout=release_timeout,
         )
-        return self.leases.lease(spec, options, on_change)
+        if on_change is not None:
+            check_callable("on_change", on_change)
+        specs = [check_spec(spec)]
+        orders = [(self._account(each.team_id), each) for each in specs]
+        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases), on_change)
 
     async def sweep(
         self,
         *,
         prefix: str | None = None,
         older_than: float | None = None,
+        expired: bool = False,
         only: Sweep | None = None,
         dry_run: bool = False,
     ) -> Sweep:
@@ -410,6 +426,8 @@ class AsyncPods:
             prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
                 made them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
+            expired: Only pods whose leases had ``max_hours`` and whose names say that nobody wants them any
+                more, for a quarter of an hour, by the server's time; from any machine, and nothing else.
             only: Only pods that this earlier sweep has found: a dry run, which somebody has looked at.
             dry_run: Find, and delete nothing.
 
@@ -422,14 +440,22 @@ class AsyncPods:
         """
         if prefix is not None:
             check_prefix(prefix)
-            if older_than is None:
+            if older_than is None and not expired:
                 raise ValueError(
                     "prefix needs older_than: a pod without a file may belong to a process elsewhere"
                 )
         if older_than is not None:
             check_seconds("older_than", older_than, minimum=0.0)
+        check_flag("expired", expired)
         check_flag("dry_run", dry_run)
-        return await self.leases.sweep(prefix=prefix, older_than=older_than, only=only, dry_run=dry_run)
+        from ..leasing.sweep import Sweep, Sweeper  # noqa: PLC0415 - most programs rent nothing
+
+        if not isinstance(only, Sweep | None):
+            raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
+        sweeper = Sweeper(
+            self._account(None), prefix=prefix, older_than=older_than, expired=expired, only=only
+        )
+        return await sweeper.run(dry_run=dry_run)
 
     async def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from .._blocking import Lease, Portal
-from ..leasing.options import LeaseOptions
 from ..leasing.sweep import Sweep
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..resources.pods import AsyncPods, SortBy, SortOrder
@@ -259,10 +258,9 @@ class Pods:
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two looks at the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
-            max_hours: Hours after the order at which the pod is deleted, and then
-                :class:`~primepods.BudgetExceededError` raised in the block, as soon as a call that blocks its
-                thread, such as ``time.sleep``, has ended.
-            max_spend: The same by what it costs, at the price of the order.
+            max_hours: Hours after the order, also those in which the machine sleeps, at which the pod is
+                deleted. The block goes on, and raises :class:`~primepods.BudgetExceededError` at its end.
+            max_spend: The same by what it costs, at the highest price that was seen.
             release_timeout: Seconds for the pod to be seen gone.
 
         Raises:
@@ -274,20 +272,22 @@ class Pods:
             NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
                 way, that has a note instead.
         """
-        options = LeaseOptions(
+        lease = self._async.lease(
+            spec,
             ready_timeout=ready_timeout,
             interval=interval,
             max_hours=max_hours,
             max_spend=max_spend,
             release_timeout=release_timeout,
         )
-        return Lease(self._portal, self._async.leases, spec, options, on_change)
+        return Lease(self._portal, lease, on_change)
 
     def sweep(
         self,
         *,
         prefix: str | None = None,
         older_than: float | None = None,
+        expired: bool = False,
         only: Sweep | None = None,
         dry_run: bool = False,
     ) -> Sweep:
@@ -300,6 +300,8 @@ class Pods:
             prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
                 made them, for which ``older_than`` must be given.
             older_than: Only pods ordered at least so many seconds ago.
+            expired: Only pods whose leases had ``max_hours`` and whose names say that nobody wants them any
+                more, for a quarter of an hour, by the server's time; from any machine, and nothing else.
             only: Only pods that this earlier sweep has found: a dry run, which somebody has looked at.
             dry_run: Find, and delete nothing.
 
@@ -311,7 +313,12 @@ class Pods:
             ValueError: ``prefix`` without ``older_than``, or empty.
         """
         return self._portal.call(
-            self._async.sweep, prefix=prefix, older_than=older_than, only=only, dry_run=dry_run
+            self._async.sweep,
+            prefix=prefix,
+            older_than=older_than,
+            expired=expired,
+            only=only,
+            dry_run=dry_run,
         )
 
     def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:

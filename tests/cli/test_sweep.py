@@ -1,6 +1,7 @@
 """`primepods sweep`: shows, asks, deletes, and says what it could not delete."""
 
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
 from primepods.leasing._ledger import LeaseFile, new_record
 from tests.cli.conftest import in_terminal, run_on
+from tests.renting.stage import name_of
 
 
 @pytest.fixture
@@ -31,12 +33,15 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield emulator
 
 
+_numbers = itertools.count()
+
+
 def leave(emulator: Emulator, folder: Path, number: int = 0) -> str:
     """Leave a pod behind, as a process that has given up does; returns its id."""
     with primepods.Client() as client:
         settings = client._async._executor.settings
     pod_id = list(emulator.pods)[number]
-    file = LeaseFile.create(folder, new_record("left", settings, None))
+    file = LeaseFile.create(folder, new_record(name_of(next(_numbers), "left"), settings, None))
     file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
     file.close()
     return pod_id

@@ -6,11 +6,14 @@ import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
+
+import attrs
 
 from primepods import PodSpec
 from tests.support.clock import ManualClock
-from tests.support.server import Answer, Received, Server, reply
+from tests.support.server import Answer, Received, Reply, Server, reply
 
 PODS = "/api/v1/pods/"
 _numbers = itertools.count()
@@ -19,7 +22,7 @@ Row = dict[str, Any]
 
 
 def unique_name() -> str:
-    """A name that no other test has used: orders are remembered by address and name, and ports come again."""
+    """A name that no other test has used."""
     return f"test-pod-{next(_numbers)}"
 
 
@@ -58,6 +61,8 @@ class Api:
         makes: Whether an order makes a pod.
         appears: Seconds until it is listed.
         listing: Answers the list, given what is listed; by default with that.
+        changes: What the server makes of the row of a pod that was ordered.
+        skew: By how many seconds the server's clock is ahead.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Api:
         makes: bool = True,
         appears: float = 0.0,
         listing: Callable[[list[Row]], Answer] | None = None,
+        changes: Callable[[Row], Row] = dict,
+        skew: float = 0.0,
     ) -> None:
         self.rows: list[tuple[float, Row]] = []
         """Pods, each with the time from which it is listed."""
@@ -78,6 +85,8 @@ class Api:
         self._makes = makes
         self._appears = appears
         self._listing = listing or _page
+        self._changes = changes
+        self._skew = skew
         self.server = Server(self._answer)
 
     def add(self, row: Row) -> None:
@@ -86,19 +95,40 @@ class Api:
 
     @property
     def requests(self) -> str:
-        """All requests as letters: P(OST), L(ist)."""
-        return "".join("P" if request.method == "POST" else "L" for request in self.server.requests)
+        """All requests as letters: P(OST), L(ist), G(et)."""
+        return "".join(_letter(request) for request in self.server.requests)
 
     def _answer(self, request: Received) -> Answer:
-        assert request.path == PODS
+        answer = self._reply(request)
+        if isinstance(answer, Reply):
+            date = format_datetime(datetime.fromtimestamp(self.now, UTC), usegmt=True)
+            answer = attrs.evolve(answer, headers={"Date": date, **answer.headers})
+        return answer
+
+    @property
+    def now(self) -> float:
+        """The server's time."""
+        return self._clock.wall() + self._skew
+
+    def _reply(self, request: Received) -> Answer:
+        listed = [row for since, row in self.rows if since <= self._clock.elapsed]
+        if request.path != PODS:
+            rows = [row for row in listed if request.path == f"{PODS}{row['id']}"]
+            return reply(rows[0]) if rows else reply({"detail": "Not found"}, 404)
         if request.method == "GET":
-            return self._listing([row for since, row in self.rows if since <= self._clock.elapsed])
+            return self._listing(listed)
         body = json.loads(request.body)
-        row = pod_row(body["pod"]["name"], self._clock.wall(), f"made-{len(self.orders)}")
+        row = self._changes(pod_row(body["pod"]["name"], self.now, f"made-{len(self.orders)}"))
         self.orders.append(body)
         if self._makes:
             self.rows.append((self._clock.elapsed + self._appears, row))
         return self._order(row)
+
+
+def _letter(request: Received) -> str:
+    if request.method == "POST":
+        return "P"
+    return "L" if request.path == PODS else "G"
 
 
 def _page(rows: list[Row]) -> Answer:

@@ -13,8 +13,9 @@ import attrs
 
 import primepods
 from primepods import PodSpec
+from primepods._utils.unique_names import UniqueName, unique_name
 from primepods.emulator import Emulator
-from primepods.leasing._ledger import LeaseRecord, lease_files
+from primepods.leasing._ledger import LeaseRecord, read_ledger
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
@@ -30,6 +31,16 @@ def spec_of(offers: Any) -> PodSpec:
         provider=row["provider"],
         max_price=99.0,
     )
+
+
+def lease_files(folder: Path) -> list[tuple[Path, LeaseRecord]]:
+    """The files of leases, and what they say."""
+    return list(read_ledger(folder).records.items())
+
+
+def name_of(number: int = 0, beginning: str = "theirs") -> UniqueName:
+    """A unique name, the same for the same arguments."""
+    return unique_name(beginning, Random(f"{beginning} {number}").random)
 
 
 class SharedClock:

@@ -12,8 +12,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator, Status
-from primepods.leasing._ledger import lease_files
-from tests.renting.stage import spec_of, stage
+from tests.renting.stage import lease_files, spec_of, stage
 from tests.sync.harness import eventually, loop_threads
 
 pytestmark = pytest.mark.anyio

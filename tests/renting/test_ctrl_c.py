@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from primepods.emulator import Emulator, Status
-from primepods.leasing._ledger import lease_files
+from tests.renting.stage import lease_files
 from tests.renting.test_processes import line, process
 
 BUSY = """
@@ -187,7 +187,7 @@ def test_handlers_of_sigint_are_restored_and_others_left_alone(folder: Path) -> 
 def test_ctrl_c_ends_what_blocks_the_loop_while_releasing(folder: Path) -> None:
     """A loop that is blocked hears of none; after a second the next one is raised, as without a release."""
     with (
-        Emulator(boot_seconds=0, delete_seconds=0.3) as emulator,
+        Emulator(boot_seconds=0, delete_seconds=0.05) as emulator,
         process(emulator, folder, BLOCKED) as running,
     ):
         assert line(running) == "blocked"

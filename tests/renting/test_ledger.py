@@ -18,12 +18,14 @@ import pytest
 import primepods
 from primepods._utils.secret import Secret
 from primepods.config import Settings
-from primepods.leasing._ledger import LeaseFile, LeaseRecord, fingerprint, lease_files, new_record
+from primepods.leasing._ledger import LeaseFile, LeaseRecord, fingerprint, new_record
+from tests.renting.stage import lease_files, name_of
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
+MINE = name_of(0, "mine")
 
 
-def record(name: str = "mine") -> LeaseRecord:
+def record(name: str = MINE) -> LeaseRecord:
     """What is written before a pod is ordered."""
     return new_record(name, SETTINGS, "t")
 
@@ -45,7 +47,7 @@ def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
     file.update(pod_id="p1", price_hr=2.5)
     ((path, read),) = lease_files(tmp_path / "a" / "b")
     assert read == file.record
-    assert (read.name, read.pod_id, read.price_hr, read.pid) == ("mine", "p1", 2.5, os.getpid())
+    assert (read.name, read.pod_id, read.price_hr, read.pid) == (MINE, "p1", 2.5, os.getpid())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert SETTINGS.api_key not in path.read_text()
     assert [other.name for other in path.parent.iterdir()] == [path.name]
@@ -117,8 +119,9 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         import os, sys, time
         from pathlib import Path
         from primepods.leasing._ledger import LeaseFile, new_record
+        from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS
-        file = LeaseFile.create(Path({str(folder)!r}), new_record("theirs", SETTINGS, "t"))
+        file = LeaseFile.create(Path({str(folder)!r}), new_record(name_of(), SETTINGS, "t"))
         {then}
     """
     env = {**os.environ, "PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
@@ -157,7 +160,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         running.kill()
         running.wait()
-        assert [found.name for found in claimable(tmp_path)] == ["theirs"]
+        assert [found.name for found in claimable(tmp_path)] == [name_of()]
         os.kill(int(children[0]), signal.SIGKILL)
 
 
@@ -176,7 +179,7 @@ def test_without_locks_only_what_provably_ended_is_claimed(
     assert claimable(tmp_path) == []
     file.update(given_up=True)
     file.close()
-    assert [found.name for found in claimable(tmp_path)] == ["mine"]
+    assert [found.name for found in claimable(tmp_path)] == [MINE]
     file.update(given_up=False, process_start=1)
     file.close()
-    assert [found.name for found in claimable(tmp_path)] == ["mine"]
+    assert [found.name for found in claimable(tmp_path)] == [MINE]

@@ -18,8 +18,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator, Status
-from primepods.leasing._ledger import lease_files
-from tests.renting.stage import spec_of
+from tests.renting.stage import lease_files, spec_of
 
 ASYNC = """
     import asyncio, sys, primepods

@@ -151,16 +151,24 @@ def test_the_price_counts_amounts_that_are_priced_by_unit(
         ("community_cloud", 2.0, 1.0, 1.0),
         ("community_cloud", 2.0, None, 2.0),
         (None, None, 1.0, 1.0),
-        ("secure_cloud", None, None, None),
     ],
 )
 def test_the_price_is_that_of_the_offers_cloud(
-    security: str | None, on_demand: float | None, community: float | None, price: float | None
+    security: str | None, on_demand: float | None, community: float | None, price: float
 ) -> None:
-    """Secure machines have one price, community machines another; without one nothing is limited."""
+    """Secure machines have one price, community machines another."""
     given = offer(security=security, prices=Prices(on_demand=on_demand, community_price=community))
     assert given.price_hr == price
     assert PodSpec.from_offer(given).max_price == price
+
+
+@pytest.mark.parametrize("price", [None, 0.0])
+def test_an_offer_without_a_price_needs_a_limit(price: float | None) -> None:
+    """A price of 0 is none: whoever orders says what it may cost."""
+    given = offer(prices=Prices(on_demand=price))
+    with pytest.raises(ValueError, match="max_price"):
+        PodSpec.from_offer(given)
+    assert PodSpec.from_offer(given, max_price=2.0).max_price == 2.0
 
 
 @given(st.decimals("0.01", "999", places=4), st.decimals("0.0001", "1", places=5), st.integers(1, 5_000))

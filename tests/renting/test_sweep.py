@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import primepods
 from primepods.emulator import Delay, Edit, Reset, Status
 from primepods.leasing._ledger import LeaseFile, new_record
-from tests.renting.stage import Stage, stage
+from tests.renting.stage import Stage, name_of, stage
 from tests.support.client import make_client
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +28,7 @@ def write_as_a_later_version(folder: Path) -> None:
 
 def left_by(it: Stage, **changes: object) -> None:
     """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
-    record = new_record("theirs", it.client._executor.settings, None)
+    record = new_record(name_of(), it.client._executor.settings, None)
     LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]
 
 
@@ -51,20 +52,6 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
         assert it.records() == []
 
 
-async def test_a_name_that_is_listed_is_not_forgotten(folder: Path) -> None:
-    """Two dead orders of one name: nobody can tell whose pod is whose, and both files stay."""
-    async with stage(folder) as it:
-        spec = attrs.evolve(it.spec, name="mine")
-        for _ in range(2):
-            await it.client.pods.create(spec)
-            record = new_record("mine", it.client._executor.settings, None)
-            LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
-        await it.clock.sleep(8_000)
-        sweep = await it.client.pods.sweep()
-        assert (sweep.deleted, set(sweep.errors)) == ((), {"mine"})
-        assert len(it.records()) == 2
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -72,6 +59,8 @@ async def test_a_name_that_is_listed_is_not_forgotten(folder: Path) -> None:
         ({"key_fingerprint": "0"}, "another API key"),
         ({"team_id": "team-9"}, "of team team-9"),
         ({"host": "elsewhere"}, "on host elsewhere"),
+        ({"boot_id": "another start"}, "cannot be seen"),
+        ({"pid_namespace": "pid:[4026539999]"}, "cannot be seen"),
         ({}, "its process "),
     ],
 )
@@ -82,70 +71,18 @@ async def test_what_is_left_alone_is_told(folder: Path, changes: dict[str, objec
         sweep = await it.client.pods.sweep()
         assert (sweep.found, sweep.deleted) == ((), ())
         (skipped,) = sweep.skipped
-        assert (skipped.name, skipped.pod_id, skipped.price_hr) == ("theirs", "pod-1", 2.0)
+        assert (skipped.name, skipped.pod_id, skipped.price_hr) == (name_of(), "pod-1", 2.0)
         assert reason in skipped.reason
         assert (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped == ()
-
-
-@pytest.mark.parametrize("age", [30.0, 8_000.0])
-async def test_a_living_lease_of_the_same_name_is_left_alone(folder: Path, age: float) -> None:
-    """A process died before it ordered; the next one uses the name of its spec again."""
-    async with stage(folder) as it:
-        await asyncio.to_thread(left_by, it, given_up=True)
-        await it.clock.sleep(age)
-        async with it.client.pods.lease(attrs.evolve(it.spec, name="theirs")) as pod:
-            sweep = await it.client.pods.sweep()
-            assert (sweep.deleted, it.running()) == ((), [pod.id])
-        await it.clock.sleep(3_600)
-        assert not (await it.client.pods.sweep()).errors
-        assert it.records() == []
-
-
-async def test_a_pod_made_long_after_an_order_is_not_its_own(folder: Path) -> None:
-    """Somebody has used the name again, and that pod has no file."""
-    async with stage(folder) as it:
-        await asyncio.to_thread(left_by, it, given_up=True)
-        await it.clock.sleep(8_000)
-        pod = await it.client.pods.create(attrs.evolve(it.spec, name="theirs"))
-        sweep = await it.client.pods.sweep()
-        assert (sweep.deleted, set(sweep.errors), it.running()) == ((), {"theirs"}, [pod.id])
-
-
-async def test_a_list_that_cannot_be_read_forgets_nothing(folder: Path) -> None:
-    """A replica answers without rows, and then none answers."""
-    async with stage(folder) as it:
-        await it.client.pods.create(attrs.evolve(it.spec, name="theirs"))
-        await asyncio.to_thread(left_by, it, given_up=True)
-        await it.clock.sleep(8_000)
-        it.emulator.faults.add(Edit(put={"data": [], "total_count": 0}), on="list", times=2)
-        it.emulator.faults.add(Status(503), on="list")
-        sweep = await it.client.pods.sweep()
-        assert set(sweep.errors) == {"theirs"}
-        assert len(it.records()) == 1
 
 
 async def test_a_pod_that_appears_during_a_sweep_is_told(folder: Path) -> None:
     """Its id was not known when it was found."""
     async with stage(folder, appear_seconds=50.0) as it:
-        pod = await it.client.pods.create(attrs.evolve(it.spec, name="theirs"))
+        pod = await it.client.pods.create(attrs.evolve(it.spec, name=name_of()))
         await asyncio.to_thread(left_by, it, given_up=True)
         await it.clock.sleep(40)
         assert (await it.client.pods.sweep()).deleted == (pod.id,)
-
-
-async def test_one_pod_answers_for_one_of_two_dead_orders(folder: Path) -> None:
-    """The other one's may appear yet, and is found by its file then."""
-    async with stage(folder, appear_seconds=40.0) as it:
-        spec = attrs.evolve(it.spec, name="theirs")
-        for _ in range(2):
-            await it.client.pods.create(spec)
-            await asyncio.to_thread(left_by, it, given_up=True)
-            await it.clock.sleep(45 if it.orders() == 1 else 5)
-        sweep = await it.client.pods.sweep()
-        assert (len(sweep.deleted), set(sweep.errors)) == (1, {"theirs"})
-        await it.clock.sleep(60)
-        sweep = await it.client.pods.sweep()
-        assert (len(sweep.deleted), it.running(), it.records()) == (1, [], [])
 
 
 async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
@@ -160,18 +97,51 @@ async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> 
             assert it.running() == [pod.id]
 
 
-async def test_a_file_that_cannot_be_read_is_told(folder: Path) -> None:
-    """It may be all that names a pod."""
+ODD: dict[str, bytes] = {
+    "cut": b'{"name": "mi',
+    "a list": b"[1]",
+    "a later version": b'{"version": 3}',
+    "an earlier version": b'{"version": 1, "name": "mine"}',
+    "deep": b"[" * 50_000,
+    "huge": b" " * 100_000,
+    "no text": bytes(range(256)),
+    "a surrogate": json.dumps({"version": 2, "name": "\ud800"}).encode(),
+    "a chosen name": b"chosen",
+    "a number": b"1" * 5_000,
+    "a pipe": b"pipe",
+    "a folder": b"folder",
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> None:
+    """It stops no sweep, and may be all that names a pod: none without a file is deleted meanwhile."""
     async with stage(folder) as it:
+        left = it.emulator.add_pod(name_of(), boot_seconds=0)
+        without_file = it.emulator.add_pod("theirs-2", boot_seconds=0)
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(100)
 
         def write() -> None:
-            folder.mkdir()
-            (folder / "broken.json").write_text('{"name": "mi')
+            odd = folder / "odd.json"
+            if kind == "a pipe":
+                os.mkfifo(odd)
+            elif kind == "a folder":
+                odd.mkdir()
+            elif kind == "a chosen name":
+                text = next(folder.glob("*.json")).read_text()
+                odd.write_text(text.replace(name_of(), "chosen"))
+            else:
+                odd.write_bytes(ODD[kind])
 
         await asyncio.to_thread(write)
-        (skipped,) = (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped
-        assert (skipped.name, skipped.pod_id) == ("broken.json", None)
-        assert "cannot be read" in skipped.reason
+        sweep = await it.client.pods.sweep(prefix="theirs-", older_than=60)
+        assert sweep.deleted == (left,)
+        assert [skipped.name for skipped in sweep.skipped] == ["odd.json"]
+        assert "cannot be read" in sweep.skipped[0].reason
+        assert it.running() == [without_file]
+        await asyncio.to_thread(lambda: (folder / "odd.json").rename(folder / "odd"))
+        assert (await it.client.pods.sweep(prefix="theirs-", older_than=60)).deleted == (without_file,)
 
 
 async def test_a_folder_that_cannot_be_read_is_an_error(folder: Path) -> None:
@@ -207,9 +177,9 @@ async def test_only_what_was_found_before(folder: Path) -> None:
         await asyncio.to_thread(left_by, it, given_up=True)
         shown = await it.client.pods.sweep(dry_run=True)
         assert [pod.pod_id for pod in shown.found] == [None]
-        appeared = it.emulator.add_pod("theirs", boot_seconds=0)
+        appeared = it.emulator.add_pod(name_of(), boot_seconds=0)
         later = it.emulator.add_pod("later", boot_seconds=0)
-        await asyncio.to_thread(left_by, it, name="later", pod_id=later, given_up=True)
+        await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=later, given_up=True)
         sweep = await it.client.pods.sweep(only=shown)
         assert (sweep.deleted, sweep.errors) == ((appeared,), {})
         assert list(it.emulator.pods) == [later]
@@ -231,3 +201,90 @@ async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
         new = await asyncio.to_thread(age, "new", 10)
         await it.client.pods.sweep()
         assert (old.exists(), new.exists()) == (False, True)
+
+
+async def test_what_nothing_has_ever_shown_stays_in_its_file(folder: Path) -> None:
+    """It is told, and each sweep looks for its name, in the list and in the history."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(8_000)
+        for _ in range(2):
+            sweep = await it.client.pods.sweep()
+            assert (sweep.found, sweep.deleted, sweep.errors) == ((), (), {})
+            assert "nothing has ever shown" in sweep.skipped[0].reason
+            assert len(it.records()) == 1
+        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+        assert (await it.client.pods.sweep()).deleted == (pod_id,)
+        assert it.records() == []
+
+
+async def test_the_history_proves_that_a_pod_has_ended(folder: Path) -> None:
+    """By its unique name: nothing is deleted, and the file goes."""
+    async with stage(folder) as it:
+        pod = await it.client.pods.create(attrs.evolve(it.spec, name=name_of()))
+        await it.clock.sleep(60)
+        await it.client.pods.delete(pod)
+        await it.client.pods.wait_gone(pod)
+        await asyncio.to_thread(left_by, it, given_up=True)
+        assert (await it.client.pods.sweep(dry_run=True)).found == ()
+        assert len(it.records()) == 1
+        sweep = await it.client.pods.sweep()
+        assert (sweep.found, sweep.deleted, sweep.skipped, it.records()) == ((), (), (), [])
+
+
+async def test_both_pods_of_an_order_that_a_gateway_repeated_are_deleted(folder: Path) -> None:
+    """They have a name that nobody else has."""
+    async with stage(folder) as it:
+        pod_ids = {it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(2)}
+        another = it.emulator.add_pod("theirs", boot_seconds=0)
+        longer = it.emulator.add_pod(f"{name_of()}-2", boot_seconds=0)
+        await asyncio.to_thread(left_by, it, given_up=True, pod_id=next(iter(pod_ids)))
+        sweep = await it.client.pods.sweep()
+        assert (set(sweep.deleted), sweep.errors, it.records()) == (pod_ids, {}, [])
+        assert it.running() == [another, longer]
+
+
+async def test_a_row_that_cannot_be_read_stops_no_sweep(folder: Path) -> None:
+    """Anybody's may be broken: the others are swept, and the error is told."""
+    async with stage(folder) as it:
+        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+        it.emulator.add_pod("broken", boot_seconds=0)
+        await asyncio.to_thread(left_by, it, given_up=True)
+        it.emulator.faults.add(Edit(put={"data.1.gpuCount": []}), on="list")
+        sweep = await it.client.pods.sweep()
+        assert sweep.deleted == (pod_id,)
+        assert set(sweep.errors) == {"pods.list"}
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+async def test_expired_leases_are_swept_from_anywhere(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    """By the server's time and their names alone; never a younger pod, nor one with another name."""
+    async with stage(folder) as it:
+        it.clock._wall += skew
+        expiring = it.client.pods.lease(attrs.evolve(it.spec, name="train"), max_hours=1)
+        lasting = it.client.pods.lease(attrs.evolve(it.spec, name="train-x12345"), ready_timeout=100)
+        pods = [await lease.__aenter__() for lease in (expiring, lasting)]
+        assert pods[0].name.startswith("train-")
+        monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
+        # As if the process of the first were gone.
+        expiring.supervisor._steps._process = 0
+        for seconds in (3_500, 700):
+            await it.clock.sleep(seconds)
+            assert (await it.client.pods.sweep(expired=True)).found == ()
+        await it.clock.sleep(400)
+        sweep = await it.client.pods.sweep(expired=True)
+        assert sweep.deleted == (pods[0].id,)
+        assert it.running() == [pods[1].id]
+
+
+async def test_ages_are_told_by_the_server(folder: Path) -> None:
+    """A machine whose clock is three hours ahead takes no young pod for an old one."""
+    async with stage(folder) as it:
+        pod_id = it.emulator.add_pod("ci-1", boot_seconds=0)
+        it.clock._wall += 10_800
+        await it.clock.sleep(60)
+        assert (await it.client.pods.sweep(prefix="ci-", older_than=3600)).found == ()
+        await it.clock.sleep(3600)
+        assert (await it.client.pods.sweep(prefix="ci-", older_than=3600)).deleted == (pod_id,)

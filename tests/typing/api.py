@@ -156,7 +156,7 @@ async def leases(client: AsyncClient) -> None:
     async with lease as pod:
         assert_type(pod, AsyncLeasedPod)
         assert_type(pod.status, PodStatus)
-        assert_type(pod.ssh, SSHTarget | None)
+        assert_type(pod.ssh, SSHTarget)
         assert_type(pod.spent(), float)
         pod.keep()
     assert_type(await pod.final_cost(timeout=5), float)
@@ -328,7 +328,7 @@ def blocking_leases(client: Client) -> None:
     with lease as pod:
         assert_type(pod, LeasedPod)
         assert_type(pod.status, PodStatus)
-        assert_type(pod.ssh, SSHTarget | None)
+        assert_type(pod.ssh, SSHTarget)
         assert_type(pod.spent(), float)
         pod.keep()
     assert_type(pod.final_cost(timeout=5), float)

@@ -1,0 +1,111 @@
+"""What leases and sweeps ask of ``client.pods``, and how they look for a pod by its unique name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from .._utils.clock import Clock
+from .._utils.unique_names import is_same_name
+from ..errors import ClientClosedError, PrimePodsError
+from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
+from ..pagination import AsyncPager
+from ..specs import PodSpec
+from ..waiting import OnChange
+
+log = logging.getLogger("primepods")
+
+LOOKUP_TIMEOUT: Final = 20.0
+"""Seconds for a pod to appear whose order brought no usable response."""
+_MIN_PAUSE: Final = 0.5
+_MAX_PAUSE: Final = 5.0
+_MAX_RECORDS: Final = 1_000
+"""Records of the history, the latest first, among which a pod is looked for."""
+
+
+class PodsAPI(Protocol):
+    """The part of ``client.pods`` that leases use; the room of ``client.pods`` lies above this one."""
+
+    def list(self) -> AsyncPager[Pod]:
+        """See :class:`primepods.AsyncPods`, as of all of these."""
+        ...
+
+    async def page(self, *, limit: int) -> Page[Pod]:
+        """See there."""
+        ...
+
+    def history(self) -> AsyncPager[HistoryRecord]:
+        """See there."""
+        ...
+
+    async def create(self, spec: PodSpec) -> Pod:
+        """See there."""
+        ...
+
+    async def wait_ready(
+        self, pod_id: str, *, timeout: float, interval: float, on_change: OnChange | None
+    ) -> PodStatus:
+        """See there."""
+        ...
+
+    async def wait_gone(self, pod_id: str, *, timeout: float, interval: float) -> None:
+        """See there."""
+        ...
+
+    async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
+        """See there."""
+        ...
+
+
+async def find_namesakes(
+    pods: PodsAPI, name: str, clock: Clock, is_enough: Callable[[list[Pod]], bool] = bool
+) -> tuple[list[Pod], str]:
+    """Look for the pods of a name until there are enough, or 20 seconds have passed.
+
+    Returns:
+        The pods, and what the last look showed, for messages.
+    """
+    ends_at = clock.time() + LOOKUP_TIMEOUT
+    pause = _MIN_PAUSE
+    found, shown = list[Pod](), "the list could not be read in time"
+    while True:
+        with suppress(TimeoutError):
+            async with clock.timeout_at(ends_at):
+                listed, error = await pods.list().collect()
+                if isinstance(error, ClientClosedError):
+                    raise error
+                found = [pod for pod in listed if is_same_name(name, pod.name)]
+                shown = f"the list could not be read: {error}" if error else "no pod has this name"
+        left = ends_at - clock.time()
+        if is_enough(found) or left <= 0:
+            return found, shown
+        await clock.wait(asyncio.Event(), min(pause, left))
+        pause = min(2 * pause, _MAX_PAUSE)
+
+
+async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
+    """Return the pods that the history shows as ended, the latest first; none where it cannot be read."""
+    ended: list[HistoryRecord] = []
+    seen = 0
+    try:
+        async for record in pods.history():
+            seen += 1
+            if record.terminated_at is not None:
+                ended.append(record)
+            if seen == _MAX_RECORDS:
+                break
+    except ClientClosedError:
+        raise
+    except PrimePodsError as exc:
+        log.info("the history could not be read as a whole: %s", exc)
+    return ended
+
+
+def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
+    """Tell whether the history shows the end of a pod, by its id or else by its unique name."""
+    if pod_id is not None:
+        return any(record.id == pod_id for record in ended)
+    return any(is_same_name(name, record.name) for record in ended)

@@ -1,0 +1,248 @@
+"""One order of a lease: its unique name, its file, its pod, and what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import attrs
+
+from .._utils.clock import ServerClock
+from .._utils.unique_names import unique_name
+from ..config import Settings, lease_folder
+from ..errors import CreateUncertainError, NotReleasedError, PriceTooHighError, PrimePodsError
+from ..models import Pod, PodStatus
+from ..specs import PodSpec
+from ._ledger import LeaseFile, new_record
+from ._pods import PodsAPI, find_namesakes
+from ._release import Release
+from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
+from .options import LeaseOptions
+
+_log = logging.getLogger("primepods")
+
+_DOUBT: Final = 60.0
+"""Seconds after its order for which the release of a pod that nothing has shown goes on."""
+_PRICE_TOLERANCE: Final = 1e-6
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """Through what a lease orders.
+
+    Attributes:
+        pods: ``client.pods``, for the team that pays.
+        pods_once: The same without retries, so that a 404 is never that of a deletion that was repeated.
+        settings: Settings, for that team.
+        server_clock: The server's time.
+    """
+
+    pods: PodsAPI
+    pods_once: PodsAPI
+    settings: Settings
+    server_clock: ServerClock
+
+
+class Rental:
+    """One order, from its name until its pod is confirmed terminated.
+
+    Args:
+        account: Through what it is ordered.
+        spec: What to order, without the suffix of its name.
+        options: How.
+        steps: The steps of the lease.
+
+    Attributes:
+        account: Through what it is ordered.
+        spec: What is ordered.
+        pod: The pod as ordered; ``None`` before that.
+        status: Its status as last seen.
+        file: Its file.
+        price_hr: The highest price an hour that any response had; before that, what it may cost at most.
+        not_released: Why it may be running.
+    """
+
+    file: LeaseFile
+
+    def __init__(self, account: Account, spec: PodSpec, options: LeaseOptions, steps: Steps) -> None:
+        self.spec = spec
+        self.pod: Pod | None = None
+        self.status: PodStatus | None = None
+        self.not_released: NotReleasedError | None = None
+        self.price_hr: float = spec.max_price or 0.0
+        self._has_price = False
+        self.account = account
+        self._options = options
+        self._steps = steps
+        self._clock = account.settings.clock
+        self._has_ordered = False
+        self._ordered_at = self._made_at = 0.0
+        self._spent: float | None = None
+
+    async def order(self) -> Pod:
+        """Order the pod.
+
+        Raises:
+            EndedError: The lease ended before it was ordered.
+            GivenUpError: The order was interrupted, and may have been carried out.
+            PriceTooHighError: It costs more than ``spec.max_price``, and has to be released.
+            PrimePodsError: Any other one: see ``pods.create``.
+        """
+        await self._remember()
+        try:
+            try:
+                self.pod = await self._steps.run(self._create())
+            except INTERRUPTS:
+                if not self._has_ordered:
+                    self.file.remove()
+                    raise EndedError from None
+                # The event loop ends, and the order may have been carried out.
+                self.pod = await self._steps.run(self._find())
+        except CreateUncertainError:
+            self._give_up()
+            raise
+        except PrimePodsError:
+            # Provably nothing was made.
+            self.file.remove()
+            raise
+        except (GivenUpError, *INTERRUPTS):
+            self.fail("its order was interrupted")
+            raise GivenUpError from None
+        self._made_at = self._clock.time()
+        self.note_price(self.pod.price_hr)
+        self.file.record = attrs.evolve(self.file.record, pod_id=self.pod.id, price_hr=self.price_hr)
+        await self._steps.run(asyncio.to_thread(self.file.update))
+        self.check_price()
+        return self.pod
+
+    async def _remember(self) -> None:
+        """Choose the name, and write the file.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        settings, wanted = self.account.settings, self.spec.name or "primepods"
+        if self._options.max_hours is not None and self.account.server_clock.now() is None:
+            # Only the server's time can say when the pod expires.
+            await self._steps.run(self.account.pods.page(limit=1))
+        now = self.account.server_clock.now()
+        hours = self._options.max_hours
+        expires_at = None if hours is None or now is None else now + 3600 * hours
+        name = unique_name(wanted, self._clock.random, expires_at)
+        if not name.startswith(wanted):
+            _log.info("the name %r is shortened, since the whole would be longer than 63 characters", wanted)
+        _log.info("leasing a pod: its name is %r", name)
+        self.spec = attrs.evolve(self.spec, name=name)
+        record = new_record(name, settings, self.spec.team_id or settings.team_id, now)
+        write = asyncio.to_thread(LeaseFile.create, lease_folder(), record)
+        try:
+            self.file = await self._steps.run(write)
+        except INTERRUPTS:
+            raise EndedError from None
+        if self._steps.is_ending:
+            self.file.remove()
+            raise EndedError
+
+    async def _create(self) -> Pod:
+        self._has_ordered, self._ordered_at = True, self._clock.boottime()
+        return await self.account.pods.create(self.spec)
+
+    async def _find(self) -> Pod:
+        found, shown = await find_namesakes(self.account.pods, self.name, self._clock)
+        if len(found) == 1:
+            return found[0]
+        text = f"The order of pod {self.name!r} was interrupted, and whether it was made is unknown: {shown}."
+        raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
+
+    @property
+    def name(self) -> str:
+        """The pod's unique name."""
+        return self.spec.name or ""
+
+    @property
+    def what(self) -> str:
+        """The pod, for messages."""
+        if self.pod is None:
+            return f"A pod named {self.name}"
+        return f"Pod {self.pod.id} (name {self.name}, {self.price_hr:g} an hour)"
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the order, also those in which the machine slept."""
+        return self._clock.boottime() - self._ordered_at if self._has_ordered else 0.0
+
+    @property
+    def spent(self) -> float:
+        """What the pod has cost so far, by the highest price that was seen."""
+        if self._spent is not None:
+            return self._spent
+        return 0.0 if self.pod is None else self.price_hr * self.seconds / 3600
+
+    def note_price(self, price_hr: float | None) -> None:
+        """Take in the price of a response; 0 is none."""
+        if price_hr:
+            self.price_hr = max(self.price_hr, price_hr) if self._has_price else price_hr
+            self._has_price = True
+
+    def note_status(self, status: PodStatus | None) -> None:
+        """Take in a row about the pod."""
+        if status is not None:
+            self.status = status
+            self.note_price(status.cost_per_hr)
+
+    def check_price(self) -> None:
+        """Raise an error if the pod costs more than was allowed."""
+        limit = self.spec.max_price
+        if limit is not None and self.price_hr > limit * (1 + _PRICE_TOLERANCE):
+            message = f"it costs {self.price_hr:g} an hour, more than max_price={limit:g}"
+            raise PriceTooHighError(
+                f"{self.what} was ordered, but {message}. It is deleted: take another offer, or raise "
+                "max_price.",
+                status_code=200,
+                method="POST",
+                path="/api/v1/pods/",
+                message=message,
+            )
+
+    async def release(self) -> None:
+        """Delete the pod and confirm that it is terminated; else say that it may be running."""
+        if self.pod is None:
+            return
+        release = Release(
+            self.account.pods,
+            self.account.pods if self.status is not None else self.account.pods_once,
+            self.pod.id,
+            self.name,
+            self.what,
+            options=self._options,
+            clock=self._clock,
+            steps=self._steps,
+            doubt_until=None if self.status is not None else self._made_at + _DOUBT,
+        )
+        reason = await release.run()
+        if reason is None:
+            self.file.remove()
+        else:
+            self.fail(reason)
+        self._spent = self.spent
+
+    def _give_up(self) -> None:
+        """Leave the file to a sweep."""
+        self.file.update(given_up=True)
+        self.file.close()
+
+    def fail(self, reason: str) -> None:
+        """Say, in all places, that the pod may be running."""
+        if not self._steps.is_ours or self.not_released is not None:
+            return
+        pod = self.pod
+        self.not_released = NotReleasedError(
+            f"{self.what} may be running and billed: {reason}. `primepods sweep` removes it, or "
+            + (f"`client.pods.delete({pod.id!r})`." if pod else "look for that name in `pods.list()`."),
+            pod_id=None if pod is None else pod.id,
+            name=self.name,
+            price_hr=None if pod is None else self.price_hr,
+        )
+        _log.error("%s", self.not_released)
+        self._give_up()

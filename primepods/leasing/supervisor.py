@@ -1,0 +1,364 @@
+"""The life of a lease: orders pods until one is ready, hands it over, deletes it and confirms that.
+
+One task, the supervisor's, does all of it, so that nothing that happens to the ``with`` block stops a
+deletion. What interrupts that block begins the release. An interruption of the release itself lets it go on
+until the deletion is accepted, and then for 10 seconds to confirm it; the next one ends it, and the pod is
+named in an error, in the log, and in the lease's file. The end of the event loop, which cancels the
+supervisor's task, is one of these interruptions, and so is a Ctrl-C that Python raises inside that task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+import anyio
+
+from ..errors import (
+    BudgetExceededError,
+    NotReleasedError,
+    PodFailedError,
+    PriceTooHighError,
+    PrimePodsError,
+    SoldOutError,
+    WaitTimeoutError,
+)
+from ..models import Pod, PodChange, PodStatus
+from ..specs import PodSpec
+from ..ssh import SSHTarget
+from ..waiting import OnChange
+from ._cost import final_cost
+from ._ctrl_c import ctrl_c
+from ._rental import Account, Rental
+from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
+from .open_leases import OpenLeases
+from .options import LeaseOptions
+
+T = TypeVar("T")
+
+_log = logging.getLogger("primepods")
+
+_TICK: Final = 60.0
+"""Seconds between two looks at the budget, whose clock goes on while the machine sleeps, and at the file."""
+_TRY_NEXT: Final = (SoldOutError, PriceTooHighError, PodFailedError, WaitTimeoutError)
+"""Errors after which the next spec is tried."""
+
+
+class LeaseSupervisor:
+    """Orders a pod and cares for it until it is confirmed terminated.
+
+    Args:
+        orders: What to order, in the order of preference, and through which account.
+        options: How.
+        open_leases: The client's leases.
+
+    Attributes:
+        ready: Done when the pod is ready, or nothing is left to do.
+        has_begun: Whether it has been started.
+        is_ready: Whether the pod can be used.
+        error: Why no pod became ready.
+        budget_error: Which budget is used up.
+        had_ctrl_c: Whether a Ctrl-C came during the release, and was not raised.
+        on_lost: Called when the pod was deleted, or is about to be, though its block has not ended.
+    """
+
+    ready: asyncio.Future[None]
+
+    def __init__(
+        self, orders: Sequence[tuple[Account, PodSpec]], options: LeaseOptions, open_leases: OpenLeases
+    ) -> None:
+        self.error: Exception | None = None
+        self.budget_error: BudgetExceededError | None = None
+        self.has_begun: bool = False
+        self.is_ready: bool = False
+        self.had_ctrl_c: bool = False
+        self.on_lost: Callable[[], None] | None = None
+        self._orders = orders
+        self._options = options
+        self._open_leases = open_leases
+        self._clock = orders[0][0].settings.clock
+        self._steps = Steps(self._clock, self.interrupt)
+        self._rental: Rental | None = None
+        self._first: Rental | None = None
+        self._spent_before = 0.0
+        self._kept = False
+        self._task: asyncio.Task[None] | None = None
+
+    def check_unused(self) -> None:
+        """Raise an error if the lease was begun before."""
+        if self.has_begun:
+            raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
+
+    async def begin(self, on_change: OnChange | None) -> None:
+        """Order a pod, and return when it is ready, or nothing is left to do; for both clients."""
+        self._open_leases.start(self, on_change)
+        await asyncio.wait({self.ready})
+
+    def start(self, on_change: OnChange | None) -> None:
+        """Begin; in the event loop.
+
+        Args:
+            on_change: Told of each change until the pod is ready.
+        """
+        self._loop = loop = asyncio.get_running_loop()
+        self._on_change = on_change
+        self._steps.begin()
+        self.ready = loop.create_future()
+        self.has_begun = True
+        # An empty context: what surrounds the block, such as a cancel scope, must not reach in here.
+        self._task = loop.create_task(self._run(), context=contextvars.Context())
+
+    def handed_over(self) -> tuple[Pod, PodStatus, str, SSHTarget]:
+        """Return the pod, its status, its name and how to log in to it, when it is ready."""
+        rental = self._rental
+        if rental is None or rental.pod is None or rental.status is None or rental.status.ssh is None:
+            raise RuntimeError("The pod is not ready.")
+        return rental.pod, rental.status, rental.pod.name or rental.name, rental.status.ssh
+
+    async def final_cost(self, *, timeout: float, interval: float) -> float:
+        """Return what was billed for the pod; see :meth:`AsyncLeasedPod.final_cost`."""
+        pod, _, _, _ = self.handed_over()
+        pods = self._orders[0][0].pods if self._rental is None else self._rental.account.pods
+        return await final_cost(pods, self._clock, pod.id, timeout=timeout, interval=interval)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has begun the lease; a child of a fork must leave it alone."""
+        return self._steps.is_ours
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """Done when nothing is left to do."""
+        if self._task is None:
+            raise RuntimeError("The lease has not begun.")
+        return self._task
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has something left to do."""
+        return self.has_begun and self.is_ours and not (self._task and self._task.done())
+
+    @property
+    def not_released(self) -> NotReleasedError | None:
+        """Why the pod may be running."""
+        return None if self._rental is None else self._rental.not_released
+
+    @property
+    def price_hr(self) -> float:
+        """The highest price an hour that was seen."""
+        return 0.0 if self._rental is None else self._rental.price_hr
+
+    def spent(self) -> float:
+        """Return what the pod has cost so far, by the highest price that was seen."""
+        return 0.0 if self._rental is None else self._rental.spent
+
+    def keep(self) -> None:
+        """Let the pod go on after the lease, and without its budget."""
+        self._kept = True
+        if self._rental is not None:
+            self._rental.file.remove()
+            if self._options.max_hours is not None:
+                _log.warning(
+                    "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
+                    self._rental.what,
+                )
+        self._steps.wake()
+
+    def abandon(self) -> None:
+        """Order nothing, if nothing is ordered yet; from any thread."""
+        self._steps.is_ending = True
+
+    def end(self) -> None:
+        """Begin the release, if it has not begun; in the event loop."""
+        if self._can_go_on():
+            self._steps.end()
+
+    def interrupt(self) -> None:
+        """Begin the release; the next time hurry it, and then give it up; in the event loop."""
+        if self._can_go_on():
+            was_ending = self._steps.is_ending
+            self._steps.interrupt("A pod" if self._rental is None else self._rental.what)
+            if self.is_ready and not was_ending and self.on_lost is not None:
+                # Something has cancelled this task, and perhaps not the block's.
+                _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
+                self.on_lost()
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether the event loop of the lease runs no more, so that it can do nothing."""
+        loop = self._loop
+        return loop is not asyncio.get_running_loop() and not loop.is_running()
+
+    def _can_go_on(self) -> bool:
+        if not self.is_open:
+            return True
+        if self.is_stranded:
+            if self._rental is not None:
+                self._rental.fail("the event loop of its lease has ended")
+            return False
+        ctrl_c.hold_back(self._note_ctrl_c)
+        return True
+
+    def _note_ctrl_c(self) -> None:
+        self.had_ctrl_c = True
+        self.interrupt()
+
+    async def _run(self) -> None:
+        try:
+            await self._order_use_and_release()
+        finally:
+            ctrl_c.let_go(self._note_ctrl_c)
+
+    async def _order_use_and_release(self) -> None:
+        try:
+            await self._in_use(await self._first_ready())
+        except (EndedError, GivenUpError):
+            pass
+        except INTERRUPTS:
+            self.interrupt()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised in the block when the pod is gone
+            self.error = exc
+        self.end()
+        await self._release()
+        self.is_ready = False
+        if not self.ready.done():
+            self.ready.set_result(None)
+        if self.budget_error is not None and self.on_lost is not None:
+            self.on_lost()
+
+    async def _first_ready(self) -> Rental:
+        """Return the first of the pods that becomes ready; there is at most one at a time."""
+        errors: list[PrimePodsError] = []
+        for number, (account, spec) in enumerate(self._orders, start=1):
+            rental = self._rental = Rental(account, spec, self._options, self._steps)
+            self._first = self._first or rental
+            try:
+                await rental.order()
+                await self._boot(rental, account)
+            except _TRY_NEXT as exc:
+                for error in errors:
+                    exc.add_note(f"Before that: {error}")
+                if number == len(self._orders):
+                    raise
+                await self._release()
+                if self._steps.is_ending or rental.not_released is not None:
+                    raise
+                self._spent_before += rental.spent
+                errors.append(exc)
+                _log.info("%s; trying the next spec", exc)
+            else:
+                return rental
+        raise EndedError
+
+    async def _release(self) -> None:
+        """Release the pod, whatever interrupts that."""
+        while not await self._is_released():
+            pass
+
+    async def _is_released(self) -> bool:
+        """Release the pod; return whether there is nothing left to do."""
+        rental = self._rental
+        # In the child of a fork this is the copy of a task of the parent's, which cares for the pod.
+        if rental is None or self._kept or not self.is_ours:
+            return True
+        try:
+            await rental.release()
+        except INTERRUPTS:
+            self.interrupt()
+            return False
+        except Exception as exc:  # noqa: BLE001 - a defect must not hide that the pod goes on
+            rental.fail(f"its release failed with {exc!r}")
+        return True
+
+    async def _boot(self, rental: Rental, account: Account) -> None:
+        if rental.pod is None:
+            raise EndedError
+
+        async def changed(change: PodChange) -> None:
+            rental.note_status(change.after)
+            if self._on_change is not None:
+                answer = self._on_change(change)
+                if inspect.isawaitable(answer):
+                    await answer
+
+        work = account.pods.wait_ready(
+            rental.pod.id,
+            timeout=self._options.ready_timeout,
+            interval=self._options.interval,
+            on_change=changed,
+        )
+        rental.note_status(await self._use(rental, work))
+        rental.check_price()
+        if rental.status is None or rental.status.ssh is None:
+            reason = "it is ready, but the API names no address to log in at"
+            raise PodFailedError(
+                f"{rental.what} cannot be used: {reason}.",
+                pod_id=rental.pod.id,
+                last=rental.status,
+                reason=reason,
+                statuses={} if rental.status is None else {rental.pod.id: rental.status},
+                pending=(),
+            )
+
+    async def _in_use(self, rental: Rental) -> None:
+        self.is_ready = True
+        self.ready.set_result(None)
+        while True:
+            await self._use(rental, self._clock.wait(asyncio.Event(), _TICK))
+            if not self._kept and rental.file.is_lost():
+                _log.warning(
+                    "the file %s of %s was removed: it is written again", rental.file.path, rental.what
+                )
+                await self._steps.run(asyncio.to_thread(rental.file.update))
+
+    async def _use(self, rental: Rental, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work`` until the lease ends, or its budget is used up."""
+
+        def until() -> float:
+            return self._clock.time() + min(self._hours_left(rental) * 3600, _TICK)
+
+        try:
+            return await self._steps.run(work, until=until, in_use=True)
+        except TooLateError:
+            _, budget, limit = self._budget(rental)
+            self.budget_error = BudgetExceededError(
+                f"{rental.what} has reached its budget, max_{budget}={limit:g}, which ends its lease.",
+                pod_id=rental.pod.id if rental.pod else "",
+                budget=budget,
+                spent=self._spent_before + rental.spent,
+                limit=limit,
+            )
+            raise EndedError from None
+
+    def _hours_left(self, rental: Rental) -> float:
+        hours, _, _ = self._budget(rental)
+        return 1.0 if self._kept else hours
+
+    def _budget(self, rental: Rental) -> tuple[float, Literal["hours", "spend"], float]:
+        """Return how many hours are left, by which budget, and its limit."""
+        first = self._first or rental
+        return self._options.hours_left(
+            used=first.seconds / 3600,
+            spent=self._spent_before + rental.spent,
+            price_hr=rental.price_hr,
+        )
+
+
+async def released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
+    """Return when nothing is left to do; a cancellation interrupts the releases, and is returned."""
+    cancelled: asyncio.CancelledError | None = None
+    # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
+    with anyio.CancelScope(shield=True):
+        while still_open := [lease for lease in supervisors if lease.is_open and not lease.is_stranded]:
+            try:
+                tasks = [lease.task for lease in still_open]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                for lease in still_open:
+                    lease.interrupt()
+    return cancelled
