@@ -69,6 +69,7 @@ class AsyncClient:
     """
 
     pods: AsyncPods
+    """Rent, list, look at and delete pods."""
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,

@@ -20,25 +20,22 @@ _COMMUNITY: Final = "community_cloud"
 
 @attrs.frozen(kw_only=True)
 class SpecRange(Model):
-    """How much of something an offer has, and may be ordered with.
-
-    Attributes:
-        min_count: The least that can be ordered; ``None`` if the offer does not say.
-        default_count: What comes without asking.
-        max_count: The most that can be ordered; ``None`` if the offer does not say.
-        step: The steps from ``min_count`` on; ``None`` for any number.
-        price_per_unit: What one costs an hour.
-        default_included_in_price: Whether the offer's price covers ``default_count``.
-        additional_info: The API's remark.
-    """
+    """How much of something an offer has, and may be ordered with."""
 
     min_count: int | None = None
+    """The least that can be ordered; ``None`` if the offer does not say."""
     default_count: int | None = None
+    """What comes without asking."""
     max_count: int | None = None
+    """The most that can be ordered; ``None`` if the offer does not say."""
     step: int | None = None
+    """The steps from ``min_count`` on; ``None`` for any number."""
     price_per_unit: float | None = None
+    """What one costs an hour."""
     default_included_in_price: bool | None = None
+    """Whether the offer's price covers ``default_count``."""
     additional_info: str | None = None
+    """The API's remark."""
 
     def allows(self, count: int) -> bool:
         """Tell whether so much can be ordered, as far as the offer says."""
@@ -59,43 +56,21 @@ class SpecRange(Model):
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):
-    """What an offer costs an hour, for the whole machine and without the amounts that are priced by unit.
-
-    Attributes:
-        on_demand: The price in the secure cloud.
-        community_price: The price in the community cloud.
-        is_variable: Whether it changes with the market.
-        currency: Such as ``USD``.
-    """
+    """What an offer costs an hour, for the whole machine and without the amounts that are priced by unit."""
 
     on_demand: float | None = None
+    """The price in the secure cloud."""
     community_price: float | None = None
+    """The price in the community cloud."""
     is_variable: bool | None = None
+    """Whether it changes with the market."""
     currency: str | None = None
+    """Such as ``USD``."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Offer(Model):
-    """A machine, or a cluster of them, that can be rented.
-
-    Attributes:
-        cloud_id: What an order names.
-        gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for a machine without GPUs.
-        gpu_count: GPUs in all.
-        gpu_memory: GB of memory per GPU.
-        disk: GB of disk.
-        shared_disk: GB of shared disk.
-        vcpu: Virtual CPUs.
-        memory: GB of RAM.
-        internet_speed: Mbps.
-        interconnect: Gbps between GPUs or nodes.
-        provisioning_time: Estimated minutes until it runs.
-        stock_status: ``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a word added later.
-        security: ``secure_cloud`` or ``community_cloud``.
-        images: What it can be ordered with.
-        is_spot: Whether the provider may take it away.
-        prepaid_time: Hours that are charged at once when it is ordered, used or not.
-    """
+    """A machine, or a cluster of them, that can be rented."""
 
     _SUMMARY = (
         *("cloud_id", "gpu_count", "gpu_type", "socket", "provider", "country"),
@@ -103,28 +78,51 @@ class Offer(Model):
     )
 
     cloud_id: str
+    """What an order names."""
     gpu_type: str
+    """Such as ``H100_80GB``; ``CPU_NODE`` for a machine without GPUs."""
     socket: str
+    """Such as ``SXM5`` or ``PCIe``."""
     provider: str
+    """Such as ``hyperstack``."""
     gpu_count: int
+    """GPUs in all."""
     prices: Prices
+    """What it costs, in parts; see :attr:`price_hr`."""
     region: str | None = None
+    """Such as ``united_states``."""
     data_center: str | None = None
+    """The provider's word for the place."""
     country: str | None = None
+    """Such as ``US``."""
     gpu_memory: int | None = None
+    """GB of memory per GPU."""
     disk: SpecRange = SpecRange()
+    """GB of disk."""
     shared_disk: SpecRange = SpecRange()
+    """GB of shared disk."""
     vcpu: SpecRange = SpecRange()
+    """Virtual CPUs."""
     memory: SpecRange = SpecRange()
+    """GB of RAM."""
     internet_speed: int | None = None
+    """Mbps."""
     interconnect: int | None = None
+    """Gbps between GPUs or nodes."""
     interconnect_type: str | None = None
+    """Such as ``Infiniband``."""
     provisioning_time: int | None = None
+    """Estimated minutes until it runs."""
     stock_status: str | None = None
+    """``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a word added later."""
     security: str | None = None
+    """``secure_cloud`` or ``community_cloud``."""
     images: tuple[str, ...] = ()
+    """What it can be ordered with."""
     is_spot: bool | None = None
+    """Whether the provider may take it away."""
     prepaid_time: float | None = None
+    """Hours that are charged at once when it is ordered, used or not."""
 
     @property
     def is_available(self) -> bool:
@@ -183,44 +181,44 @@ class Offer(Model):
 
 @attrs.frozen(kw_only=True)
 class GpuPrices(Model):
-    """The lowest prices of so many GPUs of a type, across all regions: a row of ``availability.summary()``.
-
-    Attributes:
-        gpu_type: Such as ``H100_80GB``.
-        gpu_count: GPUs in all.
-        on_demand: The lowest price per hour in the secure cloud.
-        community_price: The same in the community cloud.
-        spot_price: The same for spot machines, which the provider may take away.
-    """
+    """The lowest prices of so many GPUs of a type in all regions: a row of ``availability.summary()``."""
 
     gpu_type: str
+    """Such as ``H100_80GB``."""
     gpu_count: int
+    """GPUs in all."""
     on_demand: float | None = None
+    """The lowest price per hour in the secure cloud."""
     community_price: float | None = None
+    """The same in the community cloud."""
     spot_price: float | None = None
+    """The same for spot machines, which the provider may take away."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class DiskOffer(Model):
-    """Room on a disk that several pods can share.
-
-    Attributes:
-        spec: How many GB there are to order, and what one costs an hour.
-        stock_status: As :attr:`Offer.stock_status`.
-        is_multinode: Whether several pods can use it at once.
-    """
+    """Room on a disk that several pods can share."""
 
     _SUMMARY = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
 
     provider: str
+    """Such as ``hyperstack``."""
     cloud_id: str | None = None
+    """What an order names."""
     data_center: str | None = None
+    """The provider's word for the place."""
     country: str | None = None
+    """Such as ``US``."""
     region: str | None = None
+    """Such as ``united_states``."""
     spec: SpecRange = SpecRange()
+    """How many GB there are to order, and what one costs an hour."""
     stock_status: str | None = None
+    """As :attr:`Offer.stock_status`."""
     security: str | None = None
+    """``secure_cloud`` or ``community_cloud``."""
     is_multinode: bool | None = None
+    """Whether several pods can use it at once."""
 
     @property
     def is_available(self) -> bool:

@@ -54,18 +54,16 @@ def _is_ipv6(text: str) -> bool:
 class SSHTarget(ToDict):
     """Where and as whom to log in.
 
-    Attributes:
-        user: Login name; ``root`` where the API names none.
-        host: Host name or IP address; an IPv6 address without brackets.
-        port: TCP port.
-
     Raises:
         ValueError: A part that ``ssh`` could read as an option or as more than one word.
     """
 
     user: str = attrs.field(validator=_check_user)
+    """Login name; ``root`` where the API names none."""
     host: str = attrs.field(validator=_check_host)
+    """Host name or IP address; an IPv6 address without brackets."""
     port: int = attrs.field(default=22, validator=_check_port)
+    """TCP port."""
 
     def argv(self, *options: str, command: str | Sequence[str] | None = None) -> list[str]:
         """Return the command as a list for ``subprocess``.

@@ -41,6 +41,7 @@ class Model(ToDict):
     """What has its counterpart in the API's schema."""
 
     extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
+    """Fields of the answer that this version does not know."""
 
     def __repr__(self) -> str:
         """Return what identifies it and how it is, in less than 200 characters."""

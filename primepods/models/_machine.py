@@ -27,49 +27,40 @@ _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATE
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)
 class PortMapping(Model):
-    """One port of a pod that can be reached from outside.
-
-    Attributes:
-        internal: Port in the pod; a number, or ``*`` for any.
-        external: Where it is reached: a port number, a whole URL, or ``*`` for the same port.
-        protocol: ``TCP`` or ``UDP``.
-        used_by: ``SSH``, ``JUPYTER_NOTEBOOK``, ``WEB_SERVER``, or a word added later.
-        description: Free text.
-    """
+    """One port of a pod that can be reached from outside."""
 
     internal: str
+    """Port in the pod; a number, or ``*`` for any."""
     external: str
+    """Where it is reached: a port number, a whole URL, or ``*`` for the same port."""
     protocol: str | None = None
+    """``TCP`` or ``UDP``."""
     used_by: str | None = None
+    """``SSH``, ``JUPYTER_NOTEBOOK``, ``WEB_SERVER``, or a word added later."""
     description: str | None = None
+    """Free text."""
 
 
 @attrs.frozen(kw_only=True)
 class Node(ToDict):
-    """One machine of a pod.
-
-    Attributes:
-        ip: Its address, once it has one.
-        ssh: How to log in, once that is known.
-    """
+    """One machine of a pod."""
 
     ip: str | None
+    """Its address, once it has one."""
     ssh: SSHTarget | None
+    """How to log in, once that is known."""
 
 
 @attrs.frozen(kw_only=True)
 class Endpoint(ToDict):
-    """Where a port of a pod is reached.
-
-    Attributes:
-        host: Host name or address.
-        port: Port number.
-        url: The URL that the API gave, else ``http://host:port``.
-    """
+    """Where a port of a pod is reached."""
 
     host: str
+    """Host name or address."""
     port: int
+    """Port number."""
     url: str
+    """The URL that the API gave, else ``http://host:port``."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -77,12 +68,19 @@ class Machine(Model, PodReference):
     """What a pod and its status row have in common, and what can be told from it."""
 
     status: PodState | None = None
+    """What it is doing."""
     installation_status: InstallationState | None = None
+    """Progress of the image's installation."""
     installation_failure: str | None = None
+    """Why the installation failed; the platform may try it again."""
     installation_progress: int | None = None
+    """Percent of the installation that is done."""
     prime_port_mapping: tuple[PortMapping, ...] = ()
+    """Ports that can be reached from outside."""
     ssh_connection: str | tuple[str | None, ...] | None = None
+    """How to log in, as the API spells it: a line, or one for each node; see :attr:`ssh`."""
     ip: str | tuple[str | None, ...] | None = None
+    """Its address, or one for each node; see :attr:`nodes`."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:

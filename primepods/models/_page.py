@@ -15,19 +15,16 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(kw_only=True)
 class Page(ToDict, Generic[T_co]):
-    """One page of a listing: a snapshot that can be iterated and measured.
-
-    Attributes:
-        total_count: How many there are in all, as the API counts; ``None`` if it does not say.
-        offset: How many come before this page.
-        limit: How many the page may hold.
-        data: The page's items.
-    """
+    """One page of a listing: a snapshot that can be iterated and measured."""
 
     total_count: int | None
+    """How many there are in all, as the API counts; ``None`` if it does not say."""
     offset: int
+    """How many come before this page."""
     limit: int
+    """How many the page may hold."""
     data: tuple[T_co, ...]
+    """The page's items."""
 
     def __iter__(self) -> Iterator[T_co]:
         return iter(self.data)

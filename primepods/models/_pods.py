@@ -13,83 +13,98 @@ from ._machine import Machine, shown_id
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)
 class Resources(Model):
-    """What the machine has.
-
-    Attributes:
-        memory: RAM in GB.
-        disk: Disk in GB.
-        shared_disk: Shared disk in GB.
-        vcpus: Virtual CPUs.
-    """
+    """What the machine has."""
 
     memory: int | None = None
+    """RAM in GB."""
     disk: int | None = None
+    """Disk in GB."""
     shared_disk: int | None = None
+    """Shared disk in GB."""
     vcpus: int | None = None
+    """Virtual CPUs."""
 
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)
 class AttachedResource(Model):
-    """A disk attached to a pod.
-
-    Attributes:
-        id: Its id, as text whatever the wire had.
-        resource_type: ``DISK``.
-        size: In GB; text where the API sends a unit with it.
-    """
+    """A disk attached to a pod."""
 
     id: str
+    """Its id, as text whatever the wire had."""
     resource_type: str | None = None
+    """``DISK``, or a word added later."""
     status: str | None = None
+    """What the disk is doing."""
     is_detachable: bool | None = None
+    """Whether it can be detached from the pod."""
     mount_path: str | None = None
+    """Where it is mounted in the pod."""
     resource_path: str | None = None
+    """Its path at the provider."""
     size: int | str | None = None
+    """In GB; text where the API sends a unit with it."""
     is_shared: bool | None = None
+    """Whether other pods can use it, too."""
 
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class Pod(Machine):
-    """A pod, as ``GET /api/v1/pods/`` and ``GET /api/v1/pods/{id}`` describe it.
-
-    Attributes:
-        id: What every other call wants.
-        price_hr: Price per hour while it runs.
-        stopped_price_hr: Price per hour while it is stopped; ``None`` means ``price_hr``.
-        provisioning_price_hr: Price per hour while it is provisioned.
-        gpu_name: Such as ``H100_80GB``.
-        gpu_count: GPUs of all nodes of the pod together; its price is for all of them.
-        socket: Such as ``SXM5`` or ``PCIe``.
-    """
+    """A pod, as ``GET /api/v1/pods/`` and ``GET /api/v1/pods/{id}`` describe it."""
 
     _SUMMARY = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
     id: str
+    """What every other call wants."""
     gpu_name: str
+    """Such as ``H100_80GB``."""
     gpu_count: int
+    """GPUs of all nodes of the pod together; its price is for all of them."""
     price_hr: float
+    """Price per hour while it runs."""
     provider_type: str
+    """Such as ``hyperstack``."""
     name: str | None = None
+    """The name given to it; others may have the same."""
     user_id: str | None = None
+    """The user who rented it."""
     team_id: str | None = None
+    """The team that pays, if one does."""
     wallet_id: str | None = None
+    """The wallet that pays."""
     cluster_id: str | None = None
+    """The cluster that it belongs to, if any."""
     type: str | None = None
+    """``HOSTED`` or ``EXTERNAL``."""
     socket: str | None = None
+    """Such as ``SXM5`` or ``PCIe``."""
     created_at: datetime | None = None
+    """When it was ordered."""
     updated_at: datetime | None = None
+    """When the API last changed its record."""
     terminated_at: datetime | None = None
+    """When it was terminated."""
     stopped_price_hr: float | None = None
+    """Price per hour while it is stopped; ``None`` means ``price_hr``."""
     provisioning_price_hr: float | None = None
+    """Price per hour while it is provisioned."""
     base_price_hr: float | None = None
+    """The API's base price per hour."""
     base_currency: str | None = None
+    """Currency of that price, such as ``USD``."""
     environment_type: str | None = None
+    """The kind of image that it runs."""
     custom_template_id: str | None = None
+    """The template that it was made from."""
     resources: Resources | None = None
+    """Memory, disk and CPUs."""
     attached_resources: tuple[AttachedResource, ...] = ()
+    """Disks attached to it."""
     is_spot: bool | None = None
+    """Whether the provider may take it away."""
     auto_restart: bool | None = None
+    """Whether it is started again by itself."""
     jupyter_password: str | None = attrs.field(default=None, repr=False)
+    """Password of its Jupyter; in no ``repr``."""
 
     @property
     def pod_id(self) -> str:
@@ -104,12 +119,7 @@ class Pod(Machine):
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class PodStatus(Machine):
-    """A row of ``GET /api/v1/pods/status``.
-
-    Attributes:
-        pod_id: The pod's id.
-        cost_per_hr: Price per hour (the wire has ``costPerHr`` or ``priceHr``).
-    """
+    """A row of ``GET /api/v1/pods/status``."""
 
     _SUMMARY = (
         *("pod_id", "status", "installation_status", "installation_progress"),
@@ -117,8 +127,11 @@ class PodStatus(Machine):
     )
 
     pod_id: str
+    """The pod's id."""
     provider_type: str | None = None
+    """Such as ``hyperstack``."""
     cost_per_hr: float | None = None
+    """Price per hour (the wire has ``costPerHr`` or ``priceHr``)."""
 
     def __str__(self) -> str:
         """Return one line for people: id, condition, price per hour, how to log in."""
@@ -128,13 +141,7 @@ class PodStatus(Machine):
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class HistoryRecord(Model):
-    """Something that was rented: a row of ``GET /api/v1/pods/history``.
-
-    Attributes:
-        type: ``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a kind added later.
-        total_billed_price: What was billed for it; it settles some time after the end.
-        terminated_at: When it ended, or ``None`` if the API does not say.
-    """
+    """Something that was rented: a row of ``GET /api/v1/pods/history``."""
 
     _SUMMARY = (
         *("id", "name", "type", "gpu_count", "gpu_name", "provider_type"),
@@ -142,31 +149,42 @@ class HistoryRecord(Model):
     )
 
     id: str
+    """Its id, which a pod had before."""
     type: str
+    """``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a kind added later."""
     gpu_name: str
+    """Such as ``H100_80GB``."""
     gpu_count: int
+    """GPUs in all."""
     price_hr: float
+    """Price per hour while it ran."""
     total_billed_price: float
+    """What was billed for it; it settles some time after the end."""
     provider_type: str
+    """Such as ``hyperstack``."""
     created_at: datetime
+    """When it was ordered."""
     name: str | None = None
+    """The name given to it."""
     user_id: str | None = None
+    """The user who rented it."""
     team_id: str | None = None
+    """The team that paid, if one did."""
     provisioned_by: str | None = None
+    """Name of the user who ordered it."""
     terminated_at: datetime | None = None
+    """When it ended, or ``None`` if the API does not say."""
     socket: str | None = None
+    """Such as ``SXM5``."""
 
 
 @attrs.frozen(kw_only=True)
 class PodChange(ToDict):
-    """What became of a pod between two looks at it.
-
-    Attributes:
-        pod_id: The pod's id.
-        before: Its status in the change before this one; ``None`` in a pod's first.
-        after: Its status now; ``None`` when it is gone.
-    """
+    """What became of a pod between two looks at it."""
 
     pod_id: str
+    """The pod's id."""
     before: PodStatus | None
+    """Its status in the change before this one; ``None`` in a pod's first."""
     after: PodStatus | None
+    """Its status now; ``None`` when it is gone."""

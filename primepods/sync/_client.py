@@ -63,6 +63,7 @@ class Client:
     """
 
     pods: Pods
+    """Rent, list, look at and delete pods."""
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,

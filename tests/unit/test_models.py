@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import pickle
 from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import primepods
 from primepods import (
     AttachedResource,
     Endpoint,
@@ -544,3 +548,26 @@ def test_a_row_with_a_million_addresses_is_read_quickly() -> None:
     assert row.is_ready
     assert len(row.nodes) == 1_000
     assert len({id(node.ssh) for node in row.nodes}) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("models/_base", ["Model"]),
+        ("models/_machine", ["PortMapping", "Node", "Endpoint", "Machine"]),
+        ("models/_pods", ["Resources", "AttachedResource", "Pod", "PodStatus", "HistoryRecord", "PodChange"]),
+        ("models/_page", ["Page"]),
+        ("offers", ["SpecRange", "Prices", "Offer", "GpuPrices", "DiskOffer"]),
+        ("keys", ["SSHKey"]),
+        ("client", ["AsyncClient"]),
+        ("sync/_client", ["Client"]),
+    ],
+)
+def test_every_field_has_a_hover_text(module: str, names: list[str]) -> None:
+    """A docstring below it, which editors show: for each field of a model, and for `client.pods`."""
+    tree = ast.parse((Path(primepods.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+    found = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for name in names:
+        for field, below in pairwise([*found[name].body, None]):
+            if isinstance(field, ast.AnnAssign):
+                assert isinstance(below, ast.Expr), (name, ast.unparse(field.target))
