@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from .offers import Prices as Prices
     from .offers import SpecRange as SpecRange
     from .pagination import AsyncPager as AsyncPager
+    from .remote import AsyncRemote as AsyncRemote
+    from .remote import CommandResult as CommandResult
+    from .remote import OnLine as OnLine
+    from .remote import OnProgress as OnProgress
+    from .remote import OutputLine as OutputLine
     from .resources.availability import AsyncAvailability as AsyncAvailability
     from .resources.pods import AsyncPods as AsyncPods
     from .resources.ssh_keys import AsyncSSHKeys as AsyncSSHKeys
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from .sync import Pods as Pods
     from .sync import SSHKeys as SSHKeys
     from .sync import Watch as Watch
+    from .sync.remote import Remote as Remote
     from .waiting import AsyncWatch as AsyncWatch
     from .waiting import OnChange as OnChange
     from .waiting import Until as Until
@@ -57,10 +63,11 @@ else:
         "client": "AsyncClient",
         "errors": (
             "APIError AuthenticationError BadRequestError BudgetExceededError ClientClosedError "
-            "ConfigError ConflictError CreateUncertainError FieldError NotFoundError NotReleasedError "
+            "CommandError CommandTimeoutError ConfigError ConflictError ConnectionLostError "
+            "CreateUncertainError FieldError LoginError NotFoundError NotReleasedError "
             "PaymentRequiredError PermissionDeniedError PodFailedError PriceTooHighError PrimePodsError "
             "PrimePodsErrorGroup ProtocolError RateLimitError RequestTimeoutError ServerError "
-            "SoldOutError TransportError ValidationError WaitError WaitTimeoutError"
+            "SoldOutError TransferError TransportError ValidationError WaitError WaitTimeoutError"
         ),
         "keys": "SSHKey",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
@@ -71,6 +78,7 @@ else:
         ),
         "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
+        "remote": "AsyncRemote CommandResult OnLine OnProgress OutputLine",
         "resources.availability": "AsyncAvailability",
         "resources.pods": "AsyncPods",
         "resources.ssh_keys": "AsyncSSHKeys",
@@ -79,6 +87,7 @@ else:
         "specs": "PodSpec",
         "ssh": "SSHTarget",
         "sync": "Availability Client Pager Pods SSHKeys Watch",
+        "sync.remote": "Remote",
         "waiting": "AsyncWatch OnChange Until failed gone ready settled",
     }
     _MODULE_OF = dict(sorted((name, module) for module, names in _PUBLIC.items() for name in names.split()))

@@ -23,6 +23,11 @@
     ├── CreateUncertainError
     ├── NotReleasedError
     ├── BudgetExceededError
+    ├── LoginError
+    ├── ConnectionLostError
+    ├── TransferError
+    ├── CommandError
+    │   └── CommandTimeoutError      (also a TimeoutError)
     ├── PrimePodsErrorGroup          several errors of one call; also an ExceptionGroup
     └── WaitError
         ├── WaitTimeoutError         (also a TimeoutError)
@@ -47,10 +52,14 @@ __all__ = [
     "BadRequestError",
     "BudgetExceededError",
     "ClientClosedError",
+    "CommandError",
+    "CommandTimeoutError",
     "ConfigError",
     "ConflictError",
+    "ConnectionLostError",
     "CreateUncertainError",
     "FieldError",
+    "LoginError",
     "NotFoundError",
     "NotReleasedError",
     "PaymentRequiredError",
@@ -64,6 +73,7 @@ __all__ = [
     "RequestTimeoutError",
     "ServerError",
     "SoldOutError",
+    "TransferError",
     "TransportError",
     "ValidationError",
     "WaitError",
@@ -373,3 +383,65 @@ class BudgetExceededError(PrimePodsError):
         self.budget = budget
         self.spent = spent
         self.limit = limit
+
+
+class LoginError(PrimePodsError):
+    """A pod lets nobody log in: nothing was run on it. Says what ``ssh`` said, and which keys were tried.
+
+    Attributes:
+        pod_id: The pod.
+        said: What ``ssh`` said at the last attempt.
+    """
+
+    def __init__(self, message: str, *, pod_id: str, said: str) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.said = said
+
+
+class ConnectionLostError(PrimePodsError):
+    """The connection to a pod was lost while a command ran there, or a copy was under way.
+
+    The command may have done its work. It ends on the pod as soon as its ssh server notices the loss.
+
+    Attributes:
+        pod_id: The pod.
+        stdout: The end of what came from its standard output.
+        stderr: The same of its standard error, with what ``ssh`` said.
+    """
+
+    def __init__(self, message: str, *, pod_id: str, stdout: str = "", stderr: str = "") -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class TransferError(PrimePodsError):
+    """A file or a folder could not be copied. What was in its place is as it was."""
+
+
+class CommandError(PrimePodsError):
+    """A command on a pod ended with another exit code than 0.
+
+    Attributes:
+        pod_id: The pod.
+        exit_code: The exit code; ``None`` if the command was stopped.
+        stdout: The end of its standard output; empty where that was not kept.
+        stderr: The same of its standard error.
+        seconds: How long it ran.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that a result has
+        self, message: str, *, pod_id: str, exit_code: int | None, stdout: str, stderr: str, seconds: float
+    ) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+        self.seconds = seconds
+
+
+class CommandTimeoutError(CommandError, TimeoutError):
+    """A command on a pod ran longer than its ``timeout``, and was stopped there."""

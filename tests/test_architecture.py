@@ -45,6 +45,7 @@ ARROWS: dict[str, set[str]] = {
         "results",
         "retry",
     },
+    "remote": {"_utils", "config", "errors", "ssh"},
     "leasing": {"_utils", "config", "errors", "models", "pagination", "specs", "ssh", "waiting"},
     "_blocking": {"_utils", "errors", "leasing", "models"},
     "resources": {
@@ -59,9 +60,11 @@ ARROWS: dict[str, set[str]] = {
         "models",
         "offers",
         "pagination",
+        "remote",
         "results",
         "retry",
         "specs",
+        "ssh",
         "waiting",
     },
     "client": {"_http", "_utils", "config", "leasing", "resources", "retry", "waiting"},
@@ -79,6 +82,7 @@ ARROWS: dict[str, set[str]] = {
         "models",
         "offers",
         "pagination",
+        "remote",
         "resources",
         "results",
         "retry",
@@ -96,6 +100,7 @@ ARROWS: dict[str, set[str]] = {
         "models",
         "offers",
         "pagination",
+        "remote",
         "resources",
         "results",
         "retry",
@@ -137,7 +142,7 @@ LIBRARIES: dict[str, set[str]] = {
     "aiohttp": {"_http", "client", "emulator", "sync"},
     "yarl": {"_http"},
     "cattrs": {"_decoding"},
-    "anyio": {"_blocking", "leasing", "prefect"},
+    "anyio": {"_blocking", "leasing", "prefect", "remote"},
     "airflow": {"airflow"},
     "asgiref": {"airflow"},
     "prefect": {"prefect"},
@@ -247,7 +252,9 @@ FILES = {"open", "pathlib", "read_bytes", "read_text"}
 @pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) != "config"])
 def test_only_config_reads_the_environment_and_files(path: str) -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
-    reading = ENVIRONMENT if room(dotted(path)) in {"cli", "emulator", "leasing"} else ENVIRONMENT | FILES
+    reading = (
+        ENVIRONMENT if room(dotted(path)) in {"cli", "emulator", "leasing", "remote"} else ENVIRONMENT | FILES
+    )
     attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
     names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
     assert reading & (attributes | names | set(imports(path))) == set()

@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 _JOIN_TIMEOUT: Final = 5.0
 """Seconds for loops to end, at ``close`` and at exit."""
+_CALLBACKS: Final = ("on_change", "on_line", "on_progress")
+"""Parameters whose functions run in the calling thread."""
 _CANCEL_TIMEOUT: Final = 1.0
 """Seconds for a call to clean up when its caller was interrupted."""
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -200,19 +202,20 @@ def _closed(what: str) -> ClientClosedError:
 class _Call(Generic[R]):
     """A coroutine function that a loop runs for a thread, which waits for its end.
 
-    A function given to it as ``on_change`` is called in the waiting thread.
+    A function given to it as ``on_change``, ``on_line`` or ``on_progress`` is called in the waiting thread.
     """
 
     def __init__(self, function: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> None:
-        self._on_change: Any = kwargs.get("on_change")
-        if callable(self._on_change):
-            kwargs["on_change"] = self._request_callback
+        self._callback_name = next((name for name in _CALLBACKS if callable(kwargs.get(name))), "")
+        self._callback: Any = kwargs.get(self._callback_name)
+        if self._callback_name:
+            kwargs[self._callback_name] = self._request_callback
         self._work = partial(function, *args, **kwargs)
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._result: R | None = None
         self._error: BaseException | None = None
-        # What the task has for the waiting thread: changes to call `on_change` with, `None` at the end.
+        # What the task has for the waiting thread: what to call the callback with, `None` at the end.
         self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
 
     # In the loop's thread.
@@ -289,7 +292,7 @@ class _Call(Generic[R]):
             del error
 
     def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
-        """Wait until ``on_change`` is to be called; ``None`` at the end, or after ``timeout`` seconds."""
+        """Wait until the callback is to be called; ``None`` at the end, or after ``timeout`` seconds."""
         look = timeout is None and threading.current_thread() is threading.main_thread()
         while True:
             try:
@@ -299,11 +302,13 @@ class _Call(Generic[R]):
                     return None
 
     def _call_back(self, change: object) -> None:
-        answer = self._on_change(change)
+        answer = self._callback(change)
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise TypeError("on_change of the blocking client must be a plain function, not `async def`")
+            raise TypeError(
+                f"{self._callback_name} of the blocking client must be a plain function, not `async def`"
+            )
 
 
 class Portal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeGuard, cast
 
 from .pod_reference import PodRef, PodReference
@@ -171,6 +171,17 @@ def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))
+
+
+def check_words(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the values if each is a string.
+
+    Raises:
+        TypeError: One string where several are meant, or no sequence of strings.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must be a list of words, got {quote(values)}")
+    return tuple(check_string(f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
 def check_interval(value: float) -> None:

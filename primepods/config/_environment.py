@@ -34,3 +34,8 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str) -> dict
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
     return {STATE_DIR[0]: lease_folder, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
+
+
+def environment_without_key() -> dict[str, str]:
+    """Return the environment for programs that are started: without ``PRIME_API_KEY`` and its like."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PRIME_")}

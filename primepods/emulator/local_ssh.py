@@ -1,35 +1,38 @@
 """``python -m primepods.emulator.local_ssh``: takes the place of ``ssh`` where the pods are emulated.
 
 It takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
-environment and in a home directory that is the pod's own, below the directory for temporary files.
+environment and in a home directory that is the pod's own, below the directory for temporary files. As with
+``ssh``, the command goes on when this is killed, and its standard input has ended then.
 """
 
 import os
 import re
+import signal
+import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-_WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"
+_FAILED = 255
+"""What ``ssh`` itself exits with when it cannot do its work."""
+_WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"
 """Options of ``ssh`` that are followed by a value, in the same word or the next."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Become the remote command; ``argv`` are the words after ``ssh``.
+    """Run the remote command and exit as it does; ``argv`` are the words after ``ssh``.
 
     Raises:
-        SystemExit: There is no command.
+        SystemExit: Always.
     """
     target, command = _read(list(sys.argv[1:] if argv is None else argv))
     if not target or not command:
-        print("local_ssh: usage: [options] [--] user@host command", file=sys.stderr)  # noqa: T201  a command
-        raise SystemExit(255)
+        _fail("usage: [options] [--] user@host command")
     user, _, host = target.rpartition("@")
-    home = Path(tempfile.gettempdir(), "primepods-local-ssh", re.sub("[^A-Za-z0-9.-]", "-", host))
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chdir(home)
+    home = _home(re.sub("[^A-Za-z0-9.-]", "-", host))
     environment = {
         "HOME": str(home),
         "LANG": "C.UTF-8",
@@ -38,19 +41,77 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "SHELL": "/bin/sh",
         "USER": user or "root",
     }
-    sys.stdout.flush()
-    os.execve("/bin/sh", ["sh", "-c", command], environment)  # noqa: S606  that is what it is for
+    process = subprocess.Popen(  # noqa: S603  that is what it is for
+        ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
+    )
+    # Only the command may hold its standard input: else that would not end for it.
+    sys.stdin.close()
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = -signal.SIGINT
+    # As ssh says that a signal has ended it.
+    raise SystemExit(code if code >= 0 else _FAILED)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    del number, frame
+    os._exit(_FAILED)
+
+
+def _home(host: str) -> Path:
+    """Return the home directory of a pod: a folder that is ours alone."""
+    folder = Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
+    for place in (folder, folder / host):
+        try:
+            place.mkdir(mode=0o700)
+        except FileExistsError:
+            _check_private(place)
+        except OSError as error:
+            _fail(f"cannot make {place}: {error.strerror}")
+    return folder / host
+
+
+def _check_private(folder: Path) -> None:
+    """Refuse a folder that somebody else may have put there."""
+    found = folder.lstat()
+    is_ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    if not stat.S_ISDIR(found.st_mode) or not is_ours:
+        _fail(f"{folder} is not a folder of yours: remove it, or set TMPDIR to another place")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else "me"
+
+
+def _fail(why: str) -> NoReturn:
+    print(f"local_ssh: {why}", file=sys.stderr)  # noqa: T201  a command
+    raise SystemExit(_FAILED)
 
 
 def _read(words: list[str]) -> tuple[str, str]:
-    """Return the target and the command of a command line of ``ssh``."""
+    """Return the target and the command of a command line of ``ssh``.
+
+    Options may stand before the target and after it, until ``--`` or the command.
+    """
+    _skip_options(words)
+    target = words.pop(0) if words else ""
+    _skip_options(words)
+    return target, " ".join(words)
+
+
+def _skip_options(words: list[str]) -> None:
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word == "--":
-            break
-        if word[1:2] in _WITH_VALUE and len(word) == len("-o"):
+            return
+        # Flags may share a word with one that has a value: -Tp 22.
+        with_value = next((n for n, letter in enumerate(word) if n and letter in _WITH_VALUE), 0)
+        if with_value == len(word) - 1 and with_value:
             del words[:1]
-    return (words[0] if words else "", " ".join(words[1:]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, get_args
@@ -27,7 +27,7 @@ from .._utils.arguments import (
     check_seconds,
 )
 from .._utils.text import quote
-from ..errors import PrimePodsError
+from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
     from ..leasing.sweep import Sweep
+    from ..remote import AsyncRemote
     from ..specs import PodSpec
+    from ..ssh import SSHTarget
     from ._creation import PodCreator
 
 SortBy = Literal["terminatedAt", "createdAt"]
@@ -98,6 +100,48 @@ class AsyncPods:
             settings=settings,
             server_clock=transport.server_clock,
         )
+
+    def remote(
+        self,
+        pod_id: PodRef,
+        *,
+        login_timeout: float = 300.0,
+        ssh_options: Sequence[str] = (),
+        ssh_command: str = "ssh",
+    ) -> AsyncRemote:
+        """Return a pod to run commands on, and to copy files to and from, by the system's ``ssh``.
+
+        Sends nothing until it is used. Your ssh configuration, keys and agent count; a host key is taken as
+        it is at the first login, remembered under the pod's id, and must stay the same after that.
+
+        Args:
+            pod_id: The pod's id, or the pod.
+            login_timeout: Seconds to try to log in: a pod that is ready often lets nobody in yet.
+            ssh_options: Options of ``ssh``, a word each, such as ``["-i", "key.pem"]``; they win over ours.
+            ssh_command: The words in the place of ``ssh``.
+        """
+        from ..remote import AsyncRemote, SSHOptions  # noqa: PLC0415 - most programs log in to nothing
+
+        options = SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command)
+        pod_id = check_pod_id(pod_id)
+        return AsyncRemote(pod_id, partial(self._find_login, pod_id), options)
+
+    async def _find_login(self, pod_id: str) -> SSHTarget:
+        """Return how to log in to a pod.
+
+        Raises:
+            LoginError: The API names no address.
+        """
+        # Not its status, which can lack what the pod has.
+        pod = await self.get(pod_id)
+        if pod.ssh is None:
+            raise LoginError(
+                f"The API names no address to log in to: {pod}. Wait until it is ready, with "
+                "pods.wait_ready or `primepods wait`.",
+                pod_id=pod_id,
+                said="",
+            )
+        return pod.ssh
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.

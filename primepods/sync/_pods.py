@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from .._blocking import Lease, Portal
 from ..leasing.sweep import Sweep
@@ -13,6 +14,9 @@ from ..results import Deletions, PodStatuses
 from ..specs import PodSpec
 from ..waiting import OnChange, Until, ready
 from ._iterators import Pager, Watch, run_through
+
+if TYPE_CHECKING:
+    from .remote import Remote
 
 
 class Pods:
@@ -24,6 +28,32 @@ class Pods:
     def __init__(self, portal: Portal, pods: AsyncPods) -> None:
         self._portal = portal
         self._async = pods
+
+    def remote(
+        self,
+        pod_id: PodRef,
+        *,
+        login_timeout: float = 300.0,
+        ssh_options: Sequence[str] = (),
+        ssh_command: str = "ssh",
+    ) -> Remote:
+        """Return a pod to run commands on, and to copy files to and from, by the system's ``ssh``.
+
+        Sends nothing until it is used. Your ssh configuration, keys and agent count; a host key is taken as
+        it is at the first login, remembered under the pod's id, and must stay the same after that.
+
+        Args:
+            pod_id: The pod's id, or the pod.
+            login_timeout: Seconds to try to log in: a pod that is ready often lets nobody in yet.
+            ssh_options: Options of ``ssh``, a word each, such as ``["-i", "key.pem"]``; they win over ours.
+            ssh_command: The words in the place of ``ssh``.
+        """
+        from .remote import Remote  # noqa: PLC0415 - most programs log in to nothing
+
+        remote = self._async.remote(
+            pod_id, login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command
+        )
+        return Remote(self._portal, remote)
 
     def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,15 @@ from primepods import SSHTarget
 TARGET = SSHTarget("root", "198.18.0.9", 2222)
 
 
+def command(*words: str) -> list[str]:
+    """The command with the words after ``ssh``."""
+    return [sys.executable, "-m", "primepods.emulator.local_ssh", *words]
+
+
 def ssh(*words: str, tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Call it with the words after ``ssh``."""
     return subprocess.run(
-        [sys.executable, "-m", "primepods.emulator.local_ssh", *words],
+        command(*words),
         env=dict(os.environ, TMPDIR=str(tmp_path), **more),
         capture_output=True,
         text=True,
@@ -26,22 +33,93 @@ def ssh(*words: str, tmp_path: Path, **more: str) -> subprocess.CompletedProcess
     )
 
 
+def homes(tmp_path: Path) -> Path:
+    """Where the homes of pods are."""
+    return tmp_path / f"primepods-local-ssh-{os.getuid()}"
+
+
 def test_it_takes_the_command_line_of_an_ssh_target(tmp_path: Path) -> None:
     """Options, in one word or two, are passed over; the exit code is the command's."""
-    options = ["-T", "-o", "BatchMode=yes", "-oPort=1", "-i", "key", "-p", "1"]
+    options = ["-T", "-o", "BatchMode=yes", "-oPort=1", "-i", "key", "-p", "1", "-4Tp", "22", "-aP", "tag"]
     done = ssh(*TARGET.argv(*options, command="echo $((6*7)) && exit 3")[1:], tmp_path=tmp_path)
     assert (done.stdout, done.returncode) == ("42\n", 3)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["h", "echo", "a  b"],
+        ["h", "-p", "22", "echo", "a  b"],
+        ["h", "-T", "--", "echo", "a  b"],
+        ["--", "h", "echo", "a  b"],
+        ["-T", "h", "--", "echo", "a  b"],
+    ],
+)
+def test_options_may_stand_on_both_sides_of_the_host(tmp_path: Path, words: list[str]) -> None:
+    """As with ``ssh``; the words of the command are joined by blanks, and a shell reads them."""
+    assert ssh(*words, tmp_path=tmp_path).stdout == "a b\n"
+
+
 def test_each_pod_has_a_home_and_no_variables_of_ours(tmp_path: Path) -> None:
-    """Files stay with the pod, and nothing of the caller's environment is there."""
+    """Files stay with the pod, nobody else may look, and nothing of the caller's environment is there."""
     for host in ("198.18.0.9", "198.18.0.10"):
         words = SSHTarget("root", host).argv(command="cat hello; echo hi > hello; env")[1:]
         assert "SECRET" not in ssh(*words, tmp_path=tmp_path, SECRET="x").stdout
         assert ssh(*words, tmp_path=tmp_path).stdout.startswith("hi\n")
+        assert (homes(tmp_path) / host).stat().st_mode & 0o777 == 0o700
+    assert homes(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("words", [[], ["-T"], ["--", "root@198.18.0.9"]])
+@pytest.mark.parametrize("words", [[], ["-T"], ["--", "root@198.18.0.9"], ["h", "-T"]])
 def test_without_a_command_it_fails_as_ssh_does(words: list[str], tmp_path: Path) -> None:
     """There is no terminal to open."""
     assert ssh(*words, tmp_path=tmp_path).returncode == 255
+
+
+def test_a_folder_that_somebody_else_may_have_made_is_refused(tmp_path: Path) -> None:
+    """A link in the place of the folder for temporary files' homes, or of a pod's home, runs nothing."""
+    (tmp_path / "elsewhere").mkdir()
+    homes(tmp_path).symlink_to(tmp_path / "elsewhere")
+    done = ssh("h", "touch", "ran", tmp_path=tmp_path)
+    assert (done.returncode, "not a folder of yours" in done.stderr) == (255, True)
+    homes(tmp_path).unlink()
+    homes(tmp_path).mkdir()
+    (homes(tmp_path) / "h").symlink_to(tmp_path / "elsewhere")
+    assert ssh("h", "touch", "ran", tmp_path=tmp_path).returncode == 255
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only the superuser can give a folder away")
+def test_another_users_folder_is_refused(tmp_path: Path) -> None:
+    """Who owns it could change what runs."""
+    homes(tmp_path).mkdir()
+    os.chown(homes(tmp_path), 12_345, 12_345)
+    done = ssh("h", "true", tmp_path=tmp_path)
+    assert (done.returncode, "not a folder of yours" in done.stderr) == (255, True)
+
+
+def test_a_folder_that_others_may_enter_is_closed(tmp_path: Path) -> None:
+    """It is ours, and so made private."""
+    homes(tmp_path).mkdir(mode=0o755)
+    assert ssh("h", "true", tmp_path=tmp_path).returncode == 0
+    assert homes(tmp_path).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_command_goes_on_when_it_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    """As on a pod whose connection is lost; it notices by its standard input, whose end has come."""
+    line = "echo begun; cat > /dev/null; sleep 0.2; echo noticed > noticed"
+    with subprocess.Popen(
+        command("h", line),
+        env=dict(os.environ, TMPDIR=str(tmp_path)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(number)
+        assert process.wait(10) in {255, -number}
+    ends_at = time.monotonic() + 10
+    while not (homes(tmp_path) / "h" / "noticed").exists():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)

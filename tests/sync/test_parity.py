@@ -35,6 +35,7 @@ PAIRS: Final[list[tuple[type, type]]] = [
     (AsyncWatch, Watch),
     (AsyncAvailability, Availability),
     (AsyncSSHKeys, SSHKeys),
+    (primepods.AsyncRemote, primepods.Remote),
     (primepods.AsyncLease, primepods.Lease),
     (primepods.AsyncLeasedPod, primepods.LeasedPod),
 ]
@@ -69,6 +70,7 @@ BLOCKING: Final = {
     "another task": "another thread",
     "AsyncClient": "Client",
     "for asyncio": "for scripts, notebooks and threads",
+    " (and awaited, if need be)": " in this thread",
     "(not a session that you brought)": "and end the client's thread",
 }
 """Where the words of a first sentence differ."""

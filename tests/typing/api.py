@@ -6,6 +6,7 @@ An `assert_type` that fails is a change that somebody's checker would notice.
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 import aiohttp
@@ -19,10 +20,12 @@ from primepods import (
     AsyncLeasedPod,
     AsyncPager,
     AsyncPods,
+    AsyncRemote,
     AsyncSSHKeys,
     AsyncWatch,
     Availability,
     Client,
+    CommandResult,
     CreateUncertainError,
     Deletions,
     DiskOffer,
@@ -48,6 +51,7 @@ from primepods import (
     PodStatuses,
     PrimePodsError,
     ProtocolError,
+    Remote,
     Resources,
     RetryPolicy,
     SkippedLease,
@@ -147,6 +151,19 @@ async def renting(client: AsyncClient) -> None:
     assert_type(await client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
     await client.ssh_keys.set_primary("id")
     await client.ssh_keys.delete("id")
+
+
+async def work(client: AsyncClient, pod: Pod) -> None:
+    """Commands and files on a pod."""
+    remote = client.pods.remote(pod, login_timeout=60, ssh_options=["-i", "key"], ssh_command="ssh")
+    assert_type(remote, AsyncRemote)
+    assert_type(remote.pod_id, str)
+    result = await remote.run(["echo", "hi"], env={"A": "b"}, cwd="x", input=b"", timeout=5, on_line=print)
+    assert_type(result, CommandResult)
+    assert_type(result.exit_code, int)
+    assert_type((await remote.run("true", check=False, capture=False)).stdout, str)
+    assert_type(await remote.upload(Path(), "x", on_progress=print), None)
+    assert_type(await remote.download("x", "y"), None)
 
 
 async def leases(client: AsyncClient) -> None:
@@ -319,6 +336,19 @@ def blocking_renting(client: Client) -> None:
     assert_type(client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
     client.ssh_keys.set_primary("id")
     client.ssh_keys.delete("id")
+
+
+def blocking_work(client: Client, pod: Pod) -> None:
+    """Commands and files on a pod."""
+    remote = client.pods.remote(pod, login_timeout=60, ssh_options=["-i", "key"], ssh_command="ssh")
+    assert_type(remote, Remote)
+    assert_type(remote.pod_id, str)
+    result = remote.run(["echo", "hi"], env={"A": "b"}, cwd="x", input=b"", timeout=5, on_line=print)
+    assert_type(result, CommandResult)
+    assert_type(result.exit_code, int)
+    assert_type(remote.run("true", check=False, capture=False).stdout, str)
+    assert_type(remote.upload(Path(), "x", on_progress=print), None)
+    assert_type(remote.download("x", "y"), None)
 
 
 def blocking_leases(client: Client) -> None:

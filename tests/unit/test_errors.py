@@ -15,9 +15,12 @@ from primepods._utils.text import quote
 from primepods.errors import (
     APIError,
     BudgetExceededError,
+    CommandError,
     ConfigError,
+    ConnectionLostError,
     CreateUncertainError,
     FieldError,
+    LoginError,
     NotFoundError,
     NotReleasedError,
     PodFailedError,
@@ -54,6 +57,11 @@ TREE: Final = {
     "CreateUncertainError": (PrimePodsError,),
     "NotReleasedError": (PrimePodsError,),
     "BudgetExceededError": (PrimePodsError,),
+    "LoginError": (PrimePodsError,),
+    "ConnectionLostError": (PrimePodsError,),
+    "TransferError": (PrimePodsError,),
+    "CommandError": (PrimePodsError,),
+    "CommandTimeoutError": (CommandError, TimeoutError),
     "WaitError": (PrimePodsError,),
     "WaitTimeoutError": (WaitError, TimeoutError),
     "PodFailedError": (WaitError,),
@@ -61,7 +69,7 @@ TREE: Final = {
 LAST = PodStatus(pod_id="a", status=PodState("HIBERNATING"), extra={"someNewField": {"x": 1}})
 
 
-def example(kind: type[PrimePodsError]) -> PrimePodsError:  # noqa: C901 - a case a class
+def example(kind: type[PrimePodsError]) -> PrimePodsError:  # noqa: C901, PLR0912 - a case a class
     """An error of a class, with a value in every attribute that it has."""
     fields: dict[str, Any] = {}
     if issubclass(kind, TransportError):
@@ -88,6 +96,12 @@ def example(kind: type[PrimePodsError]) -> PrimePodsError:  # noqa: C901 - a cas
         fields = {"pod_id": "a", "name": "n", "price_hr": 1.5}
     elif issubclass(kind, BudgetExceededError):
         fields = {"pod_id": "a", "budget": "hours", "spent": 3.0, "limit": 2.0}
+    elif issubclass(kind, LoginError):
+        fields = {"pod_id": "a", "said": "s"}
+    elif issubclass(kind, ConnectionLostError):
+        fields = {"pod_id": "a", "stdout": "o", "stderr": "e"}
+    elif issubclass(kind, CommandError):
+        fields = {"pod_id": "a", "exit_code": 3, "stdout": "o", "stderr": "e", "seconds": 1.5}
     elif issubclass(kind, WaitError):
         fields = {"statuses": {"a": LAST}, "pending": ("a", "b")}
         if issubclass(kind, PodFailedError):

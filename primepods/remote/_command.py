@@ -1,0 +1,159 @@
+"""One command on a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import BinaryIO, Final
+
+import anyio
+
+from .._utils.arguments import check_callable, check_flag, check_seconds
+from .._utils.text import clip, one_line, quote
+from ..errors import CommandError, CommandTimeoutError, ConnectionLostError
+from ._exchange import call_back, echo, exchange
+from ._login import Login
+from ._output import Lines, Tail
+from ._scripts import run_script
+from ._session import Sink
+from .results import CommandResult, OnLine, OutputLine, Stream
+
+_MAX_KEPT: Final = 16 << 20
+_MAX_KEPT_OF_STREAMED: Final = 64 << 10
+_MAX_SHOWN: Final = 500
+
+
+class Command:
+    """A command, checked before anything is sent; see :meth:`AsyncRemote.run`."""
+
+    def __init__(  # noqa: PLR0913 - as AsyncRemote.run
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        input: str | bytes | None,  # noqa: A002 - as in AsyncRemote.run
+        timeout: float | None,
+        on_line: OnLine | None,
+        capture: bool,
+    ) -> None:
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        check_flag("capture", capture)
+        if on_line is not None:
+            check_callable("on_line", on_line)
+        if on_line is not None and not capture:
+            raise ValueError("on_line wants the output, and capture=False gives it away: use one of them")
+        if not isinstance(input, str | bytes | None):
+            raise TypeError(f"input must be text or bytes, got {quote(input)}")
+        data = input.encode() if isinstance(input, str) else input
+        self._shown = quote(command)
+        self._script = run_script(command, env=env or {}, cwd=cwd, has_input=data is not None)
+        self._write = None if data is None else partial(_write, data)
+        self._timeout = timeout
+        self._stdout = _Output("stdout", on_line, capture=capture)
+        self._stderr = _Output("stderr", on_line, capture=capture)
+
+    async def run(self, login: Login) -> CommandResult:
+        """Run it.
+
+        Raises:
+            LoginError: The pod let nobody log in. Nothing was run.
+            CommandTimeoutError: It ran too long.
+            ConnectionLostError: ``ssh`` has failed. The command may have run.
+            ConfigError: There is no ``ssh``, or no folder for host keys.
+        """
+        sinks: dict[Stream, Sink] = {"stdout": self._stdout.add, "stderr": self._stderr.add}
+        async with login.session() as session:
+            begun = anyio.current_time()
+            with anyio.move_on_after(self._timeout) as scope:
+                await exchange(session, self._script, self._write, sinks)
+                await self._stdout.end()
+                await self._stderr.end()
+            seconds = anyio.current_time() - begun
+        code = session.stderr.exit_code
+        if code is None or scope.cancelled_caught:
+            raise self._unfinished(login.pod_id, seconds, is_timeout=scope.cancelled_caught)
+        return CommandResult(
+            exit_code=code,
+            seconds=seconds,
+            stdout=self._stdout.kept.text(),
+            stderr=self._stderr.kept.text(),
+            is_truncated=self._stdout.kept.is_truncated or self._stderr.kept.is_truncated,
+        )
+
+    def check(self, result: CommandResult, pod_id: str) -> None:
+        """Raise an error for another exit code than 0.
+
+        Raises:
+            CommandError: It is another.
+        """
+        if result.exit_code:
+            raise CommandError(
+                f"{self._shown} on pod {pod_id} ended with exit code {result.exit_code}."
+                f"{_last_line(result.stderr)}",
+                pod_id=pod_id,
+                exit_code=result.exit_code,
+                stdout=result.stdout,
+                stderr=result.stderr,
+                seconds=result.seconds,
+            )
+
+    def _unfinished(self, pod_id: str, seconds: float, *, is_timeout: bool) -> Exception:
+        stdout, stderr = self._stdout.kept.text(), self._stderr.kept.text()
+        last = _last_line(stderr)
+        if is_timeout:
+            return CommandTimeoutError(
+                f"{self._shown} on pod {pod_id} ran longer than {self._timeout:g} s, and was stopped.{last}",
+                pod_id=pod_id,
+                exit_code=None,
+                stdout=stdout,
+                stderr=stderr,
+                seconds=seconds,
+            )
+        return ConnectionLostError(
+            f"The connection to pod {pod_id} was lost {seconds:.1f} s after {self._shown} began. It may have "
+            f"done its work; look before you run it again.{last}",
+            pod_id=pod_id,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+
+class _Output:
+    """What a command prints on one of its streams."""
+
+    def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool) -> None:
+        is_streamed = on_line is not None or not capture
+        self.kept = Tail(_MAX_KEPT_OF_STREAMED if is_streamed else _MAX_KEPT)
+        self._stream: Stream = stream
+        self._on_line = on_line
+        self._lines = Lines()
+        self._echo = None if capture else echo(stream)
+
+    async def add(self, piece: bytes) -> None:
+        self.kept.add(piece)
+        if self._echo is not None:
+            await self._echo(piece)
+        if self._on_line is not None:
+            await self._tell(self._on_line, self._lines.feed(piece))
+
+    async def end(self) -> None:
+        if self._on_line is not None:
+            await self._tell(self._on_line, self._lines.end())
+
+    async def _tell(self, on_line: OnLine, lines: list[str]) -> None:
+        for line in lines:
+            await call_back(on_line, OutputLine(text=line, stream=self._stream))
+
+
+def _write(data: bytes, stdin: BinaryIO) -> None:
+    stdin.write(data)
+    stdin.flush()
+
+
+def _last_line(stderr: str) -> str:
+    """Return what to say of the last line on standard error, if there is any."""
+    lines = stderr.split("\n")
+    last = next((line for line in map(one_line, reversed(lines)) if line), "")
+    return f" It said last: {clip(last, _MAX_SHOWN)}" if last else ""

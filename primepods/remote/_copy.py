@@ -1,0 +1,173 @@
+"""Copies of files and folders, to a pod and from it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import tarfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import anyio
+
+from .._utils.arguments import check_callable, check_string
+from .._utils.text import clip, one_line
+from ..errors import ConnectionLostError, TransferError
+from ._archive import Progress, make_staging, pack, place, unpack
+from ._exchange import Work, call_back, drop, exchange, first_error
+from ._login import Login
+from ._output import Tail
+from ._scripts import download_script, upload_script
+from ._session import Session, Sink, in_thread
+from .results import OnProgress, Stream
+
+_CHUNK: Final = 1 << 16
+_MAX_SAID: Final = 1_000
+_PROGRESS_INTERVAL: Final = 0.2
+_CHANGED: Final = "file changed as we read it"
+_SOME_CHANGED: Final = 1
+"""How GNU's ``tar`` ends when files have grown meanwhile; what it has read of them is whole."""
+
+
+class _Copy:
+    """What both directions have in common."""
+
+    def __init__(self, what: str, on_progress: OnProgress | None) -> None:
+        if on_progress is not None:
+            check_callable("on_progress", on_progress)
+        self._what = what
+        self._on_progress = on_progress
+        self._progress = Progress()
+        self._said = Tail(_CHUNK)
+
+    async def _exchange(
+        self,
+        session: Session,
+        script: bytes,
+        write: Callable[[BinaryIO], object],
+        beside: Work | None = None,
+    ) -> None:
+        """Run the script until it has ended or the connection is lost, and report progress meanwhile."""
+        sinks: dict[Stream, Sink] = {"stderr": self._add_said}
+        if session.raw_stdout is None:
+            sinks["stdout"] = drop
+        with first_error():
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._report)
+                await exchange(session, script, write, sinks, beside)
+                group.cancel_scope.cancel()
+
+    async def _add_said(self, piece: bytes) -> None:
+        self._said.add(piece)
+
+    async def _report(self) -> None:
+        while self._on_progress is not None:
+            await anyio.sleep(_PROGRESS_INTERVAL)
+            await call_back(self._on_progress, self._progress.done)
+
+    def _check(self, exit_code: int | None, pod_id: str) -> None:
+        """Raise an error unless the pod has done its part."""
+        said = self._said.text()
+        shown = clip(one_line(said), _MAX_SAID)
+        what = f"Could not copy {self._what} (pod {pod_id})"
+        if exit_code is None:
+            raise ConnectionLostError(
+                f"{what}: the connection was lost after {self._progress.done:,} bytes. What was in its place "
+                f"is as it was. {shown}".rstrip(),
+                pod_id=pod_id,
+                stderr=said,
+            )
+        has_only_changed = all(_CHANGED in line for line in said.splitlines())
+        if exit_code and not (exit_code == _SOME_CHANGED and said and has_only_changed):
+            raise TransferError(f"{what}: the pod says: {shown or f'exit code {exit_code}'}")
+
+
+class Upload(_Copy):
+    """A copy to a pod, checked before anything is sent; see :meth:`AsyncRemote.upload`."""
+
+    def __init__(self, local: str | os.PathLike[str], remote: str, on_progress: OnProgress | None) -> None:
+        super().__init__(f"{os.fspath(local)} to {check_string('remote', remote)}", on_progress)
+        self._source = Path(local).resolve(strict=True)
+        kind = "folder" if self._source.is_dir() else "file"
+        self._script = upload_script(remote, kind=kind, name=self._source.name)
+
+    async def run(self, login: Login) -> None:
+        """Copy it.
+
+        Raises:
+            PrimePodsError: See :meth:`AsyncRemote.upload`.
+            OSError: Something cannot be read here.
+        """
+        write = partial(pack, self._source, self._progress)
+        async with login.session() as session:
+            await self._exchange(session, self._script, write)
+        self._check(session.stderr.exit_code, login.pod_id)
+
+
+class Download(_Copy):
+    """A copy from a pod, checked before anything is sent; see :meth:`AsyncRemote.download`."""
+
+    def __init__(self, remote: str, local: str | os.PathLike[str], on_progress: OnProgress | None) -> None:
+        super().__init__(f"{check_string('remote', remote)} to {os.fspath(local)}", on_progress)
+        self._script = download_script(remote)
+        self._name = posixpath.basename(remote.rstrip("/"))
+        self._target = Path(local).absolute()
+        self._is_into = os.fspath(local).endswith(("/", os.sep))
+        self._is_folder = False
+        self._problem: Exception | None = None
+
+    async def run(self, login: Login) -> None:
+        """Copy it.
+
+        Raises:
+            PrimePodsError: See :meth:`AsyncRemote.download`.
+            OSError: Something cannot be written here.
+        """
+        target = self._target
+        folder = await in_thread(make_staging, target, is_into=self._is_into)
+        made = folder / "data"
+        try:
+            async with login.session(is_raw=True) as session:
+                await self._exchange(
+                    session, self._script, _close, lambda: in_thread(self._receive, session, made)
+                )
+            self._check(session.stderr.exit_code, login.pod_id)
+            if self._problem is not None:
+                raise TransferError(f"Could not copy {self._what}: what came is broken: {self._problem}")
+            await in_thread(self._place, made, target)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await in_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _receive(self, session: Session, made: Path) -> None:
+        """Unpack what the pod sends, in a thread."""
+        stream = session.raw_stdout
+        assert stream is not None  # noqa: S101 - it was asked for
+        ready = f"{session.mark} ready\n".encode()
+        while (line := stream.readline()) and not line.endswith(ready):
+            pass
+        kind = stream.readline()
+        self._is_folder = kind == b"folder\n"
+        if self._is_folder or kind == b"file\n":
+            made.mkdir()
+            try:
+                unpack(stream, made, self._progress)
+            except (tarfile.TarError, ValueError, OverflowError) as exc:
+                self._problem = exc  # unless the connection was lost
+        while stream.read(_CHUNK):
+            pass
+
+    def _place(self, made: Path, target: Path) -> None:
+        if self._is_folder:
+            place(made, target)
+            return
+        [file] = made.iterdir()
+        place(file, target / self._name if target.is_dir() else target)
+
+
+def _close(stdin: BinaryIO) -> None:
+    """Write nothing: the script reads nothing."""
+    stdin.flush()

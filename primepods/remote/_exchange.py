@@ -1,0 +1,107 @@
+"""A script on a pod, with what it reads and what it prints, until it has ended."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+import anyio
+
+from ._session import Session, Sink, in_thread
+from .results import Stream
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def exchange(
+    session: Session,
+    script: bytes,
+    write: Callable[[BinaryIO], object] | None,
+    sinks: Mapping[Stream, Sink],
+    beside: Work | None = None,
+) -> None:
+    """Run a script until it has ended, or the connection is lost; cancelled, stop it.
+
+    Args:
+        session: The connection.
+        script: The script.
+        write: Writes what the script reads, in a thread.
+        sinks: Get its output as it comes.
+        beside: Reads the output that no sink gets; its end is awaited, too.
+
+    Raises:
+        Exception: The first error of a sink, of ``write`` or of ``beside``.
+    """
+    is_read = anyio.Event()
+
+    async def read_beside() -> None:
+        if beside is not None:
+            await beside()
+        is_read.set()
+
+    with first_error():
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.send, script, write)
+            group.start_soon(read_beside)
+            try:
+                async with anyio.create_task_group() as pumps:
+                    for stream, sink in sinks.items():
+                        pumps.start_soon(session.pump, stream, sink)
+                await is_read.wait()
+            finally:
+                # Before the threads are waited for, which this ends.
+                session.stop()
+
+
+@contextmanager
+def first_error() -> Generator[None]:
+    """Raise the first error of a task group by itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first = _leaf(group)
+    else:
+        return
+    # Outside the `except`: the group would only repeat what the first error says.
+    raise first
+
+
+def _leaf(error: BaseException) -> BaseException:
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return _leaf(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+
+
+async def drop(_: bytes) -> None:
+    """Pass over a piece of output."""
+
+
+async def call_back(function: Callable[[Any], object], value: object) -> None:
+    """Call a function of the user's, and await what it returns, if need be."""
+    result = function(value)
+    if inspect.isawaitable(result):
+        await result
+
+
+def echo(stream: Stream) -> Sink:
+    """Return a sink that writes to this process's own standard output or error."""
+    file = sys.stdout if stream == "stdout" else sys.stderr
+    # Notebooks' have none.
+    binary = getattr(file, "buffer", None)
+    decoder = getincrementaldecoder("utf-8")("replace")
+
+    def write(piece: bytes) -> None:
+        if binary is None:
+            file.write(decoder.decode(piece))
+        else:
+            binary.write(piece)
+        file.flush()
+
+    async def sink(piece: bytes) -> None:
+        await in_thread(write, piece)
+
+    return sink

@@ -1,0 +1,159 @@
+"""Logging in to a pod, which often takes some attempts after it is ready."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import anyio
+import attrs
+
+from .._utils.text import clip, one_line
+from ..config import environment_without_key
+from ..errors import ConfigError, LoginError
+from ..ssh import SSHTarget
+from ._scripts import bootstrap
+from ._session import Session
+from .options import SSHOptions, host_alias, known_hosts
+
+_PAUSE: Final = 2.0
+_MAX_LOGINS: Final = 4
+"""At once: an ssh server turns away others while ten are under way."""
+_WARNING_INTERVAL: Final = 60.0
+_MAX_SAID: Final = 1_000
+_KEYS_TIMEOUT: Final = 20.0
+_HOST_KEY_CHANGED: Final = "Host key verification failed"
+_WRONG_OPTIONS: Final = re.compile(r"Bad configuration option|unknown option|^usage: ssh", re.MULTILINE)
+_OFFERED: Final = re.compile(r"Offering public key: (.*)")
+
+_log = logging.getLogger("primepods.remote")
+
+
+@attrs.define(kw_only=True, eq=False)
+class Login:
+    """How one pod is logged in to.
+
+    Attributes:
+        pod_id: The pod.
+        target: Where and as whom.
+        options: With what.
+    """
+
+    pod_id: str
+    target: SSHTarget
+    options: SSHOptions
+    _slots: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _MAX_LOGINS))
+
+    @asynccontextmanager
+    async def session(self, *, is_raw: bool = False) -> AsyncGenerator[Session]:
+        """Log in, and again until it succeeds; give a session whose script was not sent.
+
+        Args:
+            is_raw: Whether its standard output is read in a thread.
+
+        Raises:
+            LoginError: It did not succeed in time, or cannot.
+            ConfigError: There is no ``ssh``.
+        """
+        session = await self._log_in(is_raw=is_raw)
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
+    async def _log_in(self, *, is_raw: bool) -> Session:
+        said = ""
+        next_warning = begun = anyio.current_time()
+        with anyio.move_on_after(self.options.login_timeout):
+            while True:
+                async with self._slots:
+                    session, said = await self._attempt(is_raw=is_raw)
+                if session is not None:
+                    return session
+                self._check_hope(said)
+                if anyio.current_time() >= next_warning:
+                    next_warning = anyio.current_time() + _WARNING_INTERVAL
+                    seconds = anyio.current_time() - begun
+                    _log.warning(
+                        "Cannot log in to pod %s yet (%.0f s, %.0f s at most): %s",
+                        self.pod_id,
+                        seconds,
+                        self.options.login_timeout,
+                        said,
+                    )
+                await anyio.sleep(_PAUSE)
+        limit = f"within {self.options.login_timeout:g} s"
+        raise await self._error(f"Could not log in to pod {self.pod_id} with `{self.target}` {limit}", said)
+
+    async def _attempt(self, *, is_raw: bool) -> tuple[Session | None, str]:
+        """Return a session that is ready, or what ``ssh`` said."""
+        argv = partial(self.options.argv, self.pod_id, self.target)
+        try:
+            session = await Session.start(argv, is_raw=is_raw)
+        except OSError as exc:
+            raise ConfigError(
+                f"Cannot run {self.options.ssh_command[0]!r} ({exc.strerror}): install OpenSSH's client, or "
+                "name another program as ssh_command."
+            ) from None
+        is_ready = False
+        try:
+            is_ready = await session.is_ready()
+        finally:
+            if not is_ready:
+                await session.aclose()
+        return (session, "") if is_ready else (None, _shown(session.stderr.noise) or "ssh said nothing")
+
+    def _check_hope(self, said: str) -> None:
+        """Raise an error where another attempt would end like this one."""
+        if _HOST_KEY_CHANGED in said:
+            file, alias = known_hosts(), host_alias(self.pod_id)
+            raise LoginError(
+                f"Pod {self.pod_id} at {self.target.host} shows another host key than at the first login: it "
+                f"was installed again, or somebody is in between. Nothing was sent. ssh said: {said} If you "
+                f"know why, forget the old key: ssh-keygen -R {alias} -f '{file}'",
+                pod_id=self.pod_id,
+                said=said,
+            )
+        if _WRONG_OPTIONS.search(said):
+            raise LoginError(
+                f"ssh does not take its options, so pod {self.pod_id} was not logged in to. Change "
+                f"ssh_options. ssh said: {said}",
+                pod_id=self.pod_id,
+                said=said,
+            )
+
+    async def _error(self, what: str, said: str) -> LoginError:
+        said = said or "ssh said nothing"
+        keys = ""
+        if "Permission denied" in said:
+            offered = await self._keys_offered()
+            listed = f"The keys tried: {'; '.join(offered)}. " if offered else "No key was tried. "
+            keys = (
+                f" {listed}The private key is needed here (ssh_options=['-i', FILE], or ssh-agent), whose "
+                "public part the account has as its primary key, or whose id the order names as ssh_key_id."
+            )
+        return LoginError(f"{what}: {said}{keys}", pod_id=self.pod_id, said=said)
+
+    async def _keys_offered(self) -> list[str]:
+        """Return the keys that ``ssh`` offers, as it tells in its own log of one more attempt."""
+        argv = self.options.argv(self.pod_id, self.target, bootstrap("no"), "-o", "LogLevel=DEBUG1")
+        with anyio.move_on_after(_KEYS_TIMEOUT):
+            done = await anyio.run_process(
+                argv,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                env=environment_without_key(),
+                start_new_session=True,
+            )
+            return [one_line(key) for key in _OFFERED.findall(done.stderr.decode(errors="replace"))]
+        return []
+
+
+def _shown(said: str) -> str:
+    """Return what ``ssh`` said as a message can show it."""
+    return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_SAID)

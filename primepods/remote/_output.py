@@ -1,0 +1,121 @@
+"""What comes from a pod: where a command's output begins and ends, its lines, and its end that is kept."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+_MAX_NOISE: Final = 16_384
+_MAX_LINE: Final = 65_536
+_END_OF_LINE: Final = re.compile(r"(\r\n|\r|\n)")
+
+
+class MarkedOutput:
+    """Finds a command's output between the marks that our scripts print before and after it.
+
+    What comes before is of ``ssh``, the server and the shell's startup files.
+
+    Args:
+        mark: What both marks begin with; nobody else knows it.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self.is_ready = False
+        self.exit_code: int | None = None
+        self._ready = f"{mark} ready\n".encode()
+        self._exit = f"{mark} exit ".encode()
+        self._held = b""
+
+    @property
+    def noise(self) -> str:
+        """What was printed before the first mark, at most 16 KiB of it."""
+        return "" if self.is_ready else self._held.decode(errors="replace")
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what of the command's output is complete with this piece."""
+        if self.exit_code is not None:
+            return b""
+        self._held += data
+        if not self.is_ready:
+            _, found, rest = self._held.partition(self._ready)
+            if not found:
+                self._held = self._held[-_MAX_NOISE:]
+                return b""
+            self.is_ready, self._held = True, rest
+        output, found, code = self._held.partition(self._exit)
+        if not found:
+            split = len(output) - self._len_of_partial_mark(output)
+            output, self._held = output[:split], output[split:]
+        elif code.endswith(b"\n") or b"\n" in code:
+            self.exit_code, self._held = int(code.partition(b"\n")[0]), b""
+        else:
+            self._held = found + code
+        return output
+
+    def end(self) -> bytes:
+        """Return what was held back: no more comes."""
+        held, self._held = self._held if self.is_ready else b"", b""
+        return held
+
+    def _len_of_partial_mark(self, output: bytes) -> int:
+        longest = min(len(self._exit) - 1, len(output))
+        return next((n for n in range(longest, 0, -1) if output.endswith(self._exit[:n])), 0)
+
+
+class Lines:
+    """Splits bytes into lines of text; progress bars that go back to the line's beginning give lines, too."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._is_after_return = False
+
+    def feed(self, data: bytes) -> list[str]:
+        """Return the lines that are complete with this piece, and pieces of 64 KiB of one that is longer."""
+        new = self._decoder.decode(data)
+        if self._is_after_return and new:
+            new = new.removeprefix("\n")
+            self._is_after_return = False
+        text = self._rest + new
+        self._is_after_return = text.endswith("\r")
+        *parts, self._rest = _END_OF_LINE.split(text)
+        lines = [line for line, end in zip(parts[::2], parts[1::2], strict=True) if line or end != "\r"]
+        if len(self._rest) >= _MAX_LINE:
+            lines.append(self._rest)
+            self._rest = ""
+        return lines
+
+    def end(self) -> list[str]:
+        """Return the last line, if it has no end."""
+        rest = self._rest + self._decoder.decode(b"", final=True)
+        return [rest] if rest else []
+
+
+class Tail:
+    """Keeps the end of what was printed.
+
+    Args:
+        limit: How many bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+        self._total = 0
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether there was more."""
+        return self._total > self._limit
+
+    def add(self, data: bytes) -> None:
+        """Add a piece."""
+        self._kept += data
+        self._total += len(data)
+        if len(self._kept) > 2 * self._limit:
+            del self._kept[: -self._limit]
+
+    def text(self) -> str:
+        """Return what is kept."""
+        return self._kept[-self._limit :].decode(errors="replace")

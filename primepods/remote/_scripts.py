@@ -1,0 +1,190 @@
+"""The shell scripts that run on a pod. They need a POSIX shell; copies need ``tar`` and ``find``, too.
+
+The command line of ``ssh`` holds :data:`_BOOTSTRAP` alone, which anybody may see. It says that it is there,
+and then reads a script from its standard input: nothing was run where its first mark has not come.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from .._utils.arguments import check_string, check_words
+from .._utils.text import quote
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# In one line, for login shells that are not POSIX. `read` takes no byte after a line's end.
+_BOOTSTRAP: Final = (
+    'printf "%s ready\\n" "$1"; printf "%s ready\\n" "$1" >&2; '
+    'nl=$(printf "\\n."); nl=${nl%.}; text=; read -r n || exit 255; '
+    'while [ "$n" -gt 0 ]; do IFS= read -r line || exit 255; text="$text$line$nl"; n=$((n-1)); done; '
+    'eval "$text"'
+)
+
+_END: Final = """
+printf '%s exit %s\\n' "$1" "$code"
+printf '%s exit %s\\n' "$1" "$code" >&2
+exit "$code"
+"""
+
+# The command has a process group of its own, which ends when the connection does: then its standard input
+# ends, or, where the command reads that itself, the server's process is gone. %s exports the variables.
+_RUN: Final = """
+exec 3<&0 </dev/null
+if command -v setsid >/dev/null 2>&1; then group=-; set -- "$1" setsid; else group=; set -- "$1"; fi
+if [ "$has_input" = 1 ]; then exec 4<&3; else exec 4</dev/null; fi
+(
+  mark=$1; shift
+  set -- "$@" sh -c "$command"
+  exec 3<&- <&4 4<&-
+%s
+  exec "$@"
+) &
+child=$!
+exec 4<&-
+(
+  if [ "$has_input" = 1 ]; then
+    exec 3<&-
+    while kill -0 "$PPID" || [ -d "/proc/$PPID" ]; do sleep 1; done
+  else
+    while read -r line <&3; do :; done
+  fi
+  trap '' TERM
+  kill -TERM "$group$child"
+  n=0; while [ "$n" -lt 10 ] && kill -0 "$group$child"; do sleep 1; n=$((n+1)); done
+  kill -KILL "$group$child"
+) >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait "$child"; code=$?
+kill "$watcher" 2>/dev/null
+"""
+
+# Unpacked beside its place, or in it where that is a folder, which may be a disk of its own; then renamed.
+_UPLOAD: Final = """
+upload() {
+  if [ "$kind" = file ] && [ -d "$target" ]; then target=$target/$name; fi
+  if [ -d "$target" ]; then beside=$target; else beside=$parent; fi
+  if [ "$kind" = folder ] && [ -e "$target" ] && [ ! -d "$target" ]; then
+    say "$target is a file"; return 1
+  fi
+  if [ "$kind" = file ] && [ -d "$target" ]; then say "$target is a folder"; return 1; fi
+  mkdir -p "$beside" || return
+  work=$beside/.$1
+  mkdir -m 700 "$work" || return
+  tar -xpf - -C "$work" || return
+  if [ ! -f "$work/end" ]; then say "the copy ended early"; return 1; fi
+  if [ "$kind" = folder ] && [ -d "$target" ]; then merge; else mv -f "$work/data" "$target"; fi
+}
+merge() {
+  cd "$work/data" || return
+  case $target in /*) ;; *) target=$home/$target;; esac
+  find . -type d -exec sh -c '
+    for f do if [ -L "$0/$f" ] || { [ -e "$0/$f" ] && [ ! -d "$0/$f" ]; }; then
+      if [ "$f" != . ]; then printf "%s is no folder there\\n" "$f" >&2; exit 1; fi
+    fi; done' "$target" {} + || return
+  find . ! -type d -exec sh -c '
+    for f do if [ -d "$0/$f" ]; then
+      printf "%s is a folder there\\n" "$f" >&2; exit 1
+    fi; done' "$target" {} + || return
+  find . -type d -exec sh -c '[ ! -d "$0/$1" ] && mv "$1" "$0/$1"' "$target" {} \\; -prune
+  find . ! -type d -exec sh -c 'for f do mv -f "$f" "$0/$f" || exit; done' "$target" {} +
+}
+say() { printf '%s\\n' "$1" >&2; }
+home=$PWD work=
+upload "$1"; code=$?
+if [ -n "$work" ]; then cd "$home" && chmod -R u+rwx "$work" && rm -rf "$work"; fi 2>/dev/null
+"""
+
+_DOWNLOAD: Final = """
+if [ -d "$target" ]; then printf 'folder\\n'; tar -cf - -C "$target" .; code=$?
+elif [ -f "$target" ]; then printf 'file\\n'; tar -chf - -C "$parent" "./$name"; code=$?
+else printf '%s is no file or folder\\n' "$target" >&2; code=1; fi
+"""
+
+
+def bootstrap(mark: str) -> str:
+    """Return the line that ``ssh`` is given."""
+    return f"exec {shlex.join(['sh', '-c', _BOOTSTRAP, 'primepods', mark])}"
+
+
+def run_script(
+    command: str | Sequence[str], *, env: Mapping[str, str], cwd: str | None, has_input: bool
+) -> bytes:
+    """Return the script that runs a command.
+
+    Raises:
+        TypeError: Something else than strings.
+        ValueError: No command, a folder or a variable that cannot be; no value is shown.
+    """
+    line = command if isinstance(command, str) else shlex.join(check_words("command", command))
+    if not line.strip():
+        raise ValueError("command is empty")
+    folder = "." if cwd is None else remote_path("cwd", cwd)
+    lines = [
+        f"command={shlex.quote(line)} has_input={int(has_input)} code=1",
+        f"if cd {shlex.quote(folder)}; then",
+        _RUN % _exports(env),
+        "fi",
+    ]
+    return _with_length("\n".join(lines) + _END)
+
+
+def upload_script(remote: str, *, kind: str, name: str) -> bytes:
+    """Return the script that unpacks a ``tar`` from its standard input.
+
+    Args:
+        remote: Where to.
+        kind: ``"file"`` or ``"folder"``.
+        name: What a file is called where only a folder is named.
+    """
+    return _with_length(f"kind={kind}\n{_paths(remote, name if kind == 'file' else '')}\n{_UPLOAD}{_END}")
+
+
+def download_script(remote: str) -> bytes:
+    """Return the script that packs a file or a folder."""
+    return _with_length(f"{_paths(remote.rstrip('/') or '/', '')}\n{_DOWNLOAD}{_END}")
+
+
+def remote_path(name: str, path: str) -> str:
+    """Return a path on the pod as our scripts can use it: what is not absolute is in the home directory.
+
+    Raises:
+        TypeError: Not a string.
+        ValueError: Empty, or with a NUL.
+    """
+    if not check_string(name, path) or "\0" in path:
+        raise ValueError(f"{name} must be a path on the pod, got {quote(path)}")
+    if path == "~" or path.startswith("~/"):
+        path = path[2:] or "."
+    return f"./{path}" if path.startswith("-") else path
+
+
+def _paths(remote: str, name: str) -> str:
+    target = remote_path("remote", remote)
+    if name and target.endswith("/"):
+        target += name
+    bare = target.rstrip("/") or "/"
+    parent = posixpath.dirname(bare) or "."
+    words = {"target": bare, "parent": parent, "name": name or posixpath.basename(bare)}
+    return " ".join(f"{word}={shlex.quote(value)}" for word, value in words.items())
+
+
+def _exports(env: Mapping[str, str]) -> str:
+    for name, value in env.items():
+        if not _VARIABLE.fullmatch(check_string("a name in env", name)):
+            raise ValueError(f"env has {quote(name)}: names of variables are letters, digits and _")
+        if not isinstance(value, str):
+            raise TypeError(f"env[{name!r}] must be a string, got a {type(value).__name__}")
+        if "\0" in value:
+            raise ValueError(f"env[{name!r}] holds a NUL, which no variable can")
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items())
+
+
+def _with_length(script: str) -> bytes:
+    """Return a script as :data:`_BOOTSTRAP` reads it."""
+    return f"{script.count(chr(10)) + 1}\n{script}\n".encode(errors="surrogateescape")

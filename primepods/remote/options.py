@@ -1,0 +1,113 @@
+"""How to log in to a pod: the program, its options, and how long to try."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from .._utils.arguments import check_seconds, check_string, check_words
+from ..config import lease_folder
+from ..errors import ConfigError
+from ..ssh import SSHTarget
+
+_ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_ANYWHERE: Final = SSHTarget("root", "localhost")
+_DEFAULTS: Final = {
+    "BatchMode": "yes",
+    "ConnectTimeout": "15",
+    "ServerAliveInterval": "15",
+    "ServerAliveCountMax": "4",
+    "StrictHostKeyChecking": "accept-new",
+    "GlobalKnownHostsFile": "/dev/null",
+    "UpdateHostKeys": "no",
+    "RemoteCommand": "none",
+    "LogLevel": "ERROR",
+}
+_OURS: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
+"""Not the user's to change: each command has a connection of its own, whose end the pod notices."""
+
+
+def _check_timeout(_: object, __: object, value: float) -> None:
+    check_seconds("login_timeout", value)
+
+
+def _to_options(value: Sequence[str]) -> tuple[str, ...]:
+    options = check_words("ssh_options", value)
+    _ANYWHERE.argv(*options)  # refuses what is no option
+    return options
+
+
+def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value  # the default
+    words = tuple(shlex.split(check_string("ssh_command", value)))
+    if not words:
+        raise ValueError("ssh_command is empty: leave it out for ssh")
+    return words
+
+
+@attrs.frozen(kw_only=True)
+class SSHOptions:
+    """How to log in to pods.
+
+    Attributes:
+        login_timeout: Seconds to try.
+        ssh_options: Options of ``ssh``, a word each; they win over ours.
+        ssh_command: The words in the place of ``ssh``.
+
+    Raises:
+        TypeError: Something of the wrong type.
+        ValueError: No number of seconds, no options of ``ssh``, or no program.
+    """
+
+    login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)
+    ssh_options: tuple[str, ...] = attrs.field(default=(), converter=_to_options)
+    ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
+
+    def argv(self, pod_id: str, target: SSHTarget, line: str, *first: str) -> list[str]:
+        """Return the command that runs a line on a pod.
+
+        Args:
+            pod_id: The pod, by which its host key is remembered: its address may have been another's.
+            target: Where and as whom.
+            line: What the shell there gets.
+            first: Options that win over all others.
+
+        Raises:
+            ConfigError: The folder for the host keys cannot be made.
+        """
+        defaults = {
+            **_DEFAULTS,
+            "UserKnownHostsFile": f'"{known_hosts()}"',
+            "HostKeyAlias": host_alias(pod_id),
+        }
+        ours = [word for name, value in defaults.items() for word in ("-o", f"{name}={value}")]
+        options = [*_OURS, *first, *self.ssh_options, *ours]
+        return [*self.ssh_command, *target.argv(*options, command=line)[1:]]
+
+
+def host_alias(pod_id: str) -> str:
+    """Return the name under which the host key of a pod is remembered."""
+    return pod_id if _ALIAS.fullmatch(pod_id) else hashlib.sha256(pod_id.encode()).hexdigest()
+
+
+def known_hosts() -> str:
+    """Return the file with the host keys of pods, beside the files of leases; its folder is made.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    folder = lease_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"The folder {folder} for the host keys of pods cannot be made: {exc.strerror}. Set "
+            "PRIMEPODS_STATE_DIR to a folder that can be written."
+        ) from None
+    return str(folder / "known_hosts")

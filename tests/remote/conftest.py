@@ -1,0 +1,118 @@
+"""Pods to work on: emulated ones, a real OpenSSH server, and one whose user has nothing but BusyBox."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from primepods import SSHTarget
+from primepods.remote import AsyncRemote, SSHOptions
+
+from .sshd import KEYGEN, LACKING, SSHD, SSHServer
+
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+
+
+@attrs.frozen
+class Pod:
+    """A pod to log in to, and where its files are on this machine."""
+
+    target: SSHTarget
+    home: Path
+    ssh: dict[str, Any]
+
+    def remote(self, **options: Any) -> AsyncRemote:
+        """The pod as ``pods.remote`` gives it."""
+
+        async def find_target() -> SSHTarget:
+            return self.target
+
+        defaults: dict[str, Any] = {"login_timeout": 30.0, **self.ssh}
+        return AsyncRemote("pod1", find_target, SSHOptions(**defaults | options))
+
+
+def busybox(folder: Path) -> Path:
+    """A folder with BusyBox's programs and no others."""
+    program = shutil.which("busybox")
+    if program is None:
+        pytest.skip("BusyBox is not installed here: apt-get install busybox")
+    folder.mkdir()
+    subprocess.run([program, "--install", "-s", folder], check=True, timeout=30)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Known hosts are the test's own, in a folder with a blank in its name."""
+    folder = tmp_path / "the state"
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SSHServer]:
+    """An OpenSSH server that is not started yet."""
+    yield from _server(tmp_path, None)
+
+
+def _server(folder: Path, tools: Path | None) -> Iterator[SSHServer]:
+    if SSHD is None or KEYGEN is None:
+        pytest.skip(LACKING)
+    (folder / "sshd").mkdir()
+    made = SSHServer(folder / "sshd", tools)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def openssh(server: SSHServer) -> Pod:
+    """A pod whose OpenSSH server runs."""
+    server.start()
+    return Pod(server.target, server.home, {"ssh_options": server.options})
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pod:
+    """A pod that is emulated."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    host = "198.18.0.9"
+    [user] = {path.name for path in [_local_home(tmp_path / "tmp")]}
+    return Pod(SSHTarget("root", host, 22), tmp_path / "tmp" / user / host, {"ssh_command": LOCAL_SSH})
+
+
+def _local_home(folder: Path) -> Path:
+    command = [*shlex.split(LOCAL_SSH), "root@198.18.0.9", "true"]
+    subprocess.run(command, check=True, timeout=30)
+    [made] = folder.iterdir()
+    return made
+
+
+@pytest.fixture(params=["emulated", "openssh", "busybox"])
+def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pod]:
+    """A pod of each kind."""
+    if request.param != "busybox":
+        yield request.getfixturevalue(request.param)
+        return
+    for made in _server(tmp_path, busybox(tmp_path / "tools")):
+        made.start()
+        yield Pod(made.target, made.home, {"ssh_options": made.options})
+
+
+@pytest.fixture
+def remote(pod: Pod) -> AsyncRemote:
+    """A pod of each kind, as ``pods.remote`` gives it."""
+    return pod.remote()
+
+
+Eventually = Callable[[Callable[[], bool]], None]

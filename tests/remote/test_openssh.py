@@ -1,0 +1,191 @@
+"""A real OpenSSH server: late, full, with another key, and lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import primepods
+from primepods.remote import AsyncRemote, wait_for_login
+
+from .conftest import Pod
+from .sshd import SSHServer, make_key
+from .test_commands import eventually_ended, read_pid
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_late_server_is_waited_for(server: SSHServer, caplog: pytest.LogCaptureFixture) -> None:
+    """It is ready when it lets us in; the log says once why it does not yet, and nothing runs twice."""
+    pod = Pod(server.target, server.home, {"ssh_options": server.options})
+    timer = threading.Timer(1.5, server.start)
+    timer.start()
+    with caplog.at_level(logging.INFO, "primepods"):
+        await wait_for_login(pod.remote())
+    timer.join()
+    [record] = caplog.records
+    assert "Cannot log in to pod pod1 yet" in record.getMessage()
+    assert "refused" in record.getMessage()
+
+
+async def test_eight_at_once_work_where_the_server_turns_others_away(server: SSHServer) -> None:
+    """What was turned away before it began is tried again, and runs once."""
+    server.start("MaxStartups 2:100:2")
+    remote = Pod(server.target, server.home, {"ssh_options": server.options}).remote()
+    lines = [f"echo {number} >> ran; sleep 0.5; echo {number}" for number in range(8)]
+    results = await asyncio.gather(*map(remote.run, lines))
+    assert [result.stdout for result in results] == [f"{number}\n" for number in range(8)]
+    ran = (server.home / "ran").read_text(encoding="ascii").split()
+    assert sorted(ran) == sorted(map(str, range(8)))
+
+
+async def test_a_wrong_key_is_told_with_what_ssh_said_and_which_was_tried(
+    server: SSHServer, tmp_path: Path
+) -> None:
+    """And how to give the right one; nothing was run."""
+    server.start()
+    make_key(tmp_path / "other_key")
+    options = [*server.options[:-2], "-i", str(tmp_path / "other_key")]
+    remote = Pod(server.target, server.home, {"ssh_options": options}).remote(login_timeout=1.0)
+    with pytest.raises(primepods.LoginError) as told:
+        await remote.run("touch ran")
+    message = str(told.value)
+    for words in ("within 1 s", "Permission denied (publickey)", "other_key ED25519 SHA256:", "ssh_key_id"):
+        assert words in message
+    assert "Permission denied" in told.value.said
+    assert list(server.home.iterdir()) == []
+
+
+async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, state: Path) -> None:
+    """The first is remembered under the pod's id, and not under an address that another pod may get."""
+    server.start()
+    pod = Pod(server.target, server.home, {"ssh_options": server.options})
+    await pod.remote().run("true")
+    known = (state / "known_hosts").read_text(encoding="ascii")
+    assert known.startswith("pod1 ssh-ed25519 ")
+    server.stop()
+    make_key(server.folder / "host_key")
+    server.start()
+    begun = time.monotonic()
+    with pytest.raises(primepods.LoginError, match=r"another host key.*ssh-keygen -R pod1 -f") as told:
+        await pod.remote().run("touch ran")
+    assert time.monotonic() - begun < 10
+    assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in told.value.said
+    other = AsyncRemote("pod2", pod.remote()._find_target, pod.remote()._options)
+    assert (await other.run("echo in")).stdout == "in\n"
+    assert list(server.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [None, "input"])
+async def test_a_command_whose_connection_is_lost_is_told_and_ends(
+    server: SSHServer, openssh: Pod, given: str | None
+) -> None:
+    """It is not taken for an exit code of the command's, and not run again."""
+    line = "echo $$ > pid; echo started; echo begun >> ran; sleep 300"
+    task = asyncio.create_task(openssh.remote().run(line, input=given))
+    pid = await read_pid(openssh.home / "pid")
+    await asyncio.sleep(0.2)
+    server.cut()
+    with pytest.raises(primepods.ConnectionLostError, match="may have done its work") as told:
+        await task
+    assert told.value.stdout == "started\n"
+    await eventually_ended(pid)
+    assert (openssh.home / "ran").read_text(encoding="ascii") == "begun\n"
+
+
+async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
+    server: SSHServer, openssh: Pod, tmp_path: Path
+) -> None:
+    """Both ways; what has come is removed."""
+    (tmp_path / "new").mkdir()
+    with (tmp_path / "new" / "big").open("wb") as big:
+        big.truncate(20 << 30)  # a file that is all hole
+    for folder in (openssh.home / "old", tmp_path / "old"):
+        folder.mkdir()
+        (folder / "big").write_text("old", encoding="utf-8")
+    remote = openssh.remote()
+    for copy in (
+        remote.upload(tmp_path / "new", "old", on_progress=lambda done: server.cut()),
+        remote.download(str(tmp_path / "new"), tmp_path / "old", on_progress=lambda done: server.cut()),
+    ):
+        with pytest.raises(primepods.ConnectionLostError, match="is as it was"):
+            await copy
+    await asyncio.sleep(2)  # for the pod to notice
+    for folder in (openssh.home / "old", tmp_path / "old"):
+        assert [path.name for path in folder.iterdir()] == ["big"]
+        assert (folder / "big").read_text(encoding="utf-8") == "old"
+
+
+async def test_an_option_that_there_is_not_is_told_at_once(openssh: Pod) -> None:
+    """Another attempt would end the same way."""
+    begun = time.monotonic()
+    with pytest.raises(primepods.LoginError, match=r"Change ssh_options.*NoSuchOption|nosuchoption"):
+        await openssh.remote(ssh_options=["-o", "NoSuchOption=yes"]).run("true")
+    assert time.monotonic() - begun < 10
+
+
+async def test_where_there_is_no_ssh_that_is_said(openssh: Pod) -> None:
+    """With what to install."""
+    with pytest.raises(primepods.ConfigError, match="install OpenSSH"):
+        await openssh.remote(ssh_command="/no/such/ssh").run("true")
+
+
+async def test_the_users_own_options_win(openssh: Pod, tmp_path: Path, state: Path) -> None:
+    """Such as another file of known hosts."""
+    own = tmp_path / "own hosts"
+    options = [*openssh.ssh["ssh_options"], "-o", f'UserKnownHostsFile="{own}"']
+    await openssh.remote(ssh_options=options).run("true")
+    assert own.exists()
+    assert not (state / "known_hosts").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_gigabyte_is_streamed_in_little_memory(openssh: Pod, tmp_path: Path) -> None:
+    """Files both ways, output and input of commands: under 100 MB more than before."""
+    size = 1 << 30
+    before = high_water()
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(size)
+    remote = openssh.remote()
+    await remote.upload(tmp_path / "big", "big")
+    await remote.download("big", tmp_path / "again")
+    assert (tmp_path / "again").stat().st_size == size
+    count = 0
+
+    def on_line(line: primepods.OutputLine) -> None:
+        nonlocal count
+        count += len(line.text)
+
+    result = await remote.run("tr '\\0' x < big", on_line=on_line)
+    assert (count, result.is_truncated) == (size, True)
+    assert high_water() - before < 100 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_ten_thousand_small_files(openssh: Pod, tmp_path: Path) -> None:
+    """There and back, within a minute."""
+    for number in range(100):
+        folder = tmp_path / "many" / str(number)
+        folder.mkdir(parents=True)
+        for inner in range(100):
+            (folder / f"file {inner}").write_text(str(inner), encoding="ascii")
+    begun = time.monotonic()
+    await openssh.remote().upload(tmp_path / "many", "many")
+    await openssh.remote().download("many", tmp_path / "again")
+    assert time.monotonic() - begun < 60
+    assert sum(1 for path in (tmp_path / "again").rglob("file *")) == 10_000
+
+
+def high_water() -> int:
+    """The most memory that this process has had."""
+    status = Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

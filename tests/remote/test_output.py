@@ -1,0 +1,75 @@
+"""Marks, lines and tails, in whatever pieces they come."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import hypothesis
+import hypothesis.strategies as st
+
+from primepods.remote._output import Lines, MarkedOutput, Tail
+
+MARK = "primepods-0123"
+CUTS = st.lists(st.integers(0, 200))
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    """The data, cut at these places."""
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+@hypothesis.given(st.binary(max_size=60) | st.just(b"primepods-0123 exi"), CUTS, st.integers(0, 255))
+def test_the_output_between_the_marks_is_exact(output: bytes, cuts: list[int], code: int) -> None:
+    """What comes before and after is not the command's; parts of a mark are."""
+    marked = MarkedOutput(MARK)
+    data = f"banner\n{MARK} ready\n".encode() + output + f"{MARK} exit {code}\nleft over".encode()
+    assert b"".join(marked.feed(piece) for piece in pieces(data, cuts)) == output
+    assert (marked.is_ready, marked.exit_code, marked.end()) == (True, code, b"")
+
+
+@hypothesis.given(st.binary(max_size=60), CUTS)
+def test_without_the_last_mark_all_of_it_is_output(output: bytes, cuts: list[int]) -> None:
+    """A lost connection loses nothing that has come; what was held back comes at the end."""
+    marked = MarkedOutput(MARK)
+    data = f"{MARK} ready\n".encode() + output + MARK.encode()
+    came = b"".join(marked.feed(piece) for piece in pieces(data, cuts))
+    assert came + marked.end() == output + MARK.encode()
+    assert marked.exit_code is None
+
+
+def test_what_never_begins_is_noise_and_bounded() -> None:
+    """What ssh said, at most 16 KiB of its end."""
+    marked = MarkedOutput(MARK)
+    for number in range(10_000):
+        assert marked.feed(b"%d lines\n" % number) == b""
+    assert marked.noise.endswith("9999 lines\n")
+    assert len(marked.noise) == 16_384
+
+
+@hypothesis.given(st.text("ab\r\nü\N{EM DASH}", max_size=60), CUTS)
+def test_lines_do_not_depend_on_the_pieces(text: str, cuts: list[int]) -> None:
+    """Nor on how their ends are written."""
+    whole, cut = Lines(), Lines()
+    expected = [*whole.feed(text.encode()), *whole.end()]
+    came = [line for piece in pieces(text.encode(), cuts) for line in cut.feed(piece)]
+    assert [*came, *cut.end()] == expected
+    assert "".join(expected) == text.replace("\r", "").replace("\n", "")
+
+
+def test_progress_bars_give_lines() -> None:
+    """Each state is one; blank lines are lines, too."""
+    lines = Lines()
+    assert lines.feed(b"\r 1%\r 2%\n\nend\r\n") == [" 1%", " 2%", "", "end"]
+    assert lines.feed(b"\xff" + b"x" * 70_000) == ["\ufffd" + "x" * 70_000]
+
+
+@hypothesis.given(st.lists(st.binary(max_size=40), max_size=30))
+def test_a_tail_is_the_end(data: list[bytes]) -> None:
+    """And says whether there was more."""
+    tail = Tail(25)
+    for piece in data:
+        tail.add(piece)
+    whole = b"".join(data)
+    assert tail.text() == whole[-25:].decode(errors="replace")
+    assert tail.is_truncated == (len(whole) > 25)
