@@ -2,13 +2,27 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.loops import LOOPS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has its background jobs ignore Ctrl-C, and what a test starts and interrupts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let asynchronous tests run in the loops that large asyncio programs use; CI does."""
+    parser.addoption(
+        "--event-loop",
+        choices=LOOPS,
+        default="asyncio",
+        help="The loop of asynchronous tests: asyncio's, the same with eager tasks (Python 3.12), or uvloop.",
+    )
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -22,9 +36,9 @@ _TERMINAL = frozenset(
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
+def anyio_backend(pytestconfig: pytest.Config) -> tuple[str, Mapping[str, Any]]:
     """The SDK runs on asyncio only, because aiohttp does."""
-    return "asyncio"
+    return "asyncio", LOOPS[pytestconfig.getoption("--event-loop")]
 
 
 @pytest.fixture(autouse=True)
