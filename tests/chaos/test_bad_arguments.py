@@ -387,7 +387,7 @@ async def refused(call: Callable[[], Any]) -> BaseException | None:
         made = call()
         if isinstance(made, Awaitable):
             # What is refused is refused at once; what is not may wait for half an hour.
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(40):
                 await made
     except REFUSALS as error:
         return error

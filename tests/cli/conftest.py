@@ -110,7 +110,7 @@ def in_terminal(
         os.fdopen(os.dup(theirs), encoding="utf-8") as keys,
     ):
         code = run_on(monkeypatch, arguments, keys, screen, screen)
-    reader.join(10)
+    reader.join(40)
     os.close(ours)
     return code, b"".join(shown).decode().replace("\r\n", "\n")
 

@@ -122,7 +122,7 @@ def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.Mon
     emulator.faults.add(Status(503), on="list")
     begun = time.monotonic()
     assert run("list", "--timeout", "0.2s").exit_code in {1, 3}
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     monkeypatch.delenv("PRIME_API_KEY")
     result = run("list")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -55,7 +55,7 @@ class PlainCaller:
         target = f"{path}?{urlencode(query)}" if query else path
         sent = {"Authorization": f"Bearer {self._api_key}"} if headers is None else headers
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(*self._address, timeout=10)
+        connection = http.client.HTTPConnection(*self._address, timeout=40)
         try:
             connection.request(method, target, content, sent)
             answer = connection.getresponse()
@@ -75,7 +75,7 @@ class PlainCaller:
 
     def connect(self) -> socket.socket:
         """A connection to send on whatever one likes."""
-        return socket.create_connection(self._address, timeout=10)
+        return socket.create_connection(self._address, timeout=40)
 
     def raw(self, request: bytes, *, last: bool = False) -> bytes:
         """All bytes of the answer to these bytes, which may be the last, up to the end of the connection."""

@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
 def milliseconds(server: Server, target: Callable[[int], str]) -> float:
     """Processor time of the server for one request, in the best of several batches."""
     where = urlsplit(server.emulator.url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=40)
     headers = {"Authorization": f"Bearer {server.emulator.api_key}"}
     batches: list[float] = []
     for batch in range(BATCHES):

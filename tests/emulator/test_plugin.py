@@ -158,7 +158,7 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
         seen = []
 
         def ask(port, key):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
             connection.request("GET", "/api/v1/pods/", headers={"Authorization": f"Bearer {key}"})
             return connection
 
@@ -185,7 +185,7 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
             for _, _, old in seen:
                 old.close()
             port = int(primepods_emulator.url.rpartition(":")[2])
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
             key = primepods_emulator.api_key
             connection.request("GET", "/_emulator/state", headers={"Authorization": f"Bearer {key}"})
             assert json.load(connection.getresponse())["pods"] == []

@@ -43,7 +43,7 @@ async def following(client: AsyncClient, fleet: Fleet, **options: Any) -> AsyncI
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 - a fleet is polled by those who show it
             await asyncio.sleep(0.01)
 

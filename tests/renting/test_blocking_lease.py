@@ -86,7 +86,7 @@ def in_thread(function: Callable[[], object]) -> list[BaseException]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(20)
+    thread.join(40)
     assert not thread.is_alive()
     return raised
 
@@ -297,7 +297,7 @@ def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> 
         process(emulator, folder, PRELUDE + ENDINGS[ending]) as running,
     ):
         assert line(running) == "ready"
-        _, errors = running.communicate("\n", timeout=20)
+        _, errors = running.communicate("\n", timeout=50)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, []), errors
         assert "Traceback" not in errors
 
@@ -318,7 +318,7 @@ def test_ctrl_c_deletes_before_the_process_ends(folder: Path, boot: float) -> No
         while not emulator.requests.where(path="/api/v1/pods/status"):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=20)
+        _, errors = running.communicate(timeout=50)
         assert "KeyboardInterrupt" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -336,7 +336,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         for _ in range(4):
             running.send_signal(signal.SIGINT)
             time.sleep(0.4)
-        _, errors = running.communicate(timeout=20)
+        _, errors = running.communicate(timeout=50)
         assert pod_id in errors
         assert pod_id in emulator.pods
         assert [record.given_up for _, record in lease_files(folder)] == [True]

@@ -145,7 +145,7 @@ def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
         running.send_signal(signal.SIGINT)
         wait_for_delete(emulator)
         running.send_signal(signal.SIGINT)
-        output, errors = running.communicate(timeout=20)
+        output, errors = running.communicate(timeout=50)
         assert (output, "KeyboardInterrupt" in errors) == ("", True)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -159,7 +159,7 @@ def test_ctrl_c_in_a_loop_of_ones_own_is_raised_at_the_end(folder: Path) -> None
         assert line(running) == "ready"
         wait_for_delete(emulator)
         running.send_signal(signal.SIGINT)
-        output, errors = running.communicate(timeout=20)
+        output, errors = running.communicate(timeout=50)
         assert (output.strip(), "may be left running" in errors) == ("raised at the end", True)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -170,7 +170,7 @@ def test_ctrl_c_in_a_child_forked_while_releasing_is_the_childs(folder: Path) ->
         Emulator(boot_seconds=0, delete_seconds=1.0) as emulator,
         process(emulator, folder, FORKED) as running,
     ):
-        output, _ = running.communicate(timeout=20)
+        output, _ = running.communicate(timeout=50)
         assert output.strip() == "7"
 
 
@@ -180,7 +180,7 @@ def test_handlers_of_sigint_are_restored_and_others_left_alone(folder: Path) -> 
         Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
         process(emulator, folder, HANDLERS) as running,
     ):
-        output, _ = running.communicate(timeout=20)
+        output, _ = running.communicate(timeout=50)
         assert output.split() == ["True", "ours", "ours", "chained", "ours"]
 
 

@@ -114,7 +114,7 @@ def test_ctrl_c_deletes_before_the_process_ends(folder: Path) -> None:
     ):
         assert line(running).startswith("ready")
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=20)
+        _, errors = running.communicate(timeout=50)
         assert "KeyboardInterrupt" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -131,7 +131,7 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
         while not emulator.requests.where(method="DELETE"):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=20)
+        running.communicate(timeout=50)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         for _ in range(4):
             running.send_signal(signal.SIGINT)
             time.sleep(0.3)
-        _, errors = running.communicate(timeout=20)
+        _, errors = running.communicate(timeout=50)
         assert pod_id in errors
         assert pod_id in emulator.pods
         emulator.faults.clear()
@@ -161,7 +161,7 @@ def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
     ):
         pod_id = line(running)
         assert client.pods.sweep().deleted == (pod_id,)
-        _, errors = running.communicate("\n", timeout=20)
+        _, errors = running.communicate("\n", timeout=50)
         assert f"Pod {pod_id}" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 

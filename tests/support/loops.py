@@ -19,7 +19,7 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def uv_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop's that shows what is ready to run, as asyncio's own does: `ManualClock` looks."""
+    """Return a loop of uvloop's that shows what is ready to run, as asyncio's does: `ManualClock` looks."""
     base: Any = import_module("uvloop").Loop
 
     class UvLoop(base):  # type: ignore[misc]  # installed for this only

@@ -31,7 +31,7 @@ ROW: Final[dict[str, Any]] = document("pods_page")["data"][0]
 """A pod as the API lists it."""
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
     """Wait until something in another thread or process has happened."""
     ends_at = time.monotonic() + seconds
     while not condition():
@@ -126,7 +126,7 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
 
     def interrupt() -> None:
         with suppress(AssertionError):
-            eventually(lambda: over.is_set() or when(), "the time to interrupt", seconds=5)
+            eventually(lambda: over.is_set() or when(), "the time to interrupt")
         time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -167,7 +167,7 @@ def in_threads(*calls: Callable[[], object]) -> list[object]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(40)
         assert not thread.is_alive(), "it hangs"
     return outcomes
 

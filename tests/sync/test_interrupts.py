@@ -44,7 +44,7 @@ def test_interrupting_a_request(api: Api, client: Client, call: Callable[[primep
     api.hold = held
     interrupted(lambda: api.in_flight, partial(call, client.pods))
     assert no_poller_is_left()
-    eventually(lambda: api.in_flight == 0, "it is given up", seconds=2)
+    eventually(lambda: api.in_flight == 0, "it is given up", seconds=20)
     assert client.pods.get("p0").id == "p0"
 
 
@@ -102,7 +102,7 @@ def test_an_interrupted_watch_goes_on_where_it_was(api: Api, client: Client) -> 
     assert next(changes).before is not None
     interrupted(lambda: api.count(STATUS), partial(next, changes))
     del changes
-    eventually(no_poller_is_left, "nothing polls", seconds=2)
+    eventually(no_poller_is_left, "nothing polls", seconds=20)
 
 
 def test_interrupting_a_loop_over_a_pager_in_with(api: Api, client: Client) -> None:
@@ -147,6 +147,7 @@ def test_an_interrupt_that_comes_before_the_loop_has_been_asked(
 ) -> None:
     """There is nothing to clean up, and so nothing to wait for."""
     assert client.pods.get("p0").id == "p0"
+    monkeypatch.setattr("primepods._blocking._portal._CANCEL_TIMEOUT", 40.0)
     began, call_soon = time.monotonic(), asyncio.BaseEventLoop.call_soon_threadsafe
 
     def interrupting(*args: Any, **kwargs: Any) -> asyncio.Handle:
@@ -156,27 +157,30 @@ def test_an_interrupt_that_comes_before_the_loop_has_been_asked(
     monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", interrupting)
     with pytest.raises(KeyboardInterrupt):
         client.pods.get("p0")
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 20
     assert client.pods.get("p0").id == "p0"
 
 
-def test_an_interrupt_that_comes_before_the_loop_can_begin(api: Api, client: Client) -> None:
+def test_an_interrupt_that_comes_before_the_loop_can_begin(
+    api: Api, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is sent, and the interruption arrives when the loop is free."""
+    monkeypatch.setattr("primepods._blocking._portal._CANCEL_TIMEOUT", 40.0)
     busy, free = threading.Event(), threading.Event()
 
     def until(status: object) -> bool:
         busy.set()
-        return free.wait(10)
+        return free.wait(40)
 
     blocker = threading.Thread(target=client.pods.wait, args=(["p0"],), kwargs={"until": until})
     blocker.start()
-    busy.wait(10)
+    busy.wait(40)
     began = time.monotonic()
     threading.Timer(0.1, free.set).start()
     interrupted(busy.is_set, lambda: client.pods.get("p1"))
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 20
     assert api.count(HELD) == 0
-    blocker.join(10)
+    blocker.join(40)
 
 
 def test_interrupting_close(api: Api) -> None:
@@ -185,7 +189,7 @@ def test_interrupting_close(api: Api) -> None:
 
     def until(status: object) -> bool:
         busy.set()
-        return free.wait(10)
+        return free.wait(40)
 
     def wait() -> None:
         with suppress(primepods.ClientClosedError):
@@ -194,12 +198,12 @@ def test_interrupting_close(api: Api) -> None:
     client = client_of(api)
     thread = threading.Thread(target=wait)
     thread.start()
-    busy.wait(10)
+    busy.wait(40)
     interrupted(busy.is_set, client.close)
     with pytest.raises(primepods.ClientClosedError):
         client.pods.get("p0")
     free.set()
-    thread.join(10)
+    thread.join(40)
 
 
 def test_interrupting_the_first_call(client: Client, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +221,7 @@ def test_interrupting_the_first_call(client: Client, api: Api, monkeypatch: pyte
         with pytest.raises(KeyboardInterrupt):
             client.pods.get("p1")
     assert client.pods.get("p0").id == "p0"
-    started[0].join(5)
+    started[0].join(40)
     assert not started[0].is_alive()
     assert api.count(HELD) == 0
 
@@ -269,20 +273,20 @@ def test_a_call_that_cannot_be_cancelled_is_left_after_a_second(api: Api, client
 
     def until(status: object) -> bool:
         busy.set()
-        return free.wait(10)
+        return free.wait(40)
 
     def on_change(change: PodChange) -> None:
         blocker.start()
-        busy.wait(5)
+        busy.wait(40)
         raise KeyboardInterrupt
 
     blocker = threading.Thread(target=client.pods.wait, args=(["p1"],), kwargs={"until": until})
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         client.pods.wait(["p0"], on_change=on_change)
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 20
     free.set()
-    blocker.join(10)
+    blocker.join(40)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals come as they do on Windows anyway")

@@ -92,6 +92,6 @@ def test_closing_under_hammering_threads_300_times(api: Api) -> None:
         time.sleep(rng.uniform(0, 0.02))
         client.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(40)
         assert [type(error) for error in errors] == [primepods.ClientClosedError] * 8
     eventually(lambda: api.open == 0, "connections are closed")

@@ -325,7 +325,7 @@ async def test_the_poller_sleeps_while_a_confirmation_is_queued(stage: Stage, fl
     fleet.faults.clear()
     fleet.next_status(Hang())
     before = len(fleet.sizes)
-    await asyncio.wait_for(stage.advance(10), 20)
+    await asyncio.wait_for(stage.advance(10), 40)
     assert len(fleet.sizes) == before + 1
     assert not wait.done()
 

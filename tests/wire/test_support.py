@@ -95,7 +95,7 @@ async def test_the_server_does_as_scripted() -> None:
             reader, writer = await asyncio.open_connection(host, int(port))
             try:
                 writer.write(b"POST /x?a=1&a=2 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
-                return await asyncio.wait_for(reader.read(4096), 1)
+                return await asyncio.wait_for(reader.read(4096), 5)
             finally:
                 writer.transport.abort()
 
