@@ -195,6 +195,7 @@ class Transport:
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
+        self._scopes = set()  # after a fork, those of the parent's calls would be in it
         self._sessions = Sessions(self.given)
         return self._sessions
 

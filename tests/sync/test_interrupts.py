@@ -262,7 +262,7 @@ def test_what_a_signal_handler_does_in_a_call(run: Run, api: Api) -> None:
             except (TimeoutError, primepods.ClientClosedError) as error:
                 print(error)
     """)
-    closed = "The client was closed during the call. Make a new one."
+    closed = "This client is closed. Make a new client, or close it later."
     assert ended.lines() == ["too slow", "p0", closed]
     assert api.in_flight == 0
 
