@@ -12,6 +12,7 @@ import typer
 
 import primepods
 
+from ._completion import complete_contexts
 from ._durations import parse_duration
 from ._errors import reported_errors
 
@@ -24,7 +25,14 @@ BaseUrl = Annotated[
 ]
 Context = Annotated[
     str | None,
-    typer.Option("--context", "-c", help="Saved context to use.", metavar="NAME", rich_help_panel=_PANEL),
+    typer.Option(
+        "--context",
+        "-c",
+        help="Saved context to use.",
+        metavar="NAME",
+        autocompletion=complete_contexts,
+        rich_help_panel=_PANEL,
+    ),
 ]
 Team = Annotated[str | None, typer.Option(help="Team to act for.", metavar="ID", rich_help_panel=_PANEL)]
 Timeout = Annotated[
@@ -39,6 +47,9 @@ Timeout = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
 ]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 
 
 @attrs.frozen(kw_only=True)
@@ -95,11 +106,15 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
             that is named as a common option, such as ``timeout``, replaces that.
     """
     _, *own = inspect.signature(body, eval_str=True).parameters.values()
-    common = _COMMON.keys() - {parameter.name for parameter in own}
+    names = {parameter.name for parameter in own}
+    common = _COMMON.keys() - names - (set() if "output" in names else {"as_json"})
 
     @wraps(body)
     def command(ctx: typer.Context, **options: Any) -> None:
         given = {name: options.pop(name) for name in common}
+        if given.pop("as_json", False):
+            forms = type(options["output"])
+            options["output"] = forms("json" if "json" in forms.__members__.values() else "jsonl")
         with reported_errors(ctx.command_path, verbose=given.pop("verbose")):
             body(Api(command=ctx.command_path, **given), **options)
 
@@ -116,6 +131,7 @@ def _option(name: str, annotation: Any, default: object = None) -> inspect.Param
 
 
 _COMMON: dict[str, inspect.Parameter] = {
+    "as_json": _option("as_json", AsJson, default=False),
     "base_url": _option("base_url", BaseUrl),
     "context": _option("context", Context),
     "team": _option("team", Team),

@@ -12,6 +12,7 @@ import typer
 
 import primepods
 
+from ._completion import complete_pod_gpus, complete_statuses
 from ._durations import age, parse_duration
 
 _PANEL = "Filters"
@@ -21,6 +22,7 @@ Status = Annotated[
     typer.Option(
         help="In this state: ACTIVE, PENDING, PROVISIONING, ERROR; may be repeated.",
         metavar="STATE",
+        autocompletion=complete_statuses,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -31,6 +33,7 @@ Gpu = Annotated[
         "--gpu",
         help="With this GPU: H100, H100_80GB, 'H*'; may be repeated.",
         metavar="GPU",
+        autocompletion=complete_pod_gpus,
         rich_help_panel=_PANEL,
     ),
 ]

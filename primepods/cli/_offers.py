@@ -10,6 +10,7 @@ import typer
 
 import primepods
 
+from ._completion import complete_offer_gpus, complete_providers
 from ._durations import parse_duration
 
 _PANEL = "Filters"
@@ -22,6 +23,7 @@ GpuType = Annotated[
         "--gpu",
         help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
         metavar="GPU",
+        autocompletion=complete_offer_gpus,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -45,7 +47,13 @@ Security = Annotated[
     typer.Option(help="secure_cloud or community_cloud.", metavar="CLOUD", rich_help_panel=_PANEL),
 ]
 Provider = Annotated[
-    str | None, typer.Option(help="Only this provider.", metavar="PROVIDER", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(
+        help="Only this provider.",
+        metavar="PROVIDER",
+        autocompletion=complete_providers,
+        rich_help_panel=_PANEL,
+    ),
 ]
 MaxPrice = Annotated[
     float | None,
@@ -59,6 +67,7 @@ ExcludeProviders = Annotated[
         "--exclude-provider",
         help="Not from this provider; may be repeated.",
         metavar="PROVIDER",
+        autocompletion=complete_providers,
         rich_help_panel=_PANEL,
     ),
 ]

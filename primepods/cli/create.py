@@ -15,6 +15,7 @@ import primepods
 
 from ._asking import YesOption, confirm
 from ._command import Api, api_command
+from ._completion import complete_images, complete_ssh_keys
 from ._errors import CommandError, ExitCode
 from ._offers import (
     ExcludeProviders,
@@ -46,7 +47,9 @@ OfferId = Annotated[
     typer.Option("--id", help="The offer to order, by its ID in `primepods offers`.", metavar="ID"),
 ]
 Name = Annotated[str | None, _option("Its name; by default a new one.", "NAME")]
-Image = Annotated[str | None, _option("Image, as ubuntu_22_cuda_12.", "IMAGE")]
+Image = Annotated[
+    str | None, _option("Image, as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
+]
 TemplateId = Annotated[str | None, _option("Your own template.", "ID")]
 DiskSize = Annotated[int | None, _option("GB of disk.", "GB", min=1)]
 Vcpus = Annotated[int | None, _option("Virtual CPUs.", "NUMBER", min=1)]
@@ -56,7 +59,12 @@ EnvFile = Annotated[
     typer.FileText | None, _option("File with a line KEY=VALUE for each variable: for secrets.", "FILE")
 ]
 SshKey = Annotated[
-    str | None, _option("Id or name of the SSH key to let in; by default your primary one.", "KEY")
+    str | None,
+    _option(
+        "Id or name of the SSH key to let in; by default your primary one.",
+        "KEY",
+        autocompletion=complete_ssh_keys,
+    ),
 ]
 Disks = Annotated[list[str] | None, _option("Id of a disk to attach; may be repeated.", "ID")]
 

@@ -18,7 +18,9 @@ def command(
     api: Api,
     pod: PodHandle,
     *,
-    tail: Annotated[int, typer.Option(min=1, help="Last lines to show.", metavar="LINES")] = 100,
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=1, help="Last lines to show.", metavar="LINES")
+    ] = 100,
 ) -> None:
     """Print the last lines of a pod's log."""
     with api.client() as client:

@@ -51,7 +51,12 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
     assert run("--team", "nobody", "list", "--ids", "--team", "t1").stderr == "No pods like that.\n"
     assert run("--base-url", "http://127.0.0.1:9", "list", "--base-url", emulator.url).exit_code == 0
     assert run("--timeout", "0.3s", "wait", "nobody", "--until", "ready").exit_code == 3
-    assert run("rm", "pod0", "--yes").stdout == "pod0\n"
+    assert (
+        run("list", "--json").stdout
+        == run("list", "--format", "json").stdout
+        == run("list", "-o", "json").stdout
+    )
+    assert run("rm", "-f", "pod0").stdout == "pod0\n"
     assert run("help", "delete").stdout == run("delete", "--help").stdout
     assert run("help").stdout == run("--help").stdout
 

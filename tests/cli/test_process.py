@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import primepods
 from primepods.emulator import Delay, Emulator
 from tests.cli.conftest import Run, in_terminal
 
@@ -103,6 +105,30 @@ def test_completion(emulator: Emulator, complete: Callable[..., list[str]]) -> N
         [offered] = complete("primepods ssh str", shell)
         assert "strange" in offered
         assert not set(offered) & set("\\$`\x1b\n;"), shell
+
+
+def test_completion_of_values(
+    emulator: Emulator, complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """States and contexts from here; GPUs, providers, images and keys from the API; names of pods first."""
+    emulator.add_pod("boots", id="9f3d2f7a", gpu_name="L40S_48GB", boot_seconds=3600)
+    with primepods.Client() as client:
+        client.ssh_keys.add("laptop", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4s me@here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".prime" / "environments").mkdir(parents=True)
+    (tmp_path / ".prime" / "environments" / "staging.json").write_text("{}", encoding="utf-8")
+    before = len(emulator.requests)
+    assert complete("primepods list --status prov") == ["provisioning"]
+    assert complete("primepods list --context s") == complete("primepods --context s") == ["staging"]
+    assert len(emulator.requests) == before
+    assert complete("primepods delete --gpu-type ") == ["H100_80GB", "L40S_48GB"]
+    assert "B200_180GB" in complete("primepods offers --gpu B")
+    assert "runpod" in complete("primepods create --provider r")
+    assert complete("primepods create --image ubu")
+    assert complete("primepods create --ssh-key l") == ["laptop"]
+    assert complete("primepods ssh ") == ["train-0", "train-1", "train-2", "boots"]
+    assert complete("primepods ssh 9f") == ["9f3d2f7a"]
+    assert complete(f"primepods --base-url {emulator.url} get boo") == ["boots"]
 
 
 def test_completion_never_fails(
