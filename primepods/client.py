@@ -193,8 +193,10 @@ class AsyncClient:
             try:
                 await self._open_leases.release()
             finally:
-                self._hub.close()
-                await self._executor.transport.aclose()
+                try:
+                    await self._hub.aclose()
+                finally:
+                    await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:
         self._executor.settings.clock.time()  # under trio this says at once that asyncio is needed

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -38,16 +39,25 @@ _DEADLINE: Final = 3600.0
 _CACHE_BYTES: Final = 32 * 1024 * 1024
 
 
+class Heir(Protocol):
+    """Takes over the connections of a hub that ends, so that the next wait need not connect anew."""
+
+    def inherit(self, transport: Transport) -> bool:
+        """Take over the connections; returns whether it did."""
+        ...
+
+
 class Hub:
     """The poller. Made and found by :func:`join`.
 
     Args:
         settings: The settings of the clients that share it.
-        session: Their own aiohttp session, or ``None``.
+        transport: Its connections.
     """
 
-    def __init__(self, settings: Settings, session: Any) -> None:
-        self._transport = Transport(settings, session)
+    def __init__(self, settings: Settings, transport: Transport) -> None:
+        self._transport = transport
+        self._heir: Heir | None = None
         executor = RequestExecutor(settings, self._transport)
         self._state = HubState(settings.clock)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
@@ -87,6 +97,7 @@ class Hub:
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
+            self._heir = subscription.heir
             self._retire()
             with suppress(RuntimeError):  # The loop is closed, and this is what is left of it.
                 self._state.schedule.changed.set()
@@ -131,8 +142,12 @@ class Hub:
         try:
             if self._state.jobs:
                 await asyncio.wait(self._state.jobs)
-        finally:
+            if error is None and self._heir is not None and self._heir.inherit(self._transport):
+                return
+        except BaseException:
             await self._transport.aclose()
+            raise
+        await self._transport.aclose()
 
     def _end_subscriptions(self, error: Exception) -> None:
         for subscription in self._subscriptions:
@@ -170,7 +185,7 @@ def _cancelled_error() -> PrimePodsError:
 _hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Hub] = {}
 
 
-def join(settings: Settings, session: Any) -> Hub:
+def join(settings: Settings, session: Any, make_transport: Callable[[], Transport]) -> Hub:
     """Return the running loop's hub for ``settings``, a new one if there is none.
 
     Add a subscription before the next ``await``: a hub ends with its last one.
@@ -179,6 +194,7 @@ def join(settings: Settings, session: Any) -> Hub:
         settings: Equal for those who share a hub, but for how often and how long a call is retried: the next
             tick is the retry.
         session: The caller's own aiohttp session, or ``None``.
+        make_transport: Makes the connections of a new hub.
     """
     loop = asyncio.get_running_loop()
     for key in [key for key in list(_hubs) if key[0].is_closed()]:
@@ -188,5 +204,5 @@ def join(settings: Settings, session: Any) -> Hub:
     key = (loop, attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE), id(session))
     hub = _hubs.get(key)
     if hub is None:
-        hub = _hubs[key] = Hub(key[1], session)
+        hub = _hubs[key] = Hub(key[1], make_transport())
     return hub

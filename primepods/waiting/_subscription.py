@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
+from .._http.transport import Transport
 from .._utils.clock import Clock
 from .._utils.exceptions import copy_exception
 from ..config import Settings
 from ..errors import ClientClosedError
 from ..models import PodChange, PodStatus
 from ..results import PodStatuses
-from ._hub import Hub, join
+from ._hub import Heir, Hub, join
 from ._watched_pod import WatchedPod
 
 APPEAR_GRACE: Final = 60.0
@@ -32,6 +33,7 @@ class Subscription:
 
     Attributes:
         hub: The poller.
+        heir: Takes over the poller's connections if this is the last subscription.
         clock: The client's clock.
         loop: The event loop in which it was made.
         since: Number of the last request before it began: only what later ones bring counts for it.
@@ -63,6 +65,7 @@ class Subscription:
         self._error: Exception | None = None
         self._news = asyncio.Event()
         self._connection = connection
+        self.heir: Heir = connection.client
         self.hub: Hub = connection.connect(self)
 
     def close(self) -> None:
@@ -141,7 +144,7 @@ class HubConnection:
 
     Args:
         settings: The settings of the client, or of a view on it.
-        session: The caller's own aiohttp session, or ``None``.
+        session: The caller's own aiohttp session, a function that makes one, or ``None``.
         client: The connection of the client, for a view on it.
 
     Attributes:
@@ -157,6 +160,8 @@ class HubConnection:
         self.client: HubConnection = self if client is None else client.client
         self.closed: bool = False
         self.subscriptions: set[Subscription] = set()
+        self._spare: Transport | None = None
+        self._spare_loop: asyncio.AbstractEventLoop | None = None
 
     def connect(self, subscription: Subscription) -> Hub:
         """Begin to poll for ``subscription``.
@@ -166,16 +171,35 @@ class HubConnection:
         """
         if self.client.closed:
             raise _closed_error()
-        hub = join(self._settings, self._session)
-        hub.add(subscription)
         self.client.subscriptions.add(subscription)
+        hub = join(self._settings, self._session, self.client.take_transport)
+        hub.add(subscription)
         return hub
 
     def disconnect(self, subscription: Subscription) -> None:
         """Note that ``subscription`` is closed."""
         self.client.subscriptions.discard(subscription)
 
-    def close(self) -> None:
+    def take_transport(self) -> Transport:
+        """Return the connections for a poller in the running loop: those of the last one, or new ones."""
+        loop = self._spare_loop
+        if self._spare is None or (loop is not asyncio.get_running_loop() and not _is_closed(loop)):
+            return Transport(self._settings, self._session)
+        transport, self._spare, self._spare_loop = self._spare, None, None
+        return transport
+
+    def inherit(self, transport: Transport) -> bool:
+        """Keep the connections of a poller that ends for the next one; an idle connection closes by itself.
+
+        Returns:
+            Whether they are kept: not when the client is closed, or has others.
+        """
+        if self.closed or self._spare is not None:
+            return False
+        self._spare, self._spare_loop = transport, asyncio.get_running_loop()
+        return True
+
+    async def aclose(self) -> None:
         """End all subscriptions, also those of iterators that nobody looks at any more."""
         self.closed = True
         for subscription in list(self.subscriptions):
@@ -183,6 +207,13 @@ class HubConnection:
             if subscription.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            await spare.aclose()
+
+
+def _is_closed(loop: asyncio.AbstractEventLoop | None) -> bool:
+    return loop is None or loop.is_closed()
 
 
 def _closed_error() -> ClientClosedError:

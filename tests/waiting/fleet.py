@@ -300,11 +300,16 @@ class Stage:
                 task.cancel()
 
     async def check_nothing_left(self, known: Iterable[asyncio.Task[Any]] = ()) -> None:
-        """Fail if anything is left of waiting: a task, a connection, a timer, a request to come."""
+        """Fail if anything is left of waiting: a task, a timer, a request to come, a connection in use.
+
+        Each client that is open may keep an idle connection.
+        """
         await settle()
         left = [task for task in asyncio.all_tasks() - set(known) if not _is_scenery(task)]
         assert left == [], f"tasks are left: {left}"
-        assert self.server.open == 0, f"{self.server.open} connections are left"
+        clients = sum(not client._hub.closed for client in self.clients)
+        assert self.server.open <= clients, f"{self.server.open} connections are left of {clients} clients"
+        assert self.server.in_flight == 0
         assert self.clock.timers == 0, f"{self.clock.timers} timers are left"
         before = len(self.fleet.asked)
         await self.advance(1_000)

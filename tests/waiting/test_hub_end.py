@@ -98,7 +98,7 @@ async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet:
 
 
 async def test_a_hub_ends_with_its_last_waiter(stage: Stage, fleet: Fleet) -> None:
-    """While nobody waits there is no hub, no task and no connection, though the clients are open."""
+    """While nobody waits there is no hub and no task; its idle connection stays, as after any call."""
     ids = fleet.add(2, "ready")
     client = stage.client()
     for _ in range(3):
@@ -107,6 +107,68 @@ async def test_a_hub_ends_with_its_last_waiter(stage: Stage, fleet: Fleet) -> No
         assert all(wait.done() for wait in waits)
         await stage.check_nothing_left()
     assert len(fleet.asked) == 3
+
+
+async def test_waits_one_after_another_share_a_connection(stage: Stage, fleet: Fleet) -> None:
+    """Six waits of a client and its views make one session and one connection, which end with the client."""
+    ids = fleet.add(6, "ready")
+    made: list[aiohttp.ClientSession] = []
+
+    def make() -> aiohttp.ClientSession:
+        made.append(aiohttp.ClientSession())
+        return made[-1]
+
+    client = stage.client(session=make)
+    for number, pod_id in enumerate(ids):
+        each = client.with_options(timeout=5.0 + number) if number % 2 else client
+        wait = stage.start(each.pods.wait_ready(pod_id))
+        await stage.advance(1)
+        assert result(wait).is_ready
+    assert (stage.server.connections, len(made)) == (1, 1)
+    await client.aclose()
+    await settle()
+    assert stage.server.open == 0
+    assert made[0].closed
+
+
+async def test_the_last_client_to_leave_keeps_the_connection(stage: Stage, fleet: Fleet) -> None:
+    """The one that began the polling closes; the other goes on, and waits again on the same connection."""
+    ids = fleet.add(2)
+    first, second = stage.client(), stage.client()
+    waits = [stage.start(client.pods.wait_ready(ids[0])) for client in (first, second)]
+    await stage.advance(1)
+    await first.aclose()
+    fleet.set("ready", *ids)
+    await stage.advance(5)
+    assert result(waits[1]).is_ready
+    again = stage.start(second.pods.wait_ready(ids[1]))
+    await stage.advance(1)
+    assert result(again).is_ready
+    assert stage.server.connections == 1
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_waits_in_one_loop_after_the_other_leave_nothing(*, closes: bool) -> None:
+    """Whether the client is closed, forgotten, or used in the next loop: no open file and no complaint."""
+    with Emulator(pods=1, boot_seconds=0) as emu:
+        [pod_id] = emu.pods
+        client = make_client(emu.url, api_key=emu.api_key)
+
+        async def main(client: primepods.AsyncClient) -> None:
+            for _ in range(3):
+                await client.pods.wait_ready(pod_id, interval=0.05)
+            if closes:
+                await client.aclose()
+
+        asyncio.run(main(make_client(emu.url, api_key=emu.api_key)))
+        before = open_files()
+        for _ in range(3):
+            asyncio.run(main(make_client(emu.url, api_key=emu.api_key) if closes else client))
+        give_up = time.monotonic() + 5
+        while open_files() > before and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert open_files() <= before
+        asyncio.run(client.aclose())
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -270,6 +270,7 @@ STRAY: dict[str, Answer] = {
     "408": refusal(408),
     "421": refusal(421),
     "425": refusal(425),
+    "501": refusal(501),
 }
 
 
@@ -294,7 +295,7 @@ async def test_a_single_stray_answer_ends_nobodys_wait(
 
 
 @pytest.mark.parametrize("count", [1, 150, 1_000])
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [401, 403, 501, 505])
 @pytest.mark.parametrize("begins", ["first", "later"])
 async def test_a_key_that_is_refused_ends_all_waits_soon(
     stage: Stage, fleet: Fleet, status: int, begins: str, count: int
@@ -344,7 +345,7 @@ async def test_a_moment_of_refusals_ends_nobodys_wait(stage: Stage, fleet: Fleet
     assert all(result(wait).is_ready for wait in waits.values())
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404, 501])
 @pytest.mark.parametrize("foreign", [(120,), (57,), (3, 4), (1, 30, 60, 90)])
 async def test_a_pod_of_another_team_ends_its_own_waits_only(
     stage: Stage, fleet: Fleet, status: int, foreign: tuple[int, ...]
