@@ -143,8 +143,9 @@ class Transport:
         if self._loop is asyncio.get_running_loop():
             # Calls in another loop notice when their pause is over.
             self._closing.set()
-            for scope in self._scopes:
-                # A call on a session that is not closed here ends, too.
+            # Calls on a session that is not closed here end, too.
+            scopes, self._scopes = self._scopes, set()
+            for scope in scopes:
                 scope.reschedule(self._loop.time())
         if self._sessions is not None:
             await self._sessions.aclose()
