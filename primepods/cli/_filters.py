@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -109,7 +108,7 @@ class PodFilter:
             known = ", ".join(primepods.PodState)
             return f"No pods like that; {', '.join(strange)} is not among the known states: {known}."
         gpus = {pod.gpu_name for pod in pods}
-        strange = [word for word in self.gpu or () if not any(gpu_matches(word, gpu) for gpu in gpus)]
+        strange = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         if strange and gpus:
             return f"No pods like that; none has the GPU {', '.join(strange)}, but {', '.join(sorted(gpus))}."
         return "No pods like that."
@@ -119,7 +118,7 @@ class PodFilter:
         seconds = age(pod.created_at)
         return (
             _any(self.status, lambda status: status.upper() == pod.status)
-            and _any(self.gpu, lambda gpu: gpu_matches(gpu, pod.gpu_name))
+            and _any(self.gpu, pod.has_gpu)
             and _any(
                 self.name, lambda name: name_matches(name, pod.name, is_pattern=name not in self.exact_names)
             )
@@ -133,19 +132,6 @@ class PodFilter:
 def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> bool:
     """Return whether a name is the one wanted, or fits its ``*`` and ``?``; brackets are only themselves."""
     return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
-
-
-def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Return whether a GPU is the one wanted: its name, with or without the memory, or a pattern.
-
-    Case, blanks and hyphens do not matter: ``rtx 4090`` is ``RTX4090_24GB``.
-    """
-    forms = {_plain(gpu), _plain(re.sub(r"_\d+GB$", "", gpu))}
-    return fnmatchcase(gpu.upper(), wanted.upper()) or _plain(wanted) in forms
-
-
-def _plain(gpu: str) -> str:
-    return re.sub(r"[\W_]+", "", gpu).upper()
 
 
 def _any(wanted: list[str] | None, holds: Callable[[str], bool]) -> bool:

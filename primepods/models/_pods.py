@@ -6,6 +6,7 @@ from datetime import datetime
 
 import attrs
 
+from .._utils.gpu_names import gpu_matches
 from .._utils.plain import ToDict
 from ._base import Model, in_order
 from ._machine import Machine, shown_id
@@ -110,6 +111,10 @@ class Pod(Machine):
     def pod_id(self) -> str:
         """The id, under the name that it has in a status."""
         return self.id
+
+    def has_gpu(self, gpu_type: str) -> bool:
+        """Tell whether its GPU is this one: ``"H100"``, ``"rtx 4090"``, ``"H100_80GB"``, or like ``"H*"``."""
+        return gpu_matches(gpu_type, self.gpu_name)
 
     def __str__(self) -> str:
         """Return one line for people: id, name, condition, GPUs, price per hour, how to log in."""

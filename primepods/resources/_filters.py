@@ -7,7 +7,6 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from .._utils.arguments import check_text, check_texts
-from .._utils.gpu_names import gpu_matches
 from .._utils.text import quote
 from ..models import HistoryRecord, Pod, PodState
 
@@ -32,8 +31,8 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
     def keep(pod: Pod) -> bool:
         return (
             (states is None or pod.status in states)
-            and _any(names, pod.name or "", _name_matches)
-            and _any(gpus, pod.gpu_name, gpu_matches)
+            and _any(names, lambda name: _name_matches(name, pod.name or ""))
+            and _any(gpus, pod.has_gpu)
         )
 
     return keep
@@ -59,23 +58,19 @@ def record_filter(
         return (
             (since is None or ended >= since)
             and (until is None or ended < until)
-            and _any(kinds, record.type, _is_same_word)
+            and _any(kinds, lambda word: word.lower() == record.type.lower())
         )
 
     return keep
 
 
-def _any(wanted: tuple[str, ...] | None, found: str, matches: Callable[[str, str], bool]) -> bool:
-    return wanted is None or any(matches(word, found) for word in wanted)
+def _any(wanted: tuple[str, ...] | None, holds: Callable[[str], bool]) -> bool:
+    return wanted is None or any(map(holds, wanted))
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    # A name with brackets is no pattern for itself.
-    return name == pattern or fnmatchcase(name, pattern)
-
-
-def _is_same_word(wanted: str, found: str) -> bool:
-    return wanted.lower() == found.lower()
+    # As in the shell command, only `*` and `?` are special.
+    return name == pattern or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _words(name: str, value: Words) -> tuple[str, ...] | None:

@@ -169,7 +169,7 @@ class AsyncPods:
 
         Args:
             status: Only pods in this state, or one of these: ``"ACTIVE"``, in any case.
-            name: Only pods of this name, or like this pattern: ``"train-*"``; or any of several.
+            name: Only pods of this name, or like this pattern of ``*`` and ``?``; or any of several.
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """

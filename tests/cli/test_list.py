@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from primepods.cli._filters import PodFilter, gpu_matches
+from primepods._utils.gpu_names import gpu_matches
+from primepods.cli._filters import PodFilter
 from primepods.emulator import Edit, Emulator, Status
 from tests.cli.conftest import Run, in_terminal
 

@@ -28,6 +28,8 @@ PODS: list[dict[str, Any]] = [
         ({"name": ["other", "train-2"]}, "bc"),
         ({"name": "train[1]"}, "d"),
         ({"name": "train"}, ""),
+        ({"name": "train[?]"}, "d"),
+        ({"name": "train-[12]"}, ""),
         ({"gpu_type": "h100"}, "ac"),
         ({"gpu_type": ["rtx 4090", "A*"]}, "bd"),
         ({"status": "active"}, "abcd"),
