@@ -56,16 +56,24 @@ def primepods_emulator_host() -> Generator[Host]:
 
 
 @pytest.fixture
-def primepods_emulator(request: pytest.FixtureRequest, primepods_emulator_host: Host) -> Generator[Emulator]:
+def primepods_emulator(
+    request: pytest.FixtureRequest,
+    primepods_emulator_host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Emulator]:
     """Give a ``primepods.emulator.Emulator`` that is this test's alone, with its control routes on.
 
     It begins without pods, at a hundred times the speed of real time; ``@pytest.mark.primepods(...)`` changes
     that. A ``ManualClock`` in the mark is a pattern: each test has its own, to be moved with
     ``primepods_emulator.advance``. Whatever a test leaves behind is gone with it: pods, faults, requests,
-    connections and key.
+    connections and key. Files of leases go to a folder of the test's own, which PRIMEPODS_STATE_DIR names.
     """
     from .emulator import Emulator  # noqa: PLC0415 - only runs that use it wait for it
 
+    # Named, not made: most tests rent nothing.
+    leases = tmp_path_factory.getbasetemp() / "primepods-leases" / os.urandom(8).hex()
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(leases))
     with Emulator(**_options(request)).on(primepods_emulator_host) as emulator:
         yield emulator
 

@@ -157,7 +157,7 @@ class _Child:
 
     def __enter__(self) -> Self:
         self._before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+            signal.SIGINT: signal.signal(signal.SIGINT, _ignore),
             signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate),
         }
         return self
@@ -173,3 +173,7 @@ class _Child:
             self._must_end = True
         else:
             self._process.terminate()
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing about a signal; other than SIG_IGN, a child process does not inherit this."""

@@ -9,6 +9,8 @@ with Emulator(pods=200, seed=7, boot_seconds=30) as emu:
 ```
 """
 
+from __future__ import annotations
+
 from ._server.host import Host
 from ._state.pods import EmulatedPod, PodOverrides
 from .clock import Clock, ManualClock, SystemClock

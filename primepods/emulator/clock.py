@@ -5,6 +5,8 @@ Nothing in the emulator asks the operating system for the time except ``SystemCl
 ``ManualClock`` never waits.
 """
 
+from __future__ import annotations
+
 import asyncio
 import math
 import threading
@@ -16,15 +18,15 @@ MANUAL_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
-    """What the emulator needs to know about time."""
+    """The clock that an emulator uses."""
 
     @property
     def epoch(self) -> datetime:
-        """The moment that ``now() == 0.0`` stands for, timezone-aware."""
+        """Return the moment that ``now() == 0.0`` stands for, timezone-aware."""
         ...
 
     def now(self) -> float:
-        """Seconds since ``epoch``; never goes back."""
+        """Return seconds since ``epoch``; never less than before."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -50,7 +52,7 @@ class SystemClock:
         self._started = time.monotonic()
 
     def now(self) -> float:
-        """Emulated seconds since this clock was made."""
+        """Return emulated seconds since this clock was made."""
         return (time.monotonic() - self._started) * self.speed
 
     async def sleep(self, seconds: float) -> None:
@@ -79,7 +81,7 @@ class ManualClock:
         self._sleepers: list[tuple[float, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def now(self) -> float:
-        """Seconds by which this clock has been advanced."""
+        """Return the seconds by which this clock has been advanced."""
         return self._now
 
     def advance(self, seconds: float) -> None:
@@ -116,5 +118,5 @@ class ManualClock:
 
 
 def timestamp(epoch: datetime, seconds: float) -> str:
-    """An RFC 3339 time in UTC, with a fraction only where there is one."""
+    """Return an RFC 3339 time in UTC, with a fraction only where there is one."""
     return (epoch + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

@@ -3,6 +3,8 @@
 They are off unless the emulator is made with ``control=True``, and want the same key as the API.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -136,7 +138,7 @@ class Control:
 
 
 def _body(call: Call, **required: Check) -> dict[str, Any]:
-    """The JSON object of a request, with these fields at least; no body is an empty one."""
+    """Return the JSON object of a request, with these fields at least; empty where there is no body."""
     return json_body(call if call.body else attrs.evolve(call, body=b"{}"), object_of(required))
 
 
@@ -151,7 +153,7 @@ def _shown(rule: Rule) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """A value that JSON can hold."""
+    """Return a value that JSON can hold."""
     if isinstance(value, frozenset):
         return sorted(cast("frozenset[str]", value))
     if callable(value):

@@ -1,5 +1,7 @@
 """``Emulator``: the whole thing, as its user holds it."""
 
+from __future__ import annotations
+
 import json
 import os
 import secrets
@@ -31,18 +33,18 @@ class PodsView(Mapping[str, EmulatedPod]):
         self._account = account
 
     def __getitem__(self, pod_id: str) -> EmulatedPod:
-        """The pod's state now; raises ``KeyError`` once it is gone."""
+        """Return the pod's state now; raises ``KeyError`` once it is gone."""
         with self._account.lock:
             view = self._account.view()
             return view.pods[pod_id].seen_at(view.now)
 
     def __iter__(self) -> Iterator[str]:
-        """The ids in the order of the list."""
+        """Iterate the ids in the order of the list."""
         with self._account.lock:
             return iter(list(self._account.view().pods))
 
     def __len__(self) -> int:
-        """How many pods there are now."""
+        """Return how many pods there are now."""
         with self._account.lock:
             return len(self._account.view().pods)
 
@@ -91,13 +93,13 @@ class Emulator:
     clock: Clock
     api_key: str
     requests: RequestLog
-    """What was asked so far, in the order of arrival."""
+    """Requests so far, in the order of arrival."""
     faults: FaultPlan
-    """What goes wrong, and when: ``emu.faults.add(Status(503), on="status", times=3)``."""
+    """Faults to inject: ``emu.faults.add(Status(503), on="status", times=3)``."""
     pods: Mapping[str, EmulatedPod]
     """The pods that the API would list now, by id."""
 
-    def __init__(  # noqa: PLR0913  all optional, all by keyword
+    def __init__(  # noqa: PLR0913 - all optional, all by keyword
         self,
         *,
         pods: int = 0,
@@ -168,12 +170,12 @@ class Emulator:
         return emulator
 
     def __repr__(self) -> str:
-        """Where it is; never the key."""
+        """Show the URL, never the key."""
         return f"<Emulator {self.url if self._bound else 'not started'}>"
 
     @property
     def url(self) -> str:
-        """The base URL, for example ``http://127.0.0.1:40123``.
+        """Return the base URL, for example ``http://127.0.0.1:40123``.
 
         Raises:
             RuntimeError: It has not been started yet.
@@ -185,7 +187,7 @@ class Emulator:
 
     @property
     def spent(self) -> float:
-        """What all pods, existing and gone, have cost until now."""
+        """Return what all pods, existing and gone, have cost until now."""
         return self._account.spent()
 
     def add_pod(self, name: str | None = None, **overrides: Unpack[PodOverrides]) -> str:
@@ -246,11 +248,11 @@ class Emulator:
         self.requests.clear()
 
     def snapshot(self) -> dict[str, object]:
-        """All state but faults and requests, as JSON; what clients have set as Jupyter passwords is in it."""
+        """Return all state but faults and requests, as JSON, with Jupyter passwords that clients have set."""
         return dump(self._account)
 
     def restore(self, saved: Mapping[str, object]) -> None:
-        """Take the state of a ``snapshot``, as if no time had passed.
+        """Restore the state of a ``snapshot``, as if no time had passed.
 
         Raises:
             ValueError: It is none; nothing has changed then.
@@ -360,5 +362,5 @@ def _check_key(key: str) -> None:
 def _read(path: str | os.PathLike[str]) -> dict[str, object]:
     saved = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
-        raise ValueError(f"{os.fspath(path)} is no snapshot")  # noqa: TRY004  the argument is fine
+        raise ValueError(f"{os.fspath(path)} is no snapshot")  # noqa: TRY004 - the argument is fine
     return cast("dict[str, object]", saved)

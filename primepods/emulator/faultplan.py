@@ -1,4 +1,6 @@
-"""When things go wrong: rules that pick requests by what they are for, by number, by chance and by time."""
+"""Rules that say which requests a fault strikes: by operation, path, number, chance and time."""
+
+from __future__ import annotations
 
 import threading
 from collections import deque
@@ -19,7 +21,7 @@ from .faults import Fault
 
 @attrs.frozen(kw_only=True)
 class When:
-    """Which requests a rule is for; see ``FaultPlan.add``."""
+    """Conditions of a rule; see ``FaultPlan.add``."""
 
     on: frozenset[str] | None
     path: str | None
@@ -55,8 +57,8 @@ class Rule:
     fault: Fault
     when: When
     hits: int = 0
-    """How many requests it has struck."""
-    _plan: "FaultPlan" = attrs.field(repr=False, alias="plan")
+    """Number of requests that it has struck."""
+    _plan: FaultPlan = attrs.field(repr=False, alias="plan")
     _rng: Random = attrs.field(repr=False, alias="rng")
     _seen: int = 0
     _recent: deque[float] = attrs.field(factory=deque[float])
@@ -88,7 +90,7 @@ class Rule:
         return False
 
     def __enter__(self) -> Self:
-        """It is in force already."""
+        """Return the rule, which is in force already."""
         return self
 
     def __exit__(
@@ -109,7 +111,7 @@ class FaultPlan:
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
 
-    def add(  # noqa: PLR0913  each is one way to choose
+    def add(  # noqa: PLR0913 - each is one way to choose
         self,
         fault: Fault,
         *,
@@ -180,11 +182,11 @@ class FaultPlan:
             self._added = 0
 
     def __iter__(self) -> Iterator[Rule]:
-        """The rules that are in force or may come into force."""
+        """Iterate the rules that are in force or may come into force."""
         return iter(self._rules[:])
 
     def __len__(self) -> int:
-        """How many rules there are."""
+        """Return the number of rules."""
         return len(self._rules)
 
     def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:

@@ -1,11 +1,13 @@
-"""What was asked of the emulator, for tests to assert on."""
+"""Log of requests, for tests to assert on."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import overload
 
 import attrs
 
-MOST_ENTRIES = 200_000
+MAX_ENTRIES = 200_000
 
 
 @attrs.define(kw_only=True)
@@ -24,7 +26,7 @@ class Request:
     faults: list[str] = attrs.field(factory=list[str])
     """The names of the faults that struck it."""
     status: int | None = None
-    """What was answered.
+    """Status of the response.
 
     ``None`` while it is in flight, and when a fault cut the connection before any answer.
     """
@@ -44,18 +46,18 @@ class RequestLog(Sequence[Request]):
     @overload
     def __getitem__(self, index: slice) -> list[Request]: ...
     def __getitem__(self, index: int | slice) -> Request | list[Request]:
-        """The entry, or the entries, at ``index``."""
+        """Return the entry, or the entries, at ``index``."""
         return self._entries[index]
 
     def __len__(self) -> int:
-        """How many requests are remembered."""
+        """Return the number of requests in the log."""
         return len(self._entries)
 
     def append(self, entry: Request) -> None:
-        """Remember a request."""
+        """Add a request."""
         self._entries.append(entry)
-        if len(self._entries) > MOST_ENTRIES:
-            del self._entries[: MOST_ENTRIES // 10]
+        if len(self._entries) > MAX_ENTRIES:
+            del self._entries[: MAX_ENTRIES // 10]
 
     def clear(self) -> None:
         """Forget everything so far."""
@@ -64,7 +66,7 @@ class RequestLog(Sequence[Request]):
     def where(
         self, *, method: str | None = None, path: str | None = None, status: int | Iterable[int] | None = None
     ) -> list[Request]:
-        """The requests with this method, exactly this path, and this status or one of these."""
+        """Return the requests with this method, exactly this path, and this status or one of these."""
         wanted = {status} if isinstance(status, int) else None if status is None else set(status)
         return [
             entry

@@ -1,4 +1,6 @@
-"""The API as a whole: who may ask, and what there is to ask."""
+"""The API as a whole: authentication and routes."""
+
+from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
@@ -18,7 +20,7 @@ PREFIX = "/api/v1"
 
 @attrs.frozen
 class Target:
-    """What a call is for: the operation's name, ``None`` if there is none, and what answers the call."""
+    """The operation that a call is for (``None``: an unknown path), and the function that answers it."""
 
     operation: str | None
     answer: Callable[[Call], Reply]
@@ -45,7 +47,7 @@ class Api:
         return Target(route.name, partial(self._answer, route, params))
 
     def authenticate(self, call: Call) -> None:
-        """Accept who has the key; raises a 401 or 403."""
+        """Accept a call with the key; raises a 401 or 403."""
         scheme, _, token = (call.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refuse(403, "Not authenticated")

@@ -1,5 +1,7 @@
 """The endpoints about what can be ordered."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from .._state.account import Account
@@ -22,7 +24,7 @@ class AvailabilityApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The operations."""
+        """Return the operations."""
         return [
             Route("gpus", "GET", "/availability/gpus", self._gpus),
             Route("gpu_summary", "GET", "/availability/gpu-summary", self._summary),

@@ -1,5 +1,7 @@
 """Requests and replies as plain values, the values of queries, and the API's ways to say no."""
 
+from __future__ import annotations
+
 import json
 import re
 from typing import overload
@@ -46,33 +48,33 @@ class ReplyError(Exception):
 
 
 def encode(value: object) -> bytes:
-    """Compact JSON; never NaN, which is none."""
+    """Encode as compact JSON; refuse NaN, which is not JSON."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def ok(value: object) -> Reply:
-    """200 with ``value`` as JSON."""
+    """Return a 200 with ``value`` as JSON."""
     return Reply(200, encode(value))
 
 
 def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Reply:
-    """An error in the shape ``{"detail": text}``."""
+    """Return an error in the shape ``{"detail": text}``."""
     return Reply(status, encode({"detail": text}), headers or {})
 
 
 def refuse(status: int, text: str) -> ReplyError:
-    """The exception that answers with an error in the shape ``{"detail": text}``."""
+    """Return the exception that answers with an error in the shape ``{"detail": text}``."""
     return ReplyError(detail(status, text))
 
 
 def invalid(*errors: tuple[str, str]) -> ReplyError:
-    """The exception that answers 422 in the schema's shape, from pairs of parameter and explanation."""
+    """Return the exception that answers 422 in the schema's shape, from pairs of parameter and details."""
     body = {"errors": [{"param": param, "details": details} for param, details in errors]}
     return ReplyError(Reply(422, encode(body)))
 
 
 def parse_query(raw: str) -> list[tuple[str, str]]:
-    """All pairs of a query string in their order, blank values included."""
+    """Return all pairs of a query string in their order, blank values included."""
     # Without escapes there is nothing to decode, which for a hundred ids takes most of the time.
     if "%" not in raw and "+" not in raw:
         pairs = (part.partition("=") for part in raw.split("&") if part)
@@ -81,7 +83,7 @@ def parse_query(raw: str) -> list[tuple[str, str]]:
 
 
 def query_values(call: Call, name: str) -> list[str]:
-    """All values of a repeated query key; values with a NUL byte are refused."""
+    """Return all values of a repeated query key; refuse values with a NUL byte."""
     values = [value for key, value in call.query if key == name]
     if any("\0" in value for value in values):
         raise invalid((name, "Input should not contain NUL bytes"))
@@ -89,7 +91,7 @@ def query_values(call: Call, name: str) -> list[str]:
 
 
 def query_value(call: Call, name: str) -> str | None:
-    """The one value of a query key, or ``None``; a key given twice is refused."""
+    """Return the one value of a query key, or ``None``; refuse a key that is given twice."""
     values = query_values(call, name)
     if len(values) > 1:
         raise invalid((name, "Input should be given once"))
@@ -103,7 +105,7 @@ def query_integer(call: Call, name: str, default: None, *, low: int = ..., high:
 def query_integer(
     call: Call, name: str, default: int | None, *, low: int = -INT64, high: int = INT64 - 1
 ) -> int | None:
-    """The integer value of a query key; anything that is none, or out of bounds, is refused."""
+    """Return the integer value of a query key; refuse anything else, or what is out of bounds."""
     text = query_value(call, name)
     if text is None:
         return default
@@ -118,7 +120,7 @@ def query_integer(
 
 
 def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
-    """The value of a query key that must be one of ``allowed`` if it is there."""
+    """Return the value of a query key; refuse what is not one of ``allowed``."""
     value = query_value(call, name)
     if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))
@@ -126,7 +128,7 @@ def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
 
 
 def query_page(call: Call, longest: int) -> tuple[int, int]:
-    """Offset and limit of a list, clamped: the schema lets any integer in but only natural ones out."""
+    """Return offset and limit of a list, clamped: the schema accepts any integer."""
     offset = max(0, query_integer(call, "offset", 0))
     limit = max(0, query_integer(call, "limit", 100))
     return offset, min(limit, longest)

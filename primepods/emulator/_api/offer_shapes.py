@@ -1,4 +1,6 @@
-"""The JSON shapes of offers."""
+"""JSON shapes of offers."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 
@@ -13,12 +15,12 @@ Prices = dict[str, float | None]
 
 
 def offers_answer(rows: list[dict[str, object]], total: int) -> Reply:
-    """A page of offers; clients read on until they have ``total`` rows, so it must be exact."""
+    """Return a page of offers; clients read on until they have ``total`` rows, so it must be exact."""
     return ok({"items": rows, "totalCount": total})
 
 
 def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
-    """An offer as the availability endpoints show it, of which ``left`` can be had (``None``: no end)."""
+    """Return an offer as the endpoints show it; ``left`` can be ordered (``None``: any number)."""
     provider = offer.provider
     community = provider.security == COMMUNITY
     cluster = offer.nodes > 1
@@ -55,7 +57,7 @@ def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
 
 
 def disk_row(offer: DiskOffer) -> dict[str, object]:
-    """A disk as the availability endpoint shows it."""
+    """Return a disk as the availability endpoint shows it."""
     return {
         "cloudId": offer.cloud_id,
         "provider": offer.provider.name,
@@ -70,7 +72,7 @@ def disk_row(offer: DiskOffer) -> dict[str, object]:
 
 
 def summary(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, Prices]]]:
-    """The cheapest prices by GPU and number of GPUs: on demand, community, spot."""
+    """Return the cheapest prices by GPU and number of GPUs: on demand, community, spot."""
     found: dict[str, dict[str, dict[str, Prices]]] = {}
     for offer in offers:
         empty: Prices = {"onDemand": None, "communityPrice": None, "spotPrice": None}
@@ -84,7 +86,7 @@ def summary(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, Prices]]]:
 
 
 def _stock_status(left: int | None) -> str:
-    """The schema's word for how many are left."""
+    """Return the schema's word for how many are left."""
     if left is None:
         return "Available"
     if left <= 0:
@@ -93,7 +95,7 @@ def _stock_status(left: int | None) -> str:
 
 
 def _amount(value: Amount | None) -> dict[str, object]:
-    """How much there is of something; every key is there, as clients demand."""
+    """Return an amount with every key, as clients demand."""
     return {
         "minCount": value and value.minimum,
         "defaultCount": value and value.default,

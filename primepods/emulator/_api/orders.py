@@ -1,4 +1,6 @@
-"""Create requests: what the schema says about the body, and what the offer says about the order."""
+"""Create requests, checked against the schema and the offer."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
@@ -62,7 +64,7 @@ _BODY = object_of(
 
 
 class Order:
-    """A create request whose body is as the schema wants it; raises a 422 if it is not."""
+    """Create request with a valid body; raises a 422 for any other."""
 
     def __init__(self, call: Call) -> None:
         body = json_body(call, _BODY)

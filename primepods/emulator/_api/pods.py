@@ -1,5 +1,7 @@
 """The endpoints about pods and their history."""
 
+from __future__ import annotations
+
 from .._state.account import Account
 from .._state.pods import PodRecord
 from ..clock import timestamp
@@ -18,7 +20,7 @@ class PodsApi:
         self._longest = account.config.max_page_size
 
     def routes(self) -> list[Route]:
-        """The operations; literal paths before those with parameters."""
+        """Return the operations; literal paths before those with parameters."""
         return [
             Route("list", "GET", "/pods/", self._list),
             Route("create", "POST", "/pods/", self._create),
@@ -90,7 +92,7 @@ class PodsApi:
         return view.pods[pod_id], view.now
 
     def _log_lines(self, record: PodRecord, now: float) -> list[str]:
-        """What the pod has written while it booted, oldest line first."""
+        """Return what the pod has written while it booted, oldest line first."""
         lines: list[str] = []
         for step in record.timeline:
             if record.created + step.at > now:

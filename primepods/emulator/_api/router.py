@@ -3,6 +3,8 @@
 The routes themselves stand with the endpoints, in the files of their nouns.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -28,7 +30,7 @@ class Route:
     handler: Handler
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
-        """The parameters in a path that is this route's, else ``None``."""
+        """Return the parameters in a path that is this route's, else ``None``."""
         own = self.path.split("/")
         if len(parts) != len(own):
             return None
@@ -42,7 +44,7 @@ class Route:
 
 
 class Router:
-    """A table of routes; a literal path goes before one with parameters if it is entered before."""
+    """Table of routes; the first that matches counts, so that literal paths stand before parameters."""
 
     def __init__(self, routes: list[Route]) -> None:
         self._routes = routes

@@ -1,7 +1,9 @@
-"""The JSON shapes of pods and their history: records in, the API's spelling out.
+"""JSON shapes of pods and their history: records in, the API's spelling out.
 
 Written from the API's documents, not from a client.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,28 +19,28 @@ WALLET_ID = "clemulator0001wallet"
 
 
 def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes:
-    """A page of the pod and history lists around rows that are encoded already."""
+    """Return a page of the pod and history lists around encoded rows."""
     head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (total, offset, limit)
     return head + b",".join(rows) + b'],"status":null}'
 
 
 def status_answer(rows: Iterable[bytes]) -> bytes:
-    """The answer to a status request around rows that are encoded already."""
+    """Return the response to a status request around encoded rows."""
     return b'{"data":[' + b",".join(rows) + b'],"status":null}'
 
 
 def pod_row(record: PodRecord, epoch: datetime, now: float) -> bytes:
-    """A pod as list and get show it."""
+    """Return a pod as list and get show it."""
     return record.rendered("pod", now, lambda stage: encode(_pod(record, stage, epoch) | record.pod_fields))
 
 
 def status_row(record: PodRecord, now: float) -> bytes:
-    """A pod as the status endpoint shows it."""
+    """Return a pod as the status endpoint shows it."""
     return record.rendered("status", now, lambda stage: encode(_status(record, stage) | record.status_fields))
 
 
 def history_row(row: HistoryRow, epoch: datetime) -> bytes:
-    """A row of the history."""
+    """Return a row of the history."""
     return encode(
         {
             "id": row.id,

@@ -1,5 +1,7 @@
 """The endpoints about ssh keys."""
 
+from __future__ import annotations
+
 from .._state.account import Account
 from .._state.ssh_keys import PUBLIC_KEY, SSHKey
 from ..clock import timestamp
@@ -19,7 +21,7 @@ class SSHKeysApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The operations."""
+        """Return the operations."""
         return [
             Route("ssh_keys", "GET", "/ssh_keys/", self._list),
             Route("ssh_key_upload", "POST", "/ssh_keys/", self._upload),

@@ -1,4 +1,6 @@
-"""Whether a JSON body is what the schema wants: small checks that yield what is wrong, and where."""
+"""Validation of JSON bodies: small checks that yield what is wrong, and where."""
+
+from __future__ import annotations
 
 import json
 import math
@@ -12,7 +14,7 @@ Check = Callable[[object, str], Iterator[Problem]]
 
 
 def json_body(call: Call, check: Check) -> dict[str, Any]:
-    """The body, an object that passes the check; raises a 422 that tells all that is wrong with it."""
+    """Return the body, an object that passes the check; raises a 422 that lists all problems."""
     try:
         body = json.loads(call.body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -25,7 +27,7 @@ def json_body(call: Call, check: Check) -> dict[str, Any]:
 
 
 def string(value: object, at: str) -> Iterator[Problem]:
-    """A string without NUL bytes."""
+    """Check for a string without NUL bytes."""
     if not isinstance(value, str):
         yield at, "Input should be a valid string"
     elif "\0" in value:
@@ -33,13 +35,13 @@ def string(value: object, at: str) -> Iterator[Problem]:
 
 
 def boolean(value: object, at: str) -> Iterator[Problem]:
-    """True or false."""
+    """Check for a boolean."""
     if not isinstance(value, bool):
         yield at, "Input should be a valid boolean"
 
 
 def number(value: object, at: str) -> Iterator[Problem]:
-    """Any finite number."""
+    """Check for a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         yield at, "Input should be a valid number"
     elif abs(value) >= INT64:
@@ -47,7 +49,7 @@ def number(value: object, at: str) -> Iterator[Problem]:
 
 
 def positive_number(value: object, at: str) -> Iterator[Problem]:
-    """A number above 0."""
+    """Check for a number above 0."""
     problems = list(number(value, at))
     yield from problems
     if not problems and isinstance(value, int | float) and value <= 0:
@@ -55,7 +57,7 @@ def positive_number(value: object, at: str) -> Iterator[Problem]:
 
 
 def positive_integer(value: object, at: str) -> Iterator[Problem]:
-    """An integer above 0, which may be spelled ``1.0``."""
+    """Check for an integer above 0, which may be spelled ``1.0``."""
     problems = list(positive_number(value, at))
     yield from problems
     if not problems and isinstance(value, int | float) and value != value // 1:
@@ -63,7 +65,7 @@ def positive_integer(value: object, at: str) -> Iterator[Problem]:
 
 
 def one_of(*allowed: str) -> Check:
-    """One of these words."""
+    """Return a check for one of these words."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if value not in allowed:
@@ -73,7 +75,7 @@ def one_of(*allowed: str) -> Check:
 
 
 def nullable(inner: Check) -> Check:
-    """Null, or what ``inner`` says."""
+    """Return a check for null or what ``inner`` accepts."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if value is not None:
@@ -83,7 +85,7 @@ def nullable(inner: Check) -> Check:
 
 
 def list_of(inner: Check) -> Check:
-    """A list of what ``inner`` says."""
+    """Return a check for a list of what ``inner`` accepts."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, list):
@@ -98,7 +100,7 @@ def list_of(inner: Check) -> Check:
 def object_of(
     required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, closed: bool = False
 ) -> Check:
-    """An object with these fields; others are ignored, or refused if it is ``closed``."""
+    """Return a check for an object with these fields; others are ignored, or refused with ``closed``."""
     known = {**(optional or {}), **required}
 
     def check(value: object, at: str) -> Iterator[Problem]:

@@ -1,5 +1,7 @@
 """The words that the API's schema allows on the wire, as it spells them."""
 
+from __future__ import annotations
+
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())

@@ -3,6 +3,8 @@
 On the way every request is logged, and whatever the fault plan has in store for it happens to it.
 """
 
+from __future__ import annotations
+
 import asyncio
 import re
 import socket

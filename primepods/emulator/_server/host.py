@@ -1,5 +1,7 @@
 """A thread with a loop and a listener in it, for emulators that are used from outside of any loop."""
 
+from __future__ import annotations
+
 import asyncio
 import threading
 from concurrent.futures import Future, wait
@@ -55,7 +57,7 @@ class Host:
     async def _serve(self) -> None:
         try:
             self.port = await self._listener.start(self._host, self.port)
-        except BaseException as error:  # noqa: BLE001  it is raised again in the thread that asked
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that asked
             self._started.set_exception(error)
             return
         self._loop = asyncio.get_running_loop()

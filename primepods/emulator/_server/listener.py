@@ -1,5 +1,7 @@
 """A loopback socket and the connections on it, with nothing left behind once it is closed."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 

@@ -5,6 +5,8 @@ one, at the moment it fell due. The server's thread and the thread of the test m
 holds ``lock`` while it answers a request, the methods for tests and control routes take it by themselves.
 """
 
+from __future__ import annotations
+
 import heapq
 import threading
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ from .ssh_keys import KeyRing
 
 @attrs.frozen
 class AccountView:
-    """What the API shows at one moment: the present, or what a replica that lags behind takes for it."""
+    """The pods and history that the API shows: those of now, or of the past for a replica that lags."""
 
     now: float
     pods: Mapping[str, PodRecord]
@@ -46,23 +48,23 @@ class Account:
     def clear(self) -> None:
         """Empty the account; only clock and configuration stay."""
         self.pods: dict[str, PodRecord] = {}
-        """Those that list, get and status know."""
+        """Pods that list, get and status show."""
         self.hidden: list[PodRecord] = []
-        """Those that exist but have not appeared yet."""
+        """Pods that exist but have not appeared yet."""
         self.terminated: list[PodRecord] = []
-        """Those that are gone, in the order in which they went."""
+        """Pods that are gone, in the order in which they went."""
         self.history: History = History()
         self.created: int = 0
-        """How many pods there have ever been."""
+        """Number of pods ever created."""
         self.funds: float | None = None
-        """All that was ever paid in, in US dollars; ``None`` means without end."""
+        """US dollars ever paid in; ``None`` for unlimited funds."""
         self.keys: KeyRing = KeyRing(rng=random_for(self.config.seed, "keys"))
         self.market.capacities.clear()
         self.market.prices.clear()
         self._solvent_at = self.clock.now()
         """The last moment at which the funds are known to have sufficed."""
         self._departures: list[tuple[float, str]] = []
-        """A heap of when pods go."""
+        """Heap of the times at which pods go."""
 
     # For tests and control routes.
 
@@ -128,7 +130,7 @@ class Account:
         """Move a manual clock; raises ``RuntimeError`` if the clock moves by itself."""
         if not isinstance(self.clock, ManualClock):
             message = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
-            raise RuntimeError(message)  # noqa: TRY004  the argument is fine, the emulator is not
+            raise RuntimeError(message)  # noqa: TRY004 - the argument is fine, the emulator is not
         self.clock.advance(seconds)
 
     # For the API, which holds the lock.
@@ -145,11 +147,11 @@ class Account:
         return AccountView(then, {record.id: record for record in shown}, self.history.until(then))
 
     def existing(self) -> list[PodRecord]:
-        """All pods that are not gone, those that have not appeared included."""
+        """Return all pods that are not gone, those that have not appeared included."""
         return [*self.pods.values(), *self.hidden]
 
     def left(self, cloud_id: str) -> int | None:
-        """Count how many of an offer can still be ordered; ``None`` means no end of them."""
+        """Return how many of an offer can still be ordered; ``None`` for any number."""
         capacity = self.market.capacity(cloud_id, self.clock.now())
         return None if capacity is None else capacity - self._ordered(cloud_id)
 

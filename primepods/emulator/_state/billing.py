@@ -1,4 +1,6 @@
-"""What pods cost: a pure function of their records and the clock."""
+"""Cost of pods: a pure function of their records and the clock."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Iterable
@@ -28,12 +30,12 @@ def cost(used: float, price_hr: float) -> float:
 
 
 def spent(records: Iterable[PodRecord], now: float) -> float:
-    """What all these pods together have cost by ``now``."""
+    """Return what all these pods together have cost by ``now``."""
     return sum(billed(record, now) for record in records)
 
 
 def used_up_at(records: list[PodRecord], funds: float, before: float, after: float) -> float:
-    """The moment between ``before`` and ``after`` at which these pods had cost more than ``funds``."""
+    """Return the moment between ``before`` and ``after`` at which these pods had cost more than ``funds``."""
     while after - before > _PRECISION:
         middle = (before + after) / 2
         if spent(records, middle) > funds:

@@ -1,8 +1,10 @@
-"""How a pod boots: a timeline drawn once when it is created, after that a pure function of its age.
+"""Booting: a timeline drawn once when a pod is created, after that a pure function of its age.
 
 Nothing here waits or remembers: the state of ten thousand pods at any moment follows from their timelines and
 the clock, so that two runs with the same seed agree and a manual clock can jump.
 """
+
+from __future__ import annotations
 
 from bisect import bisect_right
 from random import Random
@@ -19,9 +21,9 @@ DELETING = "DELETING"
 TERMINATED = "TERMINATED"
 FINISHED = "FINISHED"
 
-SLOWEST = 3.0
-"""No boot takes longer than this many times ``boot_seconds``."""
-FASTEST = 0.3
+MAX_BOOT = 3.0
+"""The longest boot, in multiples of ``boot_seconds``."""
+MIN_BOOT = 0.3
 PAUSE = 0.2
 """Share of a failed attempt's time that passes before the next one."""
 EARLY = 0.3
@@ -30,7 +32,7 @@ EARLY = 0.3
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """What a pod is at one moment."""
+    """State of a pod at one moment."""
 
     status: str
     installation: str
@@ -55,7 +57,7 @@ Timeline = tuple[Step, ...]
 
 
 def stage_at(timeline: Timeline, age: float) -> Stage:
-    """The stage at ``age`` seconds after creation."""
+    """Return the stage at ``age`` seconds after creation."""
     index = max(0, bisect_right(timeline, age, key=_start) - 1)
     step = timeline[index]
     if step.progress_to is None or index + 1 == len(timeline):
@@ -72,11 +74,11 @@ def _start(step: Step) -> float:
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
     """Draw a boot time, log-normal around ``boot_seconds * factor``, at most 3 and at least 0.3 times it."""
     drawn = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
-    return min(max(drawn, FASTEST * boot_seconds), SLOWEST * boot_seconds)
+    return min(max(drawn, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
 
 
 def successful_boot(rng: Random, duration: float) -> Timeline:
-    """PROVISIONING, PENDING, ACTIVE with installation progress, FINISHED after ``duration`` seconds."""
+    """Return a boot with installation progress that is FINISHED after ``duration`` seconds."""
     if duration <= 0:
         return (_ready(0.0),)
     pending, active = _draw_ages(rng, duration)
@@ -84,7 +86,7 @@ def successful_boot(rng: Random, duration: float) -> Timeline:
 
 
 def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
-    """A boot whose installation fails ``retries`` times, is retried by the platform, and succeeds.
+    """Return a boot whose installation fails ``retries`` times, is retried by the platform, and succeeds.
 
     While an attempt has failed, the installation is in ERROR; while the next one runs, the text of the
     failure stays. All within ``duration`` seconds.
@@ -106,7 +108,7 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
 
 
 def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Timeline:
-    """A boot that ends in ERROR within ``duration`` seconds, for the reason ``failure`` or a drawn one."""
+    """Return a boot that ends in ERROR within ``duration`` seconds, for ``failure`` or a drawn reason."""
     pending, active = _draw_ages(rng, duration)
     early = rng.random() < EARLY
     text = failure if failure is not None else rng.choice(FAILURES_EARLY if early else FAILURES_INSTALL)
@@ -120,12 +122,12 @@ def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Tim
 
 
 def deleting(before: Stage, since: float) -> Stage:
-    """The stage of a pod that was in stage ``before`` when it was deleted, at age ``since``."""
+    """Return the stage of a pod that was in stage ``before`` when it was deleted, at age ``since``."""
     return attrs.evolve(before, status=DELETING, addressed=False, since=since)
 
 
 def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
-    """The ages at which a machine is found and is up."""
+    """Draw the ages at which a machine is found and is up."""
     pending = duration * rng.uniform(0.15, 0.3)
     return pending, pending + duration * rng.uniform(0.05, 0.2)
 

@@ -1,4 +1,6 @@
-"""What the emulated market is made of: providers, GPUs, images. Plain data, spelled as on the wire."""
+"""Providers, GPUs and images of the emulated market: plain data, spelled as on the wire."""
+
+from __future__ import annotations
 
 import attrs
 
@@ -29,7 +31,7 @@ class Gpu:
 
     @property
     def model(self) -> str:
-        """The short name that goes into other names, for example ``h100``."""
+        """Return the short name that goes into other names, for example ``h100``."""
         return self.name.split("_")[0].lower()
 
 

@@ -1,5 +1,7 @@
 """The settings of an emulator that do not change while it runs."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 
@@ -12,13 +14,13 @@ def check_amount(name: str, value: float) -> None:
         raise ValueError(f"{name} must be zero or more, not {value!r}")
 
 
-def amount(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+def amount(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     """Validate an attrs field that holds a finite number of at least 0."""
     del instance
     check_amount(attribute.name, value)
 
 
-def share(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+def share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     """Validate an attrs field that holds a number between 0 and 1."""
     del instance
     if not 0 <= value <= 1:

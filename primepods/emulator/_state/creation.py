@@ -1,4 +1,6 @@
-"""How pods are created: what the caller fixes, and the rest drawn from the seed."""
+"""Creation of pods: the caller fixes some values, the rest is drawn from the seed."""
+
+from __future__ import annotations
 
 from random import Random
 
@@ -13,14 +15,14 @@ from .randomness import random_for
 
 @attrs.frozen(kw_only=True)
 class BootOutcome:
-    """How a boot will end; decided for a whole fleet, so that its rates are exact."""
+    """Outcome of a boot, decided for a whole fleet, so that its rates are exact."""
 
     fails: bool
     retries: bool
     """Whether the installation fails, is retried, and succeeds."""
 
 
-def create_pod(  # noqa: PLR0913  the last two by keyword
+def create_pod(  # noqa: PLR0913 - the last two by keyword
     config: EmulatorConfig,
     number: int,
     created: float,

@@ -1,4 +1,6 @@
-"""The history: what was paid for and is no more."""
+"""The history: what was paid for and has ended."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from random import Random
@@ -14,7 +16,7 @@ KINDS = ("Instance",) * 3 + ("Cluster", "Disk", "Sandbox", "Inference", "Image",
 
 @attrs.frozen(kw_only=True)
 class HistoryRow:
-    """One thing that was paid for. Times are seconds on the emulator's clock."""
+    """A pod, disk or other resource that was paid for. Times are seconds on the emulator's clock."""
 
     id: str
     name: str
@@ -45,15 +47,15 @@ class History:
         self._ordered.clear()
 
     def ordered(self, by: str, *, descending: bool) -> list[HistoryRow]:
-        """All rows by ``terminatedAt`` or ``createdAt``."""
+        """Return all rows by ``terminatedAt`` or ``createdAt``."""
         order = (by, descending)
         if order not in self._ordered:
             key = _by_creation if by == "createdAt" else _by_end
             self._ordered[order] = sorted(self.rows, key=key, reverse=descending)
         return self._ordered[order]
 
-    def until(self, then: float) -> "History":
-        """The history as it was at ``then``."""
+    def until(self, then: float) -> History:
+        """Return the history as it was at ``then``."""
         return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
 
 
@@ -67,7 +69,7 @@ def _by_end(row: HistoryRow) -> tuple[float, str]:
 
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:
-    """The row of a pod that is gone."""
+    """Return the row of a pod that is gone."""
     return HistoryRow(
         id=record.id,
         name=record.name,
@@ -85,7 +87,7 @@ def history_row(record: PodRecord, gone: float) -> HistoryRow:
 
 
 def draw_row(rng: Random, number: int) -> HistoryRow:
-    """A row of some kind that was created in the month before the clock's start, and has ended by then."""
+    """Draw a row of some kind that was created in the month before the clock's start, and has ended."""
     kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
     created = -float(rng.randint(600, 30 * 86400))

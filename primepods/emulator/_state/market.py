@@ -1,4 +1,6 @@
-"""What can be ordered: offers, their prices and stock. Drawn once from the seed."""
+"""Offers, their prices and stock, drawn once from the seed."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
@@ -20,7 +22,7 @@ VCPUS = (4, 16, 64)
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """How much of something an offer has; without ``minimum`` and ``maximum`` it cannot be chosen."""
+    """An amount of disk, CPUs or memory; without ``minimum`` and ``maximum`` it cannot be chosen."""
 
     default: int
     minimum: int | None = None
@@ -75,26 +77,26 @@ class Market:
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """How many a test has said there are of an offer, ordered ones included."""
+        """Stock of offers as set by tests, ordered ones included."""
         self.prices: dict[str, float] = {}
-        """What a test has said that an offer costs."""
+        """Prices of offers as set by tests."""
         self._seed = seed
         self._stock = stock
         self._offers = {offer.cloud_id: offer for offer in _draw_offers(seed)}
 
     @property
     def offers(self) -> list[Offer]:
-        """All offers at their present prices."""
+        """Return all offers at their present prices."""
         return [self.offer(cloud_id) for cloud_id in self._offers]
 
     def offer(self, cloud_id: str) -> Offer:
-        """Give an offer at its present price; raises ``KeyError`` for one that there is not."""
+        """Return an offer at its present price; raises ``KeyError`` for one that there is not."""
         offer = self._offers[cloud_id]
         price = self.prices.get(cloud_id)
         return offer if price is None else attrs.evolve(offer, price=price)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Count how many of an offer there are at ``now``, ordered or not; ``None`` means no end of them."""
+        """Return how many of an offer there are at ``now``, ordered or not; ``None`` for any number."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:

@@ -1,4 +1,6 @@
-"""The record of one pod, and what the pod is at a given moment."""
+"""Records of pods, and the state of a pod at a given moment."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypedDict
@@ -9,7 +11,7 @@ from .boot import Stage, Timeline, deleting, stage_at
 
 _FIRST_ADDRESS = 198 << 24 | 18 << 16
 _ADDRESSES = 1 << 17
-_MOST_NODES = 8
+_MAX_NODES = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +41,7 @@ class EmulatedPod:
 
 @attrs.define(kw_only=True, eq=False)
 class PodRecord:
-    """All that is known of a pod, from which its ``stage`` follows. Times are on the emulator's clock."""
+    """Record of a pod, from which its ``stage`` follows. Times are on the emulator's clock."""
 
     id: str
     number: int
@@ -88,14 +90,14 @@ class PodRecord:
         return self.delete_lost is None or now < self.delete_lost
 
     def stage(self, now: float) -> Stage:
-        """What the pod is at ``now``."""
+        """Return the pod's stage at ``now``."""
         if self.delete_asked is None or not self.is_deleting(now):
             return stage_at(self.timeline, now - self.created)
         asked = self.delete_asked - self.created
         return deleting(stage_at(self.timeline, asked), asked)
 
     def rendered(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
-        """What ``render`` makes of the stage at ``now``; made again only if that has changed."""
+        """Return the rendered stage at ``now``; render again only if the stage has changed."""
         stage = self.stage(now)
         done = self._rendered.get(kind)
         if done is None or (done[0] is not stage and done[0] != stage):
@@ -103,13 +105,13 @@ class PodRecord:
         return done[1]
 
     def addresses(self) -> list[str]:
-        """One address a node, from the block reserved for benchmarks: never anybody's machine."""
-        first = self.number * _MOST_NODES + 1
+        """Return an address for each node, from the block reserved for benchmarks: never a real machine."""
+        first = self.number * _MAX_NODES + 1
         numbers = (_FIRST_ADDRESS + n % _ADDRESSES for n in range(first, first + self.nodes))
         return [".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0)) for number in numbers]
 
     def seen_at(self, now: float) -> EmulatedPod:
-        """The pod's state at ``now``."""
+        """Return the pod's state at ``now``."""
         stage = self.stage(now)
         return EmulatedPod(
             id=self.id,
@@ -132,7 +134,7 @@ class PodRecord:
 
 
 class PodOverrides(TypedDict, total=False):
-    """What ``Emulator.add_pod`` lets the caller fix; everything else is drawn from the seed."""
+    """Values that callers of ``Emulator.add_pod`` can fix; all others are drawn from the seed."""
 
     id: str
     provider: str

@@ -4,6 +4,8 @@ Times are kept as seconds from the moment of saving, so that a fleet goes on whe
 says when it is restored. The names in the document are those of format 1, whatever the code calls things.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -26,7 +28,7 @@ Fields = dict[str, Any]
 
 
 def dump(account: Account) -> dict[str, object]:
-    """Write everything down."""
+    """Return the whole account as JSON."""
     with account.lock:
         now = account.catch_up()
         return {
@@ -45,13 +47,13 @@ def dump(account: Account) -> dict[str, object]:
 
 
 def config_of(saved: Mapping[str, object]) -> Fields:
-    """The saved emulator's settings, as arguments for a new one; raises ``ValueError`` for no snapshot."""
+    """Return the saved settings, as arguments for a new emulator; raises ``ValueError`` for no snapshot."""
     _check(saved)
     return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
-    """Replace everything by what was written down, as if no time had passed since.
+    """Replace the account by a snapshot, as if no time had passed since.
 
     Raises ``ValueError`` for what is no snapshot, and leaves everything as it was.
     """

@@ -1,5 +1,7 @@
 """The account's ssh keys."""
 
+from __future__ import annotations
+
 import re
 from random import Random
 

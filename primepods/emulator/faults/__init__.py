@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the API, each as a value. ``FaultPlan`` says when it does.
+"""Faults between a client and the API, each as a value; a ``FaultPlan`` says when they strike.
 
 Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. To
 make a fault of your own, inherit from ``Fault``, and return a ``Reply`` or ``Raw`` bytes from ``outcome``.

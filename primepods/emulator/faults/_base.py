@@ -1,4 +1,4 @@
-"""What every fault has, and the parts that faults are made of."""
+"""Base class of faults, and validators for their fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Raw:
     """Bytes for the wire as they are, after which the connection ends."""
 
     status: int | None
-    """What the log says was answered."""
+    """Status for the request log."""
     pieces: tuple[bytes, ...] = ()
     pause: float = 0.0
     """Seconds between the pieces."""
@@ -46,7 +46,7 @@ class Fault:
 
     @property
     def reaches(self) -> bool:
-        """Whether the API gets the request, and acts on it."""
+        """Tell whether the API gets the request, and acts on it."""
         return True
 
     def received(self, call: Call) -> Call:
@@ -65,13 +65,13 @@ class Fault:
 
 @attrs.frozen
 class UnansweredFault(Fault):
-    """What the client gets is not the API's answer; with ``acted``, the API did what was asked even so."""
+    """Base of faults that replace the API's response; with ``acted``, the API acts all the same."""
 
     acted: bool = attrs.field(default=False, kw_only=True, validator=FLAG)
 
     @property
     def reaches(self) -> bool:
-        """Only if it acts."""
+        """Tell whether the API acts."""
         return self.acted
 
 

@@ -16,7 +16,7 @@ class Reset(UnansweredFault):
     """The connection is reset before the API gets the request or, with ``acted``, after it acted."""
 
     def outcome(self, reply: Reply) -> Raw:
-        """Nothing, and that abruptly."""
+        """Return nothing, with a reset."""
         del reply
         return Raw(None, reset=True)
 
@@ -31,7 +31,7 @@ class Cut(Fault):
     )
 
     def outcome(self, reply: Reply) -> Raw:
-        """The head, and the beginning of the body."""
+        """Return the head and the beginning of the body."""
         kept = int(len(reply.body) * self.share)
         return Raw(reply.status, (_head(reply, len(reply.body)), reply.body[:kept]))
 
@@ -43,7 +43,7 @@ class WrongLength(Fault):
     by: int = attrs.field(default=10, validator=validators.instance_of(int))
 
     def outcome(self, reply: Reply) -> Raw:
-        """A head that lies, and the body."""
+        """Return a head with a wrong length, and the body."""
         return Raw(reply.status, (_head(reply, max(0, len(reply.body) + self.by)), reply.body))
 
 
@@ -55,7 +55,7 @@ class Drip(Fault):
     pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])
 
     def outcome(self, reply: Reply) -> Raw:
-        """The head at once, then the body piece by piece."""
+        """Return the head, then the body piece by piece."""
         body, size = reply.body, max(1, math.ceil(len(reply.body) / self.pieces))
         parts = tuple(body[at : at + size] for at in range(0, len(body), size))
         return Raw(reply.status, (_head(reply, len(body)), *parts), pause=self.seconds / max(1, len(parts)))
@@ -66,7 +66,7 @@ class BadChunk(Fault):
     """The API acts; the answer is in chunks, the second of which has a size that is no number."""
 
     def outcome(self, reply: Reply) -> Raw:
-        """One good chunk, one bad."""
+        """Return a valid chunk and an invalid one."""
         half = max(1, len(reply.body) // 2)
         first = b"%x\r\n%s\r\n" % (half, reply.body[:half])
         second = b"zz\r\n" + reply.body[half:] + b"\r\n0\r\n\r\n"

@@ -47,7 +47,7 @@ class Edit(Fault):
     rows: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
     def outcome(self, reply: Reply) -> Reply:
-        """The answer, changed."""
+        """Return the changed response."""
         try:
             body: Any = json.loads(reply.body)
         except ValueError:
@@ -69,7 +69,7 @@ class EmptyData(Fault):
     null: bool = attrs.field(default=False, validator=FLAG)
 
     def outcome(self, reply: Reply) -> Reply:
-        """The answer, emptied."""
+        """Return the response without rows."""
         rows: Any = None if self.null else []
         nothing: dict[str, Any] = dict.fromkeys(_ROWS, rows) | dict.fromkeys(_TOTALS, 0)
         empty = Edit(lambda body: body | {name: nothing[name] for name in nothing.keys() & body.keys()})
@@ -81,7 +81,7 @@ class Empty(Fault):
     """The API acts; the answer has its status, and no body at all."""
 
     def outcome(self, reply: Reply) -> Reply:
-        """The status."""
+        """Return the status without a body."""
         return attrs.evolve(reply, body=b"")
 
 

@@ -40,7 +40,7 @@ class Status(UnansweredFault):
     text: str | None = attrs.field(default=None, kw_only=True, validator=validators.optional(TEXT))
 
     def outcome(self, reply: Reply) -> Reply:
-        """The error."""
+        """Return the error."""
         del reply
         wait = self.retry_after
         headers = {} if wait is None else {"Retry-After": wait if isinstance(wait, str) else f"{wait:g}"}
@@ -59,7 +59,7 @@ class Html(UnansweredFault):
     status: int = attrs.field(default=200, validator=_STATUS)
 
     def outcome(self, reply: Reply) -> Reply:
-        """The page."""
+        """Return the page."""
         del reply
         return _html(self.status, {})
 
@@ -74,7 +74,7 @@ class Redirect(UnansweredFault):
     )
 
     def outcome(self, reply: Reply) -> Reply:
-        """The redirect."""
+        """Return the redirect."""
         del reply
         return Reply(self.status, encode({"detail": status_phrase(self.status)}), {"Location": self.location})
 
