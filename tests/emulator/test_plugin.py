@@ -98,6 +98,44 @@ def test_any_pytest_asyncio_leaves_other_tests_alone(tmp_path: Path) -> None:
     assert "needs pytest-asyncio 0.24 or newer" in printed
 
 
+LOST_ORDERS = """
+import os
+import primepods, pytest
+from primepods.emulator import ManualClock, Reset
+
+def order(client):
+    return primepods.PodSpec.from_offer(client.availability.cheapest(), name="train")
+
+def lose_an_order(emulator, client):
+    emulator.faults.add(Reset(acted=True), on="create", times=1)
+    assert [client.pods.create(order(client)).id] == list(emulator.pods)
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_fast(primepods_emulator, primepods_client, number):
+    lose_an_order(primepods_emulator, primepods_client)
+
+@pytest.mark.primepods(clock=ManualClock())
+@pytest.mark.parametrize("number", [1, 2])
+def test_by_hand(primepods_emulator, primepods_client, number):
+    lose_an_order(primepods_emulator, primepods_client)
+
+def test_lease_that_is_kept(primepods_emulator, primepods_client):
+    with primepods_client.pods.lease(order(primepods_client), interval=0.05) as pod:
+        pod.keep()
+    assert len(primepods_emulator.pods) == 1
+    assert not os.path.exists(os.path.expanduser("~/.primepods"))
+
+def test_next(primepods_emulator, primepods_client):
+    sweep = primepods_client.pods.sweep(dry_run=True)
+    assert not sweep.found and not sweep.skipped
+"""
+
+
+def test_lost_orders_can_be_rehearsed(tmp_path: Path) -> None:
+    """At any speed, one test after another, and with an account, and leases' files, of each test's own."""
+    assert "6 passed" in run(tmp_path, LOST_ORDERS, "-p", "no:randomly")
+
+
 def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
     """The nearest one has the last word; a clock of one's own has no speed."""
     run(
