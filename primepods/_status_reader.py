@@ -69,6 +69,10 @@ class StatusReader:
         await self.executor.map(reading.read_chunk, self.chunks(pod_ids))
         return reading.conclude()
 
+    def forget(self) -> None:
+        """Drop the responses that are kept, where the reader itself may live a little longer."""
+        self._cache.clear()
+
     def chunks(self, pod_ids: list[str]) -> list[list[str]]:
         """Split checked, distinct ids into requests."""
         return list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))

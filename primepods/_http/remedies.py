@@ -13,6 +13,9 @@ from .request import PODS, Request
 MISSING_POD: Final = (
     "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`."
 )
+_NOT_SUPPORTED: Final = (
+    "The server does not support this request, and will not later: check the base URL and the proxy."
+)
 _BY_STATUS: Final[Mapping[int, str]] = {
     400: "Change what the API's message names: unchanged, the request fails again.",
     402: "Add funds to the wallet.",
@@ -20,6 +23,8 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     413: "Send less at once.",
     422: "Correct the parameters named.",
     429: "Ask less often, or share one client.",
+    501: _NOT_SUPPORTED,
+    505: _NOT_SUPPORTED,
 }
 _LISTINGS: Final = frozenset({f"{PODS}/", f"{PODS}/status", f"{PODS}/history"})
 
@@ -39,9 +44,11 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
         return _not_found_remedy(request, base_url)
     if status == HTTPStatus.TOO_MANY_REQUESTS and not is_idempotent(request.method):
         return f"Nothing was done, and a {request.method} is not repeated: send it again later."
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         return f"The API or a gateway before it failed: {after_failure(request, 'try later.')}"
-    return _BY_STATUS.get(status, "See the API's message.")
+    return "See the API's message."
 
 
 def after_failure(request: Request, otherwise: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .._utils.clock import Clock
 
-MAX_AGE: Final = 60.0
+MAX_AGE: Final = 15.0
 """Seconds without use after which an entry is dropped: pollers ask for ever new sets of pods."""
 
 
@@ -45,6 +45,11 @@ class ResponseCache:
             if self._size <= self._max_bytes and used_at >= now - MAX_AGE:
                 break
             self._drop(oldest)
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        self._entries.clear()
+        self._size = 0
 
     def _drop(self, target: str) -> None:
         entry = self._entries.pop(target, None)

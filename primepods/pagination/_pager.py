@@ -182,8 +182,8 @@ class _PageIterator(Generic[T]):
         except StopIteration:
             self._end = StopAsyncIteration()
         except Exception as exc:  # noqa: BLE001 - kept, and raised by __anext__ from now on
-            # Without the frames of this method and of `_step`, which lead to the exception.
-            self._traceback = _inner_part(exc.__traceback__, 2)
+            # Frames that lead to the exception would keep alive what was received; a defect needs them more.
+            self._traceback = None if isinstance(exc, PrimePodsError) else exc.__traceback__
             self._end = exc.with_traceback(None)
         else:
             return step
@@ -216,13 +216,6 @@ class _PageIterator(Generic[T]):
         if self._loop is not None and self._end is None:
             with suppress(RuntimeError):  # the loop is closed, and has ended all tasks
                 self._loop.call_soon_threadsafe(self._window.cancel)
-
-
-def _inner_part(traceback: TracebackType | None, frames: int) -> TracebackType | None:
-    """Return a traceback without its outermost frames."""
-    for _ in range(frames):
-        traceback = traceback and traceback.tb_next
-    return traceback
 
 
 class _ItemIterator(Generic[T]):

@@ -139,6 +139,8 @@ class Hub:
             self._end_subscriptions(error)
         for job in self._state.jobs:
             job.cancel()
+        # A tick that was cancelled, and what it refers to, is freed by the garbage collector only.
+        self._reader.forget()
         try:
             if self._state.jobs:
                 await asyncio.wait(self._state.jobs)

@@ -31,6 +31,24 @@ def error_of(task: asyncio.Task[Any]) -> BaseException:
     return error
 
 
+@pytest.mark.parametrize("status", [501, 505])
+async def test_a_lasting_server_error_ends_waits_like_a_refusal(
+    stage: Stage, fleet: Fleet, status: int
+) -> None:
+    """What a call raises at once a wait raises when it is said again; said once, it can be a stray answer."""
+    fleet.add(2)
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    fleet.next_status(reply({"detail": "no"}, status))
+    await stage.advance(7)
+    assert not wait.done()
+    fleet.next_status(reply({"detail": "no"}, status), times=100)
+    await stage.advance(9)
+    error = error_of(wait)
+    assert isinstance(error, primepods.ServerError)
+    assert "does not support this request" in str(error)
+
+
 @pytest.mark.parametrize("status", [401, 422])
 async def test_each_waiter_gets_an_exception_of_its_own(stage: Stage, fleet: Fleet, status: int) -> None:
     """What one waiter notes on its error, or chains to it, does not show up at the others."""
