@@ -21,6 +21,8 @@ _EXPIRY_LENGTH: Final = 5
 _EXPIRY_EPOCH: Final = 1_735_689_600
 """2025-01-01, from which expiries count in minutes: five letters last until 2088."""
 _MAX_LENGTH: Final = 63
+_MIN_CUT: Final = 8
+"""Letters that a server leaves at least of a name that it cuts."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?([{_LETTERS}]{{{_RANDOM_LENGTH}}})([{_LETTERS}]{{{_CHECK_LENGTH}}})(?:-x([{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
     re.DOTALL,
@@ -92,18 +94,19 @@ def _expiry_letters(name: str) -> str | None:
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Tell whether ``theirs`` is the name ``ours``, as a server may have changed it.
 
-    It may change case, blanks and punctuation, and cut a unique name behind its suffix.
+    It may change case and blanks; of a unique name, also punctuation, and cut it behind its suffix.
     """
     if theirs is None:
         return False
+    if not isinstance(ours, UniqueName):
+        return ours.casefold().split() == theirs.casefold().split()
+    return _plain(ours).startswith(_plain(theirs)) and _plain(theirs).startswith(_plain(ours.without_expiry))
+
+
+def is_respelled(ours: str, theirs: str) -> bool:
+    """Tell whether a server can have made ``theirs`` of ``ours``: by itself that proves nothing."""
     mine, other = _plain(ours), _plain(theirs)
-    if mine == other:
-        return bool(mine) or ours == theirs
-    return (
-        isinstance(ours, UniqueName)
-        and mine.startswith(other)
-        and other.startswith(_plain(ours.without_expiry))
-    )
+    return len(other) >= min(_MIN_CUT, len(mine)) and mine.startswith(other)
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, pod_request
 from .._utils.strict_json import dumps
 from .._utils.text import quote
-from .._utils.unique_names import UniqueName, is_same_name, unique_name
+from .._utils.unique_names import UniqueName, is_respelled, is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import (
     APIError,
@@ -38,16 +38,15 @@ from ..errors import (
 )
 from ..leasing._ledger import read_ledger
 from ..leasing._pods import LOOKUP_TIMEOUT, PodsAPI, find_namesakes
-from ..models import Pod
+from ..models import Pod, PodState
 from ..specs import CUSTOM_IMAGE, PodSpec
 from ._refusals import explain
 
 log = logging.getLogger("primepods")
 
+_OVER: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _DATE_TOLERANCE: Final = 5.0
 """Seconds by which the server's ``Date`` may be ahead of its times of creation."""
-_MIN_CUT: Final = 8
-"""Letters that a server leaves at least of a name that it cuts."""
 _UNPROVEN: Final = frozenset({HTTPStatus.CONFLICT, 499})
 """Refusals that a gateway may cause by sending an order twice."""
 
@@ -115,11 +114,8 @@ class _Order:
         """Tell whether a pod is this order's, given that the response to it had the pod's id."""
         if self.namesakes is not None and pod.id in self.namesakes:
             return False
-        if pod.name is None or is_same_name(self.name, pod.name):
-            return True
-        # Cut, as some servers do; any other name is that of another order.
-        cut = pod.name.strip().casefold()
-        return len(cut) >= _MIN_CUT and self.name.casefold().startswith(cut)
+        # Any other name is that of another order.
+        return pod.name is None or is_respelled(self.name, pod.name)
 
     def may_be_ours(self, pod: Pod) -> bool:
         """Tell whether a pod of the name can be this order's."""
@@ -162,6 +158,22 @@ class PodCreator:
         with _under_way(order):
             await self._list_namesakes(order)
             return await self._send(order, request)
+
+    async def ensure(self, spec: PodSpec) -> Pod:
+        """Return a pod of a name; see :meth:`primepods.AsyncPods.ensure`."""
+        name = check_spec(spec).name
+        if name is None:
+            raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
+        living, unreadable = await self._pods.list().find(
+            lambda pod: is_same_name(name, pod.name) and not pod.has_failed and pod.status not in _OVER
+        )
+        if living:
+            # As it was ordered, before what only a server that changes names can have made of it.
+            return min(living, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
+        if unreadable is not None:
+            # It may be the pod.
+            raise unreadable
+        return await self.create(spec)
 
     async def _send(self, order: _Order, request: Request) -> Pod:
         """Send an order, and find out what became of it."""
@@ -234,6 +246,21 @@ class PodCreator:
         leased = {record.pod_id for record in ledger.records.values()}
         # A file that cannot be read may speak for any of them.
         return [] if ledger.unreadable else [pod for pod in ours if pod.id not in leased]
+
+
+def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
+    """Return the specs, one or several.
+
+    Raises:
+        TypeError: One is none.
+        ValueError: There are none.
+    """
+    if not isinstance(spec, Iterable):
+        return [check_spec(spec)]
+    specs = [check_spec(each) for each in spec]
+    if not specs:
+        raise ValueError("spec must be a PodSpec or several, got none")
+    return specs
 
 
 def check_spec(spec: PodSpec) -> PodSpec:

@@ -393,9 +393,26 @@ class AsyncPods:
         """
         return await self._creator.create(spec)
 
+    async def ensure(self, spec: PodSpec) -> Pod:
+        """Return the pod of exactly the spec's name that lives and has not failed, else rent it.
+
+        For what is tried again, such as a job's retry or a service that is deployed anew, under a name that
+        nobody else uses: the name is all that says whose the pod is. A pod that was stopped, has failed or is
+        being deleted does not count. Of several the oldest is returned.
+
+        Args:
+            spec: What to rent; with a name.
+
+        Raises:
+            ValueError: The spec has no name.
+            ProtocolError: No such pod is listed, but a row that cannot be read may be it. Nothing is rented.
+            CreateUncertainError: As :meth:`create`, as all others; call this again.
+        """
+        return await self._creator.ensure(spec)
+
     def lease(  # noqa: PLR0913 - all but the first have defaults
         self,
-        spec: PodSpec,
+        spec: PodSpec | Iterable[PodSpec],
         *,
         ready_timeout: float = 1800.0,
         interval: float = 5.0,
@@ -414,7 +431,9 @@ class AsyncPods:
         Python without leaving any block: have a handler call ``sys.exit``.
 
         Args:
-            spec: What to rent.
+            spec: What to rent; or several specs, in the order of preference: the next one is tried when one
+                is sold out, costs more than its ``max_price``, or fails to become ready. What was rented
+                meanwhile is given back before that, and the last error has the others as notes.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two looks at the pod, from 0.05.
             on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange` until it is
@@ -437,7 +456,7 @@ class AsyncPods:
         from ..leasing.lease import AsyncLease  # noqa: PLC0415 - most programs rent nothing
         from ..leasing.options import LeaseOptions  # noqa: PLC0415 - as above
         from ..leasing.supervisor import LeaseSupervisor  # noqa: PLC0415 - as above
-        from ._creation import check_spec  # noqa: PLC0415 - as above
+        from ._creation import check_specs  # noqa: PLC0415 - as above
 
         options = LeaseOptions(
             ready_timeout=ready_timeout,
@@ -448,8 +467,7 @@ class AsyncPods:
         )
         if on_change is not None:
             check_callable("on_change", on_change)
-        specs = [check_spec(spec)]
-        orders = [(self._account(each.team_id), each) for each in specs]
+        orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
         return AsyncLease(LeaseSupervisor(orders, options, self._open_leases), on_change)
 
     async def sweep(

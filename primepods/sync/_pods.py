@@ -263,9 +263,24 @@ class Pods:
         """
         return self._portal.call(self._async.create, spec)
 
+    def ensure(self, spec: PodSpec) -> Pod:
+        """Return the pod of exactly the spec's name that lives and has not failed, else rent it.
+
+        For what is tried again, under a name that nobody else uses: it is all that says whose the pod is.
+
+        Args:
+            spec: What to rent; with a name.
+
+        Raises:
+            ValueError: The spec has no name.
+            ProtocolError: No such pod is listed, but a row that cannot be read may be it. Nothing is rented.
+            CreateUncertainError: As :meth:`create`, as all others; call this again.
+        """
+        return self._portal.call(self._async.ensure, spec)
+
     def lease(  # noqa: PLR0913 - all but the first have defaults
         self,
-        spec: PodSpec,
+        spec: PodSpec | Iterable[PodSpec],
         *,
         ready_timeout: float = 1800.0,
         interval: float = 5.0,
@@ -284,7 +299,9 @@ class Pods:
         process has left. SIGTERM ends Python without leaving any block: have a handler call ``sys.exit``.
 
         Args:
-            spec: What to rent.
+            spec: What to rent; or several specs, in the order of preference: the next one is tried when one
+                is sold out, costs more than its ``max_price``, or fails to become ready. What was rented
+                meanwhile is given back before that, and the last error has the others as notes.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two looks at the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.

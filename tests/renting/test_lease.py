@@ -143,7 +143,7 @@ async def test_several_leases_in_a_task_group(folder: Path) -> None:
 
         async def use_all() -> None:
             async with asyncio.TaskGroup() as group:
-                for number in (1, 50, 60, 70, 80):
+                for number in (1, 150, 160, 170, 180):
                     group.create_task(use(number))
 
         with pytest.raises(ExceptionGroup):

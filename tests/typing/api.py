@@ -107,6 +107,10 @@ async def pods(client: AsyncClient) -> None:
     assert_type(await client.pods.logs("id", tail=5), str)
     assert_type(await client.pods.logs("id", tail=None), str)
     assert_type(await client.pods.create(spec()), Pod)
+    assert_type(await client.pods.ensure(spec()), Pod)
+    assert_type(client.pods.lease([spec(), spec()]), AsyncLease)
+    assert_type(await client.pods.sweep(expired=True), Sweep)
+    assert_type(spec().named(), PodSpec)
 
 
 async def references(
@@ -292,6 +296,9 @@ def blocking_pods(client: Client) -> None:
     assert_type(client.pods.logs("id", tail=5), str)
     assert_type(client.pods.logs("id", tail=None), str)
     assert_type(client.pods.create(spec()), Pod)
+    assert_type(client.pods.ensure(spec()), Pod)
+    assert_type(client.pods.lease([spec(), spec()]), Lease)
+    assert_type(client.pods.sweep(expired=True), Sweep)
 
 
 def blocking_references(

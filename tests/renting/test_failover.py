@@ -1,0 +1,199 @@
+"""A lease over several specs: the next one when one brings no pod, and at most one pod at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+
+import primepods
+from primepods import PodSpec
+from primepods.emulator import Delay, Edit, Fault, Reset, Status
+from tests.renting.stage import Stage, stage
+
+pytestmark = pytest.mark.anyio
+
+
+def specs_of(it: Stage, count: int = 3) -> list[PodSpec]:
+    """Orders that differ by their names."""
+    return [attrs.evolve(it.spec, name=f"choice-{number}") for number in range(count)]
+
+
+SOLD_OUT = Status(400, body={"detail": "That machine is sold out"})
+TOO_DEAR = Status(400, body={"detail": "The price is above maxPrice"})
+
+FIRST_FAILS: dict[str, Callable[[Stage], object]] = {
+    "sold out": lambda it: it.emulator.faults.add(SOLD_OUT, on="create", times=1),
+    "too dear": lambda it: it.emulator.faults.add(TOO_DEAR, on="create", times=1),
+    "dearer than agreed": lambda it: it.emulator.faults.add(
+        Edit(put={"priceHr": 1_000.0}), on="create", times=1
+    ),
+    "failed boot": lambda it: it.emulator.faults.add(
+        Edit(put={"data.0.status": "ERROR"}), on="status", times=1
+    ),
+    "no address": lambda it: it.emulator.faults.add(
+        Edit(put={"data.0.status": "STOPPED"}), on="status", times=1
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", FIRST_FAILS)
+async def test_the_next_spec_is_tried(folder: Path, trouble: str) -> None:
+    """When the first is given back; the block gets the second, and nothing is left."""
+    async with stage(folder) as it:
+        FIRST_FAILS[trouble](it)
+        async with it.client.pods.lease(specs_of(it)) as pod:
+            assert pod.name.startswith("choice-1-")
+            assert it.running() == [pod.id]
+            assert [record.name for record in it.records()] == [pod.name]
+        assert (it.orders(), it.running(), it.records()) == (2, [], [])
+
+
+async def test_the_last_error_carries_the_others(folder: Path) -> None:
+    """As notes, in their order."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(SOLD_OUT, on="create", times=1)
+        it.emulator.faults.add(TOO_DEAR, on="create", times=1)
+        it.emulator.faults.add(SOLD_OUT, on="create", times=1)
+        with pytest.raises(primepods.SoldOutError) as caught:
+            await it.client.pods.lease(specs_of(it)).__aenter__()
+        first, second = caught.value.__notes__
+        assert "sold out" in first
+        assert "maxPrice" in second
+        assert (it.orders(), it.records()) == (3, [])
+
+
+@pytest.mark.parametrize("error", [Status(402), Status(403), Status(400), Reset()])
+async def test_other_errors_end_the_lease(folder: Path, error: Fault) -> None:
+    """No other machine helps against them; and after an order that may have been carried out none follows."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(error, on="create", times=1)
+        with pytest.raises(primepods.PrimePodsError):
+            await it.client.pods.lease(specs_of(it)).__aenter__()
+        assert it.orders() == 1
+
+
+async def test_a_pod_that_cannot_be_given_back_is_the_last(folder: Path) -> None:
+    """There is at most one at a time: the error says which is left."""
+    async with stage(folder, failure_rate=1.0) as it:
+        it.emulator.faults.add(Status(503), on="delete")
+        with pytest.raises(primepods.PodFailedError) as caught:
+            await it.client.pods.lease(specs_of(it), release_timeout=30).__aenter__()
+        (pod_id,) = it.running()
+        assert any(pod_id in note for note in caught.value.__notes__)
+        assert it.orders() == 1
+        it.emulator.faults.clear()
+
+
+@pytest.mark.parametrize("after", [70.0, 75.0])
+async def test_an_interruption_while_one_is_given_back_ends_it(folder: Path, after: float) -> None:
+    """Nothing else is ordered."""
+    async with stage(folder, failure_rate=1.0) as it:
+        entering = asyncio.create_task(it.client.pods.lease(specs_of(it)).__aenter__())
+        await it.clock.sleep(after)
+        entering.cancel()
+        with pytest.raises((asyncio.CancelledError, primepods.PodFailedError)):
+            await entering
+        assert (it.running(), it.records()) == ([], [])
+        assert it.orders() <= 2
+
+
+async def test_the_budget_is_that_of_the_lease(folder: Path) -> None:
+    """What the first ones have cost, and their time, count."""
+    async with stage(folder, boot_seconds=5_000) as it:
+        with pytest.raises(primepods.BudgetExceededError) as caught:
+            await it.client.pods.lease(specs_of(it, 9), ready_timeout=1_000, max_hours=1).__aenter__()
+        assert it.orders() == 4
+        assert caught.value.spent > 0
+        assert (it.running(), it.records()) == ([], [])
+
+
+@pytest.mark.parametrize("bad", ["a spec", [], ["a spec"], 5, None])
+async def test_what_is_no_spec_rents_nothing(folder: Path, bad: Any) -> None:
+    """It is refused before the block."""
+    async with stage(folder) as it:
+        with pytest.raises((TypeError, ValueError), match="spec must be"):
+            it.client.pods.lease(bad)
+
+
+FAULTS: tuple[Fault, ...] = (
+    SOLD_OUT,
+    TOO_DEAR,
+    Reset(),
+    Reset(acted=True),
+    Status(500, acted=True),
+    Status(503),
+    Status(429),
+    Delay(20.0),
+)
+
+
+async def one(folder: Path, seed: int) -> None:
+    """One seed: never two pods, and none that nobody is told of."""
+    rng = Random(f"failover {seed}")
+    async with stage(
+        folder, seed=seed, failure_rate=rng.choice([0.0, 0.6]), appear_seconds=rng.choice([0.0, 0.0, 10.0])
+    ) as it:
+        for fault in FAULTS:
+            it.emulator.faults.add(fault, probability=0.3 / len(FAULTS))
+        most = 0
+
+        async def use() -> None:
+            nonlocal most
+            async with it.client.pods.lease(
+                specs_of(it, rng.randint(1, 4)), ready_timeout=rng.choice([50.0, 600.0]), release_timeout=300
+            ):
+                await it.clock.sleep(rng.uniform(0, 100))
+
+        async def count() -> None:
+            nonlocal most
+            while True:
+                most = max(most, len(it.running()))
+                await it.clock.sleep(1)
+
+        task, counting = asyncio.create_task(use()), asyncio.create_task(count())
+        if rng.random() < 0.5:
+            await it.clock.sleep(rng.uniform(0, 200))
+            task.cancel()
+        await asyncio.wait({task})
+        counting.cancel()
+        error = None if task.cancelled() else task.exception()
+        told = f"{error!r} {getattr(error, '__notes__', '')} {it.records()}"
+        assert most <= 1
+        for pod_id in it.running():
+            assert pod_id in told or str(it.emulator.pods[pod_id].name) in told
+        it.emulator.faults.clear()
+        await it.clock.sleep(3_600)
+        assert not (await it.client.pods.sweep()).errors
+        assert it.running() == []
+
+
+async def run_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range) -> None:
+    """Run them one after the other."""
+    for seed in seeds:
+        folder = tmp_path / str(seed)
+        monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(folder))
+        try:
+            async with asyncio.timeout(20):
+                await one(folder, seed)
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+async def test_there_is_never_more_than_one_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails, and whenever it is interrupted."""
+    await run_seeds(tmp_path, monkeypatch, range(60))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("batch", range(10))
+async def test_a_thousand_failovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """The same, more often."""
+    await run_seeds(tmp_path, monkeypatch, range(1_000 + 100 * batch, 1_100 + 100 * batch))
