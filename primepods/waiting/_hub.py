@@ -1,9 +1,12 @@
 """The shared poller: thousands wait for thousands of pods, and the API sees one calm client.
 
 A :class:`Hub` is shared by all clients of one event loop that have equal settings. It exists while somebody
-waits. Those who wait are :class:`Subscription` objects: each names pods and an interval, is told when one of
-them has changed, and reads the pod's newest state from its :class:`WatchedPod`. What that state means to a
-wait is decided in :mod:`primepods.waiting.wait`.
+waits. Each wait has a :class:`Subscription`, which names pods and an interval, is notified when one of them
+has changed, and reads the pod's newest state from its :class:`WatchedPod`. What that state means to a wait is
+decided in :mod:`primepods.waiting.wait`.
+
+Imports go one way: ``wait`` and ``watch``, ``_subscription``, ``_hub``, ``_tick`` and ``_lookups``,
+``_hub_state``, ``_schedule``, ``_watched_pod``.
 
 There is no retry inside a tick: the next tick is the retry.
 """
@@ -15,7 +18,7 @@ import contextvars
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -25,13 +28,10 @@ from .._status_reader import StatusReader
 from ..config import Settings
 from ..errors import PrimePodsError, RateLimitError
 from ..retry import RetryPolicy
+from ._hub_state import HubState
 from ._lookups import PodLookups
-from ._state import HubState
 from ._tick import Tick
-from ._watched_pod import WatchedPod
-
-if TYPE_CHECKING:
-    from ._subscription import Subscription
+from ._watched_pod import Subscriber, WatchedPod
 
 _ONCE: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
@@ -62,10 +62,10 @@ class Hub:
         self._state = HubState(settings.clock)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[Subscriber] = set()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, subscription: Subscription) -> None:
+    def add(self, subscription: Subscriber) -> None:
         """Begin to poll for ``subscription``: once promptly, then at the ticks of its interval."""
         subscription.since = next(self._state.numbers)
         self._subscriptions.add(subscription)
@@ -73,14 +73,14 @@ class Hub:
             pod = subscription.pods[pod_id] = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
             pod.add(subscription)
         self._state.schedule.add(subscription)
-        self._state.troubles.paused(is_new=True)
+        self._state.warnings.paused(is_new=True)
         if self._task is None:
             # Last, since a task may start at once. In an empty context: otherwise its log lines would carry
             # the context of the first subscriber's task.
             self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._note_end)
 
-    def remove_pod(self, subscription: Subscription, pod: WatchedPod) -> None:
+    def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
         """Poll no longer for one of the subscription's pods."""
         if subscription in pod.subscriptions:
             pod.remove(subscription)
@@ -88,8 +88,13 @@ class Hub:
                 del self._state.pods[pod.pod_id]
                 self._state.schedule.forget(pod)
 
-    def remove(self, subscription: Subscription) -> None:
-        """End the polling for ``subscription``, and all polling with the last one."""
+    def remove(self, subscription: Subscriber, heir: Heir) -> None:
+        """End the polling for ``subscription``, and all polling with the last one.
+
+        Args:
+            subscription: Removed if it is still there.
+            heir: Takes over the connections if it was the last one.
+        """
         if subscription not in self._subscriptions:
             return
         self._subscriptions.discard(subscription)
@@ -97,7 +102,7 @@ class Hub:
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
-            self._heir = subscription.heir
+            self._heir = heir
             self._retire()
             with suppress(RuntimeError):  # The loop is closed, and this is what is left of it.
                 self._state.schedule.changed.set()
@@ -164,12 +169,12 @@ class Hub:
     def _next_at(self) -> float:
         """Return when there is something to ask, or to say: a long pause is not kept in silence."""
         when = max(self._state.schedule.next_at(), self._state.pause.until)
-        return when if self.pause is None else min(when, self._state.troubles.next_at)
+        return when if self.pause is None else min(when, self._state.warnings.next_at)
 
     def _tick(self) -> None:
         """Ask for all that is due; each pod at most once, in full batches."""
         if self._state.pause.cause is not None:
-            self._state.troubles.paused(is_new=False)
+            self._state.warnings.paused(is_new=False)
             return
         pods = [pod for pod in self._state.schedule.take_due() if not pod.in_flight]
         if pods:

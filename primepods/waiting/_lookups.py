@@ -13,7 +13,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request, pod_request
 from ..errors import NotFoundError, PrimePodsError
 from ..models import HistoryRecord
-from ._state import CONFIRM_AFTER, HubState, is_refusal
+from ._hub_state import CONFIRM_AFTER, HubState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
 _HISTORY_ROWS: Final = 100

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from .._utils.clock import Clock
-
-if TYPE_CHECKING:
-    from ._subscription import Subscription
-    from ._watched_pod import WatchedPod
+from ._watched_pod import Subscriber, WatchedPod
 
 JITTER: Final = 0.1
 """Part of its interval by which a tick comes late at most, at random."""
@@ -39,7 +36,7 @@ class _Interval:
     epoch: float
     ticks: int = 0
     next_at: float = -math.inf
-    subscriptions: dict[Subscription, None] = attrs.field(factory=dict["Subscription", None])
+    subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
 
     def advance(self, now: float, chance: float) -> None:
         """Go on to the next tick after ``now``.
@@ -71,7 +68,7 @@ class PollSchedule:
         self._newcomers_at = math.inf
         self._extra: dict[WatchedPod, float] = {}
 
-    def add(self, subscription: Subscription) -> None:
+    def add(self, subscription: Subscriber) -> None:
         """Ask for the pods of ``subscription`` soon, then at each tick of its interval."""
         now, interval = self._clock.time(), subscription.interval
         group = self._intervals.get(interval)
@@ -83,7 +80,7 @@ class PollSchedule:
         self._newcomers_at = min(self._newcomers_at, now + _GATHER * interval)
         self.changed.set()
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, subscription: Subscriber) -> None:
         """Undo :meth:`add`, but for what :meth:`forget` undoes."""
         group = self._intervals[subscription.interval]
         del group.subscriptions[subscription]

@@ -1,4 +1,4 @@
-"""Who waits: told which of its pods have changed, until it closes or its client does."""
+"""Subscriptions to the changes of pods, and a client's connection to the shared poller."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..config import Settings
 from ..errors import ClientClosedError
 from ..models import PodChange, PodStatus
 from ..results import PodStatuses
-from ._hub import Heir, Hub, join
-from ._watched_pod import WatchedPod
+from ._hub import Hub, join
+from ._watched_pod import Subscriber, WatchedPod
 
 APPEAR_GRACE: Final = 60.0
 """Seconds for a pod that the API does not know (yet) to appear."""
 
 
-class Subscription:
+class Subscription(Subscriber):
     """Some pods that the shared poller asks for: ``async with`` it, and await :meth:`changed`.
 
     Args:
@@ -33,11 +33,8 @@ class Subscription:
 
     Attributes:
         hub: The poller.
-        heir: Takes over the poller's connections if this is the last subscription.
         clock: The client's clock.
         loop: The event loop in which it was made.
-        since: Number of the last request before it began: only what later ones bring counts for it.
-        pods: What is known of those of its pods that are still wanted.
         reported: What was last reported of each pod.
         never_appeared: Pods that were reported as gone because they did not appear.
 
@@ -52,26 +49,19 @@ class Subscription:
         interval: float,
         appear_grace: float = APPEAR_GRACE,
     ) -> None:
-        self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
-        self.interval = interval
+        super().__init__(pod_ids, interval)
         self.clock: Clock = connection.clock
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.since = 0
-        self.pods: dict[str, WatchedPod] = {}
         self.reported: dict[str, PodStatus | None] = {}
         self.never_appeared: set[str] = set()
         self._appear_by = self.clock.time() + appear_grace
-        self._changed: dict[WatchedPod, None] = {}
-        self._error: Exception | None = None
-        self._news = asyncio.Event()
         self._connection = connection
-        self.heir: Heir = connection.client
         self.hub: Hub = connection.connect(self)
 
     def close(self) -> None:
         """Poll for it no longer. Does nothing when it is closed."""
         self._connection.disconnect(self)
-        self.hub.remove(self)
+        self.hub.remove(self, self._connection.client)
 
     async def aclose(self) -> None:
         """Close it and return when nothing is left of the poller, if this was its last subscription."""
@@ -126,17 +116,6 @@ class Subscription:
         """Return what was last reported, in the order asked; those gone or never seen are ``missing``."""
         rows = {pod_id: row for pod_id in self.pod_ids if (row := self.reported.get(pod_id)) is not None}
         return PodStatuses(rows, missing=tuple(pod_id for pod_id in self.pod_ids if pod_id not in rows))
-
-    def notify(self, pod: WatchedPod) -> None:
-        """Note that a pod has changed."""
-        self._changed[pod] = None
-        self._news.set()
-
-    def end(self, error: Exception) -> None:
-        """End it with an exception of its own: tracebacks and notes of one must not show up at another's."""
-        if self._error is None:
-            self._error = copy_exception(error)
-            self._news.set()
 
 
 class HubConnection:

@@ -16,10 +16,10 @@ from typing import Final
 from .._status_reader import StatusReader, is_about_ids
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
-from ._state import HubState, is_refusal
+from ._hub_state import HubState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
-_LEAST_REQUESTS: Final = 3
+_MIN_REQUESTS: Final = 3
 """Requests of a tick of a single batch, if it is searched."""
 _OUTAGE_REQUESTS: Final = 2
 """Requests besides the batches while nothing is answered."""
@@ -29,6 +29,40 @@ _HALVINGS: Final = 2
 """Requests of a search to find culprits, before the last one of a tick is for those presumed innocent."""
 _MAX_HOPELESS: Final = 3
 """Batches of which all was refused, after which the other refused batches of the tick are not searched."""
+
+
+class SearchBudget:
+    """Bound on the requests of a tick besides those that every tick makes.
+
+    Args:
+        requests: Requests that searches may make; those for refused batches are not counted.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self._left = requests
+        self._hopeless = 0
+
+    def limit_to_outage(self) -> None:
+        """Allow only a few more: nothing has been answered yet."""
+        self._left = min(self._left, _OUTAGE_REQUESTS)
+
+    def take(self, *, is_refused: bool) -> bool:
+        """Take a request; returns whether there was one."""
+        self._left -= not is_refused
+        return self._left >= 0
+
+    def is_last(self, requests: int, *, is_refused: bool) -> bool:
+        """Tell whether the request just taken is the last one of the tick, after so many of its search."""
+        return not is_refused and self._left < 1 and requests >= _HALVINGS
+
+    def give_up(self) -> None:
+        """Count a batch of which every request was refused."""
+        self._hopeless += 1
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so many batches were refused that no other one is searched."""
+        return self._hopeless >= _MAX_HOPELESS
 
 
 class Tick:
@@ -61,17 +95,16 @@ class Tick:
         self._answered = False
         self._decided = asyncio.Event()
         self._refusals = asyncio.Lock()
-        self._left = 0
-        self._hopeless = 0
+        self._budget = SearchBudget(0)
 
     async def run(self) -> None:
         """Ask for all of it, and search what fails."""
         batches = self._batches()
         alone = [pod for pod in self._pods if pod.alone]
         usual = self._split(self._pods) if self._searches or alone else batches
-        most = max(2 * len(usual) - 1, _LEAST_REQUESTS)
+        most = max(2 * len(usual) - 1, _MIN_REQUESTS)
         del alone[max(0, most - len(batches) - len(self._searches)) :]
-        self._left = most - len(batches) - len(alone)
+        self._budget = SearchBudget(most - len(batches) - len(alone))
         async with asyncio.TaskGroup() as group:
             for search in self._searches:
                 group.create_task(self._search(search))
@@ -173,10 +206,10 @@ class Tick:
             self._judge(batch, error)
         elif is_refusal(error):
             async with self._refusals:
-                if self._hopeless < _MAX_HOPELESS:
-                    await self._search(FaultSearch(batch, error))
-                else:
+                if self._budget.is_hopeless:
                     self._judge(batch, error)
+                else:
+                    await self._search(FaultSearch(batch, error))
         elif self._answered or again:
             # Rotated: while nothing is answered, each tick tries other pods.
             at = batch[0].asked % len(batch)
@@ -187,14 +220,13 @@ class Tick:
         """Ask for what a search wants to know next, as far as this tick's requests go."""
         search.answered = search.answered or self._answered
         if not search.answered:
-            self._left = min(self._left, _OUTAGE_REQUESTS)
+            self._budget.limit_to_outage()
         for asked in range(_REFUSAL_REQUESTS):
             refused = is_refusal(search.error)
-            self._left -= not refused
+            has_request = self._budget.take(is_refused=refused)
             # The end of a tick is for those presumed innocent, unless it comes at once.
-            last = not refused and self._left < 1 and asked >= _HALVINGS
-            items = search.next_items(last=last)
-            if not items or self._left < 0:
+            items = search.next_items(last=self._budget.is_last(asked, is_refused=refused))
+            if not items or not has_request:
                 break
             error = await self._ask(items)
             search.answered = search.answered or self._answered
@@ -216,7 +248,8 @@ class Tick:
         for pod in undecided:
             pod.search = search if search.answered else None
         if search.given_up:
-            self._hopeless += is_refusal(search.error)
+            if is_refusal(search.error):
+                self._budget.give_up()
             self._judge(undecided, search.error)
         self._release(undecided)
 

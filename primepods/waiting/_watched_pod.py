@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 import attrs
 
+from .._utils.exceptions import copy_exception
 from .._utils.fault_search import FaultSearch
 from ..errors import PrimePodsError
 from ..models import Pod, PodState, PodStatus
-
-if TYPE_CHECKING:
-    from ._subscription import Subscription
 
 MISSES_BEFORE_GONE: Final = 2
 """Status requests without a row, after which ``get`` is asked whether the pod is gone."""
@@ -21,6 +21,41 @@ LOOKUP_INTERVAL: Final = 30.0
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
+
+
+class Subscriber:
+    """A subscription as the poller sees it: its pods, its interval, and how to tell it of changes.
+
+    Args:
+        pod_ids: Ids of the pods.
+        interval: Seconds between two polls of each.
+
+    Attributes:
+        pod_ids: The same, each once.
+        interval: The same.
+        since: Number of the last request before it began: only the responses to later ones count for it.
+        pods: Those of its pods that are still wanted.
+    """
+
+    def __init__(self, pod_ids: Iterable[str], interval: float) -> None:
+        self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
+        self.interval = interval
+        self.since: int = 0
+        self.pods: dict[str, WatchedPod] = {}
+        self._changed: dict[WatchedPod, None] = {}
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    def notify(self, pod: WatchedPod) -> None:
+        """Note that a pod has changed."""
+        self._changed[pod] = None
+        self._news.set()
+
+    def end(self, error: Exception) -> None:
+        """End it with a copy of ``error``: tracebacks and notes of one must not show up at another's."""
+        if self._error is None:
+            self._error = copy_exception(error)
+            self._news.set()
 
 
 @attrs.define(eq=False)
@@ -65,14 +100,14 @@ class WatchedPod:
     in_flight: bool = False
     looking_up: bool = False
     lookup_at: float = -math.inf
-    subscriptions: set[Subscription] = attrs.field(factory=set["Subscription"])
-    to_tell: set[Subscription] = attrs.field(factory=set["Subscription"])
+    subscriptions: set[Subscriber] = attrs.field(factory=set[Subscriber])
+    to_tell: set[Subscriber] = attrs.field(factory=set[Subscriber])
     _address: Pod | None = None
     _lacks_address: bool = False
     _misses: int = 0
     _missed_at: float = -math.inf
 
-    def add(self, subscription: Subscription) -> None:
+    def add(self, subscription: Subscriber) -> None:
         """Tell ``subscription`` what is seen from now on."""
         self.subscriptions.add(subscription)
         self.to_tell.add(subscription)
@@ -80,7 +115,7 @@ class WatchedPod:
             # A newcomer is not kept waiting: without a row, only `get` has something to tell.
             self.lookup_at = -math.inf
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, subscription: Subscriber) -> None:
         """Undo :meth:`add`."""
         self.subscriptions.discard(subscription)
         self.to_tell.discard(subscription)

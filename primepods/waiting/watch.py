@@ -14,8 +14,8 @@ from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
 from ._subscription import HubConnection, Subscription
-from ._wait_errors import timed_out
 from ._watched_pod import WatchedPod
+from .wait import timed_out
 
 
 class AsyncWatch:
