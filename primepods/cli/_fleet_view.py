@@ -7,14 +7,13 @@ from textwrap import wrap
 from typing import Final
 
 import attrs
-import typer
 
 from primepods.fleet import Condition, Fleet, FleetPod
 
 from ._durations import age, short_duration
 from ._ids import shorten_ids
 from ._pod_table import price
-from ._table import Cell, Column, render_table
+from ._table import Cell, Column, paint, render_table
 from ._text import count, printable
 
 _COLUMNS: Final = (
@@ -25,7 +24,7 @@ _COLUMNS: Final = (
     Column("GPU", least=12, rank=3),
     Column("PRICE/H", right=True, rank=1),
     Column("AGE", right=True, rank=3),
-    Column("PROGRESS", least=15, rank=2),
+    Column("PROGRESS", least=12, rank=2),
 )
 _STEPS: Final = 10
 _LONGEST_NOTE: Final = 300
@@ -34,10 +33,10 @@ _COLOURS: Final = {
     Condition.INSTALLING: "cyan",
     Condition.PENDING: "yellow",
     Condition.UNKNOWN: "magenta",
-    Condition.DELETING: "bright_black",
-    Condition.STOPPED: "bright_black",
+    Condition.DELETING: "dim",
+    Condition.STOPPED: "dim",
     Condition.READY: "green",
-    Condition.GONE: "bright_black",
+    Condition.GONE: "dim",
 }
 
 
@@ -76,7 +75,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
     lines = _table(fleet.pods(max(0, fits)), view) if fits > 0 and total else []
     more = total - fits
     if 0 < more < total:
-        lines.append(_styled(f"and {more:,} more", "bright_black", view))
+        lines.append(_styled(f"and {more:,} more", "dim", view))
     return "\n".join([*above, *lines, *below][: view.height])
 
 
@@ -89,7 +88,7 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
     ]
     words += [Cell(f"{fleet.unseen:,} not seen yet")] if fleet.unseen else []
-    return [_styled(costs, None, view, bold=True), *_wrap(words, view)]
+    return [_styled(costs, "bold", view), *_wrap(words, view)]
 
 
 def describe(pod: FleetPod) -> str:
@@ -170,5 +169,5 @@ def _progress(pod: FleetPod, view: View) -> str | Cell:
     return str(status.ssh) if pod.condition is Condition.READY and status.ssh is not None else ""
 
 
-def _styled(text: str, colour: str | None, view: View, *, bold: bool | None = None) -> str:
-    return typer.style(text, fg=colour, bold=bold) if view.colour and (colour or bold) else text
+def _styled(text: str, colour: str | None, view: View) -> str:
+    return paint(text, colour) if view.colour else text

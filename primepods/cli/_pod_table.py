@@ -19,9 +19,9 @@ _COLOURS = {
     "ERROR": "red",
     "PROVISIONING": "yellow",
     "PENDING": "yellow",
-    "DELETING": "bright_black",
-    "TERMINATED": "bright_black",
-    "STOPPED": "bright_black",
+    "DELETING": "dim",
+    "TERMINATED": "dim",
+    "STOPPED": "dim",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from rich import table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -20,6 +21,9 @@ _EVERY = 2.0
 def safe(text: str, *, longest: int = 80) -> Text:
     """Return text from elsewhere as rich may show it; see :func:`._text.printable`."""
     return Text(printable(text, longest=longest))
+
+
+_WIDE = 80
 
 
 class Meter(Protocol):
@@ -60,12 +64,14 @@ class Screen:
         if not self.live:
             yield _Lines(self, what)
             return
+        # A narrow terminal has room for figures only.
+        wide = self.console.width >= _WIDE
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            *([BarColumn(bar_width=30)] if wide else []),
+            MofNCompleteColumn(table_column=table.Column(no_wrap=True, min_width=7)),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if wide else []),
         )
         with Progress(*columns, console=self.console) as progress:
             yield _Bar(progress, what)

@@ -45,7 +45,7 @@ class Column:
 
 @attrs.frozen
 class Cell:
-    """A cell of a table: its text, and a colour for terminals."""
+    """A cell of a table: its text, and a colour for terminals; see :func:`paint`."""
 
     text: str
     colour: str | None = None
@@ -66,7 +66,7 @@ def render_table(
         width: How many columns of characters there are; ``None`` for any number.
         colour: Whether cells may be coloured.
     """
-    heading = [Cell(column.title, "bright_black") for column in columns]
+    heading = [Cell(column.title, "bold") for column in columns]
     grid = [heading, *(_clean(row) for row in rows), *([_clean(total)] if total else [])]
     natural = [
         max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
@@ -85,6 +85,13 @@ def print_table(
     """Print a table on stdout, or on stderr."""
     width, colour = terminal_width(err=err), has_colour(err=err)
     write(render_table(columns, rows, total=total, width=width, colour=colour), err=err)
+
+
+def paint(text: str, colour: str | None) -> str:
+    """Return text in a colour, ``bold``, or ``dim``: a grey of its own is not seen on every background."""
+    if colour in {"bold", "dim"}:
+        return typer.style(text, bold=colour == "bold" or None, dim=colour == "dim" or None)
+    return typer.style(text, fg=colour) if colour else text
 
 
 def write(text: str, *, err: bool = False) -> None:
@@ -163,7 +170,9 @@ def _fit(
         if rank == 0 or (not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width):
             kept.add(index)
     widths = [size if index in kept else 0 for index, size in enumerate(natural)]
-    return _cut_to(width, _cut_to(width, widths, least), [_GAP] * len(widths))
+    for smallest in (readable, least, [_GAP] * len(widths)):
+        widths = _cut_to(width, widths, smallest)
+    return widths
 
 
 def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
@@ -189,7 +198,7 @@ def _line(row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int],
 def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
     text = cell.text if _width(cell.text) <= width else _cut(cell.text, width)
     space = " " * (width - _width(text))
-    shown = typer.style(text, fg=cell.colour) if colour and cell.colour else text
+    shown = paint(text, cell.colour) if colour else text
     return space + shown if column.right else shown + space
 
 

@@ -161,7 +161,7 @@ _RECORDS: Final = ModelTable(
         Column("ID", rank=4): lambda record: record.id,
         Column("NAME", least=12): lambda record: record.name or "",
         Column("KIND", rank=3): lambda record: record.type,
-        Column("GPU", rank=1): lambda record: (
+        Column("GPU", rank=2): lambda record: (
             f"{record.gpu_count} x {record.gpu_name}" if record.gpu_count else ""
         ),
         Column("ENDED", least=10): _ended,

@@ -152,11 +152,11 @@ _OFFERS: Final = ModelTable(
     id_of=lambda named: offer_id(named.offer),
     cells={
         Column("ID"): lambda named: offer_id(named.offer),
-        Column("GPU", least=12): lambda named: f"{named.offer.gpu_count} x {named.offer.gpu_type}",
+        Column("GPU"): lambda named: f"{named.offer.gpu_count} x {named.offer.gpu_type}",
         Column("SOCKET", rank=3): lambda named: named.offer.socket,
         Column("PROVIDER", least=8, rank=1): lambda named: named.offer.provider,
         Column("WHERE", rank=2): lambda named: named.offer.country or named.offer.region or "",
-        Column("STOCK", rank=1): lambda named: Cell(
+        Column("STOCK", rank=2): lambda named: Cell(
             named.offer.stock_status or "", None if named.offer.is_available else "red"
         ),
         Column("SPOT", rank=1): lambda named: "spot" if named.offer.is_spot else "",
