@@ -16,12 +16,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let asynchronous tests run in the loops that large asyncio programs use; CI does."""
+    """Let asynchronous tests run in a loop as large asyncio programs use it; CI does."""
     parser.addoption(
         "--event-loop",
         choices=LOOPS,
         default="asyncio",
-        help="The loop of asynchronous tests: asyncio's, the same with eager tasks (Python 3.12), or uvloop.",
+        help="The loop of asynchronous tests: asyncio's, or the same with eager tasks (Python 3.12).",
     )
 
 

@@ -19,8 +19,6 @@ from primepods._utils.clock import Clock
 _QUIET_TURNS: Final = 10
 _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
-_QUIET_SECONDS_ELSEWHERE: Final = 0.004
-"""The same in another loop than asyncio's, which runs some of its steps where nobody sees them."""
 
 
 # Turns of a loop that only watch it: they must not take each other for work.
@@ -39,7 +37,7 @@ async def settle(turns: int = _QUIET_TURNS) -> None:
             finally:
                 _count(loop, -1)
             quiet = quiet + 1 if _is_idle(loop) else 0
-        await asyncio.sleep(_quiet_seconds(loop))
+        await asyncio.sleep(_QUIET_SECONDS)
 
 
 def _count(loop: asyncio.AbstractEventLoop, change: int) -> None:
@@ -52,10 +50,6 @@ def _is_idle(loop: asyncio.AbstractEventLoop) -> bool:
     # Threads of `asyncio.to_thread` that are at work will have something for the loop to do.
     executor = getattr(loop, "_default_executor", None)
     return executor is None or len(executor._threads) <= executor._idle_semaphore._value
-
-
-def _quiet_seconds(loop: asyncio.AbstractEventLoop) -> float:
-    return _QUIET_SECONDS if isinstance(loop, asyncio.BaseEventLoop) else _QUIET_SECONDS_ELSEWHERE
 
 
 def _wake(waker: asyncio.Future[None]) -> None:
@@ -211,7 +205,7 @@ class ManualClock(Clock):
         if quiet < _QUIET_TURNS:
             self._soon(loop, quiet + 1, rested=rested)
         elif not rested:
-            loop.call_later(_quiet_seconds(loop), partial(self._watch, loop, 0, rested=True))
+            loop.call_later(_QUIET_SECONDS, partial(self._watch, loop, 0, rested=True))
         else:
             self.jump(due)
             self._soon(loop, 0, rested=False)

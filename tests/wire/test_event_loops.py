@@ -1,21 +1,20 @@
-"""Loops with `asyncio.eager_task_factory`, whose tasks start before `create_task` returns."""
+"""Loops that differ: with `asyncio.eager_task_factory`, whose tasks start at once, and those of uvloop."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 import primepods
 from primepods.emulator import Emulator
+from tests.renting.stage import spec_of
 from tests.support.client import make_client
-from tests.support.clock import ManualClock
+from tests.support.loops import eager_loop
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
-
+eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 
 _Call = Callable[[primepods.AsyncClient, list[str]], Awaitable[list[str]]]
 
@@ -49,28 +48,37 @@ async def _delete(client: primepods.AsyncClient, ids: list[str]) -> list[str]:
     return list(await client.pods.delete_many(ids))
 
 
-def eager_loop() -> asyncio.AbstractEventLoop:
-    """A loop whose tasks start at once."""
-    loop = asyncio.new_event_loop()
-    factory: Any = vars(asyncio)["eager_task_factory"]
-    loop.set_task_factory(factory)
+async def _rent(client: primepods.AsyncClient, ids: list[str]) -> list[str]:
+    spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+    async with client.pods.lease(spec, interval=0.05) as pod:
+        assert pod.id not in ids
+    return ids
+
+
+def uv_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop's; CI installs it for this."""
+    loop: asyncio.AbstractEventLoop = pytest.importorskip(
+        "uvloop", reason="not asyncio's own"
+    ).new_event_loop()
     return loop
 
 
-@pytest.mark.parametrize("call", [_status, _statuses, _wait, _wait_for_each, _watch, _list, _delete])
-def test_calls_work_with_eager_tasks(call: _Call) -> None:
-    """Statuses, waits, watches, lists and deletions find all pods where tasks start at once."""
-    with Emulator(pods=120, boot_seconds=0) as emu:
+@pytest.mark.parametrize("loop", [pytest.param(eager_loop, marks=eager_tasks), uv_loop])
+@pytest.mark.parametrize("call", [_status, _statuses, _wait, _wait_for_each, _watch, _list, _delete, _rent])
+def test_calls_work_in_other_loops(call: _Call, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Statuses, waits, watches, lists and deletions find all pods, and a lease becomes ready and ends."""
+    with Emulator(pods=120, boot_seconds=0, delete_seconds=0) as emu:
         ids = sorted(emu.pods)
 
         async def main() -> list[str]:
-            async with make_client(emu.url, clock=ManualClock(auto=True), api_key=emu.api_key) as client:
+            async with primepods.AsyncClient(emu.api_key, base_url=emu.url) as client:
                 return await call(client, ids)
 
-        with asyncio.Runner(loop_factory=eager_loop) as runner:
+        with asyncio.Runner(loop_factory=loop) as runner:
             assert runner.run(main()) == ids
 
 
+@eager_tasks
 @pytest.mark.parametrize("call", [_status, _statuses, _wait, _list])
 def test_a_closed_client_says_so_with_eager_tasks(call: _Call) -> None:
     """Tasks that fail before `create_task` returns end the call with their error, and only the call."""
