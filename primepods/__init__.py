@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .results import Deletions as Deletions
     from .results import PodStatuses as PodStatuses
     from .retry import RetryPolicy as RetryPolicy
+    from .signals import exit_on_sigterm as exit_on_sigterm
     from .specs import PodSpec as PodSpec
     from .ssh import SSHTarget as SSHTarget
     from .sync import Availability as Availability
@@ -84,6 +85,7 @@ else:
         "resources.ssh_keys": "AsyncSSHKeys",
         "results": "Deletions PodStatuses",
         "retry": "RetryPolicy",
+        "signals": "exit_on_sigterm",
         "specs": "PodSpec",
         "ssh": "SSHTarget",
         "sync": "Availability Client Pager Pods SSHKeys Watch",

@@ -101,6 +101,7 @@ PUBLIC_NAMES = [
     "WaitTimeoutError",
     "Watch",
     "__version__",
+    "exit_on_sigterm",
     "failed",
     "gone",
     "ready",

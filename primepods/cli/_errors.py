@@ -33,6 +33,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
+    SSH_FAILED = 255
 
 
 class CommandError(Exception):
@@ -73,6 +74,10 @@ _SHELL_WORDS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]],
     for pattern, words in (
         (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
         (r"`?(?:client\.)?pods\.delete\('([^']*)'\)`?", r"`primepods delete \1`"),
+        (r"pods\.wait_ready or ", ""),
+        (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
+        (r"\bssh_options\b", "--ssh-option"),
+        (r"as ssh_command\b", "as --ssh-command"),
         (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"\(argument (base_url|context|team_id)\)", _option),
@@ -138,6 +143,8 @@ def _exit_code(error: Exception) -> ExitCode:
     # The client refuses wrong arguments, and what is no setting, before it sends anything.
     if isinstance(error, primepods.ConfigError) or not isinstance(error, primepods.PrimePodsError | OSError):
         return ExitCode.USAGE
+    if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
+        return ExitCode.SSH_FAILED
     if isinstance(error, primepods.PodFailedError):
         return ExitCode.POD_FAILED
     return ExitCode.TIMED_OUT if isinstance(error, TimeoutError) else ExitCode.FAILED

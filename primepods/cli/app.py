@@ -15,10 +15,12 @@ import primepods
 
 from . import (
     config,
+    cp,
     create,
     delete,
     demo,
     emulator,
+    exec_command,
     get,
     history,
     list_pods,
@@ -181,6 +183,8 @@ _COMMANDS = (
     ("Pods", "wait", wait.command),
     ("Pods", "logs", logs.command),
     ("Pods", "ssh", ssh.command),
+    ("Pods", "exec", exec_command.command),
+    ("Pods", "cp", cp.command),
     ("Renting", "offers", offers.command),
     ("Renting", "create", create.command),
     ("Renting", "delete", delete.command),

@@ -71,9 +71,11 @@ def command(  # noqa: PLR0913 - one parameter an option
     if show:
         write(f"{shlex.join(argv)}\n")
         return
+    from primepods.config import environment_without_key  # noqa: PLC0415 - `--help` has no use for it
+
     # The key of the API and everything else of this process ends here: ssh takes its place.
     try:
-        os.execvp(argv[0], argv)  # noqa: S606 - no shell: the host and the user are checked
+        os.execvpe(argv[0], argv, environment_without_key())  # noqa: S606 - no shell: host and user are checked
     except FileNotFoundError:
         raise CommandError("there is no command ssh here: install OpenSSH, or see --print") from None
 

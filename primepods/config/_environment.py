@@ -36,6 +36,11 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str) -> dict
     return {STATE_DIR[0]: lease_folder, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
 
 
+def environment_variable(name: str) -> str | None:
+    """Return a variable that the user has named, as it is."""
+    return os.environ.get(name)
+
+
 def environment_without_key() -> dict[str, str]:
     """Return the environment for programs that are started: without ``PRIME_API_KEY`` and its like."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PRIME_")}

@@ -1,0 +1,57 @@
+"""`primepods cp`: copy files and folders to a pod, or from it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._errors import CommandError, ExitCode
+from ._handles import resolve_handle
+from ._remote import SshCommand, SshOptions, progress
+
+Path = Annotated[str, typer.Argument(help="A path here, or POD:PATH.", show_default=False)]
+
+
+@api_command
+def command(
+    api: Api,
+    source: Path,
+    target: Path,
+    *,
+    ssh_options: SshOptions = None,
+    ssh_command: SshCommand = "ssh",
+) -> None:
+    """Copy a file or a folder to a pod, or from it.
+
+    Whole or not at all. What a folder holds goes into the folder named; files of the same names there are
+    replaced. A file goes into the target if that is a folder, or ends with a slash.
+
+    Examples:
+      primepods cp data train:work/data
+      primepods cp train:work/results/ results
+    """
+    from_pod, to_pod = _split(source), _split(target)
+    if (from_pod is None) == (to_pod is None):
+        raise CommandError("one of the two must be POD:PATH, and the other a path here", ExitCode.USAGE)
+    handle, path = from_pod or to_pod or ("", "")
+    with primepods.exit_on_sigterm(), api.client() as client:
+        remote = client.pods.remote(
+            resolve_handle(client, handle, team=api.team),
+            ssh_options=ssh_options or [],
+            ssh_command=ssh_command,
+        )
+        with progress("copied") as on_progress:
+            if to_pod:
+                remote.upload(source, path, on_progress=on_progress)
+            else:
+                remote.download(path, target, on_progress=on_progress)
+
+
+def _split(text: str) -> tuple[str, str] | None:
+    """Return the pod and the path of ``POD:PATH``; ``None`` for a path here, such as ``./a:b``."""
+    handle, colon, path = text.partition(":")
+    return (handle, path or ".") if colon and "/" not in handle and handle else None

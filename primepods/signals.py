@@ -1,0 +1,84 @@
+"""SIGTERM and SIGHUP as a way out of every block."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_KILLED: Final = 128
+"""What shells add to the number of the signal that has ended a process."""
+
+
+@contextmanager
+def exit_on_sigterm() -> Generator[None]:
+    """Turn SIGTERM and SIGHUP into a way out of every block: ``with primepods.exit_on_sigterm():``.
+
+    By themselves these signals end Python without leaving any block, so that leased pods go on. Within this
+    block the first one does what Ctrl-C does, in asyncio and in blocking code; further ones change nothing.
+    When the blocks within are left, pods given back, ``SystemExit`` is raised with the code that shells give
+    (143, 129). The handlers that were there before are there again afterwards. A SIGHUP that is ignored
+    (``nohup``) stays ignored, and SIGKILL cannot be handled.
+
+    Raises:
+        RuntimeError: This is not the main thread, which alone gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("exit_on_sigterm works in the main thread only, which alone gets signals")
+    received: list[int] = []
+    task = _current_task()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            _interrupt(frame, task)
+
+    handled = [number for number in _numbers() if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in handled}
+    notes: list[str] = []
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError) as exc:
+        if not received:
+            raise
+        # What a lease has to say, such as a pod that may be billed.
+        notes = getattr(exc, "__notes__", [])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        error = SystemExit(_KILLED + received[0])
+        for note in notes:
+            error.add_note(note)
+        raise error
+
+
+def _numbers() -> list[signal.Signals]:
+    return [signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _interrupt(frame: FrameType | None, task: asyncio.Task[object] | None) -> None:
+    """Do what Ctrl-C does."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        # asyncio's own cancels the main task; Python's raises KeyboardInterrupt.
+        handler(signal.SIGINT, frame)
+        return
+    # Ctrl-C is ignored, as in a shell's background jobs, and so asyncio has no handler of its own.
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise KeyboardInterrupt from None
+    for each in [task] if task is not None else asyncio.all_tasks(loop):
+        loop.call_soon_threadsafe(each.cancel)

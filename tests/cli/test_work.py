@@ -1,0 +1,157 @@
+"""`primepods exec` and `primepods cp`: commands and files on pods."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from primepods.emulator import Emulator
+
+from .conftest import Run, in_terminal
+
+LOCAL_SSH = f"{sys.executable} -m primepods.emulator.local_ssh"
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pods' homes and known hosts are the test's own."""
+    (tmp_path / "pods").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "pods"))
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "state"))
+
+
+def exec_on(run: Run, *words: str, stdin: str = "") -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `primepods exec`."""
+    result = run("exec", "--ssh-command", LOCAL_SSH, *words, stdin=stdin)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_output_and_exit_code_are_the_commands(emulator: Emulator, run: Run) -> None:
+    """Several words are a program's, one is a line for the shell; a pod is named by its name, too."""
+    assert exec_on(run, "train-1", "--", "sh", "-c", 'echo "$0" >&2; exit 7', "a  b") == (7, "", "a  b\n")
+    assert exec_on(run, "pod1", "--", "echo a  b | tr a c") == (0, "c b\n", "")
+
+
+def test_a_command_gets_variables_a_folder_and_stdin(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable without a value is this shell's; stdin is given only when asked for."""
+    monkeypatch.setenv("HERE", "here")
+    words = ["--env", "HERE", "-e", "B=x=y", "--cwd", "/", "pod0", "--", "echo $HERE $B; pwd; cat"]
+    assert exec_on(run, "-i", *words, stdin="given") == (0, "here x=y\n/\ngiven", "")
+    assert exec_on(run, *words, stdin="given") == (0, "here x=y\n/\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
+        (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
+        (["--ssh-option", "key.pem", "pod0", "--", "true"], "options must begin with an option"),
+    ],
+)
+def test_what_cannot_be_is_told_in_the_words_of_a_shell(
+    emulator: Emulator, run: Run, words: list[str], says: str
+) -> None:
+    """Nothing is sent, and no value is shown."""
+    code, _, stderr = exec_on(run, *words)
+    assert code == 2
+    assert says in stderr
+    assert "s3cr3t" not in stderr
+
+
+def test_a_pod_that_lets_nobody_in_is_exit_code_255(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ssh has it; so is one without an address."""
+    emulator.add_pod(id="booting", boot_seconds=1_000)
+    code, _, stderr = exec_on(run, "booting", "--", "true")
+    assert code == 255
+    assert "Wait until it is ready, with `primepods wait`" in stderr
+
+
+def test_ssh_is_started_without_the_key(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What else is in the environment stays."""
+    stub = tmp_path / "bin" / "ssh"
+    stub.parent.mkdir()
+    stub.write_text("#!/bin/sh\nenv >&2\nexit 3\n", encoding="utf-8")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "agent")
+    python = [sys.executable, "-m", "primepods"]
+    shown = subprocess.run([*python, "ssh", "pod0"], capture_output=True, text=True, check=False, timeout=30)
+    assert (shown.returncode, "SSH_AUTH_SOCK=agent" in shown.stderr) == (3, True)
+    assert emulator.api_key not in shown.stderr
+
+
+def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -> None:
+    """A folder's contents, or one file; in a terminal a bar shows how far."""
+    (tmp_path / "data" / "empty").mkdir(parents=True)
+    (tmp_path / "data" / "file").write_text("x", encoding="utf-8")
+    login = ["--ssh-command", LOCAL_SSH]
+    assert run("cp", *login, str(tmp_path / "data"), "train-1:work/data").output == ""
+    assert exec_on(run, "pod1", "--", "ls work/data")[1] == "empty\nfile\n"
+    assert run("cp", *login, "pod1:work/data/file", f"{tmp_path}/").output == ""
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
+    result = run("cp", *login, "pod1:none", str(tmp_path / "x"))
+    assert result.exit_code == 1
+    assert "none is no file or folder" in result.stderr
+    assert run("cp", *login, str(tmp_path / "none"), "pod1:x").exit_code == 1
+
+
+def test_a_copy_in_a_terminal_shows_how_far_it_is(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In megabytes, on stderr."""
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    slow = f"sh -c '{LOCAL_SSH} \"$@\" | (sleep 1; cat)' ssh"
+    code, _ = in_terminal(monkeypatch, "cp", "--ssh-command", LOCAL_SSH, str(tmp_path / "file"), "pod1:file")
+    assert code == 0
+    words = ["cp", "--ssh-command", slow, "pod1:file", str(tmp_path / "back")]
+    code, shown = in_terminal(monkeypatch, *words)
+    assert code == 0
+    assert "copied" in shown
+    assert (tmp_path / "back").stat().st_size == 3_000_000
+
+
+@pytest.mark.parametrize(("source", "target"), [("a", "b"), ("p:a", "q:b"), ("./a:b", "c"), (":a", "b")])
+def test_one_side_is_a_pods(emulator: Emulator, run: Run, source: str, target: str) -> None:
+    """Else it is not clear what is meant."""
+    result = run("cp", source, target)
+    assert result.exit_code == 2
+    assert "POD:PATH" in result.stderr
+    assert len(emulator.requests) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupted_command_ends_on_the_pod(
+    emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Whichever way it is interrupted."""
+    begun = tmp_path / "begun"
+    line = f"trap 'rm {begun}; exit' TERM; touch {begun}; while :; do sleep 0.1; done"
+    words = [sys.executable, "-m", "primepods", "exec", "--ssh-command", LOCAL_SSH, "pod0", "--", line]
+    with subprocess.Popen(words, env=dict(os.environ), stderr=subprocess.DEVNULL) as process:
+        wait_for(begun.exists)
+        process.send_signal(number)
+        assert process.wait(20) == code
+    wait_for(lambda: not begun.exists())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    ends_at = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
