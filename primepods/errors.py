@@ -154,7 +154,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
     def __init__(self, message: str, *, limit: Literal["timeout", "deadline"], **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.limit = limit
+        self.limit: Literal["timeout", "deadline"] = limit
 
 
 class ProtocolError(PrimePodsError):
@@ -380,7 +380,7 @@ class BudgetExceededError(PrimePodsError):
     ) -> None:
         super().__init__(message)
         self.pod_id = pod_id
-        self.budget = budget
+        self.budget: Literal["hours", "spend"] = budget
         self.spent = spent
         self.limit = limit
 

@@ -72,6 +72,7 @@ class Prices(Model):
 class Offer(Model):
     """A machine, or a cluster of them, that can be rented."""
 
+    _DERIVED = (("price_hr", float | None), ("is_available", bool))
     _SUMMARY = (
         *("cloud_id", "gpu_count", "gpu_type", "socket", "provider", "country"),
         *("stock_status", "is_spot", "prepaid_time", "price_hr"),
@@ -199,6 +200,7 @@ class GpuPrices(Model):
 class DiskOffer(Model):
     """Room on a disk that several pods can share."""
 
+    _DERIVED = (("is_available", bool),)
     _SUMMARY = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
 
     provider: str

@@ -58,6 +58,8 @@ class SSHTarget(ToDict):
         ValueError: A part that ``ssh`` could read as an option or as more than one word.
     """
 
+    _DERIVED = (("command", str),)
+
     user: str = attrs.field(validator=_check_user)
     """Login name; ``root`` where the API names none."""
     host: str = attrs.field(validator=_check_host)

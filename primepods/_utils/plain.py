@@ -28,6 +28,13 @@ class ToDict:
             if field.repr is True
         }
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Tell pydantic, and so FastAPI, the keys and types of :meth:`to_dict`."""
+        from .json_schema import core_schema_of  # noqa: PLC0415 - only pydantic calls this
+
+        return core_schema_of(cls, source, handler)
+
 
 def summary_fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes that a table of such values shows.

@@ -67,6 +67,8 @@ class Endpoint(ToDict):
 class Machine(Model, PodReference):
     """What a pod and its status row have in common, and what can be told from it."""
 
+    _DERIVED = (("is_ready", bool), ("failure", str | None), ("ssh", SSHTarget | None))
+
     status: PodState | None = None
     """What it is doing."""
     installation_status: InstallationState | None = None

@@ -32,7 +32,7 @@ class CommandResult(ToDict):
 
 
 @attrs.frozen(kw_only=True)
-class OutputLine:
+class OutputLine(ToDict):
     """A line that a command on a pod has printed; ``str`` of it is its text, so that ``print`` shows it.
 
     Attributes:

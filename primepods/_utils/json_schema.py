@@ -1,0 +1,59 @@
+"""Models as pydantic, and so FastAPI, describes them: the shape of what ``to_dict`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from importlib import import_module
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import attrs
+
+
+def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
+    """Return pydantic's schema of a model: of a dict with the keys of its ``to_dict``.
+
+    Args:
+        model: The class.
+        source: The annotation: the class, or ``Page[Pod]``.
+        handler: Makes the schemas of the keys' types.
+    """
+    # Not a dependency: whoever calls this has it.
+    core_schema: Any = import_module("pydantic_core.core_schema")
+    given = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
+    hints = get_type_hints(model)
+    shape = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
+    # What its `to_dict` adds.
+    shape |= dict(getattr(model, "_DERIVED", ()))
+    fields = {
+        name: core_schema.typed_dict_field(handler.generate_schema(_plain_type(hint, given)), required=True)
+        for name, hint in shape.items()
+    }
+
+    def as_dict(value: Any) -> Any:
+        return value.to_dict() if isinstance(value, model) else value
+
+    shape_schema = core_schema.typed_dict_schema(fields, cls_name=model.__name__)
+    return core_schema.no_info_before_validator_function(as_dict, shape_schema)
+
+
+def _plain_type(hint: Any, given: Mapping[Any, Any]) -> Any:
+    """Return the type that a value of this type has in JSON."""
+    if isinstance(hint, TypeVar):
+        return given.get(hint, Any)
+    if isinstance(hint, UnionType):
+        first, *others = (_plain_type(part, given) for part in get_args(hint))
+        for other in others:
+            first |= other
+        return first
+    if get_origin(hint) in {tuple, Mapping}:
+        parts = [_plain_type(part, given) for part in get_args(hint) if part is not ...]
+        made: Any = list if len(parts) == 1 else dict
+        return made[*parts]
+    return str if _is_text(hint) else hint
+
+
+def _is_text(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum | datetime | BaseException)
