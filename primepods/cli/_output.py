@@ -59,11 +59,14 @@ ColumnsOption = Annotated[
     ),
 ]
 FullIdsOption = Annotated[
-    bool, typer.Option("--full-ids", help="Whole ids in a table on a terminal; elsewhere they always are.")
+    bool,
+    typer.Option(
+        "--full-ids", "--no-trunc", help="Whole ids in a table on a terminal; elsewhere they always are."
+    ),
 ]
 IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print the ids only, one a line.")]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", "-L", min=1, help="Only so many.", metavar="NUMBER")
+    int | None, typer.Option("--limit", "-L", "-n", min=1, help="Only so many.", metavar="NUMBER")
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -120,8 +119,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     }
     filters = {name: value for name, value in filters.items() if value is not None}
     changes: dict[str, Any] = {
-        # Made here, so that it is shown before the order: what is killed meanwhile can be found by it.
-        "name": f"primepods-{secrets.token_hex(6)}" if name is None else name,
+        "name": name,
         "image": image,
         "custom_template_id": custom_template_id,
         "disk_size": disk_size,
@@ -161,7 +159,8 @@ def _order(
         if ssh_key is not None:
             changes["ssh_key_id"] = _find_key(client, ssh_key)
         given = {field: value for field, value in changes.items() if value is not None}
-        spec = primepods.PodSpec.from_offer(offer, **given)
+        # Named here, so that the name is shown before the order: a pod is found by it if this is killed.
+        spec = primepods.PodSpec.from_offer(offer, **given).named()
         _show(offer, spec, wanted.max_price)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
