@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 from yarl import URL
 
-from .._utils.clock import ServerClock
+from .._utils.clock import ServerClock, Timeout
 from .._utils.secret import Secret
 from .._utils.text import quote
 from .._version import __version__
@@ -63,7 +63,7 @@ class Transport:
         self._inherited: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._scopes: set[asyncio.Timeout] = set()
+        self._limits: set[Timeout] = set()
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
@@ -93,10 +93,9 @@ class Transport:
         sessions = self.check()
         sending = _Sending(request, self._authorization)
         limit = self._settings.clock.timeout_at(ends_at)
-        scope = asyncio.timeout(None)
-        self._scopes.add(scope)
+        self._limits.add(limit)
         try:
-            async with scope, limit:
+            async with limit:
                 http = sending.http = await sessions.get(fresh=not is_idempotent(request.method))
                 async with http.request(
                     request.method,
@@ -118,7 +117,7 @@ class Transport:
             if failed is None and not is_closed:
                 raise
         finally:
-            self._scopes.discard(scope)
+            self._limits.discard(limit)
         # Raised here: an error from inside of the `except` would lead to the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
@@ -143,10 +142,11 @@ class Transport:
         if self._loop is asyncio.get_running_loop():
             # Calls in another loop notice when their pause is over.
             self._closing.set()
-            # Calls on a session that is not closed here end, too.
-            scopes, self._scopes = self._scopes, set()
-            for scope in scopes:
-                scope.reschedule(self._loop.time())
+            # Calls that connect, or use a session that is not closed here, end, too.
+            limits, self._limits = self._limits, set()
+            for limit in limits:
+                if not limit.expired():
+                    limit.reschedule(self._settings.clock.time())
         if self._sessions is not None:
             await self._sessions.aclose()
 
@@ -196,7 +196,7 @@ class Transport:
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._scopes = set()  # after a fork, those of the parent's calls would be in it
+        self._limits = set()  # after a fork, those of the parent's calls would be in it
         self._sessions = Sessions(self.given)
         return self._sessions
 

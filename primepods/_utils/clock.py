@@ -23,6 +23,10 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CL
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
     """What :meth:`Clock.timeout_at` gives: says afterwards whether it was the one that fired."""
 
+    def reschedule(self, when: float, /) -> None:
+        """Fire at another time."""
+        ...
+
     def expired(self) -> bool:
         """Tell whether the time ran out."""
         ...

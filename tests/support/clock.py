@@ -232,13 +232,24 @@ class ManualTimeout:
         """Whether it was this timeout that fired."""
         return self._inner.expired()
 
+    def reschedule(self, when: float) -> None:
+        """Fire when the clock reaches another time."""
+        if self._number is not None:
+            self._clock.cancel(self._number)
+            self._number = None
+        self._when = when
+        self._schedule()
+
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
+        self._schedule()
+        return self
+
+    def _schedule(self) -> None:
         if self._when <= self._clock.time():
             self._fire()
         elif self._when < math.inf:
             self._number = self._clock.call_at(self._when, self._fire)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
