@@ -11,7 +11,8 @@ import typer
 import primepods
 
 from ._completion import complete_offer_gpus, complete_providers
-from ._durations import parse_duration
+from ._durations import parse_duration, short_duration
+from ._table import tell
 
 _PANEL = "Filters"
 _ID_LENGTH = 8
@@ -88,6 +89,12 @@ Wait = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+
+def announce_wait(seconds: float | None) -> None:
+    """Say on stderr that the command may be silent for a while."""
+    if seconds:
+        tell(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
 
 
 def offer_id(offer: primepods.Offer) -> str:

@@ -27,6 +27,7 @@ from ._offers import (
     Socket,
     Spot,
     Wait,
+    announce_wait,
     offer_id,
 )
 from ._output import Output, OutputOption, print_model
@@ -175,6 +176,7 @@ def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
         if "gpu_type" not in wanted.filters:
             text = "say what to order: --id ID (see primepods offers), or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
+        announce_wait(wanted.filters.get("wait"))
         return client.availability.cheapest(max_price=wanted.max_price, **wanted.filters)
     if wanted.filters:
         raise CommandError("--id says which offer: leave out the filters", ExitCode.USAGE)

@@ -23,6 +23,7 @@ from ._offers import (
     Socket,
     Spot,
     Wait,
+    announce_wait,
     offer_id,
     price_or_last,
 )
@@ -102,6 +103,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     """
     form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
     _OFFERS.chosen(form)
+    announce_wait(wait)
     with api.client() as client:
         found = client.availability.find(
             gpu_type=gpu_type,

@@ -325,11 +325,13 @@ class LeaseSupervisor:
             return await self._steps.run(work, until=until, in_use=True)
         except TooLateError:
             _, budget, limit = self._budget(rental)
+            spent = self._spent_before + rental.spent
             self.budget_error = BudgetExceededError(
-                f"{rental.what} has reached its budget, max_{budget}={limit:g}, which ends its lease.",
+                f"{rental.what} has reached its budget, max_{budget}={limit:g}, which ends its lease; it has "
+                f"cost {spent:.2f}.",
                 pod_id=rental.pod.id if rental.pod else "",
                 budget=budget,
-                spent=self._spent_before + rental.spent,
+                spent=spent,
                 limit=limit,
             )
             raise EndedError from None
