@@ -83,12 +83,12 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
     """Return how many pods are in which condition, and what they cost, as one line or a few."""
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
-    costs = f"{count(fleet, 'pod')}   {price(fleet.cost_per_hr)} an hour   {price(fleet.spent)} so far"
+    costs = (count(fleet, "pod"), f"{price(fleet.cost_per_hr)} an hour", f"{price(fleet.spent)} so far")
     words = [
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
     ]
     words += [Cell(f"{fleet.unseen:,} not seen yet")] if fleet.unseen else []
-    return [_styled(costs, "bold", view), *_wrap(words, view)]
+    return [*_wrap([Cell(text, "bold") for text in costs], view), *_wrap(words, view)]
 
 
 def describe(pod: FleetPod) -> str:

@@ -88,6 +88,17 @@ def test_200_columns() -> None:
     )
 
 
+@pytest.mark.parametrize("width", range(40, 130, 7))
+def test_no_line_is_too_long(width: int) -> None:
+    """At any width from 40; the handle, the name and the state are always there."""
+    lines = render_fleet(
+        a_fleet(), plain(width), ["something is wrong with the API, and for long"]
+    ).splitlines()
+    assert max(map(len, lines)) <= width
+    [row] = [line for line in lines if line.startswith("01234567 ")]
+    assert re.search("train-la.* installing", row)
+
+
 @pytest.mark.parametrize(("total", "rows"), [(3, 3), (17, 17), (18, 18), (19, 17), (1_000, 17)])
 def test_as_many_pods_as_there_is_room_for(total: int, rows: int) -> None:
     """The last line says how many there are besides; nothing is wasted when all fit."""

@@ -98,7 +98,9 @@ def test_create_asks(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "Order it? [y/N]" in shown
     code, shown = in_terminal(monkeypatch, "create", "--gpu-type", "H100", typed="y\n")
     assert (code, len(emulator.pods)) == (0, 4)
-    assert shown.split()[-1] in emulator.pods
+    pod_id = shown.split()[-1]
+    assert pod_id in emulator.pods
+    assert shown.count(pod_id) == 1, "the id is printed once"
 
 
 def test_variables(tmp_path: Path) -> None:
