@@ -15,6 +15,7 @@ import primepods
 
 from ._completion import complete_pods
 from ._errors import CommandError, ExitCode
+from ._table import tell
 from ._text import printable
 
 MIN_PREFIX: Final = 4
@@ -63,7 +64,7 @@ def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = 
 
 
 def resolve_handles(
-    client: primepods.Client, handles: Sequence[str], *, team: str | None = None
+    client: primepods.Client, handles: Sequence[str], *, team: str | None = None, unlisted: str | None = None
 ) -> list[str]:
     """Return the ids that handles stand for, each once; list the pods only if a handle is no whole id.
 
@@ -71,6 +72,7 @@ def resolve_handles(
         client: Lists the pods.
         handles: What was typed.
         team: ``--team``: only pods of this team are meant by a name or by the beginning of an id.
+        unlisted: What is done with a handle that no listed pod has, to be told.
 
     Raises:
         CommandError: A handle is ambiguous, or can be no id and no pod has that name.
@@ -78,7 +80,12 @@ def resolve_handles(
     """
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
-    return PodIndex.read(client, team=team).resolve(handles)
+    index = PodIndex.read(client, team=team)
+    ids = index.resolve(handles)
+    for pod_id in ids if unlisted else ():
+        if pod_id not in index:
+            tell(f"{pod_id} is not in the list of your pods; {unlisted}.")
+    return ids
 
 
 class PodIndex:

@@ -75,7 +75,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     condition = _condition(until)
     try:
         with api.client() as client:
-            ids = resolve_handles(client, handles, team=api.team)
+            ids = resolve_handles(client, handles, team=api.team, unlisted="waiting for it to appear")
             title = f"waiting until {until}"
             statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
     except primepods.WaitError as error:

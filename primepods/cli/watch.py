@@ -59,7 +59,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     ids = None
     if handles is not None:
         with api.client() as client:
-            ids = resolve_handles(client, handles, team=api.team)
+            ids = resolve_handles(client, handles, team=api.team, unlisted="waiting for it to appear")
     from ._watching import watch  # noqa: PLC0415 - `--help` has no use for it
 
     watch(api, ids, wanted.matches, interval=interval, as_json=output is Lines.JSONL)

@@ -68,6 +68,13 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
     assert (result.exit_code != 0, result.stdout, len(api.pods)) == (True, "", 3)
 
 
+def test_a_mistyped_name_is_told_while_it_is_waited_for(api: Emulator, run: Run) -> None:
+    """It may be a new pod's id, which the list does not show yet; most often it is neither."""
+    result = run("wait", "trian", "--timeout", "0.2s")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("trian is not in the list of your pods; waiting for it to appear.\n")
+
+
 def test_a_chosen_name_never_stands_before_an_id(api: Emulator, run: Run) -> None:
     """Somebody names a pod as another pod's id: the id means the pod that has it, without a listing."""
     api.add_pod(TRAIN, id="0" * 32)
