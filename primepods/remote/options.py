@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from .._utils.arguments import check_seconds, check_string, check_words
+from .._utils.text import quote
 from ..config import lease_folder
 from ..errors import ConfigError
 from ..ssh import SSHTarget
@@ -38,16 +39,22 @@ def _check_timeout(_: object, __: object, value: float) -> None:
 
 def _to_options(value: Sequence[str]) -> tuple[str, ...]:
     options = check_words("ssh_options", value)
-    _ANYWHERE.argv(*options)  # refuses what is no option
+    try:
+        _ANYWHERE.argv(*options)  # refuses what is no option
+    except ValueError as exc:
+        raise ValueError(f"ssh_{exc}") from None  # named as it was passed
     return options
 
 
 def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(value, tuple):
         return value  # the default
-    words = tuple(shlex.split(check_string("ssh_command", value)))
+    try:
+        words = tuple(shlex.split(check_string("ssh_command", value)))
+    except ValueError as exc:
+        raise ValueError(f"ssh_command must be words as in a shell, got {quote(value)}: {exc}") from None
     if not words:
-        raise ValueError("ssh_command is empty: leave it out for ssh")
+        raise ValueError(f"ssh_command must be a program and its options, got {quote(value)}, which is empty")
     return words
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
@@ -170,6 +171,17 @@ def _is_time(value: Any) -> bool:
     return value is None or (isinstance(value, datetime) and value.tzinfo is not None)
 
 
+def _are_options(value: Any) -> bool:
+    return _are_texts(value) and all(word.startswith("-") for word in list(value)[:1]) and "--" not in value
+
+
+def _is_command(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(shlex.split(value))
+    except ValueError:
+        return False
+
+
 def _is_none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or right(value)
 
@@ -218,6 +230,13 @@ METHODS: dict[str, dict[str, Right]] = {
     },
     "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
     "create": {"spec": lambda _: False},
+    "ensure": {"spec": lambda _: False},
+    "remote": {
+        "pod_id": _is_id,
+        "login_timeout": _is_seconds(0),
+        "ssh_options": _are_options,
+        "ssh_command": _is_command,
+    },
     "lease": {
         "spec": lambda _: False,
         "ready_timeout": _is_seconds(0),
@@ -230,6 +249,7 @@ METHODS: dict[str, dict[str, Right]] = {
     "sweep": {
         "prefix": lambda value: value is None or (isinstance(value, str) and value != ""),
         "older_than": _is_none_or(_is_grace),
+        "expired": _is_flag,
         "only": lambda value: value is None,
         "dry_run": _is_flag,
     },
@@ -322,7 +342,7 @@ NEEDED: dict[str, Any] = {
 """What is right where a parameter has no default."""
 SHOWN_BY_PART = {
     *("pod_ids", "params", "json", "regions", "public_key"),
-    *("disks", "exclude_providers", "gpu_type", "kind", "name", "status"),
+    *("disks", "exclude_providers", "spec", "ssh_options", "gpu_type", "kind", "name", "status"),
 }
 """Parameters that are large, or may be a private key: not they are shown, but what is wrong in them."""
 HIDDEN = {"api_key", "base_url", "team_id"}
