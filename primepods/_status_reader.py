@@ -166,8 +166,8 @@ class _Reading:
     async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
         """Find the ids because of which a chunk failed, and the rows of all others."""
         settings = self._executor.settings
-        attempts = min(_PART_ATTEMPTS, settings.retry.attempts)
-        executor = self._executor.with_retry(attrs.evolve(settings.retry, attempts=attempts))
+        policy = attrs.evolve(settings.retry, attempts=min(_PART_ATTEMPTS, settings.retry.attempts))
+        executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
         search = FaultSearch(pod_ids, error)
         for _ in range(_MAX_REQUESTS):
             search.answered = search.answered or self._answered

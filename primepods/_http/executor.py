@@ -16,7 +16,6 @@ from .._utils.concurrency import map_bounded
 from .._utils.text import one_line
 from ..config import Settings
 from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
-from ..retry import RetryPolicy
 from .backoff import CallError, is_idempotent, retry_delay
 from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
@@ -84,9 +83,8 @@ class RequestExecutor:
         shared = SharedDeadline(self._clock, self.settings.deadline)
         return RequestExecutor(self.settings, self.transport, shared=shared)
 
-    def with_retry(self, retry: RetryPolicy) -> RequestExecutor:
-        """Return an executor for the same call that retries otherwise."""
-        settings = attrs.evolve(self.settings, retry=retry)
+    def with_settings(self, settings: Settings) -> RequestExecutor:
+        """Return an executor on the same connections, for the same call, with other settings."""
         return RequestExecutor(settings, self.transport, shared=self._shared)
 
     @property
@@ -189,13 +187,15 @@ class RequestExecutor:
         except TimeoutError:
             return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
         try:
+            if self._shared is not None:
+                self._shared.note_request()
             started = self._clock.time()
             ends_at = min(started + self.settings.timeout, call.deadline_at)
             outcome = await self.transport.send(call.request, ends_at=ends_at, team_id=self.settings.team_id)
             if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
                 outcome = outcome.at_deadline()
             if self._shared is not None and isinstance(outcome, Response):
-                self._shared.extend()
+                self._shared.note_response()
             self._log(call, outcome, self._clock.time() - started)
         finally:
             slots.release()

@@ -11,23 +11,30 @@ _EARLY: Final = 0.005
 
 
 class SharedDeadline:
-    """The time at which a call about many gives up, put off by each response: while they come, it goes on.
+    """Tells when a call about many gives up: nothing has been answered for so long. It goes on otherwise.
 
     Args:
         clock: The client's clock.
-        seconds: How long nothing may be answered.
+        seconds: How long nothing may be answered while something is asked.
     """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._ends_at = clock.time() + seconds
+        self._silent_since: float | None = None
+        """When the first request was sent after the latest response."""
 
-    def extend(self) -> None:
-        """Note that something was answered."""
-        self._ends_at = self._clock.time() + self._seconds
+    def note_request(self) -> None:
+        """Note that a request is sent."""
+        if self._silent_since is None:
+            self._silent_since = self._clock.time()
+
+    def note_response(self) -> None:
+        """Note that a request was answered."""
+        self._silent_since = None
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing has been answered for so long."""
-        return self._clock.time() >= self._ends_at - _EARLY
+        """Whether nothing more is to be sent."""
+        since = self._silent_since
+        return since is not None and self._clock.time() >= since + self._seconds - _EARLY

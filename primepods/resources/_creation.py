@@ -24,6 +24,7 @@ from .._decoding.pods import decode_pod
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, pod_request
+from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_respelled, is_same_name, unique_name
@@ -184,7 +185,8 @@ class PodCreator:
             except PrimePodsError as exc:
                 order.trouble = explain(exc.with_traceback(None))
             if _is_definitive_rejection(order.trouble):
-                raise order.trouble
+                # A copy: this frame keeps the order, and so the error.
+                raise copy_exception(order.trouble)
             return await self._settle(order)
 
     async def _list_namesakes(self, order: _Order) -> None:

@@ -82,7 +82,7 @@ class AsyncPods:
 
     def _view(self, settings: Settings) -> AsyncPods:
         """Return the same with other settings, on the same connections."""
-        executor = RequestExecutor(settings, self._executor.transport)
+        executor = self._executor.with_settings(settings)
         hub = HubConnection(settings, executor.transport.given, self._hub)
         return AsyncPods(executor, hub, self._open_leases)
 
@@ -514,8 +514,9 @@ class AsyncPods:
 
         if not isinstance(only, Sweep | None):
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
+        pods = AsyncPods(self._executor.for_many(), self._hub, self._open_leases)
         sweeper = Sweeper(
-            self._account(None), prefix=prefix, older_than=older_than, expired=expired, only=only
+            pods._account(None), prefix=prefix, older_than=older_than, expired=expired, only=only
         )
         return await sweeper.run(dry_run=dry_run)
 

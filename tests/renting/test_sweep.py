@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
 from pathlib import Path
 
@@ -254,6 +255,20 @@ async def test_a_row_that_cannot_be_read_stops_no_sweep(folder: Path) -> None:
         sweep = await it.client.pods.sweep()
         assert sweep.deleted == (pod_id,)
         assert set(sweep.errors) == {"pods.list"}
+
+
+async def test_a_sweep_ends_with_one_deadline_while_nothing_is_answered(folder: Path) -> None:
+    """Ten pods, two at a time, and deletions that are never answered: the others were not sent, and stay."""
+    async with stage(folder, options={"deadline": 30, "max_concurrency": 2}) as it:
+        for number in range(10):
+            it.emulator.add_pod(name_of(number), boot_seconds=0)
+            await asyncio.to_thread(left_by, it, name=name_of(number), given_up=True)
+        it.emulator.faults.add(Delay(math.inf), on="delete")
+        started = it.clock.elapsed
+        sweep = await it.client.pods.sweep()
+        assert it.clock.elapsed - started == pytest.approx(30, abs=1)
+        assert len(sweep.errors) == len(it.records()) == 10
+        assert len([error for error in sweep.errors.values() if "was not sent" in str(error)]) == 8
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])

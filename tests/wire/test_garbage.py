@@ -12,6 +12,7 @@ import pytest
 import primepods
 from primepods import AsyncClient, RetryPolicy
 from primepods._decoding.fields import DecodeError
+from tests.renting.api import spec
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Hang, Reply, Reset, Server, reply
@@ -77,4 +78,12 @@ async def test_a_failed_call_leaves_no_cycle(
     async with Server(default=answer) as server, make_client(server.url, clock=clock, retry=retry) as client:
         with garbage_of_the_block() as garbage, suppress(primepods.PrimePodsError):
             await call(client)
+    assert [repr(item)[:100] for item in garbage if isinstance(item, KINDS)] == []
+
+
+async def test_a_refused_order_leaves_no_cycle() -> None:
+    """Nor does one that proves that no pod was made."""
+    async with Server(default=ANSWERS["400"]) as server, make_client(server.url) as client:
+        with garbage_of_the_block() as garbage, suppress(primepods.PrimePodsError):
+            await client.pods.create(spec())
     assert [repr(item)[:100] for item in garbage if isinstance(item, KINDS)] == []

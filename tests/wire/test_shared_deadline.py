@@ -99,3 +99,25 @@ async def test_statuses_end_with_one_deadline_while_nothing_is_answered(answered
                 await client.pods.statuses(ids)
     assert clock.elapsed == pytest.approx(0.5, abs=0.01)
     assert len(server.requests) == answered + 1
+
+
+async def test_a_pause_is_no_silence() -> None:
+    """Pods that are still shown are deleted again after a pause that is longer than the deadline."""
+    clock = ManualClock(auto=True)
+    deleted: dict[str, int] = {}
+
+    def script(request: Received) -> Answer:
+        pod_id = request.path[13:]
+        if request.method == "DELETE":
+            deleted[pod_id] = deleted.get(pod_id, 0) + 1
+            return reply({"id": pod_id, "status": "DELETING"} if deleted[pod_id] > 1 else {})
+        return rows(request)
+
+    retry = primepods.RetryPolicy(base_delay=5, jitter=False)
+    async with (
+        Server(script) as server,
+        make_client(server.url, clock=clock, deadline=1, max_concurrency=2, retry=retry) as client,
+    ):
+        deletions = await client.pods.delete_many([f"pod{n}" for n in range(5)])
+    assert (len(deletions), deletions.errors) == (5, {})
+    assert clock.elapsed >= 5
