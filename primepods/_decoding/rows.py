@@ -6,9 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
-
-from .._utils.strict_json import is_list, is_object
+from .._utils.strict_json import is_list, is_object, show
 from ..models import Page, PodStatus
 from .fields import DecodeError, as_integer, as_text, wrong_type
 
@@ -61,32 +59,25 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
     return page, errors
 
 
-@attrs.frozen(eq=False, repr=False)
-class ListedIds:
-    """One page of a listing, of which only the ids are read.
+def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
+    """Decode only the ids of a page of a listing; the rest of its rows may be unreadable.
 
-    Attributes:
-        ids: Those of the rows that have one that can be read.
-        rows: How many rows the page has.
-        total_count: How many there are in all.
+    A row without an id stands for itself. At least one must have one: otherwise it may be any server's list.
     """
-
-    ids: frozenset[str]
-    rows: int
-    total_count: int
-
-
-def decode_listed_ids(data: Any) -> ListedIds:
-    """Decode the ids of a page of a listing; the rest of its rows may be unreadable."""
     body = as_object(data)
     total_count = _count(body, "total_count", None)
     if total_count is None:
         raise DecodeError("total_count", "is missing", None)
     rows = _raw_rows(body, "data")
-    ids = frozenset(row_id for row in rows if (row_id := _row_id(row, None)) is not None)
-    if rows and not ids:
+    ids = [_row_id(row, None) for row in rows]
+    if rows and not any(ids):
         raise DecodeError("data[0].id", "is missing", rows[0])
-    return ListedIds(ids, len(rows), total_count)
+    return Page(
+        total_count=total_count,
+        offset=_count(body, "offset", offset),
+        limit=_count(body, "limit", limit),
+        data=tuple(row_id or show(row) for row_id, row in zip(ids, rows, strict=True)),
+    )
 
 
 def _count(body: dict[str, Any], key: str, default: D) -> int | D:

@@ -115,6 +115,18 @@ def will_reuse_connection(http: aiohttp.ClientSession, wire: aiohttp.ClientReque
         return False
 
 
+def close_spoiled_connections(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> None:
+    """Close idle connections on which anything has come: aiohttp would take it for the next response.
+
+    A server or proxy that sends a response twice would so answer each later request with the one before.
+    """
+    with suppress(AttributeError, LookupError, TypeError, ValueError):  # as in will_reuse_connection
+        for protocol, _ in vars(http.connector)["_conns"].get(wire.connection_key, ()):
+            if not protocol.should_close:
+                break  # it is the one that is used next
+            protocol.close()
+
+
 async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:
     made = factory()
     http = await made if inspect.isawaitable(made) else made

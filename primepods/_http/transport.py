@@ -31,7 +31,13 @@ from .failure import (
 )
 from .request import Request
 from .response import Response
-from .sessions import SessionFactory, Sessions, check_session, will_reuse_connection
+from .sessions import (
+    SessionFactory,
+    Sessions,
+    check_session,
+    close_spoiled_connections,
+    will_reuse_connection,
+)
 
 _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
@@ -234,6 +240,8 @@ class _Sending:
     ) -> aiohttp.ClientResponse:
         # Only here, where no `auth` and no .netrc comes after it, and no hook has recorded the headers.
         wire.headers["Authorization"] = self._authorization
+        if self.http is not None:
+            close_spoiled_connections(self.http, wire)
         if self._is_replaceable(wire):
             try:
                 return await self._send(wire, handler)

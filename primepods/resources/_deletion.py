@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 import attrs
@@ -22,10 +23,14 @@ from .._http.request import PODS, page_request, pod_path, pod_request
 from .._status_reader import StatusReader
 from .._utils.exceptions import copy_exception
 from .._utils.text import quote
-from ..errors import ClientClosedError, NotFoundError, PrimePodsError, ProtocolError
+from ..errors import APIError, ClientClosedError, NotFoundError, PrimePodsError, ProtocolError
 from ..models import PodState
+from ..pagination import FetchedPage, offset_pager
+from ._paging import page_source
 
 _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+_MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
+"""Refusals of a deletion that a pod may bring which is on its way out already."""
 _LIST_PAGE_SIZE: Final = 1_000
 
 
@@ -41,6 +46,8 @@ class _Deletion:
         shown: How the API shows the pod, for messages; empty while that is not known.
         is_absent: Whether the API shows no such pod.
         trouble: What made the pod impossible to look at, if another attempt may help.
+        refusal: The error that DELETE brought, if that is final unless the pod is on its way out.
+        missing: The error to raise for a pod that is not there; ``None`` where that is a success.
         outcome: The state to return or the error to raise; ``None`` while that is open.
     """
 
@@ -51,6 +58,8 @@ class _Deletion:
     shown: str = ""
     is_absent: bool = False
     trouble: ProtocolError | None = None
+    refusal: APIError | None = None
+    missing: NotFoundError | None = None
     outcome: PodState | PrimePodsError | None = None
 
     @property
@@ -70,13 +79,23 @@ class _Deletion:
         else:
             self._await_proof("a response that names neither DELETING nor TERMINATED")
 
-    def note_not_found(self) -> None:
-        """Note that DELETE brought a 404."""
+    def note_not_found(self, error: NotFoundError) -> None:
+        """Note that DELETE brought a 404: a success if the pod may be missing, else the error if it is."""
+        is_success = self.may_be_missing or error.maybe_acted
         self._await_proof("404")
+        self.missing = None if is_success else error
+
+    def note_refusal(self, error: APIError) -> None:
+        """Note that DELETE was refused: it may be because the pod is on its way out."""
+        if error.status_code not in _MAYBE_DELETED:
+            self.outcome = error
+        else:
+            self._await_proof(str(error.status_code))
+            self.refusal = error
 
     def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
         self.response, self.is_accepted = response, is_accepted
-        self.shown, self.is_absent, self.trouble = "", False, None
+        self.shown, self.is_absent, self.trouble, self.refusal, self.missing = "", False, None, None, None
         # What was sent may work later than it is seen: from now on a 404 can be its success.
         self.may_be_missing = True
 
@@ -95,6 +114,11 @@ class _Deletion:
             self.trouble = error
         else:
             self.outcome = error
+
+    def end_if_refused(self) -> None:
+        """End with the refusal of a pod that is not on its way out."""
+        if self.outcome is None:
+            self.outcome = self.refusal
 
     def fail(self, attempts: int) -> None:
         """End with the error that says why the pod does not count as deleted."""
@@ -148,6 +172,8 @@ class Deleter:
             attempt += 1
             await self._executor.map(partial(self._send, ends_at=ends_at), pending)
             await self._confirm(_open(pending), ends_at)
+            for each in pending:
+                each.end_if_refused()
             pending = _open(pending)
             if pending and not await self._pause(attempt, ends_at):
                 for each in pending:
@@ -172,10 +198,9 @@ class Deleter:
         try:
             deletion.note_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
         except NotFoundError as exc:
-            if deletion.may_be_missing or exc.maybe_acted:
-                deletion.note_not_found()
-            else:
-                deletion.outcome = exc.with_traceback(None)
+            deletion.note_not_found(exc.with_traceback(None))
+        except APIError as exc:
+            deletion.note_refusal(exc.with_traceback(None))
         except PrimePodsError as exc:
             deletion.outcome = exc.with_traceback(None)
 
@@ -223,19 +248,32 @@ class Deleter:
             if each.pod_id in listed:
                 each.shown = "in the list, though not by its id"
             else:
-                each.outcome = PodState.TERMINATED
+                each.outcome = each.missing or PodState.TERMINATED
 
     async def _listed_ids(self, ends_at: float | None) -> set[str]:
-        """Return the ids of all pods in the list, those of rows that cannot be read included."""
-        found: set[str] = set()
-        offset, is_full = 0, True
-        while is_full:
-            request = page_request(f"{PODS}/", offset=offset, limit=_LIST_PAGE_SIZE)
-            page = await self._executor.call(request, decode_listed_ids, ends_at=ends_at)
-            found.update(page.ids)
-            offset += page.rows
-            is_full = page.rows > 0 and offset < page.total_count
-        return found
+        """Return the ids of all pods in the list, those of rows that cannot be read included.
+
+        Raises:
+            PrimePodsError: The list could not be read, or is not as long as the API says.
+        """
+        path = f"{PODS}/"
+
+        async def fetch(offset: int, limit: int) -> FetchedPage[str]:
+            decode = partial(decode_listed_ids, offset=offset, limit=limit)
+            request = page_request(path, offset=offset, limit=limit)
+            page = await self._executor.call(request, decode, ends_at=ends_at)
+            return FetchedPage(
+                total_count=page.total_count,
+                offset=page.offset,
+                limit=page.limit,
+                rows=page.data,
+                keys=page.data,
+            )
+
+        ids, error = await offset_pager(page_source(self._executor, fetch, path), _LIST_PAGE_SIZE).collect()
+        if error is not None:
+            raise error
+        return set(ids)
 
 
 def _open(deletions: list[_Deletion]) -> list[_Deletion]:
