@@ -78,12 +78,14 @@ class _Deletion:
             self._await_proof(str(response.state), is_accepted=True)
         else:
             self._await_proof("a response that names neither DELETING nor TERMINATED")
+        # What was sent may work later than it is seen: from now on a 404 can be its success.
+        self.may_be_missing = True
 
     def note_not_found(self, error: NotFoundError) -> None:
         """Note that DELETE brought a 404: a success if the pod may be missing, else the error if it is."""
-        is_success = self.may_be_missing or error.maybe_acted
+        self.may_be_missing = self.may_be_missing or error.maybe_acted
         self._await_proof("404")
-        self.missing = None if is_success else error
+        self.missing = None if self.may_be_missing else error
 
     def note_refusal(self, error: APIError) -> None:
         """Note that DELETE was refused: it may be because the pod is on its way out."""
@@ -96,8 +98,6 @@ class _Deletion:
     def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
         self.response, self.is_accepted = response, is_accepted
         self.shown, self.is_absent, self.trouble, self.refusal, self.missing = "", False, None, None, None
-        # What was sent may work later than it is seen: from now on a 404 can be its success.
-        self.may_be_missing = True
 
     def note_state(self, state: PodState | None) -> None:
         """Note with which state the API shows the pod."""

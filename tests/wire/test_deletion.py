@@ -216,6 +216,16 @@ async def test_a_404_for_a_pod_that_is_there_is_no_mistyped_id() -> None:
     assert methods(server) == "DGDGD"
 
 
+async def test_a_404_said_twice_is_a_mistyped_id_still() -> None:
+    """A pod that does not show yet was not deleted, though the first look at it failed."""
+    mixed_up = reply({"id": "b", "status": "ACTIVE"})
+    clock = ManualClock(auto=True)
+    async with api([GONE], [mixed_up, GONE]) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.delete("a")
+    assert methods(server) == "DGDGL"
+
+
 @pytest.mark.parametrize(
     "listing",
     [{"data": []}, {"total_count": 0}, {"total_count": 1, "data": [{"x": 1}]}, {"ok": True}, ["a"]],
