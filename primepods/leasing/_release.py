@@ -125,13 +125,29 @@ class Release:
     async def _delete(self) -> bool:
         """Have the deletion accepted; return whether the history shows that the pod has ended."""
         try:
-            await self._deleting.delete(self._pod_id, missing_ok=self._doubt_until is None)
+            state = await self._deleting.delete(self._pod_id, missing_ok=self._doubt_until is None)
         except NotFoundError:
-            if has_ended(self._name, self._pod_id, await ended_pods(self._pods)):
+            if await self._has_ended():
                 return True
-            if self._doubt_until is not None and self._clock.time() >= self._doubt_until:
-                raise _NeverShownError from None
             raise
+        if self._doubt_until is None or state != PodState.TERMINATED:
+            return False
+        # It may be a 404 to a deletion that was sent again, of a pod that has not appeared yet.
+        if await self._has_ended():
+            return True
+        msg = f"Pod {self._pod_id} has not appeared in the API since its order."
+        raise PrimePodsError(msg)
+
+    async def _has_ended(self) -> bool:
+        """Tell whether the history shows that the pod has ended.
+
+        Raises:
+            _NeverShownError: It does not, and it is too late for the pod to appear.
+        """
+        if has_ended(self._name, self._pod_id, await ended_pods(self._pods)):
+            return True
+        if self._doubt_until is not None and self._clock.time() >= self._doubt_until:
+            raise _NeverShownError
         return False
 
     @property

@@ -271,9 +271,14 @@ async def test_an_uncertain_order_leaves_its_file(folder: Path) -> None:
         assert (it.running(), it.records()) == ([], [])
 
 
-async def test_a_pod_that_appears_late_is_deleted_all_the_same(folder: Path) -> None:
-    """A 404 to the DELETE of a pod that nobody has seen yet proves nothing for a minute."""
+@pytest.mark.parametrize("lost", [0, 1, 3])
+async def test_a_pod_that_appears_late_is_deleted_all_the_same(folder: Path, lost: int) -> None:
+    """A 404 to the DELETE of a pod that nobody has seen yet proves nothing for a minute.
+
+    Nor does one to a DELETE that was sent again because its response was lost.
+    """
     async with stage(folder, appear_seconds=40.0) as it:
+        it.emulator.faults.add(Reset(), on="delete", times=lost)
         with pytest.raises(primepods.WaitTimeoutError):
             async with it.client.pods.lease(it.spec, ready_timeout=10):
                 pytest.fail("it was not ready")
