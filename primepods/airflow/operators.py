@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import Any, ClassVar, Final, Literal, NoReturn, cast
 
 import attrs
 from airflow.providers.common.compat.sdk import (
@@ -26,6 +26,7 @@ from .. import Client, NotFoundError, Pod, PodSpec, PodState, PrimePodsError
 from ._events import PodEvent, pod_of
 from ._looks import find_in_history, look, wait_here
 from ._names import pod_name
+from ._orders import create_first, find_specs, read_spec
 from ._pod_ids import PodId, id_of, is_missing
 from .hooks import PrimePodsHook
 from .triggers import Goal, PrimePodTrigger
@@ -59,24 +60,42 @@ class PrimeCreatePodOperator(BaseOperator):
 
     Args:
         spec: The fields of :class:`primepods.PodSpec`; its ``name`` is the prefix of the pod's name.
+        gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: the offers that fit are
+            tried one after another, the cheapest first, while they are sold out or have become too dear.
+        gpu_count: How many GPUs.
+        max_price: The highest price per hour; default: what each offer says.
+        exclude_providers: Providers to pass over.
         prime_conn_id: The connection.
         appear_grace: Seconds for which a further try looks for the pod of the one before.
     """
 
-    template_fields: Sequence[str] = ("spec", "prime_conn_id")
+    template_fields: Sequence[str] = ("spec", "gpu_type", "gpu_count", "max_price", "prime_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"spec": "json"}
     operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
+    ui_color: str = "#d7f0e4"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all have defaults
         self,
         *,
-        spec: Mapping[str, Any] | XComArg,
+        spec: Mapping[str, Any] | XComArg | None = None,
+        gpu_type: str | None = None,
+        gpu_count: int = 1,
+        max_price: float | None = None,
+        exclude_providers: Collection[str] = (),
         prime_conn_id: str = PrimePodsHook.default_conn_name,
         appear_grace: float = 20.0,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
+        if (spec is None) == (gpu_type is None):
+            msg = "give either spec, the fields of a PodSpec, or gpu_type, such as gpu_type='H100'"
+            raise ValueError(msg)
         self.spec = spec
+        self.gpu_type = gpu_type
+        self.gpu_count = gpu_count
+        self.max_price = max_price
+        self.exclude_providers = exclude_providers
         self.prime_conn_id = prime_conn_id
         self.appear_grace = appear_grace
         self._name: str | None = None
@@ -85,13 +104,19 @@ class PrimeCreatePodOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent the pod, or adopt the one that an earlier try has rented."""
         task = context["ti"]
-        spec = self._named(task)
-        self._name = spec.name
+        spec = None if self.spec is None else read_spec(cast("Mapping[str, Any]", self.spec))
+        self._name = name = pod_name(
+            None if spec is None else spec.name,
+            dag_id=task.dag_id,
+            run_id=task.run_id,
+            task_id=task.task_id,
+            map_index=-1 if task.map_index is None else task.map_index,
+        )
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            pod = self._adopt(client, str(spec.name), self.appear_grace if task.try_number > 1 else 0.0)
+            pod = self._adopt(client, name, self.appear_grace if task.try_number > 1 else 0.0)
             if pod is None:
-                pod = client.pods.create(spec)
-                self.log.info("Rented pod %s", pod)
+                specs = self._find_specs(client) if spec is None else [spec]
+                pod = create_first(client, [attrs.evolve(each, name=name) for each in specs], self.log)
             if self._was_killed:
                 # Its order was under way when the task was killed.
                 client.pods.delete(pod, missing_ok=True)
@@ -111,19 +136,15 @@ class PrimeCreatePodOperator(BaseOperator):
             for pod in pods:
                 quick.pods.delete(pod, missing_ok=True)
 
-    def _named(self, task: Any) -> PodSpec:
-        try:
-            spec = PodSpec(**cast("Mapping[str, Any]", self.spec))
-        except (TypeError, ValueError) as exc:
-            raise AirflowFailException(f"The pod cannot be ordered: {exc}") from None
-        name = pod_name(
-            spec.name,
-            dag_id=task.dag_id,
-            run_id=task.run_id,
-            task_id=task.task_id,
-            map_index=task.map_index,
+    def _find_specs(self, client: Client) -> list[PodSpec]:
+        return find_specs(
+            client,
+            # Templates render to text.
+            gpu_type=str(self.gpu_type),
+            gpu_count=int(self.gpu_count),
+            max_price=None if self.max_price is None else float(self.max_price),
+            exclude_providers=self.exclude_providers,
         )
-        return attrs.evolve(spec, name=name)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return the pod that an earlier try has rented; delete what there is besides of this name."""

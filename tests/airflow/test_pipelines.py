@@ -5,7 +5,7 @@ from collections.abc import Generator
 import pytest
 
 from primepods.emulator import Emulator
-from primepods.emulator.faults import Reset
+from primepods.emulator.faults import Reset, Status
 
 from .conftest import Run
 
@@ -187,6 +187,23 @@ def test_a_bad_spec_is_refused_at_once(run: Run, emulator: Emulator) -> None:
     assert done.tasks["create"] == {"state": "failed", "tries": 1}
     assert "gpu_kount" in done.log
     assert not emulator.requests[:]
+
+
+def test_create_takes_a_wish_and_goes_on_to_the_next_offer(run: Run, emulator: Emulator) -> None:
+    """The cheapest GPU that fits is rented; where it is sold out meanwhile, the next."""
+    emulator.faults.add(Status(400, body={"detail": "That machine is sold out"}), on="create", times=1)
+    done = run("wished", emulator)
+    assert set(done.states().values()) == {"success"}
+    assert "Trying the next offer" in done.log
+    assert (orders(emulator), len(emulator.pods)) == (2, 0)
+
+
+def test_a_misspelt_gpu_is_told_with_what_is_near(run: Run, emulator: Emulator) -> None:
+    """Nothing is ordered, and no retry would help."""
+    done = run("misspelt_gpu", emulator)
+    assert done.tasks["create"] == {"state": "failed", "tries": 1}
+    assert "RTX3090" in done.log
+    assert orders(emulator) == 0
 
 
 def test_mapped_tasks_have_pods_of_their_own(run: Run, emulator: Emulator) -> None:

@@ -90,6 +90,10 @@ impatient = pipeline("impatient", timeout=0.5, retries=0)
 limited = pipeline(
     "limited", execution_timeout=timedelta(seconds=1.5), on_failure="delete", delete_on_kill=True
 )
+wished = pipeline(
+    "wished", create={"spec": None, "gpu_type": "rtx 3090", "exclude_providers": ["lambdalabs"]}
+)
+misspelt_gpu = pipeline("misspelt_gpu", create={"spec": None, "gpu_type": "RTX3O90"})
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})
 
 with DAG("soft_sensor", schedule=None) as soft_sensor:

@@ -1,0 +1,74 @@
+"""Orders of a task: what its arguments ask for, and the first offer of several that can be rented."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import attrs
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from .. import Client, Pod, PodSpec, PriceTooHighError, SoldOutError
+
+
+def read_spec(fields: Mapping[str, Any]) -> PodSpec:
+    """Return the spec of an operator's ``spec`` argument.
+
+    Raises:
+        AirflowFailException: A field is missing, unknown or wrong.
+    """
+    try:
+        return PodSpec(**fields)
+    except ValueError as exc:
+        problem = str(exc)
+    except TypeError as exc:
+        required = {field.name: field.default is attrs.NOTHING for field in attrs.fields(PodSpec)}
+        problems = [
+            f"the field {name!r} is missing" for name in required if required[name] and name not in fields
+        ]
+        problems += [f"there is no field {name!r}" for name in fields if name not in required]
+        problem = ", ".join(problems) or str(exc)
+    raise AirflowFailException(f"The pod cannot be ordered, because of its spec: {problem}.")
+
+
+def find_specs(
+    client: Client,
+    *,
+    gpu_type: str,
+    gpu_count: int,
+    max_price: float | None,
+    exclude_providers: Collection[str],
+) -> list[PodSpec]:
+    """Return the specs of the offers that fit, the cheapest first.
+
+    Raises:
+        AirflowFailException: The GPU's name is mistyped.
+        AirflowException: Nothing fits now; a further try may find something.
+    """
+    try:
+        offers = client.availability.find(
+            gpu_type=gpu_type, gpu_count=gpu_count, max_price=max_price, exclude_providers=exclude_providers
+        )
+    except ValueError as exc:
+        raise AirflowFailException(str(exc)) from None
+    if not offers:
+        limit = "" if max_price is None else f" for at most {max_price:g} an hour"
+        raise AirflowException(
+            f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later, or raise max_price."
+        )
+    return PodSpec.from_offers(offers)
+
+
+def create_first(client: Client, specs: Sequence[PodSpec], log: Any) -> Pod:
+    """Rent the first that can be rented.
+
+    Raises:
+        SoldOutError: The last one is sold out; PriceTooHighError: it has become too dear.
+    """
+    *others, last = specs
+    for spec in others:
+        try:
+            return client.pods.create(spec)
+        except (SoldOutError, PriceTooHighError) as exc:
+            log.info("%s Trying the next offer", exc)
+    return client.pods.create(last)
