@@ -282,6 +282,7 @@ async def test_a_pod_that_appears_late_is_deleted_all_the_same(folder: Path, los
         with pytest.raises(primepods.WaitTimeoutError):
             async with it.client.pods.lease(it.spec, ready_timeout=10):
                 pytest.fail("it was not ready")
+        await it.clock.sleep(100)
         assert (it.running(), it.records()) == ([], [])
 
 
