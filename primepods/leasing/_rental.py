@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Final
 
 import attrs
 
 from .._utils.clock import ServerClock
 from .._utils.unique_names import unique_name
-from ..config import Settings, lease_folder
+from ..config import Settings
 from ..errors import CreateUncertainError, NotReleasedError, PriceTooHighError, PrimePodsError
 from ..models import Pod, PodStatus
 from ..specs import PodSpec
@@ -36,12 +37,14 @@ class Account:
         pods_once: The same without retries, so that a 404 is never that of a deletion that was repeated.
         settings: Settings, for that team.
         server_clock: The server's time.
+        folder: Where the files of leases are.
     """
 
     pods: PodsAPI
     pods_once: PodsAPI
     settings: Settings
     server_clock: ServerClock
+    folder: Path
 
 
 class Rental:
@@ -135,7 +138,7 @@ class Rental:
         _log.info("leasing a pod: its name is %r", name)
         self.spec = attrs.evolve(self.spec, name=name)
         record = new_record(name, settings, self.spec.team_id or settings.team_id, now)
-        write = asyncio.to_thread(LeaseFile.create, lease_folder(), record)
+        write = asyncio.to_thread(LeaseFile.create, self.account.folder, record)
         try:
             self.file = await self._steps.run(write)
         except INTERRUPTS:

@@ -13,7 +13,6 @@ import attrs
 from .._utils.concurrency import map_bounded
 from .._utils.plain import ToDict
 from .._utils.unique_names import expiry_of, is_same_name
-from ..config import lease_folder
 from ..errors import CreateUncertainError, NotFoundError, PrimePodsError
 from ..models import HistoryRecord, Pod
 from ._ledger import LeaseFile, LeaseRecord, fingerprint, read_ledger, remove_broken_drafts
@@ -130,7 +129,7 @@ class Sweeper:
         self._account = account
         self._pods = account.pods
         self._settings = account.settings
-        self._folder = lease_folder()
+        self._folder = account.folder
         self._prefix = prefix
         self._older_than = older_than
         self._expired = expired

@@ -27,6 +27,7 @@ from .._utils.arguments import (
     check_seconds,
 )
 from .._utils.text import quote
+from ..config import lease_folder
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
@@ -99,6 +100,7 @@ class AsyncPods:
             pods_once=self._view(once),
             settings=settings,
             server_clock=transport.server_clock,
+            folder=lease_folder(),
         )
 
     def remote(
