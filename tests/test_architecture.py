@@ -47,7 +47,17 @@ ARROWS: dict[str, set[str]] = {
         "retry",
     },
     "remote": {"_utils", "config", "errors", "ssh"},
-    "leasing": {"_utils", "config", "errors", "models", "pagination", "specs", "ssh", "waiting"},
+    "leasing": {
+        "_utils",
+        "config",
+        "errors",
+        "models",
+        "pagination",
+        "remote",
+        "specs",
+        "ssh",
+        "waiting",
+    },
     "_blocking": {"_utils", "errors", "leasing", "models"},
     "resources": {
         "_decoding",

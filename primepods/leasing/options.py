@@ -7,7 +7,8 @@ from typing import Literal
 
 import attrs
 
-from .._utils.arguments import check_amount, check_interval, check_seconds
+from .._utils.arguments import check_amount, check_flag, check_interval, check_seconds
+from ..remote import SSHOptions
 
 
 def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -18,6 +19,10 @@ def _budget(_: object, attribute: attrs.Attribute[float | None], value: float | 
     if value is not None:
         what = "number of hours" if attribute.name == "max_hours" else "amount of money"
         check_amount(attribute.name, value, what)
+
+
+def _flag(_: object, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs' signature
+    check_flag(attribute.name, value)
 
 
 def _interval(_: object, __: object, value: float) -> None:
@@ -38,6 +43,8 @@ class LeaseOptions:
     max_hours: float | None = attrs.field(validator=_budget)
     max_spend: float | None = attrs.field(validator=_budget)
     release_timeout: float = attrs.field(validator=_seconds)
+    login: bool = attrs.field(default=False, validator=_flag)
+    ssh: SSHOptions = attrs.field(factory=SSHOptions)
 
     def hours_left(
         self, *, used: float, spent: float, price_hr: float

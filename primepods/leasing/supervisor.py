@@ -20,6 +20,8 @@ import anyio
 
 from ..errors import (
     BudgetExceededError,
+    ConnectionLostError,
+    LoginError,
     NotReleasedError,
     PodFailedError,
     PriceTooHighError,
@@ -28,6 +30,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
+from ..remote import AsyncRemote, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -44,7 +47,14 @@ _log = logging.getLogger("primepods")
 
 _TICK: Final = 60.0
 """Seconds between two looks at the budget, whose clock goes on while the machine sleeps, and at the file."""
-_TRY_NEXT: Final = (SoldOutError, PriceTooHighError, PodFailedError, WaitTimeoutError)
+_TRY_NEXT: Final = (
+    SoldOutError,
+    PriceTooHighError,
+    PodFailedError,
+    WaitTimeoutError,
+    LoginError,
+    ConnectionLostError,
+)
 """Errors after which the next spec is tried."""
 
 
@@ -238,7 +248,9 @@ class LeaseSupervisor:
             self._first = self._first or rental
             try:
                 await rental.order()
-                await self._boot(rental, account)
+                target = await self._boot(rental, account)
+                if self._options.login:
+                    await self._use(rental, self._log_in(rental, target))
             except _TRY_NEXT as exc:
                 for error in errors:
                     exc.add_note(f"Before that: {error}")
@@ -274,7 +286,16 @@ class LeaseSupervisor:
             rental.fail(f"its release failed with {exc!r}")
         return True
 
-    async def _boot(self, rental: Rental, account: Account) -> None:
+    async def _log_in(self, rental: Rental, target: SSHTarget) -> None:
+        """Return when ``ssh`` has logged in to the pod."""
+
+        async def find_target() -> SSHTarget:
+            return target
+
+        remote = AsyncRemote(rental.pod.id if rental.pod else "", find_target, self._options.ssh)
+        await wait_for_login(remote)
+
+    async def _boot(self, rental: Rental, account: Account) -> SSHTarget:
         if rental.pod is None:
             raise EndedError
 
@@ -303,6 +324,7 @@ class LeaseSupervisor:
                 statuses={} if rental.status is None else {rental.pod.id: rental.status},
                 pending=(),
             )
+        return rental.status.ssh
 
     async def _in_use(self, rental: Rental) -> None:
         self.is_ready = True

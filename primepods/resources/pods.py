@@ -416,6 +416,10 @@ class AsyncPods:
         self,
         spec: PodSpec | Iterable[PodSpec],
         *,
+        login: bool = False,
+        login_timeout: float = 300.0,
+        ssh_options: Sequence[str] = (),
+        ssh_command: str = "ssh",
         ready_timeout: float = 1800.0,
         interval: float = 5.0,
         on_change: OnChange | None = None,
@@ -434,8 +438,12 @@ class AsyncPods:
 
         Args:
             spec: What to rent; or several specs, in the order of preference: the next one is tried when one
-                is sold out, costs more than its ``max_price``, or fails to become ready. What was rented
-                meanwhile is given back before that, and the last error has the others as notes.
+                is sold out, costs more than its ``max_price``, fails to become ready, or lets nobody log in.
+                What was rented meanwhile is given back before that; the last error has the others as notes.
+            login: Whether ready means that ``ssh`` has logged in to it, too.
+            login_timeout: Seconds for that; see :meth:`remote`, as of the next two.
+            ssh_options: Options of ``ssh``, a word each.
+            ssh_command: The words in the place of ``ssh``.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two looks at the pod, from 0.05.
             on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange` until it is
@@ -451,6 +459,7 @@ class AsyncPods:
             CreateUncertainError: The pod may have been made, and has not appeared yet. Its file stays.
             PodFailedError: It has failed to boot. It is deleted.
             WaitTimeoutError: It did not become ready in time. It is deleted.
+            LoginError: ``ssh`` could not log in to it in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
             NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
                 way, that has a note instead.
@@ -458,6 +467,7 @@ class AsyncPods:
         from ..leasing.lease import AsyncLease  # noqa: PLC0415 - most programs rent nothing
         from ..leasing.options import LeaseOptions  # noqa: PLC0415 - as above
         from ..leasing.supervisor import LeaseSupervisor  # noqa: PLC0415 - as above
+        from ..remote import SSHOptions  # noqa: PLC0415 - as above
         from ._creation import check_specs  # noqa: PLC0415 - as above
 
         options = LeaseOptions(
@@ -466,6 +476,8 @@ class AsyncPods:
             max_hours=max_hours,
             max_spend=max_spend,
             release_timeout=release_timeout,
+            login=login,
+            ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         if on_change is not None:
             check_callable("on_change", on_change)

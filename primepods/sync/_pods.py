@@ -282,6 +282,10 @@ class Pods:
         self,
         spec: PodSpec | Iterable[PodSpec],
         *,
+        login: bool = False,
+        login_timeout: float = 300.0,
+        ssh_options: Sequence[str] = (),
+        ssh_command: str = "ssh",
         ready_timeout: float = 1800.0,
         interval: float = 5.0,
         on_change: OnChange | None = None,
@@ -300,8 +304,12 @@ class Pods:
 
         Args:
             spec: What to rent; or several specs, in the order of preference: the next one is tried when one
-                is sold out, costs more than its ``max_price``, or fails to become ready. What was rented
-                meanwhile is given back before that, and the last error has the others as notes.
+                is sold out, costs more than its ``max_price``, fails to become ready, or lets nobody log in.
+                What was rented meanwhile is given back before that; the last error has the others as notes.
+            login: Whether ready means that ``ssh`` has logged in to it, too.
+            login_timeout: Seconds for that; see :meth:`remote`, as of the next two.
+            ssh_options: Options of ``ssh``, a word each.
+            ssh_command: The words in the place of ``ssh``.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two looks at the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
@@ -315,12 +323,17 @@ class Pods:
             CreateUncertainError: The pod may have been made, and has not appeared yet. Its file stays.
             PodFailedError: It has failed to boot. It is deleted.
             WaitTimeoutError: It did not become ready in time. It is deleted.
+            LoginError: ``ssh`` could not log in to it in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
             NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
                 way, that has a note instead.
         """
         lease = self._async.lease(
             spec,
+            login=login,
+            login_timeout=login_timeout,
+            ssh_options=ssh_options,
+            ssh_command=ssh_command,
             ready_timeout=ready_timeout,
             interval=interval,
             max_hours=max_hours,

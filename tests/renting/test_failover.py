@@ -188,7 +188,7 @@ async def run_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: rang
 
 async def test_there_is_never_more_than_one_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails, and whenever it is interrupted."""
-    await run_seeds(tmp_path, monkeypatch, range(60))
+    await run_seeds(tmp_path, monkeypatch, range(20))
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ async def pods(client: AsyncClient) -> None:
     assert_type(await client.pods.logs("id", tail=None), str)
     assert_type(await client.pods.create(spec()), Pod)
     assert_type(await client.pods.ensure(spec()), Pod)
-    assert_type(client.pods.lease([spec(), spec()]), AsyncLease)
+    assert_type(client.pods.lease([spec(), spec()], login=True, ssh_options=["-v"]), AsyncLease)
     assert_type(await client.pods.sweep(expired=True), Sweep)
     assert_type(spec().named(), PodSpec)
 
@@ -297,7 +297,7 @@ def blocking_pods(client: Client) -> None:
     assert_type(client.pods.logs("id", tail=None), str)
     assert_type(client.pods.create(spec()), Pod)
     assert_type(client.pods.ensure(spec()), Pod)
-    assert_type(client.pods.lease([spec(), spec()]), Lease)
+    assert_type(client.pods.lease([spec(), spec()], login=True, ssh_options=["-v"]), Lease)
     assert_type(client.pods.sweep(expired=True), Sweep)
 
 

@@ -1,0 +1,46 @@
+"""A lease with ``login=True``: handed over when ssh runs a command on the pod, else the next one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import attrs
+import pytest
+
+import primepods
+from primepods.emulator import Emulator
+from tests.renting.stage import lease_files, spec_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(folder: Path, tmp_path: Path) -> None:
+    """Not before; a pod that lets nobody in is given back, and the next one is tried."""
+    # Refuses the first time, and then runs its last argument here: one attempt has room in the time-out.
+    refused = shlex.quote(str(tmp_path / "refused"))
+    script = f'[ -e {refused} ] || {{ : >{refused}; exit 255; }}; for line; do :; done; exec sh -c "$line"'
+    program = shlex.join(["sh", "-c", script, "ssh"])
+    async with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+        specs = [attrs.evolve(spec, name=name) for name in ("first", "second")]
+        lease = client.pods.lease(specs, login=True, login_timeout=1.9, ssh_command=program, interval=0.05)
+        async with lease as pod:
+            assert pod.name.startswith("second-")
+            assert list(emulator.pods) == [pod.id]
+        lease = client.pods.lease(spec, login=True, login_timeout=0.3, ssh_command="false", interval=0.05)
+        with pytest.raises(primepods.LoginError):
+            await lease.__aenter__()
+        assert (list(emulator.pods), lease_files(folder)) == ([], [])
+
+
+async def test_what_is_no_option_of_ssh_rents_nothing() -> None:
+    """It is refused before the block."""
+    client = primepods.AsyncClient("key")
+    spec = primepods.PodSpec(cloud_id="x", gpu_type="x", socket="x", gpu_count=1, provider="x")
+    for bad in ({"login": "yes"}, {"login_timeout": 0}, {"ssh_options": "-v"}, {"ssh_command": ""}):
+        with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
+            client.pods.lease(spec, **bad)
