@@ -56,7 +56,7 @@ DEFAULT_TIMEOUT: Final = 30.0
 DEFAULT_DEADLINE: Final = 120.0
 """Seconds for one call with all its retries."""
 DEFAULT_MAX_CONCURRENCY: Final = 16
-"""Requests in flight from one client."""
+"""Requests in flight from the calls of one client."""
 
 
 @attrs.frozen(kw_only=True)
