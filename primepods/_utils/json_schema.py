@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import reduce
 from importlib import import_module
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -43,16 +44,17 @@ def _plain_type(hint: Any, given: Mapping[Any, Any]) -> Any:
     """Return the type that a value of this type has in JSON."""
     if isinstance(hint, TypeVar):
         return given.get(hint, Any)
+    parts = [_plain_type(part, given) for part in get_args(hint) if part is not ...]
     if isinstance(hint, UnionType):
-        first, *others = (_plain_type(part, given) for part in get_args(hint))
-        for other in others:
-            first |= other
-        return first
+        return reduce(_or, parts)
     if get_origin(hint) in {tuple, Mapping}:
-        parts = [_plain_type(part, given) for part in get_args(hint) if part is not ...]
         made: Any = list if len(parts) == 1 else dict
         return made[*parts]
     return str if _is_text(hint) else hint
+
+
+def _or(one: Any, other: Any) -> Any:
+    return one | other
 
 
 def _is_text(hint: Any) -> bool:

@@ -180,16 +180,21 @@ def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
         return client.availability.cheapest(max_price=wanted.max_price, **wanted.filters)
     if wanted.filters:
         raise CommandError("--id says which offer: leave out the filters", ExitCode.USAGE)
+    return _find_offer(client, wanted.offer_id)
+
+
+def _find_offer(client: primepods.Client, wanted: str) -> primepods.Offer:
+    """Return the offer of an id."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()
         for offer in offers:
-            if offer_id(offer) == wanted.offer_id and offer.is_available and offer.price_hr is not None:
+            if offer_id(offer) == wanted and offer.is_available and offer.price_hr is not None:
                 return offer
         errors += [error] if error is not None else []
     for error in errors:
         raise error
-    raise CommandError(f"no offer {wanted.offer_id} can be rented now: see primepods offers")
+    raise CommandError(f"no offer {wanted} can be rented now: see primepods offers")
 
 
 def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:

@@ -319,15 +319,15 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
         "pod": {key: value for key, value in pod.items() if value is not None},
         "provider": {"type": spec.provider},
     }
-    if spec.disks:
-        body["disks"] = spec.disks
-    if (team := spec.team_id or team_id) is not None:
-        body["team"] = {"teamId": team}
-    # Unlike the other keys, the schema spells these two in snake_case.
-    if spec.team_member_ids:
-        body["team_member_ids"] = spec.team_member_ids
-    if spec.shared_with_team:
-        body["shared_with_team"] = True
+    team = spec.team_id or team_id
+    optional = {
+        "disks": spec.disks,
+        "team": team and {"teamId": team},
+        # Unlike the other keys, the schema spells these two in snake_case.
+        "team_member_ids": spec.team_member_ids,
+        "shared_with_team": spec.shared_with_team,
+    }
+    body |= {key: value for key, value in optional.items() if value}
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
 
 
