@@ -15,6 +15,7 @@ import primepods
 from ._completion import complete_contexts
 from ._durations import parse_duration
 from ._errors import reported_errors
+from ._output import ColumnsOption, Form, FullIdsOption, IdsOption, Output, OutputOption
 
 T = TypeVar("T")
 
@@ -103,9 +104,11 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
 
     Args:
         body: The command: its first parameter takes an :class:`Api`, the others are its own options. One
-            that is named as a common option, such as ``timeout``, replaces that.
+            that is named as a common option, such as ``timeout``, replaces that; one named ``form`` takes a
+            :class:`Form`, and brings the options for that.
     """
-    _, *own = inspect.signature(body, eval_str=True).parameters.values()
+    _, *declared = inspect.signature(body, eval_str=True).parameters.values()
+    own = [option for one in declared for option in (_FORM if one.name == "form" else [one])]
     names = {parameter.name for parameter in own}
     common = _COMMON.keys() - names - (set() if "output" in names else {"as_json"})
 
@@ -115,6 +118,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
         if given.pop("as_json", False):
             forms = type(options["output"])
             options["output"] = forms("json" if "json" in forms.__members__.values() else "jsonl")
+        if len(own) > len(declared):
+            options["form"] = Form(**{option.name: options.pop(option.name) for option in _FORM})
         with reported_errors(ctx.command_path, verbose=given.pop("verbose")):
             body(Api(command=ctx.command_path, **given), **options)
 
@@ -130,6 +135,12 @@ def _option(name: str, annotation: Any, default: object = None) -> inspect.Param
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+_FORM: list[inspect.Parameter] = [
+    _option("output", OutputOption, Output.TABLE),
+    _option("columns", ColumnsOption),
+    _option("full_ids", FullIdsOption, default=False),
+    _option("ids_only", IdsOption, default=False),
+]
 _COMMON: dict[str, inspect.Parameter] = {
     "as_json": _option("as_json", AsJson, default=False),
     "base_url": _option("base_url", BaseUrl),

@@ -87,6 +87,11 @@ class Form:
     ids_only: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """Whether all of each model is printed."""
+        return self.columns is None and not self.ids_only
+
+    @property
     def is_table(self) -> bool:
         """Whether a table is printed."""
         return self.output is Output.TABLE and not self.ids_only

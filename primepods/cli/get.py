@@ -7,7 +7,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import fail_for
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
-from ._output import ColumnsOption, Form, FullIdsOption, Output, OutputOption, print_model
+from ._output import Form, print_model
 from ._pod_table import PODS
 
 
@@ -16,21 +16,18 @@ def command(
     api: Api,
     pods: PodHandles,
     *,
-    output: OutputOption = Output.TABLE,
-    columns: ColumnsOption = None,
-    full_ids: FullIdsOption = False,
+    form: Form,
 ) -> None:
     """Show all that is known of one pod, or of several.
 
     As JSON, one id gives one object, several (or -) an array.
     """
-    form = Form(output=output, columns=columns, full_ids=full_ids)
     PODS.chosen(form)
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
     found, errors = api.run(lambda client: _get(client, ids))
-    if is_single(pods) and found and columns is None:
-        print_model(found[0], output)
+    if is_single(pods) and found and form.is_plain:
+        print_model(found[0], form.output)
     else:
         PODS.print(found, form)
     fail_for(api.command, errors)

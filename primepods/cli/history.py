@@ -17,16 +17,7 @@ from ._command import Api, api_command
 from ._durations import parse_day, short_duration
 from ._errors import CommandError
 from ._filters import Name, name_matches
-from ._output import (
-    ColumnsOption,
-    Form,
-    FullIdsOption,
-    IdsOption,
-    LimitOption,
-    ModelTable,
-    Output,
-    OutputOption,
-)
+from ._output import Form, LimitOption, ModelTable
 from ._pod_table import price
 from ._reading import read_all
 from ._spend import ByOption, group, groups_by, print_bars
@@ -66,10 +57,7 @@ Chart = Annotated[
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
-    output: OutputOption = Output.TABLE,
-    ids: IdsOption = False,
-    columns: ColumnsOption = None,
-    full_ids: FullIdsOption = False,
+    form: Form,
     limit: LimitOption = None,
     by: ByOption = None,
     kind: Kind = None,
@@ -88,7 +76,6 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods history --by gpu
       primepods history --kind instance --name 'train-*' -o csv
     """
-    form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
     (_RECORDS if by is None else groups_by(by)).chosen(form)
     kinds: set[str] = set()
 

@@ -12,15 +12,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
-from ._output import (
-    ColumnsOption,
-    Form,
-    FullIdsOption,
-    IdsOption,
-    LimitOption,
-    Output,
-    OutputOption,
-)
+from ._output import Form, LimitOption
 from ._pod_table import PODS
 from ._reading import read_all
 from ._table import tell
@@ -49,10 +41,7 @@ SortOption = Annotated[
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
-    output: OutputOption = Output.TABLE,
-    ids: IdsOption = False,
-    columns: ColumnsOption = None,
-    full_ids: FullIdsOption = False,
+    form: Form,
     limit: LimitOption = None,
     sort: SortOption = Order.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
@@ -71,7 +60,6 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods list --gpu H100 --older-than 1d --sort price --reverse
       primepods list -o json | jq '.[].ssh.command'
     """
-    form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
     PODS.chosen(form)
     wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
     with api.client() as client, read_all(client.pods.list()) as found:

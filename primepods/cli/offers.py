@@ -27,16 +27,7 @@ from ._offers import (
     offer_id,
     price_or_last,
 )
-from ._output import (
-    ColumnsOption,
-    Form,
-    FullIdsOption,
-    IdsOption,
-    LimitOption,
-    ModelTable,
-    Output,
-    OutputOption,
-)
+from ._output import Form, LimitOption, ModelTable
 from ._pod_table import price
 from ._table import Cell, Column, tell
 
@@ -71,15 +62,12 @@ SortOption = Annotated[
 def command(  # noqa: PLR0913 - one parameter an option
     api: Api,
     *,
-    output: OutputOption = Output.TABLE,
+    form: Form,
     sort: SortOption = Order.PRICE,
     unavailable: Annotated[
         bool,
         typer.Option("--all", help="Also sold out, unpriced and prepaid offers."),
     ] = False,
-    ids: IdsOption = False,
-    columns: ColumnsOption = None,
-    full_ids: FullIdsOption = False,
     limit: LimitOption = None,
     gpu_type: GpuType = None,
     gpu_count: GpuCount = None,
@@ -101,7 +89,6 @@ def command(  # noqa: PLR0913 - one parameter an option
       primepods offers --spot --sort per-gpu --limit 10
       primepods offers --gpu-type B200 --exclude-provider runpod --wait 2h
     """
-    form = Form(output=output, columns=columns, full_ids=full_ids, ids_only=ids)
     _OFFERS.chosen(form)
     announce_wait(wait)
     with api.client() as client:

@@ -9,7 +9,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, fail_for
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
-from ._output import ColumnsOption, Form, FullIdsOption, ModelTable, Output, OutputOption, print_model
+from ._output import Form, ModelTable, print_model
 from ._pod_table import price, readiness, status_cell
 from ._table import Cell, Column
 
@@ -32,21 +32,18 @@ def command(
     api: Api,
     pods: PodHandles,
     *,
-    output: OutputOption = Output.TABLE,
-    columns: ColumnsOption = None,
-    full_ids: FullIdsOption = False,
+    form: Form,
 ) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
     A hundred ids go into one request. As JSON, one id gives one object, several (or -) an array.
     """
-    form = Form(output=output, columns=columns, full_ids=full_ids)
     STATUSES.chosen(form)
     with api.client() as client:
         statuses = client.pods.statuses(resolve_handles(client, read_handles(pods), team=api.team))
     rows = list(statuses.values())
-    if is_single(pods) and rows and columns is None:
-        print_model(rows[0], output)
+    if is_single(pods) and rows and form.is_plain:
+        print_model(rows[0], form.output)
     else:
         STATUSES.print(rows, form)
     missing = CommandError("the API has no status of it: it is terminated, or not visible yet")

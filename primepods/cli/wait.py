@@ -14,7 +14,7 @@ from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, complain
 from ._handles import PodHandles, read_handles, resolve_handles
-from ._output import ColumnsOption, Form, FullIdsOption, Output, OutputOption
+from ._output import Form
 from ._pod_table import price
 from .status import STATUSES
 
@@ -54,9 +54,7 @@ def command(  # noqa: PLR0913 - one parameter an option
             parser=parse_duration, metavar="TIME", help="Time between two looks at a pod.", show_default="5s"
         ),
     ] = 5.0,
-    output: OutputOption = Output.TABLE,
-    columns: ColumnsOption = None,
-    full_ids: FullIdsOption = False,
+    form: Form,
 ) -> None:
     """Wait until pods are ready, and print how to reach them.
 
@@ -67,7 +65,6 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     With --until settled all pods are waited for; 4 if one has failed.
     """
-    form = Form(output=output, columns=columns, full_ids=full_ids)
     STATUSES.chosen(form)
     handles = read_handles(pods)
     if not handles:

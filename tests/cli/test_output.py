@@ -123,3 +123,11 @@ def test_history_by(run: Run, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     assert sum(group["records"] for group in groups) == len(rows)
     assert list(groups[0]) == [by, "records", "gpu_hours", "billed"]
     assert f"${sum(billed):,.2f}" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["get", "status", "wait"])
+def test_columns_and_ids_of_named_pods(fleet: Emulator, run: Run, command: str) -> None:
+    """The same options as those of the lists, also for one pod."""
+    assert run(command, "train-0", "-q").stdout == "pod0\n"
+    assert run(command, "train-0", "--columns", "status", "--json").stdout == '[\n  {"status": "ACTIVE"}\n]\n'
+    assert run(command, "train-0", "--columns", "nope").exit_code == 2

@@ -147,5 +147,9 @@ def test_completion_never_fails(
 def test_completion_as_a_process(emulator: Emulator) -> None:
     """Nothing but the words, on stdout, and nothing on stderr."""
     environment = os.environ | asked_by("bash", "primepods get pod1")
-    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "pod1\n", "")
+    for attempt in range(5):
+        done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
+        # On a busy machine nothing is offered, rather than that somebody waits.
+        if done.stdout != "\n" or attempt == 4:
+            assert (done.returncode, done.stdout, done.stderr) == (0, "pod1\n", "")
+            break
