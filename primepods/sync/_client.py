@@ -163,8 +163,11 @@ class Client:
         if self._owner:
             try:
                 release_leases(self._portal)
-            finally:
                 self._portal.close()
+            except BaseException:
+                # Ctrl-C may come before the first line of `close`.
+                self._portal.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
