@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -29,6 +28,8 @@ def gpu_matches(wanted: str, gpu: str) -> bool:
 
 def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
     """Return up to three GPUs whose names look like a mistyped one, the most similar first."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistyped name
+
     forms = {form.translate(_LOOKALIKES): gpu for gpu in gpus for form in _forms(gpu)}
     found = get_close_matches(_plain(wanted).translate(_LOOKALIKES), forms, n=6)
     return list(dict.fromkeys(forms[form] for form in found))[:3]
