@@ -83,6 +83,14 @@ def test_a_chosen_name_never_stands_before_an_id(api: Emulator, run: Run) -> Non
     assert len(api.requests) == 1
 
 
+def test_an_id_that_is_gone_means_no_pod_of_that_name(api: Emulator, run: Run) -> None:
+    """Also where the list is read for another handle: somebody's pod that is named as the id stays."""
+    api.add_pod("f" * 32, id="0" * 32)
+    result = run("delete", "--yes", "f" * 32, "train")
+    assert (result.exit_code, result.stdout) == (1, f"{TRAIN}\n")
+    assert "0" * 32 in api.pods
+
+
 def test_a_team(api: Emulator, run: Run) -> None:
     """With --team a name means a pod of that team."""
     api.add_pod("train", id="0" * 32, team_id="team1")
