@@ -110,7 +110,7 @@ class Hub:
     @property
     def pause(self) -> RateLimitError | None:
         """The answer because of which nothing is asked at present, if there is one."""
-        return self._state.pause.cause
+        return self._state.pace.cause
 
     async def ended(self) -> None:
         """Return when nothing is left, if nobody waits any more."""
@@ -168,12 +168,12 @@ class Hub:
 
     def _next_at(self) -> float:
         """Return when there is something to ask, or to say: a long pause is not kept in silence."""
-        when = max(self._state.schedule.next_at(), self._state.pause.until)
+        when = max(self._state.schedule.next_at(), self._state.pace.paused_until)
         return when if self.pause is None else min(when, self._state.warnings.next_at)
 
     def _tick(self) -> None:
         """Ask for all that is due; each pod at most once, in full batches."""
-        if self._state.pause.cause is not None:
+        if self._state.pace.cause is not None:
             self._state.warnings.paused(is_new=False)
             return
         pods = [pod for pod in self._state.schedule.take_due() if not pod.in_flight]

@@ -46,12 +46,13 @@ class PodLookups:
     async def _look_up(self, pod: WatchedPod) -> None:
         async with self._slots:
             # What a pause leaves out is asked for again after the next tick.
-            if pod.subscriptions and self._state.pause.cause is None:
+            await self._state.pace.wait_for_turn()
+            if pod.subscriptions and self._state.pace.cause is None:
                 await self._get(pod)
 
     async def _get(self, pod: WatchedPod) -> None:
-        sequence = next(self._state.numbers)
-        pod.lookup_at = self._state.clock.time() + LOOKUP_INTERVAL
+        sequence, sent_at = next(self._state.numbers), self._state.clock.time()
+        pod.lookup_at = sent_at + LOOKUP_INTERVAL
         decode = partial(decode_pod, pod_id=pod.pod_id)
         try:
             found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
@@ -63,14 +64,15 @@ class PodLookups:
             self._state.note_failure(exc, 1)
             pod.lookup_failed(exc.with_traceback(None))
             if is_refusal(exc):
-                self._refuse(pod, exc)
+                self._refuse(pod, exc, sent_at)
         else:
             pod.found(found, sequence, self._state.clock.time())
 
-    def _refuse(self, pod: WatchedPod, error: PrimePodsError) -> None:
+    def _refuse(self, pod: WatchedPod, error: PrimePodsError, sent_at: float) -> None:
         """End the waits for a pod when a refusal is repeated, with a later tick."""
-        if pod.lookup_refused_at is None:
-            pod.lookup_refused_at = self._state.clock.time()
+        pod.lookup_refused_at = self._state.first_refusal(
+            pod.lookup_refused_at, sent_at=sent_at, interval=LOOKUP_INTERVAL
+        )
         if self._state.is_confirmed(error, pod.lookup_refused_at):
             pod.end(error)
         else:

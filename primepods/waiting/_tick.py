@@ -139,7 +139,9 @@ class Tick:
 
     async def _ask(self, pods: list[WatchedPod]) -> Exception | None:
         """Send one request, unless a pause has begun, and take in what it brings; return how it failed."""
-        error: PrimePodsError | None = self._state.pause.cause
+        if self._state.pace.cause is None:
+            await self._state.pace.wait_for_turn()
+        error: PrimePodsError | None = self._state.pace.cause
         if error is None:
             try:
                 await self._read(pods)
@@ -157,15 +159,17 @@ class Tick:
                 return None
         for pod in pods:
             pod.trouble = error
+            if isinstance(error, RateLimitError):
+                self._state.schedule.ask_at(pod, self._state.pace.next_at)
         return error
 
     async def _read(self, pods: list[WatchedPod]) -> None:
-        sequence = next(self._state.numbers)
+        sequence, sent_at = next(self._state.numbers), self._state.clock.time()
         for pod in pods:
-            pod.asked = sequence
+            pod.asked, pod.asked_at = sequence, sent_at
             self._state.schedule.forget(pod)
         answer = await self._reader.read_batch([pod.pod_id for pod in pods])
-        self._state.pause.reset()
+        self._state.pace.note_response()
         now = self._state.clock.time()
         for pod in pods:
             pod.refused_at = pod.search = None

@@ -75,6 +75,7 @@ class WatchedPod:
         search: The search for what spoils its requests, while it is among the suspects.
         alone: Whether it is asked for alone, since it spoils requests.
         asked: Number of the last request for its status.
+        asked_at: When that was sent.
         seen_at: When an answer last said what is shown, or that nothing is there.
         in_flight: Whether a request for its status is under way or about to be.
         looking_up: The same of ``get``.
@@ -96,6 +97,7 @@ class WatchedPod:
     search: PodSearch | None = None
     alone: bool = False
     asked: int = -1
+    asked_at: float = -math.inf
     seen_at: float = -math.inf
     in_flight: bool = False
     looking_up: bool = False
@@ -186,6 +188,11 @@ class WatchedPod:
         if self._missing or self._terminated:
             self.lookup_at = -math.inf
 
+    @property
+    def interval(self) -> float:
+        """The shortest interval at which it is polled."""
+        return min((each.interval for each in self.subscriptions), default=0.0)
+
     def end(self, error: Exception) -> None:
         """End the waits of all who want to hear of it."""
         for subscription in self.subscriptions:
@@ -203,7 +210,7 @@ class WatchedPod:
         """Count a look that brought no row. Newcomers make more looks than ticks: those do not count."""
         if self.status is None:
             self.seen_at = now
-        spacing = min((each.interval for each in self.subscriptions), default=0.0) / 2
+        spacing = self.interval / 2
         if now >= self._missed_at + spacing or not self._misses:
             self._misses, self._missed_at = self._misses + 1, now
             if self._misses == MISSES_BEFORE_GONE:

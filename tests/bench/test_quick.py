@@ -83,6 +83,17 @@ def test_triggerers_are_measured() -> None:
     assert 2 * float(rows[0][4]) == float(rows[1][4])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_processes_under_a_rate_limit_are_measured() -> None:
+    """A line for one process and one for four; every pod is seen."""
+    command = [sys.executable, "-m", "benchmarks.rate_limit", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [line[0].strip() for line in lines] == ["processes", "1", "4"]
+
+
 def check_figures(row: dict[str, Any]) -> None:
     """All that was measured is a number, and times and ratios are above nothing."""
     for part in ("ours", "other", "ratio"):

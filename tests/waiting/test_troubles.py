@@ -316,6 +316,35 @@ async def test_a_key_that_is_refused_ends_all_waits_soon(
     assert len(fleet.asked) - before <= 2 * -(-count // 100) + 3 * 8
 
 
+@pytest.mark.parametrize(
+    ("on", "gap", "ends"),
+    [
+        ("/api/v1/pods/status", 8, True),
+        ("/api/v1/pods/status", 600, False),
+        (POD, 40, True),
+        (POD, 600, False),
+    ],
+)
+async def test_refusals_far_apart_are_no_repetition(
+    stage: Stage, fleet: Fleet, on: str, gap: float, *, ends: bool
+) -> None:
+    """With nothing but 503 between them, two refusals count only when they are a few intervals apart."""
+    interval = 5 if on != POD else 30
+    fleet.add(1, "bare")
+    fleet.got["pod00000"] = {"ip": None}
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    fleet.next_status(refusal(403), on=on)
+    fleet.next_status(refusal(503), times=10_000, on=on)
+    await stage.advance(interval + 5)
+    assert not wait.done()
+    await stage.advance(gap - 5)
+    fleet.faults.clear()
+    fleet.next_status(refusal(403), on=on)
+    await stage.advance(interval + 6)
+    assert wait.done() == ends
+
+
 async def test_the_poller_sleeps_while_a_confirmation_is_queued(stage: Stage, fleet: Fleet) -> None:
     """What is to confirm a refusal waits for its turn behind a request that hangs: that is no busy loop."""
     ids = fleet.add(150)

@@ -1,0 +1,144 @@
+"""Processes that wait at the same time, and an API that limits the requests of all of them together.
+
+    python -m benchmarks.rate_limit [--quick]
+
+6,400 pods are divided among 1, 4, 16 and 64 processes, which begin at the same moment; the API answers 429
+(`Retry-After: 1`) to what exceeds ten requests a second, where a tick of all needs 64 in five seconds. After
+twenty seconds all pods are ready. Measured from then on: when 99 % of the pods are seen, when the last one
+is, and what was sent until then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from primepods import AsyncClient, PodChange
+from primepods.emulator import Emulator, Status
+
+from .server import KEY, environment
+from .sync import machine
+
+HEAD = (
+    "| processes | 99 % after | last after | requests | of these refused | allowed |\n"
+    "|---:|---:|---:|---:|---:|---:|"
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured in one run.
+
+    Attributes:
+        processes: How many.
+        pods: How many in all.
+        limit: Requests a second that the API allows.
+        interval: Seconds between two polls of a pod.
+        boot: Seconds until all pods are ready, from the beginning.
+    """
+
+    processes: int
+    pods: int = 6_400
+    limit: int = 10
+    interval: float = 5.0
+    boot: float = 20.0
+
+
+async def wait(url: str, interval: float, begin: float, ready_at: float, ids: list[str]) -> list[float]:
+    """Wait for pods; returns when each was seen ready, by the clock that all processes share."""
+    delays: list[float] = []
+
+    def note(change: PodChange) -> None:
+        if change.after is not None and change.after.is_ready:
+            delays.append(time.monotonic() - ready_at)
+
+    await asyncio.sleep(begin - time.monotonic())
+    async with AsyncClient(KEY, base_url=url) as client:
+        await client.pods.wait(ids, interval=interval, on_change=note)
+    return delays
+
+
+def measure(plan: Plan) -> dict[str, Any]:
+    """Run one plan."""
+    command = [sys.executable, "-m", "benchmarks.rate_limit", "--one"]
+    with Emulator(api_key=KEY) as emulator, ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(  # noqa: S603 - our own command
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+                )
+            )
+            for _ in range(plan.processes)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        began = time.monotonic() + 2.0 + plan.pods * 0.001
+        ready_at = began + plan.boot
+        ids = [emulator.add_pod(boot_seconds=ready_at - time.monotonic()) for _ in range(plan.pods)]
+        emulator.faults.add(Status(429, retry_after=1), on="status", beyond=plan.limit, window=1.0)
+        for number, process in enumerate(processes):
+            assert process.stdin is not None
+            orders = [emulator.url, plan.interval, began, ready_at, ids[number :: plan.processes]]
+            process.stdin.write(json.dumps(orders) + "\n")
+            process.stdin.flush()
+        assert time.monotonic() < began
+        time.sleep(max(0.0, ready_at - time.monotonic()))
+        before = len(emulator.requests)
+        found = [json.loads(process.stdout.read()) for process in processes if process.stdout is not None]
+        seen = emulator.requests[before:]
+    delays = sorted(delay for one in found for delay in one)
+    return {
+        "late": delays[int(len(delays) * 0.99) - 1],
+        "last": delays[-1],
+        "requests": len(seen),
+        "refused": sum(request.status == 429 for request in seen),  # noqa: PLR2004 - as it is
+        "allowed": plan.limit * (delays[-1] + 1.0),
+    }
+
+
+def line(plan: Plan, got: dict[str, Any]) -> str:
+    """One line of the table."""
+    cells = (
+        f"{plan.processes}",
+        f"{got['late']:.1f} s",
+        f"{got['last']:.1f} s",
+        f"{got['requests']}",
+        f"{got['refused']}",
+        f"{got['allowed']:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure and print; or, as one of the processes, wait."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.rate_limit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="few pods: to see that it works")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print("up", flush=True)
+        print(json.dumps(asyncio.run(wait(*json.loads(sys.stdin.readline())))), flush=True)
+        return
+    if options.quick:
+        plans = [Plan(processes, pods=40, limit=4, interval=0.5, boot=1.0) for processes in (1, 4)]
+    else:
+        plans = [Plan(processes) for processes in (1, 4, 16, 64)]
+    print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n\n{HEAD}", flush=True)
+    for plan in plans:
+        print(line(plan, measure(plan)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
