@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     # What type checkers see; a test holds it against the table below.
     from ._blocking import Lease as Lease
     from ._blocking import LeasedPod as LeasedPod
+    from ._blocking import Remote as Remote
     from .client import AsyncClient as AsyncClient
     from .errors import *  # noqa: F403 - all of its names are public
     from .keys import SSHKey as SSHKey
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from .sync import Pods as Pods
     from .sync import SSHKeys as SSHKeys
     from .sync import Watch as Watch
-    from .sync.remote import Remote as Remote
     from .waiting import AsyncWatch as AsyncWatch
     from .waiting import OnChange as OnChange
     from .waiting import Until as Until
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from .waiting import settled as settled
 else:
     _PUBLIC = {
-        "_blocking": "Lease LeasedPod",
+        "_blocking": "Lease LeasedPod Remote",
         "_version": "__version__",
         "client": "AsyncClient",
         "errors": (
@@ -89,7 +89,6 @@ else:
         "specs": "PodSpec",
         "ssh": "SSHTarget",
         "sync": "Availability Client Pager Pods SSHKeys Watch",
-        "sync.remote": "Remote",
         "waiting": "AsyncWatch OnChange Until failed gone ready settled",
     }
     _MODULE_OF = dict(sorted((name, module) for module, names in _PUBLIC.items() for name in names.split()))

@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "ssh",
         "waiting",
     },
-    "_blocking": {"_utils", "errors", "leasing", "models"},
+    "_blocking": {"_utils", "errors", "leasing", "models", "remote"},
     "resources": {
         "_decoding",
         "_http",
@@ -93,7 +93,6 @@ ARROWS: dict[str, set[str]] = {
         "models",
         "offers",
         "pagination",
-        "remote",
         "resources",
         "results",
         "retry",

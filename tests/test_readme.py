@@ -6,6 +6,7 @@ How a block says what it needs is described in `readme_blocks.py`.
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -52,11 +53,17 @@ def world(block: Block) -> Generator[dict[str, str]]:
     options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
     stub: str | None = options.pop("stub", None)
+    has_local_ssh: bool = options.pop("local_ssh", False)
     for steering in ("until", "raises", "needs"):
         options.pop(steering, None)
     with Emulator(**options) as emulator, tempfile.TemporaryDirectory() as stubs:
         if stub is not None:
             (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
+        if has_local_ssh:
+            program = Path(stubs, "ssh")
+            words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+            program.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+            program.chmod(0o755)
         for pod_id in ids:
             emulator.add_pod(id=pod_id)
         path = os.pathsep.join([stubs, str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -66,6 +73,7 @@ def world(block: Block) -> Generator[dict[str, str]]:
             "PRIME_API_KEY": emulator.api_key,
             "PRIME_API_BASE_URL": emulator.url,
             "PATH": path,
+            "TMPDIR": stubs,
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error",
         }

@@ -2,5 +2,6 @@
 
 from ._lease import Lease, LeasedPod, OnChange, release_leases
 from ._portal import Portal, Streams
+from ._remote import Remote
 
-__all__ = ["Lease", "LeasedPod", "OnChange", "Portal", "Streams", "release_leases"]
+__all__ = ["Lease", "LeasedPod", "OnChange", "Portal", "Remote", "Streams", "release_leases"]

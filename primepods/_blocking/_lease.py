@@ -13,7 +13,9 @@ from ..errors import PrimePodsError
 from ..leasing.lease import AsyncLease, LeasedPodView, add_notes, entry_error, exit_error
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
+from ..remote import AsyncRemote
 from ._portal import Portal
+from ._remote import Remote
 
 OnChange = Callable[[PodChange], object]
 
@@ -21,7 +23,7 @@ _MAX_INTERRUPTIONS: Final = 100
 """How often waiting for a release is taken up again; the lease gives up at the second interruption."""
 
 
-class LeasedPod(LeasedPodView):
+class LeasedPod(LeasedPodView, Remote):
     """A pod that is ready, and is deleted at the end of the block: what ``with pods.lease(…)`` gives.
 
     Attributes:
@@ -29,11 +31,13 @@ class LeasedPod(LeasedPodView):
         status: Its status when it was ready.
         name: Its name, with the suffix that no other pod has.
         ssh: How to log in to the first node.
+
+    It can do what a :class:`Remote` can: ``run`` commands, ``upload`` and ``download``.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
-        super().__init__(supervisor)
-        self._portal = portal
+        LeasedPodView.__init__(self, supervisor)
+        Remote.__init__(self, portal, AsyncRemote(self.pod.id, self.ssh, supervisor.ssh_options))
 
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it.

@@ -25,7 +25,14 @@ SshOptions = Annotated[
     ),
 ]
 SshCommand = Annotated[
-    str, typer.Option(help="The program that logs in.", metavar="COMMAND", rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        help="The program that logs in.",
+        metavar="COMMAND",
+        envvar="PRIMEPODS_SSH_COMMAND",
+        show_envvar=False,
+        rich_help_panel=_PANEL,
+    ),
 ]
 Env = Annotated[
     list[str] | None,

@@ -158,7 +158,7 @@ def _order(
     with api.client() as client:
         offer = _choose(client, wanted)
         if ssh_key is not None:
-            changes["ssh_key_id"] = _find_key(client, ssh_key)
+            changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
         given = {field: value for field, value in changes.items() if value is not None}
         # Named here, so that the name is shown before the order: a pod is found by it if this is killed.
         spec = primepods.PodSpec.from_offer(offer, **given).named()
@@ -229,9 +229,9 @@ def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]
     return variables
 
 
-def _find_key(client: primepods.Client, wanted: str) -> str:
+def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
     """Return the id of an SSH key, given its id or its name."""
-    keys = [key for key in client.ssh_keys.list() if wanted in (key.id, key.name)]
+    keys = [key for key in keys if wanted in (key.id, key.name)]
     if len(keys) != 1:
         reason = "several SSH keys are called so: give the id" if keys else "there is no such SSH key"
         raise CommandError(f"--ssh-key {wanted}: {reason}", ExitCode.USAGE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -239,3 +241,8 @@ def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
         f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {at_once} at once; "
         f"{len(statuses)} of them asked for the statuses of up to 100 pods."
     )
+    screen.say()
+    screen.say("Next, a pod for one command, rented, used and given back (emulated, too):")
+    program = "primepods" if shutil.which("primepods") else f"{shlex.quote(sys.executable)} -m primepods"
+    options = "--gpu-type H100 --max-price 20 --max-hours 2"
+    screen.say(f"{program} emulator --boot-seconds 3 -- {program} run {options} -- nproc", style="bold")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -72,6 +74,7 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     Examples:
       primepods emulator --pods 20 -- primepods list
+      primepods emulator -- primepods run --gpu-type H100 -- nproc   # runs on this machine
       primepods emulator --failure-rate 0.2 --speed 60 -- pytest
     """
     start = {
@@ -128,7 +131,12 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
 
     # Leases of emulated pods end with the emulator: in the user's folder their files would be left behind.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
-        environment = child_environment(base_url=emulator.url, api_key=emulator.api_key, lease_folder=leases)
+        environment = child_environment(
+            base_url=emulator.url,
+            api_key=emulator.api_key,
+            lease_folder=leases,
+            ssh_command=shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"]),
+        )
         try:
             code = child.run(words, environment)
         except FileNotFoundError:

@@ -12,6 +12,8 @@ BASE_URL: Final = ("PRIME_API_BASE_URL", "PRIME_BASE_URL")
 TEAM_ID: Final = ("PRIME_TEAM_ID",)
 CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
+SSH_COMMAND: Final = "PRIMEPODS_SSH_COMMAND"
+"""Read by the command alone."""
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:
@@ -23,17 +25,19 @@ def from_environment(names: tuple[str, ...]) -> Found | None:
     return None
 
 
-def child_environment(*, base_url: str, api_key: str, lease_folder: str) -> dict[str, str]:
+def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_command: str) -> dict[str, str]:
     """Return the environment of a child process whose clients use this API and no other.
 
     Args:
         base_url: The API's.
         api_key: The key.
         lease_folder: Where the files of leases go, if the environment does not say.
+        ssh_command: What the command takes for ``ssh``, if the environment does not say.
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
-    return {STATE_DIR[0]: lease_folder, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
+    defaults = {STATE_DIR[0]: lease_folder, SSH_COMMAND: ssh_command}
+    return {**defaults, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
 
 
 def environment_variable(name: str) -> str | None:

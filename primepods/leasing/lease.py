@@ -9,6 +9,7 @@ from types import TracebackType
 from .._utils.pod_reference import PodReference
 from ..errors import ClientClosedError
 from ..models import Endpoint, Pod, PodStatus
+from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
 from .open_leases import held_back_ctrl_c
@@ -64,7 +65,7 @@ class LeasedPodView(PodReference):
         return f"<{type(self).__name__} {self.id} ({self.name}), {self.price_hr:g} an hour>"
 
 
-class AsyncLeasedPod(LeasedPodView):
+class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     """A pod that is ready, and is deleted at the end of the block: what ``async with pods.lease(…)`` gives.
 
     Attributes:
@@ -72,7 +73,13 @@ class AsyncLeasedPod(LeasedPodView):
         status: Its status when it was ready.
         name: Its name, with the suffix that no other pod has.
         ssh: How to log in to the first node.
+
+    It can do what an :class:`AsyncRemote` can: ``run`` commands, ``upload`` and ``download``.
     """
+
+    def __init__(self, supervisor: LeaseSupervisor) -> None:
+        LeasedPodView.__init__(self, supervisor)
+        AsyncRemote.__init__(self, self.pod.id, self.ssh, supervisor.ssh_options)
 
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it.

@@ -30,7 +30,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, wait_for_login
+from ..remote import AsyncRemote, SSHOptions, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -128,6 +128,11 @@ class LeaseSupervisor:
         if rental is None or rental.pod is None or rental.status is None or rental.status.ssh is None:
             raise RuntimeError("The pod is not ready.")
         return rental.pod, rental.status, rental.pod.name or rental.name, rental.status.ssh
+
+    @property
+    def ssh_options(self) -> SSHOptions:
+        """How to log in to the pod."""
+        return self._options.ssh
 
     async def final_cost(self, *, timeout: float, interval: float) -> float:
         """Return what was billed for the pod; see :meth:`AsyncLeasedPod.final_cost`."""
@@ -288,12 +293,7 @@ class LeaseSupervisor:
 
     async def _log_in(self, rental: Rental, target: SSHTarget) -> None:
         """Return when ``ssh`` has logged in to the pod."""
-
-        async def find_target() -> SSHTarget:
-            return target
-
-        remote = AsyncRemote(rental.pod.id if rental.pod else "", find_target, self._options.ssh)
-        await wait_for_login(remote)
+        await wait_for_login(AsyncRemote(rental.pod.id if rental.pod else "", target, self._options.ssh))
 
     async def _boot(self, rental: Rental, account: Account) -> SSHTarget:
         if rental.pod is None:

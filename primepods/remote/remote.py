@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .._utils.arguments import check_flag
 from ..ssh import SSHTarget
-from ._command import Command
-from ._copy import Download, Upload
-from ._login import Login
 from .options import SSHOptions
 from .results import CommandResult, OnLine, OnProgress
+
+if TYPE_CHECKING:
+    from ._login import Login
 
 FindTarget = Callable[[], Awaitable[SSHTarget]]
 
@@ -23,12 +24,16 @@ class AsyncRemote:
     count. Nothing is sent before the pod has let us log in, which is tried again for ``login_timeout``.
     """
 
-    def __init__(self, pod_id: str, find_target: FindTarget, options: SSHOptions) -> None:
-        self.pod_id: str = pod_id
-        """The pod's id."""
-        self._find_target = find_target
+    def __init__(self, pod_id: str, target: SSHTarget | FindTarget, options: SSHOptions) -> None:
+        self._pod_id = pod_id
+        self._target = target
         self._options = options
         self._login: Login | None = None
+
+    @property
+    def pod_id(self) -> str:
+        """The pod's id."""
+        return self._pod_id
 
     async def run(  # noqa: PLR0913 - all but the first have defaults
         self,
@@ -68,6 +73,8 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: There is no ``ssh``, or no folder for host keys.
         """
+        from ._command import Command  # noqa: PLC0415 - most programs log in to nothing
+
         job = Command(
             command, env=env, cwd=cwd, input=input, timeout=timeout, on_line=on_line, capture=capture
         )
@@ -98,6 +105,8 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be read here.
         """
+        from ._copy import Upload  # noqa: PLC0415 - as above
+
         await Upload(local, remote, on_progress).run(await self._log_in())
 
     async def download(
@@ -121,12 +130,16 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be written here.
         """
+        from ._copy import Download  # noqa: PLC0415 - as above
+
         await Download(remote, local, on_progress).run(await self._log_in())
 
     async def _log_in(self) -> Login:
+        from ._login import Login  # noqa: PLC0415 - as above
+
         if self._login is None:
-            target = await self._find_target()
-            self._login = Login(pod_id=self.pod_id, target=target, options=self._options)
+            target = self._target if isinstance(self._target, SSHTarget) else await self._target()
+            self._login = Login(pod_id=self._pod_id, target=target, options=self._options)
         return self._login
 
     def __repr__(self) -> str:

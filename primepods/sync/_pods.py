@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from .._blocking import Lease, Portal
+from .._blocking import Lease, Portal, Remote
 from ..leasing.sweep import Sweep
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..resources.pods import AsyncPods, SortBy, SortOrder
@@ -14,9 +13,6 @@ from ..results import Deletions, PodStatuses
 from ..specs import PodSpec
 from ..waiting import OnChange, Until, ready
 from ._iterators import Pager, Watch, run_through
-
-if TYPE_CHECKING:
-    from .remote import Remote
 
 
 class Pods:
@@ -48,8 +44,6 @@ class Pods:
             ssh_options: Options of ``ssh``, a word each, such as ``["-i", "key.pem"]``; they win over ours.
             ssh_command: The words in the place of ``ssh``.
         """
-        from .remote import Remote  # noqa: PLC0415 - most programs log in to nothing
-
         remote = self._async.remote(
             pod_id, login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command
         )

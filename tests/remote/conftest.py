@@ -31,12 +31,8 @@ class Pod:
 
     def remote(self, **options: Any) -> AsyncRemote:
         """The pod as ``pods.remote`` gives it."""
-
-        async def find_target() -> SSHTarget:
-            return self.target
-
         defaults: dict[str, Any] = {"login_timeout": 30.0, **self.ssh}
-        return AsyncRemote("pod1", find_target, SSHOptions(**defaults | options))
+        return AsyncRemote("pod1", self.target, SSHOptions(**defaults | options))
 
 
 def busybox(folder: Path) -> Path:

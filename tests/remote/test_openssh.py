@@ -77,7 +77,7 @@ async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, sta
         await pod.remote().run("touch ran")
     assert time.monotonic() - begun < 10
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in told.value.said
-    other = AsyncRemote("pod2", pod.remote()._find_target, pod.remote()._options)
+    other = AsyncRemote("pod2", pod.target, pod.remote()._options)
     assert (await other.run("echo in")).stdout == "in\n"
     assert list(server.home.iterdir()) == []
 

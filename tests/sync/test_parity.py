@@ -134,6 +134,8 @@ def counterparts() -> list[Any]:
 
 def function_of(member: Any) -> Any:
     """The function of a method or a property."""
+    if isinstance(member, property):
+        return member.fget
     return member.func if isinstance(member, cached_property) else member
 
 

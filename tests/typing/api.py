@@ -176,6 +176,7 @@ async def leases(client: AsyncClient) -> None:
     assert_type(lease, AsyncLease)
     async with lease as pod:
         assert_type(pod, AsyncLeasedPod)
+        assert_type(await pod.run("true"), CommandResult)
         assert_type(pod.status, PodStatus)
         assert_type(pod.ssh, SSHTarget)
         assert_type(pod.spent(), float)
@@ -364,6 +365,7 @@ def blocking_leases(client: Client) -> None:
     assert_type(lease, Lease)
     with lease as pod:
         assert_type(pod, LeasedPod)
+        assert_type(pod.run("true"), CommandResult)
         assert_type(pod.status, PodStatus)
         assert_type(pod.ssh, SSHTarget)
         assert_type(pod.spent(), float)

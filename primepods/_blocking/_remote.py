@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from .._blocking import Portal
 from ..remote import AsyncRemote, CommandResult, OnLine, OnProgress
+from ._portal import Portal
 
 
 class Remote:
@@ -18,9 +18,12 @@ class Remote:
 
     def __init__(self, portal: Portal, remote: AsyncRemote) -> None:
         self._portal = portal
-        self._async = remote
-        self.pod_id: str = remote.pod_id
+        self._remote = remote
+
+    @property
+    def pod_id(self) -> str:
         """The pod's id."""
+        return self._remote.pod_id
 
     def run(  # noqa: PLR0913 - all but the first have defaults
         self,
@@ -61,7 +64,7 @@ class Remote:
             ConfigError: There is no ``ssh``, or no folder for host keys.
         """
         return self._portal.call(
-            self._async.run,
+            self._remote.run,
             command,
             env=env,
             cwd=cwd,
@@ -93,7 +96,7 @@ class Remote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be read here.
         """
-        self._portal.call(self._async.upload, local, remote, on_progress=on_progress)
+        self._portal.call(self._remote.upload, local, remote, on_progress=on_progress)
 
     def download(
         self, remote: str, local: str | os.PathLike[str], *, on_progress: OnProgress | None = None
@@ -116,7 +119,7 @@ class Remote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be written here.
         """
-        self._portal.call(self._async.download, remote, local, on_progress=on_progress)
+        self._portal.call(self._remote.download, remote, local, on_progress=on_progress)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"

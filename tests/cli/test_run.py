@@ -1,0 +1,198 @@
+"""`primepods run`: the whole life of a pod in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # nothing of it is used but a parser
+
+from primepods.emulator import Emulator, Status
+from tests.readme_blocks import ROOT, find_blocks
+
+from .conftest import Run, name_api
+
+LOCAL_SSH = f"{sys.executable} -m primepods.emulator.local_ssh"
+OPTIONS = ["--gpu-type", "H100", "--ssh-command", LOCAL_SSH]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder to work in; pods' homes and leases are the test's own."""
+    for name in ("pods", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "pods"))
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An API without pods, whose pods are ready at once."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        name_api(emulator, monkeypatch)
+        yield emulator
+
+
+def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs in the uploaded folder; its results are here, and the pod is gone."""
+    monkeypatch.setenv("FROM_HERE", "1")
+    Path("train.sh").write_text(
+        "mkdir out; echo $FROM_HERE$GIVEN >out/result; echo said; exit 0", encoding="utf-8"
+    )
+    words = ["--upload", ".:work", "--download", "out/:results/", "--download", "train.sh:copy"]
+    given = ["-e", "FROM_HERE", "--env", "GIVEN=2", "--name", "job", "--max-hours", "1", "--max-price", "50"]
+    result = run("run", *OPTIONS, *words, *given, "--", "sh", "train.sh")
+    assert (result.exit_code, result.stdout) == (0, "said\n"), result.stderr
+    assert Path("results/result").read_text(encoding="utf-8") == "12\n"
+    assert Path("copy").exists()
+    assert not market.pods
+    for words_said in (
+        r"Renting 1 x H100\S* at \w+ for \$[\d.]+ an hour",
+        r"Logged in to job-\w+",
+        r"Uploaded \. to work",
+        r"Downloaded out/ to results/",
+        r"The pod job-\S+ \(\w+\) was given back, after \d+s, for about \$0\.\d\d\.",
+    ):
+        assert re.search(words_said, result.stderr), (words_said, result.stderr)
+    [order] = market.requests.where(method="POST", path="/api/v1/pods/")
+    assert order.status == 200
+
+
+def test_a_failed_command_has_its_code_and_its_results(market: Emulator, run: Run) -> None:
+    """What it left is fetched, too; what is not there is told."""
+    words = ["--download", "log", "--download", "none:x"]
+    result = run("run", *OPTIONS, *words, "--", "echo why > log; echo oh >&2; exit 7")
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert Path("log").read_text(encoding="utf-8") == "why\n"
+    assert "oh\n" in result.stderr
+    assert "none is no file or folder" in result.stderr
+    assert not market.pods
+    assert run("run", *OPTIONS, "--download", "none:x", "--", "true").exit_code == 1
+
+
+def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Run) -> None:
+    """The user is not asked."""
+    sold = {"detail": "The requested machine is out of stock"}
+    market.faults.add(Status(400, body=sold), on="create", times=1)
+    result = run("run", *OPTIONS, "--", "echo done")
+    assert (result.exit_code, result.stdout) == (0, "done\n"), result.stderr
+    assert not market.pods
+
+
+def test_a_pod_that_lets_nobody_in_is_given_back(market: Emulator, run: Run) -> None:
+    """It says why; exit code 255, as ssh has it."""
+    no_login = "sh -c 'echo unknown option >&2; exit 255' ssh"
+    result = run("run", "--gpu-type", "H100", "--ssh-command", no_login, "--", "true")
+    assert result.exit_code == 255
+    assert "Change --ssh-option" in result.stderr
+    assert not market.pods
+
+
+def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
+    """And it says how to get rid of it."""
+    result = run("run", *OPTIONS, "--keep", "--", "true")
+    [pod_id] = market.pods
+    assert result.exit_code == 0
+    assert f"primepods delete {pod_id}" in result.stderr
+    assert "given back" not in result.stderr
+
+
+def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
+    """The pod is gone, and the exit code says that it was not the command's own end."""
+    begun = time.monotonic()
+    result = run("run", *OPTIONS, "--max-hours", str(2 / 3600), "--", "sleep 60")
+    assert time.monotonic() - begun < 40
+    assert result.exit_code == 1
+    assert "--max-hours" in result.stderr or "max_hours" in result.stderr
+    assert not market.pods
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--", "true"], "say which GPU"),
+        (["--gpu-type", "H1OO", "--", "true"], "H100"),
+        (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "no offer fits"),
+        (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
+        (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "there is no such variable"),
+        (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "max-hours"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_rented(
+    market: Emulator, run: Run, words: list[str], says: str
+) -> None:
+    """In the words of a shell."""
+    result = run("run", *words)
+    assert result.exit_code in {1, 2}
+    assert says in result.stderr
+    assert not market.requests.where(method="POST")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+@pytest.mark.parametrize("when", ["booting", "running"])
+def test_whatever_ends_it_gives_the_pod_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, code: int, when: str
+) -> None:
+    """And it says so; the command ends on the pod, too."""
+    begun = tmp_path / "begun"
+    line = f"trap 'rm {begun}; exit' TERM; touch {begun}; while :; do sleep 0.1; done"
+    words = [sys.executable, "-m", "primepods", "run", *OPTIONS, "--", line]
+    with Emulator(boot_seconds=0 if when == "running" else 1_000, delete_seconds=0) as market:
+        name_api(market, monkeypatch)
+        with subprocess.Popen(words, env=dict(os.environ), stderr=subprocess.PIPE, text=True) as process:
+            wait_for(begun.exists if when == "running" else lambda: bool(market.pods))
+            process.send_signal(number)
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == code, err
+        assert "was given back" in err
+        assert not market.pods
+    wait_for(lambda: not begun.exists())
+
+
+def test_in_the_background_of_a_shell_sigterm_still_works(market: Emulator, tmp_path: Path) -> None:
+    """There Ctrl-C is ignored, and asyncio hears of no signal."""
+    begun = tmp_path / "begun"
+    words = [sys.executable, "-m", "primepods", "run", *OPTIONS, "--", f"touch {begun}; sleep 60"]
+    shell = ["sh", "-c", '"$@" & wait $!', "sh", *words]
+    with subprocess.Popen(shell, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_for(begun.exists)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert "was given back" in err
+    assert not market.pods
+
+
+def test_the_page_for_containers_shows_commands_that_there_are(run: Run) -> None:
+    """Its manifests are YAML, and their options exist."""
+    paper = (ROOT / ".github/CONTAINERS.md").read_text(encoding="utf-8")
+    found: list[list[str]] = []
+    for block in find_blocks(paper):
+        if block.language == "yaml":
+            assert list(yaml.safe_load_all(block.text))
+        text = block.text.replace("[primepods,", "primepods ").replace(",", " ").replace("]", " ")
+        found += [
+            words.split()
+            for words in re.findall(r"\bprimepods (run .*? --|sweep[^\n]*) ", " ".join(text.split()) + " ")
+        ]
+    assert len(found) >= 5
+    for words in found:
+        end = words.index("--") if "--" in words else None
+        assert run(*(word.strip('"') for word in words[:end]), "--help").exit_code == 0, words
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    ends_at = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
