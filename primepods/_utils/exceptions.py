@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 E = TypeVar("E", bound=BaseException)
 
@@ -23,7 +23,7 @@ def drop_tracebacks(error: BaseException) -> None:
         found.__traceback__ = None
         left += [found.__cause__, found.__context__]
         if isinstance(found, BaseExceptionGroup):
-            left += found.exceptions
+            left += cast("BaseExceptionGroup[BaseException]", found).exceptions
 
 
 def copy_exception(error: E) -> E:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from functools import wraps
 from typing import Annotated, Any, TypeVar
 
@@ -116,8 +117,7 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     def command(ctx: typer.Context, **options: Any) -> None:
         given = {name: options.pop(name) for name in common}
         if given.pop("as_json", False):
-            forms = type(options["output"])
-            options["output"] = forms("json" if "json" in forms.__members__.values() else "jsonl")
+            options["output"] = _json_form(options["output"])
         if len(own) > len(declared):
             options["form"] = Form(**{option.name: options.pop(option.name) for option in _FORM})
         with reported_errors(ctx.command_path, verbose=given.pop("verbose")):
@@ -149,3 +149,9 @@ _COMMON: dict[str, inspect.Parameter] = {
     "timeout": _option("timeout", Timeout),
     "verbose": _option("verbose", Verbose, default=False),
 }
+
+
+def _json_form(output: StrEnum) -> StrEnum:
+    """Return JSON in the enum of the command's output forms, or JSON lines where it has only those."""
+    forms = {form.value: form for form in type(output)}
+    return forms.get("json", forms["jsonl"])

@@ -160,7 +160,7 @@ class ModelTable(Generic[M]):
             shown = self.cells[column](model)
             return ids.get(shown, shown) if isinstance(shown, str) and column.name == _ID else shown
 
-        totals = self.totals(models) if self.totals is not None else {}
+        totals: Mapping[str, str] = {} if self.totals is None else self.totals(models)
         print_table(
             # What was asked for by name stays.
             [attrs.evolve(column, rank=0) for column in columns] if form.columns else columns,

@@ -112,8 +112,12 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            parameter.__dict__["display_type_rich"] = lambda **_: ""
+            vars(parameter)["display_type_rich"] = _no_type
     return parameters
+
+
+def _no_type(**_: object) -> str:
+    return ""
 
 
 def _complain_of_usage(error: Any) -> int:
