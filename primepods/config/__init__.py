@@ -177,7 +177,7 @@ def lease_folder() -> Path:
     """
     folder = from_environment(variables.STATE_DIR)
     try:
-        return Path(folder.value) if folder else Path.home() / ".primepods" / "leases"
+        return Path(folder.value).expanduser() if folder else Path.home() / ".primepods" / "leases"
     except RuntimeError:
         raise ConfigError(
             "There is no home directory for the files of leases: set PRIMEPODS_STATE_DIR to a folder."

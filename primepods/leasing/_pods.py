@@ -13,7 +13,6 @@ from .._utils.unique_names import is_same_name
 from ..errors import ClientClosedError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager
-from ..specs import PodSpec
 from ..waiting import OnChange
 
 log = logging.getLogger("primepods")
@@ -38,10 +37,6 @@ class PodsAPI(Protocol):
         ...
 
     def history(self) -> AsyncPager[HistoryRecord]:
-        """See there."""
-        ...
-
-    async def create(self, spec: PodSpec) -> Pod:
         """See there."""
         ...
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from .._utils.clock import ServerClock
-from .._utils.unique_names import unique_name
+from .._utils.unique_names import is_same_name, unique_name
 from ..config import Settings
 from ..errors import CreateUncertainError, NotReleasedError, PriceTooHighError, PrimePodsError
 from ..models import Pod, PodStatus
@@ -34,6 +35,7 @@ class Account:
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
+        order: Orders a pod; returns it, and whether there may be another one of its name.
         pods_once: The same without retries, so that a 404 is never that of a deletion that was repeated.
         settings: Settings, for that team.
         server_clock: The server's time.
@@ -41,6 +43,7 @@ class Account:
     """
 
     pods: PodsAPI
+    order: Callable[[PodSpec], Coroutine[Any, Any, tuple[Pod, bool]]]
     pods_once: PodsAPI
     settings: Settings
     server_clock: ServerClock
@@ -79,7 +82,7 @@ class Rental:
         self._options = options
         self._steps = steps
         self._clock = account.settings.clock
-        self._has_ordered = False
+        self._has_ordered = self._may_have_twin = False
         self._ordered_at = self._made_at = 0.0
         self._spent: float | None = None
 
@@ -95,13 +98,13 @@ class Rental:
         await self._remember()
         try:
             try:
-                self.pod = await self._steps.run(self._create())
+                pod, self._may_have_twin = await self._steps.run(self._order())
             except INTERRUPTS:
                 if not self._has_ordered:
                     self.file.remove()
                     raise EndedError from None
                 # The event loop ends, and the order may have been carried out.
-                self.pod = await self._steps.run(self._find())
+                pod, self._may_have_twin = await self._steps.run(self._find()), True
         except CreateUncertainError:
             self._give_up()
             raise
@@ -112,12 +115,12 @@ class Rental:
         except (GivenUpError, *INTERRUPTS):
             self.fail("its order was interrupted")
             raise GivenUpError from None
-        self._made_at = self._clock.time()
-        self.note_price(self.pod.price_hr)
-        self.file.record = attrs.evolve(self.file.record, pod_id=self.pod.id, price_hr=self.price_hr)
+        self.pod, self._made_at = pod, self._clock.time()
+        self.note_price(pod.price_hr)
+        self.file.record = attrs.evolve(self.file.record, pod_id=pod.id, price_hr=self.price_hr)
         await self._steps.run(asyncio.to_thread(self.file.update))
         self.check_price()
-        return self.pod
+        return pod
 
     async def _remember(self) -> None:
         """Choose the name, and write the file.
@@ -147,9 +150,9 @@ class Rental:
             self.file.remove()
             raise EndedError
 
-    async def _create(self) -> Pod:
+    async def _order(self) -> tuple[Pod, bool]:
         self._has_ordered, self._ordered_at = True, self._clock.boottime()
-        return await self.account.pods.create(self.spec)
+        return await self.account.order(self.spec)
 
     async def _find(self) -> Pod:
         found, shown = await find_namesakes(self.account.pods, self.name, self._clock)
@@ -212,23 +215,37 @@ class Rental:
         """Delete the pod and confirm that it is terminated; else say that it may be running."""
         if self.pod is None:
             return
-        release = Release(
-            self.account.pods,
-            self.account.pods if self.status is not None else self.account.pods_once,
-            self.pod.id,
-            self.name,
-            self.what,
-            options=self._options,
-            clock=self._clock,
-            steps=self._steps,
-            doubt_until=None if self.status is not None else self._made_at + _DOUBT,
-        )
-        reason = await release.run()
+        reason = await self._delete(self.pod.id)
+        for twin in await self._twins(self.pod.id):
+            reason = await self._delete(twin) or reason
         if reason is None:
             self.file.remove()
         else:
             self.fail(reason)
         self._spent = self.spent
+
+    async def _delete(self, pod_id: str) -> str | None:
+        """Delete a pod and confirm that it is terminated; return why it may be running."""
+        is_seen = self.status is not None or (self.pod is not None and pod_id != self.pod.id)
+        release = Release(
+            self.account.pods,
+            self.account.pods if is_seen else self.account.pods_once,
+            pod_id,
+            self.name,
+            self.what,
+            options=self._options,
+            clock=self._clock,
+            steps=self._steps,
+            doubt_until=None if is_seen else self._made_at + _DOUBT,
+        )
+        return await release.run()
+
+    async def _twins(self, pod_id: str) -> list[str]:
+        """Return the other pods of the unique name, which a gateway that repeats orders has made."""
+        if not self._may_have_twin:
+            return []
+        listed, _ = await self._steps.run(self.account.pods.list().collect())
+        return [pod.id for pod in listed if pod.id != pod_id and is_same_name(self.name, pod.name)]
 
     def _give_up(self) -> None:
         """Leave the file to a sweep."""

@@ -68,6 +68,9 @@ class Steps:
 
     def end(self) -> None:
         """Begin the release, if it has not begun."""
+        if not self.is_ending:
+            # What cancels all tasks at once may end the block first.
+            self.interrupted_at = self._clock.time()
         self.is_ending = True
         self.wake()
 

@@ -141,7 +141,12 @@ class PodCreator:
         self._clock = executor.settings.clock
 
     async def create(self, spec: PodSpec) -> Pod:
-        """Create a pod; see :meth:`primepods.AsyncPods.create`.
+        """Create a pod; see :meth:`primepods.AsyncPods.create`."""
+        pod, _ = await self.order(spec)
+        return pod
+
+    async def order(self, spec: PodSpec) -> tuple[Pod, bool]:
+        """Create a pod; return it, and whether it had to be found, so that there may be another one.
 
         Raises:
             CreateUncertainError: It may have been made.
@@ -176,18 +181,18 @@ class PodCreator:
             raise unreadable
         return await self.create(spec)
 
-    async def _send(self, order: _Order, request: Request) -> Pod:
+    async def _send(self, order: _Order, request: Request) -> tuple[Pod, bool]:
         """Send an order, and find out what became of it."""
         log.info("ordering the pod %r", order.name)
         with _told_when_interrupted(order.name):
             try:
-                return await self._executor.call(request, order.decode)
+                return await self._executor.call(request, order.decode), False
             except PrimePodsError as exc:
                 order.trouble = explain(exc.with_traceback(None))
             if _is_definitive_rejection(order.trouble):
                 # A copy: this frame keeps the order, and so the error.
                 raise copy_exception(order.trouble)
-            return await self._settle(order)
+            return await self._settle(order), True
 
     async def _list_namesakes(self, order: _Order) -> None:
         """Note which pods have the name already.

@@ -41,7 +41,6 @@ from ._filters import pod_filter, record_filter
 from ._paging import fetch_page, page_source
 
 if TYPE_CHECKING:
-    from ..config import Settings
     from ..leasing._rental import Account
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
@@ -81,23 +80,21 @@ class AsyncPods:
 
         return PodCreator(self._executor, self)
 
-    def _view(self, settings: Settings) -> AsyncPods:
-        """Return the same with other settings, on the same connections."""
-        executor = self._executor.with_settings(settings)
-        hub = HubConnection(settings, executor.transport.given, self._hub)
-        return AsyncPods(executor, hub, self._open_leases)
-
     def _account(self, team_id: str | None) -> Account:
         """Return through what leases order and sweep for a team; by default the client's."""
         from ..leasing._rental import Account  # noqa: PLC0415 - as above
+        from ._creation import PodCreator  # noqa: PLC0415 - as above
 
         settings, transport = self._executor.settings, self._executor.transport
         if team_id is not None:
             settings = attrs.evolve(settings, team_id=team_id)
-        once = attrs.evolve(settings, retry=RetryPolicy(attempts=1))
+        executor = self._executor.with_settings(settings)
+        once = self._executor.with_settings(attrs.evolve(settings, retry=RetryPolicy(attempts=1)))
+        pods = AsyncPods(executor, HubConnection(settings, transport.given, self._hub), self._open_leases)
         return Account(
-            pods=self._view(settings),
-            pods_once=self._view(once),
+            pods=pods,
+            order=PodCreator(executor, pods).order,
+            pods_once=AsyncPods(once, self._hub, self._open_leases),
             settings=settings,
             server_clock=transport.server_clock,
             folder=lease_folder(),

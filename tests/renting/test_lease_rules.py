@@ -1,0 +1,280 @@
+"""What a lease relies on: proof that a pod is gone, its file, the price, the clock, and its own task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import primepods
+from primepods.config import lease_folder
+from primepods.emulator import Edit, LostDeletion, Reset, Status
+from primepods.leasing._ledger import LeaseFile, new_record, read_ledger
+from tests.renting.stage import name_of, stage
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_pod_that_nothing_has_shown_stays_in_its_file(folder: Path) -> None:
+    """An API that shows it after 90 s answers 404 to its deletion: it is told, and swept when it is there."""
+    async with stage(folder, appear_seconds=90.0) as it:
+        with pytest.raises(primepods.WaitTimeoutError) as caught:
+            await it.client.pods.lease(it.spec, ready_timeout=10).__aenter__()
+        assert 60 <= it.clock.elapsed < 90
+        (record,) = it.records()
+        assert record.given_up
+        assert str(record.pod_id) in caught.value.__notes__[0]
+        await it.clock.sleep(60)
+        assert it.running() == [record.pod_id]
+        assert (await it.client.pods.sweep()).deleted == (record.pod_id,)
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Path) -> None:
+    """Nobody waits a minute for a pod that has ended before anything has shown it."""
+    async with stage(folder, delete_seconds=0) as it:
+        it.emulator.faults.add(Edit(put={"data": []}), on="status")
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        await it.clock.sleep(2)
+        (pod_id,) = it.running()
+        it.emulator.delete_pod(pod_id)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert it.clock.elapsed < 10
+        assert it.records() == []
+
+
+async def test_a_deletion_whose_response_is_lost_proves_nothing_of_an_unseen_pod(folder: Path) -> None:
+    """The 404 to the next one may be that of a pod that appears later."""
+    async with stage(folder, appear_seconds=90.0) as it:
+        it.emulator.faults.add(Reset(), on="delete", times=1)
+        with pytest.raises(primepods.WaitTimeoutError):
+            await it.client.pods.lease(it.spec, ready_timeout=10).__aenter__()
+        assert len(it.records()) == 1
+
+
+async def test_a_deletion_that_the_provider_loses_is_sent_again(folder: Path) -> None:
+    """It was accepted, and a while later the pod is ACTIVE all the same."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(LostDeletion(), on="delete", times=1)
+        async with it.client.pods.lease(it.spec):
+            pass
+        assert len(it.emulator.requests.where(method="DELETE")) > 1
+        assert (it.running(), it.records()) == ([], [])
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_both_pods_of_an_order_that_was_repeated_are_deleted(folder: Path, *, later: bool) -> None:
+    """A gateway has sent it twice and answers 409: the second pod appears at once, or when one is in use."""
+    async with stage(folder, appear_seconds=0.2) as it:
+        it.emulator.faults.add(Status(409, acted=True, body={"detail": "Conflict"}), on="create", times=1)
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        await it.clock.sleep(0.1)
+        name = it.records()[0].name
+        if later:
+            await entering
+        twin = it.emulator.add_pod(name, boot_seconds=0, appear_seconds=0.1)
+        if later:
+            await it.client.aclose()
+            assert (it.running(), it.records()) == ([], [])
+            return
+        with pytest.raises(primepods.CreateUncertainError) as caught:
+            await entering
+        assert twin in caught.value.candidates
+        assert set((await it.client.pods.sweep()).deleted) == set(caught.value.candidates)
+        assert (len(caught.value.candidates), it.running(), it.records()) == (2, [], [])
+
+
+async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> None:
+    """The order, the waits, the deletion and the file."""
+    async with stage(folder, options={"team_id": "ours"}) as it:
+        teams: set[str | None] = set()
+        send = it.client._executor.transport.send
+
+        async def note(*args: Any, team_id: str | None, **kwargs: Any) -> Any:
+            teams.add(team_id)
+            return await send(*args, team_id=team_id, **kwargs)
+
+        it.client._executor.transport.send = note  # type: ignore[method-assign]
+        async with it.client.pods.lease(attrs.evolve(it.spec, team_id="theirs")):
+            assert [record.team_id for record in it.records()] == ["theirs"]
+        assert teams == {"theirs"}
+
+
+async def test_a_folder_that_is_removed_meanwhile_is_made_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And that is said: otherwise a killed process would leave nothing to a sweep."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            before = it.records()
+            await asyncio.to_thread(shutil.rmtree, folder)
+            await it.clock.sleep(130)
+            assert it.records() == before
+            assert any(pod.id in line and "written again" in line for line in caplog.messages)
+        assert it.records() == []
+
+
+async def test_a_file_that_cannot_be_removed_is_no_running_pod(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod is gone: the lease ends well, and the log says which file is left."""
+
+    def unlink(self: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec):
+            monkeypatch.setattr(Path, "unlink", unlink)
+        monkeypatch.undo()
+        assert it.running() == []
+        assert any("cannot be removed" in line for line in caplog.messages)
+
+
+async def test_a_draft_of_a_dead_process_counts(folder: Path) -> None:
+    """The machine lost its power after the new name and before that was on the disk."""
+    async with stage(folder) as it:
+        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+
+        def leave() -> None:
+            record = new_record(name_of(), it.client._executor.settings, None)
+            file = LeaseFile.create(folder, attrs.evolve(record, given_up=True))
+            file.close()
+            file.path.rename(file.path.with_suffix(".draft"))
+
+        await asyncio.to_thread(leave)
+        assert (await it.client.pods.sweep()).deleted == (pod_id,)
+        assert await asyncio.to_thread(lambda: list(folder.iterdir())) == []
+
+
+def test_the_home_directory_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `~` in the variable is that of the user, in files that no shell reads, too."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", "~/state")
+    assert lease_folder() == Path.home() / "state"
+
+
+def test_a_file_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is synced after the rename."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    settings = primepods.AsyncClient("key")._executor.settings
+    LeaseFile.create(tmp_path, new_record(name_of(), settings, None)).close()
+    assert synced == [".draft", ""]
+
+
+async def test_the_highest_price_counts(folder: Path) -> None:
+    """A price of 0 in the response to the order is none; a row has another one."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create", times=1)
+        it.emulator.faults.add(
+            Edit(put={"data.0.costPerHr": 50.0, "data.0.priceHr": 50.0}), on="status", times=1
+        )
+        seen: list[tuple[float, float]] = []
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, max_spend=25.0) as pod:
+                try:
+                    await it.clock.sleep(10_000)
+                finally:
+                    seen.append((pod.price_hr, pod.spent()))
+
+        with pytest.raises(primepods.BudgetExceededError, match="max_spend"):
+            await use()
+        ((price, spent),) = seen
+        assert price == 50.0
+        assert spent == pytest.approx(25, rel=0.05)
+
+
+async def test_a_price_above_the_limit_ends_the_lease(folder: Path) -> None:
+    """Also where the API orders it all the same: the pod is deleted, and the error says what it costs."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Edit(put={"priceHr": 100.5}), on="create", times=1)
+        with pytest.raises(primepods.PriceTooHighError, match=r"100\.5"):
+            await it.client.pods.lease(it.spec).__aenter__()
+        assert (it.orders(), it.running(), it.records()) == (1, [], [])
+
+
+async def test_a_budget_goes_on_while_the_machine_sleeps(folder: Path) -> None:
+    """A laptop that is opened again deletes the pod within a minute."""
+    async with stage(folder) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, max_hours=2) as pod:
+                it.clock.suspend(3 * 3600)
+                assert pod.spent() > 2.9 * pod.price_hr
+                await it.clock.sleep(10_000)
+
+        with pytest.raises(primepods.BudgetExceededError):
+            await use()
+        assert it.clock.elapsed < 250
+
+
+@pytest.mark.parametrize("spares", [False, True])
+async def test_a_block_is_told_when_something_cancels_all_tasks(folder: Path, *, spares: bool) -> None:
+    """The pod is given back: the block must not go on believing in it, whoever was cancelled."""
+    async with stage(folder) as it:
+        steps: list[str] = []
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec):
+                try:
+                    await it.clock.sleep(10_000)
+                except asyncio.CancelledError:
+                    steps.append("told")
+                    raise
+
+        task = asyncio.create_task(use())
+        await it.clock.sleep(200)
+        for other in asyncio.all_tasks():
+            name = getattr(other.get_coro(), "__qualname__", "")
+            if "Supervisor" in name or (other is task and not spares):
+                other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (steps, it.running(), it.records()) == (["told"], [], [])
+
+
+async def test_a_kept_pod_with_an_expiry_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its name says that nobody wants it then."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec, max_hours=1) as pod:
+            pod.keep()
+        assert any("expires" in line for line in caplog.messages)
+
+
+async def test_a_long_name_is_shortened_and_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The suffix must not be cut by a server."""
+    async with stage(folder) as it:
+        with caplog.at_level(logging.INFO, logger="primepods"):
+            async with it.client.pods.lease(attrs.evolve(it.spec, name="n" * 80), max_hours=1) as pod:
+                assert len(pod.name) == 63
+        assert any("shortened" in line for line in caplog.messages)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """With the start of the system and the namespace of the process's id; other files are told."""
+    settings = primepods.AsyncClient("key")._executor.settings
+    record = new_record(name_of(), settings, "team")
+    file = LeaseFile.create(tmp_path, record)
+    ledger = read_ledger(tmp_path)
+    assert (list(ledger.records.values()), ledger.unreadable) == ([record], {})
+    assert record.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    data = json.loads(file.path.read_text())
+    for name, value in {"pid": "7", "given_up": 1, "pod_id": 5, "price_hr": "2", "ordered_at": 7}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(data | {name: value}))
+    assert len(read_ledger(tmp_path).unreadable) == 5
+    file.close()
