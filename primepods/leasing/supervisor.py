@@ -181,7 +181,6 @@ class LeaseSupervisor:
                     "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
                     self._rental.what,
                 )
-        self._steps.wake()
 
     def abandon(self) -> None:
         """Order nothing, if nothing is ordered yet; from any thread."""

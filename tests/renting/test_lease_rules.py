@@ -278,3 +278,51 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(data | {name: value}))
     assert len(read_ledger(tmp_path).unreadable) == 5
     file.close()
+
+
+async def test_what_a_pod_has_cost_counts_from_its_order(folder: Path) -> None:
+    """It is billed from then on, not from when it is ready."""
+    async with stage(folder) as it:
+        ordered_at = it.clock.elapsed
+        async with it.client.pods.lease(it.spec) as pod:
+            hours = (it.clock.elapsed - ordered_at) / 3600
+            assert hours > 0.003
+            assert pod.spent() == pytest.approx(pod.price_hr * hours, rel=0.02)
+
+
+async def test_a_pod_that_was_seen_is_gone_with_its_first_404(folder: Path) -> None:
+    """Nobody waits for it to appear again."""
+    async with stage(folder, delete_seconds=0) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            it.emulator.delete_pod(pod.id)
+            before = it.clock.elapsed
+        assert it.clock.elapsed - before < 15
+        assert it.records() == []
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(8.0, 0), (30.0, 1)])
+async def test_an_interrupted_release_has_ten_seconds(folder: Path, seconds: float, left: int) -> None:
+    """After the deletion was accepted, to confirm it; then its file stays."""
+    async with stage(folder, delete_seconds=seconds) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, interval=0.5):
+                await it.clock.sleep(200)
+
+        task = asyncio.create_task(use())
+        while not it.emulator.requests.where(method="DELETE"):
+            await it.clock.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(it.records()) == left
+
+
+async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:
+    """Also where it is kept in the last minute."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec, max_hours=1) as pod:
+            await it.clock.sleep(3_500)
+            pod.keep()
+            await it.clock.sleep(1_000)
+        assert it.running() == [pod.id]
