@@ -371,7 +371,7 @@ class BudgetExceededError(PrimePodsError):
     Attributes:
         pod_id: The pod.
         budget: Which was reached: ``"hours"`` or ``"spend"``.
-        spent: What it has cost, by the price of its order.
+        spent: What it has cost, by the highest price that was seen.
         limit: The budget.
     """
 

@@ -372,20 +372,21 @@ class AsyncPods:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
-        where the API may have received it. Where no answer proves what became of it, the pod is looked for by
-        its name for 20 seconds. A pod is taken for it only if it was made after the order (give or take 60
-        seconds of the two clocks) and is the only such one of that name.
+        where the API may have received it. Where no response proves what became of it, the pod is looked for
+        by its name for 20 seconds. Without a name of yours that is one that nobody else has. A name of yours
+        proves nothing: the pods that have it are listed before the order, and only a single new one, which is
+        in no lease's file, is taken for it.
 
         After a :class:`~primepods.CreateUncertainError`, or when the call is interrupted, a pod may be there
-        that you have to delete. The error, and the log in both cases, name it. Any other error of this
-        package means that no pod was made.
+        that you have to delete. The error, and the log in both cases, name it; ``.candidates`` are the ids of
+        pods that may be it. Any other error of this package means that no pod was made.
 
         Args:
             spec: What to rent: ``PodSpec.from_offer(offer)``, or written by hand.
 
         Raises:
             CreateUncertainError: The pod may have been made, and has not appeared yet.
-            SoldOutError: The machine is not to be had any more.
+            SoldOutError: The machine is no longer available.
             PriceTooHighError: It costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet has not enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
@@ -427,11 +428,12 @@ class AsyncPods:
         """Rent a pod for a block: ``async with pods.lease(spec) as pod``. It is deleted on every way out.
 
         The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
-        cancellation, a time-out, a failed boot or Ctrl-C it is deleted and seen gone. A first interruption of
-        that waits until the deletion is accepted, and then at most 10 s; a second one gives up. From before
-        the order until the pod is gone there is a file in ``PRIMEPODS_STATE_DIR`` (default
-        ``~/.primepods/leases``), by which :meth:`sweep` finds what a killed process has left. SIGTERM ends
-        Python without leaving any block: have a handler call ``sys.exit``.
+        cancellation, a time-out, a failed boot or Ctrl-C it is deleted and confirmed terminated. A first
+        interruption of that waits until the deletion is accepted, and then at most 10 s; a second one gives
+        up. Its name has a random suffix, by which it is found again. From before the order until it is
+        terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), by which
+        :meth:`sweep` finds what a killed process has left. SIGTERM leaves blocks only under
+        :func:`primepods.exit_on_sigterm`.
 
         Args:
             spec: What to rent; or several specs, in the order of preference: the next one is tried when one
@@ -449,7 +451,7 @@ class AsyncPods:
                 deleted, and then :class:`~primepods.BudgetExceededError` raised in the block, whose task is
                 cancelled for it.
             max_spend: The same by what it costs, at the highest price that was seen.
-            release_timeout: Seconds for the pod to be seen gone.
+            release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
@@ -458,7 +460,7 @@ class AsyncPods:
             WaitTimeoutError: It did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to it in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
-            NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
+            NotReleasedError: It may be running, and billed. While another exception is under
                 way, that has a note instead.
         """
         from ..leasing.lease import AsyncLease  # noqa: PLC0415 - most programs rent nothing
@@ -505,7 +507,7 @@ class AsyncPods:
             dry_run: Find, and delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (seen gone), ``.errors`` (by pod id; they may still be billed) and
+            ``.found``, ``.deleted`` (confirmed), ``.errors`` (by pod id; they may still be billed) and
             ``.skipped`` (left alone, and why).
 
         Raises:

@@ -250,7 +250,7 @@ class Pods:
 
         Raises:
             CreateUncertainError: The pod may have been made, and has not appeared yet.
-            SoldOutError: The machine is not to be had any more.
+            SoldOutError: The machine is no longer available.
             PriceTooHighError: It costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet has not enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
@@ -290,11 +290,12 @@ class Pods:
         """Rent a pod for a block: ``with pods.lease(spec) as pod``. It is deleted on every way out.
 
         The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
-        time-out, a failed boot or Ctrl-C it is deleted and seen gone; ``close`` and the interpreter's exit do
-        so for leases that are open. A Ctrl-C meanwhile waits until the deletion is accepted, and then at most
-        10 s; a second one gives up. From before the order until the pod is gone there is a file in
-        ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), by which :meth:`sweep` finds what a killed
-        process has left. SIGTERM ends Python without leaving any block: have a handler call ``sys.exit``.
+        time-out, a failed boot or Ctrl-C it is deleted and confirmed terminated; ``close`` and the
+        interpreter's exit do so for leases that are open. A Ctrl-C meanwhile waits until the deletion is
+        accepted, and then at most 10 s; a second one gives up. From before the order until the pod is
+        terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), by which
+        :meth:`sweep` finds what a killed process has left. SIGTERM leaves blocks only under
+        :func:`primepods.exit_on_sigterm`.
 
         Args:
             spec: What to rent; or several specs, in the order of preference: the next one is tried when one
@@ -310,7 +311,7 @@ class Pods:
             max_hours: Hours after the order, also those in which the machine sleeps, at which the pod is
                 deleted. The block goes on, and raises :class:`~primepods.BudgetExceededError` at its end.
             max_spend: The same by what it costs, at the highest price that was seen.
-            release_timeout: Seconds for the pod to be seen gone.
+            release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
@@ -319,7 +320,7 @@ class Pods:
             WaitTimeoutError: It did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to it in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
-            NotReleasedError: It could not be seen gone, and may be billed. While another exception is under
+            NotReleasedError: It may be running, and billed. While another exception is under
                 way, that has a note instead.
         """
         lease = self._async.lease(
@@ -360,7 +361,7 @@ class Pods:
             dry_run: Find, and delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (seen gone), ``.errors`` (by pod id; they may still be billed) and
+            ``.found``, ``.deleted`` (confirmed), ``.errors`` (by pod id; they may still be billed) and
             ``.skipped`` (left alone, and why).
 
         Raises:
