@@ -14,7 +14,7 @@ from ..leasing.lease import AsyncLease, LeasedPodView, add_notes, entry_error, e
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
 from ..remote import AsyncRemote
-from ._portal import Portal
+from ._portal import Portal, in_calling_thread
 from ._remote import Remote
 
 OnChange = Callable[[PodChange], object]
@@ -118,7 +118,7 @@ class Lease:
             raise error from None
 
     def _begin_block(self, supervisor: LeaseSupervisor) -> LeasedPod:
-        self._portal.call(supervisor.begin, on_change=self._on_change)
+        self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
         if not supervisor.is_ready:
             raise entry_error(supervisor)
         return LeasedPod(supervisor, self._portal)

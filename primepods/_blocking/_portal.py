@@ -39,8 +39,6 @@ T = TypeVar("T")
 
 _JOIN_TIMEOUT: Final = 5.0
 """Seconds for loops to end, at ``close`` and at exit."""
-_CALLBACKS: Final = ("on_change", "on_line", "on_progress")
-"""Parameters whose functions run in the calling thread."""
 _CANCEL_TIMEOUT: Final = 1.0
 """Seconds for a call to clean up when its caller was interrupted."""
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -199,17 +197,30 @@ def _closed(what: str) -> ClientClosedError:
     return ClientClosedError(f"{what} Make a new one.")
 
 
+class _CallerCallback:
+    """A function that the thread that waits for a call calls, not the loop's thread."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+
+def in_calling_thread(callback: T) -> T:
+    """Return ``callback`` as a keyword argument of :meth:`Portal.call`, to call in the calling thread."""
+    return cast("T", _CallerCallback(callback)) if callable(callback) else callback
+
+
 class _Call(Generic[R]):
     """A coroutine function that a loop runs for a thread, which waits for its end.
 
-    A function given to it as ``on_change``, ``on_line`` or ``on_progress`` is called in the waiting thread.
+    A keyword argument made by :func:`in_calling_thread` is called in the waiting thread.
     """
 
     def __init__(self, function: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> None:
-        self._callback_name = next((name for name in _CALLBACKS if callable(kwargs.get(name))), "")
-        self._callback: Any = kwargs.get(self._callback_name)
-        if self._callback_name:
-            kwargs[self._callback_name] = self._request_callback
+        self._callback: _CallerCallback | None = None
+        for name, value in kwargs.items():
+            if isinstance(value, _CallerCallback):
+                self._callback, self._callback_name = value, name
+                kwargs[name] = self._request_callback
         self._work = partial(function, *args, **kwargs)
         self._task: asyncio.Task[None] | None = None
         self._ended = False
@@ -302,7 +313,9 @@ class _Call(Generic[R]):
                     return None
 
     def _call_back(self, change: object) -> None:
-        answer = self._callback(change)
+        if self._callback is None:
+            return
+        answer = self._callback.function(change)
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ..remote import AsyncRemote, CommandResult, OnLine, OnProgress
-from ._portal import Portal
+from ._portal import Portal, in_calling_thread
 
 
 class Remote:
@@ -70,7 +70,7 @@ class Remote:
             cwd=cwd,
             input=input,
             timeout=timeout,
-            on_line=on_line,
+            on_line=in_calling_thread(on_line),
             check=check,
             capture=capture,
         )
@@ -96,7 +96,7 @@ class Remote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be read here.
         """
-        self._portal.call(self._remote.upload, local, remote, on_progress=on_progress)
+        self._portal.call(self._remote.upload, local, remote, on_progress=in_calling_thread(on_progress))
 
     def download(
         self, remote: str, local: str | os.PathLike[str], *, on_progress: OnProgress | None = None
@@ -119,7 +119,7 @@ class Remote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be written here.
         """
-        self._portal.call(self._remote.download, remote, local, on_progress=on_progress)
+        self._portal.call(self._remote.download, remote, local, on_progress=in_calling_thread(on_progress))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"

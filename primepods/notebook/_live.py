@@ -16,7 +16,7 @@ from ..client import AsyncClient
 from ..fleet import Fleet, follow
 from ..models import Pod, PodRef
 from ..results import PodStatuses
-from ..sync import Client, run_in_client
+from ..sync import Client, in_calling_thread, run_in_client
 from ..waiting import Until, ready
 from ._display import Output, show
 from ._page import bundle
@@ -76,7 +76,7 @@ def wait(
     view = _View(fleet, f"Waiting for {_pods(ids)} until {goal if goal.isidentifier() else 'done'}")
     if isinstance(client, Client):
         with view:
-            return run_in_client(client, _wait, view, ids, options, on_change=view.draw)
+            return run_in_client(client, _wait, view, ids, options, on_change=in_calling_thread(view.draw))
     return _shown(view, _wait(client, view, ids, options, on_change=view.draw))
 
 
@@ -134,7 +134,9 @@ def watch(
     options = _WatchOptions(wanted=wanted, interval=interval)
     if isinstance(client, Client):
         with view:
-            return run_in_client(client, _watch, view, ids, duration, options, on_change=view.draw)
+            return run_in_client(
+                client, _watch, view, ids, duration, options, on_change=in_calling_thread(view.draw)
+            )
     return _shown(view, _watch(client, view, ids, duration, options, on_change=view.draw))
 
 
@@ -181,7 +183,7 @@ async def _shown(view: _View, work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
-    """Draw while the block runs. Named ``on_change``, the blocking client calls it in the caller's thread."""
+    """Draw while the block runs."""
     task = asyncio.create_task(_redraw(view, on_change))
     try:
         yield

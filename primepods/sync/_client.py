@@ -196,8 +196,7 @@ def run_in_client(
 ) -> T:
     """Return what a coroutine function makes of the asynchronous client within ``client``, in its event loop.
 
-    For those of this package who have more than a line to do there. What is given as ``on_change`` is called
-    in this thread.
+    For those of this package who have more than a line to do there.
     """
     # Not a method: the class has what AsyncClient has, and no more.
     portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above

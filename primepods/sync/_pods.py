@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from .._blocking import Lease, Portal, Remote
+from .._blocking import Lease, Portal, Remote, in_calling_thread
 from ..leasing.sweep import Sweep
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..resources.pods import AsyncPods, SortBy, SortOrder
@@ -174,7 +174,7 @@ class Pods:
             until=until,
             timeout=timeout,
             interval=interval,
-            on_change=on_change,
+            on_change=in_calling_thread(on_change),
             appear_grace=appear_grace,
             install_grace=install_grace,
         )
@@ -210,7 +210,7 @@ class Pods:
             pod_id,
             timeout=timeout,
             interval=interval,
-            on_change=on_change,
+            on_change=in_calling_thread(on_change),
             appear_grace=appear_grace,
             install_grace=install_grace,
         )
@@ -235,7 +235,11 @@ class Pods:
             WaitTimeoutError: The time ran out: the pod is still there, and billed.
         """
         self._portal.call(
-            self._async.wait_gone, pod_id, timeout=timeout, interval=interval, on_change=on_change
+            self._async.wait_gone,
+            pod_id,
+            timeout=timeout,
+            interval=interval,
+            on_change=in_calling_thread(on_change),
         )
 
     def create(self, spec: PodSpec) -> Pod:

@@ -22,6 +22,7 @@ import pytest
 
 import primepods
 from primepods import Client, PodChange, PodStatus
+from primepods._blocking import in_calling_thread
 from primepods.emulator import Emulator, Status
 from tests.support.client import KEY
 from tests.support.server import Received
@@ -530,3 +531,18 @@ def test_texts_name_the_blocking_classes(api: Api) -> None:
     with client_of(api) as used:
         used.pods.get("p0")
     assert repr(used) == repr(used.with_options(timeout=1)) == f"<Client {api.url} closed>"
+
+
+def test_callbacks_are_marked_and_not_found_by_their_names(client: Client) -> None:
+    """A marked keyword argument is called in the calling thread, whatever its name; others in the loop's."""
+    called: list[str] = []
+
+    def note(_: object) -> None:
+        called.append(threading.current_thread().name)
+
+    async def call(*, anything: Any, on_change: Any) -> None:
+        await anything(1)
+        on_change(2)
+
+    client._portal.call(call, anything=in_calling_thread(note), on_change=note)
+    assert called == [threading.current_thread().name, "primepods"]
