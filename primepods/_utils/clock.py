@@ -73,6 +73,11 @@ class Clock:
         return _RANDOM.random()
 
 
+_EARLIEST: Final = 1_735_689_600
+_LATEST: Final = 3_723_321_600
+"""2025-01-01 and 2087-12-27: a server that says another time has not set its clock yet."""
+
+
 class ServerClock:
     """The server's time, by the latest ``Date`` header: the only clock that two machines share.
 
@@ -91,9 +96,11 @@ class ServerClock:
             self._date, self._seen_at = date, self._clock.boottime()
 
     def now(self) -> float | None:
-        """Return seconds since the epoch, to the second; ``None`` if no response has had a date."""
+        """Return seconds since the epoch, to the second; ``None`` if the latest had none that can be true."""
         date = parse_http_date(self._date)
-        return None if date is None else date + self._clock.boottime() - self._seen_at
+        if date is None or not _EARLIEST <= date < _LATEST:
+            return None
+        return date + self._clock.boottime() - self._seen_at
 
 
 def parse_http_date(text: str) -> float | None:

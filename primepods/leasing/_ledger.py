@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import socket
 import stat
@@ -59,7 +60,7 @@ def _is_optional_text(record: Any, attribute: attrs.Attribute[Any], value: Any) 
 
 
 def _is_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
+    if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
         raise TypeError(attribute.name)
 
 
@@ -154,8 +155,13 @@ def new_record(name: str, settings: Settings, team_id: str | None, now: float | 
         pid_namespace=_pid_namespace(),
         pid=os.getpid(),
         process_start=_process_start(os.getpid()),
-        ordered_at=datetime.fromtimestamp(settings.clock.wall() if now is None else now, UTC),
+        ordered_at=as_time(settings.clock.wall() if now is None else now),
     )
+
+
+def as_time(seconds: float) -> datetime:
+    """Return seconds since the epoch as a time."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 class LeaseFile:

@@ -16,7 +16,7 @@ from ..config import Settings
 from ..errors import CreateUncertainError, NotReleasedError, PriceTooHighError, PrimePodsError
 from ..models import Pod, PodStatus
 from ..specs import PodSpec
-from ._ledger import LeaseFile, new_record
+from ._ledger import LeaseFile, as_time, new_record
 from ._pods import PodsAPI, find_namesakes
 from ._release import Release
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
@@ -117,7 +117,11 @@ class Rental:
             raise GivenUpError from None
         self.pod, self._made_at = pod, self._clock.time()
         self.note_price(pod.price_hr)
-        self.file.record = attrs.evolve(self.file.record, pod_id=pod.id, price_hr=self.price_hr)
+        record = attrs.evolve(self.file.record, pod_id=pod.id, price_hr=self.price_hr)
+        if (server_time := self.account.server_clock.now()) is not None:
+            # Before the first response it may not have been known.
+            record = attrs.evolve(record, ordered_at=as_time(server_time))
+        self.file.record = record
         await self._steps.run(asyncio.to_thread(self.file.update))
         self.check_price()
         return pod
@@ -187,7 +191,7 @@ class Rental:
 
     def note_price(self, price_hr: float | None) -> None:
         """Take in the price of a response; 0 is none."""
-        if price_hr:
+        if price_hr is not None and price_hr > 0:
             self.price_hr = max(self.price_hr, price_hr) if self._has_price else price_hr
             self._has_price = True
 

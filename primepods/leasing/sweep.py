@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +14,9 @@ import attrs
 from .._utils.concurrency import map_bounded
 from .._utils.plain import ToDict
 from .._utils.unique_names import expiry_of, is_same_name
-from ..errors import CreateUncertainError, NotFoundError, PrimePodsError
+from ..errors import CreateUncertainError, NotFoundError, PrimePodsError, ProtocolError
 from ..models import HistoryRecord, Pod
-from ._ledger import LeaseFile, LeaseRecord, fingerprint, read_ledger, remove_broken_drafts
+from ._ledger import LeaseFile, LeaseRecord, as_time, fingerprint, read_ledger, remove_broken_drafts
 from ._pods import ended_pods, find_namesakes, has_ended
 from ._rental import Account
 
@@ -48,7 +49,7 @@ class OrphanedPod(ToDict):
 
 @attrs.frozen(kw_only=True)
 class SkippedLease(ToDict):
-    """A lease that a sweep has left alone, though its file is there.
+    """A lease that a sweep has left alone, though its file is there, or its pod is of the prefix.
 
     Attributes:
         name: Its pod's name; the file's if that cannot be read.
@@ -142,6 +143,7 @@ class Sweeper:
 
         Raises:
             ConfigError: The folder of leases cannot be read.
+            ProtocolError: Ages matter, and no response says what time it is.
         """
         files: list[LeaseFile] = []
         try:
@@ -188,15 +190,19 @@ class Sweeper:
     ) -> list[_Orphan]:
         """Return what is orphaned; files that are claimed for it are added to ``files``."""
         server_time = self._account.server_clock.now()
-        self._now = self._settings.clock.wall() if server_time is None else server_time
+        if server_time is None and (self._expired or self._older_than is not None):
+            raise ProtocolError(
+                "GET /api/v1/pods/: the response has no usable Date: no age can be told, nothing is deleted. "
+                "Sweep without `older_than` and `expired`, or have your proxy let the API's Date through.",
+                method="GET",
+                url_path="/api/v1/pods/",
+            )
+        # Where it is not known, everything counts as ordered just now: no 404 proves anything.
+        self._now = -math.inf if server_time is None else server_time
         # After the list: whatever it shows had its file by then, and has it yet or had it before.
         records = await asyncio.to_thread(self._read)
         if self._expired:
-            return (
-                []
-                if server_time is None
-                else self._without_file(listed, [*before.values(), *records.values()])
-            )
+            return self._without_file(listed, [*before.values(), *records.values()])
         orphans = self._claim_all(records, files)
         ended = []
         for orphan in orphans.values():
@@ -290,18 +296,32 @@ class Sweeper:
     def _without_file(self, listed: Iterable[Pod], records: list[LeaseRecord]) -> list[_Orphan]:
         """Return the pods without a file that the arguments of the sweep ask for."""
         known = {record.pod_id for record in records}
-        return [
-            _Orphan(str(pod.name), pod.created_at, [], [_as_orphaned(pod, pod.created_at)], is_listed=True)
-            for pod in listed
-            if self._matches(pod.name, pod.created_at)
-            and (not self._expired or self._has_expired(pod))
-            and pod.id not in known
-            and not any(is_same_name(record.name, pod.name) for record in records)
-        ]
+        orphans: list[_Orphan] = []
+        for pod in listed:
+            if (
+                not self._matches(pod.name, pod.created_at)
+                or pod.id in known
+                or any(is_same_name(record.name, pod.name) for record in records)
+            ):
+                continue
+            expires_at = expiry_of(pod.name)
+            if expires_at is not None and self._now < expires_at + _EXPIRED_MARGIN:
+                # Its lease, elsewhere, may live until then.
+                if not self._expired:
+                    self._skip_pod(pod, expires_at)
+            elif expires_at is not None or not self._expired:
+                orphan = _as_orphaned(pod, pod.created_at)
+                orphans.append(_Orphan(str(pod.name), pod.created_at, [], [orphan], is_listed=True))
+        return orphans
 
-    def _has_expired(self, pod: Pod) -> bool:
-        expires_at = expiry_of(pod.name)
-        return expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
+    def _skip_pod(self, pod: Pod, expires_at: float) -> None:
+        skipped = SkippedLease(
+            name=str(pod.name),
+            pod_id=pod.id,
+            price_hr=pod.price_hr,
+            reason=f"its name says that its lease, on another machine, lasts until {as_time(expires_at)}",
+        )
+        self._skipped.append(skipped)
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         if self._prefix is not None and not (name or "").startswith(self._prefix):

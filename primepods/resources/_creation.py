@@ -24,6 +24,7 @@ from .._decoding.pods import decode_pod
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, pod_request
+from .._utils.arguments import check_id
 from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
@@ -104,7 +105,11 @@ class _Order:
         if isinstance(pod_id := as_object(data).get("id"), str):
             self.answered_id = pod_id
         pod = decode_object(data, Pod)
-        if not self.is_answered_by(pod):
+        try:
+            check_id(pod.id)
+        except ValueError as exc:
+            raise DecodeError("id", str(exc), pod.id) from None
+        if not self.is_named(pod):
             # A cache or a proxy that mixes up responses: this is another order's pod.
             raise DecodeError(
                 "name", f"expected {self.name!r} and a new pod, got {quote(pod.name)}", pod.name
@@ -113,18 +118,27 @@ class _Order:
 
     def is_answered_by(self, pod: Pod) -> bool:
         """Tell whether a pod is this order's, given that the response to it had the pod's id."""
-        if self.namesakes is not None and pod.id in self.namesakes:
+        if self.is_named(pod):
+            return True
+        # A server may drop a name, or leave little of it: then the pod must at least be new.
+        can_be_named = pod.name is None or is_respelled(self.name, pod.name)
+        return can_be_named and self.since > -math.inf and self._is_new(pod)
+
+    def is_named(self, pod: Pod) -> bool:
+        """Tell whether a pod has the name that was ordered, and did not exist before."""
+        is_older = self.namesakes is not None and pod.id in self.namesakes
+        return not is_older and is_same_name(self.name, pod.name)
+
+    def _is_new(self, pod: Pod) -> bool:
+        if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
             return False
-        # Any other name is that of another order.
-        return pod.name is None or is_respelled(self.name, pod.name)
+        return pod.created_at.timestamp() >= self.since - _DATE_TOLERANCE
 
     def may_be_ours(self, pod: Pod) -> bool:
         """Tell whether a pod of the name can be this order's."""
         if isinstance(self.spec.name, UniqueName):
             return True
-        if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None or not self.is_alone:
-            return False
-        return pod.created_at.timestamp() >= self.since - _DATE_TOLERANCE
+        return self.is_alone and self._is_new(pod)
 
 
 class PodCreator:
@@ -184,6 +198,7 @@ class PodCreator:
     async def _send(self, order: _Order, request: Request) -> tuple[Pod, bool]:
         """Send an order, and find out what became of it."""
         log.info("ordering the pod %r", order.name)
+        sent_at = self._clock.boottime()
         with _told_when_interrupted(order.name):
             try:
                 return await self._executor.call(request, order.decode), False
@@ -192,6 +207,9 @@ class PodCreator:
             if _is_definitive_rejection(order.trouble):
                 # A copy: this frame keeps the order, and so the error.
                 raise copy_exception(order.trouble)
+            now = self._executor.transport.server_clock.now()
+            if now is not None and order.since == -math.inf:
+                order.since = now - (self._clock.boottime() - sent_at)
             return await self._settle(order), True
 
     async def _list_namesakes(self, order: _Order) -> None:
@@ -217,24 +235,29 @@ class PodCreator:
         log.warning("whether the pod %r was made is unknown: looking for it", order.name)
         found: list[Pod] = []
         try:
-            pod = await self._get(order.answered_id)
-            if pod is not None and order.is_answered_by(pod):
+            if (pod := await self._answered(order)) is not None:
                 return pod
             found, shown = await find_namesakes(
                 self._pods, order.name, self._clock, lambda pods: len(self._ours(order, pods)) == 1
             )
+            # It may have appeared meanwhile, under a name that the server has made of it.
+            if not found and (pod := await self._answered(order)) is not None:
+                return pod
         except ClientClosedError:
             shown = "the client was closed"
         if len(ours := self._ours(order, found)) == 1:
             return ours[0]
         raise _uncertain(order, found, shown) from order.trouble
 
-    async def _get(self, pod_id: str | None) -> Pod | None:
-        """Return the pod that a response was about, if it can be read."""
+    async def _answered(self, order: _Order) -> Pod | None:
+        """Return the pod that the response was about, if `get` shows that it is this order's."""
+        pod_id = order.answered_id
         if pod_id is None:
             return None
         try:
-            return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
+            request = pod_request("GET", pod_id)
+            pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
+            return pod if order.is_answered_by(pod) else None
         except ClientClosedError:
             raise
         except (PrimePodsError, ValueError) as exc:

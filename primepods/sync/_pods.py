@@ -357,7 +357,7 @@ class Pods:
 
         Args:
             prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
-                made them, for which ``older_than`` must be given.
+                made them, for which ``older_than`` must be given; none whose name says that its lease lasts.
             older_than: Only pods ordered at least so many seconds ago.
             expired: Only pods whose leases had ``max_hours`` and whose names say that nobody wants them any
                 more, for a quarter of an hour, by the server's time; from any machine, and nothing else.
@@ -370,6 +370,7 @@ class Pods:
 
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
+            ProtocolError: The server does not say what time it is, so that no age can be told.
         """
         return self._portal.call(
             self._async.sweep,

@@ -363,6 +363,28 @@ async def test_an_id_that_get_does_not_know_is_told() -> None:
             assert caught.value.candidates == ("wrong",)
 
 
+@pytest.mark.parametrize("theirs", [None, "experiment"])
+@pytest.mark.parametrize("name", [None, "experiment-7"])
+async def test_an_id_of_an_older_pod_is_not_taken(name: str | None, theirs: str | None) -> None:
+    """A response about another pod, whose name it lacks, or which is the beginning of what was ordered."""
+    clock = ManualClock(auto=True, chance=Random(1))
+    older = pod_row(theirs, clock.wall() - 7_200, "older")
+    api = Api(clock, order=lambda _: reply(older))
+    api.add(older | {"name": theirs or "theirs"})
+    order = spec(name=name) if name else spec(name=make_unique("experiment", Random(1).random))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.create(order)).id == "made-0"
+
+
+@pytest.mark.parametrize("pod_id", ["", "../older", " made-0", "x" * 5_000])
+async def test_an_id_that_can_be_none_is_no_proof(pod_id: str) -> None:
+    """No request could be sent about such a pod: it is looked for by its name."""
+    clock = ManualClock(auto=True)
+    api = Api(clock, order=lambda row: reply(row | {"id": pod_id}))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.create(spec())).id == "made-0"
+
+
 async def test_the_name_is_told_before_the_order(caplog: pytest.LogCaptureFixture) -> None:
     """A process that is killed while it orders has said what to look for."""
     api = Api(ManualClock(), order=lambda _: Hang())

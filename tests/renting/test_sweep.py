@@ -8,15 +8,21 @@ import json
 import math
 import os
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import attrs
 import pytest
 
 import primepods
+from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Reset, Status
 from primepods.leasing._ledger import LeaseFile, new_record
+from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
 from tests.support.client import make_client
+from tests.support.clock import ManualClock
+from tests.support.server import Server, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +115,7 @@ ODD: dict[str, bytes] = {
     "a surrogate": json.dumps({"version": 2, "name": "\ud800"}).encode(),
     "a chosen name": b"chosen",
     "a number": b"1" * 5_000,
+    "an endless price": b"price",
     "a pipe": b"pipe",
     "a folder": b"folder",
 }
@@ -132,6 +139,9 @@ async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> No
             elif kind == "a chosen name":
                 text = next(folder.glob("*.json")).read_text()
                 odd.write_text(text.replace(name_of(), "chosen"))
+            elif kind == "an endless price":
+                text = next(folder.glob("*.json")).read_text()
+                odd.write_text(text.replace('"price_hr": null', '"price_hr": 1' + 400 * "0"))
             else:
                 odd.write_bytes(ODD[kind])
 
@@ -303,3 +313,48 @@ async def test_ages_are_told_by_the_server(folder: Path) -> None:
         assert (await it.client.pods.sweep(prefix="ci-", older_than=3600)).found == ()
         await it.clock.sleep(3600)
         assert (await it.client.pods.sweep(prefix="ci-", older_than=3600)).deleted == (pod_id,)
+
+
+async def test_a_lease_of_another_machine_that_lasts_is_left_alone(folder: Path) -> None:
+    """Its name says until when, and its process cannot be seen from here."""
+    async with stage(folder) as it:
+        now = it.clock.wall()
+        lasting, over = (unique_name("ci", Random(1).random, now + hours * 3600) for hours in (9.0, 1.0))
+        pods = [it.emulator.add_pod(name, boot_seconds=0) for name in (lasting, over)]
+        await it.clock.sleep(3 * 3600)
+        sweep = await it.client.pods.sweep(prefix="ci-", older_than=60)
+        assert (sweep.deleted, it.running()) == ((pods[1],), [pods[0]])
+        assert [(skipped.name, skipped.pod_id) for skipped in sweep.skipped] == [(lasting, pods[0])]
+
+
+@pytest.mark.parametrize("date", [None, "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@pytest.mark.parametrize("arguments", [{"prefix": "ci-", "older_than": 3600}, {"expired": True}], ids=str)
+async def test_without_the_servers_time_no_age_is_told(arguments: Any, date: str | None) -> None:
+    """This machine's clock is not asked: it may be hours ahead."""
+    clock = ManualClock(auto=True)
+    page = {"total_count": 1, "offset": 0, "limit": 100, "data": [pod_row("ci-1", clock.wall() - 9_000)]}
+    server = Server(default=reply(page, headers={"Date": date} if date else {}))
+    async with server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.ProtocolError, match="no usable Date"):
+            await client.pods.sweep(**arguments)
+    assert {request.method for request in server.requests} == {"GET"}
+
+
+async def test_a_leases_age_is_told_by_the_server(folder: Path) -> None:
+    """Also where its order was the first request, by a machine whose clock is behind."""
+    async with stage(folder) as it:
+        now = it.clock.wall()
+        it.clock._wall -= 10_800
+        async with (
+            make_client(it.emulator.url, clock=it.clock, api_key=it.emulator.api_key) as client,
+            client.pods.lease(it.spec),
+        ):
+            assert it.records()[0].ordered_at.timestamp() == pytest.approx(now, abs=5)
+
+
+async def test_a_price_below_zero_is_none(folder: Path) -> None:
+    """The lease goes on, at the price that a row about the pod has."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Edit(put={"priceHr": -1.0}), on="create")
+        async with it.client.pods.lease(it.spec) as pod:
+            assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]
