@@ -26,6 +26,7 @@ from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find
 
 RUN_BY_CI = ("Try it", "Run the tests")
 SECONDS = 45
+TRAINING = "import os\nos.makedirs('out')\nopen('out/result', 'w').close()\nprint('trained')\n"
 
 
 def runnable(paper: Path) -> list[Any]:
@@ -54,7 +55,7 @@ def world(block: Block) -> Generator[dict[str, str]]:
     ids: list[str] = options.pop("ids", [])
     stub: str | None = options.pop("stub", None)
     has_local_ssh: bool = options.pop("local_ssh", False)
-    for steering in ("until", "raises", "needs"):
+    for steering in ("until", "raises", "needs", "file"):
         options.pop(steering, None)
     with Emulator(**options) as emulator, tempfile.TemporaryDirectory() as stubs:
         if stub is not None:
@@ -157,6 +158,8 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
         pytest.skip(f"the extra recipes is not installed: {', '.join(lacking)}")
     expected: str | None = block.options.get("raises")
     sign: str | None = block.options.get("until")
+    if "file" in block.options:
+        (tmp_path / block.options["file"]).write_text(TRAINING, encoding="utf-8")
     with world(block) as environment:
         if sign is not None:
             code, output = run_until(block, tmp_path, environment, sign)

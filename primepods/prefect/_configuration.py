@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_BEGINNING = 7
 """With the flow run's id and what a lease adds, the name has 63 characters."""
+_MAX_OFFERS = 3
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -142,8 +143,8 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         """
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
-    async def pod_spec(self, client: AsyncClient) -> PodSpec:
-        """Return what to order: the specification, or the cheapest offer that fits.
+    async def pod_specs(self, client: AsyncClient) -> list[PodSpec]:
+        """Return what to order: the specification, or the cheapest offers that fit, in their order.
 
         Args:
             client: Looks for offers.
@@ -158,15 +159,17 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             changes["max_price"] = self.max_price
         if "cloud_id" in changes:
             fields: dict[str, Any] = {"gpu_type": self.gpu_type, "gpu_count": self.gpu_count}
-            return PodSpec(**fields | changes)
-        offer = await client.availability.cheapest(
-            gpu_type=self.gpu_type,
-            gpu_count=self.gpu_count,
-            regions=self.regions,
-            spot=self.spot,
-            max_price=self.max_price,
-        )
-        return PodSpec.from_offer(offer, **changes)
+            return [PodSpec(**fields | changes)]
+        wanted: dict[str, Any] = {
+            "gpu_type": self.gpu_type,
+            "gpu_count": self.gpu_count,
+            "regions": self.regions,
+            "spot": self.spot,
+            "max_price": self.max_price,
+        }
+        offers = await client.availability.find(**wanted, limit=_MAX_OFFERS)
+        # The cheapest of none is an error that says what there is.
+        return PodSpec.from_offers(offers or [await client.availability.cheapest(**wanted)], **changes)
 
 
 def pod_name(beginning: str | None, flow_run_id: UUID) -> str:

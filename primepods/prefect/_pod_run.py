@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
-import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import anyio
 import attrs
 
-from .. import AsyncClient, AsyncLease, PodChange, PodStatus, PriceTooHighError, SoldOutError, gone
+from .. import AsyncClient, ConnectionLostError, OutputLine, PodChange, PodStatus, gone
 from ._configuration import PrimePodJobConfiguration, is_pod_of
-from ._remote import SSH_FAILED, Remote, make_script
+from ._log_text import log_text
 
 if TYPE_CHECKING:
     Log = logging.LoggerAdapter[logging.Logger]
@@ -23,8 +23,9 @@ log = logging.getLogger("primepods")
 
 _GONE_TIMEOUT: Final = 600.0
 """Seconds for a deleted pod to be seen gone, as in a lease."""
-_MOST_ORDERS: Final = 3
-_PAUSE: Final = 1.0
+SSH_FAILED: Final = 255
+"""What ``ssh`` itself exits with when it loses its connection."""
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -80,60 +81,64 @@ class PodRun:
     async def _on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
         config = self.configuration
         # Refused before anything is rented.
-        script = make_script(config.command or "", config.setup, config.env)
-        for orders in range(1, _MOST_ORDERS + 1):
-            spec = await config.pod_spec(client)
+        line, env = shell_line(config.command or "", config.setup), checked_env(config.env)
+        specs = await config.pod_specs(client)
+        for spec in specs[:1]:
             self.log.info("Ordering pod %s: %s x %s", spec.name, spec.gpu_count, spec.gpu_type)
-            lease = client.pods.lease(
-                spec,
-                ready_timeout=config.ready_timeout,
-                interval=config.poll_interval,
-                on_change=self._log_change,
-                max_hours=config.max_hours,
-                max_spend=config.max_spend,
-            )
-            try:
-                return await self._in_lease(lease, script, on_start)
-            except (SoldOutError, PriceTooHighError) as exc:
-                # Somebody else was quicker, such as the next flow run.
-                if orders == _MOST_ORDERS:
-                    raise
-                self.log.info("%s", exc)
-            await anyio.sleep(orders * _PAUSE)
-        raise AssertionError
-
-    async def _in_lease(
-        self, lease: AsyncLease, script: str, on_start: Callable[[], Awaitable[bool]]
-    ) -> int | None:
-        config = self.configuration
+        lease = client.pods.lease(
+            specs,
+            login=True,
+            login_timeout=config.login_timeout,
+            ssh_options=config.ssh_options,
+            ssh_command=config.ssh_command,
+            ready_timeout=config.ready_timeout,
+            interval=config.poll_interval,
+            on_change=self._log_change,
+            max_hours=config.max_hours,
+            max_spend=config.max_spend,
+        )
         async with lease as pod:
-            if pod.ssh is None:
-                raise LookupError(f"Pod {pod.id} is ready, but the API names no address to log in at.")
-            with tempfile.TemporaryDirectory(prefix="primepods-") as folder:
-                remote = Remote(
-                    target=pod.ssh,
-                    program=shlex.split(config.ssh_command),
-                    options=config.ssh_options,
-                    known_hosts=f"{folder}/known_hosts",
-                )
-                await remote.wait_until_open(config.login_timeout)
-                if not await on_start():
-                    self.is_stopped = True
-                    return None
-                self.is_running = True
-                on_line = self._log_line if config.stream_output else _drop
-                code = await remote.run("exec sh -s", script=script, on_line=on_line)
+            if not await on_start():
+                self.is_stopped = True
+                return None
+            self.is_running = True
+            on_line = self._log_line if config.stream_output else _drop
+            try:
+                code = (await pod.run(line, env=env, on_line=on_line, check=False)).exit_code
+            except ConnectionLostError as exc:
+                self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
+                code = SSH_FAILED
         self.log.info("Pod %s is gone, after about %.4f; exit code %s", pod.name, pod.spent(), code)
-        if code == SSH_FAILED:
-            self.log.error("ssh ends with %s when it loses its connection: the pod may have failed", code)
         return code
 
-    def _log_line(self, line: str) -> None:
-        self.log.info("%s", line)
+    def _log_line(self, line: OutputLine) -> None:
+        if text := log_text(line.text):
+            self.log.info("%s", text)
 
     def _log_change(self, change: PodChange) -> None:
         if _stage(change.before) != _stage(change.after):
             self.log.info("Pod %s", change.after or f"{change.pod_id} is gone")
+
+
+def shell_line(command: str, setup: str | None) -> str:
+    """Return a line that sets up and runs a command, for which what the set-up exports is there."""
+    run = f"exec sh -c {shlex.quote(command)}"
+    return f"set -e; eval {shlex.quote(setup)}\n{run}" if setup else run
+
+
+def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the variables that are set.
+
+    Raises:
+        ValueError: A variable that no environment can hold; its value is not shown.
+    """
+    for name, value in env.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in (value or ""):
+            raise ValueError(
+                f"The environment variable {name!r} cannot be set on the pod: names are letters, digits and "
+                "_, and values hold no NUL. Change `env` in the job variables."
+            )
+    return {name: value for name, value in env.items() if value is not None}
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
@@ -160,5 +165,5 @@ def _stage(status: PodStatus | None) -> object:
     return status and (status.status, status.installation_status, status.is_ready)
 
 
-def _drop(_: str) -> None:
+def _drop(_: OutputLine) -> None:
     """Pass over a line of output."""

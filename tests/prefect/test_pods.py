@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,18 +20,15 @@ from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFoun
 from pydantic import SecretStr
 
 import primepods
-from primepods import SSHTarget
 from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodVariables, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, pod_name
-from primepods.prefect._pod_run import PodRun
-from primepods.prefect._remote import Remote, make_script
+from primepods.prefect._log_text import log_text
+from primepods.prefect._pod_run import PodRun, checked_env
 
 from .server import LOCAL_SSH, eventually
 
 pytestmark = [pytest.mark.anyio]
-
-TARGET = SSHTarget("root", "198.18.0.9", 22)
 
 Configure = Callable[..., PrimePodJobConfiguration]
 
@@ -61,13 +55,6 @@ def configure(emulator: Emulator) -> Configure:
         return configuration
 
     return configure
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Remote:
-    """A pod to log in to."""
-    known_hosts = str(tmp_path / "known_hosts")
-    return Remote(target=TARGET, program=shlex.split(LOCAL_SSH), options=[], known_hosts=known_hosts)
 
 
 async def wanted() -> bool:
@@ -121,13 +108,15 @@ async def test_a_pod_is_the_cheapest_that_fits(configure: Configure) -> None:
     configuration = configure(gpu_type="H100_80GB", spec={"disk_size": 200})
     async with configuration.get_client() as client:
         offer = await client.availability.cheapest(gpu_type="H100_80GB", gpu_count=1)
-        spec = await configuration.pod_spec(client)
-        assert (spec.cloud_id, spec.disk_size, spec.name) == (offer.cloud_id, 200, configuration.pod_name)
-        assert spec.max_price is not None
+        specs = await configuration.pod_specs(client)
+        assert (specs[0].cloud_id, specs[0].disk_size) == (offer.cloud_id, 200)
+        assert {spec.name for spec in specs} == {configuration.pod_name}
+        assert all(spec.max_price for spec in specs)
         own = {"cloud_id": "mine", "gpu_type": "A100", "socket": "PCIe", "provider": "someone"}
-        assert (await configure(gpu_count=2, spec=own).pod_spec(client)).gpu_count == 2
+        [spec] = await configure(gpu_count=2, spec=own).pod_specs(client)
+        assert spec.gpu_count == 2
         with pytest.raises(primepods.SoldOutError, match=r"1 x H100_80GB, at most 0\.01 an hour"):
-            await configure(gpu_type="H100_80GB", max_price=0.01).pod_spec(client)
+            await configure(gpu_type="H100_80GB", max_price=0.01).pod_specs(client)
 
 
 async def test_a_command_runs_and_the_pod_goes(configure: Configure, emulator: Emulator) -> None:
@@ -138,7 +127,7 @@ async def test_a_command_runs_and_the_pod_goes(configure: Configure, emulator: E
 
 
 async def test_sold_out_meanwhile(configure: Configure, emulator: Emulator) -> None:
-    """Another offer is looked for, a few times."""
+    """The next offer is taken, a few times."""
     sold = {"detail": "The requested machine is out of stock"}
     rule = emulator.faults.add(Status(400, body=sold), on="create", times=1)
     assert await pod_run(configure(command="true")).execute(wanted) == 0
@@ -182,7 +171,7 @@ async def test_a_run_that_nobody_wants_any_more(configure: Configure, emulator: 
 @pytest.mark.parametrize(
     ("variables", "error"),
     [
-        ({"ssh_command": "sh -c 'echo no route; exit 255'", "login_timeout": 0.3}, "no route"),
+        ({"ssh_command": "sh -c 'echo no route >&2; exit 255'", "login_timeout": 0.3}, "no route"),
         ({"max_hours": 0.5 / 3600, "command": "sleep 60"}, "max_hours"),
         ({"spec": {"colour": "red"}}, "colour"),
         ({"env": {"A B": "c"}}, "'A B'"),
@@ -233,67 +222,68 @@ async def test_what_cannot_be_killed_is_not_missing(
         await PrimePodWorker(work_pool_name="pool").kill_infrastructure(configuration.pod_name, configuration)
 
 
-@hypothesis.settings(max_examples=20, deadline=None)
-@hypothesis.given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40))
-def test_variables_come_as_they_are(value: str) -> None:
-    """Any text, whatever it means to a shell."""
-    code = "import os, sys; sys.stdout.buffer.write(os.environb[b'A'])"
-    script = make_script(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}", None, {"A": value})
-    done = subprocess.run(["/bin/sh", "-s"], input=script.encode(), capture_output=True, check=True)
-    assert done.stdout == value.encode()
+async def test_a_command_has_its_set_up_and_its_variables(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the set-up exports is there; the log has what is printed, without what steers a terminal."""
+    setup = "export SET=up; printf '\\033[1;31mred\\033[0m\\r\\n'"
+    configuration = configure(
+        command='echo "$SET $GIVEN"', setup=setup, env={"GIVEN": "it's\ntwo", "NONE": None}
+    )
+    with caplog.at_level(logging.INFO, "test"):
+        assert await pod_run(configuration).execute(wanted) == 0
+    lines = caplog.messages
+    assert [lines.index(line) for line in ("red", "up it's", "two")] == sorted(
+        lines.index(line) for line in ("red", "up it's", "two")
+    )
 
 
-def test_a_script_that_was_cut_does_nothing(tmp_path: Path) -> None:
-    """Wherever the connection is lost."""
-    script = make_script("touch ran", "touch ran", {"A": "b\nc'"})
-    for end in range(len(script) - len(" </dev/null\n")):
-        subprocess.run(
-            ["/bin/sh", "-s"], input=script[:end].encode(), cwd=tmp_path, capture_output=True, check=False
-        )
-    assert not list(tmp_path.iterdir())
+async def test_a_set_up_that_fails_ends_the_run(configure: Configure) -> None:
+    """With its code; the command is not run."""
+    assert await pod_run(configure(command="exit 9", setup="false; exit 3")).execute(wanted) == 1
 
 
-async def test_secrets_are_in_no_list_of_processes(remote: Remote) -> None:
-    """The command that others can see has none of the variables."""
-    lines: list[str] = []
-    script = make_script("tr '\\0' ' ' < /proc/$PPID/cmdline; ps -ef", None, {"TOKEN": "tok-secret"})
-    assert await remote.run("exec sh -s", script=script, on_line=lines.append) == 0
-    assert len(lines) > 2
-    assert "tok-secret" not in "\n".join(lines)
+def test_variables_are_checked_before_anything_is_rented() -> None:
+    """No value is shown; what is not set is left out."""
+    assert checked_env({"A": "b", "C": None}) == {"A": "b"}
+    for env in ({"A B": "secret"}, {"A": "secret\0"}):
+        with pytest.raises(ValueError, match="cannot be set on the pod") as told:
+            checked_env(env)
+        assert "secret" not in str(told.value)
 
 
-async def test_output_comes_in_lines(remote: Remote) -> None:
-    """Of progress bars and without an end, too; what is no text is replaced; no line is without bound."""
-    lines: list[str] = []
-    bar = r"printf '\033[2K10%%\r\033]0;title\007\033[1;31m20%%\033[0m\r\n\303\050 \xff end\n'"
-    command = bar + r"; head -c 100000 /dev/zero | tr '\0' x; printf tail"
-    assert await remote.run("exec sh -s", script=make_script(command, None, {}), on_line=lines.append) == 0
-    assert lines[:2] == ["10%", "20%"]
-    assert lines[2].endswith("end")
-    assert lines[-1].endswith("tail")
-    assert max(map(len, lines)) < 100_000
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [("\033[2K10%", "10%"), ("\033]0;title\007\033[1;31m20%\033[0m", "20%"), ("a\tb \x08 ", "a\tb")],
+)
+def test_a_line_of_a_log_steers_no_terminal(line: str, text: str) -> None:
+    """Colours, cursors and titles are left out."""
+    assert log_text(line) == text
 
 
-async def test_a_cancelled_login_ends_all_that_it_started(remote: Remote) -> None:
-    """Also the children of `ssh`."""
-    lines: list[str] = []
-    script = make_script("sleep 1000.25 & echo $!; sleep 1000.5", None, {})
-    with anyio.fail_after(30):
+async def test_secrets_are_in_no_list_of_processes(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The commands that others can see have none of the variables."""
+    configuration = configure(command="ps -ef", env={"TOKEN": "tok-secret"})
+    with caplog.at_level(logging.INFO, "test"):
+        assert await pod_run(configuration).execute(wanted) == 0
+    assert "ps -ef" in caplog.text
+    assert "tok-secret" not in caplog.text
+
+
+async def test_a_stopped_run_ends_on_the_pod(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+    """With all that it has started."""
+    run = pod_run(configure(command="sleep 1000.25 & echo child $!; sleep 1000.5"))
+    with anyio.fail_after(30), caplog.at_level(logging.INFO, "test"):
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: remote.run("exec sh -s", script=script, on_line=lines.append))
-            await eventually(lambda: bool(lines))
-            group.cancel_scope.cancel()
-    stat = Path("/proc", lines[0], "stat")
+
+            async def stop() -> None:
+                await eventually(lambda: any(line.startswith("child") for line in caplog.messages))
+                run.stop()
+
+            group.start_soon(stop)
+            assert await run.execute(wanted) is None
+    [child] = [line for line in caplog.messages if line.startswith("child")]
+    stat = Path("/proc", child.split()[1], "stat")
     await eventually(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
-
-
-def test_the_client_of_a_block_uses_its_key(emulator: Emulator) -> None:
-    """And its address."""
-    block = PrimeCredentials(api_key=SecretStr(emulator.api_key), base_url=emulator.url)
-
-    async def look() -> int | None:
-        async with block.get_client() as client:
-            return (await client.pods.page()).total_count
-
-    assert anyio.run(look) == 0
-    assert isinstance(block.get_client(), primepods.AsyncClient)
