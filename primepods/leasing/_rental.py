@@ -144,7 +144,7 @@ class Rental:
             _log.info("the name %r is shortened, since the whole would be longer than 63 characters", wanted)
         _log.info("leasing a pod: its name is %r", name)
         self.spec = attrs.evolve(self.spec, name=name)
-        record = new_record(name, settings, self.spec.team_id or settings.team_id, now)
+        record = new_record(name, settings, settings.team_id, now)
         write = asyncio.to_thread(LeaseFile.create, self.account.folder, record)
         try:
             self.file = await self._steps.run(write)
