@@ -294,6 +294,7 @@ async def test_a_pod_that_was_seen_is_gone_with_its_first_404(folder: Path) -> N
     """Nobody waits for it to appear again."""
     async with stage(folder, delete_seconds=0) as it:
         async with it.client.pods.lease(it.spec) as pod:
+            it.emulator.faults.add(Status(503), on="history")
             it.emulator.delete_pod(pod.id)
             before = it.clock.elapsed
         assert it.clock.elapsed - before < 15
