@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import primepods
+from primepods._utils.unique_names import unique_name
 from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
 from primepods.leasing._ledger import LeaseFile, new_record
@@ -95,6 +96,15 @@ def test_a_prefix_needs_an_age(emulator: Emulator, folder: Path) -> None:
     """A pod without a file may belong to a process elsewhere."""
     assert run("--prefix", "ci-").exit_code == 2
     assert run("--prefix", "ci-", "--older-than", "2h").exit_code == 0
+
+
+def test_expired_pods_are_deleted_without_a_file(emulator: Emulator, folder: Path) -> None:
+    """From any machine, by their names alone."""
+    expired = emulator.add_pod(unique_name("train", expires_at=1_760_000_000), boot_seconds=0)
+    emulator.add_pod(unique_name("train", expires_at=3_000_000_000), boot_seconds=0)
+    result = run("--expired", "--yes")
+    assert (result.exit_code, len(emulator.pods)) == (0, 4)
+    assert expired in result.output
 
 
 def test_no_key_is_a_usage_error(folder: Path) -> None:
