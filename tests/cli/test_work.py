@@ -54,7 +54,7 @@ def test_a_command_gets_variables_a_folder_and_stdin(
     [
         (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
-        (["--ssh-option", "key.pem", "pod0", "--", "true"], "options must begin with an option"),
+        (["--ssh-option", "key.pem", "pod0", "--", "true"], "must begin with an option"),
     ],
 )
 def test_what_cannot_be_is_told_in_the_words_of_a_shell(
