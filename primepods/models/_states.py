@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class _OpenEnum(StrEnum):
@@ -17,6 +18,10 @@ class _OpenEnum(StrEnum):
         word._name_ = value
         word._value_ = value
         return word
+
+    def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
+        # By value: Python 3.11.2 pickles the members of an enum by name, which an unknown word lacks.
+        return type(self), (self.value,)
 
     def __repr__(self) -> str:
         # The word of a server that we do not know may hold anything, so it is shown escaped.
