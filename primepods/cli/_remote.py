@@ -47,7 +47,13 @@ Env = Annotated[
 
 
 def line_of(words: list[str]) -> str | list[str]:
-    """Return what to run: one word is a line for the shell on the pod, several are a program's words."""
+    """Return what to run: one word is a line for the shell on the pod, several are a program's words.
+
+    Raises:
+        CommandError: It is empty.
+    """
+    if not " ".join(words).strip():
+        raise CommandError("the command is empty", ExitCode.USAGE)
     return words[0] if len(words) == 1 else words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import time
 from pathlib import Path
@@ -34,6 +35,8 @@ from .create import DiskSize, Image, SshKey, TemplateId, find_key
 
 _MAX_OFFERS = 5
 """Offers that are tried, one after the other."""
+_FETCHES = 3
+"""How often a result is fetched whose connection is lost: the pod is about to go."""
 _PANEL = "On the pod"
 
 Words = Annotated[
@@ -78,7 +81,7 @@ class _Job:
         changes: Fields of the order.
         lease: The parameters of ``pods.lease``.
         ssh_key: Id or name of the SSH key to let in.
-        words: The command.
+        line: The command.
         variables: Its environment.
         uploads: Paths here, and where they go.
         downloads: Paths there, and where they go.
@@ -89,7 +92,7 @@ class _Job:
     changes: dict[str, Any]
     lease: dict[str, Any]
     ssh_key: str | None
-    words: list[str]
+    line: str | list[str]
     variables: dict[str, str]
     uploads: list[tuple[Path, str]]
     downloads: list[tuple[str, str]]
@@ -168,7 +171,7 @@ def command(  # noqa: PLR0913 - one parameter an option
             "max_spend": max_spend,
         },
         ssh_key=ssh_key,
-        words=words,
+        line=line_of(words),
         variables=read_variables(env),
         uploads=[_upload(text) for text in upload or ()],
         downloads=[_download(text) for text in download or ()],
@@ -189,14 +192,33 @@ def _upload(text: str) -> tuple[Path, str]:
     """
     local, _, remote = text.partition(":")
     path = Path(local)
+    if not local:
+        raise CommandError("--upload is empty: name what to copy, as in --upload .:work", ExitCode.USAGE)
     if not path.exists():
         raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
     return path, remote or path.resolve().name or "work"
 
 
 def _download(text: str) -> tuple[str, str]:
+    """Return what to copy, and where to: by default a folder or file of its name.
+
+    Raises:
+        CommandError: Nothing is named, or it cannot be put here.
+    """
     remote, _, local = text.partition(":")
-    return remote, local or posixpath.basename(remote.rstrip("/")) or "."
+    if not remote:
+        raise CommandError("--download is empty: name what to copy, as in --download out/", ExitCode.USAGE)
+    local = local or posixpath.basename(remote.rstrip("/")) or "."
+    # Now, and not after hours of work, when the pod is about to go.
+    target = Path(local).absolute()
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if there.is_dir():
+        can_write = os.access(there, os.W_OK | os.X_OK)
+    else:
+        can_write = there == target and os.access(there.parent, os.W_OK | os.X_OK)
+    if not can_write:
+        raise CommandError(f"--download {text}: {there} here cannot be written", ExitCode.USAGE)
+    return remote, local
 
 
 class _Run:
@@ -226,7 +248,12 @@ class _Run:
                 async with lease as pod:
                     if self._job.keep:
                         pod.keep()
-                    code = await self._work(pod)
+                    try:
+                        code = await self._work(pod)
+                    finally:
+                        # Else somebody who has pressed Ctrl-C would press it again.
+                        if not self._job.keep:
+                            tell(f"Giving back the pod {pod.name}: it has to be seen gone")
             except BaseException as exc:
                 # A lease's note says that the pod may be billed.
                 if not getattr(exc, "__notes__", ()) and not isinstance(exc, primepods.NotReleasedError):
@@ -258,7 +285,12 @@ class _Run:
                 await pod.upload(local, remote, on_progress=on_progress)
             tell(f"Uploaded {local} to {remote}")
         folder = next((remote for local, remote in job.uploads if local.is_dir()), None)
-        result = await pod.run(line_of(job.words), env=job.variables, cwd=folder, check=False, capture=False)
+        try:
+            result = await pod.run(job.line, env=job.variables, cwd=folder, check=False, capture=False)
+        except primepods.ConnectionLostError:
+            # What it has done until then would go with the pod.
+            await self._fetch(pod, folder)
+            raise
         failed = await self._fetch(pod, folder)
         return result.exit_code or failed
 
@@ -268,15 +300,27 @@ class _Run:
         for remote, local in self._job.downloads:
             source = posixpath.join(folder or "", remote) if not remote.startswith("~") else remote
             try:
-                with progress(f"downloaded {remote}") as on_progress:
-                    await pod.download(source, local, on_progress=on_progress)
-            except (primepods.TransferError, OSError) as error:
+                await self._fetch_one(pod, source, local)
+            except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
                 # The others are fetched all the same: the pod is about to go.
                 complain(self._command, error)
                 code = ExitCode.FAILED
             else:
                 tell(f"Downloaded {remote} to {local}")
         return code
+
+    async def _fetch_one(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
+        """Copy a result here; where the connection is lost, again."""
+        for left in reversed(range(_FETCHES)):
+            try:
+                with progress(f"downloaded {source}") as on_progress:
+                    await pod.download(source, local, on_progress=on_progress)
+            except primepods.ConnectionLostError as error:
+                if not left:
+                    raise
+                complain(self._command, f"{error} Trying again.")
+            else:
+                return
 
     def _show_change(self, change: primepods.PodChange) -> None:
         """Tell how far the pod is, but not each percent of an installation."""

@@ -92,6 +92,10 @@ class Upload(_Copy):
         super().__init__(f"{os.fspath(local)} to {check_string('remote', remote)}", on_progress)
         self._source = Path(local).resolve(strict=True)
         kind = "folder" if self._source.is_dir() else "file"
+        if kind == "file" and not self._source.is_file():
+            raise TransferError(
+                f"{os.fspath(local)} is no file or folder, and what else there is is not copied."
+            )
         self._script = upload_script(remote, kind=kind, name=self._source.name)
 
     async def run(self, login: Login) -> None:

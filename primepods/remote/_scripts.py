@@ -146,8 +146,13 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
 
 
 def download_script(remote: str) -> bytes:
-    """Return the script that packs a file or a folder."""
-    return _with_length(f"{_paths(remote.rstrip('/') or '/', '')}\n{_DOWNLOAD}{_END}")
+    """Return the script that packs a file or a folder.
+
+    Raises:
+        ValueError: The path is empty, or has a NUL.
+    """
+    bare = remote.rstrip("/") or remote[:1]  # of "/" one stays; what is empty is no path
+    return _with_length(f"{_paths(bare, '')}\n{_DOWNLOAD}{_END}")
 
 
 def remote_path(name: str, path: str) -> str:

@@ -96,6 +96,28 @@ def test_a_pod_that_lets_nobody_in_is_given_back(market: Emulator, run: Run) -> 
     assert not market.pods
 
 
+@pytest.mark.parametrize("losses", [2, 4])
+def test_what_a_lost_connection_has_left_is_fetched(
+    market: Emulator, run: Run, tmp_path: Path, losses: int
+) -> None:
+    """The command is not run again; its results are fetched, up to three times, before the pod goes."""
+    lossy = tmp_path / "lossy"
+    count = f"n=$(cat {tmp_path}/n 2>/dev/null || echo 0); echo $((n+1)) >{tmp_path}/n"
+    # The first session is the login's; then the first few end in the middle.
+    lossy.write_text(
+        f'#!/bin/sh\n{count}\n[ $n -ge 1 ] && [ $n -le {losses} ] || exec {LOCAL_SSH} "$@"\n'
+        f'{LOCAL_SSH} "$@" | head -c 100; kill -KILL $$\n',
+        encoding="utf-8",
+    )
+    lossy.chmod(0o755)
+    words = ["run", "--gpu-type", "H100", "--ssh-command", str(lossy), "--download", "log"]
+    result = run(*words, "--", f"echo x >> {tmp_path}/runs; echo result > log; seq 100000; sleep 1")
+    assert result.exit_code == 255, result.stderr
+    assert (tmp_path / "runs").read_text(encoding="utf-8") == "x\n"
+    assert Path("log").exists() is (losses < 4)
+    assert not market.pods
+
+
 def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
     """And it says how to get rid of it."""
     result = run("run", *OPTIONS, "--keep", "--", "true")
@@ -124,6 +146,10 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "there is no such variable"),
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "max-hours"),
+        (["--gpu-type", "H100", "--", " "], "the command is empty"),
+        (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload is empty"),
+        (["--gpu-type", "H100", "--download", "", "--", "true"], "--download is empty"),
+        (["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"], "/dev/null here cannot be"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_rented(
@@ -132,7 +158,7 @@ def test_what_cannot_be_is_told_before_anything_is_rented(
     """In the words of a shell."""
     result = run("run", *words)
     assert result.exit_code in {1, 2}
-    assert says in result.stderr
+    assert says in result.stderr, result.stderr
     assert not market.requests.where(method="POST")
 
 
@@ -155,6 +181,7 @@ def test_whatever_ends_it_gives_the_pod_back(
             _, err = process.communicate(timeout=30)
         assert process.returncode == code, err
         assert "was given back" in err
+        assert ("Giving back the pod" in err) is (when == "running")
         assert not market.pods
     wait_for(lambda: not begun.exists())
 

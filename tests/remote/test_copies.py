@@ -150,8 +150,14 @@ async def test_what_does_not_fit_changes_nothing(pod: Pod, remote: AsyncRemote, 
 
 async def test_what_is_not_there_is_told(emulated: Pod, tmp_path: Path) -> None:
     """Here, before anything is sent; on the pod, with its words; nothing is made."""
+    nowhere = emulated.remote(ssh_command="no-such-program")
     with pytest.raises(FileNotFoundError):
-        await emulated.remote(ssh_command="no-such-program").upload(tmp_path / "none", "x")
+        await nowhere.upload(tmp_path / "none", "x")
+    with pytest.raises(primepods.TransferError, match="/dev/null is no file or folder"):
+        await nowhere.upload("/dev/null", "x")
+    for copy in (nowhere.upload(tmp_path, ""), nowhere.download("", tmp_path)):
+        with pytest.raises(ValueError, match="remote must be a path on the pod"):
+            await copy
     with pytest.raises(primepods.TransferError, match="none is no file or folder"):
         await emulated.remote().download("none", tmp_path / "x")
     (emulated.home / "file").write_text("", encoding="utf-8")
