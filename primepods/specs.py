@@ -18,6 +18,7 @@ CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """What the API takes for an order without an image."""
 _PRICE_DECIMALS: Final = 4
+_PRICE_TOLERANCE: Final = 1e-6
 
 
 class PodChanges(TypedDict, total=False):
@@ -270,6 +271,10 @@ class PodSpec(ToDict):
         if refusals and not specs:
             raise refusals[0]
         return specs
+
+    def is_exceeded_by(self, price_hr: float) -> bool:
+        """Return whether a price per hour is above ``max_price``, if there is a limit."""
+        return self.max_price is not None and price_hr > self.max_price * (1 + _PRICE_TOLERANCE)
 
     def _check_amounts(self, offer: Offer) -> None:
         if self.gpu_count != offer.gpu_count:

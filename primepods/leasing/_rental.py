@@ -26,7 +26,6 @@ _log = logging.getLogger("primepods")
 
 _DOUBT: Final = 60.0
 """Seconds after its order for which the release of a pod that nothing has shown goes on."""
-_PRICE_TOLERANCE: Final = 1e-6
 
 
 @attrs.frozen(kw_only=True)
@@ -203,9 +202,8 @@ class Rental:
 
     def check_price(self) -> None:
         """Raise an error if the pod costs more than was allowed."""
-        limit = self.spec.max_price
-        if limit is not None and self.price_hr > limit * (1 + _PRICE_TOLERANCE):
-            message = f"it costs {self.price_hr:g} an hour, more than max_price={limit:g}"
+        if self.spec.is_exceeded_by(self.price_hr):
+            message = f"it costs {self.price_hr:g} an hour, more than max_price={self.spec.max_price:g}"
             raise PriceTooHighError(
                 f"{self.what} was ordered, but {message}. It is deleted: take another offer, or raise "
                 "max_price.",

@@ -157,6 +157,11 @@ class PodCreator:
     async def create(self, spec: PodSpec) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
         pod, _ = await self.order(spec)
+        if spec.is_exceeded_by(pod.price_hr):
+            log.warning(
+                "pod %s costs %g an hour, more than max_price=%g: delete it if that is too much",
+                *(pod.id, pod.price_hr, spec.max_price),
+            )
         return pod
 
     async def order(self, spec: PodSpec) -> tuple[Pod, bool]:

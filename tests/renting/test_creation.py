@@ -87,6 +87,17 @@ async def test_the_clients_team_pays_unless_the_spec_names_one() -> None:
     assert [order["team"]["teamId"] for order in api.orders] == ["ours", "theirs"]
 
 
+@pytest.mark.parametrize(("max_price", "warnings"), [(1.0, 1), (1.9, 0), (None, 0)])
+async def test_a_price_above_the_limit_is_told(
+    caplog: pytest.LogCaptureFixture, max_price: float | None, warnings: int
+) -> None:
+    """The API has made the pod all the same: its id is returned, and the price is in the log."""
+    api = Api(ManualClock())
+    async with api.server, make_client(api.server.url) as client:
+        pod = await client.pods.create(spec(max_price=max_price))
+    assert caplog.text.count(f"pod {pod.id} costs 1.9 an hour, more than max_price=1") == warnings
+
+
 async def test_a_template_is_ordered_with_its_image() -> None:
     """A template without an image has the one image that takes templates."""
     api = Api(ManualClock())
