@@ -25,8 +25,8 @@ from ..errors import (
     NotReleasedError,
     PodFailedError,
     PriceTooHighError,
-    PrimePodsError,
     SoldOutError,
+    WaitError,
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
@@ -81,7 +81,7 @@ class LeaseSupervisor:
     def __init__(
         self, orders: Sequence[tuple[Account, PodSpec]], options: LeaseOptions, open_leases: OpenLeases
     ) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.budget_error: BudgetExceededError | None = None
         self.has_begun: bool = False
         self.is_ready: bool = False
@@ -173,6 +173,10 @@ class LeaseSupervisor:
 
     def keep(self) -> None:
         """Let the pod go on after the lease, and without its budget."""
+        if self._steps.is_ending:
+            what = "The pod" if self._rental is None else self._rental.what
+            _log.warning("%s is not kept: its lease has ended, and deletes it", what)
+            return
         self._kept = True
         if self._rental is not None:
             self._rental.file.remove()
@@ -234,10 +238,15 @@ class LeaseSupervisor:
             pass
         except INTERRUPTS:
             self.interrupt()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised in the block when the pod is gone
+        except GeneratorExit:
+            # This coroutine is thrown away, and can await nothing any more.
+            raise
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised in the block when the pod is gone
             self.error = exc
         self.end()
         await self._release()
+        if self.error is not None and (note := self._deletion(self.error)):
+            self.error.add_note(note)
         self.is_ready = False
         if not self.ready.done():
             self.ready.set_result(None)
@@ -246,7 +255,7 @@ class LeaseSupervisor:
 
     async def _first_ready(self) -> Rental:
         """Return the first of the pods that becomes ready; there is at most one at a time."""
-        errors: list[PrimePodsError] = []
+        errors: list[str] = []
         for number, (account, spec) in enumerate(self._orders, start=1):
             rental = self._rental = Rental(account, spec, self._options, self._steps)
             self._first = self._first or rental
@@ -264,11 +273,18 @@ class LeaseSupervisor:
                 if self._steps.is_ending or rental.not_released is not None:
                     raise
                 self._spent_before += rental.spent
-                errors.append(exc)
+                errors.append(f"{exc} {self._deletion(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
             else:
                 return rental
         raise EndedError
+
+    def _deletion(self, error: BaseException | None) -> str:
+        """Return what there is to add to the error of a wait, which says that its pod goes on."""
+        rental = self._rental
+        if not isinstance(error, WaitError) or rental is None or rental.pod is None or rental.not_released:
+            return ""
+        return f"Its lease has deleted pod {rental.pod.id}."
 
     async def _release(self) -> None:
         """Release the pod, whatever interrupts that."""

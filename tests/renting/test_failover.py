@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -66,6 +67,18 @@ async def test_the_last_error_carries_the_others(folder: Path) -> None:
         assert "sold out" in first
         assert "maxPrice" in second
         assert (it.orders(), it.records()) == (3, [])
+
+
+async def test_the_error_of_a_wait_says_that_its_pod_is_deleted(folder: Path) -> None:
+    """By itself it says that the pod goes on and is billed."""
+    async with stage(folder, boot_seconds=900.0) as it:
+        with pytest.raises(primepods.WaitTimeoutError) as caught:
+            await it.client.pods.lease(specs_of(it)[:2], ready_timeout=60).__aenter__()
+        assert it.running() == []
+        first, second = caught.value.__notes__
+        assert first.startswith("Before that: After 60 s")
+        deleted = re.findall("Its lease has deleted pod (.*)[.]", f"{first}\n{second}")
+        assert len(set(deleted)) == it.orders() == 2
 
 
 @pytest.mark.parametrize("error", [Status(402), Status(403), Status(400), Reset()])

@@ -46,6 +46,40 @@ async def test_a_final_cost_has_an_end_and_pauses(folder: Path, bad: dict[str, f
             await pod.final_cost(**bad)
 
 
+class StopError(BaseException):
+    """What is no `Exception`, as what test frameworks raise."""
+
+
+async def test_whatever_a_callback_raises_ends_the_lease(folder: Path) -> None:
+    """Though it is no `Exception`, the pod is deleted, and the block's task is not left waiting."""
+
+    def stop(_: object) -> None:
+        raise StopError
+
+    async with stage(folder) as it:
+        with pytest.raises(StopError):
+            await asyncio.wait_for(it.client.pods.lease(it.spec, on_change=stop).__aenter__(), 10)
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_what_is_being_deleted_cannot_be_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When its budget is used up; it says so, and the file stays for a sweep."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Status(403), on="delete")
+
+        async def use_and_keep(pod: primepods.AsyncLeasedPod) -> None:
+            try:
+                await it.clock.sleep(7200)
+            finally:
+                pod.keep()
+
+        with pytest.raises(primepods.BudgetExceededError, match="max_hours"):
+            async with it.client.pods.lease(it.spec, max_hours=1) as pod:
+                await use_and_keep(pod)
+        assert "is not kept" in caplog.text
+        assert [record.pod_id for record in it.records()] == [pod.id]
+
+
 async def test_an_exception_passes_when_the_pod_is_gone(folder: Path) -> None:
     """As it is."""
     async with stage(folder) as it:
