@@ -427,10 +427,14 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def _process_start(pid: int) -> int | None:
-    """Return when a process was started, in clock ticks since the system was; Linux only."""
+    """Return when a process was started, in clock ticks since the system was; Linux only.
+
+    ``None`` if it has ended, also where its parent has not noticed, as in a container without an init.
+    """
     try:
-        # The name of the command, in parentheses, may hold spaces.
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        # The name of the command, in parentheses, may hold spaces, and be cut within a character.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in {b"Z", b"X"} else int(fields[19])
     except (OSError, ValueError, IndexError):
         return None
 

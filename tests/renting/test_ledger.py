@@ -145,6 +145,23 @@ def test_a_dead_process_leaves_its_file_to_be_claimed(tmp_path: Path, number: si
     assert (found.pid, found.is_orphaned(None)) == (running.pid, True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is it told when a process was started")
+def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
+    """In a container without an init it stays in the list of processes."""
+    with process(tmp_path, 'print("ready", flush=True); time.sleep(60)') as running:
+        running.kill()
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
+        assert [found.is_orphaned(None) for found in claimable(tmp_path)] == [True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is it told when a process was started")
+def test_a_process_may_be_named_anything(tmp_path: Path) -> None:
+    """Fifteen bytes of a name are kept, which may end within a character."""
+    rename = 'Path("/proc/self/comm").write_bytes(b"train-" + "\u043c".encode()[:1])'
+    with process(tmp_path, f'{rename}; print("ready", flush=True); time.sleep(60)'):
+        assert [found.is_orphaned(None) for _, found in lease_files(tmp_path)] == [False]
+
+
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """It outlives its parent, whose lease can be swept all the same, and drops no lock of a living one."""
     then = """
