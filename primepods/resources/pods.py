@@ -80,23 +80,36 @@ class AsyncPods:
 
         return PodCreator(self._executor, self)
 
+    def _creator_for(self, spec: PodSpec) -> PodCreator:
+        """Return what orders for the spec's team, and looks for its pods among those of that team."""
+        from ._creation import PodCreator, check_spec  # noqa: PLC0415 - most programs rent nothing
+
+        team_id = check_spec(spec).team_id
+        return self._creator if team_id is None else PodCreator(*self._for_team(team_id))
+
+    def _for_team(self, team_id: str | None) -> tuple[RequestExecutor, AsyncPods]:
+        """Return what sends requests for a team, and the same for that; by default the client's."""
+        settings = self._executor.settings
+        if team_id is not None:
+            settings = attrs.evolve(settings, team_id=team_id)
+        executor = self._executor.with_settings(settings)
+        hub = HubConnection(settings, executor.transport.given, self._hub)
+        return executor, AsyncPods(executor, hub, self._open_leases)
+
     def _account(self, team_id: str | None) -> Account:
         """Return through what leases order and sweep for a team; by default the client's."""
         from ..leasing._rental import Account  # noqa: PLC0415 - as above
         from ._creation import PodCreator  # noqa: PLC0415 - as above
 
-        settings, transport = self._executor.settings, self._executor.transport
-        if team_id is not None:
-            settings = attrs.evolve(settings, team_id=team_id)
-        executor = self._executor.with_settings(settings)
+        executor, pods = self._for_team(team_id)
+        settings = executor.settings
         once = self._executor.with_settings(attrs.evolve(settings, retry=RetryPolicy(attempts=1)))
-        pods = AsyncPods(executor, HubConnection(settings, transport.given, self._hub), self._open_leases)
         return Account(
             pods=pods,
             order=PodCreator(executor, pods).order,
             pods_once=AsyncPods(once, self._hub, self._open_leases),
             settings=settings,
-            server_clock=transport.server_clock,
+            server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
         )
 
@@ -391,7 +404,7 @@ class AsyncPods:
             PaymentRequiredError: The wallet has not enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
         """
-        return await self._creator.create(spec)
+        return await self._creator_for(spec).create(spec)
 
     async def ensure(self, spec: PodSpec) -> Pod:
         """Return the pod of exactly the spec's name that lives and has not failed, else rent it.
@@ -408,7 +421,7 @@ class AsyncPods:
             ProtocolError: No such pod is listed, but a row that cannot be read may be it. Nothing is rented.
             CreateUncertainError: As :meth:`create`, as all others; call this again.
         """
-        return await self._creator.ensure(spec)
+        return await self._creator_for(spec).ensure(spec)
 
     def lease(  # noqa: PLR0913 - all but the first have defaults
         self,

@@ -98,6 +98,16 @@ async def test_a_price_above_the_limit_is_told(
     assert caplog.text.count(f"pod {pod.id} costs 1.9 an hour, more than max_price=1") == warnings
 
 
+async def test_all_requests_about_an_order_are_for_its_team() -> None:
+    """The client's own team would not show its pods, and each `ensure` would rent another one."""
+    clock, name = ManualClock(auto=True), unique_name()
+    api = Api(clock, order=lambda _: Reset())
+    async with api.server, make_client(api.server.url, clock=clock, team_id="ours") as client:
+        pod = await client.pods.create(spec(name=name, team_id="theirs"))
+        assert (await client.pods.ensure(spec(name=name, team_id="theirs"))).id == pod.id
+    assert {request.headers["x-prime-team-id"] for request in api.server.requests} == {"theirs"}
+
+
 async def test_a_template_is_ordered_with_its_image() -> None:
     """A template without an image has the one image that takes templates."""
     api = Api(ManualClock())
