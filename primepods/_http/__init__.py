@@ -1,1 +1,1 @@
-"""Requests in, data or errors out: attempts, retries, deadlines, and the wire itself."""
+"""HTTP: requests, attempts, retries, deadlines and the connections."""

@@ -1,4 +1,4 @@
-"""Whether to try again, and when: decisions without I/O."""
+"""Retry decisions and backoff, without I/O."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BUDGET: Final = 100
 _RESERVE: Final = 20
 _REFILL_PER_SECOND: Final = 1.0
 _SHORTEST_RATE_LIMIT_DELAY: Final = 0.25
-"""Seconds before a request is repeated that was answered with 429, which is not counted as an attempt."""
+"""First delay in seconds after a 429, which does not count as an attempt."""
 
 
 class RetryBudget:
-    """Keeps the callers of one client from storming an API that is down.
+    """Retry budget of one client, so that its calls do not overload an API that is down.
 
-    A retry takes a token; a success brings one back, and so does every second. The last ones are kept for
-    deletions: what is not deleted is billed.
+    A retry takes a token. Each success and each second give one back. The last tokens are reserved for
+    deletions, because a pod that is not deleted is billed.
 
     Args:
-        clock: Tells the seconds.
+        clock: The client's clock.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -34,7 +34,7 @@ class RetryBudget:
         self._filled_at: float | None = None
 
     def take(self, method: str) -> bool:
-        """Take the token for repeating a request of ``method``; ``False`` if there is none for it."""
+        """Take the token for a retry of ``method``; return ``False`` if none is left for it."""
         now = self._clock.time()
         if self._filled_at is not None:
             self._add((now - self._filled_at) * _REFILL_PER_SECOND)
@@ -45,7 +45,7 @@ class RetryBudget:
         return True
 
     def give(self) -> None:
-        """Bring back a token after a success."""
+        """Give back a token after a success."""
         self._add(1)
 
     def _add(self, tokens: float) -> None:
@@ -53,7 +53,7 @@ class RetryBudget:
 
 
 def is_idempotent(method: str) -> bool:
-    """Tell whether sending a request twice does what sending it once does."""
+    """Return whether sending a request twice has the same effect as sending it once."""
     return method in _IDEMPOTENT_METHODS
 
 
@@ -65,13 +65,13 @@ def retry_delay(
     rate_limited: int,
     chance: float,
 ) -> float | None:
-    """Return the seconds to wait before a request is repeated, or ``None`` to give up.
+    """Return the seconds to wait before the next retry, or ``None`` to give up.
 
     Args:
-        policy: The client's policy.
-        error: Why the last attempt failed.
-        failures: How many attempts of this call have failed, not counting those answered with 429.
-        rate_limited: How many were answered with 429.
+        policy: The client's retry policy.
+        error: The error of the last attempt.
+        failures: Number of failed attempts of this call, without those that got a 429.
+        rate_limited: Number of attempts that got a 429.
         chance: A random number from 0 to 1.
     """
     if not error.transient or policy.attempts == 1:
@@ -79,7 +79,7 @@ def retry_delay(
     retry_after = error.retry_after if isinstance(error, APIError) else None
     if retry_after is not None and retry_after > policy.max_delay:
         return None
-    # A 429 says that all callers together ask too much, not that this call is hopeless.
+    # A 429 means that all callers together send too much, not that this call cannot succeed.
     is_limited = isinstance(error, RateLimitError)
     if not is_limited and failures >= policy.attempts:
         return None
@@ -91,6 +91,6 @@ def retry_delay(
 
 def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
     """Return the seconds between attempt ``attempt`` and the next; ``chance`` is a random number below 1."""
-    # 2.0 ** 1024 overflows; max_delay has long won by then.
+    # 2.0 ** 1024 overflows; the result is limited to max_delay long before.
     longest = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
     return longest * (chance if policy.jitter else 1.0)

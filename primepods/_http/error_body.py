@@ -1,4 +1,4 @@
-"""Bodies of answers that are errors: the message in any of the shapes in which one has been seen."""
+"""Parser of error responses: finds the message in all known formats."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..errors import FieldError
 _DEEPEST_MESSAGE: Final = 5
 _LONGEST_MESSAGE: Final = 500
 _LONGEST_TEXT: Final = 20_000
-"""Characters of a text that are looked at for a message."""
+"""Max characters of a text that are searched for a message."""
 _MOST_ERRORS: Final = 1_000
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ErrorBody:
-    """What an error's body says, without the key.
+    """Content of an error response, without the key.
 
     Attributes:
-        value: Decoded JSON, or the text where it is none, or ``None``.
-        is_json: Whether it is JSON.
-        message: A line that ends like a sentence.
-        errors: Complaints about single parameters.
+        value: The decoded JSON, the text if the body is not JSON, or ``None``.
+        is_json: Whether the body is JSON.
+        message: One line with punctuation at its end.
+        errors: Errors of single parameters.
     """
 
     value: Any
@@ -37,7 +37,7 @@ class ErrorBody:
 
 
 def read_error(body: bytes, key: Secret) -> ErrorBody:
-    """Find the message in a body, whatever it is."""
+    """Parse the body of an error response, in any format."""
     try:
         value = scrub_value(loads(body), key)
     except ValueError:
@@ -52,7 +52,7 @@ def read_error(body: bytes, key: Secret) -> ErrorBody:
 
 
 def scrub_value(value: Any, key: Secret) -> Any:
-    """Return a decoded value without the key, however the JSON spelt it; ``None`` for a bottomless one."""
+    """Return a decoded value without the key, in any JSON escape; ``None`` if it is nested too deeply."""
     try:
         return _scrub(value, key)
     except RecursionError:
@@ -70,8 +70,8 @@ def _scrub(value: Any, key: Secret) -> Any:
 
 
 def _plain(text: str) -> str:
-    """Return the words of a text that is no JSON: of a web page its title, or all of them."""
-    import html  # noqa: PLC0415 - it holds a large table, which few programs ever need
+    """Return the words of a text that is not JSON: the title of a web page, or the whole text."""
+    import html  # noqa: PLC0415 - it holds a large table that few programs need
 
     text = text[:_LONGEST_TEXT]
     title = re.search(r"<title[^<>]*>([^<]+)", text, re.IGNORECASE)
@@ -89,7 +89,7 @@ def _message(body: Any, depth: int = 0) -> str:
 
 
 def _field_errors(body: Any) -> tuple[FieldError, ...]:
-    """Read ``{"errors": [{param, details}]}`` and ``{"detail": [{loc, msg}]}``."""
+    """Parse ``{"errors": [{param, details}]}`` and ``{"detail": [{loc, msg}]}``."""
     if not is_object(body):
         return ()
     found: list[FieldError] = []
@@ -118,7 +118,7 @@ def _words(value: Any) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Return the server's words as one short line that ends like a sentence."""
+    """Return the server's text as one short line with punctuation at its end."""
     line = one_line(text.strip()[:_LONGEST_TEXT]) or "The answer has no text."
     if len(line) > _LONGEST_MESSAGE:
         line = f"{line[:_LONGEST_MESSAGE]}…"

@@ -1,4 +1,4 @@
-"""One call: attempts, retries and the deadline around them. Knows HTTP, but neither pods nor aiohttp."""
+"""Execution of one call: attempts, retries and the deadline. Independent of pods and of aiohttp."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class _Call:
     """A call in progress.
 
     Attributes:
-        request: What is asked, in the spelling in use.
-        deadline_at: When it has to end.
+        request: The request, with its path after redirects.
+        deadline_at: The time at which the call must end.
         attempt: Number of the current attempt, from 1.
-        rate_limited: How many attempts were answered with 429.
+        rate_limited: Number of attempts that got a 429.
         maybe_received: Whether the server may have received any of the attempts.
-        maybe_acted: Whether it may have acted on one whose answer was lost or an error of its own.
-        redirected: Whether the server has corrected the spelling once.
-        last_failure: Why the previous attempt failed.
+        maybe_acted: Whether the server may have carried out an attempt that got no response or an error.
+        redirected: Whether a redirect was followed.
+        last_failure: Reason of the previous failure.
     """
 
     request: Request
@@ -58,12 +58,12 @@ class _Call:
 
 
 class RequestExecutor:
-    """Sends requests until they are answered or hopeless.
+    """Sender of requests: retries until success, a permanent error or the deadline.
 
     Args:
-        settings: The settings of the client, or of a view on it with other timeouts or retries.
+        settings: The settings of the client, or of a view of it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
-        shared: The deadline of the call about many whose requests it sends, if it is for one.
+        shared: The deadline of the batch call that the requests belong to, if any.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class RequestExecutor:
         self._shared = shared
 
     def for_many(self) -> RequestExecutor:
-        """Return an executor for one call about many.
+        """Return an executor for one batch call.
 
-        Each request still has a deadline of its own; but when nothing has been answered for that long, no
-        further one is sent: :meth:`call` raises a ``RequestTimeoutError`` with no attempts.
+        Each request keeps its own deadline. But when no response has come for that long, no further request
+        is sent: :meth:`call` raises a ``RequestTimeoutError`` with 0 attempts.
         """
         shared = SharedDeadline(self._clock, self.settings.deadline)
         return RequestExecutor(self.settings, self.transport, shared=shared)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
-        """Return an executor on the same connections, for the same call, with other settings."""
+        """Return an executor for the same call and connections, with other settings."""
         return RequestExecutor(settings, self.transport, shared=self._shared)
 
     @property
     def has_given_up(self) -> bool:
-        """Whether the call about many sends nothing any more."""
+        """True if the batch call sends no more requests."""
         return self._shared is not None and self._shared.is_over
 
     async def call(
@@ -100,19 +100,19 @@ class RequestExecutor:
         cache: ResponseCache | None = None,
         ends_at: float | None = None,
     ) -> T:
-        """Send ``request`` and return its answer, decoded, retrying what the policy allows.
+        """Send ``request`` and return its decoded response; retry as the policy allows.
 
         Args:
-            request: What to ask.
-            decode: Makes the result of the answer's JSON, or raises :class:`DecodeError`.
-            cache: Where the answer is kept, if it is asked for again and again: while it does not change,
-                ``decode`` is not called again.
-            ends_at: When to give up at the latest, by the client's clock; by default after the deadline.
+            request: The request.
+            decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
+            cache: Cache for responses to repeated requests: ``decode`` is only called if the response has
+            changed.
+            ends_at: The latest time to give up, on the client's clock; by default the deadline.
 
         Raises:
-            APIError: The API said no.
-            TransportError: No answer came.
-            ProtocolError: What came is no answer.
+            APIError: The API returned an error.
+            TransportError: No response was received.
+            ProtocolError: The response is not valid.
             ClientClosedError: The client is closed.
         """
         if self.has_given_up:
@@ -126,7 +126,7 @@ class RequestExecutor:
                 error: CallError = self._transport_error(call, outcome)
                 cause = outcome.cause
             else:
-                # Here, because a redirect or a 429 may come between the lost answer and the 404.
+                # Set here because a redirect or a 429 may come between the lost response and the 404.
                 call.maybe_acted = call.maybe_acted or outcome.resent
                 try:
                     if is_redirect(outcome):
@@ -134,7 +134,7 @@ class RequestExecutor:
                         continue
                     result = self._read(call.request, outcome, decode, cache)
                 except (APIError, ProtocolError) as exc:
-                    # Without its frames, whose variables hold what was received, passwords with it.
+                    # Without its frames: their variables hold the response, including passwords.
                     cause, error = None, exc.with_traceback(None)
                 else:
                     self.transport.budget.give()
@@ -149,26 +149,26 @@ class RequestExecutor:
             )
             await self.transport.pause(delay)
         try:
-            # Raised here, outside any `except`, so that no frame of the HTTP library hangs on it.
+            # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
             raise error from cause
         finally:
-            # The error leads to this frame: it would keep alive what stands here, itself and the answer.
+            # The error references this frame, which would keep the error and the response alive.
             del error, cause, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         """Return ``[await function(item) for item in items]``, where the function makes calls.
 
-        No more of them begin than the client may have in flight: what waits for a free slot uses up its
-        deadline meanwhile. The first exception cancels the rest and is raised as it is.
+        At most as many calls run as the client may have requests in flight; waiting for a free slot counts
+        towards the deadline. The first exception cancels the rest and is raised unchanged.
         """
         return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
-        """Return the error for users that says where an answer, or a row of it, has not the promised shape.
+        """Return the error for users that says which part of a response has the wrong structure.
 
         Args:
-            request: What was asked.
-            error: What :meth:`call`'s ``decode`` raised, or found about one row.
+            request: The request.
+            error: The error that ``decode`` of :meth:`call` raised, or that was found in one row.
         """
         return protocol_error(
             *(request, error.reason, error.value, self.settings.api_key),
@@ -178,10 +178,10 @@ class RequestExecutor:
         )
 
     async def _attempt(self, call: _Call) -> Response | FailedAttempt:
-        """Wait for a free slot and send once; the deadline bounds both."""
+        """Wait for a free slot and send the request once; the deadline limits both."""
         slots = self.transport.slots
         try:
-            # A timeout costs more than a slot that is free.
+            # Acquiring a free slot needs no timeout, which would cost more.
             async with self._clock.timeout_at(call.deadline_at) if slots.locked() else nullcontext():
                 await slots.acquire()
         except TimeoutError:
@@ -200,7 +200,7 @@ class RequestExecutor:
         finally:
             slots.release()
         if slots.locked():
-            # Whoever waits for the slot wakes up and sends before this answer takes its time to be decoded.
+            # Let the next waiter send its request before this response is decoded, which takes time.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         return outcome
@@ -218,7 +218,7 @@ class RequestExecutor:
         )
 
     def _follow(self, call: _Call, response: Response) -> None:
-        """Have the next attempt, which does not count as another one, go where a redirect leads."""
+        """Point the next attempt, which is not counted, to the target of a redirect."""
         call.request = follow_redirect(
             call.request,
             response,
@@ -256,30 +256,30 @@ class RequestExecutor:
             if cache is not None:
                 cache.put(request.target, response.body, result)
             return result
-        # Raised outside the `except`: the decoder's error holds a part of the answer.
+        # Raised outside the `except`: the decoder's error holds a part of the response.
         raise error
 
     def _note(self, call: _Call, outcome: Response | FailedAttempt, error: CallError) -> None:
-        """Keep what a failed attempt tells of the call, in the call and in its error."""
+        """Record a failed attempt in the call and in its error."""
         received = isinstance(outcome, Response) or outcome.maybe_received
         rate_limited = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
-            # What the attempts before this one may have done.
+            # What the earlier attempts may have done.
             error.attempts, error.maybe_acted = call.attempt, call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:
             call.last_failure = outcome.reason if isinstance(outcome, FailedAttempt) else "a broken answer"
         call.rate_limited += rate_limited
         call.maybe_received = call.maybe_received or received
-        # Who answers 429 has done nothing; behind every other failure the request may have been carried out.
+        # A 429 means that nothing was done; after any other failure the request may have been carried out.
         call.maybe_acted = call.maybe_acted or (received and not rate_limited)
 
     def _next_delay(self, call: _Call, error: CallError) -> float | None:
-        """Return the wait before the next attempt, or ``None``, with ``error`` complete, to give up."""
+        """Return the delay before the next attempt, or ``None`` to give up, with ``error`` completed."""
         now, policy = self._clock.time(), self.settings.retry
         if call.maybe_received and not is_idempotent(call.request.method):
             return None
-        # Some loops call timers a little early.
+        # Some event loops call timers slightly early.
         if now >= call.deadline_at or (isinstance(error, RequestTimeoutError) and error.limit == "deadline"):
             return None
         delay = retry_delay(
@@ -348,5 +348,5 @@ class RequestExecutor:
 
 
 def is_unsent(error: Exception) -> bool:
-    """Tell whether a request was not sent, because its call about many had given up."""
+    """Return whether a request was not sent because its batch call had given up."""
     return isinstance(error, RequestTimeoutError) and not error.attempts

@@ -1,6 +1,6 @@
-"""What went wrong below HTTP, in our words: the one place that knows the HTTP library's exceptions.
+"""Transport failures in our own terms: the only module that knows the HTTP library's exceptions.
 
-None of them leaves this module: they hold the request's headers, and the key with them.
+None of those exceptions leaves this module: they reference the request's headers, which hold the key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .._utils.text import one_line
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Answers above this many bytes, unpacked, are refused: a page of 1,000 pods has about 1.5 MB."""
+"""Max decompressed response size in bytes: a page of 1,000 pods has about 1.5 MB."""
 _CHECK_NETWORK: Final = "Check the base URL, the network and the proxy."
 _CHECK_CERTIFICATE: Final = (
     "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
@@ -28,33 +28,33 @@ _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
 class BodyTooLargeError(Exception):
-    """The answer has more than ``MAX_BODY`` bytes."""
+    """The response is larger than ``MAX_BODY``."""
 
 
 class LostConnectionError(aiohttp.ClientConnectionError):
     """The connection ended before the response.
 
-    Raised from aiohttp's own error, after which aiohttp would send the request again by itself.
+    Raised in place of aiohttp's own error, after which aiohttp would send the request again.
     """
 
     @property
     def is_partial(self) -> bool:
-        """Whether a part of the response had come."""
+        """True if part of the response was received."""
         cause = self.__cause__
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class FailedAttempt:
-    """An attempt that brought no usable answer.
+    """An attempt without a usable response.
 
     Attributes:
-        reason: What happened, in one line.
-        kind: The error that it becomes: no usable connection, no connection in time, no answer within the
-            attempt's timeout or the call's deadline, or an answer that breaks the protocol.
+        reason: The cause, in one line.
+        kind: The error to raise: no usable connection, connect timeout, no response within the attempt's
+        timeout or the call's deadline, or an invalid response.
         maybe_received: Whether the server may have received the request.
-        transient: Whether asking again later can help.
-        remedy: What to do about it.
+        transient: Whether a retry can succeed.
+        remedy: Hint for the user.
         cause: The operating system's error behind it.
     """
 
@@ -66,17 +66,17 @@ class FailedAttempt:
     cause: OSError | None = attrs.field(default=None, repr=False)
 
     def at_deadline(self) -> FailedAttempt:
-        """Return it as a failure of an attempt that the deadline bounds, and not the timeout."""
+        """Return this failure for an attempt that hit the deadline and not its timeout."""
         return attrs.evolve(self, kind="deadline") if self.kind == "timeout" else self
 
 
 def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: bool) -> FailedAttempt | None:
-    """Say what an exception of aiohttp means; ``None`` for one that is a defect and no failure of the wire.
+    """Convert an exception of aiohttp to a failure; ``None`` for a bug, which is not a transport failure.
 
     Args:
         exc: The exception.
-        key: Redacted where the server repeats it.
-        expired: Whether it is the attempt's own time that ran out.
+        key: The key to redact from the server's text.
+        expired: Whether the attempt's own timeout expired.
         maybe_received: Whether the request may have reached the server.
     """
     if isinstance(exc, LostConnectionError) and isinstance(exc.__cause__, Exception):
@@ -90,7 +90,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
     drop_tracebacks(exc)
     cause = _system_error(exc)
     if cause is not None:
-        # Only the error itself: what hangs on it leads to what holds the request.
+        # Only the error itself: its context and traceback reference the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
         told = f"{cause} {cause!r}"
         cause = cause if key.scrub(told) == told else None
@@ -123,12 +123,12 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
 
 
 def _without_excerpt(text: str) -> str:
-    """Return an exception's text up to the bytes that could not be parsed: they can hold passwords."""
+    """Return an exception's text without the bytes that could not be parsed: they can hold passwords."""
     return text.replace("\\n", "\n").partition("\n")[0]
 
 
 def _system_error(exc: Exception) -> OSError | None:
-    """Return the operating system's error behind ``exc``."""
+    """Return the operating system's error that caused ``exc``."""
     for found in (getattr(exc, "os_error", None), getattr(exc, "certificate_error", None), exc):
         if isinstance(found, OSError) and type(found).__module__ in _SYSTEM_MODULES:
             return found

@@ -1,4 +1,4 @@
-"""Redirects: a server may ask for the other spelling of a path, with or without its last slash; no more."""
+"""Redirects: only to the same path with or without its trailing slash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_LOCATION: Final = 200
 
 
 def is_redirect(response: Response) -> bool:
-    """Tell whether an answer sends the client elsewhere."""
+    """Return whether a response is a redirect."""
     return response.status in _STATUSES
 
 
@@ -29,14 +29,14 @@ def follow_redirect(
     """Return the request to send in place of ``request``.
 
     Args:
-        request: What was asked.
+        request: The original request.
         response: The redirect.
-        base_url: Where it was asked.
-        key: Redacted where the server repeats it.
-        again: Whether a redirect of this call has been followed before.
+        base_url: The base URL of the request.
+        key: The key to redact from the server's text.
+        again: Whether a redirect of this call was already followed.
 
     Raises:
-        ProtocolError: It leads to something else than the other spelling of the same path, or in a circle.
+        ProtocolError: The target is another path or host, or the redirects form a loop.
     """
     path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     location = response.headers.get("location", "")
@@ -57,7 +57,7 @@ def follow_redirect(
 
 
 def _problem(request: Request, status: int, location: str, path: str, base_url: str) -> str | None:
-    """Say why a redirect is not followed; ``None`` for one to ``path`` on the same origin."""
+    """Return why a redirect is not followed; ``None`` for one to ``path`` on the same origin."""
     here = urlsplit(base_url)
     try:
         there = urlsplit(urljoin(base_url + request.target, location))

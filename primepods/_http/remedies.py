@@ -1,4 +1,4 @@
-"""What the user of an error can do about it."""
+"""Hints for error messages."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _LISTINGS: Final = frozenset({f"{PODS}/", f"{PODS}/status", f"{PODS}/history"})
 
 
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
-    """Say what to do about an error of the API.
+    """Return a hint for an error response.
 
     Args:
-        status: HTTP status of the answer.
-        request: What was asked.
-        base_url: Where it was asked.
-        is_json: Whether the answer is JSON: what is not comes from a gateway.
+        status: HTTP status of the response.
+        request: The request.
+        base_url: The base URL of the request.
+        is_json: Whether the response is JSON: anything else comes from a gateway.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _key_remedy(status, request) if is_json else _gateway_remedy(base_url)
@@ -52,7 +52,7 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
 
 
 def after_failure(request: Request, otherwise: str) -> str:
-    """Say what to do about a request that failed after it was sent."""
+    """Return a hint for a request that failed after it was sent."""
     if is_idempotent(request.method):
         return otherwise
     return (

@@ -1,4 +1,4 @@
-"""Requests, built and checked without I/O: what is not right is refused here, before anything is sent."""
+"""Requests, built and checked without I/O: invalid input is refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Request:
 
     Attributes:
         method: In upper case.
-        path: Percent-encoded, from the base URL on.
-        query: Already encoded, without the question mark.
-        body: JSON, encoded.
-        text_allowed: Whether an answer that is no JSON may be plain text.
+        path: Percent-encoded, relative to the base URL.
+        query: Percent-encoded, without the question mark.
+        body: Encoded JSON.
+        text_allowed: Whether a response that is not JSON may be plain text.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Request:
 
     @property
     def target(self) -> str:
-        """Path and query, as they stand in the request line."""
+        """Path and query, as in the request line."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
@@ -52,31 +52,31 @@ def pod_path(pod_id: str) -> str:
 
 
 def pod_request(method: str, pod_id: str) -> Request:
-    """Ask something of one pod.
+    """Build a request about one pod.
 
     Raises:
-        TypeError: The id is no string.
-        ValueError: The id is none.
+        TypeError: The id is not a string.
+        ValueError: The id is not valid.
     """
     return Request(method=method, path=pod_path(pod_id))
 
 
 def encode_id(pod_id: str) -> str:
-    """Return a checked id percent-encoded; nearly all are letters and digits, which are told at a glance."""
+    """Return a checked id percent-encoded; fast path: alphanumeric ids."""
     return pod_id if pod_id.encode().isalnum() else percent_encode(pod_id, safe="")
 
 
 def page_request(path: str, **params: str | int | Sequence[str]) -> Request:
-    """Ask for one page of a listing; lists of strings are repeated."""
+    """Build the request for one page of a listing; a list of strings becomes a repeated parameter."""
     return Request(method="GET", path=path, query=urlencode(params, doseq=True))
 
 
 def free_request(method: str, path: str, params: Params | None, body: Any) -> Request:
-    """Build the request of ``client.request``.
+    """Build the request for ``client.request``.
 
     Raises:
-        TypeError: A parameter of the wrong type, or a body that is no JSON.
-        ValueError: A method or path that would leave the API, or values that a request cannot carry.
+        TypeError: A parameter of the wrong type, or a body that JSON cannot represent.
+        ValueError: A method or path that is not allowed, or values that a request cannot contain.
     """
     if check_string("method", method).upper() not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}")
@@ -89,7 +89,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
 
 
 def _encode_path(path: str) -> str:
-    """Return a path percent-encoded; whatever is in it, it stays behind the host and leads nowhere else."""
+    """Return a path percent-encoded, so that it cannot change the host or leave the API."""
     if path.startswith("/") and not re.search(_NOT_IN_A_PATH, path):
         try:
             return percent_encode(path, safe="/%:@!$&'()*+,;=~-._")
@@ -121,7 +121,7 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
 
 
 def _sendable(key: str, value: str | float) -> str:
-    """Return a parameter's name or value as text that UTF-8 can carry."""
+    """Return a parameter's name or value as text that UTF-8 can encode."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

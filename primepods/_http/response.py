@@ -1,4 +1,4 @@
-"""Answers, deciphered without I/O: into data, or into the error that they mean."""
+"""Parser of responses, without I/O: returns the data or raises the error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .transient import is_transient
 
 _EXCERPT: Final = 200
 _EPOCH_SECONDS: Final = 1_000_000_000
-"""A ``Retry-After`` from here on is a point in time: as a duration it would be 31 years."""
+"""A ``Retry-After`` of at least this is a time since the epoch: as a duration it would be 31 years."""
 _CLASSES: Final[Mapping[int, type[APIError]]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -53,34 +53,34 @@ _PASSWORD: Final = re.compile(
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Response:
-    """One answer, read to its end.
+    """One complete response.
 
     Attributes:
         status: HTTP status.
         headers: Names in lower case.
-        body: Unpacked.
-        resent: Whether the server may have received the request twice, because aiohttp sent it again.
+        body: Decompressed.
+        resent: Whether the server may have received the request twice because aiohttp repeated it.
     """
 
     status: int
-    # Not to be shown: printers of tracebacks look at the fields, whatever repr the class has.
+    # Hidden: traceback printers show the fields even if the class has its own repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     resent: bool = False
 
 
 def decipher(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:
-    """Return the data of an answer, or raise what the answer means.
+    """Return the data of a response, or raise the error that it reports.
 
     Args:
-        request: What was asked.
-        response: What came back.
-        key: Redacted wherever the server repeats it.
-        base_url: Where it was asked.
+        request: The request.
+        response: Its response.
+        key: The key to redact from the server's text.
+        base_url: The base URL of the request.
         now: Seconds since the epoch.
 
     Raises:
-        APIError: The API said no; one of its subclasses.
+        APIError: The API returned an error; one of the subclasses.
         ProtocolError: A success or a 404 that is not JSON.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -110,10 +110,10 @@ def _failure(
 ) -> APIError | ProtocolError:
     status = response.status
     body = read_error(response.body, key)
-    # The answer to a HEAD has no body, so that nothing can be told from it.
+    # The response to a HEAD has no body that could tell the API from a gateway.
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
-        # Not from the API: a pod that a gateway does not know may run, and be billed.
+        # Not from the API: a pod that a gateway does not know may be running, and billed.
         return protocol_error(request, "no JSON, with the status 404", response.body, key)
     kind = _CLASSES.get(status, ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError)
     fields: dict[str, Any] = {
@@ -134,13 +134,13 @@ def _failure(
 
 
 def _is_html(response: Response) -> bool:
-    """Tell whether a web page came back: a login page or a gateway, not the API."""
+    """Return whether the response is a web page: from a login page or a gateway, not from the API."""
     kind = response.headers.get("content-type", "").lower()
     return "html" in kind or (response.body.lstrip()[:1] == b"<" and not kind.startswith("text/plain"))
 
 
 def missing_row(method: str, path: str, pod_id: str) -> NotFoundError:
-    """Build the error for a pod of which a successful answer has no row."""
+    """Build the error for a pod that is missing from a successful response."""
     message = f"The API has no pod {pod_id!r}."
     return NotFoundError(
         f"{method} {path}: {message} {MISSING_POD}",
@@ -152,14 +152,14 @@ def missing_row(method: str, path: str, pod_id: str) -> NotFoundError:
 
 
 def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Return the seconds that an answer asks to wait, or ``None``.
+    """Return the number of seconds that a response asks to wait, or ``None``.
 
-    Its ``Retry-After`` is a number of seconds or a date; some servers send seconds since the epoch. A point
-    in time counts from the answer's own ``Date``, since clocks differ.
+    ``Retry-After`` is a number of seconds or a date; some servers send seconds since the epoch. A point in
+    time is compared with the response's own ``Date``, because clocks differ.
 
     Args:
         headers: Names in lower case.
-        now: Seconds since the epoch, where the answer has no ``Date``.
+        now: Seconds since the epoch, used if the response has no ``Date``.
     """
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text):
@@ -185,16 +185,16 @@ def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
     remedy: str | None = None,
     transient: bool = True,
 ) -> ProtocolError:
-    """Build the error for an answer that breaks the contract.
+    """Build the error for a response that breaks the contract.
 
     Args:
-        request: What was asked.
-        reason: What came back, as the end of "the answer is …".
-        found: The offending bytes or JSON value, shown as a short excerpt.
-        key: Redacted from the excerpt.
-        path: Where in the answer.
-        remedy: What to do; the default suspects the base URL or a gateway.
-        transient: Whether asking again can help.
+        request: The request.
+        reason: The end of the sentence "the answer is …".
+        found: The invalid bytes or JSON value, of which a short excerpt is shown.
+        key: The key to redact from the excerpt.
+        path: Path inside the response.
+        remedy: Hint for the user; by default the base URL or a gateway.
+        transient: Whether a retry can succeed.
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
@@ -213,7 +213,7 @@ def _excerpt(found: object, key: Secret) -> str:
     if found is None:
         return ""
     if isinstance(found, bytes):
-        # Scrubbed before it is cut, or half of the key could be left at the end.
+        # Redact before clipping, or half of the key could remain at the end.
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))

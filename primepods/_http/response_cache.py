@@ -1,4 +1,4 @@
-"""Cache of decoded responses, for requests that are repeated and mostly bring the same response."""
+"""Cache of decoded responses, for repeated requests whose response rarely changes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 from .._utils.clock import Clock
 
 MAX_AGE: Final = 15.0
-"""Seconds without use after which an entry is dropped: pollers ask for ever new sets of pods."""
+"""Seconds after which an unused entry is dropped: pollers ask for new sets of pods all the time."""
 
 
 class ResponseCache:
-    """Keep the last response to each request with its decoded value, so that the same one is decoded once.
+    """Last response to each request with its decoded value, so that an equal response is decoded once.
 
     Args:
-        max_bytes: Max bytes of bodies and request targets; the least recently used entries go first. The
-            decoded values take about four times as much memory.
+        max_bytes: Max bytes of bodies and request targets; the least recently used entries are dropped
+        first. The decoded values take about four times as much memory.
         clock: The client's clock.
     """
 
@@ -36,7 +36,7 @@ class ResponseCache:
         return entry[1]
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Keep a response, and drop those that are too old or too many."""
+        """Store a response; drop entries that are too old or too many."""
         self._drop(target)
         now = self._clock.time()
         self._entries[target] = body, value, now

@@ -1,4 +1,4 @@
-"""The aiohttp sessions of a client: its own, opened at first use, or the caller's."""
+"""Sessions of aiohttp: the client's own, opened at first use, or the caller's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._utils.text import quote
 from ..errors import ConfigError
 
 _KEEP_ALIVE: Final = 15.0
-"""Seconds for which an idle connection is kept."""
+"""Seconds after which an idle connection is closed."""
 _AT_ONCE: Final = 1e-9
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
@@ -23,11 +23,11 @@ SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aioht
 class Sessions:
     """The sessions of a client in the running event loop.
 
-    Of its own it has two: one keeps connections alive; the other opens one for each request, for those that
+    The client has two of its own: one reuses connections; the other opens a new one for each request that
     must not be lost on a connection that the server has just closed.
 
     Args:
-        given: The caller's own session, never closed here, or a function that makes one, or ``None``.
+        given: The caller's own session, never closed here; a function that makes one; or ``None``.
     """
 
     def __init__(self, given: aiohttp.ClientSession | SessionFactory | None) -> None:
@@ -42,16 +42,16 @@ class Sessions:
             self._open = dict.fromkeys((False, True), given)
 
     async def get(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Return the session for a request; ``fresh`` asks for a connection that has served no other.
+        """Return the session for a request; ``fresh`` requires a new connection.
 
         Raises:
-            TypeError: The caller's function returned something else.
+            TypeError: The caller's function did not return a session.
             ConfigError: It returned a session that would replace the API key.
         """
         return self._open.get(fresh) or await self._make(fresh=fresh)
 
     async def aclose(self) -> None:
-        """Close the sessions that were opened here."""
+        """Close the sessions that this object opened."""
         self._closed = True
         closer, self._closer = self._closer, None
         if closer is not None:
@@ -62,7 +62,7 @@ class Sessions:
             if fresh in self._open:
                 return self._open[fresh]
             if self._closer is None:
-                # A generator, because `asyncio.run` closes those that are left when the loop ends.
+                # A generator, because `asyncio.run` closes generators that are left at the end of the loop.
                 self._closer = _close_on_exit(self._stack)
                 await anext(self._closer)
             if callable(self._given):
@@ -72,14 +72,14 @@ class Sessions:
                 self._open[fresh] = http = _own_session(fresh=fresh)
             self._stack.push_async_callback(http.close)
             if self._closed:
-                # Closed while the caller's function was at work.
+                # Closed while the caller's function ran.
                 await self._stack.aclose()
             return http
 
     def __del__(self) -> None:
         if self._closer is None or not self._loop.is_closed():
             return
-        # A loop that was closed without its generators: nothing can be awaited in it any more.
+        # The loop was closed without closing its generators: nothing can be awaited in it.
         for http in set(self._open.values()):
             closing = http.close()
             with suppress(StopIteration, RuntimeError):
@@ -88,7 +88,7 @@ class Sessions:
 
 
 def check_session(session: object) -> aiohttp.ClientSession:
-    """Return ``session`` if requests can be sent with it."""
+    """Return ``session`` if it can send requests."""
     if not isinstance(session, aiohttp.ClientSession):
         raise TypeError(
             f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
@@ -101,10 +101,10 @@ def check_session(session: object) -> aiohttp.ClientSession:
 
 
 def will_reuse_connection(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> bool:
-    """Tell whether a request that is sent now gets a connection that has served others.
+    """Return whether a request sent now would reuse a connection.
 
-    Only aiohttp's own attributes tell. Where a version has other ones, the answer is ``False``: a request
-    whose connection has died while it was idle then counts as an attempt.
+    Reads private attributes of aiohttp. If a version has others, it returns ``False``: then a request on
+    an idle connection that the server has closed counts as an attempt.
     """
     try:
         connector = vars(http.connector)
@@ -116,14 +116,14 @@ def will_reuse_connection(http: aiohttp.ClientSession, wire: aiohttp.ClientReque
 
 
 def close_spoiled_connections(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> None:
-    """Close idle connections on which anything has come: aiohttp would take it for the next response.
+    """Close idle connections that have received data: aiohttp would read it as the next response.
 
-    A server or proxy that sends a response twice would so answer each later request with the one before.
+    If a server or proxy sent a response twice, each later request would get the response to the previous one.
     """
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # as in will_reuse_connection
         for protocol, _ in vars(http.connector)["_conns"].get(wire.connection_key, ()):
             if not protocol.should_close:
-                break  # it is the one that is used next
+                break  # this connection is used next
             protocol.close()
 
 
@@ -138,7 +138,7 @@ async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:
 
 
 def _own_session(*, fresh: bool) -> aiohttp.ClientSession:
-    # Not `force_close`, for which aiohttp adds a header to each request.
+    # Not `force_close`: with it aiohttp adds a header to each request.
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_AT_ONCE if fresh else _KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -147,7 +147,7 @@ def _own_session(*, fresh: bool) -> aiohttp.ClientSession:
 
 
 async def _close_on_exit(stack: AsyncExitStack) -> AsyncGenerator[None, None]:
-    """Close ``stack`` when this is closed: by the client, or by `asyncio.run` at the end of the loop."""
+    """Close ``stack`` when this generator is closed: by the client, or by `asyncio.run`."""
     try:
         yield
     finally:

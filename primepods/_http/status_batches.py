@@ -1,4 +1,4 @@
-"""Requests for the statuses of many pods: how many ids go into one."""
+"""Batches of pod ids for status requests."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LINE_OVERHEAD: Final = len("GET  HTTP/1.1\r\n")
 
 
 def status_request(ids: Sequence[str]) -> Request:
-    """Ask for the status of up to 100 pods, whose ids are checked."""
+    """Build the request for the status of up to 100 pods with checked ids."""
     path = f"{PODS}/status"
     encoded = ids if _need_no_encoding(ids) else [encode_id(pod_id) for pod_id in ids]
     return Request(method="GET", path=path, query="pod_ids=" + "&pod_ids=".join(encoded))
 
 
 def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
-    """Split ids into requests of at most 100 ids and 8,000 bytes of request line.
+    """Split ids into batches of at most 100 ids and 8,000 bytes of request line.
 
     Args:
         ids: Checked ids without duplicates.
-        prefix: Path of the base URL, which counts into the line.
+        prefix: Path of the base URL, which is part of the request line.
     """
     room = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
     overhead = len("&pod_ids=")
@@ -45,5 +45,5 @@ def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
 
 
 def _need_no_encoding(ids: Sequence[str]) -> bool:
-    """Tell at a glance whether all are letters and digits, as nearly all are."""
+    """Return whether all ids are alphanumeric: the fast path."""
     return "".join(ids).encode().isalnum()

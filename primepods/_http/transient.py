@@ -1,4 +1,4 @@
-"""Which errors of the API are transient: repeated by calls, ridden out by waits."""
+"""Transient errors of the API: calls retry them, and waits continue after them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from http import HTTPStatus
 from typing import Final
 
 _TRANSIENT_STATUSES: Final = frozenset({408, 421, 425, 429})
-"""Besides 5xx: timed out, misdirected, too early, too many."""
+"""Besides 5xx: request timeout, misdirected request, too early, too many requests."""
 _LASTING_SERVER_ERRORS: Final = frozenset({501, 505})
 
 
 def is_transient(status: int, *, is_json: bool) -> bool:
-    """Tell whether asking again later can help, after an answer that is an error."""
+    """Return whether a retry can succeed after an error response."""
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        # The API explains these in JSON; anything else is a gateway's page, which says nothing of the key.
+        # The API explains these in JSON; anything else is from a gateway and proves nothing about the key.
         return not is_json
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return status not in _LASTING_SERVER_ERRORS

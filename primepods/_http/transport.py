@@ -1,4 +1,4 @@
-"""One attempt on the wire: the only module that sends requests through aiohttp."""
+"""One attempt over the network: the only module that sends requests through aiohttp."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.Client
 
 
 class Transport:
-    """The client's sessions in the running event loop, and the bound on requests in flight.
+    """The client's sessions in the running event loop, and the limit on requests in flight.
 
     Args:
         settings: The client's settings.
-        session: The caller's own session, used and never closed, or a function (also an async one) that makes
-            one in the running loop, which is closed with the client.
+        session: The caller's own session, which is never closed, or a function (sync or async) that makes one
+        in the running loop, which is closed with the client.
     """
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:
@@ -75,7 +75,7 @@ class Transport:
 
     @property
     def slots(self) -> asyncio.Semaphore:
-        """The bound on requests in flight, in the running loop.
+        """The limit on requests in flight, in the running loop.
 
         Raises:
             ClientClosedError: The client is closed, or in use by another loop.
@@ -86,11 +86,11 @@ class Transport:
     async def send(
         self, request: Request, *, ends_at: float, team_id: str | None
     ) -> Response | FailedAttempt:
-        """Send ``request`` once and read the answer, until the clock says ``ends_at``.
+        """Send ``request`` once and read the response; time out when the clock reaches ``ends_at``.
 
         Args:
-            request: What to ask.
-            ends_at: See there.
+            request: The request.
+            ends_at: The time of the timeout, on the client's clock.
             team_id: The team to act for.
 
         Raises:
@@ -124,7 +124,7 @@ class Transport:
                 raise
         finally:
             self._limits.discard(limit)
-        # Raised here: an error from inside of the `except` would lead to the HTTP library's frames.
+        # Raised here: inside the `except`, the error would reference the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
         return failed
@@ -133,22 +133,22 @@ class Transport:
         """Sleep for ``seconds``.
 
         Raises:
-            ClientClosedError: The client was closed meanwhile: at once.
+            ClientClosedError: The client was closed during the sleep; raised at once.
         """
         self.check()
         if await self._settings.clock.wait(self._closing, seconds):
             raise self._closed_error()
 
     async def aclose(self) -> None:
-        """Close the session if it is ours. Calls in progress end with :class:`ClientClosedError`."""
+        """Close the session if it is ours. Calls in progress raise :class:`ClientClosedError`."""
         self.closed = True
         if self._process != os.getpid():
-            # A fork: the connections are the parent's, which would never hear of them again.
+            # After a fork, the connections belong to the parent, which would not notice their closing.
             return
         if self._loop is asyncio.get_running_loop():
-            # Calls in another loop notice when their pause is over.
+            # Calls in another loop notice it at the end of their pause.
             self._closing.set()
-            # Calls that connect, or use a session that is not closed here, end, too.
+            # Also end calls that are connecting or use a session that is not closed here.
             limits, self._limits = self._limits, set()
             for limit in limits:
                 if not limit.expired():
@@ -164,12 +164,12 @@ class Transport:
             headers["Content-Type"] = "application/json"
         options: dict[str, Any] = {
             "headers": headers,
-            # As a stream: a large body in one piece would hold up the loop, and aiohttp warns of it.
+            # As a stream: sending a large body in one piece would block the loop, and aiohttp warns about it.
             "data": None if request.body is None else io.BytesIO(request.body),
             "allow_redirects": False,
             "raise_for_status": False,
             "auto_decompress": True,
-            # The attempt as a whole is timed by the caller's clock; only connecting has a limit of its own.
+            # The caller's clock limits the whole attempt; only connecting has its own limit.
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         }
         if self.given is None and self._settings.proxy is not None:
@@ -177,7 +177,7 @@ class Transport:
         return options
 
     def check(self) -> Sessions:
-        """Return the sessions of the running loop, or raise an error if nothing can be sent from it."""
+        """Return the sessions of the running loop; raise an error if the client cannot send from it."""
         if self.closed or (self._borrowed is not None and self._borrowed.closed):
             raise self._closed_error()
         loop = asyncio.get_running_loop()
@@ -186,9 +186,9 @@ class Transport:
         return self._sessions
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
-        """Bind to ``loop``: at first use, or when the loop used before has ended."""
+        """Bind to ``loop``: at first use, or after the previous loop has ended."""
         if self._process != os.getpid():
-            # A fork: the sockets are the parent's. Kept, since collecting them would complain of leaks.
+            # After a fork, the sockets belong to the parent. Keep them: collecting them would warn of leaks.
             self._process, self._inherited = os.getpid(), self._sessions
         elif self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError(
@@ -202,7 +202,7 @@ class Transport:
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._limits = set()  # after a fork, those of the parent's calls would be in it
+        self._limits = set()  # after a fork, it would hold the limits of the parent's calls
         self._sessions = Sessions(self.given)
         return self._sessions
 
@@ -212,19 +212,19 @@ class Transport:
 
 
 class _Sending:
-    """The innermost middleware: it comes behind all that aiohttp and the caller's session do to a request.
+    """The innermost middleware: it runs after all that aiohttp and the caller's session do to a request.
 
-    It keeps aiohttp from repeating a request by itself: what is counted is what is sent. Only a request that
-    changes nothing when it is repeated, on a connection that had served others and ended without a word, is
-    sent once more at once: the server had closed that connection while it was idle.
+    It stops aiohttp from repeating a request, so that attempts are counted correctly. One case is sent
+    again at once: an idempotent request on a reused connection that ended without a byte of response,
+    because the server had closed that connection while it was idle.
 
     Args:
-        request: What is sent.
+        request: The request to send.
         authorization: The header with the key.
 
     Attributes:
-        http: The session that sends it.
-        times: How often the server may have received it.
+        http: The session that sends the request.
+        times: Number of times that the server may have received it.
     """
 
     def __init__(self, request: Request, authorization: Secret) -> None:
@@ -238,7 +238,7 @@ class _Sending:
         wire: aiohttp.ClientRequest,
         handler: _Handler,
     ) -> aiohttp.ClientResponse:
-        # Only here, where no `auth` and no .netrc comes after it, and no hook has recorded the headers.
+        # Added only here: no `auth` or .netrc can replace it, and no hook has recorded the headers.
         wire.headers["Authorization"] = self._authorization
         if self.http is not None:
             close_spoiled_connections(self.http, wire)
@@ -251,7 +251,7 @@ class _Sending:
         return await self._send(wire, handler)
 
     def _is_replaceable(self, wire: aiohttp.ClientRequest) -> bool:
-        """Tell whether a request may be sent again at once if its connection proves to be closed."""
+        """Return whether a request may be sent again at once if its connection turns out to be closed."""
         if self.http is None or self._request.body is not None or not is_idempotent(self._request.method):
             return False
         return will_reuse_connection(self.http, wire)
@@ -264,19 +264,19 @@ class _Sending:
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
             raise LostConnectionError(str(exc)) from exc
         finally:
-            # aiohttp makes the response when it writes the request: before that, while it looks for the host
-            # or connects, the server has received nothing.
+            # aiohttp creates the response when it writes the request. Before that, during DNS lookup and
+            # connecting, the server has received nothing.
             if getattr(wire, "response", True) is not None:
                 self.times += 1
 
 
 def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:
-    # Middlewares given with a request replace the session's, and the session does not publish its own.
+    # Middlewares passed with a request replace the session's, which are not in its public API.
     return tuple(getattr(http, "_middlewares", ()))
 
 
 def _proxy_options(proxy: Secret) -> dict[str, Any]:
-    """Say which proxy; its password in a header that does not show itself, not in a URL that does."""
+    """Return the options for a proxy; its password is in a header with a hidden repr, not in a URL."""
     parts = urlsplit(str(proxy))
     user, at, place = parts.netloc.rpartition("@")
     options: dict[str, Any] = {"proxy": f"{parts.scheme}://{place}"}
@@ -297,7 +297,7 @@ def _headers(settings: Settings) -> Mapping[str, str]:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Read the body, which aiohttp unpacks piece by piece, but never hold more than ``MAX_BODY`` of it."""
+    """Read the body, which aiohttp decompresses in pieces; never hold more than ``MAX_BODY`` bytes."""
     if (answer.content_length or 0) > MAX_BODY:
         raise BodyTooLargeError
     pieces: list[bytes] = []
