@@ -80,15 +80,18 @@ class _Counted:
         return data
 
 
-def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> None:
+def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
     """Read what a pod has packed into an empty folder. Links come last: nothing is written through one.
 
+    Returns:
+        What was left out, as a message can show it: links that leave the folder, pipes, devices.
+
     Raises:
-        TransferError: The pod has sent what would reach outside the folder, or is no file.
+        TransferError: The pod has sent a file that would be outside the folder.
         tarfile.TarError: The stream ends early, or is no archive.
         OSError: Something cannot be written.
     """
-    links: list[tuple[str, str]] = []
+    links = _Links()
     with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
             _forget_members(archive)
@@ -100,14 +103,37 @@ def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> None:
                 path.chmod(member.mode & _MODES | _OWN)
             elif member.isreg():
                 _write(archive, member, path, progress)
-            elif member.islnk():
+            elif not links.add(name, member):
                 os.link(folder / _inside(member.linkname), path)
-            elif member.issym():
-                links.append((name, _link_inside(name, member.linkname)))
+    return links.make(folder)
+
+
+class _Links:
+    """Links that are made after all files, and what has no place here."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, str] = {}
+
+    def add(self, name: str, member: tarfile.TarInfo) -> bool:
+        """Remember a member that is no file; ``False`` where it is another name of one."""
+        target = member.linkname if member.issym() else ""
+        if member.islnk():
+            first = _inside(member.linkname)
+            if first not in self._targets:
+                return False
+            target = self._targets[first]
+        self._targets[name] = target
+        return True
+
+    def make(self, folder: Path) -> list[str]:
+        """Make the links that stay in the folder; return all others, as a message can show them."""
+        left_out: list[str] = []
+        for name, target in self._targets.items():
+            if _stays_inside(name, target):
+                (folder / name).symlink_to(target)
             else:
-                raise TransferError(f"The pod has {member.name!r}, which is no file, folder or link.")
-    for name, target in links:
-        (folder / name).symlink_to(target)
+                left_out.append(f"{name!r} -> {target!r}" if target else repr(name))
+        return left_out
 
 
 def _forget_members(archive: Any) -> None:
@@ -138,20 +164,11 @@ def _inside(name: str) -> str:
     return "/".join(parts) or "."
 
 
-def _link_inside(name: str, target: str) -> str:
-    """Return a link's target; ``..`` is allowed at its beginning alone, where only folders are left.
-
-    Raises:
-        TransferError: It is outside the folder.
-    """
+def _stays_inside(name: str, target: str) -> bool:
+    """Whether a link leads to a place in the folder; ``..`` only at its beginning: folders alone are left."""
     parts = [part for part in target.split("/") if part not in {"", "."}]
     ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
-    if target.startswith("/") or ".." in parts[ups:] or ups > name.count("/"):
-        raise TransferError(
-            f"The pod has a link {name!r} to {target!r}, which is outside the folder: nothing was changed. "
-            "Remove the link there, or download the parts that you need."
-        )
-    return target
+    return bool(target) and not target.startswith("/") and ".." not in parts[ups:] and ups <= name.count("/")
 
 
 def make_staging(target: Path, *, is_into: bool) -> Path:

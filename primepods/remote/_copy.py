@@ -122,6 +122,7 @@ class Download(_Copy):
         self._is_into = os.fspath(local).endswith(("/", os.sep))
         self._is_folder = False
         self._problem: Exception | None = None
+        self._left_out: list[str] = []
 
     async def run(self, login: Login) -> None:
         """Copy it.
@@ -142,6 +143,12 @@ class Download(_Copy):
             if self._problem is not None:
                 raise TransferError(f"Could not copy {self._what}: what came is broken: {self._problem}")
             await in_thread(self._place, made, target)
+            if self._left_out:
+                names = clip(", ".join(self._left_out), _MAX_SAID)
+                raise TransferError(
+                    f"Copied {self._what} (pod {login.pod_id}), but for links that leave the folder, "
+                    f"pipes or devices ({len(self._left_out):,}): {names}"
+                )
         finally:
             with anyio.CancelScope(shield=True):
                 await in_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -158,7 +165,7 @@ class Download(_Copy):
         if self._is_folder or kind == b"file\n":
             made.mkdir()
             try:
-                unpack(stream, made, self._progress)
+                self._left_out = unpack(stream, made, self._progress)
             except (tarfile.TarError, ValueError, OverflowError) as exc:
                 self._problem = exc  # unless the connection was lost
         while stream.read(_CHUNK):

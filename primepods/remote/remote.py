@@ -116,8 +116,9 @@ class AsyncRemote:
 
         What a folder holds goes into the folder ``local``, which is made if need be; of what is there, files
         of the same names are replaced. A file is called ``local``, or goes into it where that is a folder or
-        ends with a slash. Modes (but for what others may write), times, links and empty folders are kept. A
-        link that leaves the folder, or a device, is an error: nothing is written outside of ``local``.
+        ends with a slash. Modes (but for what others may write), times, links and empty folders are kept.
+        Nothing is written outside of ``local``: links that leave the folder, pipes and devices are left out,
+        and an error names them when all else is there.
 
         Args:
             remote: The file or the folder on the pod, from the home directory on.
@@ -126,7 +127,8 @@ class AsyncRemote:
 
         Raises:
             LoginError: The pod let nobody log in.
-            TransferError: There is no such file, it cannot be read, or must not be written here.
+            TransferError: There is no such file, it cannot be read, or must not be written here; or something
+                was left out.
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be written here.
         """

@@ -78,6 +78,16 @@ def test_a_failed_command_has_its_code_and_its_results(market: Emulator, run: Ru
     assert run("run", *OPTIONS, "--download", "none:x", "--", "true").exit_code == 1
 
 
+def test_a_result_that_leads_elsewhere_costs_no_other(market: Emulator, run: Run) -> None:
+    """All else is here before the pod goes; the exit code and a line say that something is missing."""
+    line = "mkdir -p out && cd out && echo 1 > model && ln -s $PWD/model latest && ln -s model near"
+    result = run("run", *OPTIONS, "--download", "out", "--", line)
+    assert result.exit_code == 1
+    assert "but for links that leave the folder, pipes or devices (1): 'latest' -> '/" in result.stderr
+    assert {path.name for path in Path("out").iterdir()} == {"model", "near"}
+    assert not market.pods
+
+
 def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Run) -> None:
     """The user is not asked."""
     sold = {"detail": "The requested machine is out of stock"}
