@@ -1,1 +1,1 @@
-"""Decoded JSON in, models out."""
+"""Decoding of JSON to models."""

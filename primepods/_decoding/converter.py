@@ -1,4 +1,4 @@
-"""The converter: which hook reads which type."""
+"""Converter with the hook of each type."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .objects import list_hook, object_hook
 
 
 def make_converter(*, compiled: bool = True) -> Converter:
-    """Return a converter in which the hooks of all types are registered.
+    """Return a converter with the hooks of all types.
 
     Args:
-        compiled: Whether decoders of attrs classes are compiled, which changes nothing but the time.
+        compiled: Whether to compile decoders of attrs classes, which only affects speed.
     """
     converter = Converter(detailed_validation=True)
     for kind, hook in FIELD_HOOKS.items():

@@ -1,4 +1,4 @@
-"""How a field's value is read: decoded JSON in, the value or a :class:`DecodeError` out."""
+"""Hooks of field types: decoded JSON in, the value or a :class:`DecodeError` out."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .._utils.strict_json import is_list, is_object
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
-"""Reads a value, of which the second argument is the type; raises :class:`DecodeError`."""
+"""Function that reads a value of the type given as second argument, or raises :class:`DecodeError`."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
-"""Longer ones are infinite as floats, and are refused as such."""
+"""Longer numbers would be infinite as floats, and are refused."""
 
 
 class DecodeError(Exception):
-    """The answer, or a row of it, has not the promised shape.
+    """The response, or a row of it, does not have the expected structure.
 
     Attributes:
-        path: Where, as on the wire: ``data[3].gpuCount``; empty for the whole answer.
-        reason: What is wrong there.
-        value: What stood there.
-        row: The row in which it stood.
-        row_id: The id of the pod or record in whose row it stood, where that can be read.
-        index: Which row of the answer that was, from 0; ``None`` for the answer itself.
+        path: Path as on the wire: ``data[3].gpuCount``; empty for the whole response.
+        reason: The problem at that path.
+        value: The value at that path.
+        row: The row with the problem.
+        row_id: The id of the pod or record of that row, if the id can be read.
+        index: Index of the row in the response, from 0; ``None`` for the response itself.
     """
 
     def __init__(self, path: str, reason: str, value: object) -> None:
@@ -43,25 +43,25 @@ class DecodeError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
     def inside(self, key: str | int) -> DecodeError:
-        """Return the same error, found under a key or an index of what is around it."""
+        """Return the same error with a key or an index added in front of its path."""
         place = f"[{key}]" if isinstance(key, int) else key
         dot = "." if self.path and not self.path.startswith("[") else ""
         return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value)
 
 
 def wrong_type(expected: str, value: object) -> DecodeError:
-    """Return the error that ``value`` is not what its field holds."""
+    """Return the error for a value of a wrong type."""
     return DecodeError("", f"expected {expected}, got {_describe(value)}", value)
 
 
 def _describe(value: object) -> str:
-    """Name a JSON value briefly."""
+    """Describe a JSON value briefly."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        # In full or not at all: a secret that is cut could no longer be told and redacted.
+        # In full or not at all: a part of a secret could not be recognised and redacted.
         text = repr(value)
         longest = 60
         return text if len(text) <= longest else f"{len(text):,} characters"
@@ -77,7 +77,7 @@ def as_text(value: Any, _: Any = str) -> str:
 
 
 def _as_number(value: Any, _: Any = float) -> float:
-    # Python reads `1_000` and digits of other scripts, too.
+    # Python also accepts `1_000` and digits of other scripts.
     plain = isinstance(value, str) and value.isascii() and "_" not in value
     if not plain and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise wrong_type("a number", value)
@@ -91,7 +91,7 @@ def _as_number(value: Any, _: Any = float) -> float:
 
 
 def as_integer(value: Any, _: Any = int) -> int:
-    """Read a whole number; a fraction is cut off, since a progress of 99.5 is no reason to fail."""
+    """Read a whole number; a fraction is cut off, because a progress of 99.5 should not be an error."""
     if value.__class__ is int:
         return value
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
@@ -106,7 +106,7 @@ def _as_boolean(value: Any, _: Any) -> bool:
 
 
 def _as_datetime(value: Any, _: Any) -> datetime:
-    """Read a moment, in UTC if it has no offset; no week dates, and none that UTC cannot tell."""
+    """Read a time, in UTC if it has no offset; refuse week dates and times that UTC cannot represent."""
     if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
     try:
@@ -120,7 +120,7 @@ def _as_datetime(value: Any, _: Any) -> datetime:
 
 
 def _as_size(value: Any, _: Any) -> int | str | None:
-    """Read a size: a whole number where it is one, else the API's text."""
+    """Read a size: an integer if it is a whole number, else the API's text."""
     if value is None or value.__class__ is int:
         return value
     text = as_text(value)
@@ -128,7 +128,7 @@ def _as_size(value: Any, _: Any) -> int | str | None:
 
 
 def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
-    """Read an address field: one string, or a list with an entry (or null) for each node."""
+    """Read an address field: one string, or a list with one entry (or null) per node."""
     if value is None or isinstance(value, str):
         return value
     if is_list(value):
@@ -151,4 +151,4 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }
-"""The hooks of all types of fields but lists and objects."""
+"""Hooks of all field types except lists and objects."""

@@ -1,4 +1,4 @@
-"""How objects and lists are read: the hook factories for attrs classes and for tuples of them."""
+"""Hook factories for attrs classes and for tuples of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..models import PodStatus, Resources
 from .fields import DecodeError, Hook, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
-"""Another key of a field, whose value counts where the field's own is absent or null."""
+"""Alternative key of a field, used if the field's own key is absent or null."""
 _OTHER_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {Resources: {"shared_disk": "shared_disk"}}
-"""Keys that are not their field's name in camel case."""
+"""Keys that are not the camel case of their field's name."""
 _DEEPEST_EXTRA: Final = 40
 
 
 def wire_names(model: Any) -> dict[str, str]:
-    """Return the key of each field of a model but ``extra``."""
+    """Return the wire key of each field of a model except ``extra``."""
     names = {field.name: _camel_case(field.name) for field in attrs.fields(model) if field.name != "extra"}
     return {**names, **_OTHER_NAMES.get(model, {})}
 
@@ -34,10 +34,10 @@ def _camel_case(name: str) -> str:
 
 
 def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str, Any]:
-    """Return what a row has besides the known keys.
+    """Return the fields of a row that are not in ``known``.
 
     Raises:
-        DecodeError: It is nested so deeply that it could not be compared, copied or pickled.
+        DecodeError: A field is nested too deeply to be compared, copied or pickled.
     """
     extra = {key: value for key, value in row.items() if key not in known}
     if _is_deeper(extra, _DEEPEST_EXTRA):
@@ -63,7 +63,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # As an absent list is an empty one: an offer's `disk`.
+            # Like an absent list, which is empty: an offer's `disk`.
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
@@ -78,7 +78,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         else:
             return attrs.evolve(made, extra=extra) if extra else made
         try:
-            # Raised here so that no frame hangs on it, whose variables hold all that was received.
+            # Raised here so that it references no frame whose variables hold the response.
             raise error
         finally:
             del error
@@ -87,7 +87,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
-    """Return the first of the errors that cattrs has collected, with the wire's name of its field."""
+    """Return the first of the errors that cattrs collected, with the wire name of its field."""
     drop_tracebacks(group)
     (cause, note), *_ = group.group_exceptions()[0]
     if isinstance(cause, KeyError):

@@ -1,4 +1,4 @@
-"""From decoded JSON to the summary of the market."""
+"""Decoder of the market summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .rows import as_object, decode_object
 
 
 def decode_gpu_summary(data: Any) -> list[GpuPrices]:
-    """Decode the answer of ``GET /availability/gpu-summary``: by GPU, then by number of GPUs."""
+    """Decode the response of ``GET /availability/gpu-summary``: by GPU, then by number of GPUs."""
     rows: list[GpuPrices] = []
     for gpu_type, counts in as_object(data).items():
         try:

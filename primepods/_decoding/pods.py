@@ -1,4 +1,4 @@
-"""From decoded JSON to what is known of pods: the answers that are more than rows."""
+"""Decoders of pod responses that are more than rows."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output
 
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
-    """Decode the answer of ``GET /pods/{id}``; ``pod_id`` stands in for an id that it lacks."""
+    """Decode the response of ``GET /pods/{id}``; ``pod_id`` is used if it has no id."""
     row = as_object(data)
     pod = decode_object(row if row.get("id") is not None else {**row, "id": pod_id}, Pod)
     if pod.id != pod_id:
-        # A cache or a proxy that mixes up answers: this is the state of another pod.
+        # A cache or proxy has mixed up responses: this is the state of another pod.
         raise wrong_type(repr(pod_id), pod.id).inside("id")
     return pod
 
 
 def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
-    """Decode the rows of ``GET /pods/status``; ``data: null`` has none."""
+    """Decode the rows of ``GET /pods/status``; ``data: null`` means no rows."""
     return rows_of(as_object(data), PodStatus)
 
 
 @attrs.frozen
 class DeletionResponse:
-    """What a response to ``DELETE /pods/{id}`` says.
+    """Content of a response to ``DELETE /pods/{id}``.
 
     Attributes:
-        state: The pod's state; ``None`` where it names none.
-        pod_id: The pod that it is about; ``None`` where it does not say.
+        state: The pod's state; ``None`` if the response has none.
+        pod_id: The id of the pod; ``None`` if the response has none.
     """
 
     state: PodState | None
@@ -43,14 +43,14 @@ class DeletionResponse:
 
 
 def decode_deletion(data: Any) -> DeletionResponse:
-    """Decode the response to ``DELETE /pods/{id}``, whatever it is."""
+    """Decode the response to ``DELETE /pods/{id}``, in any format."""
     if not is_object(data):
         return DeletionResponse(None, None)
     return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))
 
 
 def decode_shown_state(data: Any, pod_id: str) -> PodState | None:
-    """Decode only the state from the response to ``GET /pods/{id}``, which must name the pod."""
+    """Decode only the state from the response to ``GET /pods/{id}``, which must have the pod's id."""
     row = as_object(data)
     if _id_text(row.get("id")) != pod_id:
         raise wrong_type(repr(pod_id), row.get("id")).inside("id")
@@ -58,7 +58,7 @@ def decode_shown_state(data: Any, pod_id: str) -> PodState | None:
 
 
 def _id_text(value: Any) -> str | None:
-    """Return an id as text, whatever it is; ``None`` where there is none."""
+    """Return an id of any type as text; ``None`` if it is missing."""
     try:
         return None if value is None else as_text(value)
     except DecodeError:
@@ -71,7 +71,7 @@ def _state(row: dict[str, Any]) -> PodState | None:
 
 
 def decode_log(data: Any) -> str:
-    """Find the text in whatever JSON the log came wrapped in."""
+    """Return the log's text from any JSON that wraps it."""
     try:
         return _log_text(data)
     except RecursionError:

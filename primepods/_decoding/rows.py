@@ -1,4 +1,4 @@
-"""From decoded JSON to rows: those that can be read, and what is wrong with the others."""
+"""Decoders of rows: the readable rows, and an error for each of the others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ D = TypeVar("D", int, None)
 
 
 def as_object(data: Any) -> dict[str, Any]:
-    """Return ``data``, which must be an object."""
+    """Return ``data`` if it is an object, else raise."""
     if not is_object(data):
         raise wrong_type("an object", data)
     return data
 
 
 def decode_object(data: Any, model: type[T]) -> T:
-    """Decode an answer that is one object."""
+    """Decode a response that is one object."""
     return _hook_of(model)(as_object(data), model)
 
 
@@ -41,12 +41,12 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
     """Decode a page of a listing: the rows that can be read, and an error for each that cannot.
 
     Args:
-        data: The answer.
-        model: What a row is decoded to.
-        offset: Where the page begins, if it does not say so.
-        limit: How many rows it may hold, likewise.
-        rows_key: Where the rows stand in it.
-        count_key: Where their total number stands.
+        data: The response.
+        model: The class of the rows.
+        offset: Offset of the page, if the response has none.
+        limit: Max number of rows of the page, if the response has none.
+        rows_key: Key of the rows.
+        count_key: Key of their total number.
     """
     body = as_object(data)
     rows, errors = rows_of(body, model, rows_key)
@@ -62,7 +62,7 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
 def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     """Decode only the ids of a page of a listing; the rest of its rows may be unreadable.
 
-    A row without an id stands for itself. At least one must have one: otherwise it may be any server's list.
+    A row without an id is listed as its own text. At least one must have an id: any server may have lists.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)
@@ -89,7 +89,7 @@ def _count(body: dict[str, Any], key: str, default: D) -> int | D:
 
 
 def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[list[T], list[DecodeError]]:
-    """Decode the rows under ``key`` one by one: an unreadable row is an error, and hides no other."""
+    """Decode the rows under ``key`` one by one: an unreadable row is an error and hides no others."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
     done: list[T] = []
@@ -105,7 +105,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
 
 
 def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
-    """Return the rows under ``key`` as they are; ``null`` has none."""
+    """Return the rows under ``key`` undecoded; ``null`` means no rows."""
     if key not in body:
         raise DecodeError(key, "is missing", body)
     rows = body[key]
@@ -117,7 +117,7 @@ def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
 
 
 def _row_id(row: Any, model: Any) -> str | None:
-    """Return the id in a row that cannot be read, if the id can."""
+    """Return the id of an unreadable row, if it can be read."""
     try:
         return as_text(row["podId" if model is PodStatus else "id"])
     except (LookupError, TypeError, DecodeError):
@@ -125,14 +125,14 @@ def _row_id(row: Any, model: Any) -> str | None:
 
 
 def _hook_of(model: type[T]) -> Callable[[Any, Any], T]:
-    """Return what reads one row; raises :class:`DecodeError` and nothing else."""
+    """Return the hook that reads one row; it raises only :class:`DecodeError`."""
     hook: Callable[[Any, Any], T] = _converter().get_structure_hook(model)
     return hook
 
 
 @cache
 def _converter() -> Converter:
-    # Made at its first use, so that a program that decodes nothing does not wait for cattrs to be loaded.
-    from .converter import make_converter  # noqa: PLC0415 - cattrs is loaded only here
+    # Made at first use, so that a program that decodes nothing does not load cattrs.
+    from .converter import make_converter  # noqa: PLC0415 - loads cattrs
 
     return make_converter()

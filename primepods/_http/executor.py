@@ -106,7 +106,7 @@ class RequestExecutor:
             request: The request.
             decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
             cache: Cache for responses to repeated requests: ``decode`` is only called if the response has
-            changed.
+                changed.
             ends_at: The latest time to give up, on the client's clock; by default the deadline.
 
         Raises:

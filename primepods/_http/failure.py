@@ -51,7 +51,7 @@ class FailedAttempt:
     Attributes:
         reason: The cause, in one line.
         kind: The error to raise: no usable connection, connect timeout, no response within the attempt's
-        timeout or the call's deadline, or an invalid response.
+            timeout or the call's deadline, or an invalid response.
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: Hint for the user.

@@ -15,7 +15,7 @@ class ResponseCache:
 
     Args:
         max_bytes: Max bytes of bodies and request targets; the least recently used entries are dropped
-        first. The decoded values take about four times as much memory.
+            first. The decoded values take about four times as much memory.
         clock: The client's clock.
     """
 

@@ -48,7 +48,7 @@ class Transport:
     Args:
         settings: The client's settings.
         session: The caller's own session, which is never closed, or a function (sync or async) that makes one
-        in the running loop, which is closed with the client.
+            in the running loop, which is closed with the client.
     """
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:

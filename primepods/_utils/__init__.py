@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of pods."""
+"""Helpers that are independent of pods."""

@@ -1,4 +1,4 @@
-"""Checks of what callers pass: refused here with a message, before anything is sent."""
+"""Validation of arguments before a request is sent."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MAX_ID_LENGTH: Final = 512
 _SHORTEST_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 _LARGEST_SENT: Final = 2**31 - 1
-"""The largest integer that the API reads."""
+"""The largest integer that the API accepts."""
 
 
 def check_string(name: str, value: object) -> str:
     """Return ``value`` if it is a string.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not a string.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {quote(value)}")
@@ -28,11 +28,11 @@ def check_string(name: str, value: object) -> str:
 
 
 def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()") -> str:
-    """Return ``pod_id`` if no request made with it can reach anything but that pod (or key).
+    """Return ``pod_id`` if a request made with it can only reach that pod (or key).
 
     Raises:
         TypeError: Not a string.
-        ValueError: Empty, too long, or holding what an id cannot hold.
+        ValueError: Empty, too long, or with characters that an id cannot have.
     """
     if not check_string(name, pod_id):
         problem = "is empty"
@@ -50,22 +50,22 @@ def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()
 
 
 def check_pod_id(pod: PodRef, name: str = "pod_id") -> str:
-    """Return the id of what stands for a pod; see :func:`check_id`.
+    """Return the id of a pod reference; see :func:`check_id`.
 
     Raises:
         TypeError: Neither a string nor a pod.
-        ValueError: No id.
+        ValueError: Not an id.
     """
     pod_id: Any = getattr(pod, "pod_id", None) if isinstance(pod, PodReference) else pod
     return check_id(pod_id, name)
 
 
 def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
-    """Return the ids, also of pods, without duplicates, in their order.
+    """Return the ids of pods or ids, without duplicates, in order.
 
     Raises:
-        TypeError: One string where many ids are meant, or something that is no iterable of strings.
-        ValueError: One of them is no pod id.
+        TypeError: A single string, or something that is not an iterable of strings or pods.
+        ValueError: One of them is not a pod id.
     """
     if isinstance(pod_ids, str | bytes | PodReference):
         kind = type(pod_ids).__name__
@@ -81,7 +81,7 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Tell at a glance whether all are ids, as nearly all are: letters and digits, longer than any word."""
+    """Return whether all are alphanumeric strings that are long enough: the fast path."""
     words = cast("list[str]", ids)
     try:
         text = "".join(words)
@@ -108,26 +108,26 @@ def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _L
 
 
 def check_seconds(name: str, value: float, *, minimum: float | None = None) -> float:
-    """Return ``value`` as a float if it is a number of seconds: positive, or of at least ``minimum``.
+    """Return ``value`` as a float if it is a number of seconds: positive, or at least ``minimum``.
 
     Raises:
-        TypeError: No number.
+        TypeError: Not a number.
         ValueError: Out of range.
     """
     return check_amount(name, value, "number of seconds", minimum=minimum)
 
 
 def check_amount(name: str, value: float, what: str, *, minimum: float | None = None) -> float:
-    """Return ``value`` as a float if it is a number: positive, or of at least ``minimum``.
+    """Return ``value`` as a float if it is a number: positive, or at least ``minimum``.
 
     Args:
-        name: Of the parameter.
-        value: What was passed for it.
-        what: What it means, such as "price".
-        minimum: The least allowed.
+        name: The parameter's name.
+        value: The argument.
+        what: Its meaning, such as "price".
+        minimum: The smallest value allowed.
 
     Raises:
-        TypeError: No number.
+        TypeError: Not a number.
         ValueError: Out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -140,16 +140,16 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
 
 
 def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
-    """Return ``value`` if it is a line of text.
+    """Return ``value`` if it is one line of text.
 
     Args:
-        name: Of the parameter.
-        value: What was passed for it.
-        is_secret: Whether the message must not show it.
+        name: The parameter's name.
+        value: The argument.
+        is_secret: Whether to hide it in the message.
 
     Raises:
         TypeError: Not a string.
-        ValueError: Empty, or with control characters or spaces around it.
+        ValueError: Empty, or with control characters or surrounding spaces.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {type(value).__name__ if is_secret else quote(value)}")
@@ -162,11 +162,11 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if each is a line of text.
+    """Return the values if each is one line of text.
 
     Raises:
-        TypeError: One string where several are meant, or no iterable of strings.
-        ValueError: One of them is empty, or has control characters or spaces around it.
+        TypeError: A single string, or not an iterable of strings.
+        ValueError: One of them is empty, or has control characters or surrounding spaces.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
@@ -177,7 +177,7 @@ def check_words(name: str, values: Sequence[str]) -> tuple[str, ...]:
     """Return the values if each is a string.
 
     Raises:
-        TypeError: One string where several are meant, or no sequence of strings.
+        TypeError: A single string, or not a sequence of strings.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise TypeError(f"{name} must be a list of words, got {quote(values)}")
@@ -185,40 +185,40 @@ def check_words(name: str, values: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_interval(value: float) -> None:
-    """Check the seconds between two looks at a pod.
+    """Check the seconds between two polls.
 
     Raises:
-        TypeError: No number.
+        TypeError: Not a number.
         ValueError: Less than 0.05.
     """
     check_seconds("interval", value, minimum=_SHORTEST_INTERVAL)
 
 
 def check_callable(name: str, value: object) -> None:
-    """Check a function.
+    """Check that a value is callable.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not.
     """
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {quote(value)}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Check a ``bool``; a string such as "no" would be true.
+    """Check that a value is a ``bool``; a string such as "no" would be true.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not.
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {quote(value)}")
 
 
 def check_prefix(value: object) -> None:
-    """Check the beginning of names.
+    """Check a prefix of names.
 
     Raises:
-        TypeError: It is no string.
+        TypeError: It is not a string.
         ValueError: It is empty.
     """
     if not check_string("prefix", value):

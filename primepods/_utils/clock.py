@@ -1,4 +1,4 @@
-"""Time, as the rest of the package sees it: one object that tests can replace."""
+"""Time and randomness: one object that tests can replace."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _NO_LOOP = (
     "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
-# Goes on while the machine sleeps; on macOS CLOCK_MONOTONIC does so, too, other than time.monotonic().
+# Includes time in which the machine sleeps; so does CLOCK_MONOTONIC on macOS, unlike time.monotonic().
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
-    """What :meth:`Clock.timeout_at` gives: says afterwards whether it was the one that fired."""
+    """Context manager of :meth:`Clock.timeout_at`; tells afterwards if it fired."""
 
     def reschedule(self, when: float, /) -> None:
-        """Fire at another time."""
+        """Move the timeout to another time."""
         ...
 
     def expired(self) -> bool:
-        """Tell whether the time ran out."""
+        """Return whether the timeout fired."""
         ...
 
 
 class Clock:
-    """Monotonic seconds of the running event loop, waiting, timeouts, wall-clock time and chance."""
+    """Monotonic seconds of the running event loop, waiting, timeouts, wall-clock time and random numbers."""
 
     def time(self) -> float:
         """Return monotonic seconds.
 
         Raises:
-            RuntimeError: asyncio is not running: the first thing that every call of the client notices.
+            RuntimeError: asyncio is not running: every call of the client checks this first.
         """
         try:
             return asyncio.get_running_loop().time()
@@ -47,7 +47,7 @@ class Clock:
             raise RuntimeError(_NO_LOOP) from None
 
     def boottime(self) -> float:
-        """Return monotonic seconds that go on while the machine sleeps, where the system has such a clock."""
+        """Return monotonic seconds that include the machine's sleep, if the system has such a clock."""
         return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
     def wall(self) -> float:
@@ -55,7 +55,7 @@ class Clock:
         return time.time()
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Return as soon as ``event`` is set, or after ``seconds``, if finite; tells whether it is set."""
+        """Wait until ``event`` is set or ``seconds`` (if finite) have passed; return whether it is set."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds if seconds < math.inf else None):
                 await event.wait()
@@ -68,21 +68,21 @@ class Clock:
     def random(self) -> float:
         """Return a number from 0 (inclusive) to 1 (exclusive).
 
-        It is the operating system's: programs seed the shared generator, and must not agree.
+        Uses the operating system's generator: programs that seed the shared one would get the same numbers.
         """
         return _RANDOM.random()
 
 
 _EARLIEST: Final = 1_735_689_600
 _LATEST: Final = 3_723_321_600
-"""2025-01-01 and 2087-12-27: a server that says another time has not set its clock yet."""
+"""2025-01-01 and 2087-12-27: a server with a time outside has not set its clock yet."""
 
 
 class ServerClock:
-    """The server's time, by the latest ``Date`` header: the only clock that two machines share.
+    """The server's time, from the latest ``Date`` header: the only clock that two machines share.
 
     Args:
-        clock: Tells how long ago that was.
+        clock: The client's clock, which measures the time since then.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -91,12 +91,12 @@ class ServerClock:
         self._seen_at = 0.0
 
     def note(self, date: str | None) -> None:
-        """Remember the ``Date`` header of a response that has just come."""
+        """Store the ``Date`` header of a response that has just come."""
         if date:
             self._date, self._seen_at = date, self._clock.boottime()
 
     def now(self) -> float | None:
-        """Return seconds since the epoch, to the second; ``None`` if the latest had none that can be true."""
+        """Return whole seconds since the epoch; ``None`` if the latest header had no plausible time."""
         date = parse_http_date(self._date)
         if date is None or not _EARLIEST <= date < _LATEST:
             return None
@@ -104,7 +104,7 @@ class ServerClock:
 
 
 def parse_http_date(text: str) -> float | None:
-    """Return an HTTP date in seconds since the epoch; ``None`` if it is none."""
+    """Return an HTTP date as seconds since the epoch; ``None`` if it is not one."""
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

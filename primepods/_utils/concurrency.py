@@ -1,4 +1,4 @@
-"""Many calls at once, within a bound."""
+"""Many calls at once, with a limit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ R = TypeVar("R")
 
 
 async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T], limit: int) -> list[R]:
-    """Return ``[await function(item) for item in items]``, with at most ``limit`` of them under way.
+    """Return ``[await function(item) for item in items]``, with at most ``limit`` calls in progress.
 
-    The first exception cancels the rest and is raised as it is.
+    The first exception cancels the rest and is raised unchanged.
     """
     results: dict[int, R] = {}
     errors: list[Exception] = []
@@ -32,11 +32,11 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
 
     async with asyncio.TaskGroup() as group:
         while len(workers) < min(limit, len(items)) and not errors:
-            # An eager task may have failed when this returns.
+            # An eager task may already have failed here.
             workers.append(group.create_task(work()))
     if errors:
-        # The traceback leads to this frame, which must not lead back to the error: the group knows its task.
+        # The traceback references this frame: avoid a cycle. The group references its task.
         del group
         raise errors.pop()
-    # A worker that somebody else has cancelled leaves an item undone.
+    # A worker that other code cancelled leaves its item undone.
     return [results[at] if at in results else await function(item) for at, item in enumerate(items)]

@@ -1,4 +1,4 @@
-"""Exceptions that are raised in more than one place."""
+"""Helpers for exceptions that are raised in more than one place."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ E = TypeVar("E", bound=BaseException)
 
 
 def drop_tracebacks(error: BaseException) -> None:
-    """Remove the tracebacks of an exception and of all that hang on it.
+    """Remove the tracebacks of an exception and of its causes, contexts and members.
 
-    Their frames keep alive what stands in their variables: whole responses, until a garbage collection.
+    Their frames keep all their variables alive, such as whole responses, until a garbage collection.
     """
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -27,9 +27,9 @@ def drop_tracebacks(error: BaseException) -> None:
 
 
 def copy_exception(error: E) -> E:
-    """Return another exception of the same kind, message and cause.
+    """Return another exception of the same class, message and cause.
 
-    Each caller gets one of its own: tracebacks and notes of one must not show up at another.
+    Each caller gets its own: the traceback and notes of one must not appear on another.
     """
     kind = type(error)
     try:

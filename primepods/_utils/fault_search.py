@@ -1,4 +1,4 @@
-"""Which few of many things make a request for all of them fail: found by halving, without any I/O."""
+"""Search for the items that make a request for all of them fail: by halving, without I/O."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 GIVE_UP_AFTER: Final = 8
-"""Failures without one success, after which it is not about the things that were asked for."""
+"""Number of failures without a success after which the items are not the cause."""
 
 
 class FaultSearch(Generic[T, E]):
-    """Finds out for which things a request fails. Ask for what :meth:`next_items` returns, report, repeat.
+    """Search for the items that make a request fail. Request :meth:`next_items`, report the result, repeat.
 
-    Until a request succeeds, things are tried one by one. Then the suspects are halved: when a half fails,
-    the other half is presumed innocent, and asked for together with all others that are. One culprit among n
-    is found with log2(n) requests and one for the rest. Presumptions that were wrong show themselves as
-    failures, and are searched in turn.
+    Until a request succeeds, single items are tried. Then the suspects are halved: when a half fails, the
+    other half is presumed innocent, and is requested together with all others presumed so. One culprit
+    among n is found with log2(n) requests, plus one for the rest. A wrong presumption leads to a failure,
+    and is then searched in turn.
 
     Args:
-        items: What a request failed for.
-        error: How.
+        items: The items of the failed request.
+        error: Its error.
 
     Attributes:
         error: The last failure.
-        failures: How many requests have failed.
-        answered: Whether a request has succeeded, here or elsewhere at the same time: else the failures may
-            not be about the items at all.
-        culprits: What fails alone, with its error.
+        failures: Number of failed requests.
+        answered: Whether any request has succeeded, here or elsewhere at the same time: otherwise the items
+            may not be the cause at all.
+        culprits: Items that fail alone, with the error of each.
     """
 
     def __init__(self, items: list[T], error: E) -> None:
@@ -38,41 +38,41 @@ class FaultSearch(Generic[T, E]):
         self.answered: bool = False
         self.culprits: dict[T, E] = {}
         self._answers = 0
-        # In each group is a culprit, as far as one can tell; the last one is halved first.
+        # Each group is believed to hold a culprit; the last group is halved first.
         self._groups: list[list[T]] = []
         self._presumed = items
         self.failed(items, error)
 
     @property
     def undecided(self) -> list[T]:
-        """What has neither been answered for nor failed alone."""
+        """Items that have neither succeeded nor failed alone."""
         return [item for group in [*self._groups, self._presumed] for item in group]
 
     @property
     def given_up(self) -> bool:
-        """Whether nothing was ever answered: the failures are not about the items."""
+        """True if no request has succeeded: the items are not the cause."""
         return self.failures >= GIVE_UP_AFTER and not self.answered
 
     def next_items(self, *, last: bool = False) -> list[T]:
-        """Return what to ask for next; nothing when the search is over.
+        """Return the items to request next; an empty list when the search is over.
 
         Args:
-            last: There will be a pause after this request: prefer to ask for those presumed innocent.
+            last: A pause follows this request: prefer items that are presumed innocent.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
             return []
         if not self.answered:
-            # Evenly spread: a few culprits cannot be all of these.
+            # Spread evenly, so that a few culprits are not tried each time.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (last and self._presumed):
             return self._presumed
         group = self._groups[-1]
-        # Where two parts were answered and nothing has failed but the first request, that may have passed.
+        # If two parts have succeeded and only the first request has failed, the cause may be gone.
         return group if self.failures == 1 and self._answers > 1 else group[len(group) // 2 :]
 
     def passed(self, items: Iterable[T]) -> None:
-        """Report that a request for ``items`` was answered."""
+        """Report that a request for ``items`` succeeded."""
         self.answered = True
         self._answers += 1
         self.discard(items)
@@ -81,7 +81,7 @@ class FaultSearch(Generic[T, E]):
         """Report that a request for ``items`` failed."""
         self.error = error
         self.failures += 1
-        # Some may have been discarded since they were asked for.
+        # Some may have been discarded since the request was sent.
         asked = set(items)
         suspects = [item for item in self.undecided if item in asked]
         for group in self._groups:
@@ -96,7 +96,7 @@ class FaultSearch(Generic[T, E]):
             self._groups.append(suspects)
 
     def discard(self, items: Iterable[T]) -> None:
-        """Search no longer for ``items``."""
+        """Remove ``items`` from the search."""
         removed = set(items)
         groups = ([item for item in group if item not in removed] for group in self._groups)
         self._groups = [group for group in groups if group]

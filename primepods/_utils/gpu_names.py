@@ -1,4 +1,4 @@
-"""Names of GPUs as people write them: ``H100``, ``RTX 4090`` and ``A100 80GB`` for the API's own."""
+"""GPU names as people write them: ``H100``, ``RTX 4090`` or ``A100 80GB`` for the API's names."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 
 
 def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Tell whether a GPU of the API is the wanted one, whatever the case, blanks and hyphens.
+    """Return whether a GPU's name matches the wanted name, ignoring case, blanks and hyphens.
 
     Args:
-        wanted: The API's name, with or without the memory, or a pattern such as ``H*``.
+        wanted: The API's name, with or without memory, or a pattern such as ``H*``.
         gpu: The API's name, such as ``H100_80GB``.
     """
     if fnmatchcase(gpu.upper(), wanted.upper()):
         return True
     plain = _VENDOR.sub("", _plain(wanted))
-    # A number alone is what people call a GeForce or RTX card.
+    # People call a GeForce or RTX card by its number alone.
     return plain in {form.removeprefix(prefix) for form in _forms(gpu) for prefix in ("", "RTX")}
 
 
 def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
-    """Return up to three GPUs whose names look like a mistyped one, the most similar first."""
+    """Return up to three GPUs with names similar to a mistyped one, the most similar first."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for a mistyped name
 
     forms = {form.translate(_LOOKALIKES): gpu for gpu in gpus for form in _forms(gpu)}
@@ -36,7 +36,7 @@ def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
 
 
 def _forms(gpu: str) -> set[str]:
-    """Return a name with and without the memory, without blanks and the like."""
+    """Return a name with and without memory, without blanks and punctuation."""
     return {_plain(gpu), _plain(_MEMORY.sub("", gpu))}
 
 

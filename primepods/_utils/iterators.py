@@ -1,4 +1,4 @@
-"""Types of iterators that can be closed, as `contextlib.aclosing` and `contextlib.closing` do."""
+"""Types of iterators that can be closed, for `contextlib.aclosing` and `contextlib.closing`."""
 
 from __future__ import annotations
 

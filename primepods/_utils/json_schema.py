@@ -1,4 +1,4 @@
-"""Models as pydantic, and so FastAPI, describes them: the shape of what ``to_dict`` returns."""
+"""Schemas of models for pydantic and FastAPI: the structure of ``to_dict``."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import attrs
 
 
 def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
-    """Return pydantic's schema of a model: of a dict with the keys of its ``to_dict``.
+    """Return pydantic's schema of a model: a dict with the keys of ``to_dict``.
 
     Args:
-        model: The class.
+        model: The model's class.
         source: The annotation: the class, or ``Page[Pod]``.
-        handler: Makes the schemas of the keys' types.
+        handler: Creates the schemas of the values.
     """
-    # Not a dependency: whoever calls this has it.
+    # Not a dependency: the caller has it installed.
     core_schema: Any = import_module("pydantic_core.core_schema")
     given = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
     shape = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
-    # What its `to_dict` adds.
+    # The keys that its `to_dict` adds.
     shape |= dict(getattr(model, "_DERIVED", ()))
     fields = {
         name: core_schema.typed_dict_field(handler.generate_schema(_plain_type(hint, given)), required=True)
@@ -41,7 +41,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
 
 
 def _plain_type(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """Return the type that a value of this type has in JSON."""
+    """Return the JSON type for a type."""
     if isinstance(hint, TypeVar):
         return given.get(hint, Any)
     parts = [_plain_type(part, given) for part in get_args(hint) if part is not ...]

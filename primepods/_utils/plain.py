@@ -1,4 +1,4 @@
-"""Models as plain data that ``json`` can write."""
+"""Conversion of models to plain data for ``json``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import attrs
 
 
 class ToDict:
-    """What can become JSON; a base of attrs classes."""
+    """Base of attrs classes that can be converted to JSON."""
 
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
+        """Return a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
 
-        What is kept out of the ``repr`` (passwords, and ``extra``, which may hold anything) is left out.
+        Fields that the ``repr`` hides are left out: passwords, and ``extra``, which may hold anything.
         """
         kind: Any = type(self)
         return {
@@ -30,26 +30,26 @@ class ToDict:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Tell pydantic, and so FastAPI, the keys and types of :meth:`to_dict`."""
+        """Describe the keys and types of :meth:`to_dict` to pydantic and FastAPI."""
         from .json_schema import core_schema_of  # noqa: PLC0415 - only pydantic calls this
 
         return core_schema_of(cls, source, handler)
 
 
 def summary_fields(kind: Any) -> tuple[str, ...]:
-    """Return the names of the attributes that a table of such values shows.
+    """Return the names of the attributes shown in a table of such values.
 
-    A class lists them in ``_SUMMARY``; by default, all fields that its ``repr`` shows.
+    A class lists them in ``_SUMMARY``; the default is all fields in its ``repr``.
     """
     names: tuple[str, ...] | None = getattr(kind, "_SUMMARY", None)
     return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value as ``json`` can write it; a number that JSON does not have is ``None``."""
+    """Return a value that ``json`` can write; a number that JSON cannot represent is ``None``."""
     if isinstance(value, ToDict):
         return value.to_dict()
-    # Asked of the type, so that type checkers go on seeing `Any` inside.
+    # Checks the type, so that type checkers still see `Any` inside.
     if issubclass(type(value), Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if issubclass(type(value), tuple | list):

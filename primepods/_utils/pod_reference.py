@@ -1,13 +1,13 @@
-"""What is accepted where a pod's id is meant."""
+"""Types that are accepted as a pod's id."""
 
 from __future__ import annotations
 
 
 class PodReference:
-    """A base of what stands for one pod. Each has a ``pod_id``, a field here and a property there."""
+    """Base of objects that refer to one pod by ``pod_id``, which is a field or a property."""
 
     __slots__ = ()
 
 
 PodRef = str | PodReference
-"""A pod's id, or what stands for the pod: a ``Pod``, a ``PodStatus``, a leased pod."""
+"""A pod's id, or an object that refers to the pod: a ``Pod``, a ``PodStatus``, a leased pod."""

@@ -1,4 +1,4 @@
-"""A string that does not show itself."""
+"""A string with a hidden repr."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SHORTEST: Final = 8
 
 
 class Secret(str):
-    """A ``str`` whose ``repr`` is redacted and which does not pickle its text.
+    """A ``str`` with a redacted ``repr`` and without its text in pickles.
 
-    The API key and the header made of it are of this class, so that tracebacks that print local variables,
-    also those of the HTTP library's frames, show nothing.
+    The API key and its header are of this class, so that tracebacks with local variables do not show them,
+    also in the HTTP library's frames.
     """
 
     __slots__ = ()
@@ -25,13 +25,13 @@ class Secret(str):
         return Secret, ("",)
 
     def __getitem__(self, key: Any, /) -> Secret:
-        # Printers of local variables show the beginning of what is long.
+        # Printers of local variables show the beginning of long strings.
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` without this secret, in upper or lower case, percent-encoded in part or as a whole.
+        """Return ``text`` with this secret redacted, in any case, also percent-encoded as a whole or in part.
 
-        A secret of less than 8 characters is not redacted: it may be part of any word.
+        A secret shorter than 8 characters is not redacted: it may be part of any word.
         """
         if len(self) < _SHORTEST or self.lower() not in unquote(text).lower():
             return text
@@ -40,5 +40,5 @@ class Secret(str):
 
 
 def _percent_encode(text: str) -> str:
-    """Return ``text`` with each byte percent-encoded, letters and digits too."""
+    """Return ``text`` with each byte percent-encoded, including letters and digits."""
     return "".join(f"%{byte:02x}" for byte in text.encode())

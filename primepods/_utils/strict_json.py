@@ -1,4 +1,4 @@
-"""JSON: decoded with orjson where it is installed, else with the standard library, to the same values."""
+"""JSON: with orjson if installed, else with the standard library, with equal results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def loads(data: bytes) -> Any:
     """Decode strict JSON: no NaN, no Infinity, UTF-8 only.
 
     Raises:
-        ValueError: The bytes are no JSON.
+        ValueError: The bytes are not JSON.
     """
     if orjson is not None:
         return orjson.loads(data)
@@ -24,7 +24,7 @@ def loads(data: bytes) -> Any:
     try:
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
         if "\\u" in text:
-            # Refuses half of a surrogate pair, which no file or terminal takes.
+            # Refuses unpaired surrogates, which files and terminals cannot take.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -35,8 +35,8 @@ def dumps(value: Any) -> bytes:
     """Encode a value as compact JSON.
 
     Raises:
-        TypeError: It holds something that JSON does not know.
-        ValueError: It holds NaN or an infinity, or itself.
+        TypeError: A value that JSON cannot represent.
+        ValueError: NaN, an infinity, or a cycle.
     """
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
@@ -45,7 +45,7 @@ def dumps(value: Any) -> bytes:
 
 
 def show(value: Any) -> str:
-    """Return a decoded value as JSON text, for people; empty where even that cannot be done."""
+    """Return a decoded value as readable JSON text; empty if that is impossible."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):
@@ -53,12 +53,12 @@ def show(value: Any) -> str:
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Tell whether a decoded value is a JSON object."""
+    """Return whether a decoded value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_list(value: Any) -> TypeGuard[list[Any]]:
-    """Tell whether a decoded value is a JSON array."""
+    """Return whether a decoded value is a JSON array."""
     return isinstance(value, list)
 
 
@@ -70,6 +70,6 @@ def _number(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    """Read an integer, and one beyond 64 bits as orjson does."""
+    """Read an integer; beyond 64 bits, return a float as orjson does."""
     integer = int(text)
     return integer if -(2**63) <= integer < 2**64 else _number(text)

@@ -1,4 +1,4 @@
-"""Values as one short line, and as a table in a notebook."""
+"""Values as one short line, or as a table in a notebook."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _MAX_VALUE_LENGTH: Final = 42
 _MAX_REPR_LENGTH: Final = 198
 _MAX_CELL_LENGTH: Final = 200
 _MAX_ROWS: Final = 50
-"""Rows of a table in a notebook: ten thousand would make the page unusable."""
+"""Max rows of a table in a notebook: ten thousand would make the page unusable."""
 
 
 def short_repr(value: object, names: Iterable[str]) -> str:
-    """Return ``Kind(name=value, …)`` in less than 200 characters, without what is ``None``."""
+    """Return ``Kind(name=value, …)`` in less than 200 characters, without fields that are ``None``."""
     pairs = [(name, getattr(value, name)) for name in names]
     shown = [f"{name}={quote(to_plain(item), _MAX_VALUE_LENGTH)}" for name, item in pairs if item is not None]
     return clip(f"{type(value).__name__}({', '.join(shown)})", _MAX_REPR_LENGTH)
 
 
 def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table of at most 50 rows, with the number of the others; server text is escaped."""
+    """Return an HTML table of at most 50 rows, with the number of omitted rows; server text is escaped."""
     head = _html_row("th", columns)
     all_rows = list(rows)
     body = "".join(_html_row("td", row) for row in all_rows[:_MAX_ROWS])
@@ -38,6 +38,6 @@ def _html_row(tag: str, cells: Iterable[object]) -> str:
 
 
 def _html(cell: object) -> str:
-    import html  # noqa: PLC0415 - a table of entities, of which a script has no need
+    import html  # noqa: PLC0415 - it loads a table of entities that a script does not need
 
     return "" if cell is None else html.escape(clip(one_line(str(cell)), _MAX_CELL_LENGTH))

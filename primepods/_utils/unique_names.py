@@ -1,8 +1,8 @@
-"""Names of pods that nobody else can have: a random suffix is proof, a name that somebody chose is none.
+"""Unique names of pods: a random suffix proves which pod is ours; a name chosen by a person does not.
 
 ``train`` becomes ``train-k3v9q2mxz7``: eight random letters (40 bits) and two check letters. A name can also
-say when nobody wants its pod any more: ``train-k3v9q2mxz7-x0a1b2``. All that is added is lower case, and the
-beginning is shortened so that no server has a reason to cut the rest.
+contain the time after which its pod is no longer needed: ``train-k3v9q2mxz7-x0a1b2``. The suffix is lower
+case, and the beginning is shortened so that no server has a reason to cut the suffix.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Callable
 from typing import Final
 
 _LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Base 32 without letters that look like others (Crockford's)."""
+"""Base 32 without letters that look alike (Crockford's)."""
 _RANDOM_LENGTH: Final = 8
 _CHECK_LENGTH: Final = 2
 _EXPIRY_LENGTH: Final = 5
 _EXPIRY_EPOCH: Final = 1_735_689_600
-"""2025-01-01, from which expiries count in minutes: five letters last until 2088."""
+"""2025-01-01: expiries are minutes since then; five letters last until 2088."""
 _MAX_LENGTH: Final = 63
 _MIN_CUT: Final = 8
-"""Letters that a server leaves at least of a name that it cuts."""
+"""Min number of letters that remain when a server shortens a name."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?([{_LETTERS}]{{{_RANDOM_LENGTH}}})([{_LETTERS}]{{{_CHECK_LENGTH}}})(?:-x([{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
     re.DOTALL,
@@ -33,13 +33,13 @@ _RANDOM: Final = random.SystemRandom()
 
 
 class UniqueName(str):
-    """A pod's name that was made for one order, and that no other pod has."""
+    """A pod's name that was generated for one order, and that no other pod has."""
 
     __slots__ = ()
 
     @property
     def without_expiry(self) -> str:
-        """The part that a server that cuts names has to leave for the pod to be recognised."""
+        """The part that must remain when a server shortens names, so that the pod can be recognised."""
         expiry = _expiry_letters(self)
         return self[: -len(expiry) - 2] if expiry else self
 
@@ -47,12 +47,13 @@ class UniqueName(str):
 def unique_name(
     beginning: str, rand: Callable[[], float] = _RANDOM.random, expires_at: float | None = None
 ) -> UniqueName:
-    """Return a new name.
+    """Return a new unique name.
 
     Args:
-        beginning: What it begins with; shortened where the whole would be longer than 63 characters.
+        beginning: Its first part; shortened if the whole name would be longer than 63 characters.
         rand: Returns random numbers from 0 (inclusive) to 1 (exclusive).
-        expires_at: When nobody wants the pod any more, in seconds since the epoch; rounded up to minutes.
+        expires_at: Time after which the pod is no longer needed, in seconds since the epoch, rounded up to
+            minutes.
     """
     expiry = ""
     if expires_at is not None:
@@ -64,14 +65,14 @@ def unique_name(
 
 
 def is_unique(name: str) -> bool:
-    """Tell whether :func:`unique_name` has made a name, as far as its form shows."""
+    """Return whether a name has the form of a :func:`unique_name`."""
     return _expiry_letters(name) is not None
 
 
 def expiry_of(name: str | None) -> float | None:
-    """Return when nobody wants the pod of this name any more, in seconds since the epoch.
+    """Return the time after which the pod of this name is no longer needed, in seconds since the epoch.
 
-    ``None`` for any name that :func:`unique_name` did not make with an expiry, also for a name that was cut.
+    ``None`` for any name that :func:`unique_name` did not make with an expiry, also for a shortened name.
     """
     letters = _expiry_letters((name or "").strip().lower())
     if not letters:
@@ -83,7 +84,7 @@ def expiry_of(name: str | None) -> float | None:
 
 
 def _expiry_letters(name: str) -> str | None:
-    """Return the letters of a unique name that say when it expires, if any; ``None`` for any other name."""
+    """Return the letters of a unique name's expiry, empty if it has none; ``None`` for any other name."""
     found = _UNIQUE.fullmatch(name)
     if found is None:
         return None
@@ -92,9 +93,9 @@ def _expiry_letters(name: str) -> str | None:
 
 
 def is_same_name(ours: str, theirs: str | None) -> bool:
-    """Tell whether ``theirs`` is the name ``ours``, as a server may have changed it.
+    """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    It may change case and blanks; of a unique name, also punctuation, and cut it behind its suffix.
+    A server may change case and blanks; in a unique name also punctuation, and may cut it after its suffix.
     """
     if theirs is None:
         return False
@@ -104,7 +105,7 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 
 
 def is_respelled(ours: str, theirs: str) -> bool:
-    """Tell whether a server can have made ``theirs`` of ``ours``: by itself that proves nothing."""
+    """Return whether a server may have changed ``ours`` to ``theirs``: this alone proves nothing."""
     mine, other = _plain(ours), _plain(theirs)
     return len(other) >= min(_MIN_CUT, len(mine)) and mine.startswith(other)
 
