@@ -65,7 +65,7 @@ class Bench:
 
 
 def present(module: str) -> bool:
-    """Tell whether a peer is installed."""
+    """Return whether a peer is installed."""
     return importlib.util.find_spec(module) is not None
 
 

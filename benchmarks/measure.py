@@ -27,7 +27,7 @@ class Target:
     least: bool = False
 
     def met(self, value: float) -> bool:
-        """Tell whether a value is within the target."""
+        """Return whether a value is within the target."""
         return value >= self.bound if self.least else value <= self.bound
 
     def __str__(self) -> str:

@@ -1,10 +1,9 @@
-"""pytest fixtures: an emulator for every test, and clients that talk to it.
+"""pytest fixtures: an emulator for each test, and clients for it.
 
-They come with the package: a test that asks for one of them by name has it. The emulator of each test has a
-state and a key of its own, behind one socket that a whole session (or a worker of pytest-xdist) shares, so
-that asking for one costs about a millisecond. ``@pytest.mark.primepods(pods=5, boot_seconds=0)`` says what
-the emulator is like; the arguments are those of ``primepods.emulator.Emulator``. By default time runs a
-hundred times as fast as outside.
+Installing the package makes them available. Each test's emulator has its own state and key, on one socket
+shared by the whole session (or pytest-xdist worker), so a fixture costs about a millisecond.
+``@pytest.mark.primepods(pods=5, boot_seconds=0)`` configures the emulator; it takes the arguments of
+``primepods.emulator.Emulator``. By default time runs 100 times as fast as real time.
 """
 
 from __future__ import annotations
@@ -26,27 +25,26 @@ if TYPE_CHECKING:
 _ASYNCIO_FIXTURES = "primepods.pytest_plugin.asyncio"
 
 SPEED = 100.0
-"""Emulated seconds per real second, unless the test says otherwise: a boot of 30 s takes a third of one."""
+"""Default of emulated seconds per real second: a boot of 30 s takes 0.3 s."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and fixtures that pytest-asyncio runs, if it is in use."""
+    """Register the marker and, if pytest-asyncio is in use, fixtures for it."""
     config.addinivalue_line(
         "markers",
         "primepods(**options): what the emulator behind primepods_emulator, primepods_client and "
         "primepods_async_client is like: the keyword arguments of primepods.emulator.Emulator.",
     )
     if _has_pytest_asyncio(config):
-        # Versions of pytest-asyncio differ. With one that cannot make these fixtures, only tests that ask for
-        # them fail: others must not notice that this plugin is installed.
+        # If this version of pytest-asyncio cannot create the fixtures, only tests that use them must fail.
         with suppress(Exception):
             config.pluginmanager.register(_asyncio_fixtures(), _ASYNCIO_FIXTURES)
 
 
 @pytest.fixture(scope="session")
 def primepods_emulator_host() -> Generator[Host]:
-    """The thread and socket that the emulators of all tests share; not for tests."""
-    # Imported here and below, so that sessions without these fixtures do not pay for a web server.
+    """The server thread and socket shared by the emulators of all tests; not for use in tests."""
+    # Imported here and below, so that sessions without these fixtures do not load a web server.
     from .emulator import Host  # noqa: PLC0415 - only runs that use it wait for it
 
     host = Host()
@@ -62,16 +60,16 @@ def primepods_emulator(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Emulator]:
-    """Give a ``primepods.emulator.Emulator`` that is this test's alone, with its control routes on.
+    """Provide this test's own ``primepods.emulator.Emulator``, with control routes enabled.
 
-    It begins without pods, at a hundred times the speed of real time; ``@pytest.mark.primepods(...)`` changes
-    that. A ``ManualClock`` in the mark is a pattern: each test has its own, to be moved with
-    ``primepods_emulator.advance``. Whatever a test leaves behind is gone with it: pods, faults, requests,
-    connections and key. Files of leases go to a folder of the test's own, which PRIMEPODS_STATE_DIR names.
+    It starts without pods, at 100 times real time; ``@pytest.mark.primepods(...)`` changes that. A
+    ``ManualClock`` in the mark is a template: each test gets its own, moved with
+    ``primepods_emulator.advance``. Pods, faults, requests, connections and key are discarded after the test.
+    Lease files go to the test's own folder, set as PRIMEPODS_STATE_DIR.
     """
     from .emulator import Emulator  # noqa: PLC0415 - only runs that use it wait for it
 
-    # Named, not made: most tests rent nothing.
+    # The folder is not created here: most tests rent nothing.
     leases = tmp_path_factory.getbasetemp() / "primepods-leases" / os.urandom(8).hex()
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(leases))
     with Emulator(**_options(request)).on(primepods_emulator_host) as emulator:
@@ -80,7 +78,7 @@ def primepods_emulator(
 
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
-    """Give a ``primepods.Client`` of this test's emulator; it is closed at the end."""
+    """Provide a ``primepods.Client`` for this test's emulator; it is closed after the test."""
     from . import Client  # noqa: PLC0415 - only runs that use it wait for it
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
@@ -89,12 +87,12 @@ def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
 
 @pytest.fixture
 def primepods_async_client(request: pytest.FixtureRequest) -> AsyncClient:
-    """Give a ``primepods.AsyncClient`` of this test's emulator; it is closed at the end.
+    """Provide a ``primepods.AsyncClient`` for this test's emulator; it is closed after the test.
 
-    The test has to run on asyncio, by anyio's plugin (``@pytest.mark.anyio``), which is always installed, or
-    by pytest-asyncio 0.24 or newer (``@pytest.mark.asyncio``, or its auto mode).
+    The test must run on asyncio, with anyio's plugin (``@pytest.mark.anyio``), which is always installed, or
+    with pytest-asyncio 0.24 or newer (``@pytest.mark.asyncio``, or its auto mode).
     """
-    # An asynchronous fixture must be run by the plugin, and in the loop, that runs the test.
+    # An asynchronous fixture must run in the same plugin and loop as the test.
     marker = request.node.get_closest_marker("asyncio")
     if marker is not None and _has_pytest_asyncio(request.config):
         name = f"_primepods_asyncio_client_{_loop_scope(marker, request.config)}"
@@ -123,14 +121,14 @@ def _loop_scope(marker: pytest.Mark, config: pytest.Config) -> str:
             pytrace=False,
         )
     default = "function"
-    with suppress(ValueError):  # before pytest-asyncio 0.26 there is no such option
+    with suppress(ValueError):  # pytest-asyncio before 0.26 does not have this option
         default = config.getini("asyncio_default_test_loop_scope")
     scope: str = marker.kwargs.get("loop_scope", marker.kwargs.get("scope", default))
     return scope
 
 
 def _open_client() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
-    """A function of its own for each plugin and loop: pytest-asyncio leaves its marks on it."""
+    """Return a new fixture function: pytest-asyncio modifies it, so plugins and loops cannot share one."""
 
     async def client_of(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
         from . import AsyncClient  # noqa: PLC0415 - only runs that use it wait for it
@@ -145,7 +143,7 @@ _primepods_anyio_client = pytest.fixture(_open_client(), name="_primepods_anyio_
 
 
 def _asyncio_fixtures() -> ModuleType:
-    """The same fixture for pytest-asyncio, once for every scope that the loop of a test can have."""
+    """Return a module with the client fixture for pytest-asyncio, once for each loop scope."""
     fixture = importlib.import_module("pytest_asyncio").fixture
     module = ModuleType(_ASYNCIO_FIXTURES)
     for scope in ("function", "class", "module", "package", "session"):
@@ -155,7 +153,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The emulator's arguments: what all tests have in common, changed by marks, the nearest one last."""
+    """Return the emulator's arguments: defaults, overridden by marks, the closest mark last."""
     from .emulator import ManualClock  # noqa: PLC0415 - only runs that use it wait for it
 
     options: dict[str, Any] = {"control": True, "api_key": f"emu_{os.urandom(20).hex()}"}

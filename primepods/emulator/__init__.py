@@ -1,4 +1,4 @@
-"""A stateful local stand-in for the Prime Intellect pods API, for tests, demos and rehearsals.
+"""A stateful local emulator of the Prime Intellect pods API, for tests, demos and rehearsals.
 
 ```python
 from primepods.emulator import Emulator, Status

@@ -1,8 +1,7 @@
-"""Clocks for the emulator: real, faster than real, and moved by hand.
+"""Clocks for the emulator: real time, accelerated, or moved by hand.
 
-All times inside the emulator are seconds since the clock's epoch; only the wire shapes turn them into dates.
-Nothing in the emulator asks the operating system for the time except ``SystemClock``, so that a test with a
-``ManualClock`` never waits.
+All times inside the emulator are seconds since the clock's epoch; only the wire shapes convert them to dates.
+Only ``SystemClock`` reads the system's time, so a test with a ``ManualClock`` never waits.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ MANUAL_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
-    """The clock that an emulator uses."""
+    """Interface of an emulator's clock."""
 
     @property
     def epoch(self) -> datetime:
-        """Return the moment that ``now() == 0.0`` stands for, timezone-aware."""
+        """Return the timezone-aware date of ``now() == 0.0``."""
         ...
 
     def now(self) -> float:
-        """Return seconds since ``epoch``; never less than before."""
+        """Return seconds since ``epoch``; monotonic."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return when ``now()`` has grown by ``seconds``."""
+        """Sleep until ``now()`` has increased by ``seconds``."""
         ...
 
 
 class SystemClock:
-    """The machine's clock, started when it is made.
+    """The system's clock; it starts at 0 when created.
 
     Args:
-        speed: How many emulated seconds pass in a real one: with 60.0 a boot of five minutes takes five.
+        speed: Emulated seconds per real second: with 60.0 a boot of five minutes takes five seconds.
 
     Raises:
         ValueError: The speed is not a positive finite number.
@@ -52,19 +51,19 @@ class SystemClock:
         self._started = time.monotonic()
 
     def now(self) -> float:
-        """Return emulated seconds since this clock was made."""
+        """Return emulated seconds since this clock was created."""
         return (time.monotonic() - self._started) * self.speed
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep ``seconds`` emulated seconds, which are ``seconds / speed`` real ones."""
+        """Sleep for ``seconds`` emulated seconds, which are ``seconds / speed`` real seconds."""
         await asyncio.sleep(max(0.0, seconds) / self.speed)
 
 
 class ManualClock:
-    """A clock that stands still until ``advance`` is called; safe to move from any thread.
+    """A clock that moves only by ``advance``; thread-safe.
 
     Args:
-        epoch: The date that its second 0 stands for; 2026-01-01 UTC, so that answers are reproducible.
+        epoch: The date of second 0; default: 2026-01-01 UTC, for reproducible responses.
 
     Raises:
         ValueError: The date has no time zone.
@@ -88,7 +87,7 @@ class ManualClock:
         """Move time forward by ``seconds``.
 
         Raises:
-            ValueError: They are negative or not finite.
+            ValueError: ``seconds`` is negative or not finite.
         """
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"a clock moves forward by a finite number of seconds, not by {seconds!r}")
@@ -97,12 +96,12 @@ class ManualClock:
             due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self._now]
             self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self._now]
         for _, loop, event in due:
-            # The loop may have been closed since; whoever slept on it is gone, then.
+            # A closed loop has no sleeping tasks any more.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
 
     async def sleep(self, seconds: float) -> None:
-        """Return once ``advance`` has moved the clock by ``seconds``."""
+        """Sleep until ``advance`` has moved the clock by ``seconds``."""
         event = asyncio.Event()
         with self._lock:
             deadline = self._now + seconds
@@ -118,5 +117,5 @@ class ManualClock:
 
 
 def timestamp(epoch: datetime, seconds: float) -> str:
-    """Return an RFC 3339 time in UTC, with a fraction only where there is one."""
+    """Return an RFC 3339 time in UTC; without a fraction if it is zero."""
     return (epoch + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

@@ -1,6 +1,6 @@
-"""Routes under ``/_emulator/``, for hands, scripts and other languages: they change what clients cannot.
+"""Control routes under ``/_emulator/``: they change the emulator's state from scripts and other languages.
 
-They are off unless the emulator is made with ``control=True``, and want the same key as the API.
+They exist only with ``Emulator(control=True)``, and require the API key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .requestlog import RequestLog
 
 PREFIX = "/_emulator/"
 FOR_EVER = "inf"
-"""JSON has no infinity, which is how long a delay can be."""
+"""Infinite delay over HTTP: JSON has no infinity."""
 
 
 class Control:
@@ -59,7 +59,7 @@ class Control:
         self._router = Router([Route(path, verb, PREFIX + path, handler) for verb, path, handler in routes])
 
     def answer(self, call: Call) -> Reply:
-        """Do what is asked and reply; what makes no sense is a 422 that says why, what is not there a 404."""
+        """Handle a request; invalid input is a 422 with the reason, an unknown name or id a 404."""
         try:
             route, params = self._router.resolve(call)
             self._api.authenticate(call)
@@ -138,7 +138,7 @@ class Control:
 
 
 def _body(call: Call, **required: Check) -> dict[str, Any]:
-    """Return the JSON object of a request, with these fields at least; empty where there is no body."""
+    """Return the JSON object of a request, with at least these fields; empty if there is no body."""
     return json_body(call if call.body else attrs.evolve(call, body=b"{}"), object_of(required))
 
 
@@ -153,7 +153,7 @@ def _shown(rule: Rule) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """Return a value that JSON can hold."""
+    """Convert a value to one that JSON can represent."""
     if isinstance(value, frozenset):
         return sorted(cast("frozenset[str]", value))
     if callable(value):

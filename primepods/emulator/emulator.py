@@ -1,4 +1,4 @@
-"""``Emulator``: the whole thing, as its user holds it."""
+"""The public class ``Emulator``."""
 
 from __future__ import annotations
 
@@ -27,67 +27,65 @@ from .requestlog import RequestLog
 
 
 class PodsView(Mapping[str, EmulatedPod]):
-    """The pods that the API would list now, by id; each look shows the present."""
+    """Live view of the pods that the API would list, by id."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def __getitem__(self, pod_id: str) -> EmulatedPod:
-        """Return the pod's state now; raises ``KeyError`` once it is gone."""
+        """Return the pod's current state; raises ``KeyError`` once it is gone."""
         with self._account.lock:
             view = self._account.view()
             return view.pods[pod_id].seen_at(view.now)
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate the ids in the order of the list."""
+        """Iterate over the ids in the order of the API's list."""
         with self._account.lock:
             return iter(list(self._account.view().pods))
 
     def __len__(self) -> int:
-        """Return how many pods there are now."""
+        """Return the current number of pods."""
         with self._account.lock:
             return len(self._account.view().pods)
 
 
 class Emulator:
-    """A stand-in for the Prime Intellect pods API on a loopback socket: what moto is to boto3.
+    """An emulator of the Prime Intellect pods API on a loopback socket, like moto for boto3.
 
-    ``with Emulator(...)`` serves from a thread and a loop of its own, so that blocking clients and other
-    loops can talk to it; ``async with Emulator(...)`` serves from the running loop. State lives as long as
-    the object: after leaving, the same emulator can be entered again on the same port, as a server that was
-    restarted.
+    ``with Emulator(...)`` serves from its own thread and loop, so that blocking clients and other loops can
+    talk to it; ``async with Emulator(...)`` serves from the running loop. State lives as long as the object:
+    after leaving, the same emulator can be entered again on the same port, like a restarted server.
 
-    All durations are seconds on the emulator's clock, all money is US dollars.
+    Durations are seconds on the emulator's clock; amounts of money are US dollars.
 
     Args:
-        pods: How many pods there are at the start, all created then; the same seed makes the same fleet.
-        seed: What everything random is drawn from.
-        boot_seconds: About how long a pod takes from creation to ready, drawn for each between 0.3 and 3
-            times this; 0 means that pods are ready at once.
-        delete_seconds: How long a deleted pod is DELETING before it moves to the history.
-        appear_seconds: How long a created pod is missing from list, get and status.
+        pods: Number of pods at the start, all created then; the same seed gives the same fleet.
+        seed: Seed of everything random.
+        boot_seconds: Approximate time from creation to ready, drawn for each pod between 0.3 and 3 times
+            this; 0 for pods that are ready at once.
+        delete_seconds: Time for which a deleted pod is DELETING before it moves to the history.
+        appear_seconds: Time for which a created pod is missing from list, get and status.
         failure_rate: Share of pods, 0 to 1, whose boot ends in ERROR.
         flaky_rate: Share of pods whose installation fails once or twice, is retried, and succeeds.
         cluster_rate: Share of pods that have several nodes.
-        spot_rate: Share of pods that the provider takes away without a word.
-        spot_seconds: How long spot pods live on average.
-        stock: About how many of each offer can be had, changing every five minutes; ``None`` means no end of
-            them.
-        funds: What there is to spend; when it is spent, all pods are deleted. ``None`` means no end of it.
-        history: How many rows of all kinds are in the history at the start.
-        api_key: The only key that is accepted; by default a new random one for each emulator.
+        spot_rate: Share of pods that the provider removes without notice.
+        spot_seconds: Average lifetime of spot pods.
+        stock: Approximate stock of each offer, changing every five minutes; ``None`` for unlimited.
+        funds: Money of the account; when it is spent, all pods are deleted. ``None`` for unlimited.
+        history: Number of history rows, of all kinds, at the start.
+        api_key: The only accepted key; by default a new random key for each emulator.
         host: 127.0.0.1 or another name of this machine's loopback.
-        port: 0 for any free one.
-        clock: A ``ManualClock``, moved with ``advance``, or a clock of yours; default: a ``SystemClock``.
+        port: 0 for any free port.
+        clock: A ``ManualClock``, moved with ``advance``, or your own clock; default: a ``SystemClock``.
         speed: Emulated seconds per real second, for the default clock.
-        max_page_size: Longer pages are cut to this many rows.
-        latency: Real seconds that every answer takes at least.
-        control: Whether the routes under ``/_emulator/`` are there, which look at and change the state over
+        max_page_size: Max rows of a page; longer pages are cut.
+        latency: Minimum response time, in real seconds.
+        control: ``True`` to enable the routes under ``/_emulator/``, which read and change the state over
             HTTP.
 
     Raises:
-        ValueError: An argument makes no sense.
-        OSError: On entering, the port is taken.
+        ValueError: An argument is invalid.
+        OSError: The port is taken (on entering).
     """
 
     clock: Clock
@@ -97,7 +95,7 @@ class Emulator:
     faults: FaultPlan
     """Faults to inject: ``emu.faults.add(Status(503), on="status", times=3)``."""
     pods: Mapping[str, EmulatedPod]
-    """The pods that the API would list now, by id."""
+    """Pods that the API would list now, by id."""
 
     def __init__(  # noqa: PLR0913 - all optional, all by keyword
         self,
@@ -154,15 +152,15 @@ class Emulator:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Make an emulator from what ``save`` has written, in which the fleet goes on where it was.
+        """Create an emulator from a file of ``save``; the fleet continues where it was.
 
         Args:
             path: The file.
-            options: Those of ``Emulator`` that are to be different from the saved one's.
+            options: Arguments of ``Emulator`` that override the saved ones.
 
         Raises:
-            ValueError: The file is no snapshot.
-            OSError: It cannot be read.
+            ValueError: The file is not a snapshot.
+            OSError: The file is not readable.
         """
         saved = _read(path)
         emulator = cls(**{**config_of(saved), **options})
@@ -178,7 +176,7 @@ class Emulator:
         """Return the base URL, for example ``http://127.0.0.1:40123``.
 
         Raises:
-            RuntimeError: It has not been started yet.
+            RuntimeError: The emulator has not been started yet.
         """
         if self._bound is None:
             raise RuntimeError("the emulator has no URL before it is started: use `with Emulator() as emu:`")
@@ -187,15 +185,15 @@ class Emulator:
 
     @property
     def spent(self) -> float:
-        """Return what all pods, existing and gone, have cost until now."""
+        """Return the cost of all pods so far, existing and terminated, in US dollars."""
         return self._account.spent()
 
     def add_pod(self, name: str | None = None, **overrides: Unpack[PodOverrides]) -> str:
-        """Create a pod now, behind the API's back, and return its id.
+        """Create a pod now, without a request, and return its id.
 
         Args:
-            name: Its name; drawn if absent.
-            overrides: What is not to be drawn; see ``PodOverrides``.
+            name: The pod's name; drawn if absent.
+            overrides: Values to set instead of drawing them; see ``PodOverrides``.
 
         Raises:
             ValueError: The id is taken.
@@ -204,7 +202,7 @@ class Emulator:
         return self._account.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
-        """Take a pod away at once, as a provider does.
+        """Terminate a pod at once, as a provider may.
 
         Raises:
             KeyError: There is no such pod.
@@ -212,7 +210,7 @@ class Emulator:
         self._account.remove_pod(pod_id)
 
     def set_stock(self, cloud_id: str, left: int) -> None:
-        """Say how many of an offer can still be ordered.
+        """Set the remaining stock of an offer.
 
         Raises:
             KeyError: There is no such offer.
@@ -220,7 +218,7 @@ class Emulator:
         self._account.set_stock(cloud_id, left)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
-        """Say what an offer costs an hour from now on.
+        """Set the hourly price of an offer from now on.
 
         Raises:
             KeyError: There is no such offer.
@@ -229,7 +227,7 @@ class Emulator:
         self._account.set_price(cloud_id, price_hr)
 
     def add_funds(self, dollars: float) -> None:
-        """Pay in. An account that had no end of money then has what it has spent so far, and this."""
+        """Add funds. An account with unlimited funds then has the amount spent so far plus this."""
         self._account.add_funds(dollars)
 
     def advance(self, seconds: float) -> None:
@@ -237,37 +235,37 @@ class Emulator:
 
         Raises:
             RuntimeError: The clock moves by itself.
-            ValueError: The seconds are negative or not finite.
+            ValueError: ``seconds`` is negative or not finite.
         """
         self._account.advance(seconds)
 
     def reset(self) -> None:
-        """Go back to the start: the same fleet, created now; no faults, no requests, no ssh keys."""
+        """Reset to the initial state: the same fleet, created now; no faults, requests or ssh keys."""
         self._account.reset(**self._start_with)
         self.faults.clear()
         self.requests.clear()
 
     def snapshot(self) -> dict[str, object]:
-        """Return all state but faults and requests, as JSON, with Jupyter passwords that clients have set."""
+        """Return all state except faults and requests, as JSON; includes Jupyter passwords set by clients."""
         return dump(self._account)
 
     def restore(self, saved: Mapping[str, object]) -> None:
         """Restore the state of a ``snapshot``, as if no time had passed.
 
         Raises:
-            ValueError: It is none; nothing has changed then.
+            ValueError: It is not a snapshot; nothing changes then.
         """
         restore(self._account, saved)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a ``snapshot`` to one JSON file, for ``load``."""
+        """Write a ``snapshot`` to a JSON file, for ``load``."""
         Path(path).write_text(json.dumps(self.snapshot(), indent=1) + "\n", encoding="utf-8")
 
     def start(self) -> Self:
-        """Serve from a thread of its own; what ``with`` does.
+        """Start serving from a new thread, as ``with`` does.
 
         Raises:
-            RuntimeError: It is being served already.
+            RuntimeError: The emulator is already served.
             OSError: The port is taken.
         """
         self._check_free()
@@ -277,14 +275,14 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """End what ``start`` began, abandoning requests in flight. Does nothing if it is not running."""
+        """Stop serving and abandon requests in flight. Does nothing if it is not running."""
         if self._host is not None:
             self._host.stop()
             self._host = None
 
     @contextmanager
     def on(self, host: Host) -> Generator[Self]:
-        """Serve on a socket that others have used before, and will use again: what the pytest fixtures do."""
+        """Serve on the shared socket of ``host``, as the pytest fixtures do."""
         self._check_free()
         host.mount(self._app)
         self._host, self._bound = host, host.port
@@ -295,7 +293,7 @@ class Emulator:
             self._host = None
 
     def __enter__(self) -> Self:
-        """Start serving from a thread of its own."""
+        """Start serving from a new thread."""
         return self.start()
 
     def __exit__(
@@ -341,7 +339,7 @@ class Emulator:
             raise RuntimeError("this emulator is being served already")
 
     def _port(self) -> int:
-        # A restart comes back where clients look for it.
+        # After a restart, clients find it on the same port.
         return self._bound if self._bound is not None else self._address[1]
 
 
@@ -354,7 +352,7 @@ def _clock(clock: Clock | None, speed: float) -> Clock:
 
 
 def _check_key(key: str) -> None:
-    # A key must survive an HTTP header, or no client could ever send it.
+    # The key must be valid in an HTTP header.
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("api_key must be printable ASCII without spaces, and not empty")
 

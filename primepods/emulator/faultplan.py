@@ -1,4 +1,4 @@
-"""Rules that say which requests a fault strikes: by operation, path, number, chance and time."""
+"""Rules that select the requests a fault affects: by operation, path, count, probability and time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class When:
     window: float = attrs.field(validator=amount)
 
     def matches(self, call: Call, operation: str | None, now: float) -> bool:
-        """Tell whether a request is one of those that the rule is for, chance and numbers aside."""
+        """Return whether operation, path, pod and time match; ignores probability and counts."""
         return (
             (self.on is None or operation in self.on)
             and (self.path is None or fnmatchcase(call.path, self.path))
@@ -51,24 +51,24 @@ def _is_about(call: Call, pod_id: str) -> bool:
 
 @attrs.define(kw_only=True, eq=False)
 class Rule:
-    """A fault and when it strikes. As a context manager it is in force until the block ends."""
+    """A fault and its conditions. As a context manager it is active until the block ends."""
 
     number: int
     fault: Fault
     when: When
     hits: int = 0
-    """Number of requests that it has struck."""
+    """Number of requests affected so far."""
     _plan: FaultPlan = attrs.field(repr=False, alias="plan")
     _rng: Random = attrs.field(repr=False, alias="rng")
     _seen: int = 0
     _recent: deque[float] = attrs.field(factory=deque[float])
 
     def remove(self) -> None:
-        """Take it out of the plan; does nothing if it is out."""
+        """Remove the rule from its plan; does nothing if it is removed already."""
         self._plan.remove(self)
 
     def strikes(self, call: Call, operation: str | None, now: float) -> bool:
-        """Decide about one request."""
+        """Return whether the fault affects a request, and count it."""
         when = self.when
         if not when.matches(call, operation, now) or (when.times is not None and self.hits >= when.times):
             return False
@@ -79,7 +79,7 @@ class Rule:
         return True
 
     def _is_crowded(self, now: float) -> bool:
-        """Tell whether more than ``beyond`` requests were let through in the last ``window`` seconds."""
+        """Return whether the rate limit of ``beyond`` requests per ``window`` seconds is reached."""
         if not self.when.beyond:
             return True
         while self._recent and self._recent[0] <= now - self.when.window:
@@ -90,18 +90,18 @@ class Rule:
         return False
 
     def __enter__(self) -> Self:
-        """Return the rule, which is in force already."""
+        """Return the rule, which is active already."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take it out of the plan."""
+        """Remove the rule from its plan."""
         self.remove()
 
 
 class FaultPlan:
-    """All rules, in the order in which they were added; safe to change from any thread."""
+    """All rules, in the order in which they were added; thread-safe."""
 
     def __init__(self, clock: Clock, operations: Collection[str], seed: int) -> None:
         self._clock = clock
@@ -126,27 +126,27 @@ class FaultPlan:
         beyond: int = 0,
         window: float = 1.0,
     ) -> Rule:
-        """Let ``fault`` strike every request that fits all that is given; returns the rule, which counts.
+        """Apply ``fault`` to every request that matches all conditions; return the rule, which counts hits.
 
-        Of several rules that fit a request, the first decides its answer; delays and lags before it add up.
-        So rules with ``times=1``, one after the other, make a sequence of answers.
+        If several rules match, the first decides the response; delays and lags before it add up. So several
+        rules with ``times=1`` make a sequence of responses.
 
         Args:
-            fault: What goes wrong.
-            on: The operation or operations: list, create, get, status, delete, log, history, gpus,
+            fault: The fault to inject.
+            on: One or more operations: list, create, get, status, delete, log, history, gpus,
                 gpu_summary, multi_node, disks, ssh_keys, ssh_key_upload, ssh_key_delete, ssh_key_update.
-            path: The request's path, in which ``*`` stands for anything.
+            path: The request's path; ``*`` matches anything.
             pod_id: Only requests about this pod, in the path or among the ids.
-            times: Only the first so many.
-            skip: Not the first so many.
-            probability: Only this share, drawn from the emulator's seed.
-            after: From so many seconds after now on.
-            lasting: For so many seconds from then on.
-            beyond: Only what exceeds so many requests in ``window`` seconds, as a rate limit does; 0: all.
-            window: See ``beyond``.
+            times: Max number of affected requests.
+            skip: Number of matching requests to skip first.
+            probability: Share of affected requests, drawn from the emulator's seed.
+            after: Seconds from now until the rule is active.
+            lasting: Seconds for which it is active then.
+            beyond: Rate limit: affects only requests beyond this many in ``window`` seconds; 0: all.
+            window: Seconds of the rate limit's window.
 
         Raises:
-            ValueError: There is no such operation, or a number makes no sense.
+            ValueError: An operation is unknown, or a number is invalid.
         """
         check_amount("after", after)
         check_amount("lasting", lasting or 0.0)
@@ -171,18 +171,18 @@ class FaultPlan:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Take a rule out of the plan; does nothing if it is out."""
+        """Remove a rule; does nothing if it is removed already."""
         with self._lock:
             self._rules = [other for other in self._rules if other is not rule]
 
     def clear(self) -> None:
-        """Take out all rules, and begin again with the same randomness."""
+        """Remove all rules, and restart the random numbers from the seed."""
         with self._lock:
             self._rules = []
             self._added = 0
 
     def __iter__(self) -> Iterator[Rule]:
-        """Iterate the rules that are in force or may come into force."""
+        """Iterate over the rules that are or may become active."""
         return iter(self._rules[:])
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ class FaultPlan:
         return len(self._rules)
 
     def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
-        """Find what strikes this request: delays and lags, and at most one fault that decides the answer."""
+        """Return the faults for a request: delays and lags, and at most one that decides the response."""
         struck: list[Fault] = []
         with self._lock:
             for rule in self._rules:

@@ -1,8 +1,8 @@
-"""``python -m primepods.emulator.local_ssh``: takes the place of ``ssh`` where the pods are emulated.
+"""``python -m primepods.emulator.local_ssh``: a replacement for ``ssh`` with emulated pods.
 
 It takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
-environment and in a home directory that is the pod's own, below the directory for temporary files. As with
-``ssh``, the command goes on when this is killed, and its standard input has ended then.
+environment and in the pod's own home directory, below the directory for temporary files. As with ``ssh``, the
+command continues when this process is killed, and its standard input is then at its end.
 """
 
 import os
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import NoReturn
 
 _FAILED = 255
-"""What ``ssh`` itself exits with when it cannot do its work."""
+"""Exit code of ``ssh`` for its own errors."""
 _WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"
 """Options of ``ssh`` that are followed by a value, in the same word or the next."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the remote command and exit as it does; ``argv`` are the words after ``ssh``.
+    """Run the remote command and exit with its code; ``argv`` are the arguments of ``ssh``.
 
     Raises:
         SystemExit: Always.
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     environment = {
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        # What is installed beside this package is installed on the pod.
+        # Commands installed beside this package are available on the pod.
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "SHELL": "/bin/sh",
         "USER": user or "root",
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603  that is what it is for
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command may hold its standard input: else that would not end for it.
+    # Only the command may hold its standard input, or the input would never end.
     sys.stdin.close()
     signal.signal(signal.SIGTERM, _end)
     try:
         code = process.wait()
     except KeyboardInterrupt:
         code = -signal.SIGINT
-    # As ssh says that a signal has ended it.
+    # A signal: the same exit code as ssh.
     raise SystemExit(code if code >= 0 else _FAILED)
 
 
@@ -61,7 +61,7 @@ def _end(number: int, frame: object) -> NoReturn:
 
 
 def _home(host: str) -> Path:
-    """Return the home directory of a pod: a folder that is ours alone."""
+    """Return the home directory of a pod: a private folder."""
     folder = Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
     for place in (folder, folder / host):
         try:
@@ -74,7 +74,7 @@ def _home(host: str) -> Path:
 
 
 def _check_private(folder: Path) -> None:
-    """Refuse a folder that somebody else may have put there."""
+    """Refuse a folder that another user may have created."""
     found = folder.lstat()
     is_ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     if not stat.S_ISDIR(found.st_mode) or not is_ours:
@@ -93,9 +93,9 @@ def _fail(why: str) -> NoReturn:
 
 
 def _read(words: list[str]) -> tuple[str, str]:
-    """Return the target and the command of a command line of ``ssh``.
+    """Return the target and the command of an ``ssh`` command line.
 
-    Options may stand before the target and after it, until ``--`` or the command.
+    Options may precede or follow the target, until ``--`` or the command.
     """
     _skip_options(words)
     target = words.pop(0) if words else ""
@@ -108,7 +108,7 @@ def _skip_options(words: list[str]) -> None:
         word = words.pop(0)
         if word == "--":
             return
-        # Flags may share a word with one that has a value: -Tp 22.
+        # Flags may be combined with an option that has a value: -Tp 22.
         with_value = next((n for n, letter in enumerate(word) if n and letter in _WITH_VALUE), 0)
         if with_value == len(word) - 1 and with_value:
             del words[:1]

@@ -12,32 +12,29 @@ MAX_ENTRIES = 200_000
 
 @attrs.define(kw_only=True)
 class Request:
-    """One request. Never holds a header, and the key's text is replaced wherever it stands."""
+    """A logged request. It has no headers, and the key is replaced wherever it occurs."""
 
     method: str
     path: str
     """As sent, without the query."""
     query: list[tuple[str, str]]
-    """All pairs in their order."""
+    """All pairs, in order."""
     concurrency: int
-    """Requests in flight when this one came in, itself included."""
+    """Requests in flight when this one arrived, including itself."""
     time: float
-    """Seconds on the emulator's clock when it came in."""
+    """Arrival time, in seconds on the emulator's clock."""
     faults: list[str] = attrs.field(factory=list[str])
-    """The names of the faults that struck it."""
+    """Names of the faults that affected it."""
     status: int | None = None
     """Status of the response.
 
-    ``None`` while it is in flight, and when a fault cut the connection before any answer.
+    ``None`` while in flight, and if a fault closed the connection before any response.
     """
 
 
 @attrs.define(eq=False)
 class RequestLog(Sequence[Request]):
-    """All requests in the order of their arrival; the oldest are dropped beyond 200,000.
-
-    Safe from any thread.
-    """
+    """All requests in the order of arrival; beyond 200,000 the oldest are dropped. Thread-safe."""
 
     _entries: list[Request] = attrs.field(factory=list[Request])
 
@@ -60,13 +57,13 @@ class RequestLog(Sequence[Request]):
             del self._entries[: MAX_ENTRIES // 10]
 
     def clear(self) -> None:
-        """Forget everything so far."""
+        """Remove all entries."""
         self._entries.clear()
 
     def where(
         self, *, method: str | None = None, path: str | None = None, status: int | Iterable[int] | None = None
     ) -> list[Request]:
-        """Return the requests with this method, exactly this path, and this status or one of these."""
+        """Return the requests with this method, this exact path, and this status or one of these."""
         wanted = {status} if isinstance(status, int) else None if status is None else set(status)
         return [
             entry

@@ -189,6 +189,6 @@ def flow_run_id_of(name: str | None) -> UUID | None:
 
 
 def is_pod_of(name: str, pod: Pod) -> bool:
-    """Tell whether a pod is an attempt's, whose :func:`pod_name` nobody else has."""
+    """Return whether a pod is an attempt's, whose :func:`pod_name` nobody else has."""
     found = _POD_NAME.fullmatch(pod.name or "")
     return pod.name == name or (found is not None and found[1] == name)

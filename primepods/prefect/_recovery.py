@@ -178,7 +178,7 @@ async def _failure(work: Awaitable[None]) -> set[str]:
 
 
 def _is_left(pod: Pod, flow_run: FlowRun) -> bool:
-    """Tell whether no worker will delete a pod, though its flow run needs it no more."""
+    """Return whether no worker will delete a pod, though its flow run needs it no more."""
     current = pod_of(flow_run.infrastructure_pid)
     if flow_run_id_of(current) == flow_run.id and not is_pod_of(current, pod):
         return True

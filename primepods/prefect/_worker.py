@@ -190,7 +190,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                     pod_run.stop()
 
     async def _is_wanted(self, pod_run: PodRun) -> bool:
-        """Tell whether a flow run shall (still) be run, by us."""
+        """Return whether a flow run shall (still) be run, by us."""
         try:
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
@@ -233,7 +233,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
 
 def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
-    """Tell whether the pod of a flow run that is cancelled, or over, must go now."""
+    """Return whether the pod of a flow run that is cancelled, or over, must go now."""
     if not pod_run.is_running or flow_run.start_time is None:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:

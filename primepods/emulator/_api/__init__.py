@@ -1,1 +1,1 @@
-"""The endpoints and the shapes of their JSON: requests in, replies out, without a socket."""
+"""API endpoints and their JSON shapes: from request to response, without sockets."""

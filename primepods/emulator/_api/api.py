@@ -1,4 +1,4 @@
-"""The API as a whole: authentication and routes."""
+"""Authentication and routing for all endpoints."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PREFIX = "/api/v1"
 
 @attrs.frozen
 class Target:
-    """The operation that a call is for (``None``: an unknown path), and the function that answers it."""
+    """A request's operation (``None`` for an unknown path) and its handler."""
 
     operation: str | None
     answer: Callable[[Call], Reply]
 
 
 class Api:
-    """Resolves, authenticates and answers calls."""
+    """Request dispatcher: routing, authentication, handling."""
 
     def __init__(self, account: Account, *, api_key: str) -> None:
         self._account = account
@@ -38,7 +38,7 @@ class Api:
         self._router = Router([attrs.evolve(route, path=PREFIX + route.path) for route in routes])
 
     def resolve(self, call: Call) -> Target:
-        """Find what the call is for; what is for nothing is answered with a redirect or an error."""
+        """Find the operation of a request; without one, the target responds with a redirect or an error."""
         try:
             route, params = self._router.resolve(call)
         except ReplyError as error:
@@ -47,7 +47,7 @@ class Api:
         return Target(route.name, partial(self._answer, route, params))
 
     def authenticate(self, call: Call) -> None:
-        """Accept a call with the key; raises a 401 or 403."""
+        """Check the API key; raises a 401 or 403."""
         scheme, _, token = (call.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refuse(403, "Not authenticated")

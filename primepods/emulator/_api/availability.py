@@ -1,4 +1,4 @@
-"""The endpoints about what can be ordered."""
+"""Availability endpoints."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Row = dict[str, object]
 
 
 class AvailabilityApi:
-    """GPUs, clusters, their summary, and disks.
+    """Endpoints for GPUs, clusters, the GPU summary and disks.
 
-    The emulator has no disks of its own: the filter by disk ids is accepted, and every disk is everywhere.
+    The emulator does not model disks: it accepts the filter by disk ids and ignores it.
     """
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """Return the operations."""
+        """Return the routes."""
         return [
             Route("gpus", "GET", "/availability/gpus", self._gpus),
             Route("gpu_summary", "GET", "/availability/gpu-summary", self._summary),
@@ -58,7 +58,7 @@ class AvailabilityApi:
 
 
 def _page(call: Call, rows: Iterable[Row], wanted: Row) -> Reply:
-    """Answer with the rows of one page that are where, and what, the query says."""
+    """Return one page of the rows that match the query's filters."""
     page = query_integer(call, "page", 1, low=1)
     size = query_integer(call, "page_size", 100, low=1, high=100)
     regions = query_values(call, "regions")

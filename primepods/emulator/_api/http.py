@@ -1,4 +1,4 @@
-"""Requests and replies as plain values, the values of queries, and the API's ways to say no."""
+"""Requests and responses as plain values, query parsing, and error responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 
 @attrs.frozen(kw_only=True)
 class Call:
-    """One request, taken apart."""
+    """A parsed request."""
 
     method: str
     path: str
@@ -25,14 +25,14 @@ class Call:
     body: bytes = b""
     raw_query: str = ""
     lag: float = 0.0
-    """Seconds by which the answer lags behind; set by a fault, not by the request."""
+    """Age of the data in the response, in seconds; set by a fault, not by the request."""
     deletion_lost_after: float | None = None
-    """Seconds after which a deletion is forgotten; set by a fault, likewise."""
+    """Seconds after which a deletion is lost; set by a fault, not by the request."""
 
 
 @attrs.frozen
 class Reply:
-    """One answer; its body is JSON unless a fault has changed it."""
+    """A response; its body is JSON unless a fault has changed it."""
 
     status: int
     body: bytes
@@ -40,7 +40,7 @@ class Reply:
 
 
 class ReplyError(Exception):
-    """Raised by whatever finds a reason not to serve a request; carries the answer."""
+    """A refused request; carries the error response."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)
@@ -63,19 +63,19 @@ def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Rep
 
 
 def refuse(status: int, text: str) -> ReplyError:
-    """Return the exception that answers with an error in the shape ``{"detail": text}``."""
+    """Return an exception that carries an error in the shape ``{"detail": text}``."""
     return ReplyError(detail(status, text))
 
 
 def invalid(*errors: tuple[str, str]) -> ReplyError:
-    """Return the exception that answers 422 in the schema's shape, from pairs of parameter and details."""
+    """Return an exception that carries a 422 in the schema's shape, from pairs of parameter and details."""
     body = {"errors": [{"param": param, "details": details} for param, details in errors]}
     return ReplyError(Reply(422, encode(body)))
 
 
 def parse_query(raw: str) -> list[tuple[str, str]]:
     """Return all pairs of a query string in their order, blank values included."""
-    # Without escapes there is nothing to decode, which for a hundred ids takes most of the time.
+    # Fast path: without escapes, skip decoding, which takes most of the time for a hundred ids.
     if "%" not in raw and "+" not in raw:
         pairs = (part.partition("=") for part in raw.split("&") if part)
         return [(key, value) for key, _, value in pairs]
@@ -91,7 +91,7 @@ def query_values(call: Call, name: str) -> list[str]:
 
 
 def query_value(call: Call, name: str) -> str | None:
-    """Return the one value of a query key, or ``None``; refuse a key that is given twice."""
+    """Return the value of a query key, or ``None``; refuse a repeated key."""
     values = query_values(call, name)
     if len(values) > 1:
         raise invalid((name, "Input should be given once"))
@@ -105,7 +105,7 @@ def query_integer(call: Call, name: str, default: None, *, low: int = ..., high:
 def query_integer(
     call: Call, name: str, default: int | None, *, low: int = -INT64, high: int = INT64 - 1
 ) -> int | None:
-    """Return the integer value of a query key; refuse anything else, or what is out of bounds."""
+    """Return the integer value of a query key; refuse other values and values out of bounds."""
     text = query_value(call, name)
     if text is None:
         return default
@@ -120,7 +120,7 @@ def query_integer(
 
 
 def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return the value of a query key; refuse what is not one of ``allowed``."""
+    """Return the value of a query key; refuse values that are not in ``allowed``."""
     value = query_value(call, name)
     if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))

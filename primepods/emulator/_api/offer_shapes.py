@@ -15,12 +15,12 @@ Prices = dict[str, float | None]
 
 
 def offers_answer(rows: list[dict[str, object]], total: int) -> Reply:
-    """Return a page of offers; clients read on until they have ``total`` rows, so it must be exact."""
+    """Return a page of offers; ``total`` must be exact: clients read until they have that many rows."""
     return ok({"items": rows, "totalCount": total})
 
 
 def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
-    """Return an offer as the endpoints show it; ``left`` can be ordered (``None``: any number)."""
+    """Return the JSON row of an offer; ``left`` is the remaining stock (``None``: unlimited)."""
     provider = offer.provider
     community = provider.security == COMMUNITY
     cluster = offer.nodes > 1
@@ -57,7 +57,7 @@ def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
 
 
 def disk_row(offer: DiskOffer) -> dict[str, object]:
-    """Return a disk as the availability endpoint shows it."""
+    """Return the JSON row of a disk."""
     return {
         "cloudId": offer.cloud_id,
         "provider": offer.provider.name,
@@ -86,7 +86,7 @@ def summary(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, Prices]]]:
 
 
 def _stock_status(left: int | None) -> str:
-    """Return the schema's word for how many are left."""
+    """Return the schema's stock status for a remaining stock."""
     if left is None:
         return "Available"
     if left <= 0:
@@ -95,7 +95,7 @@ def _stock_status(left: int | None) -> str:
 
 
 def _amount(value: Amount | None) -> dict[str, object]:
-    """Return an amount with every key, as clients demand."""
+    """Return an amount with all keys, which clients require."""
     return {
         "minCount": value and value.minimum,
         "defaultCount": value and value.default,

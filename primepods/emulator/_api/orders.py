@@ -1,4 +1,4 @@
-"""Create requests, checked against the schema and the offer."""
+"""Create requests, validated against the schema and the offer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _POD = object_of(
         "gpuCount": positive_integer,
     },
     {
-        # The schema has no null here, but clients send it when they have no name.
+        # The schema does not allow null here, but clients send it when they have no name.
         "name": nullable(string),
         "diskSize": nullable(positive_integer),
         "vcpus": nullable(positive_integer),
@@ -64,7 +64,7 @@ _BODY = object_of(
 
 
 class Order:
-    """Create request with a valid body; raises a 422 for any other."""
+    """A create request with a valid body; raises a 422 for an invalid one."""
 
     def __init__(self, call: Call) -> None:
         body = json_body(call, _BODY)
@@ -78,7 +78,7 @@ class Order:
         self._image: str = self.pod.get("image") or IMAGES[0]
 
     def find_offer(self, market: Market) -> Offer:
-        """Find the offer that the order names, and that it must match; raises a 400 in prose."""
+        """Return the offer that the order names; raises a 400 if there is none or it does not match."""
         try:
             offer = market.offer(self.pod["cloudId"])
         except KeyError:
@@ -118,12 +118,12 @@ class Order:
         if offer.variable and "maxPrice" not in self.pod:
             yield "Missing field: max_price not specified"
         limit = self.pod.get("maxPrice")
-        # 0 is what some clients send for "no limit".
+        # Some clients send 0 for "no limit".
         if limit and limit < offer.price:
             yield f"The price is {offer.price} per hour, above maxPrice {limit}"
 
     def overrides(self, offer: Offer) -> PodOverrides:
-        """Say what the pod will be, as far as order and offer decide."""
+        """Return the pod's values that the order and the offer determine."""
         extra: dict[str, object] = {
             "customTemplateId": self.pod.get("customTemplateId"),
             "autoRestart": self.pod.get("autoRestart") or False,
@@ -144,7 +144,7 @@ class Order:
         )
 
     def complete(self, record: PodRecord, offer: Offer) -> None:
-        """Note down what only ordered pods have, and the sizes that were ordered."""
+        """Set the fields that only ordered pods have, and the ordered sizes."""
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
         record.team_member_ids = self._team_member_ids

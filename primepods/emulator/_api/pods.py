@@ -1,4 +1,4 @@
-"""The endpoints about pods and their history."""
+"""Endpoints for pods and their history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .router import Route
 
 
 class PodsApi:
-    """List, create, get, status, delete, log and history."""
+    """Endpoints: list, create, get, status, delete, log and history."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -20,7 +20,7 @@ class PodsApi:
         self._longest = account.config.max_page_size
 
     def routes(self) -> list[Route]:
-        """Return the operations; literal paths before those with parameters."""
+        """Return the routes; literal paths before paths with parameters."""
         return [
             Route("list", "GET", "/pods/", self._list),
             Route("create", "POST", "/pods/", self._create),
@@ -92,7 +92,7 @@ class PodsApi:
         return view.pods[pod_id], view.now
 
     def _log_lines(self, record: PodRecord, now: float) -> list[str]:
-        """Return what the pod has written while it booted, oldest line first."""
+        """Return the pod's boot log, oldest line first."""
         lines: list[str] = []
         for step in record.timeline:
             if record.created + step.at > now:

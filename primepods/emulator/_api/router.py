@@ -1,6 +1,6 @@
-"""From a path to the operation behind it: wrong slashes, wrong methods and unknown paths are settled here.
+"""Routing of paths to operations; redirects for wrong slashes, errors for wrong methods and unknown paths.
 
-The routes themselves stand with the endpoints, in the files of their nouns.
+Each endpoint module defines its own routes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import attrs
 from .http import Call, Reply, ReplyError, detail, refuse
 
 Handler = Callable[..., Any]
-"""Takes the call and the path's parameters by name, and returns the answer."""
+"""Takes the call, and the path's parameters as keyword arguments; returns the response."""
 
 
 @attrs.frozen
 class Route:
-    """One operation; ``name`` is what fault plans call it.
+    """One operation; ``name`` is its name in fault plans.
 
-    A part of ``path`` in braces matches any one part that is not empty.
+    A segment of ``path`` in braces matches any one segment that is not empty.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Route:
     handler: Handler
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
-        """Return the parameters in a path that is this route's, else ``None``."""
+        """Return the path's parameters if it matches this route, else ``None``."""
         own = self.path.split("/")
         if len(parts) != len(own):
             return None
@@ -44,13 +44,13 @@ class Route:
 
 
 class Router:
-    """Table of routes; the first that matches counts, so that literal paths stand before parameters."""
+    """Table of routes; the first match wins, so literal paths must precede parameters."""
 
     def __init__(self, routes: list[Route]) -> None:
         self._routes = routes
 
     def resolve(self, call: Call) -> tuple[Route, dict[str, str]]:
-        """Find the route of a call and its path's parameters; raises a 307, a 404 or a 405."""
+        """Return the route of a call and the path's parameters; raises a 307, a 404 or a 405."""
         matches = self._matches(call.path)
         for route, params in matches:
             if route.method == call.method:
@@ -70,9 +70,9 @@ class Router:
 
 
 def _redirect(call: Call, path: str) -> Reply:
-    """307 to another spelling of the path.
+    """Return a 307 to another spelling of the path.
 
-    It names the host as the request did: from 127.0.0.1 to localhost, clients would drop the key on the way.
+    It keeps the request's host name: on a redirect from 127.0.0.1 to localhost, clients would drop the key.
     """
     target = f"{path}?{call.raw_query}" if call.raw_query else path
     location = f"http://{call.host}{target}" if call.host else target

@@ -1,4 +1,4 @@
-"""JSON shapes of pods and their history: records in, the API's spelling out.
+"""JSON shapes of pods and their history.
 
 Written from the API's documents, not from a client.
 """
@@ -19,28 +19,28 @@ WALLET_ID = "clemulator0001wallet"
 
 
 def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes:
-    """Return a page of the pod and history lists around encoded rows."""
+    """Return a page of the pod or history list from encoded rows."""
     head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (total, offset, limit)
     return head + b",".join(rows) + b'],"status":null}'
 
 
 def status_answer(rows: Iterable[bytes]) -> bytes:
-    """Return the response to a status request around encoded rows."""
+    """Return the response to a status request from encoded rows."""
     return b'{"data":[' + b",".join(rows) + b'],"status":null}'
 
 
 def pod_row(record: PodRecord, epoch: datetime, now: float) -> bytes:
-    """Return a pod as list and get show it."""
+    """Return the JSON row of a pod, for list and get."""
     return record.rendered("pod", now, lambda stage: encode(_pod(record, stage, epoch) | record.pod_fields))
 
 
 def status_row(record: PodRecord, now: float) -> bytes:
-    """Return a pod as the status endpoint shows it."""
+    """Return the JSON row of a pod, for status."""
     return record.rendered("status", now, lambda stage: encode(_status(record, stage) | record.status_fields))
 
 
 def history_row(row: HistoryRow, epoch: datetime) -> bytes:
-    """Return a row of the history."""
+    """Return the JSON row of a history record."""
     return encode(
         {
             "id": row.id,
@@ -102,8 +102,8 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
 
 
 def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
-    # The page shows costPerHr and primePortMapping, the official client reads priceHr, the schema has none of
-    # the three: all are sent, so that every client finds what it looks for.
+    # Send all three: the page shows costPerHr and primePortMapping, the official client reads priceHr, and
+    # the schema has none of them.
     return {
         "podId": record.id,
         "providerType": record.provider,

@@ -1,4 +1,4 @@
-"""The endpoints about ssh keys."""
+"""Endpoints for ssh keys."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _UPDATE = object_of({}, {"isPrimary": nullable(boolean)})
 
 
 class SSHKeysApi:
-    """List, upload, delete, make primary."""
+    """Endpoints: list, upload, delete, make primary."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """Return the operations."""
+        """Return the routes."""
         return [
             Route("ssh_keys", "GET", "/ssh_keys/", self._list),
             Route("ssh_key_upload", "POST", "/ssh_keys/", self._upload),

@@ -1,4 +1,4 @@
-"""Validation of JSON bodies: small checks that yield what is wrong, and where."""
+"""Validation of JSON bodies: checks that yield each problem and its place."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Check = Callable[[object, str], Iterator[Problem]]
 
 
 def json_body(call: Call, check: Check) -> dict[str, Any]:
-    """Return the body, an object that passes the check; raises a 422 that lists all problems."""
+    """Parse and validate the body; raises a 422 that lists all problems."""
     try:
         body = json.loads(call.body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise invalid(("body", "JSON decode error")) from error
-    # The API names the fields of a pod without the pod.
+    # The API omits the prefix "pod." in field names.
     problems = [(at.removeprefix("pod."), details) for at, details in sorted(check(body, ""))]
     if problems:
         raise invalid(*problems)
@@ -65,7 +65,7 @@ def positive_integer(value: object, at: str) -> Iterator[Problem]:
 
 
 def one_of(*allowed: str) -> Check:
-    """Return a check for one of these words."""
+    """Return a check for one of these strings."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if value not in allowed:
@@ -75,7 +75,7 @@ def one_of(*allowed: str) -> Check:
 
 
 def nullable(inner: Check) -> Check:
-    """Return a check for null or what ``inner`` accepts."""
+    """Return a check for null or a value that passes ``inner``."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if value is not None:
@@ -85,7 +85,7 @@ def nullable(inner: Check) -> Check:
 
 
 def list_of(inner: Check) -> Check:
-    """Return a check for a list of what ``inner`` accepts."""
+    """Return a check for a list of values that pass ``inner``."""
 
     def check(value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The words that the API's schema allows on the wire, as it spells them."""
+"""Enum values of the API's schema, as spelled on the wire."""
 
 from __future__ import annotations
 

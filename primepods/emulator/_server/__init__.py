@@ -1,1 +1,1 @@
-"""Sockets and HTTP: the server half of aiohttp, and what faults do to an answer on the wire."""
+"""Sockets and HTTP: the aiohttp server, and faults on the wire."""

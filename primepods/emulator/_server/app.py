@@ -1,6 +1,6 @@
-"""The aiohttp side: a request object in, a ``Call`` to the API, its ``Reply`` out.
+"""The aiohttp application: converts a request to a ``Call``, and the API's ``Reply`` to a response.
 
-On the way every request is logged, and whatever the fault plan has in store for it happens to it.
+It logs every request and applies the fault plan.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _WITH_BODY = {"POST", "PUT", "PATCH"}
 _FORBIDDEN = detail(
     403, "This emulator answers only to 127.0.0.1, localhost and [::1]: the Host header names another server"
 )
-# Linger for no time at all: closing then resets. Windows spells the structure with shorts.
+# A linger time of 0 makes close() send a reset. On Windows the structure has shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 @attrs.define(kw_only=True, eq=False)
 class App:
-    """Answers requests; give it to a ``Listener``."""
+    """Request handler of one emulator; a ``Listener`` serves it."""
 
     api: Api
     api_key: str = attrs.field(repr=False)
@@ -47,12 +47,12 @@ class App:
     requests: RequestLog
     control: Control | None
     latency: float
-    """Real seconds that every answer takes at least."""
+    """Minimum response time, in real seconds."""
     _in_flight: int = 0
     _dated: tuple[int, dict[str, str]] | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """Handle one request."""
         call = _call(request)
         if not is_loopback_header(call.host):
             self._log(call, []).status = _FORBIDDEN.status
@@ -72,27 +72,27 @@ class App:
             self._in_flight -= 1
 
     def refused(self, status: int, message: str) -> web.Response:
-        """Log and answer what was no HTTP that could be read."""
+        """Log a request that is not valid HTTP, and return the error response."""
         self._log(Call(method="UNKNOWN", path="", query=[]), []).status = status
         return self._response(detail(status, message))
 
     async def _outcome(
         self, request: web.BaseRequest, call: Call, target: Target, faults: list[Fault], arrived_at: float
     ) -> Reply | Raw:
-        # At least one turn of the loop, so that requests which come in together are in flight together.
+        # Yield to the loop at least once, so that simultaneous requests count as in flight together.
         await asyncio.sleep(self.latency)
         read = await _read_body(request, call)
         if not isinstance(read, Call):
             return read
         delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if delay:
-            # From its arrival on: a test may have moved the clock since the request was logged.
+            # Count from the arrival: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
         reply = self._ask(target, read, faults)
         return faults[-1].outcome(reply) if faults else reply
 
     def _ask(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
-        """Have the API act, if the faults let the request through, and return its reply."""
+        """Pass the request to the API, unless a fault stops it, and return the response."""
         if not all(fault.reaches for fault in faults):
             return Reply(200, b"")
         changed = call
@@ -101,7 +101,7 @@ class App:
         reply = target.answer(changed)
         for other in filter(None, (fault.instead(call) for fault in faults)):
             reply = self.api.resolve(other).answer(other)
-        # For faults that write the response's head by themselves.
+        # Some faults write the response's head themselves: they need the date here.
         return attrs.evolve(reply, headers={**self._date(), **reply.headers})
 
     async def _respond(self, request: web.BaseRequest, outcome: Reply | Raw) -> web.Response:
@@ -109,7 +109,7 @@ class App:
             return self._response(outcome)
         if request.transport is not None:
             await self._write(request.transport, outcome)
-        # The connection is closed: aiohttp drops what it gets.
+        # The connection is closed: aiohttp discards this response.
         return web.Response()
 
     async def _write(self, transport: asyncio.Transport, raw: Raw) -> None:
@@ -131,7 +131,7 @@ class App:
         return web.Response(status=reply.status, body=reply.body, headers=headers)
 
     def _date(self) -> dict[str, str]:
-        """Return the header by which clients learn the emulator's time."""
+        """Return the ``Date`` header, in the emulator's time."""
         now = int(self.clock.now())
         if self._dated is None or self._dated[0] != now:
             date = format_datetime(self.clock.epoch.astimezone(UTC) + timedelta(seconds=now), usegmt=True)
@@ -159,7 +159,7 @@ def _call(request: web.BaseRequest) -> Call:
     raw, _, raw_query = request.raw_path.partition("?")
     return Call(
         method=request.method,
-        # To a proxy, and so to any server, the whole URL may be sent.
+        # A request line may hold the whole URL, as for a proxy.
         path=_ORIGIN.sub("", raw),
         query=parse_query(raw_query),
         raw_query=raw_query,
@@ -169,7 +169,7 @@ def _call(request: web.BaseRequest) -> Call:
 
 
 async def _read_body(request: web.BaseRequest, call: Call) -> Call | Reply | Raw:
-    """Give the call its body, where one counts; else what is answered to a body that cannot be read."""
+    """Return the call with its body if its method has one; an error response if the body is unreadable."""
     if call.method not in _WITH_BODY:
         return call
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
@@ -181,5 +181,5 @@ async def _read_body(request: web.BaseRequest, call: Call) -> Call | Reply | Raw
     except web.RequestPayloadError:
         return detail(400, "Request body could not be read")
     except ConnectionError:
-        # The client left before it had said what it wants.
+        # The client disconnected before the request was complete.
         return Raw(None)

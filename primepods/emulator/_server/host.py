@@ -1,4 +1,4 @@
-"""A thread with a loop and a listener in it, for emulators that are used from outside of any loop."""
+"""A thread that runs an event loop and a listener, for blocking use of an emulator."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .listener import Listener
 
 
 class Host:
-    """Serves one emulator after another on the same socket, from a thread of its own; see ``Emulator.on``.
+    """Server thread: serves one emulator after another on the same socket; see ``Emulator.on``.
 
-    ``port`` is 0 for any free one; after ``start`` it is the one that was bound.
+    ``port`` is 0 for any free port; after ``start`` it is the bound port.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, app: App | None = None) -> None:
@@ -26,7 +26,7 @@ class Host:
         self._started: Future[None] = Future()
 
     def start(self) -> None:
-        """Start the thread and bind the port; raises ``OSError`` if it is taken."""
+        """Start the thread and bind the port; raises ``OSError`` if the port is taken."""
         self._thread = threading.Thread(target=self._run, name="primepods-emulator", daemon=True)
         self._thread.start()
         try:
@@ -36,10 +36,10 @@ class Host:
             raise
 
     def stop(self) -> None:
-        """End the thread, abandoning requests in flight. Does nothing if it is not running."""
+        """Stop the thread and abandon requests in flight. Does nothing if it is not running."""
         if self._thread is None:
             return
-        # Whoever interrupts `start` comes here before the thread has got as far as having a loop to stop.
+        # An interrupted `start` calls this before the thread has a loop to stop.
         wait([self._started])
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -47,7 +47,7 @@ class Host:
         self._thread = self._loop = None
 
     def mount(self, app: App | None) -> None:
-        """Serve another app, or none; every connection of the one before is cut first."""
+        """Close all connections of the current app; then serve another app, or none."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._listener.mount(app), self._loop).result()
 

@@ -1,4 +1,4 @@
-"""A loopback socket and the connections on it, with nothing left behind once it is closed."""
+"""A loopback socket and its connections; closing it leaks nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from aiohttp.web_protocol import RequestHandler
 
 from .app import App
 
-# One line a request would drown the log of whoever tests with an emulator: the request log is for that.
-# Set this logger to INFO to see them all the same.
+# Quiet by default: a line per request would flood test logs, and there is the request log. INFO enables it.
 ACCESS_LOG = logging.getLogger("primepods.emulator.access")
 ACCESS_LOG.setLevel(logging.WARNING)
 
 MAX_LINE = 8190
-"""Longest request line and header that is read, in bytes: what common servers and proxies allow."""
+"""Max request line and header size in bytes, as in common servers and proxies."""
 
 ACCEPTING = 5
-"""Turns of the loop, at most, from accepting a connection to its ``connection_made``."""
+"""Max loop iterations between accepting a connection and its ``connection_made``."""
 
 
 class Listener:
-    """Serves an app on a loopback port from the running loop; without an app it answers 503."""
+    """Server for an app on a loopback port, in the running loop; without an app it responds with 503."""
 
     def __init__(self, app: App | None = None) -> None:
         self._app = app
@@ -34,7 +33,7 @@ class Listener:
         self._idle = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
-        """Bind to ``host`` and ``port`` (0: any free one) and return the port; ``OSError`` if it is taken."""
+        """Bind to ``host`` and ``port`` (0: any free port), return the port; ``OSError`` if it is taken."""
         loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         manager = self._web = web.Server(self._serve)
@@ -45,14 +44,14 @@ class Listener:
         return int(address[1])
 
     async def stop(self) -> None:
-        """Stop listening, abandon what is in flight, cut every connection."""
+        """Stop listening, abandon requests in flight, close all connections."""
         if self._server is None or self._web is None:
             return
-        # asyncio loses (and leaks) a connection that is being accepted while its server closes. A timer fires
-        # behind all that the same turn of the loop accepts, so what it wakes runs behind the last of them.
+        # asyncio leaks a connection that is being accepted while its server closes. A timer fires after all
+        # that the same loop iteration accepts, so this resumes after the last of them.
         await asyncio.sleep(0.001)
         self._server.close()
-        # What was accepted last is made in one of the next turns: cut it too.
+        # The last accepted connection is made within the next iterations: close it, too.
         for _ in range(ACCEPTING):
             await asyncio.sleep(0)
         self._web.pre_shutdown()
@@ -62,24 +61,24 @@ class Listener:
         self._server = self._web = None
 
     async def mount(self, app: App | None) -> None:
-        """Serve another app from now on, after cutting every connection of the one before."""
+        """Close all connections of the current app; then serve another app, or none."""
         self._app = None
         await self._cut()
         self._app = app
 
     def opened(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
-        """Take note of a new connection."""
+        """Register a new connection."""
         self._transports[connection] = transport
         self._idle.clear()
 
     def closed(self, connection: RequestHandler) -> None:
-        """Take note of a connection's end."""
+        """Unregister a closed connection."""
         self._transports.pop(connection, None)
         if not self._transports:
             self._idle.set()
 
     def refused(self, status: int, message: str) -> web.Response:
-        """Answer what was no HTTP that could be read, or what nobody is there to answer."""
+        """Return an error response for invalid HTTP, or a 503 while there is no app."""
         if self._app is not None:
             return self._app.refused(status, message)
         return web.json_response({"detail": "No emulator is served here at the moment"}, status=503)
@@ -108,7 +107,7 @@ class Listener:
 
 
 class _Connection(RequestHandler):
-    """A connection that its listener can cut, and that answers in JSON even to what is no HTTP."""
+    """A connection that its listener can close, with JSON responses even to invalid HTTP."""
 
     __slots__ = ("_listener",)
 

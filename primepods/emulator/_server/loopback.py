@@ -1,4 +1,4 @@
-"""Names and addresses of this machine that no other machine can reach."""
+"""Checks for loopback host names and addresses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _PORT = re.compile(r":[0-9]{0,5}\Z")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host, without a port, is this machine's loopback."""
+    """Return whether a host, without a port, is this machine's loopback."""
     if host.lower() == "localhost":
         return True
     if "%" in host:
-        return False  # any text may follow an IPv6 address as its zone
+        return False  # an IPv6 address may end with any text as its zone
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -21,17 +21,17 @@ def is_loopback(host: str) -> bool:
 
 
 def check_loopback(host: str) -> None:
-    """Raise ``ValueError`` for a host that other machines could reach."""
+    """Raise ``ValueError`` for a host that is not loopback."""
     if not is_loopback(host):
         expected = "use 127.0.0.1, ::1 or localhost"
         raise ValueError(f"the emulator serves this machine only: {expected}, not {host!r}")
 
 
 def is_loopback_header(host: str) -> bool:
-    """Tell whether a ``Host`` header names the loopback; one that is missing does.
+    """Return whether a ``Host`` header names the loopback; a missing header counts as loopback.
 
-    A web page can have its own name resolved to 127.0.0.1 and so reach a local server, but its browser goes
-    on sending that name.
+    Protects against DNS rebinding: a web page can resolve its own name to 127.0.0.1 and so reach a local
+    server, but the browser still sends that name.
     """
     if not host:
         return True

@@ -1,1 +1,1 @@
-"""The account: its pods, the market, the money, and how they change with time."""
+"""State of the emulated account: pods, market, funds, and their changes over time."""

@@ -1,8 +1,8 @@
-"""The emulated account: its pods, history, money, offers and keys, and all that can happen to them.
+"""The emulated account: its pods, history, funds, offers and keys, and the operations on them.
 
-Nothing ticks in the background. Every entry point first catches up: it applies what fell due since the last
-one, at the moment it fell due. The server's thread and the thread of the test meet in this class: the API
-holds ``lock`` while it answers a request, the methods for tests and control routes take it by themselves.
+Nothing runs in the background. Every entry point first catches up: it applies all changes that were due since
+the last call, each at its due time. The server's thread and the test's thread share this class: the API
+holds ``lock`` while it handles a request, the methods for tests and control routes acquire it themselves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .ssh_keys import KeyRing
 
 @attrs.frozen
 class AccountView:
-    """The pods and history that the API shows: those of now, or of the past for a replica that lags."""
+    """Pods and history as the API shows them: the current ones, or older ones for a stale replica."""
 
     now: float
     pods: Mapping[str, PodRecord]
-    """Oldest first: the order of the list."""
+    """Oldest first, as in the API's list."""
     history: History
 
 
@@ -46,37 +46,37 @@ class Account:
         self.clear()
 
     def clear(self) -> None:
-        """Empty the account; only clock and configuration stay."""
+        """Empty the account; keep clock and configuration."""
         self.pods: dict[str, PodRecord] = {}
-        """Pods that list, get and status show."""
+        """Pods that list, get and status return."""
         self.hidden: list[PodRecord] = []
         """Pods that exist but have not appeared yet."""
         self.terminated: list[PodRecord] = []
-        """Pods that are gone, in the order in which they went."""
+        """Terminated pods, in the order of termination."""
         self.history: History = History()
         self.created: int = 0
         """Number of pods ever created."""
         self.funds: float | None = None
-        """US dollars ever paid in; ``None`` for unlimited funds."""
+        """US dollars paid in so far; ``None`` for unlimited funds."""
         self.keys: KeyRing = KeyRing(rng=random_for(self.config.seed, "keys"))
         self.market.capacities.clear()
         self.market.prices.clear()
         self._solvent_at = self.clock.now()
-        """The last moment at which the funds are known to have sufficed."""
+        """The latest time at which the funds are known to have sufficed."""
         self._departures: list[tuple[float, str]] = []
-        """Heap of the times at which pods go."""
+        """Heap of termination times and pod ids."""
 
     # For tests and control routes.
 
     def reset(self, *, pods: int, history: int, funds: float | None) -> None:
-        """Go back to a start with so many pods, all created now, and so many rows of history."""
+        """Start again with this many pods, created now, and this many history rows."""
         with self.lock:
             self.clear()
             self.funds = funds
             self.seed(pods, history)
 
     def seed(self, pods: int, history: int) -> None:
-        """Add pods, created now, and rows of the past."""
+        """Add pods, created now, and history rows."""
         with self.lock:
             first = len(self.history.rows)
             rng = random_for(self.config.seed, f"history:{first}")
@@ -84,7 +84,7 @@ class Account:
             self._add_fleet(pods)
 
     def add_pod(self, name: str | None, overrides: PodOverrides) -> str:
-        """Add one pod and return its id; ``ValueError`` or ``TypeError`` for overrides that make no sense."""
+        """Add one pod and return its id; raises ``ValueError`` or ``TypeError`` for invalid overrides."""
         unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
         if unknown:
             known = ", ".join(PodOverrides.__annotations__)
@@ -96,32 +96,32 @@ class Account:
             return record.id
 
     def remove_pod(self, pod_id: str) -> None:
-        """Take a pod away at once, as a provider does; raises ``KeyError`` for an unknown id."""
+        """Terminate a pod at once, as a provider may; raises ``KeyError`` for an unknown id."""
         with self.lock:
             now = self.catch_up()
             self._depart(self.pods[pod_id], now)
             self.catch_up()
 
     def set_stock(self, cloud_id: str, left: int) -> None:
-        """Say how many of an offer can still be had; raises ``KeyError`` for an unknown offer."""
+        """Set the remaining stock of an offer; raises ``KeyError`` for an unknown offer."""
         with self.lock:
             self.market.capacities[self.market.offer(cloud_id).cloud_id] = left + self._ordered(cloud_id)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
-        """Say what an offer costs from now on; raises ``KeyError`` for an unknown offer."""
+        """Set the price of an offer from now on; raises ``KeyError`` for an unknown offer."""
         check_amount("price_hr", price_hr)
         with self.lock:
             self.market.prices[self.market.offer(cloud_id).cloud_id] = price_hr
 
     def add_funds(self, dollars: float) -> None:
-        """Pay in; an account that had no end of money then has what it has spent, and this."""
+        """Add funds; an account with unlimited funds then has the amount spent so far plus this."""
         with self.lock:
             funds = self.funds if self.funds is not None else self.spent()
             self.catch_up()
             self.funds = funds + dollars
 
     def spent(self) -> float:
-        """Add up what all pods, existing and gone, have cost until now, in US dollars."""
+        """Return the cost of all pods so far, existing and terminated, in US dollars."""
         with self.lock:
             now = self.catch_up()
             return spent([*self.existing(), *self.terminated], now)
@@ -136,7 +136,7 @@ class Account:
     # For the API, which holds the lock.
 
     def view(self, lag: float = 0.0) -> AccountView:
-        """Show the account as it was ``lag`` seconds ago."""
+        """Return the account as it was ``lag`` seconds ago."""
         now = self.catch_up()
         if lag <= 0:
             return AccountView(now, self.pods, self.history)
@@ -147,24 +147,24 @@ class Account:
         return AccountView(then, {record.id: record for record in shown}, self.history.until(then))
 
     def existing(self) -> list[PodRecord]:
-        """Return all pods that are not gone, those that have not appeared included."""
+        """Return all pods that are not terminated, including those that have not appeared yet."""
         return [*self.pods.values(), *self.hidden]
 
     def left(self, cloud_id: str) -> int | None:
-        """Return how many of an offer can still be ordered; ``None`` for any number."""
+        """Return the remaining stock of an offer; ``None`` for unlimited."""
         capacity = self.market.capacity(cloud_id, self.clock.now())
         return None if capacity is None else capacity - self._ordered(cloud_id)
 
     def is_out_of_funds(self) -> bool:
-        """Tell whether more has been spent than there was."""
+        """Return whether the amount spent exceeds the funds."""
         return self.funds is not None and self.spent() > self.funds
 
     def create(self, name: str | None, overrides: PodOverrides) -> PodRecord:
-        """Make a pod that is not in the account yet; ``add`` puts it there."""
+        """Create a pod without adding it to the account; see ``add``."""
         return create_pod(self.config, self._next_number(), self.catch_up(), overrides, name=name)
 
     def add(self, record: PodRecord) -> None:
-        """Let a pod exist; raises ``ValueError`` if its id is taken."""
+        """Add a pod to the account; raises ``ValueError`` if its id is taken."""
         if record.id in self.pods or any(record.id == other.id for other in self.hidden):
             raise ValueError(f"the emulator has a pod {record.id!r} already")
         if record.appears > self.clock.now():
@@ -175,9 +175,9 @@ class Account:
             heapq.heappush(self._departures, (record.gone, record.id))
 
     def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
-        """Delete as the API does, in ``delete_seconds``; returns the state that the API answers.
+        """Delete a pod as the API does, within ``delete_seconds``; return the status for the response.
 
-        After ``lost_after`` seconds the deletion is forgotten, and the pod is as it was before.
+        With ``lost_after``, the deletion is lost after that many seconds, and the pod is as before.
         """
         now = self.catch_up()
         if not record.is_deleting(now):
@@ -189,7 +189,7 @@ class Account:
         return DELETING if self._is_listed(record) else TERMINATED
 
     def catch_up(self) -> float:
-        """Apply all that fell due until now; returns now."""
+        """Apply all changes that are due; return the current time."""
         now = self.clock.now()
         if self.hidden:
             self._show_hidden(now)
@@ -210,7 +210,7 @@ class Account:
         return self.created
 
     def _add_fleet(self, count: int) -> None:
-        """Create ``count`` pods now, of which the exact shares will fail, or be retried and succeed."""
+        """Create ``count`` pods now, with exact shares of failing and of retried boots."""
         config = self.config
         order = random_for(config.seed, f"outcomes:{self.created}").sample(range(count), count)
         failing = set(order[: round(count * config.failure_rate)])
@@ -222,13 +222,13 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        # A pod that goes before it has appeared is listed for no time, on the way to the history.
+        # A pod that ends before it appears still passes through the list, for no time, into the history.
         due = [r for r in self.hidden if r.appears <= now or (r.gone is not None and r.gone <= now)]
         self.hidden = [record for record in self.hidden if record not in due]
         self.pods.update((record.id, record) for record in sorted(due, key=lambda record: record.appears))
 
     def _charge(self, funds: float, now: float) -> None:
-        """Delete everything from the moment on at which the money was used up."""
+        """Delete all pods at the moment at which the funds were used up."""
         records = [*self.existing(), *self.terminated]
         if spent(records, now) <= funds:
             self._solvent_at = now
@@ -245,7 +245,7 @@ class Account:
 
     def _terminate(self, when: float, pod_id: str) -> None:
         record = self.pods.get(pod_id)
-        # A pod that was to go later and went earlier is in the heap twice.
+        # A pod whose termination was moved forward is in the heap twice.
         if record is not None and record.gone == when:
             del self.pods[pod_id]
             self.terminated.append(record)

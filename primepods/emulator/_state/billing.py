@@ -1,4 +1,4 @@
-"""Cost of pods: a pure function of their records and the clock."""
+"""Cost of pods, a pure function of their records and the time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .boot import ACTIVE
 from .pods import PodRecord
 
 _PRECISION = 1e-3
-"""Seconds to which the moment is found at which funds are used up."""
+"""Precision, in seconds, of the moment at which funds are used up."""
 
 
 def billed(record: PodRecord, now: float) -> float:
-    """Return what the pod has cost by ``now``.
+    """Return the pod's cost until ``now``.
 
-    Each begun minute since it was ACTIVE, and at least one; provisioning is free. Prepaid hours are charged
-    with the order, used or not.
+    Billed per started minute since ACTIVE, at least one; provisioning is free. Prepaid hours are charged with
+    the order, used or not.
     """
     active = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
     end = now if record.gone is None else min(now, record.gone)
@@ -25,22 +25,22 @@ def billed(record: PodRecord, now: float) -> float:
 
 
 def cost(used: float, price_hr: float) -> float:
-    """Return what it costs to use a pod for so many seconds: each begun minute, and at least one."""
+    """Return the cost of using a pod for ``used`` seconds: per started minute, at least one."""
     return round(max(1, math.ceil(used / 60)) * price_hr / 60, 6)
 
 
 def spent(records: Iterable[PodRecord], now: float) -> float:
-    """Return what all these pods together have cost by ``now``."""
+    """Return the total cost of these pods until ``now``."""
     return sum(billed(record, now) for record in records)
 
 
 def used_up_at(records: list[PodRecord], funds: float, before: float, after: float) -> float:
-    """Return the moment between ``before`` and ``after`` at which these pods had cost more than ``funds``."""
+    """Return the time between ``before`` and ``after`` at which the cost of these pods exceeded ``funds``."""
     while after - before > _PRECISION:
         middle = (before + after) / 2
         if spent(records, middle) > funds:
             after = middle
         else:
             before = middle
-    # Pods are billed in steps, at the start of each minute: that is the moment meant.
+    # Round: pods are billed in steps, at the start of each minute.
     return round(after, 2)

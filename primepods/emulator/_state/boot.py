@@ -1,7 +1,7 @@
-"""Booting: a timeline drawn once when a pod is created, after that a pure function of its age.
+"""Boot timelines: drawn once when a pod is created; the stage is then a pure function of its age.
 
-Nothing here waits or remembers: the state of ten thousand pods at any moment follows from their timelines and
-the clock, so that two runs with the same seed agree and a manual clock can jump.
+Nothing here waits or has state: the stage of each pod at any time follows from its timeline and the clock, so
+two runs with the same seed agree and a manual clock can jump.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ MAX_BOOT = 3.0
 """The longest boot, in multiples of ``boot_seconds``."""
 MIN_BOOT = 0.3
 PAUSE = 0.2
-"""Share of a failed attempt's time that passes before the next one."""
+"""Pause before the next attempt, as a share of the failed attempt's time."""
 EARLY = 0.3
-"""Share of the failing boots that never get a machine."""
+"""Share of failing boots that never get a machine."""
 
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """State of a pod at one moment."""
+    """State of a pod at one time."""
 
     status: str
     installation: str
     progress: int | None = None
     failure: str | None = None
     addressed: bool = False
-    """Whether the pod has its addresses."""
+    """``True`` if the pod has its addresses."""
     since: float = 0.0
-    """The pod's age in seconds at which it got into this stage."""
+    """The pod's age in seconds when this stage began."""
 
 
 @attrs.frozen
 class Step:
-    """From age ``at`` in seconds on the pod is in ``stage``; its progress grows to ``progress_to``."""
+    """A timeline step: ``stage`` begins at age ``at`` in seconds; its progress grows to ``progress_to``."""
 
     at: float
     stage: Stage
@@ -72,13 +72,13 @@ def _start(step: Step) -> float:
 
 
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
-    """Draw a boot time, log-normal around ``boot_seconds * factor``, at most 3 and at least 0.3 times it."""
+    """Draw a boot time, log-normal around ``boot_seconds * factor``, clamped to 0.3 to 3 times that."""
     drawn = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
     return min(max(drawn, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
 
 
 def successful_boot(rng: Random, duration: float) -> Timeline:
-    """Return a boot with installation progress that is FINISHED after ``duration`` seconds."""
+    """Return a boot with installation progress that reaches FINISHED after ``duration`` seconds."""
     if duration <= 0:
         return (_ready(0.0),)
     pending, active = _draw_ages(rng, duration)
@@ -86,10 +86,10 @@ def successful_boot(rng: Random, duration: float) -> Timeline:
 
 
 def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
-    """Return a boot whose installation fails ``retries`` times, is retried by the platform, and succeeds.
+    """Return a boot whose installation fails ``retries`` times, is retried by the platform, then succeeds.
 
-    While an attempt has failed, the installation is in ERROR; while the next one runs, the text of the
-    failure stays. All within ``duration`` seconds.
+    After a failed attempt the installation is in ERROR; during the next attempt the failure text stays. It
+    ends within ``duration`` seconds.
     """
     if duration <= 0:
         return (_ready(0.0),)
@@ -127,7 +127,7 @@ def deleting(before: Stage, since: float) -> Stage:
 
 
 def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
-    """Draw the ages at which a machine is found and is up."""
+    """Draw the ages at which a machine is found and at which it is up."""
     pending = duration * rng.uniform(0.15, 0.3)
     return pending, pending + duration * rng.uniform(0.05, 0.2)
 

@@ -1,4 +1,4 @@
-"""Providers, GPUs and images of the emulated market: plain data, spelled as on the wire."""
+"""Providers, GPUs and images of the emulated market, spelled as on the wire."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Provider:
-    """A cloud that rents machines, with the habits that callers notice."""
+    """A cloud provider, with the behaviour that callers notice."""
 
     name: str
     boot_factor: float
-    """Boot time relative to the others: containers are quick, bare metal is slow."""
+    """Boot time relative to other providers: containers are fast, bare metal is slow."""
     ssh_user: str
     ssh_port: int
     security: str
@@ -31,7 +31,7 @@ class Gpu:
 
     @property
     def model(self) -> str:
-        """Return the short name that goes into other names, for example ``h100``."""
+        """Return the short name used in other names, for example ``h100``."""
         return self.name.split("_")[0].lower()
 
 
@@ -82,7 +82,7 @@ GPUS = (
 CLUSTER_GPUS = GPUS[:1] + GPUS[2:4]
 
 CPU_NODE = Gpu(name="CPU_NODE", memory=0, socket="PCIe", price=0.012)
-"""Machines without a GPU; here the price is for a vCPU and hour."""
+"""Machines without a GPU; the price is per vCPU and hour."""
 
 GPU_COUNTS = (1, 1, 1, 2, 4, 8)
 

@@ -1,4 +1,4 @@
-"""The settings of an emulator that do not change while it runs."""
+"""Fixed settings of an emulator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 
 def check_amount(name: str, value: float) -> None:
-    """Raise ``ValueError`` for what is no finite number of at least 0."""
+    """Raise ``ValueError`` unless the value is a finite number of at least 0."""
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be zero or more, not {value!r}")
 
@@ -29,7 +29,7 @@ def share(instance: object, attribute: attrs.Attribute[Any], value: float) -> No
 
 @attrs.frozen(kw_only=True)
 class EmulatorConfig:
-    """See ``Emulator`` for what the fields mean. Raises ``ValueError`` for values that make no sense."""
+    """Settings of an emulator; see ``Emulator`` for the fields. Raises ``ValueError`` for invalid values."""
 
     seed: int
     boot_seconds: float = attrs.field(validator=amount)

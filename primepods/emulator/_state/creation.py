@@ -1,4 +1,4 @@
-"""Creation of pods: the caller fixes some values, the rest is drawn from the seed."""
+"""Creation of pods: callers set some values, the rest is drawn from the seed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .randomness import random_for
 
 @attrs.frozen(kw_only=True)
 class BootOutcome:
-    """Outcome of a boot, decided for a whole fleet, so that its rates are exact."""
+    """Outcome of a boot; drawn for a whole fleet at once, so that its rates are exact."""
 
     fails: bool
     retries: bool
-    """Whether the installation fails, is retried, and succeeds."""
+    """``True`` if the installation fails, is retried, and succeeds."""
 
 
 def create_pod(  # noqa: PLR0913 - the last two by keyword
@@ -31,9 +31,9 @@ def create_pod(  # noqa: PLR0913 - the last two by keyword
     name: str | None = None,
     outcome: BootOutcome | None = None,
 ) -> PodRecord:
-    """Make pod number ``number``: the same seed, number and overrides always make the same pod.
+    """Create pod number ``number``; the same seed, number and overrides always give the same pod.
 
-    Without an ``outcome`` one is drawn by the rates.
+    Without ``outcome``, one is drawn from the rates.
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"

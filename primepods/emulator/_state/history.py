@@ -1,4 +1,4 @@
-"""The history: what was paid for and has ended."""
+"""History of paid resources that have ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ("Instance",) * 3 + ("Cluster", "Disk", "Sandbox", "Inference", "Image",
 
 @attrs.frozen(kw_only=True)
 class HistoryRow:
-    """A pod, disk or other resource that was paid for. Times are seconds on the emulator's clock."""
+    """A paid resource: a pod, a disk or another kind. Times are seconds on the emulator's clock."""
 
     id: str
     name: str
@@ -34,7 +34,7 @@ class HistoryRow:
 
 @attrs.define(eq=False)
 class History:
-    """All rows; they are only ever added, so that each order has to be made once."""
+    """All rows; append-only, so each sort order is cached."""
 
     rows: list[HistoryRow] = attrs.field(factory=list[HistoryRow])
     _ordered: dict[tuple[str, bool], list[HistoryRow]] = attrs.field(
@@ -64,12 +64,12 @@ def _by_creation(row: HistoryRow) -> tuple[float, str]:
 
 
 def _by_end(row: HistoryRow) -> tuple[float, str]:
-    # What still runs sorts as the oldest: at the end of the default order.
+    # Running resources sort as the oldest: last in the default order.
     return (row.terminated if row.terminated is not None else float("-inf")), row.id
 
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:
-    """Return the row of a pod that is gone."""
+    """Return the history row of a terminated pod."""
     return HistoryRow(
         id=record.id,
         name=record.name,
@@ -87,7 +87,7 @@ def history_row(record: PodRecord, gone: float) -> HistoryRow:
 
 
 def draw_row(rng: Random, number: int) -> HistoryRow:
-    """Draw a row of some kind that was created in the month before the clock's start, and has ended."""
+    """Draw a row of a random kind, created in the month before the clock's start and ended."""
     kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
     created = -float(rng.randint(600, 30 * 86400))

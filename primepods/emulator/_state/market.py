@@ -1,4 +1,4 @@
-"""Offers, their prices and stock, drawn once from the seed."""
+"""Offers, prices and stock, drawn once from the seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .catalog import CLUSTER_GPUS, CLUSTER_PROVIDERS, CPU_NODE, GPUS, IMAGES, PR
 from .randomness import random_for
 
 PERIOD = 300.0
-"""Seconds for which stock stays as it is, but for what is ordered."""
+"""Seconds for which stock does not change, except by orders."""
 VARIABLE_RATE = 0.1
 RANGED_RATE = 0.15
 SPOT_RATE = 0.2
@@ -22,7 +22,7 @@ VCPUS = (4, 16, 64)
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """An amount of disk, CPUs or memory; without ``minimum`` and ``maximum`` it cannot be chosen."""
+    """An amount of disk, CPUs or memory; fixed unless it has ``minimum`` and ``maximum``."""
 
     default: int
     minimum: int | None = None
@@ -31,7 +31,7 @@ class Amount:
     price: float | None = None
 
     def allows(self, wanted: int) -> bool:
-        """Tell whether this much can be ordered."""
+        """Return whether this amount can be ordered."""
         if self.minimum is None or self.maximum is None:
             return True
         return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0
@@ -39,7 +39,7 @@ class Amount:
 
 @attrs.frozen(kw_only=True)
 class Offer:
-    """A machine, or a cluster of them, at a price per hour."""
+    """A machine or cluster at a price per hour."""
 
     cloud_id: str
     gpu: Gpu
@@ -50,7 +50,7 @@ class Offer:
     price: float
     spot: bool = False
     variable: bool = False
-    """Whether an order has to say the highest price that it takes."""
+    """``True`` if an order must set a maximum price."""
     disk: Amount
     vcpus: Amount
     memory: Amount
@@ -59,7 +59,7 @@ class Offer:
 
 @attrs.frozen(kw_only=True)
 class DiskOffer:
-    """Room on a shared disk."""
+    """An offer of space on a shared disk."""
 
     cloud_id: str
     provider: Provider
@@ -67,17 +67,17 @@ class DiskOffer:
 
 
 class Market:
-    """All offers, what they cost, and how many of each can be had.
+    """All offers with their prices and stock.
 
     Args:
-        seed: What the offers are drawn from.
-        stock: About how many of each offer there are; ``None`` means no end of them.
+        seed: Random seed of the offers.
+        stock: Approximate stock of each offer; ``None`` for unlimited.
     """
 
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """Stock of offers as set by tests, ordered ones included."""
+        """Stock of offers as set by tests, including those ordered."""
         self.prices: dict[str, float] = {}
         """Prices of offers as set by tests."""
         self._seed = seed
@@ -86,17 +86,17 @@ class Market:
 
     @property
     def offers(self) -> list[Offer]:
-        """Return all offers at their present prices."""
+        """Return all offers at their current prices."""
         return [self.offer(cloud_id) for cloud_id in self._offers]
 
     def offer(self, cloud_id: str) -> Offer:
-        """Return an offer at its present price; raises ``KeyError`` for one that there is not."""
+        """Return an offer at its current price; raises ``KeyError`` for an unknown offer."""
         offer = self._offers[cloud_id]
         price = self.prices.get(cloud_id)
         return offer if price is None else attrs.evolve(offer, price=price)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Return how many of an offer there are at ``now``, ordered or not; ``None`` for any number."""
+        """Return the stock of an offer at ``now``, including those ordered; ``None`` for unlimited."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:
@@ -106,7 +106,7 @@ class Market:
 
 
 def _draw_offers(seed: int) -> Iterator[Offer]:
-    """Make the offers of single machines and of clusters, some of them also at spot prices."""
+    """Draw the offers of single machines and clusters, some of them also at spot prices."""
     rng = random_for(seed, "offers")
     for provider in PROVIDERS:
         for gpu in rng.sample(GPUS, 4):

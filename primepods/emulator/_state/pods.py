@@ -1,4 +1,4 @@
-"""Records of pods, and the state of a pod at a given moment."""
+"""Records of pods, and the state of a pod at a given time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_NODES = 8
 
 @attrs.frozen(kw_only=True)
 class EmulatedPod:
-    """A pod as the emulator sees it at one moment: what ``Emulator.pods`` holds."""
+    """State of a pod at one time, as in ``Emulator.pods``."""
 
     id: str
     name: str
@@ -27,25 +27,25 @@ class EmulatedPod:
     provider: str
     gpu_name: str
     gpu_count: int
-    """GPUs of all nodes together."""
+    """Total GPUs of all nodes."""
     price_hr: float
     nodes: int
     spot: bool
     team_id: str | None
     team_member_ids: tuple[str, ...]
-    """Members of the team with whom the order shares the pod."""
+    """Team members with whom the order shares the pod."""
     shared_with_team: bool
     prepaid_hours: float
-    """Hours that were charged with the order, used or not."""
+    """Hours charged with the order, used or not."""
 
 
 @attrs.define(kw_only=True, eq=False)
 class PodRecord:
-    """Record of a pod, from which its ``stage`` follows. Times are on the emulator's clock."""
+    """Stored data of a pod, from which ``stage`` is computed. Times are on the emulator's clock."""
 
     id: str
     number: int
-    """Counts the pods of this emulator in the order of their creation."""
+    """Sequence number of the pod, in the order of creation."""
     name: str
     provider: str
     gpu_name: str
@@ -63,28 +63,28 @@ class PodRecord:
     vcpus: int
     team_id: str | None = None
     offer: str | None = None
-    """The cloud id it was ordered from, if it was ordered."""
+    """The offer's cloud id, for ordered pods."""
     spot: bool = False
     staggered: bool = False
-    """Whether its nodes get their addresses one after another."""
+    """``True`` if its nodes get their addresses one after another."""
     disk_ids: list[str] = attrs.field(factory=list[str])
     team_member_ids: list[str] = attrs.field(factory=list[str])
     shared_with_team: bool = False
     prepaid_hours: float = 0.0
     appears: float = 0.0
-    """When list, get and status begin to know it."""
+    """Time from which list, get and status return it."""
     delete_asked: float | None = None
     delete_lost: float | None = None
-    """When the provider has forgotten the deletion."""
+    """Time at which the provider loses the deletion."""
     gone: float | None = None
-    """When it leaves list, get and status."""
+    """Time at which it leaves list, get and status."""
     pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
-    """Laid over the pod's wire shape: for answers as odd as a test needs them."""
+    """Wire fields that override those of the pod, so that tests can make unusual responses."""
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     _rendered: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
 
     def is_deleting(self, now: float) -> bool:
-        """Tell whether the pod is on its way out at ``now``."""
+        """Return whether the pod is being deleted at ``now``."""
         if self.delete_asked is None or now < self.delete_asked:
             return False
         return self.delete_lost is None or now < self.delete_lost
@@ -134,33 +134,33 @@ class PodRecord:
 
 
 class PodOverrides(TypedDict, total=False):
-    """Values that callers of ``Emulator.add_pod`` can fix; all others are drawn from the seed."""
+    """Values that callers of ``Emulator.add_pod`` can set; the others are drawn from the seed."""
 
     id: str
     provider: str
     gpu_name: str
     gpu_count: int
-    """GPUs of all nodes together."""
+    """Total GPUs of all nodes."""
     socket: str
     price_hr: float
     image: str
     nodes: int
-    """More than one makes ``ip`` and ``sshConnection`` lists; at most 8."""
+    """At most 8; with more than one, ``ip`` and ``sshConnection`` are lists."""
     staggered: bool
-    """Nodes get their addresses one after another while they install; until then the lists hold nulls."""
+    """``True`` if nodes get addresses one by one during installation; until then the lists hold nulls."""
     team_id: str | None
     boot_seconds: float
-    """Exactly this long from creation to ready; 0 means ready at once."""
+    """Exact seconds from creation to ready; 0 for ready at once."""
     failure: str | None
-    """Ends in ERROR with this text instead of getting ready; ``None`` means that it does not fail."""
+    """Text of the ERROR in which the boot ends; ``None`` for a boot that succeeds."""
     retries: int
-    """How often the installation fails and is retried before it succeeds."""
+    """Number of installation failures before it succeeds."""
     spot: bool
     vanish_seconds: float | None
-    """Taken away by the provider so long after its creation, without a word."""
+    """Seconds from creation until the provider removes the pod without notice."""
     appear_seconds: float
-    """Missing from list, get and status for so long."""
+    """Seconds for which the pod is missing from list, get and status."""
     pod_fields: dict[str, object]
-    """Wire fields laid over the pod in list and get."""
+    """Wire fields that override those of the pod in list and get."""
     status_fields: dict[str, object]
-    """Wire fields laid over its status row."""
+    """Wire fields that override those of its status row."""

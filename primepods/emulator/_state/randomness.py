@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and on what they are for, and on nothing else."""
+"""Random numbers that depend only on the seed and their purpose."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from random import Random
 
 
 def random_for(seed: int, purpose: str) -> Random:
-    """Return the random numbers for one purpose, the same for the same seed and purpose."""
+    """Return a generator for one purpose; the same seed and purpose give the same numbers."""
     return Random(f"{seed}:{purpose}")

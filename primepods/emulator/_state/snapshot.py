@@ -1,7 +1,7 @@
-"""An account as one JSON document, to be saved and replayed.
+"""Snapshots: an account as one JSON document.
 
-Times are kept as seconds from the moment of saving, so that a fleet goes on where it was, whatever the clock
-says when it is restored. The names in the document are those of format 1, whatever the code calls things.
+Times are seconds relative to the moment of saving, so a restored fleet continues where it was on any clock.
+The names in the document are those of format 1, independent of the names in the code.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def dump(account: Account) -> dict[str, object]:
 
 
 def config_of(saved: Mapping[str, object]) -> Fields:
-    """Return the saved settings, as arguments for a new emulator; raises ``ValueError`` for no snapshot."""
+    """Return the saved settings as ``Emulator`` arguments; raises ``ValueError`` for an invalid snapshot."""
     _check(saved)
     return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
-    """Replace the account by a snapshot, as if no time had passed since.
+    """Replace the account's state by a snapshot, as if no time had passed since.
 
-    Raises ``ValueError`` for what is no snapshot, and leaves everything as it was.
+    Raises ``ValueError`` for an invalid snapshot, and changes nothing then.
     """
     _check(saved)
     with account.lock:

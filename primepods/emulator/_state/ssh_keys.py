@@ -12,7 +12,7 @@ PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [
 
 @attrs.define(kw_only=True)
 class SSHKey:
-    """One uploaded key. Times are seconds on the emulator's clock."""
+    """An uploaded key. Times are seconds on the emulator's clock."""
 
     id: str
     name: str
@@ -27,13 +27,13 @@ class KeyRing:
     """All keys, oldest first; at most one of them is primary."""
 
     rng: Random
-    """Where the ids of new keys are drawn from."""
+    """Source of the ids of new keys."""
     keys: dict[str, SSHKey] = attrs.field(factory=dict[str, SSHKey])
 
     def add(self, name: str, public_key: str, now: float) -> SSHKey:
-        """Keep a key; the first one becomes primary."""
+        """Add a key; the first one becomes primary."""
         key_id = self._draw_id()
-        # Where keys have been restored from a snapshot, the same ids are drawn again.
+        # After a restore, the generator draws the ids of restored keys again.
         while key_id in self.keys:
             key_id = self._draw_id()
         key = SSHKey(
@@ -43,7 +43,7 @@ class KeyRing:
         return key
 
     def make_primary(self, key: SSHKey, now: float) -> None:
-        """Make one key the primary one, and no other."""
+        """Make this key the only primary one."""
         for other in self.keys.values():
             if other.primary != (other is key):
                 other.primary = other is key

@@ -1,7 +1,7 @@
-"""Faults between a client and the API, each as a value; a ``FaultPlan`` says when they strike.
+"""Faults between a client and the API; a ``FaultPlan`` selects the requests they affect.
 
-Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. To
-make a fault of your own, inherit from ``Fault``, and return a ``Reply`` or ``Raw`` bytes from ``outcome``.
+Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. For
+your own fault, inherit from ``Fault``, and return a ``Reply`` or ``Raw`` bytes from ``outcome``.
 """
 
 from __future__ import annotations
@@ -54,4 +54,4 @@ KINDS: dict[str, type[Fault]] = {
     "drip": Drip,
     "bad_chunk": BadChunk,
 }
-"""The faults by the names that they have over HTTP."""
+"""Fault classes by their names over HTTP."""

@@ -26,7 +26,7 @@ COUNT = validators.and_(validators.instance_of(int), validators.ge(0))
 
 @attrs.frozen
 class Raw:
-    """Bytes for the wire as they are, after which the connection ends."""
+    """Raw bytes to send, after which the connection is closed."""
 
     status: int | None
     """Status for the request log."""
@@ -34,44 +34,44 @@ class Raw:
     pause: float = 0.0
     """Seconds between the pieces."""
     reset: bool = False
-    """Whether it ends with a reset, and not with a proper close."""
+    """``True`` to reset the connection instead of closing it."""
 
 
 @attrs.frozen
 class Fault:
-    """The base of all faults: one that changes nothing."""
+    """Base class of faults; changes nothing."""
 
     ends: ClassVar[bool] = True
-    """Whether it decides the answer, so that no later rule is asked."""
+    """``True`` if it decides the response, so that later rules are not applied."""
 
     @property
     def reaches(self) -> bool:
-        """Tell whether the API gets the request, and acts on it."""
+        """Return whether the API receives the request, and acts on it."""
         return True
 
     def received(self, call: Call) -> Call:
-        """Return the request as the API gets it."""
+        """Return the request as the API receives it."""
         return call
 
     def instead(self, call: Call) -> Call | None:
-        """Return another request whose response goes out once the API has acted on the first."""
+        """Return another request, whose response is sent after the API has acted on the first."""
         del call
         return None
 
     def outcome(self, reply: Reply) -> Reply | Raw:
-        """Return what the client gets, given the API's reply (an empty one if it did not get the request)."""
+        """Return the data to send; ``reply`` is the API's response, empty if the API was not reached."""
         return reply
 
 
 @attrs.frozen
 class UnansweredFault(Fault):
-    """Base of faults that replace the API's response; with ``acted``, the API acts all the same."""
+    """Base of faults that replace the API's response; with ``acted``, the API still acts on the request."""
 
     acted: bool = attrs.field(default=False, kw_only=True, validator=FLAG)
 
     @property
     def reaches(self) -> bool:
-        """Tell whether the API acts."""
+        """Return whether the API acts on the request."""
         return self.acted
 
 

@@ -1,4 +1,4 @@
-"""An API that behaves differently: it lags, renames, forgets, or mixes up its pods."""
+"""Faults in the API's behaviour: lags, renames, lost deletions, mixed-up pods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 
 @attrs.frozen
 class Delay(Fault):
-    """The API acts ``seconds`` after the request came in; ``math.inf``: never. Other faults can follow."""
+    """The API acts ``seconds`` after the request arrived; ``math.inf``: never. Other faults can follow."""
 
     ends: ClassVar[bool] = False
     seconds: float = attrs.field(validator=DURATION)
@@ -22,9 +22,9 @@ class Delay(Fault):
 
 @attrs.frozen
 class Stale(Fault):
-    """A replica that lags: what is asked about pods and history is answered from ``seconds`` ago.
+    """A stale replica: responses about pods and history are those of ``seconds`` ago.
 
-    Rows, counts and 404s are those of then; a DELETE of a pod that was not there yet is a 404 and deletes
+    This includes rows, counts and 404s; a DELETE of a pod that did not exist then is a 404 and deletes
     nothing. Other faults can follow.
     """
 
@@ -32,18 +32,18 @@ class Stale(Fault):
     seconds: float = attrs.field(validator=DURATION)
 
     def received(self, call: Call) -> Call:
-        """Have it answered from the past; the lags of several faults add up."""
+        """Set the lag of the response; the lags of several faults add up."""
         return attrs.evolve(call, lag=call.lag + self.seconds)
 
 
 @attrs.frozen
 class Rename(Fault):
-    """The API gives the pod that is ordered another name than the order says. Other faults can follow.
+    """The API changes the name of an ordered pod. Other faults can follow.
 
     Args:
-        lower: In lower case.
-        strip: Without blanks at both ends.
-        length: Only so many characters of it.
+        lower: ``True`` for lower case.
+        strip: ``True`` to strip blanks at both ends.
+        length: Max length in characters.
     """
 
     ends: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class Rename(Fault):
     length: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
     def received(self, call: Call) -> Call:
-        """Change the name in the body of an order; what has none stays as it is."""
+        """Change the name in the body of an order; a body without a name is unchanged."""
         try:
             body: Any = json.loads(call.body)
             name: str = body["pod"]["name"]
@@ -69,20 +69,20 @@ class LostDeletion(Fault):
     """The API accepts a deletion, and the provider loses it. Other faults can follow.
 
     Args:
-        seconds: So long the pod is DELETING; after that it is as it was before.
+        seconds: Time for which the pod is DELETING; after that it is as before.
     """
 
     ends: ClassVar[bool] = False
     seconds: float = attrs.field(default=5.0, validator=DURATION)
 
     def received(self, call: Call) -> Call:
-        """Have the deletion forgotten after a while."""
+        """Set the time after which the deletion is lost."""
         return attrs.evolve(call, deletion_lost_after=self.seconds)
 
 
 @attrs.frozen
 class OtherPod(Fault):
-    """The API acts; the response is what ``GET`` of another pod brings, as of a cache that mixes them up.
+    """The API acts; the response is that of a ``GET`` of another pod, as from a faulty cache.
 
     Args:
         other_id: The other pod's id.
@@ -91,5 +91,5 @@ class OtherPod(Fault):
     other_id: str = attrs.field(validator=TEXT)
 
     def instead(self, call: Call) -> Call:
-        """Ask for the other pod."""
+        """Return a GET of the other pod."""
         return attrs.evolve(call, method="GET", path=f"/api/v1/pods/{self.other_id}", query=[], body=b"")

@@ -13,17 +13,17 @@ from ._base import DURATION, Fault, Raw, UnansweredFault, status_phrase
 
 @attrs.frozen
 class Reset(UnansweredFault):
-    """The connection is reset before the API gets the request or, with ``acted``, after it acted."""
+    """The connection is reset before the API receives the request or, with ``acted``, after it acted."""
 
     def outcome(self, reply: Reply) -> Raw:
-        """Return nothing, with a reset."""
+        """Return no bytes, and a reset."""
         del reply
         return Raw(None, reset=True)
 
 
 @attrs.frozen
 class Cut(Fault):
-    """The API acts; after ``share`` of the body's bytes the connection is closed."""
+    """The API acts; the connection is closed after ``share`` of the body's bytes."""
 
     share: float = attrs.field(
         default=0.5,
@@ -38,7 +38,7 @@ class Cut(Fault):
 
 @attrs.frozen
 class WrongLength(Fault):
-    """The API acts; the head of the answer promises ``by`` bytes more than there are (less, if negative)."""
+    """The API acts; the response's Content-Length is ``by`` bytes too large (too small if negative)."""
 
     by: int = attrs.field(default=10, validator=validators.instance_of(int))
 
@@ -49,7 +49,7 @@ class WrongLength(Fault):
 
 @attrs.frozen
 class Drip(Fault):
-    """The API acts; the body comes in ``pieces`` pieces, spread over ``seconds``."""
+    """The API acts; the body is sent in ``pieces`` pieces, spread over ``seconds``."""
 
     seconds: float = attrs.field(validator=DURATION)
     pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])
@@ -63,7 +63,7 @@ class Drip(Fault):
 
 @attrs.frozen
 class BadChunk(Fault):
-    """The API acts; the answer is in chunks, the second of which has a size that is no number."""
+    """The API acts; the response is chunked, and the size of the second chunk is not a number."""
 
     def outcome(self, reply: Reply) -> Raw:
         """Return a valid chunk and an invalid one."""

@@ -1,4 +1,4 @@
-"""The API's response, with other JSON or none."""
+"""Faults that change or remove the JSON of the API's response."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def _strings(value: str | Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class Edit(Fault):
-    """The API acts; the JSON of its answer is changed on the way.
+    """The API acts; the JSON of its response is changed on the way.
 
-    Places are spelled with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. A row that
-    the answer does not have is left alone, and so is an answer that is no JSON.
+    Places are paths with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. Places that
+    the response does not have are ignored, and a response that is not JSON is unchanged.
 
     Args:
-        change: A function of the JSON that returns what to send in its place; not over HTTP.
-        put: Values by the places at which they are set.
-        drop: Places that are removed.
-        rows: Only so many of the rows are kept.
+        change: Function from the JSON to its replacement; not available over HTTP.
+        put: Values to set, by place.
+        drop: Places to remove.
+        rows: Max rows to keep.
     """
 
     change: Callable[[Any], object] | None = attrs.field(
@@ -64,7 +64,7 @@ class Edit(Fault):
 
 @attrs.frozen
 class EmptyData(Fault):
-    """A replica that knows nothing: the usual answer without its rows, or with ``null`` for them."""
+    """An empty replica: the usual response without its rows, or with ``null`` for them."""
 
     null: bool = attrs.field(default=False, validator=FLAG)
 
@@ -78,7 +78,7 @@ class EmptyData(Fault):
 
 @attrs.frozen
 class Empty(Fault):
-    """The API acts; the answer has its status, and no body at all."""
+    """The API acts; the response has its status and no body."""
 
     def outcome(self, reply: Reply) -> Reply:
         """Return the status without a body."""
@@ -86,7 +86,7 @@ class Empty(Fault):
 
 
 def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:
-    """Set or remove what is at a place, if there is such a place."""
+    """Set or remove the value at a place, if the place exists."""
     *way, last = place.split(".")
     with suppress(LookupError, TypeError, ValueError):
         for name in way:

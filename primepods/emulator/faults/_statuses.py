@@ -1,4 +1,4 @@
-"""Responses with another status: errors, pages for people, redirects."""
+"""Responses with another status: errors, HTML pages, redirects."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _STATUS = [validators.instance_of(int), validators.ge(200), validators.lt(600)]
 
 @attrs.frozen
 class Status(UnansweredFault):
-    """An error of the API, or of something before it.
+    """An error of the API, or of a gateway before it.
 
     Args:
-        status: The code.
-        retry_after: The header of that name, seconds or an HTTP date.
-        body: JSON; by default what the API sends with the code (for 502 to 504 the HTML that gateways send).
-        text: Plain text in place of JSON; empty for an answer without a body.
-        acted: The API does what was asked, and only the answer is an error.
+        status: The status code.
+        retry_after: ``Retry-After`` header, in seconds or as an HTTP date.
+        body: JSON; default: the API's body for the status (for 502 to 504 the HTML of gateways).
+        text: Plain text instead of JSON; empty for a response without a body.
+        acted: ``True`` if the API acts on the request, and only the response is an error.
     """
 
     status: int = attrs.field(validator=_STATUS)
@@ -54,7 +54,7 @@ class Status(UnansweredFault):
 
 @attrs.frozen
 class Html(UnansweredFault):
-    """A page for people, with any status, where JSON is due: of a gateway, a login, a maintenance."""
+    """An HTML page instead of JSON, with any status: of a gateway, a login, a maintenance."""
 
     status: int = attrs.field(default=200, validator=_STATUS)
 
@@ -66,7 +66,7 @@ class Html(UnansweredFault):
 
 @attrs.frozen
 class Redirect(UnansweredFault):
-    """The client is sent to ``location``."""
+    """A redirect to ``location``."""
 
     location: str = attrs.field(validator=[TEXT, validators.matches_re(r"[!-~]+")])
     status: int = attrs.field(
