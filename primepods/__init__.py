@@ -1,8 +1,8 @@
-"""primepods: run GPU pods on Prime Intellect, awaited or called.
+"""primepods: an SDK for running GPU pods on Prime Intellect, async or blocking.
 
-``AsyncClient`` is where everything begins; the README shows how. The first use of a name imports the module
-that defines it, and no other: a program that only makes a ``PodSpec`` does not wait for aiohttp, nor one that
-rents nothing for what renting needs.
+Start with ``AsyncClient``; the README has examples. The first use of a name imports only the module that
+defines it: a program that only makes a ``PodSpec`` does not load aiohttp, and one that rents nothing does
+not load the code for renting.
 """
 
 from importlib import import_module
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    # What type checkers see; a test holds it against the table below.
+    # For type checkers; a test compares it with the table below.
     from ._blocking import Lease as Lease
     from ._blocking import LeasedPod as LeasedPod
     from ._blocking import Remote as Remote
     from .client import AsyncClient as AsyncClient
-    from .errors import *  # noqa: F403 - all of its names are public
+    from .errors import *  # noqa: F403 - all its names are public
     from .keys import SSHKey as SSHKey
     from .leasing.lease import AsyncLease as AsyncLease
     from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
     from .leasing.sweep import OrphanedPod as OrphanedPod
     from .leasing.sweep import SkippedLease as SkippedLease
     from .leasing.sweep import Sweep as Sweep
-    from .models import *  # noqa: F403 - all of its names are public
+    from .models import *  # noqa: F403 - all its names are public
     from .offers import DiskOffer as DiskOffer
     from .offers import GpuPrices as GpuPrices
     from .offers import Offer as Offer

@@ -1,4 +1,4 @@
-"""The errors that users of primepods meet, in one tree.
+"""Exception hierarchy of primepods.
 
 ::
 
@@ -13,13 +13,13 @@
     │   ├── AuthenticationError      401
     │   ├── PaymentRequiredError     402
     │   ├── PermissionDeniedError    403
-    │   ├── NotFoundError            404, or a row that a 200 lacks
+    │   ├── NotFoundError            404, or a row missing in a 200
     │   ├── ConflictError            409
     │   ├── ValidationError          422
     │   ├── RateLimitError           429
     │   ├── ServerError              5xx
-    │   ├── SoldOutError             no such machine is available
-    │   └── PriceTooHighError        an order for what costs more than its ``max_price``
+    │   ├── SoldOutError             no matching machine is available
+    │   └── PriceTooHighError        the machine costs more than the order's ``max_price``
     ├── CreateUncertainError
     ├── NotReleasedError
     ├── BudgetExceededError
@@ -33,7 +33,7 @@
         ├── WaitTimeoutError         (also a TimeoutError)
         └── PodFailedError
 
-Bad arguments are a plain ``ValueError`` or ``TypeError``, raised before a request is sent. No message,
+Bad arguments raise a plain ``ValueError`` or ``TypeError`` before a request is sent. No message,
 attribute or pickle of these classes holds the API key.
 """
 
@@ -85,46 +85,46 @@ class PrimePodsError(Exception):
     """Base of all errors of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default would call __init__ with `args`, which breaks on keyword-only parameters.
+        # The default would call __init__ with `args`, which fails with keyword-only parameters.
         state = self.__dict__.copy()
         if "__notes__" in state:
-            # A list of its own: a note added to a copy must not show up at the original.
+            # A separate list: a note added to a copy must not appear on the original.
             state["__notes__"] = list(state["__notes__"])
         return _rebuild, (type(self), self.args), state
 
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # Not redundant: OSError, and so TimeoutError, leaves this to an __init__ that is not called here.
+    # Required: OSError, and so TimeoutError, sets this in an __init__ that is not called here.
     error.args = args
     return error
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
-    """Several errors of one call, such as those of ``pods.delete_many``: for ``except*``, or as one error."""
+    """Several errors of one call, such as ``pods.delete_many``: for ``except*`` or ``except``."""
 
     def derive(self, excs: Any, /) -> Any:
-        """Return a group of some of the errors; ``except*`` calls this."""
+        """Return a group of some of the errors; used by ``except*``."""
         return PrimePodsErrorGroup(self.message, excs)
 
 
 class ConfigError(PrimePodsError):
-    """The client cannot be built: a setting is missing or wrong. Names the source and the remedy."""
+    """The client cannot be built: a setting is missing or wrong. The message has its source and a remedy."""
 
 
 class ClientClosedError(PrimePodsError):
-    """The client was closed (or belongs to another running event loop) and cannot send any more."""
+    """The client was closed (or belongs to another running event loop) and cannot send requests."""
 
 
 class TransportError(PrimePodsError):
-    """No usable answer came: DNS, connection refused or reset, TLS.
+    """No usable response was received: DNS, connection refused or reset, TLS.
 
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: How many times the request was tried.
-        maybe_received: Whether the server may have received, and acted on, one of the attempts.
-        transient: Whether asking again later can help; not with a certificate that is not trusted.
+        attempts: Number of attempts.
+        maybe_received: Whether the server may have received, and carried out, one of the attempts.
+        transient: Whether a retry can succeed; false for a certificate that is not trusted.
     """
 
     def __init__(  # noqa: PLR0913 - as APIError
@@ -149,7 +149,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
     """An attempt took longer than ``timeout``, or a call with its retries longer than ``deadline``.
 
     Attributes:
-        limit: Which of the two ran out: ``"timeout"`` or ``"deadline"``.
+        limit: The limit that was exceeded: ``"timeout"`` or ``"deadline"``.
     """
 
     def __init__(self, message: str, *, limit: Literal["timeout", "deadline"], **fields: Any) -> None:
@@ -158,14 +158,14 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class ProtocolError(PrimePodsError):
-    """An answer that breaks the API's contract: not JSON, a wrong shape, cut short, too large.
+    """The response breaks the API's contract: not JSON, wrong structure, incomplete, too large.
 
     Attributes:
         method: HTTP method of the request.
         url_path: Path of the request.
-        path: Where in the answer, as spelt on the wire: ``data[3].gpuCount``; empty for the whole answer.
-        excerpt: The beginning of the offending part, at most 200 characters, without secrets.
-        transient: Whether asking again later can help; not where the shape of an answer is wrong.
+        path: Path in the response, as spelt on the wire: ``data[3].gpuCount``; empty for the whole response.
+        excerpt: The beginning of the invalid part, at most 200 characters, without secrets.
+        transient: Whether a retry can succeed; false if the response has the wrong structure.
     """
 
     def __init__(  # noqa: PLR0913 - as APIError
@@ -187,29 +187,29 @@ class ProtocolError(PrimePodsError):
 
 
 class FieldError(NamedTuple):
-    """One complaint of a 422 answer: the parameter as the API spells it, and what is wrong with it."""
+    """One problem in a 422 response: the parameter as the API spells it, and the problem."""
 
     param: str
     details: str
 
 
 class APIError(PrimePodsError):
-    """The API answered with an error.
+    """The API returned an error.
 
     Attributes:
-        status_code: HTTP status of the answer.
+        status_code: HTTP status of the response.
         method: HTTP method of the request.
         path: Path of the request.
-        message: What the API said, in one line.
-        body: The decoded JSON body, or the text where it is no JSON, or ``None``.
-        headers: Headers of the answer, names in lower case.
-        request_id: The answer's ``x-request-id`` (or a relative of it), for the vendor's support.
+        message: The API's message, in one line.
+        body: The decoded JSON body, the text if it is not JSON, or ``None``.
+        headers: Headers of the response, with names in lower case.
+        request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
-        attempts: How many times the request was sent.
-        maybe_acted: Whether an earlier attempt of the same call, which brought no answer or a failure of the
-            server's own, may have been carried out: a 404 to a DELETE may then be its success.
-        transient: Whether asking again later can help: so with 408, 421, 425, 429 and 5xx (not 501 and 505),
-            and with a 401 or 403 that is not JSON, which comes from a gateway and not from the API.
+        attempts: Number of attempts.
+        maybe_acted: Whether the server may have carried out an earlier attempt of the same call that got no
+            response or a server error: then a 404 to a DELETE may mean success.
+        transient: Whether a retry can succeed: true for 408, 421, 425, 429 and 5xx (not 501 and 505), and for
+            a 401 or 403 that is not JSON, which comes from a gateway and not from the API.
     """
 
     def __init__(  # noqa: PLR0913 - an error carries all that is known of the exchange
@@ -250,26 +250,26 @@ class AuthenticationError(APIError):
 
 
 class PaymentRequiredError(APIError):
-    """402: the wallet has not enough funds."""
+    """402: the wallet does not have enough funds."""
 
 
 class PermissionDeniedError(APIError):
-    """403: the key lacks a permission, or the API did not recognise it."""
+    """403: the key lacks a permission, or the API did not recognise the key."""
 
 
 class NotFoundError(APIError):
-    """404, or an answer of 200 that lacks the row asked for. Terminated pods move to the history."""
+    """404, or a 200 without the requested row. Terminated pods move to the history."""
 
 
 class ConflictError(APIError):
-    """409: the resource is in a state that does not allow this."""
+    """409: the state of the resource does not allow the request."""
 
 
 class ValidationError(APIError):
     """422: the API refused some parameters.
 
     Attributes:
-        errors: One :class:`FieldError` ``(param, details)`` a complaint.
+        errors: One :class:`FieldError` ``(param, details)`` per problem.
     """
 
     def __init__(self, text: str, *, errors: tuple[FieldError, ...] = (), **fields: Any) -> None:
@@ -278,33 +278,33 @@ class ValidationError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests. ``retry_after`` says how long the API wants us to wait."""
+    """429: too many requests. ``retry_after`` is the wait that the API asks for."""
 
 
 class ServerError(APIError):
-    """5xx: the API, or a gateway before it, failed."""
+    """5xx: the API, or a gateway in front of it, failed."""
 
 
 class SoldOutError(APIError):
-    """No such machine is available: an order was refused, or ``availability.cheapest`` found no offer.
+    """No matching machine is available: an order was refused, or ``availability.cheapest`` found no offer.
 
-    A refused order is recognised by the API's words. ``cheapest`` says what was asked for, and what there is.
+    A refused order is recognised by the API's message. ``cheapest`` reports the request and the stock.
     """
 
 
 class PriceTooHighError(APIError):
-    """An order was refused: the machine costs more than its ``max_price``. Recognised by the API's words."""
+    """An order was refused because the machine costs more than ``max_price``, as the API's message says."""
 
 
 class CreateUncertainError(PrimePodsError):
-    """A pod was ordered, no answer proves that it was made or that it was not, and none has appeared yet.
+    """A pod was ordered; no response confirms or rules out that it was made, and it has not appeared yet.
 
     It may still appear, and is billed from then on: look for its name before you order again. ``__cause__``
-    is what the order ended with.
+    is the error of the order.
 
     Attributes:
         name: The pod's name.
-        candidates: Ids of the pods that may be it, and are not provably: look at them before you delete one.
+        candidates: Ids of pods that may be it, without proof: inspect them before you delete one.
     """
 
     def __init__(self, message: str, *, name: str, candidates: tuple[str, ...] = ()) -> None:
@@ -314,11 +314,11 @@ class CreateUncertainError(PrimePodsError):
 
 
 class WaitError(PrimePodsError):
-    """A wait ended without its pods being where they were wanted. The pods go on, and are billed.
+    """A wait ended before its pods reached the wanted state. The pods keep running, and are billed.
 
     Attributes:
-        statuses: Every pod's status as last seen, by id; pods never seen or gone are not in it.
-        pending: Ids of the pods that were still being waited for.
+        statuses: Last seen status of each pod, by id; without pods that were never seen or are gone.
+        pending: Ids of the pods that had not reached the state.
     """
 
     def __init__(self, message: str, *, statuses: Mapping[str, PodStatus], pending: tuple[str, ...]) -> None:
@@ -328,16 +328,16 @@ class WaitError(PrimePodsError):
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
-    """The wait's ``timeout`` ran out. Says what kept failing, who is still pending and what that costs."""
+    """The wait's ``timeout`` expired. The message names repeated errors, the pending pods and their cost."""
 
 
 class PodFailedError(WaitError):
-    """A pod has failed, was stopped, or is on its way out: it will not get where it was wanted by itself.
+    """A pod has failed, was stopped, or is being terminated: it cannot reach the wanted state by itself.
 
     Attributes:
         pod_id: The pod.
-        last: Its status as last seen by anybody in this process; ``None`` if it was never seen.
-        reason: Why, in one line.
+        last: Its last status seen in this process; ``None`` if it was never seen.
+        reason: The cause, in one line.
     """
 
     def __init__(
@@ -350,12 +350,12 @@ class PodFailedError(WaitError):
 
 
 class NotReleasedError(PrimePodsError):
-    """A leased pod could not be verified gone: it may be running, and billed.
+    """The end of a leased pod could not be confirmed: it may be running, and billed.
 
     Attributes:
-        pod_id: The pod; ``None`` if it is not even known whether it was made.
+        pod_id: The pod; ``None`` if it is unknown whether it was made.
         name: Its name.
-        price_hr: What it costs an hour, if that is known.
+        price_hr: Its price per hour, if known.
     """
 
     def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
@@ -370,8 +370,8 @@ class BudgetExceededError(PrimePodsError):
 
     Attributes:
         pod_id: The pod.
-        budget: Which was reached: ``"hours"`` or ``"spend"``.
-        spent: What it has cost, by the highest price that was seen.
+        budget: The budget that was reached: ``"hours"`` or ``"spend"``.
+        spent: Its cost, computed with the highest price seen.
         limit: The budget.
     """
 
@@ -386,11 +386,11 @@ class BudgetExceededError(PrimePodsError):
 
 
 class LoginError(PrimePodsError):
-    """A pod lets nobody log in: nothing was run on it. Says what ``ssh`` said, and which keys were tried.
+    """Login to a pod failed, so nothing was run on it. The message has ``ssh``'s output and the keys tried.
 
     Attributes:
         pod_id: The pod.
-        said: What ``ssh`` said at the last attempt.
+        said: Output of ``ssh`` at the last attempt.
     """
 
     def __init__(self, message: str, *, pod_id: str, said: str) -> None:
@@ -400,14 +400,14 @@ class LoginError(PrimePodsError):
 
 
 class ConnectionLostError(PrimePodsError):
-    """The connection to a pod was lost while a command ran there, or a copy was under way.
+    """The connection to a pod was lost during a command or a copy.
 
-    The command may have done its work. It ends on the pod as soon as its ssh server notices the loss.
+    The command may have completed. Otherwise it ends on the pod when the pod's ssh server notices the loss.
 
     Attributes:
         pod_id: The pod.
-        stdout: The end of what came from its standard output.
-        stderr: The same of its standard error, with what ``ssh`` said.
+        stdout: The end of its standard output.
+        stderr: The end of its standard error, including messages of ``ssh``.
     """
 
     def __init__(self, message: str, *, pod_id: str, stdout: str = "", stderr: str = "") -> None:
@@ -418,18 +418,18 @@ class ConnectionLostError(PrimePodsError):
 
 
 class TransferError(PrimePodsError):
-    """A file or a folder could not be copied. What was in its place is as it was."""
+    """A file or directory could not be copied. The target is unchanged."""
 
 
 class CommandError(PrimePodsError):
-    """A command on a pod ended with another exit code than 0.
+    """A command on a pod ended with an exit code other than 0.
 
     Attributes:
         pod_id: The pod.
         exit_code: The exit code; ``None`` if the command was stopped.
-        stdout: The end of its standard output; empty where that was not kept.
-        stderr: The same of its standard error.
-        seconds: How long it ran.
+        stdout: The end of its standard output; empty if it was not kept.
+        stderr: The end of its standard error; empty if it was not kept.
+        seconds: Its run time.
     """
 
     def __init__(  # noqa: PLR0913 - all that a result has

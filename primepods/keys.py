@@ -11,21 +11,21 @@ from .models import Model
 
 @attrs.frozen(kw_only=True)
 class SSHKey(Model):
-    """A public SSH key of the account, with which pods can be ordered."""
+    """A public SSH key of the account, for logging in to pods."""
 
     id: str
-    """What ``PodSpec.ssh_key_id`` and the calls of ``client.ssh_keys`` want."""
+    """Id for ``PodSpec.ssh_key_id`` and the calls of ``client.ssh_keys``."""
     name: str
-    """The name given to it."""
+    """Name of the key."""
     public_key: str
-    """One line, such as ``ssh-ed25519 AAAA… me@host``."""
+    """Public key in one line, such as ``ssh-ed25519 AAAA… me@host``."""
     is_primary: bool | None = None
     """Whether it is the account's primary key."""
     is_user_key: bool | None = None
-    """Whether a user has uploaded it."""
+    """Whether a user uploaded it."""
     user_id: str | None = None
-    """The user whose key it is."""
+    """Owner of the key."""
     created_at: datetime | None = None
-    """When it was added."""
+    """Time at which it was added."""
     updated_at: datetime | None = None
-    """When it was last changed."""
+    """Time of its last change."""

@@ -1,4 +1,4 @@
-"""What can be rented: rows of ``GET /api/v1/availability/gpus``, ``multi-node`` and ``disks``.
+"""Offers: rows of ``GET /api/v1/availability/gpus``, ``multi-node`` and ``disks``.
 
 From the API's schema, `Get GPU availability
 <https://docs.primeintellect.ai/api-reference/availability/get-gpu-availability>`_.
@@ -20,34 +20,34 @@ _COMMUNITY: Final = "community_cloud"
 
 @attrs.frozen(kw_only=True)
 class SpecRange(Model):
-    """How much of something an offer has, and may be ordered with."""
+    """Amount of a resource that an offer has, and the range that can be ordered."""
 
     min_count: int | None = None
-    """The least that can be ordered; ``None`` if the offer does not say."""
+    """Min amount of an order; ``None`` if the offer has no minimum."""
     default_count: int | None = None
-    """What comes without asking."""
+    """Default amount."""
     max_count: int | None = None
-    """The most that can be ordered; ``None`` if the offer does not say."""
+    """Max amount of an order; ``None`` if the offer has no maximum."""
     step: int | None = None
-    """The steps from ``min_count`` on; ``None`` for any number."""
+    """Step from ``min_count`` on; ``None`` if any amount is allowed."""
     price_per_unit: float | None = None
-    """What one costs an hour."""
+    """Price per hour of one unit."""
     default_included_in_price: bool | None = None
-    """Whether the offer's price covers ``default_count``."""
+    """Whether the offer's price includes ``default_count``."""
     additional_info: str | None = None
     """The API's remark."""
 
     def allows(self, count: int) -> bool:
-        """Tell whether so much can be ordered, as far as the offer says."""
+        """Return whether this amount can be ordered, as far as the offer says."""
         least = self.min_count or 0
         too_many = self.max_count is not None and count > self.max_count
         return least <= count and not too_many and (count - least) % (self.step or 1) == 0
 
     def price_hr(self, count: int | None = None) -> float:
-        """Return what so much adds to the offer's price per hour.
+        """Return the price per hour that this amount adds to the offer's price.
 
         Args:
-            count: How much; by default ``default_count``.
+            count: The amount; by default ``default_count``.
         """
         default = self.default_count or 0
         free = default if self.default_included_in_price else 0
@@ -56,16 +56,16 @@ class SpecRange(Model):
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):
-    """What an offer costs an hour, for the whole machine and without the amounts that are priced by unit."""
+    """Prices of an offer per hour, for the whole machine, without amounts that are priced per unit."""
 
     on_demand: float | None = None
     """The price in the secure cloud."""
     community_price: float | None = None
     """The price in the community cloud."""
     is_variable: bool | None = None
-    """Whether it changes with the market."""
+    """Whether the price changes with the market."""
     currency: str | None = None
-    """Such as ``USD``."""
+    """Currency, such as ``USD``."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -79,23 +79,23 @@ class Offer(Model):
     )
 
     cloud_id: str
-    """What an order names."""
+    """Id of the offer in an order."""
     gpu_type: str
-    """Such as ``H100_80GB``; ``CPU_NODE`` for a machine without GPUs."""
+    """GPU type, such as ``H100_80GB``; ``CPU_NODE`` for a machine without GPUs."""
     socket: str
-    """Such as ``SXM5`` or ``PCIe``."""
+    """GPU socket, such as ``SXM5`` or ``PCIe``."""
     provider: str
-    """Such as ``hyperstack``."""
+    """Provider, such as ``hyperstack``."""
     gpu_count: int
-    """GPUs in all."""
+    """Total number of GPUs."""
     prices: Prices
-    """What it costs, in parts; see :attr:`price_hr`."""
+    """Prices by kind of cloud; see :attr:`price_hr`."""
     region: str | None = None
-    """Such as ``united_states``."""
+    """Region, such as ``united_states``."""
     data_center: str | None = None
-    """The provider's word for the place."""
+    """Data center, as the provider calls it."""
     country: str | None = None
-    """Such as ``US``."""
+    """Country, such as ``US``."""
     gpu_memory: int | None = None
     """GB of memory per GPU."""
     disk: SpecRange = SpecRange()
@@ -107,41 +107,41 @@ class Offer(Model):
     memory: SpecRange = SpecRange()
     """GB of RAM."""
     internet_speed: int | None = None
-    """Mbps."""
+    """Bandwidth to the internet, in Mbps."""
     interconnect: int | None = None
-    """Gbps between GPUs or nodes."""
+    """Bandwidth between GPUs or nodes, in Gbps."""
     interconnect_type: str | None = None
-    """Such as ``Infiniband``."""
+    """Interconnect, such as ``Infiniband``."""
     provisioning_time: int | None = None
-    """Estimated minutes until it runs."""
+    """Estimated minutes until it is running."""
     stock_status: str | None = None
     """``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a word added later."""
     security: str | None = None
     """``secure_cloud`` or ``community_cloud``."""
     images: tuple[str, ...] = ()
-    """What it can be ordered with."""
+    """Images that it can be ordered with."""
     is_spot: bool | None = None
-    """Whether the provider may take it away."""
+    """Whether the provider may terminate it (a spot machine)."""
     prepaid_time: float | None = None
-    """Hours that are charged at once when it is ordered, used or not."""
+    """Hours that are charged when it is ordered, used or not."""
 
     @property
     def is_available(self) -> bool:
-        """Whether it can be had, as far as the API knows."""
+        """True if it can be ordered, as far as the API knows."""
         return self.stock_status != _UNAVAILABLE
 
     @property
     def price_hr(self) -> float | None:
-        """What it costs an hour as it stands: the whole machine, with all amounts at their defaults.
+        """Price per hour of the whole machine, with all amounts at their defaults.
 
-        ``None`` if the API names no price.
+        ``None`` if the API has no price.
         """
         return self.price_for()
 
     def price_for(
         self, *, disk_size: int | None = None, vcpus: int | None = None, memory: int | None = None
     ) -> float | None:
-        """Return what it costs an hour with these amounts, as far as the offer says.
+        """Return the price per hour with these amounts, as far as the offer says.
 
         Args:
             disk_size: GB of disk.
@@ -155,11 +155,11 @@ class Offer(Model):
         return base + chosen + self.shared_disk.price_hr()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields but ``extra``, and ``price_hr`` and ``is_available``, as JSON can hold them."""
+        """Return the fields except ``extra``, with ``price_hr`` and ``is_available``, as values for JSON."""
         return super().to_dict() | {"price_hr": to_plain(self.price_hr), "is_available": self.is_available}
 
     def __str__(self) -> str:
-        """Return one line for people: GPUs, provider and place, price per hour, stock, what is special."""
+        """Return one line for people: GPUs, provider and place, price per hour, stock, special features."""
         place = self.country or self.region
         price = "no price" if self.price_hr is None else f"{self.price_hr:g} {self.prices.currency or ''}"
         parts = [
@@ -182,51 +182,51 @@ class Offer(Model):
 
 @attrs.frozen(kw_only=True)
 class GpuPrices(Model):
-    """The lowest prices of so many GPUs of a type in all regions: a row of ``availability.summary()``."""
+    """Lowest prices in all regions of one number of GPUs of one type: a row of ``availability.summary()``."""
 
     gpu_type: str
-    """Such as ``H100_80GB``."""
+    """GPU type, such as ``H100_80GB``."""
     gpu_count: int
-    """GPUs in all."""
+    """Total number of GPUs."""
     on_demand: float | None = None
-    """The lowest price per hour in the secure cloud."""
+    """Lowest price per hour in the secure cloud."""
     community_price: float | None = None
-    """The same in the community cloud."""
+    """Lowest price per hour in the community cloud."""
     spot_price: float | None = None
-    """The same for spot machines, which the provider may take away."""
+    """Lowest price per hour of spot machines, which the provider may terminate."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class DiskOffer(Model):
-    """Room on a disk that several pods can share."""
+    """Disk space that several pods can share."""
 
     _DERIVED = (("is_available", bool),)
     _SUMMARY = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
 
     provider: str
-    """Such as ``hyperstack``."""
+    """Provider, such as ``hyperstack``."""
     cloud_id: str | None = None
-    """What an order names."""
+    """Id of the offer in an order."""
     data_center: str | None = None
-    """The provider's word for the place."""
+    """Data center, as the provider calls it."""
     country: str | None = None
-    """Such as ``US``."""
+    """Country, such as ``US``."""
     region: str | None = None
-    """Such as ``united_states``."""
+    """Region, such as ``united_states``."""
     spec: SpecRange = SpecRange()
-    """How many GB there are to order, and what one costs an hour."""
+    """Range of GB that can be ordered, and the price of one per hour."""
     stock_status: str | None = None
-    """As :attr:`Offer.stock_status`."""
+    """Stock; see :attr:`Offer.stock_status`."""
     security: str | None = None
     """``secure_cloud`` or ``community_cloud``."""
     is_multinode: bool | None = None
-    """Whether several pods can use it at once."""
+    """Whether several pods can use it at the same time."""
 
     @property
     def is_available(self) -> bool:
-        """Whether it can be had, as far as the API knows."""
+        """True if it can be ordered, as far as the API knows."""
         return self.stock_status != _UNAVAILABLE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields but ``extra``, and ``is_available``, as JSON can hold them."""
+        """Return the fields except ``extra``, with ``is_available``, as values for JSON."""
         return super().to_dict() | {"is_available": self.is_available}

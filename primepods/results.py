@@ -1,4 +1,4 @@
-"""What calls about many pods return: mappings that also say what is not in them."""
+"""Results of calls for many pods: mappings that also report the pods without a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V = TypeVar("V")
 
 
 class _ByPod(Mapping[str, V]):
-    """A mapping from pod ids, and the errors of those that are not in it."""
+    """Mapping from pod ids to values, with the errors of the other pods."""
 
     def __init__(self, found: Mapping[str, V], errors: Mapping[str, PrimePodsError]) -> None:
         self._found = dict(found)
@@ -33,13 +33,13 @@ class _ByPod(Mapping[str, V]):
 
 
 class PodStatuses(_ByPod[PodStatus]):
-    """The status of many pods: a mapping from pod id to :class:`PodStatus`, in the order asked.
+    """Status of many pods: a mapping from pod id to :class:`PodStatus`, in the order of the request.
 
     Attributes:
-        missing: Ids for which the API had no row: gone, not visible yet, or never there.
-        errors: Ids of which nothing could be found out, with the error of each: mostly an
-            :class:`~primepods.APIError` (the API refused the id, or fails because of it) or a
-            :class:`~primepods.ProtocolError` (its row cannot be read). It proves nothing about the pod.
+        missing: Ids without a row in the response: gone, not visible yet, or never existed.
+        errors: Ids whose status is unknown, with the error of each: mostly an :class:`~primepods.APIError`
+            (the API refused the id, or fails because of it) or a :class:`~primepods.ProtocolError` (its row
+            cannot be read). An error proves nothing about the pod.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class PodStatuses(_ByPod[PodStatus]):
 
     @property
     def cost_per_hr(self) -> float:
-        """What the pods in it cost an hour, as far as the API says."""
+        """Total price of these pods per hour, as far as the API reports prices."""
         return math.fsum(row.cost_per_hr or 0.0 for row in self.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``statuses``, ``missing``, ``errors`` and ``cost_per_hr`` as JSON can hold them."""
+        """Return ``statuses``, ``missing``, ``errors`` and ``cost_per_hr`` as values for JSON."""
         parts = {"statuses": self._found, "missing": self.missing, "errors": self.errors}
         return {name: to_plain(part) for name, part in parts.items()} | {
             "cost_per_hr": to_plain(self.cost_per_hr)
@@ -76,10 +76,10 @@ class PodStatuses(_ByPod[PodStatus]):
 
 
 class Deletions(_ByPod[PodState]):
-    """What became of many deletions: a mapping from pod id to the state that the API answered.
+    """Result of many deletions: a mapping from pod id to the state in the API's response.
 
     Attributes:
-        errors: The pods that were not deleted, with the error of each. They may still be billed.
+        errors: Pods that were not deleted, with the error of each. They may still be billed.
     """
 
     def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
@@ -89,7 +89,7 @@ class Deletions(_ByPod[PodState]):
         return f"<Deletions: {len(self)} accepted, {len(self.errors)} errors>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``states`` and ``errors`` as JSON can hold them."""
+        """Return ``states`` and ``errors`` as values for JSON."""
         return {"states": to_plain(self._found), "errors": to_plain(self.errors)}
 
     def _repr_html_(self) -> str:
@@ -98,11 +98,11 @@ class Deletions(_ByPod[PodState]):
         return html_table(repr(self)[1:-1], ("pod_id", "state", "error"), rows)
 
     def raise_for_errors(self) -> None:
-        """Do nothing if every deletion was accepted.
+        """Raise an error unless every deletion was accepted.
 
         Raises:
-            PrimePodsError: One deletion was not accepted: its own error, to be caught by its kind.
-            PrimePodsErrorGroup: Several were not; ``except*`` finds them by kind.
+            PrimePodsError: One deletion was not accepted; this is its own error.
+            PrimePodsErrorGroup: Several were not accepted; ``except*`` finds them by class.
         """
         errors = list(self.errors.values())
         if not errors:

@@ -1,4 +1,4 @@
-"""How often, and after what wait, a client tries again."""
+"""Retry policy of a client."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from ._utils.arguments import check_count, check_flag, check_seconds
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How a client repeats what failed for a passing reason.
+    """Retry and backoff of transient errors.
 
-    GET and DELETE are repeated after every error whose ``transient`` is true; POST and PATCH only when the
-    server provably received nothing. The wait before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
+    GET and DELETE are retried after every error whose ``transient`` is true; POST and PATCH only if the
+    server provably received nothing. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
     seconds, at most ``max_delay``, times a random number from 0 to 1 with ``jitter``.
 
-    Each request that is sent counts as an attempt, with one exception: a GET or DELETE on a kept connection
-    that ends without a byte of a response is sent once more at once, since the server had most likely closed
-    that connection before. A POST, PUT or PATCH has a connection of its own.
+    Each request sent counts as an attempt, with one exception: a GET or DELETE on a reused connection that
+    ends without a byte of response is sent again at once, because the server had most likely closed that
+    connection before. A POST, PUT or PATCH always has a new connection.
 
-    A 429 is not counted as an attempt: it is repeated, after waits that grow in the same way (from 0.25 s),
-    until the call's ``deadline`` is reached. A ``Retry-After`` up to ``max_delay`` is waited for (plus some
-    jitter); a longer one raises at once, with the error's ``retry_after`` set.
+    A 429 does not count as an attempt: it is retried, with the same kind of backoff (from 0.25 s), until the
+    call's ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected (plus some jitter); a longer one
+    raises at once, with the error's ``retry_after`` set.
 
-    All calls of a client share a budget of 100 retries, so that they do not storm an API that is down. A
-    retry takes one of it, but not after a 429; every success and every second brings one back; the last 20
-    are kept for deletions. Where it is used up, an error is raised without a retry, and says so.
+    All calls of a client share a budget of 100 retries, so that they do not overload an API that is down. A
+    retry takes one, except after a 429; every success and every second give one back; the last 20 are
+    reserved for deletions. When the budget is used up, errors are raised without a retry, and say so.
 
     Attributes:
-        attempts: How often a request is sent at most, the first time included; 1 means no retry at all.
+        attempts: Max number of attempts, including the first; 1 means no retry.
         base_delay: Seconds before the second attempt.
-        max_delay: Longest wait in seconds.
-        jitter: Whether waits are randomised, so that many clients do not return in step.
+        max_delay: Max delay in seconds.
+        jitter: Whether delays are randomised, so that many clients do not retry at the same time.
     """
 
     attempts: int = 5

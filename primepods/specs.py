@@ -1,4 +1,4 @@
-"""What to order: a :class:`PodSpec`, written by hand or made of an :class:`~primepods.Offer`."""
+"""Orders: a :class:`PodSpec`, written by hand or made from an :class:`~primepods.Offer`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .offers import Offer, SpecRange
 
 CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
-"""What the API takes for an order without an image."""
+"""Default image of the API."""
 _PRICE_DECIMALS: Final = 4
 _PRICE_TOLERANCE: Final = 1e-6
 
 
 class PodChanges(TypedDict, total=False):
-    """What :meth:`PodSpec.from_offer` takes besides the offer: fields of :class:`PodSpec`."""
+    """Keyword arguments of :meth:`PodSpec.from_offer`: fields of :class:`PodSpec`."""
 
     gpu_count: int
     name: str | None
@@ -66,7 +66,7 @@ def _count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    # The API reads 0 as "no limit", which nobody means who writes it.
+    # The API reads 0 as "no limit", which is hardly what a user means by 0.
     check_amount(f"PodSpec.{attribute.name}", value, "price")
 
 
@@ -97,7 +97,7 @@ def _variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapping[str, 
 
 
 def _is_unicode(text: str) -> bool:
-    """Tell whether UTF-8 can carry a text: half of a surrogate pair it cannot."""
+    """Return whether UTF-8 can encode a text: it cannot encode an unpaired surrogate."""
     try:
         text.encode()
     except UnicodeError:
@@ -123,36 +123,36 @@ _COUNT: Final = _optional(_count)
 
 @attrs.frozen(kw_only=True)
 class PodSpec(ToDict):
-    """A pod to be ordered with ``pods.create``. What is ``None`` is left to the API.
+    """Order of a pod for ``pods.create``. Fields that are ``None`` are left to the API.
 
-    Checked when it is made: bad values are a ``ValueError`` or ``TypeError`` then, not an answer of the API
-    later. Secrets (``jupyter_password``, the values of ``env_vars``) are not in its ``repr``. From the API's
-    schema, `Create pod <https://docs.primeintellect.ai/api-reference/pods/create-pod>`_.
+    Validated when it is made: bad values raise ``ValueError`` or ``TypeError`` then, not an error of the API
+    later. Secrets (``jupyter_password``, the values of ``env_vars``) are hidden from its ``repr``. Source:
+    the API's schema, `Create pod <https://docs.primeintellect.ai/api-reference/pods/create-pod>`_.
 
     Attributes:
         cloud_id: The offer's.
         gpu_type: Such as ``H100_80GB``.
         socket: Such as ``SXM5``.
-        gpu_count: GPUs in all.
+        gpu_count: Total number of GPUs.
         provider: Such as ``hyperstack``.
-        name: By default a new one at each order, ``primepods-`` and random letters. ``pods.lease`` adds a
-            random suffix to a name of yours (and shortens it, where the whole would be longer than 63
-            characters). ``pods.create`` keeps it, though a name that others may choose proves nothing: when
-            the response to an order is lost, only a single new pod of the name is taken for it.
+        name: By default a new name for each order: ``primepods-`` and random letters. ``pods.lease`` adds a
+            random suffix to your name (and shortens it if the result would be longer than 63 characters).
+            ``pods.create`` keeps it, but a name that others may choose proves nothing: if the response to an
+            order is lost, only a single new pod of that name is accepted as yours.
         image: By default the API's, ``ubuntu_22_cuda_12``; with a ``custom_template_id`` ``custom_template``.
         disk_size: GB of disk.
         vcpus: Virtual CPUs.
         memory: GB of RAM.
-        max_price: The highest price per hour at which the order stands; ``None`` for no limit, which some
-            offers refuse.
+        max_price: Max price per hour: above it the order is refused; ``None`` for no limit, which some offers
+            refuse.
         custom_template_id: The template of the image ``custom_template``.
         data_center_id: The offer's ``data_center``.
         country: The offer's.
         security: The offer's.
         env_vars: Environment variables of the pod.
         jupyter_password: The password of its Jupyter.
-        ssh_key_id: The key of ``client.ssh_keys`` that it lets in; by default the primary one.
-        auto_restart: Whether it is started again by itself.
+        ssh_key_id: The key of ``client.ssh_keys`` that can log in; by default the primary one.
+        auto_restart: Whether it restarts automatically.
         disks: Ids of disks to attach.
         team_id: The team that pays; by default the client's team.
         prepaid_for_hr: Hours to pay in advance, for reserved machines.
@@ -193,20 +193,20 @@ class PodSpec(ToDict):
 
     @classmethod
     def from_offer(cls, offer: Offer, **changes: Unpack[PodChanges]) -> Self:
-        """Return the order of an offer, with its row's values and its default amounts.
+        """Return the order for an offer, with the values of its row and its default amounts.
 
-        Unless given, ``max_price`` is what the offer costs with the amounts ordered
+        ``max_price`` defaults to the price of the offer with the ordered amounts
         (:meth:`~primepods.Offer.price_for`): the order is refused if the price has risen meanwhile. Some
-        offers refuse orders without one. The image is the API's default if the offer has it, else the
-        offer's first.
+        offers refuse orders without one. The image is the API's default if the offer has it, else the offer's
+        first.
 
         Args:
             offer: A row of ``client.availability``.
             changes: Other fields of the spec.
 
         Raises:
-            ValueError: An amount that the offer does not have; names its range. Or an offer without a price,
-                and no ``max_price``.
+            ValueError: The offer does not have an amount; the message names its range. Or the offer has no
+                price, and ``max_price`` is not given.
         """
         if not isinstance(offer, Offer):
             raise TypeError(f"offer must be an Offer, got {quote(offer)}")
@@ -237,9 +237,9 @@ class PodSpec(ToDict):
         return spec if "max_price" in changes else attrs.evolve(spec, max_price=price)
 
     def named(self) -> Self:
-        """Return this spec with a name: its own, or a new one that no other pod has, to be ordered once.
+        """Return this spec with a name: its own, or a new unique one; order it only once.
 
-        For programs that have to know the name before they order.
+        For programs that need the name before they order.
         """
         if self.name is not None:
             return self
@@ -247,17 +247,17 @@ class PodSpec(ToDict):
 
     @classmethod
     def from_offers(cls, offers: Iterable[Offer], **changes: Unpack[PodChanges]) -> list[Self]:
-        """Return the orders of several offers, in their order, as ``pods.lease`` tries them.
+        """Return the orders for several offers, in the order in which ``pods.lease`` tries them.
 
-        Each is made as by :meth:`from_offer`: with the same changes, and with its own offer's price as
-        ``max_price`` unless one is given. Offers that do not have the amounts asked for are left out.
+        Each is made with :meth:`from_offer`: with the same changes, and with its own offer's price as
+        ``max_price`` unless one is given. Offers without the requested amounts are left out.
 
         Args:
             offers: Rows of ``client.availability``, such as ``availability.find(…)`` returns.
             changes: Other fields of the specs.
 
         Raises:
-            ValueError: None of the offers has these amounts; names the range of the first.
+            ValueError: None of the offers has these amounts; the message names the range of the first.
         """
         if isinstance(offers, Offer):
             raise TypeError("offers must be several: use PodSpec.from_offer(offer) for one")
@@ -294,19 +294,19 @@ class PodSpec(ToDict):
         price = offer.price_for(disk_size=self.disk_size, vcpus=self.vcpus, memory=self.memory)
         if not price:
             return None
-        # Up, so that our rounding is never what an order fails by; not by what binary fractions add.
+        # Round up, so that rounding never makes an order fail; ignore errors of binary fractions.
         scale = 10.0**_PRICE_DECIMALS
         return math.ceil(round(price * scale, 3)) / scale
 
 
 def _default(allowed: SpecRange) -> int | None:
-    """Return what comes without asking, if it may be asked for."""
+    """Return the default amount if it can be ordered."""
     default = allowed.default_count
     return default if default and allowed.allows(default) else None
 
 
 def _describe(allowed: SpecRange) -> str:
-    """Say what can be ordered."""
+    """Describe the amounts that can be ordered."""
     least = f"from {allowed.min_count or 0}"
     most = "" if allowed.max_count is None else f" to {allowed.max_count}"
     return f"{least}{most} in steps of {allowed.step or 1}"

@@ -1,6 +1,6 @@
-"""The one reader of the API's ``sshConnection`` strings.
+"""Parser of the API's ``sshConnection`` strings.
 
-Seen in the wild: ``root@1.2.3.4 -p 22``, ``ssh root@1.2.3.4 -p 22``, ``ssh -p 22 root@1.2.3.4``,
+Known forms: ``root@1.2.3.4 -p 22``, ``ssh root@1.2.3.4 -p 22``, ``ssh -p 22 root@1.2.3.4``,
 ``root@1.2.3.4:22``, ``root@[2001:db8::1] -p 22``, and ``ubuntu@`` while no host is assigned yet.
 """
 
@@ -19,7 +19,7 @@ from ._utils.arguments import check_string
 from ._utils.plain import ToDict
 from ._utils.text import quote
 
-# What cannot be an option, a second word, or mean anything to a shell that somebody pastes it into.
+# Refuse anything that is an option, a second word, or special in a shell into which it is pasted.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LONGEST = 512
@@ -46,41 +46,42 @@ def _is_ipv6(text: str) -> bool:
         ipaddress.IPv6Address(text)
     except ValueError:
         return False
-    # A scope ("%eth0") may hold any character at all.
+    # A scope ("%eth0") may contain any character.
     return "%" not in text
 
 
 @attrs.frozen
 class SSHTarget(ToDict):
-    """Where and as whom to log in.
+    """Host, port and user of an SSH login.
 
     Raises:
-        ValueError: A part that ``ssh`` could read as an option or as more than one word.
+        ValueError: A part could be read by ``ssh`` as an option or as more than one word.
     """
 
     _DERIVED = (("command", str),)
 
     user: str = attrs.field(validator=_check_user)
-    """Login name; ``root`` where the API names none."""
+    """Login name; ``root`` if the API gives none."""
     host: str = attrs.field(validator=_check_host)
-    """Host name or IP address; an IPv6 address without brackets."""
+    """Host name or IP address; an IPv6 address has no brackets."""
     port: int = attrs.field(default=22, validator=_check_port)
     """TCP port."""
 
     def argv(self, *options: str, command: str | Sequence[str] | None = None) -> list[str]:
         """Return the command as a list for ``subprocess``.
 
-        ``--`` ends the options, so that nothing after it can become one.
+        ``--`` ends the options, so that nothing after it is read as an option.
 
         Args:
-            options: Options of ``ssh``, a word each: ``"-A", "-L", "8080:localhost:8080"``.
-            command: What to run on the pod. A string is a line for the shell there, which reads ``$``, ``|``
-                and quotes in it; a sequence is a program and its arguments, each quoted for that shell.
+            options: Options of ``ssh``, one word each: ``"-A", "-L", "8080:localhost:8080"``.
+            command: Command to run on the pod. A string is a line for the pod's shell, which interprets
+                ``$``, ``|`` and quotes in it; a sequence is a program and its arguments, each quoted for
+                that shell.
 
         Raises:
-            TypeError: Something else than strings.
-            ValueError: Options that do not begin with one or hold ``--``, which would name another host; an
-                empty command, for which ``ssh`` would open a terminal.
+            TypeError: Values that are not strings.
+            ValueError: Options that do not begin with an option or contain ``--``, which would name another
+                host; an empty command, for which ``ssh`` would open a terminal.
         """
         if not all(isinstance(option, str) for option in options):
             raise TypeError(f"options must be strings, got {quote(options)}")
@@ -96,11 +97,11 @@ class SSHTarget(ToDict):
         """Return a ``Host`` block for ``~/.ssh/config``, after which ``ssh name`` logs in.
 
         Args:
-            name: Letters, digits, and ``_ . -`` after the first.
+            name: Letters, digits and ``_ . -``; the first must be a letter or digit.
 
         Raises:
             TypeError: Not a string.
-            ValueError: A name that means more than itself in that file.
+            ValueError: A name with a special meaning in that file.
         """
         if not _HOST.fullmatch(check_string("name", name)):
             raise ValueError(
@@ -113,12 +114,12 @@ class SSHTarget(ToDict):
         return super().to_dict() | {"command": str(self)}
 
     def __str__(self) -> str:
-        """Return the command as one line to paste into a shell."""
+        """Return the command as one line for a shell."""
         return f"ssh -p {self.port} {self.user}@{self.host}"
 
 
 def _command_line(command: str | Sequence[str]) -> str:
-    """Return one line for the shell on the pod: ``ssh`` joins what it is given by spaces, without quotes."""
+    """Return one line for the pod's shell: ``ssh`` joins its arguments with spaces, without quotes."""
     if not _is_text(command):
         raise TypeError(f"command must be a string or a sequence of strings, got {quote(command)}")
     line = command if isinstance(command, str) else shlex.join(command)
@@ -128,23 +129,23 @@ def _command_line(command: str | Sequence[str]) -> str:
 
 
 def _is_text(command: object) -> bool:
-    """Tell a string, or a sequence of strings, from all else."""
+    """Return whether a command is a string or a sequence of strings."""
     return isinstance(command, Sequence) and all(isinstance(word, str) for word in cast("Any", command))
 
 
 @lru_cache(maxsize=4_096)  # asked for again with each look at a pod
 def parse_ssh(text: str | None) -> SSHTarget | None:
-    """Read one ``sshConnection`` string; ``None`` where it names no usable host (yet).
+    """Parse one ``sshConnection`` string; ``None`` if it has no usable host (yet).
 
     Args:
-        text: What the API sent for one node.
+        text: The API's text for one node.
     """
     if not text or len(text) > _LONGEST or not text.strip().isprintable():
         return None
     words = text.split()
     if words[:1] == ["ssh"]:
         del words[0]
-    # Word by word: a host may be called `gpu-p100`, which holds no port.
+    # Parse word by word: a host may be called `gpu-p100`, which does not set a port.
     flag = next((n for n, word in enumerate(words) if word.startswith("-p")), None)
     port = None
     if flag is not None:

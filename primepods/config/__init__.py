@@ -1,10 +1,10 @@
-"""Settings, and where they come from: the only module that reads the environment or files.
+"""Settings and their sources: the only module that reads the environment or configuration files.
 
-Each setting is looked for in this order: the argument; the environment (``PRIME_API_KEY``, ``PRIME_TEAM_ID``,
-``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, which names a saved context); the
-official command's files ``~/.prime/environments/NAME.json`` (of the context) and ``~/.prime/config.json``;
-the default. A context that is an argument goes before the environment: who names an account means no other.
-The files are only read. A key from a file goes to that file's host and no other.
+Each setting has these sources, in this order: the argument; the environment (``PRIME_API_KEY``,
+``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, the name of a saved
+context); the official command's files ``~/.prime/environments/NAME.json`` (of the context) and
+``~/.prime/config.json``; the default. A context given as an argument has priority over the environment,
+because it selects one account. The files are only read. A key from a file is sent to that file's host only.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ __all__ = [
 ]
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
-"""Where API keys are made."""
+"""Page on which users create API keys."""
 DEFAULT_TIMEOUT: Final = 30.0
-"""Seconds for one attempt."""
+"""Default timeout of one attempt, in seconds."""
 DEFAULT_DEADLINE: Final = 120.0
-"""Seconds for one call with all its retries."""
+"""Default deadline of one call with all its retries, in seconds."""
 DEFAULT_MAX_CONCURRENCY: Final = 16
-"""Requests in flight from the calls of one client."""
+"""Default limit on requests in flight of one client."""
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """All that a client was told, resolved and checked. Hashable; pickles without the key."""
+    """Resolved and validated settings of a client. Hashable; pickles do not hold the key."""
 
     api_key: Secret = attrs.field(repr=False)
     base_url: str = DEFAULT_BASE_URL
@@ -88,12 +88,12 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
     own_connections: bool,
     context: str | None = None,
 ) -> Settings:
-    """Turn a client's arguments into :class:`Settings`.
+    """Resolve a client's arguments to :class:`Settings`.
 
-    A client with connections of its own uses the proxy that the environment names.
+    A client with its own connections uses the proxy from the environment.
 
     Raises:
-        ConfigError: No key anywhere, or a key, URL, file or variable that cannot be used.
+        ConfigError: No key was found, or a key, URL, file or variable is not valid.
         ValueError: A number out of range.
         TypeError: An argument of the wrong type.
     """
@@ -122,12 +122,12 @@ def resolve(  # noqa: PLR0913 - one parameter a setting
 
 @attrs.frozen(kw_only=True)
 class SettingSource(ToDict):
-    """Where a setting comes from.
+    """Source of a setting.
 
     Attributes:
         name: The setting.
-        value: What it is; of a secret only that it is set. ``None`` if it is not set.
-        source: Where that was found, or how it can be set.
+        value: Its value; for a secret, only the fact that it is set. ``None`` if it is not set.
+        source: Where the value was found, or how to set it.
     """
 
     name: str
@@ -138,10 +138,10 @@ class SettingSource(ToDict):
 def explain(
     *, base_url: str | None = None, team_id: str | None = None, context: str | None = None
 ) -> tuple[SettingSource, ...]:
-    """Return where each setting of a client with these arguments comes from, without the secrets.
+    """Return the source of each setting of a client with these arguments, without the secrets.
 
     Raises:
-        ConfigError: A file or a context that cannot be read, or an address or a proxy that is none.
+        ConfigError: A file or context cannot be read, or an address or proxy is not valid.
     """
     found = _find(api_key=None, base_url=base_url, team_id=team_id, context=context)
     has_proxy = find_proxy(check_base_url(found.url)) is not None
@@ -170,10 +170,10 @@ def _explained(
 
 
 def lease_folder() -> Path:
-    """Return the folder with the files of leases: ``PRIMEPODS_STATE_DIR``, or ``~/.primepods/leases``.
+    """Return the directory of the lease files: ``PRIMEPODS_STATE_DIR``, or ``~/.primepods/leases``.
 
     Raises:
-        ConfigError: There is neither the variable nor a home directory.
+        ConfigError: The variable is not set and there is no home directory.
     """
     folder = from_environment(variables.STATE_DIR)
     try:
@@ -194,7 +194,7 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class _Sources:
-    """What was found, before it is checked."""
+    """The values found, before validation."""
 
     key: Found | None
     url: Found
@@ -203,14 +203,14 @@ class _Sources:
 
 
 def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None) -> _Sources:
-    """Look for the settings in their order."""
+    """Find the settings in their sources, in order."""
     named = from_argument("context", context)
-    # Who names a context means its account, and none that the environment happens to hold.
+    # An explicit context means its own account: ignore other accounts in the environment.
     key = from_argument("api_key", api_key) or (None if named else from_environment(variables.API_KEY))
     url = from_argument("base_url", base_url) or (None if named else from_environment(variables.BASE_URL))
     team = from_argument("team_id", team_id) or (None if named else from_environment(variables.TEAM_ID))
     if key and url and not named:
-        # The files say nothing that matters: their team belongs to their own key and host.
+        # The files cannot matter: their team belongs to their own key and host.
         return _Sources(key=key, url=url, team=team, context=None)
     context_found = named or from_environment(variables.CONTEXT)
     files = read_files(context_found)
@@ -244,7 +244,7 @@ def _team_of(files: list[File]) -> Found | None:
 
 
 def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
-    """Refuse to send a file's key to a host that the same file does not name."""
+    """Refuse to send a key from a file to a host that the file does not name."""
     if key.file is None:
         return
     owner = Found(key.file.key_base_url or key.file.base_url, f"field base_url of {key.file.path}")

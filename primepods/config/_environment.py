@@ -1,4 +1,4 @@
-"""The environment variables that are read or set, and nothing else of the environment but proxies."""
+"""Environment variables that the package reads or sets; proxies are read elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEAM_ID: Final = ("PRIME_TEAM_ID",)
 CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
 SSH_COMMAND: Final = "PRIMEPODS_SSH_COMMAND"
-"""Read by the command alone."""
+"""Variable that only the command reads."""
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:
@@ -26,13 +26,13 @@ def from_environment(names: tuple[str, ...]) -> Found | None:
 
 
 def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_command: str) -> dict[str, str]:
-    """Return the environment of a child process whose clients use this API and no other.
+    """Return the environment for a child process whose clients use only this API.
 
     Args:
-        base_url: The API's.
+        base_url: The API's base URL.
         api_key: The key.
-        lease_folder: Where the files of leases go, if the environment does not say.
-        ssh_command: What the command takes for ``ssh``, if the environment does not say.
+        lease_folder: Directory of the lease files, unless the environment sets it.
+        ssh_command: The command's ``ssh`` program, unless the environment sets it.
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
@@ -41,10 +41,10 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
 
 
 def environment_variable(name: str) -> str | None:
-    """Return a variable that the user has named, as it is."""
+    """Return the value of a variable that the user has named, unchanged."""
     return os.environ.get(name)
 
 
 def environment_without_key() -> dict[str, str]:
-    """Return the environment for programs that are started: without ``PRIME_API_KEY`` and its like."""
+    """Return the environment for other programs: without ``PRIME_API_KEY`` and similar variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PRIME_")}

@@ -1,4 +1,4 @@
-"""Settings that are arguments, or stand in the official command's files."""
+"""Settings from arguments and from the official command's files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..errors import ConfigError
 DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
 
 BUILT_IN_CONTEXT: Final = "production"
-"""The context that needs no file: the vendor's host."""
+"""The built-in context, which needs no file: the vendor's host."""
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 @attrs.frozen(eq=False, repr=False)
 class Found:
-    """A value, perhaps the key, and where it was found."""
+    """A value, perhaps the key, and its source."""
 
     value: str = attrs.field(repr=False)
     source: str
@@ -33,11 +33,11 @@ class Found:
 
 @attrs.frozen(eq=False, repr=False)
 class File:
-    """One of the official command's files, read.
+    """Content of one of the official command's files.
 
     Attributes:
-        key_base_url: The base URL that the file's key was saved with, if only the key is taken from the file.
-        context: The built-in context, for which that is done.
+        key_base_url: The base URL saved with the file's key, if only the key is taken from the file.
+        context: The built-in context, if only the key is taken from the file.
     """
 
     path: Path
@@ -46,27 +46,27 @@ class File:
     context: Found | None = None
 
     def text(self, name: str) -> str | None:
-        """Return a field that holds text; ``None`` if it is missing or empty."""
+        """Return the text of a field; ``None`` if it is missing or empty."""
         value = self.fields.get(name)
         if value is None:
             return None
         if isinstance(value, str):
             return value.strip() or None
         kind = type(value).__name__
-        del value  # tracebacks show what a frame holds
+        del value  # tracebacks show the variables of a frame
         raise ConfigError(f"{self.path}: {name} must be a string, not {kind}. Correct the file.")
 
     @property
     def base_url(self) -> str:
-        """The address that the file names, or the vendor's."""
+        """The base URL in the file, or the vendor's."""
         return self.text("base_url") or DEFAULT_BASE_URL
 
 
 def read_files(context: Found | None) -> list[File]:
-    """Return the official command's files that count, the most specific first."""
+    """Return the official command's files that apply, the most specific first."""
     try:
         folder = Path.home() / ".prime"
-    except RuntimeError:  # no home directory: then there are no files
+    except RuntimeError:  # no home directory, so no files
         return []
     config = _read_file(folder / "config.json")
     files = [] if config is None else [config]
@@ -91,7 +91,7 @@ def read_files(context: Found | None) -> list[File]:
 
 
 def _read_file(path: Path) -> File | None:
-    # The error is raised outside of the `except`, or it would lead to the document, and so to the key.
+    # Raised outside the `except`, or the error would reference the document, and so the key.
     try:
         fields = json.loads(path.read_bytes())
         if is_object(fields):
@@ -110,7 +110,7 @@ def _read_file(path: Path) -> File | None:
 
 
 def saved_contexts() -> tuple[str, ...]:
-    """Return the names of the contexts that the official command has saved, and the one that is built in."""
+    """Return the names of the official command's saved contexts and of the built-in one."""
     try:
         names = [path.stem for path in (Path.home() / ".prime" / "environments").glob("*.json")]
     except (OSError, RuntimeError):
@@ -119,11 +119,11 @@ def saved_contexts() -> tuple[str, ...]:
 
 
 def from_argument(name: str, value: str | None) -> Found | None:
-    """Return what was given for an argument, checked; ``None`` for ``None``."""
+    """Return the validated value of an argument; ``None`` for ``None``."""
     if value is None:
         return None
     if not isinstance(value, str):
-        # A key that somebody passes as bytes is still a key.
+        # A key passed as bytes is still a key.
         got = type(value).__name__ if name == "api_key" else quote(value)
         raise TypeError(f"{name} must be a string, got {got}")
     if not value.strip():

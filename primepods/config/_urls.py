@@ -1,4 +1,4 @@
-"""Base URLs and proxies: what may be used, and what would send the key where it does not belong."""
+"""Validation of base URLs and proxies: they must not send the key to the wrong place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether ``host`` names this machine."""
+    """Return whether ``host`` is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -27,18 +27,18 @@ def is_loopback(host: str) -> bool:
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a URL, default ports spelt out."""
+    """Return scheme, host and port of a URL, with the default port filled in."""
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def check_base_url(found: Found) -> SplitResult:
-    """Return the URL in its one spelling: no trailing slash, no ``/api/v1``.
+    """Return the URL in normal form: no trailing slash, no ``/api/v1``.
 
     Raises:
-        ConfigError: It is no URL, or would send the key unencrypted to another machine.
+        ConfigError: It is not a URL, or would send the key unencrypted to another machine.
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
-    # What may hold a secret is not repeated, and no variable of this frame either.
+    # Values that may hold a secret stay out of the message and of this frame's variables.
     for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
         if any(sign in found.value for sign in signs):
             raise ConfigError(
@@ -62,7 +62,7 @@ def check_base_url(found: Found) -> SplitResult:
 
 
 def _split_url(text: str) -> SplitResult | None:
-    """Split a URL if its host could be one and all of it can be sent."""
+    """Split a URL; ``None`` if its host is not valid or it cannot be sent."""
     if not re.fullmatch(r"[!-~]+", text):
         return None
     try:
@@ -77,10 +77,10 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 def find_proxy(url: SplitResult) -> Secret | None:
-    """Return the proxy that the environment names for ``url``, as httpx would find it.
+    """Return the proxy from the environment for ``url``, with the rules of httpx.
 
     Raises:
-        ConfigError: The proxy is of a kind that aiohttp does not speak.
+        ConfigError: aiohttp does not support this kind of proxy.
     """
     host = url.hostname or ""
     if is_loopback(host):
@@ -107,7 +107,7 @@ def find_proxy(url: SplitResult) -> Secret | None:
 
 
 def _proxy_kind(proxy: str) -> str | None:
-    """Return the scheme of a proxy's URL, or ``None`` if it is no URL."""
+    """Return the scheme of a proxy's URL, or ``None`` if it is not a URL."""
     try:
         parts = urlsplit(str(proxy))
         usable = parts.hostname and parts.port != 0

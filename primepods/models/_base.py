@@ -1,4 +1,4 @@
-"""What all models have in common."""
+"""Base of all models."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .._utils.summaries import html_table, short_repr
 
 
 class _NoExtra(dict[str, Any]):
-    """The one empty ``extra`` that all models share; refuses to be filled.
+    """The shared empty ``extra`` of all models; it cannot be filled.
 
-    A ``dict``, so that models pickle, copy and, through ``attrs.asdict``, become JSON.
+    A ``dict``, so that models can be pickled, copied and, through ``attrs.asdict``, converted to JSON.
     """
 
     __slots__ = ()
@@ -32,19 +32,19 @@ NO_EXTRA: Mapping[str, Any] = _NoExtra()
 
 
 def in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Put the id first, where a reader of the ``repr`` looks for it, and ``extra`` last, inherited or not."""
+    """Put the id first, for readers of the ``repr``, and ``extra`` last, also if they are inherited."""
     return sorted(fields, key=lambda field: (field.name == "extra", field.name not in {"id", "pod_id"}))
 
 
 @attrs.frozen(kw_only=True)
 class Model(ToDict):
-    """What has its counterpart in the API's schema."""
+    """Base of classes that represent an object of the API's schema."""
 
     extra: Mapping[str, Any] = attrs.field(default=NO_EXTRA, repr=False, hash=False)
-    """Fields of the answer that this version does not know."""
+    """Fields of the response that this version does not know."""
 
     def __repr__(self) -> str:
-        """Return what identifies it and how it is, in less than 200 characters."""
+        """Return its identity and condition in less than 200 characters."""
         return short_repr(self, [name for name in summary_fields(type(self)) if name != "ssh"])
 
     def _repr_html_(self) -> str:

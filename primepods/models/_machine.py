@@ -1,4 +1,4 @@
-"""What a pod and its status row have in common: nodes, ports, and whether it can be used."""
+"""Base of pods and status rows: nodes, ports and readiness."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATE
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)
 class PortMapping(Model):
-    """One port of a pod that can be reached from outside."""
+    """One port of a pod that is open to the outside."""
 
     internal: str
-    """Port in the pod; a number, or ``*`` for any."""
+    """Port inside the pod: a number, or ``*`` for any."""
     external: str
-    """Where it is reached: a port number, a whole URL, or ``*`` for the same port."""
+    """Outside port: a number, a whole URL, or ``*`` for the same port."""
     protocol: str | None = None
     """``TCP`` or ``UDP``."""
     used_by: str | None = None
@@ -46,47 +46,47 @@ class Node(ToDict):
     """One machine of a pod."""
 
     ip: str | None
-    """Its address, once it has one."""
+    """Its address, once assigned."""
     ssh: SSHTarget | None
-    """How to log in, once that is known."""
+    """SSH target, once known."""
 
 
 @attrs.frozen(kw_only=True)
 class Endpoint(ToDict):
-    """Where a port of a pod is reached."""
+    """Outside address of a port of a pod."""
 
     host: str
     """Host name or address."""
     port: int
     """Port number."""
     url: str
-    """The URL that the API gave, else ``http://host:port``."""
+    """The URL from the API, else ``http://host:port``."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Machine(Model, PodReference):
-    """What a pod and its status row have in common, and what can be told from it."""
+    """Common fields and properties of a pod and its status row."""
 
     _DERIVED = (("is_ready", bool), ("failure", str | None), ("ssh", SSHTarget | None))
 
     status: PodState | None = None
-    """What it is doing."""
+    """The pod's state."""
     installation_status: InstallationState | None = None
     """Progress of the image's installation."""
     installation_failure: str | None = None
-    """Why the installation failed; the platform may try it again."""
+    """Reason why the installation failed; the platform may retry it."""
     installation_progress: int | None = None
-    """Percent of the installation that is done."""
+    """Progress of the installation in percent."""
     prime_port_mapping: tuple[PortMapping, ...] = ()
-    """Ports that can be reached from outside."""
+    """Ports that are open to the outside."""
     ssh_connection: str | tuple[str | None, ...] | None = None
-    """How to log in, as the API spells it: a line, or one for each node; see :attr:`ssh`."""
+    """SSH login as the API spells it: one line, or one per node; see :attr:`ssh`."""
     ip: str | tuple[str | None, ...] | None = None
-    """Its address, or one for each node; see :attr:`nodes`."""
+    """Its address, or one per node; see :attr:`nodes`."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The pod's machines in the API's order: one, or several (up to 1,000) for a multi-node pod."""
+        """The pod's machines in the API's order: one, or up to 1,000 for a multi-node pod."""
         ssh = _as_nodes(self.ssh_connection)
         ips = _as_nodes(self.ip)
         count = max(len(ssh), len(ips))
@@ -96,12 +96,12 @@ class Machine(Model, PodReference):
 
     @property
     def ssh(self) -> SSHTarget | None:
-        """How to log in to the first node that can be reached; ``None`` while there is none."""
+        """SSH target of the first node that has one; ``None`` while no node has."""
         return next((node.ssh for node in self.nodes if node.ssh is not None), None)
 
     @property
     def is_installed(self) -> bool:
-        """Whether the installation is finished: it says so, is at 100 %, or reports nothing at all."""
+        """True if the installation is finished: its state says so, it is at 100 %, or nothing is reported."""
         if self.installation_status in _NOT_INSTALLED:
             return False
         if self.installation_status == InstallationState.FINISHED:
@@ -112,20 +112,21 @@ class Machine(Model, PodReference):
 
     @property
     def has_address(self) -> bool:
-        """Whether every node has an address."""
+        """True if every node has an address."""
         nodes = self.nodes
         return bool(nodes) and all(node.ip or node.ssh for node in nodes)
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can be used: ACTIVE, installed, an address for every node."""
+        """True if the pod can be used: ACTIVE, installed, an address for every node."""
         return self.status == PodState.ACTIVE and self.is_installed and self.has_address
 
     @property
     def has_failed(self) -> bool:
-        """Whether it will not become ready by itself: ERROR, or a failed installation. An
-        ``installation_failure`` alone is a retry in progress, not the end; STOPPED, DELETING and TERMINATED
-        are what somebody wanted, and no failures.
+        """True if it cannot become ready by itself: ERROR, or a failed installation.
+
+        An ``installation_failure`` alone means that a retry is in progress. STOPPED, DELETING and TERMINATED
+        are states that a user asked for, not failures.
         """
         if self.status in _STOPPED_OR_ENDING:
             return False
@@ -133,7 +134,7 @@ class Machine(Model, PodReference):
 
     @property
     def failure(self) -> str | None:
-        """Why it has failed, in one line; ``None`` while it has not."""
+        """Reason of its failure, in one line; ``None`` if it has not failed."""
         if not self.has_failed:
             return None
         is_error = self.status == PodState.ERROR
@@ -142,13 +143,13 @@ class Machine(Model, PodReference):
         return f"{state}: {reason}" if reason else state
 
     def _line(self, *parts: str | None) -> str:
-        """Return one line for people: its condition, what else is known, and how to log in."""
+        """Return one line for people: condition, further facts, and the SSH command."""
         state = self.failure or ", ".join(filter(None, (self.status or "no status", self._progress())))
         shown = [state, *parts, self.ssh and str(self.ssh)]
         return " · ".join(clip(one_line(part), _LONGEST_TEXT) for part in shown if part)
 
     def _progress(self) -> str | None:
-        """Return what an ACTIVE pod that has not failed still lacks."""
+        """Return what an ACTIVE pod still lacks before it is ready, unless it has failed."""
         if self.status != PodState.ACTIVE:
             return None
         if not self.is_installed:
@@ -157,22 +158,22 @@ class Machine(Model, PodReference):
         return "ready" if self.has_address else "no address yet"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, and with them ``is_ready``, ``failure`` and ``ssh``, as JSON can hold them.
+        """Return the fields, ``is_ready``, ``failure`` and ``ssh`` as values for JSON.
 
-        What is kept out of the ``repr`` (passwords, and ``extra``, which may hold anything) is left out.
+        Fields that the ``repr`` hides are left out: passwords, and ``extra``, which may hold anything.
         """
         derived = {"is_ready": self.is_ready, "failure": self.failure, "ssh": to_plain(self.ssh)}
         return super().to_dict() | derived
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
-        """Return where a port of the pod is reached from outside, or ``None`` if it is not.
+        """Return the outside address of a port of the pod, or ``None`` if the port is not open.
 
         Args:
-            internal_port: Port in the pod, such as 8000.
+            internal_port: Port inside the pod, such as 8000.
 
         Raises:
             TypeError: Not an integer.
-            ValueError: No port number.
+            ValueError: Not a port number.
         """
         check_count("internal_port", internal_port, minimum=1, maximum=_HIGHEST_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
@@ -182,7 +183,7 @@ class Machine(Model, PodReference):
 
     @property
     def jupyter_url(self) -> str | None:
-        """Where the pod's Jupyter is reached, or ``None``."""
+        """URL of the pod's Jupyter, or ``None``."""
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
         for mapping in by_use + by_port:
@@ -204,7 +205,7 @@ class Machine(Model, PodReference):
 
 
 def shown_id(pod_id: str) -> str:
-    """Return an id as a line can show it."""
+    """Return an id for display in a line."""
     return clip(one_line(pod_id), _LONGEST_TEXT)
 
 
@@ -219,7 +220,7 @@ def _port(text: str) -> int | None:
 
 
 def _url_endpoint(url: str) -> Endpoint | None:
-    """Read a URL from the server; only http and https without spaces are passed on."""
+    """Parse a URL from the server; return only http and https URLs without spaces."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]

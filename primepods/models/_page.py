@@ -15,14 +15,14 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(kw_only=True)
 class Page(ToDict, Generic[T_co]):
-    """One page of a listing: a snapshot that can be iterated and measured."""
+    """One page of a listing: a snapshot with iteration and length."""
 
     total_count: int | None
-    """How many there are in all, as the API counts; ``None`` if it does not say."""
+    """Total number of items, as the API counts; ``None`` if the API does not report it."""
     offset: int
-    """How many come before this page."""
+    """Number of items before this page."""
     limit: int
-    """How many the page may hold."""
+    """Max number of items of the page."""
     data: tuple[T_co, ...]
     """The page's items."""
 
@@ -34,7 +34,7 @@ class Page(ToDict, Generic[T_co]):
     @overload
     def __getitem__(self, index: slice) -> tuple[T_co, ...]: ...
     def __getitem__(self, index: int | slice) -> T_co | tuple[T_co, ...]:
-        """Return an item of the page, or several as a tuple."""
+        """Return an item of the page, or a slice as a tuple."""
         return self.data[index]
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""Pods, their statuses, and what was rented before."""
+"""Pods, their statuses, their changes, and the rental history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._machine import Machine, shown_id
 
 @attrs.frozen(kw_only=True, field_transformer=in_order)
 class Resources(Model):
-    """What the machine has."""
+    """Memory, disk and CPUs of a machine."""
 
     memory: int | None = None
     """RAM in GB."""
@@ -31,21 +31,21 @@ class AttachedResource(Model):
     """A disk attached to a pod."""
 
     id: str
-    """Its id, as text whatever the wire had."""
+    """Its id, as text in all cases."""
     resource_type: str | None = None
-    """``DISK``, or a word added later."""
+    """``DISK``, or a type added later."""
     status: str | None = None
-    """What the disk is doing."""
+    """The disk's state."""
     is_detachable: bool | None = None
     """Whether it can be detached from the pod."""
     mount_path: str | None = None
-    """Where it is mounted in the pod."""
+    """Mount point in the pod."""
     resource_path: str | None = None
-    """Its path at the provider."""
+    """Path at the provider."""
     size: int | str | None = None
-    """In GB; text where the API sends a unit with it."""
+    """Size in GB; text if the API sends a unit with it."""
     is_shared: bool | None = None
-    """Whether other pods can use it, too."""
+    """Whether other pods can also use it."""
 
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
@@ -55,17 +55,17 @@ class Pod(Machine):
     _SUMMARY = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
     id: str
-    """What every other call wants."""
+    """Id of the pod; the argument of most other calls."""
     gpu_name: str
-    """Such as ``H100_80GB``."""
+    """GPU type, such as ``H100_80GB``."""
     gpu_count: int
-    """GPUs of all nodes of the pod together; its price is for all of them."""
+    """Number of GPUs of all nodes together; the price is for all of them."""
     price_hr: float
     """Price per hour while it runs."""
     provider_type: str
-    """Such as ``hyperstack``."""
+    """Provider, such as ``hyperstack``."""
     name: str | None = None
-    """The name given to it; others may have the same."""
+    """Name of the pod; other pods may have the same one."""
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None
@@ -73,51 +73,51 @@ class Pod(Machine):
     wallet_id: str | None = None
     """The wallet that pays."""
     cluster_id: str | None = None
-    """The cluster that it belongs to, if any."""
+    """The cluster of the pod, if any."""
     type: str | None = None
     """``HOSTED`` or ``EXTERNAL``."""
     socket: str | None = None
-    """Such as ``SXM5`` or ``PCIe``."""
+    """GPU socket, such as ``SXM5`` or ``PCIe``."""
     created_at: datetime | None = None
-    """When it was ordered."""
+    """Time of the order."""
     updated_at: datetime | None = None
-    """When the API last changed its record."""
+    """Time of the last change of its record."""
     terminated_at: datetime | None = None
-    """When it was terminated."""
+    """Time of its termination."""
     stopped_price_hr: float | None = None
     """Price per hour while it is stopped; ``None`` means ``price_hr``."""
     provisioning_price_hr: float | None = None
-    """Price per hour while it is provisioned."""
+    """Price per hour during provisioning."""
     base_price_hr: float | None = None
     """The API's base price per hour."""
     base_currency: str | None = None
-    """Currency of that price, such as ``USD``."""
+    """Currency of the base price, such as ``USD``."""
     environment_type: str | None = None
-    """The kind of image that it runs."""
+    """Type of its image."""
     custom_template_id: str | None = None
-    """The template that it was made from."""
+    """Template of the pod."""
     resources: Resources | None = None
     """Memory, disk and CPUs."""
     attached_resources: tuple[AttachedResource, ...] = ()
     """Disks attached to it."""
     is_spot: bool | None = None
-    """Whether the provider may take it away."""
+    """Whether the provider may terminate it (a spot machine)."""
     auto_restart: bool | None = None
-    """Whether it is started again by itself."""
+    """Whether it restarts automatically."""
     jupyter_password: str | None = attrs.field(default=None, repr=False)
-    """Password of its Jupyter; in no ``repr``."""
+    """Password of its Jupyter; hidden from the ``repr``."""
 
     @property
     def pod_id(self) -> str:
-        """The id, under the name that it has in a status."""
+        """The id, under the name that a status uses."""
         return self.id
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Tell whether its GPU is this one: ``"H100"``, ``"rtx 4090"``, ``"H100_80GB"``, or like ``"H*"``."""
+        """Return whether its GPU matches a name: ``"H100"``, ``"rtx 4090"``, ``"H100_80GB"``, or ``"H*"``."""
         return gpu_matches(gpu_type, self.gpu_name)
 
     def __str__(self) -> str:
-        """Return one line for people: id, name, condition, GPUs, price per hour, how to log in."""
+        """Return one line for people: id, name, condition, GPUs, price per hour, SSH command."""
         line = self._line(self.name, f"{self.gpu_count} x {self.gpu_name}", f"{self.price_hr:g} an hour")
         return f"{shown_id(self.id)}: {line}"
 
@@ -134,19 +134,19 @@ class PodStatus(Machine):
     pod_id: str
     """The pod's id."""
     provider_type: str | None = None
-    """Such as ``hyperstack``."""
+    """Provider, such as ``hyperstack``."""
     cost_per_hr: float | None = None
-    """Price per hour (the wire has ``costPerHr`` or ``priceHr``)."""
+    """Price per hour (``costPerHr`` or ``priceHr`` on the wire)."""
 
     def __str__(self) -> str:
-        """Return one line for people: id, condition, price per hour, how to log in."""
+        """Return one line for people: id, condition, price per hour, SSH command."""
         price = None if self.cost_per_hr is None else f"{self.cost_per_hr:g} an hour"
         return f"{shown_id(self.pod_id)}: {self._line(price)}"
 
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class HistoryRecord(Model):
-    """Something that was rented: a row of ``GET /api/v1/pods/history``."""
+    """One past rental: a row of ``GET /api/v1/pods/history``."""
 
     _SUMMARY = (
         *("id", "name", "type", "gpu_count", "gpu_name", "provider_type"),
@@ -154,23 +154,23 @@ class HistoryRecord(Model):
     )
 
     id: str
-    """Its id, which a pod had before."""
+    """Its id; for a pod, the pod's id."""
     type: str
-    """``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a kind added later."""
+    """``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a type added later."""
     gpu_name: str
-    """Such as ``H100_80GB``."""
+    """GPU type, such as ``H100_80GB``."""
     gpu_count: int
-    """GPUs in all."""
+    """Total number of GPUs."""
     price_hr: float
-    """Price per hour while it ran."""
+    """Price per hour while it was running."""
     total_billed_price: float
-    """What was billed for it; it settles some time after the end."""
+    """Total billed amount; it becomes final some time after the end."""
     provider_type: str
-    """Such as ``hyperstack``."""
+    """Provider, such as ``hyperstack``."""
     created_at: datetime
-    """When it was ordered."""
+    """Time of the order."""
     name: str | None = None
-    """The name given to it."""
+    """Its name."""
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None
@@ -178,18 +178,18 @@ class HistoryRecord(Model):
     provisioned_by: str | None = None
     """Name of the user who ordered it."""
     terminated_at: datetime | None = None
-    """When it ended, or ``None`` if the API does not say."""
+    """Time of its end, or ``None`` if the API does not report it."""
     socket: str | None = None
-    """Such as ``SXM5``."""
+    """GPU socket, such as ``SXM5``."""
 
 
 @attrs.frozen(kw_only=True)
 class PodChange(ToDict):
-    """What became of a pod between two looks at it."""
+    """Change of a pod's status between two polls."""
 
     pod_id: str
     """The pod's id."""
     before: PodStatus | None
-    """Its status in the change before this one; ``None`` in a pod's first."""
+    """Status before the change; ``None`` in the first change of a pod."""
     after: PodStatus | None
-    """Its status now; ``None`` when it is gone."""
+    """Status now; ``None`` if the pod is gone."""

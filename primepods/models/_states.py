@@ -1,4 +1,4 @@
-"""The words for what a pod is doing."""
+"""States of pods and installations."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Self
 
 
 class _OpenEnum(StrEnum):
-    """A vocabulary that grows: an unknown word becomes a value of its own, equal to its string."""
+    """An enum that accepts unknown words: each becomes a value that equals its string."""
 
     @classmethod
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
-        # Not registered as a member, so that a million strange words cost no memory.
+        # Not registered as a member, so that a million unknown words use no memory.
         word = str.__new__(cls, value)
         word._name_ = value
         word._value_ = value
         return word
 
     def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
-        # By value: Python 3.11.2 pickles the members of an enum by name, which an unknown word lacks.
+        # By value: Python 3.11.2 pickles enum members by name, and an unknown word has none.
         return type(self), (self.value,)
 
     def __repr__(self) -> str:
-        # The word of a server that we do not know may hold anything, so it is shown escaped.
+        # A word from an unknown server may hold anything: show it escaped.
         return super().__repr__() if self.is_known else f"{type(self).__name__}({str(self)!r})"
 
     @property
     def is_known(self) -> bool:
-        """Whether this version of the package knows the word."""
+        """True if this version of the package knows the word."""
         return self._name_ in type(self).__members__
 
 
 class PodState(_OpenEnum):
-    """Life of a pod. There is no RUNNING and no FAILED: a running pod is ACTIVE, a failed one ERROR."""
+    """States of a pod. There is no RUNNING and no FAILED: a running pod is ACTIVE, a failed one ERROR."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"
@@ -47,7 +47,7 @@ class PodState(_OpenEnum):
 
 
 class InstallationState(_OpenEnum):
-    """Progress of the image's installation on a pod that is ACTIVE."""
+    """Progress of the image's installation on an ACTIVE pod."""
 
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
