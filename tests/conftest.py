@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--event-loop",
         choices=LOOPS,
         default="asyncio",
-        help="The loop of asynchronous tests: asyncio's, or the same with eager tasks (Python 3.12).",
+        help="The loop of asynchronous tests: asyncio's, that with eager tasks (Python 3.12), or uvloop's.",
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -21,35 +21,60 @@ _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
 
 
-# Turns of a loop that only watch it: they must not take each other for work.
-_watching: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+class _Activity:
+    """What a loop has to do, without the turns that only watch it: they must not take each other for work."""
+
+    _of: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Activity]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._turns = 0
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> _Activity:
+        """Return the activity of a loop."""
+        return cls._of.setdefault(loop, cls())
+
+    def before_turn(self) -> None:
+        """Count a turn that is being scheduled."""
+        self._waiting += 1
+        self._turns += 1
+
+    def after_turn(self) -> None:
+        """Count a turn that has come, or was cancelled."""
+        self._waiting -= 1
+
+    def work(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Return how many callbacks a loop has been given so far, if it counts them, as `uv_loop` does."""
+        return getattr(loop, "scheduled", self._turns) - self._turns
+
+    def is_idle(self, loop: asyncio.AbstractEventLoop, work: int) -> bool:
+        """Tell whether nothing waits to be run, where ``work`` was the count when this turn was scheduled."""
+        ready: Sized = () if hasattr(loop, "scheduled") else loop._ready  # type: ignore[attr-defined]  # asyncio's own
+        if len(ready) > self._waiting or self.work(loop) > work:
+            return False
+        # Threads that are at work, as those of `asyncio.to_thread`, will have something for the loop to do.
+        if getattr(loop, "resolving", 0):
+            return False
+        executor = getattr(loop, "_default_executor", None)
+        return executor is None or len(executor._threads) <= executor._idle_semaphore._value
 
 
 async def settle(turns: int = _QUIET_TURNS) -> None:
     """Return when the loop has had nothing else to do for some turns and a millisecond: all sockets rest."""
     loop = asyncio.get_running_loop()
+    activity = _Activity.of(loop)
     for _ in range(2):
         quiet = 0
         while quiet < turns:
-            _count(loop, 1)
+            work = activity.work(loop)
+            activity.before_turn()
             try:
                 await asyncio.sleep(0)
             finally:
-                _count(loop, -1)
-            quiet = quiet + 1 if _is_idle(loop) else 0
+                activity.after_turn()
+            quiet = quiet + 1 if activity.is_idle(loop, work) else 0
         await asyncio.sleep(_QUIET_SECONDS)
-
-
-def _count(loop: asyncio.AbstractEventLoop, change: int) -> None:
-    _watching[loop] = _watching.get(loop, 0) + change
-
-
-def _is_idle(loop: asyncio.AbstractEventLoop) -> bool:
-    if len(loop._ready) > _watching.get(loop, 0):  # type: ignore[attr-defined]  # asyncio's own
-        return False
-    # Threads of `asyncio.to_thread` that are at work will have something for the loop to do.
-    executor = getattr(loop, "_default_executor", None)
-    return executor is None or len(executor._threads) <= executor._idle_semaphore._value
 
 
 def _wake(waker: asyncio.Future[None]) -> None:
@@ -187,25 +212,30 @@ class ManualClock(Clock):
             self._soon(loop, 0, rested=False)
 
     def _soon(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
-        def turn() -> None:
-            _count(loop, -1)
-            self._watch(loop, quiet, rested=rested)
+        activity = _Activity.of(loop)
+        work = activity.work(loop)
 
-        _count(loop, 1)
+        def turn() -> None:
+            activity.after_turn()
+            self._watch(loop, quiet, work, rested=rested)
+
+        activity.before_turn()
         loop.call_soon(turn)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, work: int, *, rested: bool) -> None:
         due = self.next_due()
         if due is None or self._driver is not loop:
             if self._driver is loop:
                 self._driver = None
             return
-        if not _is_idle(loop):
+        activity = _Activity.of(loop)
+        if not activity.is_idle(loop, work):
             quiet, rested = 0, False
         if quiet < _QUIET_TURNS:
             self._soon(loop, quiet + 1, rested=rested)
         elif not rested:
-            loop.call_later(_QUIET_SECONDS, partial(self._watch, loop, 0, rested=True))
+            rest = partial(self._watch, loop, 0, activity.work(loop), rested=True)
+            loop.call_later(_QUIET_SECONDS, rest)
         else:
             self.jump(due)
             self._soon(loop, 0, rested=False)

@@ -162,9 +162,12 @@ async def test_many_clients_on_one_session() -> None:
 @pytest.mark.anyio
 async def test_a_thousand_callers_of_one_client() -> None:
     """They share sixteen connections, and each gets its own answer."""
+    sixteenth = asyncio.Event()
 
     def answer(request: Received) -> Answer:
-        return reply({"path": request.path})
+        if request.number == 15:
+            sixteenth.set()
+        return Held(sixteenth, reply({"path": request.path}))
 
     async with Server(answer) as server, make_client(server.url) as client:
         answers = await asyncio.gather(*[client.request("GET", f"/{n}") for n in range(1_000)])

@@ -12,7 +12,7 @@ import primepods
 from primepods.emulator import Emulator
 from tests.renting.stage import spec_of
 from tests.support.client import make_client
-from tests.support.loops import eager_loop
+from tests.support.loops import eager_loop, uv_loop
 
 eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 
@@ -53,14 +53,6 @@ async def _rent(client: primepods.AsyncClient, ids: list[str]) -> list[str]:
     async with client.pods.lease(spec, interval=0.05) as pod:
         assert pod.id not in ids
     return ids
-
-
-def uv_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop's; CI installs it for this."""
-    loop: asyncio.AbstractEventLoop = pytest.importorskip(
-        "uvloop", reason="not asyncio's own"
-    ).new_event_loop()
-    return loop
 
 
 @pytest.mark.parametrize("loop", [pytest.param(eager_loop, marks=eager_tasks), uv_loop])

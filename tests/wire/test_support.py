@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from random import Random
 
 import pytest
@@ -72,6 +73,21 @@ async def test_an_automatic_clock_jumps_when_nothing_else_can_happen() -> None:
     async with Server([reply({"data": []})]) as server, make_client(server.url, clock=clock) as client:
         await client.request("GET", "/x")
     assert clock.elapsed == 0
+
+
+async def test_an_automatic_clock_waits_for_threads() -> None:
+    """It does not jump while a thread is at work for the loop, however long that takes."""
+    clock = ManualClock(auto=True)
+    sleeper = asyncio.create_task(clock.sleep(5))
+    finish = threading.Event()
+    at_work = asyncio.create_task(asyncio.to_thread(finish.wait))
+    for _ in range(5):
+        await asyncio.sleep(0.005)
+    early = clock.elapsed
+    finish.set()
+    await at_work
+    await sleeper
+    assert (early, clock.elapsed) == (0, 5)
 
 
 async def test_the_server_does_as_scripted() -> None:
