@@ -13,7 +13,8 @@ import attrs
 
 from .._utils.concurrency import map_bounded
 from .._utils.plain import ToDict
-from .._utils.unique_names import expiry_of, is_same_name
+from .._utils.text import quote
+from .._utils.unique_names import expiry_of, is_respelled, is_same_name
 from ..errors import CreateUncertainError, NotFoundError, PrimePodsError, ProtocolError
 from ..models import HistoryRecord, Pod
 from ._ledger import LeaseFile, LeaseRecord, as_time, fingerprint, read_ledger, remove_broken_drafts
@@ -175,11 +176,11 @@ class Sweeper:
         self._is_readable = not ledger.unreadable
         self._skipped = [
             SkippedLease(
-                name=path.name,
+                name=_as_text(path.name),
                 pod_id=None,
                 price_hr=None,
-                reason=f"{path} cannot be read ({reason}): look whether it names a pod. Until then, no pod "
-                "without a file is deleted",
+                reason=f"{_as_text(path)} cannot be read ({reason}): look whether it names a pod. Until "
+                "then, no pod without a file is deleted",
             )
             for path, reason in ledger.unreadable.items()
         ]
@@ -205,15 +206,14 @@ class Sweeper:
             return self._without_file(listed, [*before.values(), *records.values()])
         orphans = self._claim_all(records, files)
         ended = []
-        for orphan in orphans.values():
-            pod_ids = {file.record.pod_id for file in orphan.files} - {None}
-            pods = [
-                pod
-                for pod in listed
-                if pod.id in pod_ids or is_same_name(orphan.files[0].record.name, pod.name)
-            ]
+        for name, orphan in list(orphans.items()):
+            pods = [pod for pod in listed if any(_is_of(file.record, pod) for file in orphan.files)]
             orphan.is_listed = bool(pods)
             orphan.pods = [_as_orphaned(pod, orphan.ordered_at) for pod in pods]
+            pod_ids = {file.record.pod_id for file in orphan.files}
+            if not pods and (others := [pod for pod in listed if pod.id in pod_ids]):
+                del orphans[name]
+                self._skip_renamed(orphan, others[0])
         if not all(orphan.is_listed for orphan in orphans.values()):
             ended = await ended_pods(self._pods)
         found = [orphan for orphan in orphans.values() if orphan.is_listed or self._may_run(orphan, ended)]
@@ -271,6 +271,13 @@ class Sweeper:
             name=record.name, pod_id=record.pod_id, price_hr=record.price_hr, reason=reason
         )
         self._skipped.append(skipped)
+
+    def _skip_renamed(self, orphan: _Orphan, pod: Pod) -> None:
+        self._skip(
+            orphan.files[0].record,
+            f"the API shows pod {pod.id} with another name, {quote(pod.name)}: it may be somebody else's. If "
+            f"it is not, delete it by its id, and remove {orphan.files[0].path}",
+        )
 
     def _may_run(self, orphan: _Orphan, ended: list[HistoryRecord]) -> bool:
         """Tell whether the pod of a lease that the list does not show may be running, or appear yet."""
@@ -396,6 +403,18 @@ class Sweeper:
     def _remove_files(orphan: _Orphan) -> None:
         for file in orphan.files:
             file.remove()
+
+
+def _as_text(path: object) -> str:
+    """Return a path that can be printed, whatever bytes it has."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def _is_of(record: LeaseRecord, pod: Pod) -> bool:
+    """Tell whether a listed pod is that of a lease: by its unique name, or by its id without another name."""
+    if is_same_name(record.name, pod.name):
+        return True
+    return pod.id == record.pod_id and (pod.name is None or is_respelled(record.name, pod.name))
 
 
 def _as_orphaned(pod: Pod, since: datetime | None) -> OrphanedPod:

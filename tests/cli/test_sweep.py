@@ -37,12 +37,13 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Any:
 _numbers = itertools.count()
 
 
-def leave(emulator: Emulator, folder: Path, number: int = 0) -> str:
+def leave(emulator: Emulator, folder: Path) -> str:
     """Leave a pod behind, as a process that has given up does; returns its id."""
     with primepods.Client() as client:
         settings = client._async._executor.settings
-    pod_id = list(emulator.pods)[number]
-    file = LeaseFile.create(folder, new_record(name_of(next(_numbers), "left"), settings, None))
+    name = name_of(next(_numbers), "left")
+    pod_id = emulator.add_pod(name, boot_seconds=0)
+    file = LeaseFile.create(folder, new_record(name, settings, None))
     file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
     file.close()
     return pod_id
@@ -134,7 +135,7 @@ def test_what_was_not_shown_is_not_deleted(
 ) -> None:
     """Another process leaves a pod after the list was printed: with and without a question it stays."""
     first = leave(emulator, folder)
-    out = Watched(lambda: leave(emulator, folder, 1))
+    out = Watched(lambda: leave(emulator, folder))
     assert run_on(monkeypatch, ["sweep", "--yes"], io.StringIO(), out, io.StringIO()) == 0
     assert first not in emulator.pods
     answered: list[str] = []
@@ -142,13 +143,13 @@ def test_what_was_not_shown_is_not_deleted(
     def answer(shown: str) -> str:
         if answered or "Delete 1 pod?" not in shown:
             return ""
-        answered.append(leave(emulator, folder, 1))
+        answered.append(leave(emulator, folder))
         return "y\n"
 
     code, shown = in_terminal(monkeypatch, "sweep", answer=answer)
     assert code == 0
     assert "1 deleted, 0 failed" in shown
-    assert list(emulator.pods) == answered
+    assert list(emulator.pods)[3:] == answered
 
 
 def test_what_is_not_found_again_is_told(
@@ -160,4 +161,4 @@ def test_what_is_not_found_again_is_told(
     assert run_on(monkeypatch, ["sweep", "--yes"], io.StringIO(), out, err) == 1
     assert err.getvalue().startswith("0 deleted, 0 failed\n")
     assert "not all of them were found again" in err.getvalue()
-    assert len(emulator.pods) == 3
+    assert len(emulator.pods) == 4

@@ -358,3 +358,27 @@ async def test_a_price_below_zero_is_none(folder: Path) -> None:
         it.emulator.faults.add(Edit(put={"priceHr": -1.0}), on="create")
         async with it.client.pods.lease(it.spec) as pod:
             assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("is_living", [False, True])
+async def test_a_pod_that_has_another_name_by_now_is_told(folder: Path, is_living: bool) -> None:
+    """The file of a dead process has the id of a pod that is another's, perhaps of the lease next door."""
+    async with stage(folder) as it:
+        name = name_of(1, "next-door") if is_living else "somebody-elses"
+        pod_id = it.emulator.add_pod(name, boot_seconds=0)
+        await asyncio.to_thread(left_by, it, pod_id=pod_id, given_up=True)
+        sweep = await it.client.pods.sweep()
+        assert (sweep.found, sweep.deleted, it.running()) == ((), (), [pod_id])
+        assert name in sweep.skipped[0].reason
+        assert len(it.records()) == 1
+
+
+async def test_a_file_whose_name_is_no_text_is_told(folder: Path) -> None:
+    """In words that can be printed."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, pod_id="pod-1")
+        await asyncio.to_thread((folder / os.fsdecode(b"\xff.json")).write_text, "{}")
+        (odd,) = [
+            lease for lease in (await it.client.pods.sweep()).skipped if "cannot be read" in lease.reason
+        ]
+        assert b"udcff.json" in f"{odd.name}{odd.reason}".encode()
