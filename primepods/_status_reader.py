@@ -1,4 +1,4 @@
-"""Statuses of many pods: chunks, ids that spoil a request, and calls that share one."""
+"""Statuses of many pods: batches, ids that make a batch fail, and calls that share a request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, Tra
 from .models import PodStatus
 
 _ABOUT_IDS: Final = frozenset({400, 413, 414, 422})
-"""Refusals of ids, or of their number: each id has its error, even where all are refused."""
+"""Refusals because of ids or their number: each id gets its error, even if all are refused."""
 _MAYBE_ABOUT_IDS: Final = _ABOUT_IDS | {403, 404}
-"""A pod of another team, or the key, or the base URL."""
+"""These two may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
-"""Requests for the ids of one that failed; what is not found out by then counts as failed."""
+"""Maximum requests to search a failed batch; ids not cleared by then count as failed."""
 _PART_ATTEMPTS: Final = 2
 _CACHE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of answers that are kept for calls: of about 18,000 pods."""
+"""Size of the response cache, in bytes: about 18,000 pods."""
 
 
 def is_about_ids(error: Exception) -> bool:
-    """Tell whether a request may have failed because of some of the ids in it."""
+    """Tell whether some of a request's ids may have caused its failure."""
     if isinstance(error, APIError):
         transient = error.transient and not isinstance(error, RateLimitError)
         return transient or error.status_code in _MAYBE_ABOUT_IDS
@@ -40,18 +40,18 @@ def is_about_ids(error: Exception) -> bool:
 
 @attrs.frozen(eq=False, repr=False)
 class StatusAnswer:
-    """Rows, and errors of ids, of one or more status requests."""
+    """Rows and errors by id, from one or more status responses."""
 
     rows: dict[str, PodStatus] = attrs.field(factory=dict[str, PodStatus])
     errors: dict[str, PrimePodsError] = attrs.field(factory=dict[str, PrimePodsError])
 
 
 class StatusReader:
-    """Reads status rows.
+    """Reader of status rows.
 
     Args:
         executor: Sends the requests.
-        cache_bytes: Bytes of answers that are kept, so that an unchanged one is not decoded again.
+        cache_bytes: Size of the cache that saves decoding unchanged responses again, in bytes.
     """
 
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
@@ -60,31 +60,31 @@ class StatusReader:
         self._gathering: _Batch | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusAnswer:
-        """Ask for checked, distinct ids, 100 a request and concurrently; find those that spoil a request.
+        """Request checked, distinct ids concurrently in batches of 100; find ids that make a batch fail.
 
         Raises:
-            PrimePodsError: What failed was not about some of the ids, as far as one can tell.
+            PrimePodsError: A request failed, apparently not because of some of its ids.
         """
         reading = _Reading(self)
         await self.executor.map(reading.read_chunk, self.chunks(pod_ids))
         return reading.conclude()
 
     def forget(self) -> None:
-        """Drop the responses that are kept, where the reader itself may live a little longer."""
+        """Clear the response cache; the reader itself may live a little longer."""
         self._cache.clear()
 
     def chunks(self, pod_ids: list[str]) -> list[list[str]]:
-        """Split checked, distinct ids into requests."""
+        """Split checked, distinct ids into batches."""
         return list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
-        """Ask for one id; calls made in the same iteration of the event loop share their requests."""
+        """Request one id; calls in the same iteration of the event loop share their requests."""
         while True:
             batch = self._gathering
             if batch is None or batch.loop is not asyncio.get_running_loop():
                 batch = self._gathering = _Batch(self)
             answer = await batch.wait_for(pod_id)
-            # Otherwise somebody has cancelled the batch's task, but not this one.
+            # Otherwise the batch's task was cancelled, but not this one: try again.
             if answer is not None:
                 break
         error = answer.errors.get(pod_id)
@@ -93,19 +93,19 @@ class StatusReader:
         return answer.rows.get(pod_id)
 
     def close_batch(self, batch: _Batch) -> None:
-        """Let no more calls join ``batch``."""
+        """Close ``batch`` to further calls."""
         if self._gathering is batch:
             self._gathering = None
 
     async def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
     ) -> StatusAnswer:
-        """Send one request. A row that cannot be read is an error of its id.
+        """Send one request. An unreadable row becomes an error of its id.
 
         Args:
             pod_ids: At most 100.
-            executor: Sends it, if not with the usual retries.
-            ends_at: When to give up at the latest, by the client's clock; by default after the deadline.
+            executor: Sends the request; by default, with the usual retries.
+            ends_at: When to give up, by the client's clock; by default after the deadline.
         """
         request = status_request(pod_ids)
         return await (executor or self.executor).call(
@@ -117,7 +117,7 @@ class StatusReader:
         answer = StatusAnswer({row.pod_id: row for row in rows if row.pod_id in asked})
         for error in errors:
             wrong = self.executor.shape_error(request, error)
-            # Whose row is it, if it does not say? Then none of those without a row can be called missing.
+            # Without an id the row may be any pod's, so no id without a row can be called missing.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
                 if pod_id in asked and pod_id not in answer.rows:
@@ -136,10 +136,10 @@ class _Reading:
         self._failures: list[PrimePodsError] = []
 
     async def read_chunk(self, pod_ids: list[str]) -> None:
-        """Ask for one chunk, and for parts of it where that fails for a reason that may lie in some ids.
+        """Request one batch; search it if some of its ids may have made it fail.
 
         Raises:
-            PrimePodsError: It has failed for another reason.
+            PrimePodsError: It failed for another reason.
         """
         settings = self._executor.settings
         ends_at = settings.clock.time() + settings.deadline
@@ -152,10 +152,10 @@ class _Reading:
             await self._search(pod_ids, error, ends_at)
 
     def conclude(self) -> StatusAnswer:
-        """Return what all chunks brought.
+        """Return the rows and errors of all batches.
 
         Raises:
-            PrimePodsError: Nothing was answered, and the failures need not be about the ids.
+            PrimePodsError: No request succeeded, and the ids may not be the cause.
         """
         if self._failures and not self._answered:
             first = self._failures[0]
@@ -164,7 +164,7 @@ class _Reading:
         return self._answer
 
     async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
-        """Find the ids because of which a chunk failed, and the rows of all others."""
+        """Find the ids that made a batch fail, and the rows of all others."""
         settings = self._executor.settings
         policy = attrs.evolve(settings.retry, attempts=min(_PART_ATTEMPTS, settings.retry.attempts))
         executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
@@ -186,11 +186,11 @@ class _Reading:
     async def _read(
         self, pod_ids: list[str], executor: RequestExecutor, ends_at: float
     ) -> PrimePodsError | None:
-        """Send one request and keep what it brings; return how it failed, if that may lie in some ids."""
+        """Send one request and keep its result; return its error if some of its ids may be the cause."""
         try:
             answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (answer.rows or answer.errors):
-                # A replica that lost its rows answers like this: it is believed when it is said twice.
+                # A replica that lost its rows responds like this: accept it only when confirmed.
                 answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (is_about_ids(exc) or is_unsent(exc)):
@@ -199,7 +199,7 @@ class _Reading:
         else:
             self._answered = True
             self._answer.rows.update(answer.rows)
-            # One exception each: the answer, and one error for several ids, may be known to other calls.
+            # Copy the exceptions: other calls, and several ids, may share them.
             self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
             return None
         if len(self._failures) >= GIVE_UP_AFTER and not self._answered:
@@ -208,7 +208,7 @@ class _Reading:
 
 
 class _Batch:
-    """Calls for single pods that share their requests.
+    """A batch of calls for single pods that share their requests.
 
     Args:
         reader: Sends the requests, in the next iteration of the event loop.
@@ -226,7 +226,7 @@ class _Batch:
         self.loop.call_soon(self._start, context=contextvars.Context())
 
     async def wait_for(self, pod_id: str) -> StatusAnswer | None:
-        """Return the answer for all pods of the batch; ``None`` if its task was cancelled.
+        """Return the result for all pods of the batch; ``None`` if its task was cancelled.
 
         Raises:
             PrimePodsError: The batch has failed; each caller gets a copy.

@@ -1,4 +1,4 @@
-"""Lists that are read page by page: the iterator that users hold, and the ways of reading behind it."""
+"""Paginated lists: the pager that users iterate, and the readers behind it."""
 
 from ._numbered import numbered_pager
 from ._offset import offset_pager

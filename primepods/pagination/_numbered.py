@@ -1,4 +1,4 @@
-"""Lists whose pages are counted from 1."""
+"""Lists paginated by page number, from 1."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _TIMES_ASKED_AGAIN: Final = 2
-"""How often a page is asked for again that contradicts itself."""
+"""Maximum repeated requests for a page that contradicts itself."""
 _PAGES_WITHOUT_PROGRESS: Final = 10
 
 
 def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
-    """Return a pager of a list that is asked for by number of page, from 1, and ``page_size``."""
+    """Return a pager of a list that is requested by page number, from 1, and ``page_size``."""
     return AsyncPager(lambda: NumberedReader(source, page_size), path=source.path, page_size=page_size)
 
 
 class NumberedReader(Generic[T]):
-    """One run through a list by number of page.
+    """One read of a list by page number.
 
-    Such pages cannot overlap: a row that moves from one page to another while the list is read is missed, or
-    comes twice and is yielded once.
+    Such pages cannot overlap: a row that moves to another page during the read is either missed, or received
+    twice and yielded once.
 
     Args:
-        source: Where its pages come from.
-        page_size: How many rows a page may hold.
+        source: The source of its pages.
+        page_size: Maximum rows per page.
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
@@ -56,7 +56,7 @@ class NumberedReader(Generic[T]):
                 return
 
     def _times_to_ask_again(self, page: FetchedPage[T], rows_before: int) -> int:
-        """Return how often a page must be asked for again before the end of the list is believed."""
+        """Return how many more requests for a page it takes to confirm the end of the list."""
         if (page.total_count or 0) > rows_before + len(page.rows):
             return _TIMES_ASKED_AGAIN
         is_expected = page.rows or (rows_before and page.total_count == rows_before)

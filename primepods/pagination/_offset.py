@@ -1,12 +1,12 @@
-"""Lists by offset, read so that nothing is lost or repeated while they change.
+"""Lists paginated by offset, read without loss or repetition while they change.
 
-One page is a snapshot. Call a page *grounded* when it begins at offset 0 or its first row has come before.
-All that follows a grounded row within its page is contiguous, so nothing that lasts is skipped between one
-grounded page and the next. Pages therefore overlap by one row. When a page is not grounded (rows before it
-were deleted), what was requested ahead is dropped and the reader steps back until it stands on known ground
-again; offset 0 always is. The proof needs no order among the requests, so pages may be requested ahead; it
-only needs rows that last to keep their order. Rows that move (records of the history that end) are found by
-comparing the server's count with the rows that came, and reading again where they differ.
+One page is a snapshot. A page is *grounded* when it begins at offset 0 or its first row is already known.
+The rows of a page are contiguous, so no lasting row is skipped between one grounded page and the next. Pages
+therefore overlap by one row. When a page is not grounded (rows before it were deleted), the reader drops the
+pages requested ahead and steps back to a grounded one; offset 0 always is. The proof needs no order among the
+requests, so pages may be requested ahead; it only needs lasting rows to keep their order. To find rows that
+move (records of the history that end), the reader compares the server's count with the rows received, and
+reads the list again if they differ.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _FULL_OVERLAP: Final = 100
-"""From this page size on, one row more in a page costs more than one page more in a hundred."""
+"""Page size from which an extra row per page costs more than one extra page in a hundred."""
 _ANSWERS: Final = 3
-"""How many answers it takes to believe that the list ends before the count that it stated."""
+"""Responses that confirm that the list ends before its stated count."""
 _EMPTY_ANSWERS: Final = 2
-"""How many answers without any row it takes to believe that there is none."""
+"""Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
-"""How often a list is read again whose rows move while it is read."""
+"""Maximum repeated reads of a list whose rows move during the read."""
 _PAGES_WITHOUT_PROGRESS: Final = 50
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
-    """Return a pager of a list that is asked for by ``offset`` and ``limit``."""
+    """Return a pager of a list that is requested by ``offset`` and ``limit``."""
     return AsyncPager(lambda: OffsetReader(source, page_size), path=source.path, page_size=page_size)
 
 
 class OffsetReader(Generic[T]):
-    """One run through a list by offset.
+    """One read of a list by offset.
 
     Args:
-        source: Where its pages come from.
-        page_size: How many new rows a page should bring.
+        source: The source of its pages.
+        page_size: New rows per page.
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
@@ -51,14 +51,14 @@ class OffsetReader(Generic[T]):
         self._last_offset = 0
         self._longest = 0
         self._highest_count = 0
-        """The highest count that the server has stated and not taken back."""
+        """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
-        """How many answers, since the last new row, have counted more than they show."""
+        """Responses since the last new row whose count was higher than their rows."""
         self._confirmations = 0
-        """How many answers in a row have shown the end of the list and counted no more."""
+        """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
         self._is_searching = False
-        """Whether it is open where the next page begins, so that requests ahead would be in vain."""
+        """Whether the next page's offset is still open, so that requests ahead would be useless."""
         self._rereads = 0
         self._known_before_reread = 0
         self._count_before_reread = 0
@@ -79,7 +79,7 @@ class OffsetReader(Generic[T]):
         self.rows.finish()
 
     def _grounded_page(self, offset: int) -> Reading[T, tuple[int, FetchedPage[T]]]:
-        """Return a page at ``offset``, or as far before it as it takes to stand on known ground."""
+        """Return a grounded page at ``offset``, or at the nearest offset before it that has one."""
         step = 1
         while True:
             page = yield from self._settled_page(offset)
@@ -92,12 +92,12 @@ class OffsetReader(Generic[T]):
             self._count_page_without_progress()
 
     def _settled_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
-        """Return the page at an offset, requested again while it is empty or repeats the last one."""
+        """Return the page at an offset; repeat the request while it is empty or the same as the last page."""
         page = yield from self._page(offset)
         for _ in range(_ANSWERS - 1):
             if offset == 0 or page.rows:
                 break
-            # A replica that lags, or has lost its rows, answers without any.
+            # A replica that lags, or has lost its rows, returns none.
             if self._counted(page) > offset:
                 self._confirmations = 0
             page = yield from self._page(offset)
@@ -122,16 +122,16 @@ class OffsetReader(Generic[T]):
         return 0 if self._should_reread() else None
 
     def _may_go_on(self, page: FetchedPage[T], end: int) -> bool:
-        """Tell whether there may be more behind a page.
+        """Tell whether more rows may follow a page.
 
-        Behind one that is full there may be, whatever the count says; behind a shorter one there is not if
-        the count says so, too.
+        A full page may be followed by more, whatever the count says. A shorter one is the last if the count
+        agrees.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
     def _must_ask_again(self, page: FetchedPage[T], end: int) -> bool:
-        """Tell whether it takes another answer to believe that the list ends with a page."""
+        """Tell whether another response must confirm that a page is the last."""
         if self._counted(page) > end:
             self._contradictions += 1
             self._confirmations = 0
@@ -145,13 +145,13 @@ class OffsetReader(Generic[T]):
         return self._highest_count if page.total_count is None else page.total_count
 
     def _should_reread(self) -> bool:
-        """Tell whether rows are missing that another run through the list can find.
+        """Tell whether another read of the list may find missing rows.
 
         Raises:
-            ProtocolError: They have not been found in several runs.
+            ProtocolError: Several reads have not found them.
         """
         known = len(self.rows)
-        # Twice the same from end to end: nothing moves, but there are rows that come twice.
+        # Two equal reads: nothing moves, but the server lists some rows twice.
         is_settled = self._rereads > 0 and known == self._known_before_reread
         if known >= self._highest_count or is_settled:
             return False
@@ -165,7 +165,7 @@ class OffsetReader(Generic[T]):
         return True
 
     def _page(self, offset: int) -> Reading[T, FetchedPage[T]]:
-        """Return the page at an offset; those behind it are asked for once a second page is wanted."""
+        """Return the page at an offset; request later pages ahead once a second page is wanted."""
         stride, until = max(1, self._longest - 1), 0
         if offset and self._longest > 1 and self._last is not None and not self._is_searching:
             until = (self._last.total_count or 0) - 1
@@ -174,14 +174,14 @@ class OffsetReader(Generic[T]):
         return page
 
     def _refuse_single_rows(self, page: FetchedPage[T]) -> Reading[T, None]:
-        """Believe that the list ends where no page shows more, but not if no page can show two rows.
+        """Accept the end of the list where no page shows more, unless no page can show two rows.
 
         Raises:
-            ProtocolError: The server gives one row a page: there is no overlap to stand on.
+            ProtocolError: The server returns one row per page, so that pages cannot overlap.
         """
         if page.total_count == 1 and page.limit != 1:
             return
-        # Proof that no change of the list explains: a row is second before and after a first page without it.
+        # No change of the list explains this: a row is second before and after a first page without it.
         second = (yield from self._page(1)).keys[:1]
         if not second:
             return
@@ -191,10 +191,10 @@ class OffsetReader(Generic[T]):
             raise self.rows.error("no page holds more than one row", "Report it.")
 
     def _check_offset_counts(self, offset: int, page: FetchedPage[T]) -> Reading[T, FetchedPage[T]]:
-        """Tell a list that shifted by a whole page from a server that ignores ``offset``.
+        """Distinguish a list that shifted by a whole page from a server that ignores ``offset``.
 
         Returns:
-            The page, asked for again if it is the same as the last.
+            The page, requested again if it is the same as the last one.
 
         Raises:
             ProtocolError: The server ignores ``offset``.
@@ -213,7 +213,7 @@ class OffsetReader(Generic[T]):
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
-        # Walking back over known ground brings nothing new either, and is as long as what was read.
+        # Stepping back over known rows brings nothing new either, and may take as many pages as were read.
         allowed = _PAGES_WITHOUT_PROGRESS + 4 * len(self.rows) // max(1, self._longest - 1)
         if self._pages_without_progress > allowed:
             raise self.rows.error(

@@ -1,4 +1,4 @@
-"""The pager and its iterators, whatever the way in which pages are read."""
+"""The pager and its iterators, independent of how pages are read."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ class AsyncPager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it anew.
 
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
-    :class:`Page` objects. Nothing is requested before the first item is wanted, and no second page before a
+    :class:`Page` objects. The first page is requested when the first item is wanted, and the second when a
     second page is; from then on pages are requested ahead.
 
-    *An iteration that ends normally is complete*, as far as the API's own count says. Every item that is
-    there from the first request to the last is yielded exactly once, whatever is created or deleted
-    meanwhile; items that come or go during the iteration may or may not appear.
+    *An iteration that ends normally is complete*, according to the API's own count. Every item that exists
+    from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile;
+    items created or deleted during the iteration may or may not appear.
 
-    If the API counts more than can be read, or if a row cannot be read, all other items are yielded first
-    and then a :class:`~primepods.ProtocolError` is raised. It is raised, too, for a server that cannot be
-    paged: one that ignores the offset, gives one row a page, never ends, or changes its list faster than it
-    can be read.
+    If the API counts more rows than it returns, or a row cannot be read, the iteration yields all other items
+    and then raises a :class:`~primepods.ProtocolError`. It also raises one if the server cannot be paged: it
+    ignores the offset, returns one row per page, never ends, or changes its list faster than it can be read.
 
-    An iterator can be asked for the next item with a time-out, again and again: it goes on where it was. One
-    that has failed raises the same error again. Leaving the loop early leaks nothing; ``async with pager:``
-    makes it prompt.
+    A timeout around the next item loses nothing: the iterator goes on where it was. After an error, it raises
+    the same error again. Leaving the loop early leaks nothing; ``async with pager:`` makes the cleanup
+    immediate.
 
     Args:
-        open_reader: Begins a run through the list.
+        open_reader: Starts a read of the list.
         path: For ``repr`` and error messages.
         page_size: Items per request.
     """
@@ -64,28 +63,27 @@ class AsyncPager(Generic[T]):
         return iterator
 
     async def collect(self) -> tuple[list[T], PrimePodsError | None]:
-        """Read all pages; return what came, and the error that ended it early.
+        """Read all pages; return the items, and the error that ended the read early.
 
-        For those who can use a part: all items that can be read come before a
-        :class:`~primepods.ProtocolError`, and those of earlier pages before any other error. ``[item async
-        for item in pager]`` raises instead.
+        For callers who can use a part: all readable items come with a :class:`~primepods.ProtocolError`,
+        and those of earlier pages with any other error. ``[item async for item in pager]`` raises instead.
 
         Returns:
-            The items, and ``None`` if they are complete, else the error.
+            The items, and the error; ``None`` if the items are complete.
         """
         return await self._collect(self._open_reader())
 
     async def find(self, predicate: Callable[[T], bool]) -> tuple[list[T], ProtocolError | None]:
-        """Return the items for which ``predicate`` holds, also where other rows cannot be read.
+        """Return the items for which ``predicate`` holds, even if other rows cannot be read.
 
         Args:
             predicate: Tells whether an item is wanted.
 
         Returns:
-            The items, and the error about rows that cannot be read, if there are any: they may be others'.
+            The items, and the error about unreadable rows, if any: those may be other items.
 
         Raises:
-            PrimePodsError: The list could not be read to its end.
+            PrimePodsError: The list could not be read to the end.
         """
         reader = self._open_reader()
         items, error = await self._collect(reader)
@@ -107,16 +105,16 @@ class AsyncPager(Generic[T]):
         return items, None
 
     async def aclose(self) -> None:
-        """End all iterations of this pager and free their requests.
+        """End all iterations of this pager and cancel their requests.
 
-        Those that had not come to their end raise :class:`~primepods.ClientClosedError` from then on, also
-        where another task is waiting for their next item.
+        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a task that is
+        waiting for the next item.
         """
         for iterator in list(self._open):
             await iterator.aclose()
 
     async def __aenter__(self) -> Self:
-        # A loop that is left lets go of its iterator; kept, it can be closed at the end of the block.
+        # A loop that ends early drops its iterator; keep it, so that the end of the block can close it.
         self._kept = list(self._open)
         return self
 
@@ -136,10 +134,10 @@ class AsyncPager(Generic[T]):
 
 
 class _PageIterator(Generic[T]):
-    """Iterates pages. A caller who stops waiting for one, because of a time-out, changes nothing.
+    """Iterator of pages. Cancelling a caller that waits for a page changes nothing.
 
-    The requests run in tasks of their own, which do not refer to the iterator: one that nobody holds any
-    more is collected, and ends them.
+    The requests run in separate tasks without a reference to the iterator: an abandoned iterator is
+    garbage-collected, and cancels them.
     """
 
     def __init__(self, reader: PageReader[T]) -> None:
@@ -149,7 +147,7 @@ class _PageIterator(Generic[T]):
         self._wanted: WantedPage | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: BaseException | None = None
-        """What the iteration has ended with."""
+        """The exception with which the iteration ended."""
         self._traceback: TracebackType | None = None
 
     def __aiter__(self) -> Self:
@@ -160,7 +158,7 @@ class _PageIterator(Generic[T]):
             self._loop = asyncio.get_running_loop()
             while True:
                 if self._end is not None:
-                    # A copy: what the caller's frames hold must not be kept alive by the one that stays here.
+                    # A copy: the exception kept here must not keep the caller's frames alive.
                     raise copy_exception(self._end).with_traceback(self._traceback)
                 found = self._go_on()
                 if isinstance(found, Page):
@@ -168,21 +166,21 @@ class _PageIterator(Generic[T]):
                 if found is None:
                     await self._window.aclose()
                 else:
-                    # Unlike `await found` this can be cancelled without cancelling the request.
+                    # Unlike `await found`, cancelling this does not cancel the request.
                     await asyncio.wait([found])
         finally:
             # The frames of a raised exception must not keep the iterator, and so its requests, alive.
             del self
 
     def _go_on(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
-        """Read on until there is a page, or a request to wait for, or the iteration ends."""
+        """Read until the next page, a request to wait for, or the end of the iteration."""
         try:
             while isinstance(step := self._step(), WantedPage):
                 self._wanted = step
         except StopIteration:
             self._end = StopAsyncIteration()
         except Exception as exc:  # noqa: BLE001 - kept, and raised by __anext__ from now on
-            # Frames that lead to the exception would keep alive what was received; a defect needs them more.
+            # An API error's frames would keep the response alive; a defect needs them for its report.
             self._traceback = None if isinstance(exc, PrimePodsError) else exc.__traceback__
             self._end = exc.with_traceback(None)
         else:
@@ -190,7 +188,7 @@ class _PageIterator(Generic[T]):
         return None
 
     def _step(self) -> WantedPage | Page[T] | asyncio.Task[FetchedPage[T]]:
-        """Return what the reader does next, or the request that it needs for that."""
+        """Return the reader's next step, or the request that it needs for it."""
         if self._wanted is None:
             return next(self._reading)
         request = self._window.request(self._wanted)
@@ -198,14 +196,14 @@ class _PageIterator(Generic[T]):
             return request
         self._window.discard_first()
         if request.cancelled():
-            # By somebody who has not cancelled this task: it is sent again.
+            # Cancelled by other code, but this task was not: send it again.
             return self._wanted
         fetched = request.result()
         self._wanted = None
         return self._reading.send(fetched)
 
     async def aclose(self) -> None:
-        """End the iteration and its requests; one that has ended or failed stays as it is."""
+        """End the iteration and its requests; one that has already ended or failed keeps its outcome."""
         if self._end is None:
             text = f"GET {self._path}: the iteration was closed before its end. Iterate the pager again."
             self._end = ClientClosedError(text)
@@ -219,7 +217,7 @@ class _PageIterator(Generic[T]):
 
 
 class _ItemIterator(Generic[T]):
-    """Iterates the items of pages one by one."""
+    """Iterator of the pages' items."""
 
     def __init__(self, pages: _PageIterator[T]) -> None:
         self._pages = pages
@@ -237,7 +235,7 @@ class _ItemIterator(Generic[T]):
                 items.extend(await self._pages.__anext__())
             return items.popleft()
         finally:
-            # As in _PageIterator.
+            # See _PageIterator.
             del self
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""What every way of reading a list has: where pages come from, requests ahead, and the rows so far."""
+"""Parts shared by all list readers: the source of pages, requests ahead, and the rows so far."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MOST_ERRORS: Final = 6
-"""Up to how many errors of one list are told."""
+"""Maximum errors of one list that are reported."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class FetchedPage(Generic[T]):
-    """One page as it came over the wire.
+    """One page as received.
 
     Attributes:
-        total_count: How many rows there are in all, as the server counts; ``None`` if it does not say.
-        offset: How many rows come before this page.
-        limit: How many rows the page may hold, as the server says.
-        rows: The items, and in the place of each that cannot be read the error that says why.
-        keys: What tells rows apart, one for each: rows with equal keys are the same item.
+        total_count: Total rows by the server's count; ``None`` if it states none.
+        offset: Number of rows before this page.
+        limit: Maximum rows of the page, as stated by the server.
+        rows: The items; in place of an unreadable one, its error.
+        keys: Identity of each row: rows with equal keys are the same item.
     """
 
     total_count: int | None
@@ -39,10 +39,10 @@ class FetchedPage(Generic[T]):
     keys: Sequence[str]
 
     def whole(self) -> Page[T]:
-        """Return the page if all of it can be read.
+        """Return the page if all of its rows can be read.
 
         Raises:
-            ProtocolError: The first row that cannot.
+            ProtocolError: The error of the first unreadable row.
         """
         items: list[T] = []
         for row in self.rows:
@@ -52,20 +52,20 @@ class FetchedPage(Generic[T]):
         return self.holding(tuple(items))
 
     def holding(self, items: tuple[T, ...]) -> Page[T]:
-        """Return this page as users see it, with some of its items."""
+        """Return the public page, with the given items."""
         return Page(total_count=self.total_count, offset=self.offset, limit=self.limit, data=items)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Source(Generic[T]):
-    """Where a list comes from.
+    """Source of a list's pages.
 
     Attributes:
-        fetch: Asks for one page, by its offset (or its number, from 1) and the rows that it may hold.
+        fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
         path: For error messages.
-        window: How many requests may be on their way.
-        keep: Tells which items are yielded; by default, all.
-        max_requests: Where a list that never ends is given up.
+        window: Maximum requests in flight.
+        keep: Predicate of the items to yield; by default, all.
+        max_requests: Limit at which an endless list fails.
     """
 
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
@@ -76,13 +76,13 @@ class Source(Generic[T]):
 
 
 class KnownRows(Generic[T]):
-    """The rows that have come so far: none is yielded twice, and what cannot be read is not forgotten.
+    """The rows received so far: yields none twice, and keeps the errors of unreadable ones.
 
     Args:
-        source: Where they come from.
+        source: The source of the pages.
 
     Attributes:
-        is_complete: Whether all rows have come, readable or not.
+        is_complete: Whether all rows have been received, readable or not.
     """
 
     def __init__(self, source: Source[T]) -> None:
@@ -99,10 +99,10 @@ class KnownRows(Generic[T]):
         return key in self._yielded or key in self._unreadable
 
     def add(self, page: FetchedPage[T]) -> Reading[T, bool]:
-        """Remember all rows, and yield the items that had not come before and are kept.
+        """Add a page's rows, and yield its new items that match ``keep``.
 
         Returns:
-            Whether there was a new row.
+            Whether a row was new.
         """
         known = len(self)
         new = self._new_items(page)
@@ -124,7 +124,7 @@ class KnownRows(Generic[T]):
         return new
 
     def finish(self) -> None:
-        """End a list whose rows have all come.
+        """End a list whose rows have all been received.
 
         Raises:
             ProtocolError: Some of them cannot be read.
@@ -134,14 +134,14 @@ class KnownRows(Generic[T]):
             raise copy_exception(_first_of(list(self._unreadable.values())))
 
     def incomplete(self, *, counted: int, found: int) -> ProtocolError:
-        """Return the error for a list that shows fewer rows than the API counts."""
+        """Return the error for a list with fewer rows than the API counts."""
         return self.error(
             f"the API counts {counted:,}, but {found:,} could be read, also when asked again",
             "What is missing may exist: list again later, and report this if it stays so.",
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
-        """Return the error for a list that cannot be read on; rows that could not be read go first."""
+        """Return the error for a list that cannot be read further; errors of rows come first."""
         text = f"GET {self._path}: {problem} ({len(self._yielded):,} items were read). {remedy}"
         error = ProtocolError(text, method="GET", url_path=self._path)
         return _first_of([*self._unreadable.values(), error])
@@ -158,12 +158,12 @@ def _first_of(errors: list[ProtocolError]) -> ProtocolError:
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class WantedPage:
-    """Which page a reader needs next.
+    """The page that a reader needs next.
 
     Attributes:
         position: Its offset or number.
-        stride: How far it is from one page to the next.
-        until: Pages before this position are worth asking for ahead.
+        stride: Distance from one page to the next.
+        until: Pages before this position are worth requesting ahead.
     """
 
     position: int
@@ -172,20 +172,20 @@ class WantedPage:
 
 
 Reading: TypeAlias = Generator[WantedPage | Page[T], FetchedPage[T], R]
-"""A run through a list, or a part of it, without input and output of its own.
+"""A read of a list or a part of it, without I/O.
 
-Yields either the page that it needs, and is sent it, or a page of items for the user. As it never waits, it
-cannot be interrupted half-way: a caller who stops waiting for a page leaves it where it was.
+Yields either the page that it needs, and is sent that page, or a page of items for the user. It never waits,
+so cancelling a caller that waits for a page leaves it where it was.
 """
 
 
 class PageReader(Protocol[T]):
-    """A way of reading a list; each object reads it once.
+    """Strategy for reading a list; each object reads it once.
 
     Attributes:
-        source: Where its pages come from.
-        limit: How many rows a page may hold.
-        rows: The rows that have come.
+        source: The source of its pages.
+        limit: Maximum rows per page.
+        rows: The rows received so far.
     """
 
     source: Source[T]
@@ -196,16 +196,16 @@ class PageReader(Protocol[T]):
         """Read the list.
 
         Raises:
-            ProtocolError: All that can be read has been yielded, and that is not all.
+            ProtocolError: The list is incomplete; all readable items have been yielded.
         """
         ...
 
 
 class RequestWindow(Generic[T]):
-    """The requests for the page that is wanted and for those after it.
+    """The requests for the wanted page and the pages after it.
 
     Args:
-        reader: What wants them.
+        reader: The reader that needs the pages.
     """
 
     def __init__(self, reader: PageReader[T]) -> None:
@@ -215,7 +215,7 @@ class RequestWindow(Generic[T]):
         self._running: set[asyncio.Task[FetchedPage[T]]] = set()
 
     def request(self, wanted: WantedPage) -> asyncio.Task[FetchedPage[T]]:
-        """Return the request for a page, made earlier or now, and make those that are worth making ahead."""
+        """Return the request for a page, sent earlier or now, and send requests ahead."""
         if self._ahead and self._ahead[0][0] != wanted.position:
             self.cancel()
         if not self._ahead:
@@ -227,17 +227,17 @@ class RequestWindow(Generic[T]):
         return self._ahead[0][1]
 
     def discard_first(self) -> None:
-        """Forget the first request, whose page is used now."""
+        """Drop the first request, whose page has been used."""
         self._ahead.popleft()
 
     def cancel(self) -> None:
-        """End all requests."""
+        """Cancel all requests."""
         for _, task in self._ahead:
             task.cancel()
         self._ahead.clear()
 
     async def aclose(self) -> None:
-        """End all requests, and wait until they have let go of their connections."""
+        """Cancel all requests, and wait until they have released their connections."""
         self.cancel()
         if self._running:
             await asyncio.wait(self._running)
@@ -255,5 +255,5 @@ class RequestWindow(Generic[T]):
     def _note_end(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Otherwise asyncio reports the failure of a request whose page nobody wants any more.
+            # Otherwise asyncio logs the failure of a request whose page is no longer needed.
             task.exception()

@@ -1,4 +1,4 @@
-"""State that the parts of the hub share: the pace of requests, warnings, refusals, running tasks."""
+"""State shared by the parts of the hub: request pace, warnings, refusals, running tasks."""
 
 from __future__ import annotations
 
@@ -19,44 +19,43 @@ from ._watched_pod import WatchedPod
 
 _FIRST_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 60.0
-"""Seconds, where the answer does not say how long."""
+"""Seconds; for a 429 without ``Retry-After``."""
 _PACE_WINDOW: Final = 5.0
-"""Seconds over which requests are counted, to know the rate at which a first 429 came."""
+"""Seconds over which requests are counted, to measure the rate that led to the first 429."""
 _FIRST_DECREASE: Final = 0.5
 _DECREASE: Final = 0.8
-"""Factors of the rate when it is first limited, and at each 429 after that."""
+"""Factors applied to the rate when it is first limited, and at each later 429."""
 _MEMORY: Final = 60.0
-"""Seconds after a pause in which another 429 means that the rate is too high."""
+"""Seconds after a pause within which another 429 means that the rate is too high."""
 _INCREASE: Final = 0.5
-"""Requests a window by which the rate grows in a window, if all are answered."""
+"""Requests per window by which the rate grows each window, if all succeed."""
 _RELATIVE_INCREASE: Final = 0.2
-"""Part of itself by which a rate below one request a window grows with a response."""
+"""Fraction by which a rate below one request per window grows with each response."""
 _MIN_RATE: Final = 1 / 60
 _MAX_RATE: Final = 100.0
-"""Requests a second; above it nothing is limited any more."""
+"""Requests per second; above it the limit is lifted."""
 MAX_RETRY_AFTER: Final = 300.0
-"""Seconds that are obeyed at most: some servers send the time of day, or an hour for a burst."""
+"""Upper bound in seconds: some servers send the time of day, or an hour for a burst."""
 CONFIRM_AFTER: Final = 2.0
-"""Seconds after a refusal until the same is asked again: said once, it can be a stray answer."""
+"""Seconds between a refusal and the request that confirms it: a single one can be a stray response."""
 _TOLERANCE: Final = 0.01
 _NEIGHBOURS: Final = 3
-"""Intervals after which a refusal is forgotten, if nothing but failures has followed."""
+"""Intervals after which a refusal is forgotten if only failures have followed."""
 _MIN_INTERVAL: Final = 5.0
-"""Seconds that count as an interval at least."""
+"""Minimum seconds for an interval in that calculation."""
 _WARNING_INTERVAL: Final = 60.0
-"""Seconds between two warnings."""
+"""Minimum seconds between two warnings."""
 
 log = logging.getLogger("primepods")
 
 
 class PollPace:
-    """How fast requests are sent: as fast as polls are due, until a response says 429.
+    """Rate limiter of the requests: no limit until the first 429.
 
-    Then nothing is sent for as long as ``Retry-After`` says, at most five minutes, and up to half of that
-    longer, at random. When another 429 follows, a rate limits the requests. It grows with each response and
-    falls with each 429, so that processes that know nothing of each other come to share what the API allows.
-    The time between two requests is random, from half to one and a half of the mean, so that they do not stay
-    in step.
+    Then requests pause for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
+    to half of that. After another 429, a rate limits the requests. It grows with each response and falls with
+    each 429, so that independent processes converge on a share of what the API allows. The time between two
+    requests is random, from half to one and a half of the mean, so that the processes do not stay in step.
 
     Args:
         clock: The clients' clock.
@@ -78,11 +77,11 @@ class PollPace:
 
     @property
     def next_at(self) -> float:
-        """When the next request may be sent."""
+        """The time at which the next request may be sent."""
         return max(self.paused_until, self._free_at)
 
     async def wait_for_turn(self) -> None:
-        """Return when a request may be sent; a pause may have begun meanwhile."""
+        """Wait until a request may be sent. A pause may have begun meanwhile."""
         now = self._clock.time()
         if self._rate < math.inf:
             turn_at = max(now, self._free_at)
@@ -92,7 +91,7 @@ class PollPace:
         self._note_sent()
 
     def note_response(self) -> None:
-        """Speed up, and begin with short pauses again: a request was answered."""
+        """Raise the rate and reset the length of pauses after a response."""
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
             requests = self._rate * _PACE_WINDOW
@@ -101,9 +100,9 @@ class PollPace:
                 self._rate = math.inf
 
     def apply_rate_limit(self, limit: RateLimitError) -> None:
-        """Pause, and slow down. Of several 429s that ask for the same, the first counts.
+        """Pause, and lower the rate. Of several 429s for the same pause, the first counts.
 
-        The longest of many random pauses would be about as long in every process, and all come back together.
+        The longest of many random pauses is about the same in every process: all would resume together.
         """
         now = self._clock.time()
         if limit.retry_after is None and now < self.paused_until:
@@ -114,12 +113,12 @@ class PollPace:
         if limit.retry_after is None:
             self._next_pause = min(2 * self._next_pause, _MAX_PAUSE)
         self._slow_down(now + seconds)
-        # With the exact time many processes would come back in step.
+        # At the exact time, many processes would resume together.
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
         self._limit = limit
 
     def _slow_down(self, until: float) -> None:
-        """Lower the rate after a 429 that asks to wait ``until``; a single one sets none."""
+        """Lower the rate after a 429 that asks to wait ``until``; a single 429 sets no limit."""
         if self._rate < math.inf:
             self._rate = max(_MIN_RATE, _DECREASE * self._rate)
         elif self._clock.time() < self.paused_until + _MEMORY:
@@ -136,14 +135,14 @@ class PollPace:
 
 
 class ThrottledWarnings:
-    """Warns of the first trouble at once, then once a minute, however many wait.
+    """Throttled log warnings: the first at once, then one a minute for all subscribers together.
 
     Args:
         clock: The clients' clock.
         pace: The poller's pace.
 
     Attributes:
-        next_at: When the next line may come.
+        next_at: Earliest time of the next warning.
     """
 
     def __init__(self, clock: Clock, pace: PollPace) -> None:
@@ -153,17 +152,17 @@ class ThrottledWarnings:
         self._said: RateLimitError | None = None
 
     def failed(self, error: Exception, pods: int, of: int) -> None:
-        """Say that a request for ``pods`` of ``of`` pods failed."""
+        """Warn that a request for ``pods`` of ``of`` pods failed."""
         self._warn(
             "Waiting goes on, but a request for %d of %d pods failed: %s This is said at most once a minute.",
             *(pods, of, one_line(str(error))),
         )
 
     def paused(self, *, is_new: bool) -> None:
-        """Say that nothing is asked for some time, if there is a pause.
+        """Warn that polling is paused, if it is.
 
         Args:
-            is_new: Whether somebody has just begun to wait: then once a pause, whenever the last line was.
+            is_new: Whether a wait has just begun: then warn once per pause, regardless of the throttle.
         """
         cause = self._pace.cause
         if cause is None:
@@ -183,19 +182,19 @@ class ThrottledWarnings:
 
 
 class HubState:
-    """What the parts of a hub share.
+    """State shared by the parts of a hub.
 
     Args:
         clock: The clients' clock.
 
     Attributes:
-        clock: The same.
-        schedule: When each pod is asked for.
-        pace: How fast requests are sent; in a pause, none is.
-        warnings: What the log says.
-        pods: All pods that somebody waits for.
-        numbers: Numbers requests and subscriptions: an answer counts for those who came before its request.
-        jobs: The tasks that are under way.
+        clock: The clients' clock.
+        schedule: The times at which pods are polled.
+        pace: The rate limiter of the requests.
+        warnings: The log warnings.
+        pods: All pods with a subscription.
+        numbers: Numbers requests and subscriptions: a response counts only for older ones.
+        jobs: The running tasks.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -213,14 +212,14 @@ class HubState:
         pods: list[WatchedPod],
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        """Start a task on behalf of ``pods``. A defect ends their waits; it must not leave them hanging.
+        """Start a task on behalf of ``pods``. An unexpected error ends their waits.
 
         Args:
-            work: What the task does.
-            pods: For whom.
-            on_end: Called when the task has ended, also where it was cancelled before its first step.
+            work: The coroutine that the task runs.
+            pods: The pods whose waits an unexpected error ends.
+            on_end: Called when the task has ended, also if it was cancelled before its first step.
         """
-        # An empty context: otherwise its log lines would carry the context of whichever task came first.
+        # An empty context: otherwise its log lines would carry the context of the first task.
         job = asyncio.get_running_loop().create_task(_guard(work, pods), context=contextvars.Context())
         self.jobs.add(job)
         job.add_done_callback(self.jobs.discard)
@@ -228,7 +227,7 @@ class HubState:
             job.add_done_callback(lambda _: on_end())
 
     def note_failure(self, error: Exception, pods: int) -> None:
-        """Say in the log that a request for ``pods`` pods failed; pause if that is what it asks for."""
+        """Log that a request for ``pods`` pods failed; pause if it was rate limited."""
         if isinstance(error, RateLimitError):
             self.pace.apply_rate_limit(error)
             self.warnings.paused(is_new=False)
@@ -236,7 +235,7 @@ class HubState:
             self.warnings.failed(error, pods, len(self.pods))
 
     def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
-        """End the waits for pods that were refused before, and nothing else since; ask for others again."""
+        """End the waits for pods whose refusal is now confirmed; poll the others again to confirm it."""
         for pod in pods:
             interval = max(pod.interval, _MIN_INTERVAL)
             pod.refused_at = self.first_refusal(pod.refused_at, sent_at=pod.asked_at, interval=interval)
@@ -246,13 +245,13 @@ class HubState:
                 self.schedule.ask_at(pod, pod.refused_at + CONFIRM_AFTER)
 
     def first_refusal(self, refused_at: float | None, *, sent_at: float, interval: float) -> float:
-        """Return since when something is refused, now that it is.
+        """Return the time of the first refusal, after a request that was refused.
 
-        An earlier refusal with nothing but failures since counts only if it was a few intervals ago at most.
+        An earlier refusal followed only by failures counts if it is at most a few intervals old.
 
         Args:
-            refused_at: When it was refused before, with no response since; ``None`` if it was not.
-            sent_at: When the request was sent that is refused now.
+            refused_at: Time of the earlier refusal with no other response since, or ``None``.
+            sent_at: Time at which the refused request was sent.
             interval: Seconds between two requests.
         """
         if refused_at is None or sent_at - refused_at > _NEIGHBOURS * interval:
@@ -260,7 +259,7 @@ class HubState:
         return refused_at
 
     def is_confirmed(self, error: Exception, refused_at: float) -> bool:
-        """Tell whether a refusal is to be believed, after a first one at ``refused_at``."""
+        """Tell whether a refusal confirms a first one at ``refused_at``."""
         confirm_at = refused_at + CONFIRM_AFTER - _TOLERANCE
         return isinstance(error, ClientClosedError) or self.clock.time() >= confirm_at
 
@@ -268,14 +267,14 @@ class HubState:
 async def _guard(work: Callable[[], Coroutine[Any, Any, None]], pods: list[WatchedPod]) -> None:
     try:
         await work()
-    except Exception as exc:  # noqa: BLE001 - as said of `start`
+    except Exception as exc:  # noqa: BLE001 - see `start`
         for pod in pods:
             pod.end(exc)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Tell whether asking again is of no use, if it is no stray answer.
+    """Tell whether a retry is pointless, unless the response is a stray one.
 
-    What is not understood is no refusal, but nothing at all: a login page, an answer of another shape.
+    A response that cannot be parsed (a login page, another JSON shape) is not a refusal.
     """
     return not isinstance(error, ProtocolError) and not getattr(error, "transient", False)

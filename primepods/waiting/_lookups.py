@@ -1,4 +1,4 @@
-"""What the status rows do not say: asked of ``get``, one pod at a time, and of the history."""
+"""Lookups that complete the status rows: ``get``, one pod at a time, and the history."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HISTORY_ROWS: Final = 100
 
 
 class PodLookups:
-    """Asks ``get`` about pods of which the status does not say all: an address, or whether it is gone.
+    """Calls of ``get`` for pods whose status rows are incomplete: no address, or possibly gone.
 
-    A pod that was never seen and that ``get`` does not have may have ended before anybody waited: one page of
-    the history, asked for at most every 30 s for all pods together, can tell.
+    A pod that was never seen and that ``get`` does not find may have ended before the wait began. One page of
+    the history, requested at most every 30 s for all pods together, shows that.
 
     Args:
-        state: What the parts of the hub share.
+        state: State shared by the parts of the hub.
         executor: Sends requests, without retries.
     """
 
@@ -38,14 +38,14 @@ class PodLookups:
         self._history_at = -math.inf
 
     def add(self, pod: WatchedPod) -> None:
-        """Ask for a pod, if it is time to."""
+        """Start a lookup of a pod if one is due."""
         if not pod.looking_up and pod.wants_lookup(self._state.clock.time()):
             pod.looking_up = True
             self._state.start(partial(self._look_up, pod), [pod], partial(_note_end, pod))
 
     async def _look_up(self, pod: WatchedPod) -> None:
         async with self._slots:
-            # What a pause leaves out is asked for again after the next tick.
+            # A lookup that a pause skips is repeated after the next tick.
             await self._state.pace.wait_for_turn()
             if pod.subscriptions and self._state.pace.cause is None:
                 await self._get(pod)
@@ -69,7 +69,7 @@ class PodLookups:
             pod.found(found, sequence, self._state.clock.time())
 
     def _refuse(self, pod: WatchedPod, error: PrimePodsError, sent_at: float) -> None:
-        """End the waits for a pod when a refusal is repeated, with a later tick."""
+        """End the waits for a pod once a later tick confirms the refusal."""
         pod.lookup_refused_at = self._state.first_refusal(
             pod.lookup_refused_at, sent_at=sent_at, interval=LOOKUP_INTERVAL
         )
@@ -86,7 +86,7 @@ class PodLookups:
             self._state.start(self._read_history, [pod])
 
     async def _read_history(self) -> None:
-        """Note which pods are known to have ended; what fails here is asked again with a later lookup."""
+        """Note which pods the history shows as ended; a later lookup retries after a failure."""
         sequence = next(self._state.numbers)
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"

@@ -1,4 +1,4 @@
-"""When each pod is asked for."""
+"""Schedule of the polls."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .._utils.clock import Clock
 from ._watched_pod import Subscriber, WatchedPod
 
 JITTER: Final = 0.1
-"""Part of its interval by which a tick comes late at most, at random."""
+"""Maximum random delay of a tick, as a fraction of its interval."""
 _SHARE: Final = 0.1
-"""Part of its interval by which a tick comes early at most, to share requests with another interval's."""
+"""Maximum by which a tick comes early to share requests with another interval, as a fraction of its own."""
 _GATHER: Final = 0.05
-"""Part of an interval for which newcomers are gathered."""
+"""Time for which new subscriptions are gathered, as a fraction of the interval."""
 _LONGEST_SLEEP: Final = 60.0
 
 
 @attrs.define
 class _Interval:
-    """The subscriptions of one interval, and when their pods are asked for.
+    """The subscriptions of one interval, and the times of their polls.
 
     Attributes:
         interval: Seconds between two ticks.
-        epoch: When the first subscription came: tick ``n`` is due ``n`` intervals later.
+        epoch: Time of the first subscription; tick ``n`` is due ``n`` intervals later.
         ticks: Number of the next tick.
-        next_at: When it comes: when it is due, or a little later at random.
-        subscriptions: Those who want it, in the order in which they came.
+        next_at: Time of the next tick: when it is due, or a random moment later.
+        subscriptions: The subscriptions, in the order in which they were added.
     """
 
     interval: float
@@ -39,25 +39,25 @@ class _Interval:
     subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
 
     def advance(self, now: float, chance: float) -> None:
-        """Go on to the next tick after ``now``.
+        """Advance to the next tick after ``now``.
 
-        Ticks that were missed are skipped. That one comes late does not move those after it.
+        Missed ticks are skipped. A late tick does not delay the next ones.
         """
         self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
         self.next_at = self.epoch + (self.ticks + JITTER * chance) * self.interval
 
 
 class PollSchedule:
-    """Asks for all pods of an interval at the same time, and for newcomers at once.
+    """Schedule that polls all pods of an interval together, and new subscriptions promptly.
 
-    The pods of a new subscription are asked for promptly (those who come within a twentieth of an interval
+    The pods of a new subscription are polled promptly (subscriptions within a twentieth of an interval
     together), then at the ticks of its interval.
 
     Args:
         clock: The clients' clock.
 
     Attributes:
-        changed: Set when something may be due earlier than it was, or nobody waits any more.
+        changed: Set when a poll may be due earlier than before, or no subscription is left.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -69,7 +69,7 @@ class PollSchedule:
         self._extra: dict[WatchedPod, float] = {}
 
     def add(self, subscription: Subscriber) -> None:
-        """Ask for the pods of ``subscription`` soon, then at each tick of its interval."""
+        """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
         now, interval = self._clock.time(), subscription.interval
         group = self._intervals.get(interval)
         if group is None:
@@ -81,24 +81,24 @@ class PollSchedule:
         self.changed.set()
 
     def remove(self, subscription: Subscriber) -> None:
-        """Undo :meth:`add`, but for what :meth:`forget` undoes."""
+        """Undo :meth:`add`, except for what :meth:`forget` undoes."""
         group = self._intervals[subscription.interval]
         del group.subscriptions[subscription]
         if not group.subscriptions:
             del self._intervals[subscription.interval]
 
     def ask_at(self, pod: WatchedPod, when: float) -> None:
-        """Ask for a pod at a time of its own, besides its ticks."""
+        """Schedule an extra poll of a pod, besides its ticks."""
         self._extra[pod] = when
         self.changed.set()
 
     def forget(self, pod: WatchedPod) -> None:
-        """Ask for a pod only at its ticks: it has just been asked for, or nobody waits for it."""
+        """Drop the extra poll of a pod: it has just been polled, or has no subscription left."""
         self._newcomers.pop(pod, None)
         self._extra.pop(pod, None)
 
     def released(self, pod: WatchedPod) -> None:
-        """Ask at once for a pod that became due while a request for it was under way, which is over now."""
+        """Poll a pod at once if it became due while a request for it was in flight, which has now ended."""
         if pod in self._newcomers:
             self._newcomers_at = -math.inf
             self.changed.set()
@@ -106,15 +106,15 @@ class PollSchedule:
             self.changed.set()
 
     def next_at(self) -> float:
-        """Return when something is due."""
-        # Without an interval nobody waits: the hub is about to end.
+        """Return the time of the next poll."""
+        # No interval means no subscriptions: the hub is about to end.
         idle = self._clock.time() + _LONGEST_SLEEP
         ticks = (group.next_at for group in self._intervals.values())
         extra = (when for pod, when in self._extra.items() if not pod.in_flight)
         return min([idle, self._newcomers_at, *ticks, *extra])
 
     def take_due(self) -> dict[WatchedPod, None]:
-        """Return the pods that are due, and go on to the next ticks."""
+        """Return the pods that are due, and advance to the next ticks."""
         now = self._clock.time()
         due = self._take_due_intervals(now)
         pods = {
@@ -129,7 +129,7 @@ class PollSchedule:
         return pods | dict.fromkeys(pod for pod, when in self._extra.items() if when <= now)
 
     def _take_due_intervals(self, now: float) -> list[_Interval]:
-        """Return the intervals whose tick has come, and with them those whose tick is near."""
+        """Return the intervals whose tick is due; if there are any, also those whose tick is near."""
         groups = self._intervals.values()
         if all(group.next_at > now for group in groups):
             return []

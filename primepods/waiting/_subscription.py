@@ -23,19 +23,19 @@ APPEAR_GRACE: Final = 60.0
 
 
 class Subscription(Subscriber):
-    """Some pods that the shared poller asks for: ``async with`` it, and await :meth:`changed`.
+    """A subscription to pod changes: ``async with`` it, and await :meth:`changed`.
 
     Args:
         connection: The client's connection to the poller.
-        pod_ids: The pods, one at least.
-        interval: Seconds between two looks at each.
-        appear_grace: Seconds for a pod never seen to appear, before it is reported as gone.
+        pod_ids: The pods, at least one.
+        interval: Seconds between two polls of each pod.
+        appear_grace: Seconds before a pod that never appeared is reported as gone.
 
     Attributes:
         hub: The poller.
         clock: The client's clock.
-        loop: The event loop in which it was made.
-        reported: What was last reported of each pod.
+        loop: The event loop in which it was created.
+        reported: The last reported state of each pod.
         never_appeared: Pods that were reported as gone because they did not appear.
 
     Raises:
@@ -59,12 +59,12 @@ class Subscription(Subscriber):
         self.hub: Hub = connection.connect(self)
 
     def close(self) -> None:
-        """Poll for it no longer. Does nothing when it is closed."""
+        """Stop polling for it. Does nothing when it is already closed."""
         self._connection.disconnect(self)
         self.hub.remove(self, self._connection.client)
 
     async def aclose(self) -> None:
-        """Close it and return when nothing is left of the poller, if this was its last subscription."""
+        """Close it; if it was the poller's last subscription, wait until the poller has shut down."""
         self.close()
         await self.hub.ended()
 
@@ -75,18 +75,18 @@ class Subscription(Subscriber):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # A coroutine that is being closed must not await: the collector does that, in whatever loop.
+        # A coroutine that is being closed must not await: the garbage collector may close it in any loop.
         if kind is not GeneratorExit:
             await self.hub.ended()
 
     def drop(self, pod_id: str) -> None:
-        """Poll no longer for one of the pods."""
+        """Stop polling for one of the pods."""
         self.hub.remove_pod(self, self.pods.pop(pod_id))
 
     async def changed(self, until: float = math.inf) -> list[WatchedPod]:
-        """Wait until something has changed, or the clock says ``until``; return the pods that may have, once.
+        """Wait for changes until the clock reaches ``until``; return each pod that may have changed, once.
 
-        Nothing is lost when this is cancelled.
+        Cancelling it loses no change.
 
         Raises:
             PrimePodsError: Polling cannot go on: closed, not authenticated, refused.
@@ -99,12 +99,12 @@ class Subscription(Subscriber):
         return [pod for pod in changed if pod.pod_id in self.pods]
 
     def report(self, pod: WatchedPod) -> PodChange | None:
-        """Return how a pod differs from what was last reported of it, if it does; this is reported now."""
+        """Return the change of a pod since its last report, if any, and record it as reported."""
         pod_id, before = pod.pod_id, self.reported.get(pod.pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
         if pod.absent:
-            # An outage is no proof: only an answer from after the grace is.
+            # An outage proves nothing: only a response from after the grace period does.
             if pod.seen_at < self._appear_by:
                 pod.to_tell.add(self)
                 return None
@@ -113,13 +113,13 @@ class Subscription(Subscriber):
         return PodChange(pod_id=pod_id, before=before, after=pod.status)
 
     def statuses(self) -> PodStatuses:
-        """Return what was last reported, in the order asked; those gone or never seen are ``missing``."""
+        """Return the last reported states in the requested order; gone or never seen pods are ``missing``."""
         rows = {pod_id: row for pod_id in self.pod_ids if (row := self.reported.get(pod_id)) is not None}
         return PodStatuses(rows, missing=tuple(pod_id for pod_id in self.pod_ids if pod_id not in rows))
 
 
 class HubConnection:
-    """A client's way to the shared poller; the client's views have one each, which ends with the client's.
+    """A client's connection to the shared poller; each view has its own, which closes with the client's.
 
     Args:
         settings: The settings of the client, or of a view on it.
@@ -128,7 +128,7 @@ class HubConnection:
 
     Attributes:
         client: The connection of the client, also for a view on a view.
-        subscriptions: What is open, of the client and its views.
+        subscriptions: Open subscriptions of the client and its views.
         closed: Whether the client is closed.
     """
 
@@ -143,7 +143,7 @@ class HubConnection:
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
     def connect(self, subscription: Subscription) -> Hub:
-        """Begin to poll for ``subscription``.
+        """Start polling for ``subscription``.
 
         Raises:
             ClientClosedError: The client is closed.
@@ -156,11 +156,11 @@ class HubConnection:
         return hub
 
     def disconnect(self, subscription: Subscription) -> None:
-        """Note that ``subscription`` is closed."""
+        """Remove ``subscription``, which is closed."""
         self.client.subscriptions.discard(subscription)
 
     def take_transport(self) -> Transport:
-        """Return the connections for a poller in the running loop: those of the last one, or new ones."""
+        """Return connections for a poller in the running loop: those of the last poller, or new ones."""
         loop = self._spare_loop
         if self._spare is None or (loop is not asyncio.get_running_loop() and not _is_closed(loop)):
             return Transport(self._settings, self._session)
@@ -168,10 +168,10 @@ class HubConnection:
         return transport
 
     def inherit(self, transport: Transport) -> bool:
-        """Keep the connections of a poller that ends for the next one; an idle connection closes by itself.
+        """Keep the connections of a poller that ends for the next one; idle connections close by themselves.
 
         Returns:
-            Whether they are kept: not when the client is closed, or has others.
+            Whether they are kept: not if the client is closed, or already has others.
         """
         if self.closed or self._spare is not None:
             return False
@@ -179,10 +179,10 @@ class HubConnection:
         return True
 
     async def aclose(self) -> None:
-        """End all subscriptions, also those of iterators that nobody looks at any more."""
+        """End all subscriptions, also those of abandoned iterators."""
         self.closed = True
         for subscription in list(self.subscriptions):
-            # In the child of a fork there are the parent's, too, in a loop that nothing runs here.
+            # A forked child also holds the parent's subscriptions, whose loop does not run here.
             if subscription.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()

@@ -1,9 +1,9 @@
-"""One tick: the pods that are due are asked for in full batches, and batches that fail are searched.
+"""One tick: poll the pods that are due in full batches, and search failed batches for the culprits.
 
-A batch can fail because of a single pod (one that makes the API fail, one of another team). Such a pod must
-not keep the others of its batch from being seen: it is searched for by halving (see :class:`FaultSearch`),
-and then asked for alone. There are fewer than twice as many requests in a tick as there would be batches
-without that; nothing is searched while nothing at all is answered: that is an outage.
+A batch can fail because of a single pod (one that makes the API fail, or one of another team). Such a pod
+must not hide the others of its batch: a search by halving finds it (see :class:`FaultSearch`), and it is then
+polled alone. A tick sends fewer than twice as many requests as there would be batches without searches.
+While no request succeeds at all, there is no search: that is an outage.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from ._hub_state import HubState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests of a tick of a single batch, if it is searched."""
+"""Requests of a tick with a single batch, if it is searched."""
 _OUTAGE_REQUESTS: Final = 2
-"""Requests besides the batches while nothing is answered."""
+"""Requests besides the batches while no request succeeds."""
 _REFUSAL_REQUESTS: Final = 60
-"""Requests of a tick for a batch that was refused: its culprits leave, so they cost this once."""
+"""Requests per tick for a refused batch: its culprits leave, so this cost occurs once."""
 _HALVINGS: Final = 2
-"""Requests of a search to find culprits, before the last one of a tick is for those presumed innocent."""
+"""Requests of a search for culprits, before the tick's last one goes to the pods presumed innocent."""
 _MAX_HOPELESS: Final = 3
-"""Batches of which all was refused, after which the other refused batches of the tick are not searched."""
+"""Wholly refused batches after which the other refused batches of the tick are not searched."""
 
 
 class SearchBudget:
-    """Bound on the requests of a tick besides those that every tick makes.
+    """Bound on the extra requests of a tick.
 
     Args:
-        requests: Requests that searches may make; those for refused batches are not counted.
+        requests: Requests that searches may make, not counting those for refused batches.
     """
 
     def __init__(self, requests: int) -> None:
@@ -43,37 +43,36 @@ class SearchBudget:
         self._hopeless = 0
 
     def limit_to_outage(self) -> None:
-        """Allow only a few more: nothing has been answered yet."""
+        """Allow only a few more requests: no request has succeeded yet."""
         self._left = min(self._left, _OUTAGE_REQUESTS)
 
     def take(self, *, is_refused: bool) -> bool:
-        """Take a request; returns whether there was one."""
+        """Take a request from the budget; return whether one was left."""
         self._left -= not is_refused
         return self._left >= 0
 
     def is_last(self, requests: int, *, is_refused: bool) -> bool:
-        """Tell whether the request just taken is the last one of the tick, after so many of its search."""
+        """Tell whether the request just taken is the tick's last, after so many requests of its search."""
         return not is_refused and self._left < 1 and requests >= _HALVINGS
 
     def give_up(self) -> None:
-        """Count a batch of which every request was refused."""
+        """Count a batch whose requests were all refused."""
         self._hopeless += 1
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so many batches were refused that no other one is searched."""
+        """Whether too many batches were refused to search another."""
         return self._hopeless >= _MAX_HOPELESS
 
 
 class Tick:
-    """Asks for the status of the pods that are due at a time.
+    """One poll of the pods that are due.
 
     Args:
-        state: What the parts of the hub share.
+        state: State shared by the parts of the hub.
         reader: Sends the requests, without retries.
-        look_up: Called for each pod of which a request was answered.
-        pods: What is due, in the order in which it is to be asked for; marked as being in flight until it is
-            answered or the tick is over.
+        look_up: Called for each pod whose status request succeeded.
+        pods: The pods that are due, in polling order; in flight until the response or the end of the tick.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Tick:
         self._budget = SearchBudget(0)
 
     async def run(self) -> None:
-        """Ask for all of it, and search what fails."""
+        """Poll all pods, and search the batches that fail."""
         batches = self._batches()
         alone = [pod for pod in self._pods if pod.alone]
         usual = self._split(self._pods) if self._searches or alone else batches
@@ -112,24 +111,24 @@ class Tick:
             await self._reader.executor.map(ask, [*batches, *([pod] for pod in alone)])
             self._decided.set()
         if batches and not self._answered:
-            # An outage: what fails in it is nobody's fault.
+            # An outage: no pod is the culprit.
             for search in self._searches:
                 self._clear(search.undecided)
 
     def release(self) -> None:
-        """Note that no request of this tick is under way any more."""
+        """Mark all pods of this tick as no longer in flight."""
         self._release(list(self._pods))
 
     def _batches(self) -> list[list[WatchedPod]]:
-        """Return what is asked for at once: all but what is being searched."""
+        """Return the batches to request at once: all pods except those being searched."""
         plain = [pod for pod in self._pods if not pod.search and not pod.alone]
-        # In requests of their own, so that pods that were not refused are not refused together with them.
+        # In separate requests, so that they do not get the other pods refused.
         refused = [pod for pod in plain if pod.refused_at is not None]
         fresh = [pod for pod in plain if pod.refused_at is None]
         return self._split(refused) + self._split(fresh)
 
     def _split(self, pods: Iterable[WatchedPod]) -> list[list[WatchedPod]]:
-        """Split pods into requests."""
+        """Split pods into batches."""
         by_id = {pod.pod_id: pod for pod in pods}
         return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
@@ -138,7 +137,7 @@ class Tick:
             pod.search = None
 
     async def _ask(self, pods: list[WatchedPod]) -> Exception | None:
-        """Send one request, unless a pause has begun, and take in what it brings; return how it failed."""
+        """Send one request, unless polling is paused, and process its response; return its error, if any."""
         if self._state.pace.cause is None:
             await self._state.pace.wait_for_turn()
         error: PrimePodsError | None = self._state.pace.cause
@@ -148,7 +147,7 @@ class Tick:
             except PrimePodsError as exc:
                 self._state.note_failure(exc, len(pods))
                 error = exc.with_traceback(None)
-            except Exception as exc:  # noqa: BLE001 - a defect ends the waits; it must not leave them hanging
+            except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
                 for pod in pods:
                     pod.end(exc)
                 return exc
@@ -178,7 +177,7 @@ class Tick:
             if pod.trouble is None:
                 row = answer.rows.get(pod.pod_id)
                 if pod.row is not None and row == pod.row:
-                    # One copy of what has not changed: the cache keeps these rows, too.
+                    # Share the unchanged row: the cache keeps these rows, too.
                     row = answer.rows[pod.pod_id] = pod.row
                 pod.observe(row, sequence, now)
                 self._look_up(pod)
@@ -186,7 +185,7 @@ class Tick:
             self._state.note_failure(error, 1)
 
     def _release(self, pods: Iterable[WatchedPod]) -> None:
-        """Note that no request for ``pods`` is under way any more."""
+        """Mark ``pods`` as no longer in flight."""
         for pod in pods:
             if self._pods.pop(pod, pod) is None:
                 pod.in_flight = False
@@ -199,8 +198,8 @@ class Tick:
             group.create_task(self._follow_up(batch, error, again=again))
 
     async def _follow_up(self, batch: list[WatchedPod], error: PrimePodsError, *, again: bool) -> None:
-        """Search a batch that failed, if others did not, or if it is not the first time."""
-        # A batch that hangs must not keep this waiting once another was answered.
+        """Search a failed batch if other batches succeeded, or if it has failed before."""
+        # Once another batch has succeeded, do not wait for one that hangs.
         await self._decided.wait()
         if (
             len(batch) == 1
@@ -215,20 +214,20 @@ class Tick:
                 else:
                     await self._search(FaultSearch(batch, error))
         elif self._answered or again:
-            # Rotated: while nothing is answered, each tick tries other pods.
+            # Rotate: during an outage, each tick tries other pods.
             at = batch[0].asked % len(batch)
             await self._search(FaultSearch(batch[at:] + batch[:at], error))
         self._release(batch)
 
     async def _search(self, search: PodSearch) -> None:
-        """Ask for what a search wants to know next, as far as this tick's requests go."""
+        """Send the next requests of a search, within this tick's budget."""
         search.answered = search.answered or self._answered
         if not search.answered:
             self._budget.limit_to_outage()
         for asked in range(_REFUSAL_REQUESTS):
             refused = is_refusal(search.error)
             has_request = self._budget.take(is_refused=refused)
-            # The end of a tick is for those presumed innocent, unless it comes at once.
+            # The tick's last request goes to the pods presumed innocent, unless it comes too soon.
             items = search.next_items(last=self._budget.is_last(asked, is_refused=refused))
             if not items or not has_request:
                 break
@@ -243,7 +242,7 @@ class Tick:
         self._conclude(search)
 
     def _conclude(self, search: PodSearch) -> None:
-        """Act upon what a search has found out so far."""
+        """Act on the findings of a search so far."""
         for pod, error in search.culprits.items():
             self._judge([pod], error)
             pod.alone = search.answered
@@ -258,13 +257,13 @@ class Tick:
         self._release(undecided)
 
     def _judge(self, pods: list[WatchedPod], error: Exception) -> None:
-        """Act upon a failure that is not, or no longer, searched."""
+        """Act on a failure that is not, or no longer, searched."""
         self._clear(pods)
         if is_refusal(error):
             self._state.refuse(pods, error)
 
 
 def _is_about_pods(error: Exception) -> bool:
-    """Tell whether a request may have failed because of some of the pods in it."""
+    """Tell whether some of a request's pods may have caused its failure."""
     is_answer = isinstance(error, APIError) and not isinstance(error, RateLimitError)
     return is_answer or is_about_ids(error)

@@ -1,4 +1,4 @@
-"""What the shared poller knows of one pod, and who wants to hear of it. No I/O, no clock."""
+"""The shared poller's record of one pod and its subscribers. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ..errors import PrimePodsError
 from ..models import Pod, PodState, PodStatus
 
 MISSES_BEFORE_GONE: Final = 2
-"""Status requests without a row, after which ``get`` is asked whether the pod is gone."""
+"""Status responses without a row, after which a GET confirms whether the pod is gone."""
 LOOKUP_INTERVAL: Final = 30.0
-"""Seconds before ``get`` is asked again about the same pod."""
+"""Minimum seconds between two GETs of the same pod."""
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 
 
 class Subscriber:
-    """A subscription as the poller sees it: its pods, its interval, and how to tell it of changes.
+    """Poller's view of a subscription: its pods, its interval, and methods to notify it.
 
     Args:
         pod_ids: Ids of the pods.
         interval: Seconds between two polls of each.
 
     Attributes:
-        pod_ids: The same, each once.
-        interval: The same.
-        since: Number of the last request before it began: only the responses to later ones count for it.
-        pods: Those of its pods that are still wanted.
+        pod_ids: Ids of the pods, without duplicates.
+        interval: Seconds between two polls of each.
+        since: Number of the last request before it began; only responses to later requests count for it.
+        pods: Pods that it still subscribes to.
     """
 
     def __init__(self, pod_ids: Iterable[str], interval: float) -> None:
@@ -47,12 +47,12 @@ class Subscriber:
         self._news = asyncio.Event()
 
     def notify(self, pod: WatchedPod) -> None:
-        """Note that a pod has changed."""
+        """Record that a pod has changed, and wake the subscriber."""
         self._changed[pod] = None
         self._news.set()
 
     def end(self, error: Exception) -> None:
-        """End it with a copy of ``error``: tracebacks and notes of one must not show up at another's."""
+        """End it with a copy of ``error``, so that subscribers do not share tracebacks and notes."""
         if self._error is None:
             self._error = copy_exception(error)
             self._news.set()
@@ -60,29 +60,29 @@ class Subscriber:
 
 @attrs.define(eq=False)
 class WatchedPod:
-    """One pod, as far as requests sent for anybody have shown it.
+    """State of one pod, from the responses to the requests of all subscribers.
 
     Attributes:
         pod_id: Its id.
-        row: The last status row as it came; kept when the pod is gone.
-        status: The same with the address from ``get`` where it lacks one; ``None`` if the pod is not there.
-        gone: Whether it was there and is confirmed to be no more.
-        absent: Whether it was never seen, and is confirmed not to be there.
-        trouble: What failed when its status was last asked for; ``None`` if nothing did.
-        refused_at: When it was first refused, and nothing but refused since; ``None`` if it was not.
-        lookup_trouble: What failed when ``get`` was last asked.
-        lookup_refused_at: When that was first refused, and nothing but refused since.
-        search: The search for what spoils its requests, while it is among the suspects.
-        alone: Whether it is asked for alone, since it spoils requests.
-        asked: Number of the last request for its status.
-        asked_at: When that was sent.
-        seen_at: When an answer last said what is shown, or that nothing is there.
-        in_flight: Whether a request for its status is under way or about to be.
-        looking_up: The same of ``get``.
-        lookup_at: When ``get`` may be asked.
-        subscriptions: Who wants to hear of it.
-        to_tell: Those among them that are told of the next answer, even if it changes nothing: newcomers, and
-            those whose grace ends with an answer.
+        row: The last status row as received; kept when the pod is gone.
+        status: That row, with the address from ``get`` if it lacks one; ``None`` if the pod does not exist.
+        gone: Whether it existed and is confirmed gone.
+        absent: Whether it was never seen, and is confirmed not to exist.
+        trouble: Error of its last status request; ``None`` if that succeeded.
+        refused_at: Time of the first of its current, unbroken refusals; ``None`` if there are none.
+        lookup_trouble: Error of the last GET.
+        lookup_refused_at: The same as ``refused_at``, for GETs.
+        search: The search for the pods that make its batch fail, while it is a suspect.
+        alone: Whether it is polled alone, because it makes batches fail.
+        asked: Number of its last status request.
+        asked_at: Time at which that was sent.
+        seen_at: Time of the last response that confirmed the current state.
+        in_flight: Whether a status request is in flight or about to be sent.
+        looking_up: Whether a GET is in flight.
+        lookup_at: Earliest time of the next GET.
+        subscriptions: Its subscribers.
+        to_tell: Subscribers to notify of the next response even if nothing changed: new ones, and those whose
+            grace period ends with a response.
     """
 
     pod_id: str
@@ -110,11 +110,11 @@ class WatchedPod:
     _missed_at: float = -math.inf
 
     def add(self, subscription: Subscriber) -> None:
-        """Tell ``subscription`` what is seen from now on."""
+        """Notify ``subscription`` of changes from now on."""
         self.subscriptions.add(subscription)
         self.to_tell.add(subscription)
         if self._missing and not self.absent:
-            # A newcomer is not kept waiting: without a row, only `get` has something to tell.
+            # Without a row, only `get` has news: do not keep a new subscriber waiting for it.
             self.lookup_at = -math.inf
 
     def remove(self, subscription: Subscriber) -> None:
@@ -123,7 +123,7 @@ class WatchedPod:
         self.to_tell.discard(subscription)
 
     def wants_lookup(self, now: float) -> bool:
-        """Tell whether the status rows do not say all, and it is time to ask ``get``."""
+        """Tell whether the status rows are incomplete and a GET is due."""
         if now < self.lookup_at or self.gone:
             return False
         if self._misses:
@@ -131,13 +131,13 @@ class WatchedPod:
         return self._lacks_address or self._terminated
 
     def observe(self, row: PodStatus | None, sequence: int, now: float) -> None:
-        """Take in the row that a status request brought for this pod, or that it brought none."""
+        """Record the row of this pod from a status response, or its absence."""
         if row is None:
             self._miss(sequence, now)
             return
         self.seen_at = now
         if row is self.row and not (self._misses or self.to_tell or self.gone):
-            # Most polls end here: nothing has changed.
+            # The usual case: nothing has changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
             self._show(None, sequence)
@@ -147,7 +147,7 @@ class WatchedPod:
         self._show(self._complete(row, now), sequence)
 
     def found(self, pod: Pod, sequence: int, now: float) -> None:
-        """Take in what ``get`` says of a pod whose status row lacks something, or is lacking."""
+        """Record the result of ``get`` for a pod whose status row is incomplete or missing."""
         self.lookup_trouble = self.lookup_refused_at = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
@@ -163,9 +163,9 @@ class WatchedPod:
             self._show(self._complete(self.row, now), sequence)
 
     def not_found(self, sequence: int) -> None:
-        """Take in a 404: with missing rows, or after TERMINATED, it is the proof that the pod is gone.
+        """Record a 404: with missing rows, or after TERMINATED, it confirms that the pod is gone.
 
-        Otherwise a row has come meanwhile, or ``get`` is behind the status that it was asked to complete.
+        Otherwise a row has arrived meanwhile, or ``get`` lags behind the status.
         """
         self.lookup_trouble = self.lookup_refused_at = None
         if not self._missing and not self._terminated:
@@ -177,24 +177,24 @@ class WatchedPod:
         self._show(None, sequence)
 
     def ended(self, sequence: int) -> None:
-        """Take in that the history has it: if it was never seen, and is not there, it has ended before."""
+        """Record that the history lists it: if it was never seen, it ended before the wait."""
         if self.absent:
             self.absent, self.gone = False, True
             self._show(None, sequence)
 
     def lookup_failed(self, error: PrimePodsError) -> None:
-        """Note that ``get`` did not answer. An address can wait; a proof is asked for after the next tick."""
+        """Record that a GET failed. An address can wait; a confirmation is retried after the next tick."""
         self.lookup_trouble = error
         if self._missing or self._terminated:
             self.lookup_at = -math.inf
 
     @property
     def interval(self) -> float:
-        """The shortest interval at which it is polled."""
+        """The shortest interval of its subscribers."""
         return min((each.interval for each in self.subscriptions), default=0.0)
 
     def end(self, error: Exception) -> None:
-        """End the waits of all who want to hear of it."""
+        """End all its subscriptions with ``error``."""
         for subscription in self.subscriptions:
             subscription.end(error)
 
@@ -207,7 +207,7 @@ class WatchedPod:
         return self.row is not None and self.row.status == PodState.TERMINATED
 
     def _miss(self, sequence: int, now: float) -> None:
-        """Count a look that brought no row. Newcomers make more looks than ticks: those do not count."""
+        """Count a response without a row. Extra polls for new subscribers do not count."""
         if self.status is None:
             self.seen_at = now
         spacing = self.interval / 2
@@ -219,7 +219,7 @@ class WatchedPod:
             self._show(None, sequence)
 
     def _complete(self, row: PodStatus, now: float) -> PodStatus:
-        """Fill in the address that ``get`` had, as long as the pod stays ACTIVE; see what is lacking then."""
+        """Add the address from ``get`` while the pod stays ACTIVE; note whether one is still missing."""
         if row.status != PodState.ACTIVE:
             self._address = None
         status = _with_address(row, self._address)
@@ -233,7 +233,7 @@ class WatchedPod:
         return status
 
     def _show(self, status: PodStatus | None, sequence: int) -> None:
-        """Tell who subscribed before request ``sequence`` what it brought; if nothing new, only some."""
+        """Set the state, and notify subscribers from before request ``sequence``; only some if unchanged."""
         who = self.to_tell
         if status != self.status:
             self.status, who = status, self.subscriptions
@@ -244,7 +244,7 @@ class WatchedPod:
 
 
 def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:
-    """Fill in from ``get`` the address that a status row lacks."""
+    """Return a status row with the address from ``get`` if it lacks one."""
     if pod is None or row.has_address:
         return row
     return attrs.evolve(

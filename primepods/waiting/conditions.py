@@ -1,4 +1,4 @@
-"""What can be waited for: functions of a pod's status, ``None`` standing for a pod that is gone."""
+"""Conditions of waits: functions of a pod's status, which is ``None`` for a pod that is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._utils.text import quote
 from ..models import PodState, PodStatus
 
 Until = Callable[[PodStatus | None], bool]
-"""What a wait waits for: called with a pod's status, or ``None`` for a pod that is gone; ``True`` ends it.
+"""Condition of a wait: called with a pod's status, or ``None`` if the pod is gone; ``True`` ends the wait.
 
 ``primepods.ready``, ``failed``, ``gone`` and ``settled`` are such functions.
 """
@@ -25,43 +25,43 @@ def ready(status: PodStatus | None) -> bool:
 
 
 def failed(status: PodStatus | None) -> bool:
-    """Tell whether a pod has failed: ERROR, or an installation that ended in ERROR (which a wait believes
-    when it stays for ``install_grace``). A pod that was stopped or deleted, or is gone, has not.
+    """Tell whether a pod has failed: ERROR, or an installation that ended in ERROR.
+
+    A wait accepts a failed installation once it has lasted for ``install_grace``. A pod that was stopped or
+    deleted, or is gone, has not failed.
     """
     return status is not None and status.has_failed
 
 
 def gone(status: PodStatus | None) -> bool:
-    """Tell whether the API has no such pod any more."""
+    """Tell whether the pod no longer exists."""
     return status is None
 
 
 def settled(status: PodStatus | None) -> bool:
-    """Tell whether nothing more is to be expected of a pod: ready, failed, STOPPED, DELETING, TERMINATED or
-    gone.
-    """
+    """Tell whether a pod has settled: ready, failed, STOPPED, DELETING, TERMINATED or gone."""
     return ready(status) or is_over(status)
 
 
 def is_over(status: PodStatus | None) -> bool:
-    """Tell whether a pod will not become ready by itself: failed, stopped, on its way out, or gone."""
+    """Tell whether a pod will not become ready by itself: failed, stopped, being deleted, or gone."""
     return status is None or status.has_failed or status.status in _STOPPED_OR_ENDING
 
 
 def check_until(until: object) -> None:
-    """Refuse what is no plain function.
+    """Check that a condition is a plain function.
 
     Raises:
-        TypeError: It cannot be called, or returns something to be awaited, which would always be true.
+        TypeError: It cannot be called, or it returns an awaitable, which would always be true.
     """
     check_callable("until", until)
-    called = getattr(until, "__call__", None)  # noqa: B004 - what an object of a class does when called
+    called = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
     if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(called):
         raise _not_plain(until)
 
 
 def holds(until: Until, status: PodStatus | None) -> bool:
-    """Return what ``until`` says of a pod.
+    """Return the result of ``until`` for a pod.
 
     Raises:
         TypeError: As :func:`check_until`.

@@ -24,9 +24,10 @@ OnChange = Callable[[PodChange], Awaitable[object] | object]
 _MAX_NAMED: Final = 5
 _MAX_STATE_LENGTH: Final = 50
 _MAX_REASON_LENGTH: Final = 500
-"""Called with each :class:`~primepods.PodChange` of a wait; what it raises ends the wait.
+"""Callback for each :class:`~primepods.PodChange` of a wait; an exception that it raises ends the wait.
 
-The asynchronous client awaits what it returns, if need be; the blocking one calls it in the caller's thread.
+The asynchronous client awaits its result if that is awaitable; the blocking one calls it in the caller's
+thread.
 """
 
 
@@ -37,11 +38,11 @@ class Wait:
     Attributes:
         connection: The client's connection to the shared poller.
         pod_ids: Checked ids.
-        until: What is waited for.
+        until: The condition.
         timeout: Seconds.
-        interval: Seconds between two looks.
-        on_change: Told of each change.
-        appear_grace: Seconds for a pod never seen to appear.
+        interval: Seconds between two polls.
+        on_change: Callback for each change.
+        appear_grace: Seconds for a pod to appear.
         install_grace: Seconds for a failed installation to recover.
     """
 
@@ -56,7 +57,7 @@ class Wait:
     _grace_ends: dict[str, float] = attrs.field(factory=dict[str, float], init=False)
 
     async def run(self) -> PodStatuses:
-        """Wait until every pod has been where it was wanted."""
+        """Wait until the condition has held for every pod."""
         check_until(self.until)
         if not self.pod_ids:
             return PodStatuses({})
@@ -85,7 +86,7 @@ class Wait:
                     self._judge(pod, subscription)
 
     def _judge(self, pod: WatchedPod, subscription: Subscription) -> None:
-        """Decide whether a pod is where it was wanted, has failed, or is still on its way."""
+        """Decide whether a pod is done, has failed, or is still pending."""
         pod_id, status = pod.pod_id, subscription.reported[pod.pod_id]
         in_grace = self._in_install_grace(pod, status)
         ours = self.until is settled or self.until is failed
@@ -94,7 +95,7 @@ class Wait:
         elif self.until is gone:
             return
         elif in_grace:
-            # The grace ends with the first answer after it.
+            # The grace period ends with the first response after it.
             pod.to_tell.add(subscription)
         elif pod_id in subscription.never_appeared:
             raise missing_row("GET", f"{PODS}/status", pod_id)
@@ -102,7 +103,7 @@ class Wait:
             raise _pod_failed(subscription, pod_id)
 
     def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
-        """Tell whether a failed installation may still recover: until an answer from after the grace."""
+        """Tell whether a failed installation may still recover; a response after the grace period decides."""
         if status is None or not status.has_failed or status.status == PodState.ERROR:
             self._grace_ends.pop(pod.pod_id, None)
             return False
@@ -110,7 +111,7 @@ class Wait:
 
 
 def _pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
-    """Build the error for a pod that will not get where it was wanted."""
+    """Build the error for a pod that can no longer fulfil the condition."""
     happened, reason, remedy = _explain(subscription.reported[pod_id])
     others = len(subscription.pods) - 1
     rest = f" {others} other pod{'s were' if others > 1 else ' was'} still waited for." if others else ""
@@ -125,7 +126,7 @@ def _pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
 
 
 def _explain(status: PodStatus | None) -> tuple[str, str, str]:
-    """Return what has happened to a pod, the same as a reason, and what to do about it."""
+    """Return the outcome of a pod, the same as a reason, and a hint."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
         happened = "is gone: somebody, or the provider, has terminated it"
@@ -145,7 +146,7 @@ def _explain(status: PodStatus | None) -> tuple[str, str, str]:
 
 
 def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
-    """Build the error that says what kept failing, who is still pending, and what that costs."""
+    """Build the timeout error: the last failures, the pending pods, and their cost."""
     pending, reported = tuple(subscription.pods), subscription.reported
     shown = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_MAX_NAMED])
     more = f" and {len(pending) - _MAX_NAMED} more" if len(pending) > _MAX_NAMED else ""
@@ -177,7 +178,7 @@ def _what_kept_failing(subscription: Subscription) -> str:
 
 
 def _advise(seen: list[PodStatus], pending: int) -> str:
-    """Say what those that were seen cost, and what to do."""
+    """Return the cost of the pods that were seen, and a hint."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
     cost = f"They cost at least {sum(prices):.2f} an hour. " if prices else ""
     who = "They go" if len(seen) == pending else "Those that were seen go"
@@ -187,6 +188,6 @@ def _advise(seen: list[PodStatus], pending: int) -> str:
 def _describe(status: PodStatus | None) -> str:
     if status is None:
         return "not seen"
-    # A word that only the server knows may hold anything, and any amount of it.
+    # An unknown state can be any text of any length.
     state, progress = one_line(f"{status.status}")[:_MAX_STATE_LENGTH], status.installation_progress
     return f"{state}, installation {progress} %" if progress is not None else state

@@ -19,12 +19,12 @@ from .wait import timed_out
 
 
 class AsyncWatch:
-    """The changes of some pods, as they are seen: ``async for change in client.pods.watch(ids)``.
+    """The changes of pods as they happen: ``async for change in client.pods.watch(ids)``.
 
-    Yields a :class:`PodChange` for each pod's first state, then for each change; a consumer that is slow gets
-    each pod's newest state. Ends when all pods are gone, and only then: an ``anext`` that is cancelled, as by
-    a time-out around it, loses nothing and can be repeated; one that has raised an error raises it again.
-    Each iteration is a new watch; leaving it early leaks nothing, ``async with`` makes it prompt.
+    Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
+    pod's newest state. Ends only when all pods are gone: an ``anext`` that is cancelled, as by a timeout,
+    loses nothing and can be repeated; after an error, it raises the same error again. Each iteration is a new
+    watch. Leaving it early leaks nothing; ``async with`` makes the cleanup immediate.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class AsyncWatch:
     async def aclose(self) -> None:
         """End all iterations of this watch.
 
-        Those whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also where
-        another task is waiting for their next change.
+        Iterations whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also
+        in a task that is waiting for the next change.
         """
         for iteration in list(self._open):
             await iteration.aclose()
@@ -61,12 +61,12 @@ class AsyncWatch:
 
 
 class _Iteration:
-    """What a :class:`WatchIterator` runs through; without a reference to it, so that it can be collected.
+    """State of a :class:`WatchIterator`, without a reference to it, so that it can be garbage-collected.
 
     Args:
-        subscribe: Begins to poll for the pods.
+        subscribe: Starts the polling.
         timeout: Seconds.
-        open_: Where this is while it is to be closed.
+        open_: Holds this until it is closed.
     """
 
     def __init__(self, subscribe: Callable[[], Subscription], timeout: float, open_: set[_Iteration]) -> None:
@@ -85,18 +85,18 @@ class _Iteration:
 
         Raises:
             StopAsyncIteration: All pods are gone.
-            ClientClosedError: The client, or the watch, was closed before.
+            ClientClosedError: The client or the watch was closed.
         """
         if self._busy:
             msg = "Another task waits for this watch's next change already: iterate it in one task."
             raise RuntimeError(msg)
         if self._end is not None:
-            # The same one each time; without the frames of the last time it was raised.
+            # The same exception each time, without the frames of earlier raises.
             raise self._end.with_traceback(None)
         self._busy = True
         try:
             return await self._next_change(self._subscription or self._begin())
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the watch never ends normally after it
+        except Exception as exc:  # noqa: BLE001 - after any error, the watch must not end normally
             self._end = exc
         finally:
             self._busy = False
@@ -104,7 +104,7 @@ class _Iteration:
         raise self._end
 
     async def aclose(self) -> None:
-        """End it, also while another task waits for its next change."""
+        """End it, also while another task waits for the next change."""
         closed = ClientClosedError("The watch was closed before all its pods were gone. Watch them again.")
         self._end = self._end or closed
         if self._subscription is not None:
@@ -112,7 +112,7 @@ class _Iteration:
         await self._close()
 
     def abandon(self) -> None:
-        """Close what nobody can iterate any more: in its loop, for this may be called in any thread."""
+        """Close an iteration without an iterator; in its loop, since this may be called in any thread."""
         self._open.discard(self)
         if self._subscription is not None:
             with suppress(RuntimeError):  # The loop is closed, and with it the poller.
@@ -144,7 +144,7 @@ class _Iteration:
 
 
 class WatchIterator(AsyncIterator[PodChange]):
-    """One iteration of an :class:`AsyncWatch`; a class, for a generator that was cancelled has ended."""
+    """One iteration of an :class:`AsyncWatch`; a class, since a cancelled generator cannot go on."""
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration
@@ -154,9 +154,9 @@ class WatchIterator(AsyncIterator[PodChange]):
         try:
             return await self._iteration.next_change()
         finally:
-            # A cancelled task keeps this frame: it must not keep the iterator, and the polling, alive.
+            # A cancelled task keeps this frame, which must not keep the iterator and its polling alive.
             del self
 
     async def aclose(self) -> None:
-        """End this iteration, and return when nothing is left of it."""
+        """End this iteration and wait for its cleanup."""
         await self._iteration.aclose()
