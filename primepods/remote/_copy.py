@@ -90,7 +90,7 @@ class Upload(_Copy):
 
     def __init__(self, local: str | os.PathLike[str], remote: str, on_progress: OnProgress | None) -> None:
         super().__init__(f"{os.fspath(local)} to {check_string('remote', remote)}", on_progress)
-        self._source = Path(local).resolve(strict=True)
+        self._source = _path_here(local).resolve(strict=True)
         kind = "folder" if self._source.is_dir() else "file"
         if kind == "file" and not self._source.is_file():
             raise TransferError(
@@ -118,7 +118,7 @@ class Download(_Copy):
         super().__init__(f"{check_string('remote', remote)} to {os.fspath(local)}", on_progress)
         self._script = download_script(remote)
         self._name = posixpath.basename(remote.rstrip("/"))
-        self._target = Path(local).absolute()
+        self._target = _path_here(local).absolute()
         self._is_into = os.fspath(local).endswith(("/", os.sep))
         self._is_folder = False
         self._problem: Exception | None = None
@@ -177,6 +177,17 @@ class Download(_Copy):
             return
         [file] = made.iterdir()
         place(file, target / self._name if target.is_dir() else target)
+
+
+def _path_here(local: str | os.PathLike[str]) -> Path:
+    """Return a path of this machine.
+
+    Raises:
+        ValueError: It is empty, which would be the folder that this process is in.
+    """
+    if not os.fspath(local):
+        raise ValueError("local must be a path, got '', which is empty")
+    return Path(local)
 
 
 def _close(stdin: BinaryIO) -> None:

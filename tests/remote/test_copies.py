@@ -158,6 +158,9 @@ async def test_what_is_not_there_is_told(emulated: Pod, tmp_path: Path) -> None:
     for copy in (nowhere.upload(tmp_path, ""), nowhere.download("", tmp_path)):
         with pytest.raises(ValueError, match="remote must be a path on the pod"):
             await copy
+    for copy in (nowhere.upload("", "x"), nowhere.download("x", "")):
+        with pytest.raises(ValueError, match="local must be a path"):
+            await copy
     with pytest.raises(primepods.TransferError, match="none is no file or folder"):
         await emulated.remote().download("none", tmp_path / "x")
     (emulated.home / "file").write_text("", encoding="utf-8")
