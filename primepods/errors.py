@@ -332,7 +332,7 @@ class WaitTimeoutError(WaitError, TimeoutError):
 
 
 class PodFailedError(WaitError):
-    """A pod has failed, was stopped, or is being terminated: it cannot reach the wanted state by itself.
+    """A pod has failed, was stopped, or is being terminated: it cannot reach the wanted state without help.
 
     Attributes:
         pod_id: The pod.

@@ -1,4 +1,4 @@
-"""SSH keys, as ``GET /api/v1/ssh_keys/`` describes them."""
+"""SSH keys: rows of ``GET /api/v1/ssh_keys/``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class SSHKey(Model):
     public_key: str
     """Public key in one line, such as ``ssh-ed25519 AAAA… me@host``."""
     is_primary: bool | None = None
-    """Whether it is the account's primary key."""
+    """True for the account's primary key."""
     is_user_key: bool | None = None
-    """Whether a user uploaded it."""
+    """True if a user uploaded it."""
     user_id: str | None = None
     """Owner of the key."""
     created_at: datetime | None = None

@@ -1,6 +1,6 @@
 """Offers: rows of ``GET /api/v1/availability/gpus``, ``multi-node`` and ``disks``.
 
-From the API's schema, `Get GPU availability
+Source: the API's schema, `Get GPU availability
 <https://docs.primeintellect.ai/api-reference/availability/get-gpu-availability>`_.
 """
 
@@ -33,9 +33,9 @@ class SpecRange(Model):
     price_per_unit: float | None = None
     """Price per hour of one unit."""
     default_included_in_price: bool | None = None
-    """Whether the offer's price includes ``default_count``."""
+    """True if the offer's price includes ``default_count``."""
     additional_info: str | None = None
-    """The API's remark."""
+    """Note from the API."""
 
     def allows(self, count: int) -> bool:
         """Return whether this amount can be ordered, as far as the offer says."""
@@ -63,14 +63,14 @@ class Prices(Model):
     community_price: float | None = None
     """The price in the community cloud."""
     is_variable: bool | None = None
-    """Whether the price changes with the market."""
+    """True if the price changes with the market."""
     currency: str | None = None
     """Currency, such as ``USD``."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Offer(Model):
-    """A machine, or a cluster of them, that can be rented."""
+    """A machine, or a cluster of machines, that can be rented."""
 
     _DERIVED = (("price_hr", float | None), ("is_available", bool))
     _SUMMARY = (
@@ -117,11 +117,11 @@ class Offer(Model):
     stock_status: str | None = None
     """``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a word added later."""
     security: str | None = None
-    """``secure_cloud`` or ``community_cloud``."""
+    """Kind of cloud: ``secure_cloud`` or ``community_cloud``."""
     images: tuple[str, ...] = ()
     """Images that it can be ordered with."""
     is_spot: bool | None = None
-    """Whether the provider may terminate it (a spot machine)."""
+    """True if the provider may terminate it (a spot machine)."""
     prepaid_time: float | None = None
     """Hours that are charged when it is ordered, used or not."""
 
@@ -218,9 +218,9 @@ class DiskOffer(Model):
     stock_status: str | None = None
     """Stock; see :attr:`Offer.stock_status`."""
     security: str | None = None
-    """``secure_cloud`` or ``community_cloud``."""
+    """Kind of cloud: ``secure_cloud`` or ``community_cloud``."""
     is_multinode: bool | None = None
-    """Whether several pods can use it at the same time."""
+    """True if several pods can use it at the same time."""
 
     @property
     def is_available(self) -> bool:

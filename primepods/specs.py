@@ -130,16 +130,16 @@ class PodSpec(ToDict):
     the API's schema, `Create pod <https://docs.primeintellect.ai/api-reference/pods/create-pod>`_.
 
     Attributes:
-        cloud_id: The offer's.
-        gpu_type: Such as ``H100_80GB``.
-        socket: Such as ``SXM5``.
+        cloud_id: The offer's ``cloud_id``.
+        gpu_type: GPU type, such as ``H100_80GB``.
+        socket: GPU socket, such as ``SXM5``.
         gpu_count: Total number of GPUs.
-        provider: Such as ``hyperstack``.
+        provider: Provider, such as ``hyperstack``.
         name: By default a new name for each order: ``primepods-`` and random letters. ``pods.lease`` adds a
             random suffix to your name (and shortens it if the result would be longer than 63 characters).
             ``pods.create`` keeps it, but a name that others may choose proves nothing: if the response to an
             order is lost, only a single new pod of that name is accepted as yours.
-        image: By default the API's, ``ubuntu_22_cuda_12``; with a ``custom_template_id`` ``custom_template``.
+        image: By default the API's, ``ubuntu_22_cuda_12``; ``custom_template`` with a ``custom_template_id``.
         disk_size: GB of disk.
         vcpus: Virtual CPUs.
         memory: GB of RAM.
@@ -147,8 +147,8 @@ class PodSpec(ToDict):
             refuse.
         custom_template_id: The template of the image ``custom_template``.
         data_center_id: The offer's ``data_center``.
-        country: The offer's.
-        security: The offer's.
+        country: The offer's ``country``.
+        security: The offer's ``security``.
         env_vars: Environment variables of the pod.
         jupyter_password: The password of its Jupyter.
         ssh_key_id: The key of ``client.ssh_keys`` that can log in; by default the primary one.

@@ -133,7 +133,7 @@ def _is_text(command: object) -> bool:
     return isinstance(command, Sequence) and all(isinstance(word, str) for word in cast("Any", command))
 
 
-@lru_cache(maxsize=4_096)  # asked for again with each look at a pod
+@lru_cache(maxsize=4_096)  # each poll parses the same strings again
 def parse_ssh(text: str | None) -> SSHTarget | None:
     """Parse one ``sshConnection`` string; ``None`` if it has no usable host (yet).
 

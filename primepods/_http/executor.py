@@ -156,7 +156,7 @@ class RequestExecutor:
             del error, cause, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        """Return ``[await function(item) for item in items]``, where the function makes calls.
+        """Return ``[await function(item) for item in items]``, where ``function`` makes calls.
 
         At most as many calls run as the client may have requests in flight; waiting for a free slot counts
         towards the deadline. The first exception cancels the rest and is raised unchanged.
@@ -181,7 +181,7 @@ class RequestExecutor:
         """Wait for a free slot and send the request once; the deadline limits both."""
         slots = self.transport.slots
         try:
-            # Acquiring a free slot needs no timeout, which would cost more.
+            # Acquiring a free slot never waits, and a timeout would cost more.
             async with self._clock.timeout_at(call.deadline_at) if slots.locked() else nullcontext():
                 await slots.acquire()
         except TimeoutError:
@@ -264,7 +264,7 @@ class RequestExecutor:
         received = isinstance(outcome, Response) or outcome.maybe_received
         rate_limited = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
-            # What the earlier attempts may have done.
+            # Set before this attempt is added: only earlier attempts count here.
             error.attempts, error.maybe_acted = call.attempt, call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:

@@ -55,7 +55,7 @@ class FailedAttempt:
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: Hint for the user.
-        cause: The operating system's error behind it.
+        cause: The operating system's error.
     """
 
     reason: str
@@ -77,7 +77,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         exc: The exception.
         key: The key to redact from the server's text.
         expired: Whether the attempt's own timeout expired.
-        maybe_received: Whether the request may have reached the server.
+        maybe_received: Whether the server may have received the request.
     """
     if isinstance(exc, LostConnectionError) and isinstance(exc.__cause__, Exception):
         exc = exc.__cause__

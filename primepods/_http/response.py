@@ -175,7 +175,7 @@ def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     return max(0.0, at - (now if sent_at is None else sent_at))
 
 
-def protocol_error(  # noqa: PLR0913 - what is known of a broken answer
+def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     request: Request,
     reason: str,
     found: object,

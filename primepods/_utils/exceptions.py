@@ -34,7 +34,7 @@ def copy_exception(error: E) -> E:
     kind = type(error)
     try:
         made = copy.copy(error)
-    except Exception:  # noqa: BLE001 - its class wants other arguments than it keeps: make it without asking
+    except Exception:  # noqa: BLE001 - its __init__ may need other arguments than `args`: skip it
         made = kind.__new__(kind, *error.args)
         made.args = error.args
         made.__dict__.update(error.__dict__)

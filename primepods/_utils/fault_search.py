@@ -63,7 +63,7 @@ class FaultSearch(Generic[T, E]):
         if self.given_up or not undecided:
             return []
         if not self.answered:
-            # Spread evenly, so that a few culprits are not tried each time.
+            # Spread evenly, so that a few culprits cannot fail every probe.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (last and self._presumed):
             return self._presumed

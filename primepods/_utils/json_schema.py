@@ -41,7 +41,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
 
 
 def _plain_type(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """Return the JSON type for a type."""
+    """Return the JSON type of values of this type."""
     if isinstance(hint, TypeVar):
         return given.get(hint, Any)
     parts = [_plain_type(part, given) for part in get_args(hint) if part is not ...]

@@ -38,7 +38,7 @@ class PortMapping(Model):
     used_by: str | None = None
     """``SSH``, ``JUPYTER_NOTEBOOK``, ``WEB_SERVER``, or a word added later."""
     description: str | None = None
-    """Free text."""
+    """Description of the port."""
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +123,7 @@ class Machine(Model, PodReference):
 
     @property
     def has_failed(self) -> bool:
-        """True if it cannot become ready by itself: ERROR, or a failed installation.
+        """True if it cannot become ready without help: ERROR, or a failed installation.
 
         An ``installation_failure`` alone means that a retry is in progress. STOPPED, DELETING and TERMINATED
         are states that a user asked for, not failures.

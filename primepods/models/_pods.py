@@ -37,7 +37,7 @@ class AttachedResource(Model):
     status: str | None = None
     """The disk's state."""
     is_detachable: bool | None = None
-    """Whether it can be detached from the pod."""
+    """True if it can be detached from the pod."""
     mount_path: str | None = None
     """Mount point in the pod."""
     resource_path: str | None = None
@@ -45,12 +45,12 @@ class AttachedResource(Model):
     size: int | str | None = None
     """Size in GB; text if the API sends a unit with it."""
     is_shared: bool | None = None
-    """Whether other pods can also use it."""
+    """True if other pods can also use it."""
 
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
 class Pod(Machine):
-    """A pod, as ``GET /api/v1/pods/`` and ``GET /api/v1/pods/{id}`` describe it."""
+    """A pod: the response of ``GET /api/v1/pods/{id}``, or a row of ``GET /api/v1/pods/``."""
 
     _SUMMARY = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
@@ -101,9 +101,9 @@ class Pod(Machine):
     attached_resources: tuple[AttachedResource, ...] = ()
     """Disks attached to it."""
     is_spot: bool | None = None
-    """Whether the provider may terminate it (a spot machine)."""
+    """True if the provider may terminate it (a spot machine)."""
     auto_restart: bool | None = None
-    """Whether it restarts automatically."""
+    """True if it restarts automatically."""
     jupyter_password: str | None = attrs.field(default=None, repr=False)
     """Password of its Jupyter; hidden from the ``repr``."""
 
