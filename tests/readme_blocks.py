@@ -87,7 +87,7 @@ def shell_block(section: str, markdown: str) -> Block:
     """The one shell block of a section; raises `LookupError` if there is none, or more."""
     found = [block for block in find_blocks(markdown) if block.section == section and block.language in SHELL]
     if len(found) != 1:
-        msg = f"README.md must have one shell block under the heading {section!r}, it has {len(found)}"
+        msg = f"There must be one shell block under the heading {section!r}, there are {len(found)}"
         raise LookupError(msg)
     return found[0]
 

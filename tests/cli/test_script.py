@@ -1,19 +1,20 @@
-"""The README's job in the shell: what it leaves behind, and how it ends."""
+"""The guide's whole job in the shell: what it leaves behind, and its exit code."""
 
 from pathlib import Path
 
 import pytest
 
 import primepods
-from tests.readme_blocks import README, shell_block
+from tests.readme_blocks import ROOT, shell_block
 from tests.test_readme import run, world
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("failure_rate", "code"), [(0.0, 0), (1.0, 4)])
 def test_job(tmp_path: Path, failure_rate: float, code: int) -> None:
-    """Whether its pods get ready or fail, they are gone in the end, and no others; the exit code tells."""
-    block = shell_block("In the shell", README.read_text(encoding="utf-8"))
+    """Its pods are gone in the end, and no others, ready or failed; the exit code tells which."""
+    guide = ROOT / "primepods" / "cli" / "README.md"
+    block = shell_block("A whole job", guide.read_text(encoding="utf-8"))
     block.options.update(failure_rate=failure_rate, ids=["other"], boot_seconds=0.1)
     with world(block) as environment:
         ended, said = run(block, tmp_path, environment)
