@@ -123,7 +123,10 @@ def _no_type(**_: object) -> str:
 def _complain_of_usage(error: Any) -> int:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
     message = error.format_message().rstrip(".")
-    complain(command, f"{message}{'' if message.endswith('?') else '.'} See {command} --help.")
+    end = "" if message.endswith("?") else "."
+    is_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
+    hint = " The command for the pod comes after --." if is_for_pod else ""
+    complain(command, f"{message}{end}{hint} See {command} --help.")
     return int(error.exit_code)
 
 

@@ -54,6 +54,7 @@ def test_a_command_gets_variables_a_folder_and_stdin(
     [
         (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
+        (["pod0", "ls", "-l"], "No such option: -l. The command for the pod comes after --."),
         (["--ssh-option", "key.pem", "pod0", "--", "true"], "must begin with an option"),
     ],
 )
