@@ -1,1 +1,1 @@
-"""Airflow provider: rent, wait for and delete pods in Airflow 3 (extra ``airflow``); README.md shows how."""
+"""Airflow provider: rent, wait for and delete pods in Airflow 3 (extra ``airflow``); see README.md."""

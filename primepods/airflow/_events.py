@@ -1,4 +1,4 @@
-"""How a wait has ended: the one event of a trigger, and what it means to a task."""
+"""Result of a wait: the single event of a trigger, and its conversion to a task's result."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .. import NotFoundError, PodFailedError, PodStatus, PrimePodsError, WaitErr
 
 
 class PodEvent(TypedDict):
-    """What a trigger yields, once.
+    """The single event of a trigger.
 
     Attributes:
         status: ``success``; ``failed``: the pod will not become ready, or does not exist; ``timeout``;
-            ``error``: the API refuses.
-        message: What happened, and what to do.
-        pod: The pod's status as last seen, without secrets; ``None`` if it is gone or was never seen.
+            ``error``: the API refused a request.
+        message: The reason, and what to do next.
+        pod: The pod's last known status, without secrets; ``None`` if it is gone or was never seen.
     """
 
     status: Literal["success", "failed", "timeout", "error"]
@@ -49,7 +49,7 @@ def pod_of(
 
     Raises:
         AirflowFailException: The pod has failed: no retry of the wait helps.
-        AirflowException: Anything else; ``on_timeout`` for a time-out.
+        AirflowException: Any other failure; ``on_timeout`` for a timeout.
     """
     match event["status"]:
         case "success":

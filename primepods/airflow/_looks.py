@@ -1,4 +1,4 @@
-"""Checks on one pod in a worker: a single look before a wait is deferred, and the whole wait."""
+"""Waits in a worker: a single poll before a wait is deferred, or the whole wait."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ._events import PodEvent, failure, success
 from .triggers import Goal
 
 _MAX_RECORDS: Final = 1_000
-"""Records of the history that are searched for a pod, the latest first."""
+"""Max history records to search for a pod, latest first."""
 _GONE_TIMEOUT: Final = 2.0
-"""Seconds for which a worker waits for a deleted pod to be gone, before it defers."""
+"""Seconds for which a worker waits for a deletion before it defers."""
 _GONE_INTERVAL: Final = 0.5
 
 
 def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
-    """Return the record of a pod that has ended, if it is among the last 1,000 records."""
+    """Return the history record of a pod, if it is among the latest 1,000 records."""
     with client.pods.history() as records:
         return next((record for record in islice(records, _MAX_RECORDS) if record.id == pod_id), None)
 
 
 def look(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
-    """Look once; return the event of a wait that is over already, or ``None`` for one that must wait.
+    """Poll once; return the event if the wait is over already, ``None`` if it must go on.
 
-    A failed request is no answer: the wait that follows deals with it.
+    A failed request also returns ``None``: the following wait handles it.
     """
     try:
         if until == "gone":
@@ -40,7 +40,7 @@ def look(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
 
 
 def _ended(client: Client, pod_id: str) -> PodEvent | None:
-    """Return the event of a pod that the history shows as ended."""
+    """Return a failure event if the history shows the pod as terminated."""
     try:
         record = find_in_history(client, pod_id)
     except PrimePodsError:
@@ -54,7 +54,7 @@ def _ended(client: Client, pod_id: str) -> PodEvent | None:
 def wait_here(  # noqa: PLR0913 - what a wait is made of
     client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
 ) -> PodEvent:
-    """Wait in this process, as :class:`PrimePodTrigger` does in a triggerer."""
+    """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""
 
     def tell(change: PodChange) -> None:
         log.info("%s", change.after or f"{change.pod_id} is gone")

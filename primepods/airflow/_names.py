@@ -1,4 +1,4 @@
-"""Names that a task's pod has in every try."""
+"""Pod names: stable across the tries of a task."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _DIGITS: Final = 16
 
 
 def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the name of a task's pod: the same in every try, and no other task's.
+    """Return the name of a task's pod; the same in every try, and unique to the task.
 
     Args:
-        prefix: What it begins with; by default ``airflow-`` and the beginning of the DAG's id.
-        dag_id: The DAG.
-        run_id: Its run.
-        task_id: The task.
-        map_index: Which of the mapped tasks; -1 for one that is not mapped.
+        prefix: Prefix of the name; default: ``airflow-`` and the beginning of the DAG's id.
+        dag_id: The DAG's id.
+        run_id: The DAG run's id.
+        task_id: The task's id.
+        map_index: Index of a mapped task; -1 for one that is not mapped.
     """
     identity = "\0".join([dag_id, run_id, task_id, str(map_index)])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGITS]

@@ -1,4 +1,4 @@
-"""Orders of a task: what its arguments ask for, and the first offer of several that can be rented."""
+"""Orders of a task: from its arguments to specs, and to the first spec that can be rented."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .. import Client, Pod, PodSpec, PriceTooHighError, SoldOutError
 
 
 def read_spec(fields: Mapping[str, Any]) -> PodSpec:
-    """Return the spec of an operator's ``spec`` argument.
+    """Convert an operator's ``spec`` argument to a spec.
 
     Raises:
-        AirflowFailException: A field is missing, unknown or wrong.
+        AirflowFailException: A field is missing, unknown or invalid.
     """
     try:
         return PodSpec(**fields)
@@ -39,11 +39,11 @@ def find_specs(
     max_price: float | None,
     exclude_providers: Collection[str],
 ) -> list[PodSpec]:
-    """Return the specs of the offers that fit, the cheapest first.
+    """Return the specs of the matching offers, cheapest first.
 
     Raises:
-        AirflowFailException: The GPU's name is mistyped.
-        AirflowException: Nothing fits now; a further try may find something.
+        AirflowFailException: The GPU's name is unknown.
+        AirflowException: No offer matches now; a retry may find one.
     """
     try:
         offers = client.availability.find(
@@ -60,10 +60,10 @@ def find_specs(
 
 
 def create_first(client: Client, specs: Sequence[PodSpec], log: Any) -> Pod:
-    """Rent the first that can be rented.
+    """Rent the first spec that is available.
 
     Raises:
-        SoldOutError: The last one is sold out; PriceTooHighError: it has become too dear.
+        SoldOutError: The last spec is sold out; PriceTooHighError: it is too expensive now.
     """
     *others, last = specs
     for spec in others:

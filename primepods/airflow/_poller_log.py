@@ -1,7 +1,7 @@
-"""Brings the shared poller's warnings into the logs of the tasks that wait.
+"""Forwarding of the shared poller's warnings to the logs of waiting tasks.
 
-The poller belongs to no task, and so its warnings ("Waiting goes on, but …") go to the log of the triggerer,
-where nobody looks who looks for what a task does.
+The poller belongs to no task, so its warnings ("Waiting goes on, but …") go only to the triggerer's log,
+which users of a task do not read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _POLLER_LOG = logging.getLogger("primepods")
 
 
 class TaskLog(Protocol):
-    """What is needed of a task's log, whichever library it is of."""
+    """Interface of a task's log, independent of its library."""
 
     def warning(self, event: str, /) -> object:
-        """Write a line."""
+        """Log a warning."""
 
 
 class _Relay(logging.Handler):
-    """Repeats records that belong to no task in the context of each task that waits."""
+    """Handler that repeats records of no task in the context of each waiting task."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -42,15 +42,15 @@ _relay = _Relay()
 
 @contextmanager
 def poller_warnings(log: TaskLog) -> Generator[None]:
-    """Within the block, write what the shared poller warns of to ``log``, too, in the block's own context.
+    """Forward the shared poller's warnings to ``log``, in the block's context, until the block ends.
 
     Args:
-        log: The log of the task.
+        log: The task's log.
     """
     key = object()
     token = _has_own_log.set(True)
     _relay.waiting[key] = copy_context(), log
-    _POLLER_LOG.addHandler(_relay)  # once, however often
+    _POLLER_LOG.addHandler(_relay)  # adds it only once
     try:
         yield
     finally:

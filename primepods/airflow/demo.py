@@ -1,4 +1,4 @@
-"""``python -m primepods.airflow.demo``: an Airflow that runs the example pipeline against an emulator."""
+"""``python -m primepods.airflow.demo``: run Airflow and the example pipeline against an emulator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _END_TIMEOUT: Final = 20.0
 
 
 def main() -> int:
-    """Run it until Ctrl-C, and leave nothing; return the exit code."""
+    """Run the demo until Ctrl-C, then clean up; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m primepods.airflow.demo", description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="where Airflow's pages are (default: 8080)")
     port: int = parser.parse_args().port
@@ -30,10 +30,10 @@ def main() -> int:
         page = f"http://127.0.0.1:{port}/dags/train_on_a_pod"
         print(f"In a minute Airflow is at {page}, and runs the pipeline once.", flush=True)  # noqa: T201 - a command
         settings = [f"{name}={value}" for name, value in _settings(home, port, emulator).items()]
-        # `standalone` starts commands of Airflow's by their names.
+        # `standalone` starts Airflow commands by name, so they must be on the PATH.
         in_our_path = ["sh", "-c", 'PATH="$0:$PATH" exec "$@"', sysconfig.get_path("scripts")]
         command = [*in_our_path, "env", *settings, sys.executable, "-m", "airflow", "standalone"]
-        # In a session of its own: Ctrl-C is for this process, which then ends all of that.
+        # In a new session: Ctrl-C goes to this process only, which then stops the others.
         with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 - ours
             try:
                 return process.wait()

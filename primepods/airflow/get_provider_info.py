@@ -1,4 +1,4 @@
-"""What Airflow reads of this provider each time one of its commands starts: it must import nothing slow."""
+"""Provider metadata. Airflow imports it with every command, so it must not import slow modules."""
 
 from typing import Any, Final
 
@@ -8,11 +8,11 @@ CONNECTION_FORM: Final[dict[str, Any]] = {
     "relabeling": {"host": "Base URL", "password": "API key", "login": "Team ID"},
     "placeholders": {"host": "https://api.primeintellect.ai", "login": "none: your own account"},
 }
-"""How the form of a connection looks."""
+"""Layout of the connection form."""
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's description, as Airflow's schema wants it."""
+    """Return the provider's metadata in Airflow's schema."""
     return {
         "package-name": "primepods",
         "name": _NAME,

@@ -1,4 +1,4 @@
-"""The connection of type ``prime``, and clients made of it."""
+"""Hook for connections of type ``prime``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T", Client, AsyncClient)
 
 
 class PrimePodsHook(BaseHook):
-    """Clients for an Airflow connection of type ``prime``.
+    """Hook that creates clients from an Airflow connection of type ``prime``.
 
-    Its host is the API's base URL (default: the vendor's), its password the API key, its login the team.
-    What it lacks is looked for as by every client: in the environment, then in the official command's files.
+    Host is the API's base URL (default: the vendor's), password the API key, login the team. Missing values
+    come from the same places as for every client: the environment, then the official command's files.
 
     Args:
         prime_conn_id: The connection's id.
@@ -37,20 +37,20 @@ class PrimePodsHook(BaseHook):
         self.prime_conn_id = prime_conn_id
 
     def get_conn(self) -> Client:
-        """Return a blocking client, to be closed by the caller.
+        """Return a blocking client; the caller must close it.
 
         Raises:
-            AirflowNotFoundException: There is no such connection.
-            ConfigError: It holds no key, or a URL or key that cannot be used.
+            AirflowNotFoundException: The connection does not exist.
+            ConfigError: The key is missing, or the key or URL is invalid.
         """
         return _connect(Client, self.get_connection(self.prime_conn_id))
 
     async def get_async_conn(self) -> AsyncClient:
-        """Return an asynchronous client, to be closed by the caller; raises as :meth:`get_conn`."""
+        """Return an asynchronous client; the caller must close it. Raises the errors of :meth:`get_conn`."""
         return _connect(AsyncClient, await ask_airflow(self.get_connection, self.prime_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the API for a page of pods: what the button of the connection's form does."""
+        """Test the connection by requesting a page of pods; called by the button in the connection form."""
         try:
             with self.get_conn() as client:
                 count = client.pods.page(limit=1).total_count
@@ -60,15 +60,15 @@ class PrimePodsHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the form of a connection looks: newer Airflows read it in the provider's info."""
+        """Return the layout of the connection form; newer Airflow versions read it from the provider info."""
         return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
 
 
 async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call what asks the parent process, from a trigger.
+    """Call Airflow code that requests data from the parent process, from a trigger.
 
-    In a thread, because below Airflow 3.3.2 its own asynchronous calls fail where two are under way. And to
-    the end, whatever becomes of the trigger: in 3.1 an answer that nobody takes ends the whole triggerer.
+    In a thread, because before Airflow 3.3.2 concurrent asynchronous calls fail. It always completes,
+    even if the trigger is cancelled: in 3.1 an unread response ends the whole triggerer.
     """
     return await asyncio.shield(sync_to_async(function)(*args, **kwargs))
 
@@ -76,7 +76,7 @@ async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
 def _connect(kind: type[T], connection: Connection) -> T:
     host = connection.host or None
     if host is not None and "://" not in host:
-        # Written as prime://team:key@host:port, which has no place for the scheme but the path.
+        # For prime://team:key@host:port, which can hold the scheme only in the path.
         port = f":{connection.port}" if connection.port else ""
         host = f"{connection.schema or 'https'}://{host}{port}"
     return kind(connection.password or None, base_url=host, team_id=connection.login or None)

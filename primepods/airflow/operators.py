@@ -1,4 +1,4 @@
-"""Operators that rent a pod, wait until it is ready, and delete it."""
+"""Operators to rent a pod, wait until it is ready, and delete it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .hooks import PrimePodsHook
 from .triggers import Goal, PrimePodTrigger
 
 _KILL_TIMEOUT: Final = 4.0
-"""Seconds for all that happens when a task is killed: Airflow leaves 5."""
+"""Timeout in seconds for all cleanup of a killed task; Airflow allows 5."""
 _PAUSE: Final = 1.0
 _TRIGGERER_GRACE: Final = timedelta(seconds=60)
 _UNRUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
@@ -40,33 +40,33 @@ _ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
 class PrimePodsLink(BaseOperatorLink):
-    """The button of a task that opens the vendor's page of pods."""
+    """Task button that opens the vendor's page of pods."""
 
     name = "Prime Intellect"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the page's address."""
+        """Return the page's URL."""
         return "https://app.primeintellect.ai/dashboard/pods"
 
 
 class PrimeCreatePodOperator(BaseOperator):
-    """Rents a pod, and does not wait for it. It is billed from then on, until it is deleted.
+    """Operator that rents a pod without waiting for it. The pod is billed until it is deleted.
 
-    XCom: ``id``, ``name`` and ``price_hr``, each under its name, and all of them as the returned value.
+    XCom: ``id``, ``name`` and ``price_hr``, each under its name, and all of them as the return value.
 
-    The pod's name is made of DAG, run, task and map index. By it a further try finds the pod of one whose
-    worker was killed or whose answer was lost, and goes on with that instead of renting another. Two Airflows
-    that share an account need prefixes of their own.
+    The pod's name is derived from DAG, run, task and map index. If the worker was killed or a response was
+    lost, a retry finds the pod by this name and adopts it instead of renting another. Two Airflow
+    installations that share an account need different prefixes.
 
     Args:
         spec: The fields of :class:`primepods.PodSpec`; its ``name`` is the prefix of the pod's name.
-        gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: the offers that fit are
-            tried one after another, the cheapest first, while they are sold out or have become too dear.
-        gpu_count: How many GPUs.
-        max_price: The highest price per hour; default: what each offer says.
-        exclude_providers: Providers to pass over.
-        prime_conn_id: The connection.
-        appear_grace: Seconds for which a further try looks for the pod of the one before.
+        gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
+            turn, cheapest first, until one is neither sold out nor too expensive.
+        gpu_count: Number of GPUs.
+        max_price: Max price per hour; default: each offer's price.
+        exclude_providers: Providers to skip.
+        prime_conn_id: The connection's id.
+        appear_grace: Seconds for which a retry looks for the pod of the previous try.
     """
 
     template_fields: Sequence[str] = ("spec", "gpu_type", "gpu_count", "max_price", "prime_conn_id")
@@ -102,7 +102,7 @@ class PrimeCreatePodOperator(BaseOperator):
         self._was_killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Rent the pod, or adopt the one that an earlier try has rented."""
+        """Rent the pod, or adopt the pod of an earlier try."""
         task = context["ti"]
         spec = None if self.spec is None else read_spec(cast("Mapping[str, Any]", self.spec))
         self._name = name = pod_name(
@@ -118,12 +118,12 @@ class PrimeCreatePodOperator(BaseOperator):
                 specs = self._find_specs(client) if spec is None else [spec]
                 pod = create_first(client, [attrs.evolve(each, name=name) for each in specs], self.log)
             if self._was_killed:
-                # Its order was under way when the task was killed.
+                # The task was killed while its order was in flight.
                 client.pods.delete(pod, missing_ok=True)
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
 
     def on_kill(self) -> None:
-        """Delete the pod by its name: nobody else will know its id."""
+        """Delete the pod by its name, since its id would be lost."""
         self._was_killed = True
         if self._name is None:
             return
@@ -139,7 +139,7 @@ class PrimeCreatePodOperator(BaseOperator):
     def _find_specs(self, client: Client) -> list[PodSpec]:
         return find_specs(
             client,
-            # Templates render to text.
+            # Rendered templates are strings.
             gpu_type=str(self.gpu_type),
             gpu_count=int(self.gpu_count),
             max_price=None if self.max_price is None else float(self.max_price),
@@ -147,7 +147,7 @@ class PrimeCreatePodOperator(BaseOperator):
         )
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
-        """Return the pod that an earlier try has rented; delete what there is besides of this name."""
+        """Return the pod of an earlier try; delete other pods of this name."""
         ends_at = time.monotonic() + grace
         while not (pods := _namesakes(client, name)) and time.monotonic() + _PAUSE < ends_at:
             time.sleep(_PAUSE)
@@ -163,7 +163,7 @@ class PrimeCreatePodOperator(BaseOperator):
 
 
 class _OnePodOperator(BaseOperator):
-    """Base of the operators that wait for one pod, in the worker or deferred."""
+    """Base class of operators that wait for one pod, in the worker or deferred."""
 
     template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
     operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
@@ -186,12 +186,12 @@ class _OnePodOperator(BaseOperator):
         self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
-        """Go on after the trigger."""
+        """Resume after the trigger."""
         self.log.info("%s", event["message"])
         return pod_of(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here; or look once, leave the worker, and go on in :meth:`execute_complete`."""
+        """Wait here; or poll once, defer, and resume in :meth:`execute_complete`."""
         if self.deferrable:
             event = look(client, pod_id, until) or self._defer(pod_id, until, delete_on_kill=delete_on_kill)
         else:
@@ -211,27 +211,27 @@ class _OnePodOperator(BaseOperator):
             interval=self.interval,
             delete_on_kill=delete_on_kill,
         )
-        # The trigger ends by itself at that time. Airflow's own limit is for where no triggerer runs.
+        # The trigger ends itself at that time; Airflow's limit is for the case that no triggerer runs.
         timeout = None if self.execution_timeout is None else self.execution_timeout + _TRIGGERER_GRACE
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
 
 class PrimeWaitPodOperator(_OnePodOperator):
-    """Waits until a pod is ready. Returns its status as a dictionary, with ``ssh``.
+    """Operator that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
 
-    A pod that has failed, has ended or does not exist ends the task without retries, with the reason.
-    ``execution_timeout`` limits one try, in the worker and in the triggerer alike.
+    If the pod has failed, has ended or does not exist, the task fails without retries, with the reason.
+    ``execution_timeout`` limits one try, both in the worker and in the triggerer.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.
-        prime_conn_id: The connection.
-        interval: Seconds between two looks.
+        prime_conn_id: The connection's id.
+        interval: Seconds between two polls.
         timeout: Seconds for one try.
-        deferrable: Whether to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
-            A pod that is ready already is seen in the worker.
-        on_failure: What becomes of the pod when the wait has failed and no try is left: ``keep`` or
-            ``delete``. A pod is never deleted while a further try would wait for it.
-        delete_on_kill: Whether the pod is deleted when the task is marked failed or succeeded, or cleared,
+        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+            The worker does not defer for a pod that is ready already.
+        on_failure: ``keep`` or ``delete`` the pod after the wait has failed and no retry is left. A pod is
+            never deleted while a retry would wait for it.
+        delete_on_kill: ``True`` to delete the pod when the task is marked failed or succeeded, or cleared,
             while it waits.
     """
 
@@ -263,13 +263,13 @@ class PrimeWaitPodOperator(_OnePodOperator):
         self._has_timed_out = False
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        """Wait."""
+        """Wait for the pod."""
         pod_id = id_of(self.pod_id)
         try:
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, as if a user had ended the task.
+            # Airflow calls `on_kill` next, as if a user had stopped the task.
             self._has_timed_out = True
             self._after_failure(context)
             limit = self.execution_timeout
@@ -277,12 +277,12 @@ class PrimeWaitPodOperator(_OnePodOperator):
         return self._outcome(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
-        """Go on after the trigger."""
+        """Resume after the trigger."""
         self.log.info("%s", event["message"])
         return self._outcome(context, event)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the trigger, or after its failure; see :meth:`BaseOperator.resume_execution`."""
+        """Resume after the trigger or its failure; see :meth:`BaseOperator.resume_execution`."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException:
@@ -291,7 +291,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             raise
 
     def on_kill(self) -> None:
-        """Delete the pod, if that was asked for."""
+        """Delete the pod if ``delete_on_kill`` is set."""
         if self.delete_on_kill and not self._has_timed_out:
             self.log.info("The task was killed: deleting its pod")
             self._delete()
@@ -304,7 +304,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             raise
 
     def _after_failure(self, context: Context, *, is_final: bool = False) -> None:
-        """Delete the pod if that was asked for and no further try will wait for it."""
+        """Delete the pod if ``on_failure`` is ``delete`` and no retry will wait for it."""
         task = context["ti"]
         if self.on_failure == "keep" or not (is_final or task.try_number > task.max_tries):
             return
@@ -321,20 +321,20 @@ class PrimeWaitPodOperator(_OnePodOperator):
 
 
 class PrimeDeletePodOperator(_OnePodOperator):
-    """Deletes a pod, and waits until it is confirmed gone; one that has ended is a success.
+    """Operator that deletes a pod and waits until it is confirmed gone; an ended pod is a success.
 
-    Best as the teardown of the task that has rented it: ``.as_teardown(setups=create)``. It is skipped where
-    the create task before it has not run; any other missing id fails, because a pod may be running.
+    Best used as the teardown of the create task: ``.as_teardown(setups=create)``. It is skipped if the create
+    task before it has not run; any other missing id is a failure, because a pod may be running.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.
-        prime_conn_id: The connection.
-        wait_for_completion: Whether to wait until the pod is gone; it may be billed until then.
-        missing_ok: Whether a pod that neither the list nor the history has is a success.
-        interval: Seconds between two looks.
-        timeout: Seconds for it to be gone.
-        deferrable: Whether to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
-            A pod that is gone within two seconds is seen in the worker.
+        prime_conn_id: The connection's id.
+        wait_for_completion: ``True`` to wait until the pod is gone; it may be billed until then.
+        missing_ok: ``True`` if a pod that is in neither the list nor the history is a success.
+        interval: Seconds between two polls.
+        timeout: Seconds until the pod must be gone.
+        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+            The worker does not defer if the pod is gone within two seconds.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -361,7 +361,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         self.missing_ok = missing_ok
 
     def execute(self, context: Context) -> None:
-        """Delete it."""
+        """Delete the pod."""
         if is_missing(self.pod_id) and self._is_create_unrun(context["ti"]):
             raise AirflowSkipException("The create task has not run: there is no pod to delete.")
         pod_id = id_of(self.pod_id)
@@ -371,7 +371,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
                 pod_of(self._wait(client, pod_id, "gone"))
 
     def _delete(self, client: Client, pod_id: str) -> bool:
-        """Delete the pod; return whether there is an end to wait for."""
+        """Delete the pod; return whether its termination must be awaited."""
         try:
             state = client.pods.delete(pod_id)
         except NotFoundError:
@@ -390,7 +390,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         return True
 
     def _is_create_unrun(self, task: Any) -> bool:
-        """Return whether the create tasks before this one have all not run in this run of the DAG."""
+        """Return whether none of the create tasks before this one has run in this DAG run."""
         kinds = {
             upstream.task_id: getattr(upstream, "operator_class", type(upstream))
             for upstream in self.upstream_list
@@ -403,12 +403,12 @@ class PrimeDeletePodOperator(_OnePodOperator):
 
 
 def default_deferrable() -> bool:
-    """Return what Airflow's configuration says of operators that do not say it themselves."""
+    """Return Airflow's configured default of ``deferrable``."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 def _namesakes(client: Client, name: str) -> list[Pod]:
-    """Return the pods of a name that are not on their way out; others' unreadable rows are passed over."""
+    """Return the pods of a name that are not being deleted; skips unreadable rows of other pods."""
     pods, unreadable = client.pods.list().find(lambda pod: pod.name == name and pod.status not in _ENDING)
     if unreadable is not None:
         logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)

@@ -1,4 +1,4 @@
-"""A sensor for a pod that others have rented."""
+"""Sensor for a pod that something else has rented."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .triggers import PrimePodTrigger
 
 @poke_mode_only
 class PrimePodSensor(BaseSensorOperator):
-    """Succeeds when a pod is ready; returns its status as a dictionary, with ``ssh``. Never deletes it.
+    """Sensor that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
 
-    Where a worker's slot should not be held, use ``deferrable``: between the pokes of a rescheduled sensor it
-    would be forgotten what a single look cannot tell, such as for how long an installation has failed.
+    Never deletes the pod. To free the worker's slot, use ``deferrable``, not rescheduling: a rescheduled
+    sensor would lose state between pokes, such as for how long an installation has failed.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.
-        prime_conn_id: The connection.
-        poke_interval: Seconds between two looks.
+        prime_conn_id: The connection's id.
+        poke_interval: Seconds between two polls.
         timeout: Seconds for one try.
-        deferrable: Whether to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
     """
 
     template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
@@ -74,7 +74,7 @@ class PrimePodSensor(BaseSensorOperator):
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
-        """Wait until the end: one poke is all there are."""
+        """Wait until the pod is ready, in a single poke."""
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
             event = wait_here(
                 client,
@@ -88,6 +88,6 @@ class PrimePodSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=pod_of(event, on_timeout=AirflowSensorTimeout))
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
-        """Go on after the trigger."""
+        """Resume after the trigger."""
         self.log.info("%s", event["message"])
         return pod_of(event, on_timeout=AirflowSensorTimeout)

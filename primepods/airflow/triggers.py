@@ -1,4 +1,4 @@
-"""The trigger that waits for a pod in a triggerer: one of thousands that share one poller."""
+"""Trigger that waits for a pod in a triggerer; thousands share one poller."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from .hooks import PrimePodsHook, ask_airflow
 Goal = Literal["ready", "gone"]
 
 _EARLIEST_EVENT: Final = 1.0
-"""Seconds after its start before which a trigger does not fire."""
+"""Min seconds between a trigger's start and its event."""
 _LAST_LOOK: Final = 15.0
-"""Seconds for a wait whose end was while no triggerer ran: what has become of the pod is still seen."""
+"""Seconds for a wait whose deadline passed while no triggerer ran: it still checks the pod."""
 _KILL_TIMEOUT: Final = 25.0
-"""Seconds to delete the pod of a task that was killed; Airflow leaves 30."""
+"""Seconds to delete the pod of a killed task; Airflow allows 30."""
 _STATE_TIMEOUT: Final = 10.0
-"""Seconds to ask whether a task was killed."""
+"""Timeout in seconds of the request for the task's state."""
 
 
 class PrimePodTrigger(BaseTrigger):
-    """Waits until a pod is ready, or gone. Yields one :class:`~primepods.airflow._events.PodEvent`.
+    """Trigger that waits until a pod is ready or gone; yields a :class:`~primepods.airflow._events.PodEvent`.
 
-    What is serialized says all: after a crash another triggerer goes on, with the same end. All triggers of a
-    triggerer with equal connections share one poller.
+    The serialized trigger is complete: after a crash another triggerer continues, with the same deadline. All
+    triggers of a triggerer with equal connections share one poller.
 
     Args:
-        pod_id: The pod.
-        prime_conn_id: The connection.
-        end: When the wait times out, in seconds since the epoch.
-        until: What to wait for.
-        interval: Seconds between two looks.
-        delete_on_kill: Whether the pod is deleted when its task is marked failed or succeeded, or cleared.
+        pod_id: The pod's id.
+        prime_conn_id: The connection's id.
+        end: Deadline of the wait, in seconds since the epoch.
+        until: The state to wait for.
+        interval: Seconds between two polls.
+        delete_on_kill: ``True`` to delete the pod when its task is marked failed or succeeded, or cleared.
     """
 
     def __init__(  # noqa: PLR0913 - what a wait is made of
@@ -63,28 +63,28 @@ class PrimePodTrigger(BaseTrigger):
         self.delete_on_kill = delete_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class's path and what another process needs to go on; the key is not in it."""
+        """Return the class's path and the arguments to resume in another process; without the key."""
         names = ("pod_id", "prime_conn_id", "end", "until", "interval", "delete_on_kill")
         kind = type(self)
         return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield how it ended."""
+        """Wait, and yield the result."""
         started_at = time.monotonic()
         try:
             event = await self._wait()
-            # Airflow may lose an event that comes before it has written down that the task is deferred.
+            # Airflow may lose an event sent before it has stored that the task is deferred.
             await asyncio.sleep(started_at + _EARLIEST_EVENT - time.monotonic())
         except asyncio.CancelledError:
-            # Newer Airflows call `on_kill` themselves.
+            # Newer Airflow versions call `on_kill` themselves.
             if self.delete_on_kill and not hasattr(BaseTrigger, "on_kill"):
                 await _to_its_end(self._delete_if_failed())
             raise
-        # No client is open any more: whoever takes the one event never comes back to close it.
+        # Yield after the client is closed: the consumer of the event never resumes this generator.
         yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]  # as above
 
     async def on_kill(self) -> None:
-        """Delete the pod, if that was asked for: a user has marked the task, or cleared it."""
+        """Delete the pod if ``delete_on_kill`` is set: a user has marked or cleared the task."""
         if self.delete_on_kill:
             await _to_its_end(self._delete())
 
@@ -94,9 +94,9 @@ class PrimePodTrigger(BaseTrigger):
             await client.with_options(deadline=_KILL_TIMEOUT).pods.delete(self.pod_id, missing_ok=True)
 
     async def _delete_if_failed(self) -> None:
-        """Delete the pod if the task was marked failed, and this is not the end of its triggerer.
+        """Delete the pod if the task was marked failed, and not if the triggerer is stopping.
 
-        Other states prove nothing: after a success elsewhere the pod is in use.
+        Other states are no reason to delete: after a success elsewhere the pod is in use.
         """
         task = self.task_instance
         if task is None:
@@ -140,7 +140,7 @@ class PrimePodTrigger(BaseTrigger):
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await something, however often that is cancelled: Airflow does so once a second."""
+    """Await to completion despite cancellations, which Airflow repeats once a second."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""A Prefect 3 worker that runs each flow run on a GPU pod of its own; needs the extra ``prefect``.
+"""A Prefect 3 worker that runs each flow run on its own GPU pod; needs the extra ``prefect``.
 
 ``prefect worker start --pool gpus --type prime-pod`` finds it by the entry point ``prefect.collections``. See
 ``README.md`` in this folder.

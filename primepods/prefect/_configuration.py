@@ -1,4 +1,4 @@
-"""What a work pool asks for, and what a flow run gets: the variables of the job template."""
+"""Job variables of a work pool, and the configuration of a flow run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_BEGINNING = 7
-"""With the flow run's id and what a lease adds, the name has 63 characters."""
+"""Max length of the name's prefix: with the flow run's id and the lease's suffix it has 63 characters."""
 _MAX_OFFERS = 3
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
@@ -32,7 +32,7 @@ def _credentials() -> Any:
 
 
 class PrimePodVariables(BaseVariables):
-    """The variables of a work pool of the type ``prime-pod``, as its form shows them."""
+    """Job variables of a work pool of type ``prime-pod``, as shown in its form."""
 
     name: str | None = Field(
         default="prefect",
@@ -93,7 +93,7 @@ class PrimePodVariables(BaseVariables):
 
 
 class PrimePodJobConfiguration(BaseJobConfiguration):
-    """What one flow run gets: see :class:`PrimePodVariables`."""
+    """Configuration of one flow run; see :class:`PrimePodVariables`."""
 
     name: str | None = "prefect"
     credentials: PrimeCredentials | None = None
@@ -124,35 +124,35 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Fill in what depends on the flow run: its environment, its command, and the pod's name."""
+        """Set the values that depend on the flow run: environment, command, and the pod's name."""
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id)
-        # Prefect sends its log to the server by itself: what it also prints would be there twice.
+        # Prefect on the pod sends its log to the server itself: printed lines would appear twice.
         self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
         self._pod_name = pod_name(self.name, flow_run.id)
 
     @property
     def pod_name(self) -> str:
-        """How the name of this attempt's pod begins; each attempt of a flow run has another."""
+        """Prefix of the name of this attempt's pod; different for each attempt of a flow run."""
         return self._pod_name
 
     def get_client(self) -> AsyncClient:
         """Return a client with the credentials of this configuration, or of the environment.
 
         Raises:
-            ConfigError: There is no usable key.
+            ConfigError: There is no valid key.
         """
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
     async def pod_specs(self, client: AsyncClient) -> list[PodSpec]:
-        """Return what to order: the specification, or the cheapest offers that fit, in their order.
+        """Return the specs to order: the given one, or those of the matching offers, cheapest first.
 
         Args:
-            client: Looks for offers.
+            client: Client to find offers with.
 
         Raises:
-            SoldOutError: No offer fits.
-            TypeError: The specification has fields that there are none of.
-            ValueError: A field that cannot be.
+            SoldOutError: No offer matches.
+            TypeError: The spec has unknown fields.
+            ValueError: A field is invalid.
         """
         changes: dict[str, Any] = {**self.spec, "name": self.pod_name}
         if self.max_price is not None:
@@ -168,27 +168,27 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             "max_price": self.max_price,
         }
         offers = await client.availability.find(**wanted, limit=_MAX_OFFERS)
-        # The cheapest of none is an error that says what there is.
+        # Without offers, `cheapest` raises an error that lists what is available.
         return PodSpec.from_offers(offers or [await client.availability.cheapest(**wanted)], **changes)
 
 
 def pod_name(beginning: str | None, flow_run_id: UUID) -> str:
-    """Return a new beginning of the names of an attempt's pods, to which the lease adds a suffix.
+    """Return a new name prefix for an attempt's pods; the lease adds a suffix.
 
-    The last letters tell the attempts of one flow run apart, so that whoever cleans up after one never
-    deletes the pod of the next.
+    The last letters differ between the attempts of a flow run, so that cleanup after one never deletes the
+    pod of the next.
     """
     beginning = re.sub("[^a-z0-9-]+", "-", (beginning or "prefect").lower()).strip("-")[:_MAX_BEGINNING]
     return f"{beginning}-{flow_run_id.hex}-{secrets.token_hex(2)}"
 
 
 def flow_run_id_of(name: str | None) -> UUID | None:
-    """Return the id of the flow run that a pod was made for, by its name; ``None`` for any other pod."""
+    """Return the id of the flow run of a pod, from the pod's name; ``None`` for any other pod."""
     found = _POD_NAME.fullmatch(name or "")
     return UUID(found[2]) if found else None
 
 
 def is_pod_of(name: str, pod: Pod) -> bool:
-    """Return whether a pod is an attempt's, whose :func:`pod_name` nobody else has."""
+    """Return whether a pod belongs to an attempt, by its unique :func:`pod_name`."""
     found = _POD_NAME.fullmatch(pod.name or "")
     return pod.name == name or (found is not None and found[1] == name)

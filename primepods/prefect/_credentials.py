@@ -1,4 +1,4 @@
-"""The block that holds the API key."""
+"""Prefect block for the API key."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .. import AsyncClient
 
 
 class PrimeCredentials(Block):
-    """What a worker logs in to Prime Intellect with.
+    """Credentials for Prime Intellect.
 
-    Prefect encrypts the key in its database, and shows stars in its place.
+    Prefect encrypts the key in its database, and shows stars instead of it.
 
     Attributes:
         api_key: The API key, with the permission Instances: Read and Write.
-        team_id: The team that pays; by default ``PRIME_TEAM_ID`` of the worker, or nobody.
-        base_url: Address of the API; by default ``PRIME_API_BASE_URL`` of the worker, or the public one.
+        team_id: The team that pays; default: the worker's ``PRIME_TEAM_ID``, or no team.
+        base_url: The API's base URL; default: the worker's ``PRIME_API_BASE_URL``, or the public API.
     """
 
     _block_type_name: ClassVar[str | None] = "Prime Credentials"
@@ -35,6 +35,6 @@ class PrimeCredentials(Block):
         """Return a client with these credentials.
 
         Raises:
-            ConfigError: They cannot be used.
+            ConfigError: The credentials are invalid.
         """
         return AsyncClient(self.api_key.get_secret_value(), base_url=self.base_url, team_id=self.team_id)

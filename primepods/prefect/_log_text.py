@@ -1,4 +1,4 @@
-"""What a pod prints, as a line of a log."""
+"""Conversion of a pod's output to log lines."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _ESCAPE: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x0
 
 
 def log_text(line: str) -> str:
-    """Return a line without what moves a cursor or colours a terminal."""
+    """Return a line without terminal escape sequences."""
     return "".join(char for char in _ESCAPE.sub("", line) if char.isprintable() or char == "\t").rstrip()

@@ -1,4 +1,4 @@
-"""One flow run on one pod: ordered, ready, logged in to, used, and given back on every way out."""
+"""One flow run on one pod: rent it, log in, run the command, and always delete it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("primepods")
 
 _GONE_TIMEOUT: Final = 600.0
-"""Seconds for a deleted pod to be seen gone, as in a lease."""
+"""Seconds to confirm that a deleted pod is gone, as in a lease."""
 SSH_FAILED: Final = 255
-"""What ``ssh`` itself exits with when it loses its connection."""
+"""Exit code of ``ssh`` when it loses its connection."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @attrs.define(kw_only=True, eq=False)
 class PodRun:
-    """A flow run that has, or will have, a pod in this process.
+    """A flow run whose pod is managed by this process.
 
     Attributes:
-        flow_run_id: The flow run.
-        configuration: What to order and to run.
+        flow_run_id: The flow run's id.
+        configuration: The order and the command.
         log: The flow run's log.
-        infrastructure_pid: What the server was last told.
-        is_running: Whether the command has begun.
-        is_stopped: Whether it was told to end before its command does.
+        infrastructure_pid: The value last sent to the server.
+        is_running: ``True`` once the command has started.
+        is_stopped: ``True`` once it was stopped before its command ended.
         ended: Set when nothing is left to do.
-        error: What went wrong, once ``ended`` is set.
+        error: The error, if any, once ``ended`` is set.
     """
 
     flow_run_id: UUID
@@ -54,33 +54,32 @@ class PodRun:
     _scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def stop(self) -> None:
-        """End it, whatever it does; its pod is deleted."""
+        """Stop the run at any stage; its pod is deleted."""
         self.is_stopped = True
         self._scope.cancel()
 
     async def execute(self, on_start: Callable[[], Awaitable[bool]]) -> int | None:
-        """Rent a pod, run the command on it, and give it back.
+        """Rent a pod, run the command on it, and delete it.
 
         Args:
-            on_start: Called when the pod lets us log in, and the command is about to run; returns whether it
-                still shall.
+            on_start: Called after the login, before the command runs; returns whether to run it.
 
         Returns:
-            The command's exit code; ``None`` if it was stopped. The pod has been seen gone.
+            The command's exit code; ``None`` if it was stopped. The pod is confirmed gone.
 
         Raises:
-            Exception: What went wrong. The pod has been seen gone, or the error says that it was not.
+            Exception: The failure. The pod is confirmed gone, or the error says that it is not.
         """
         async with self.configuration.get_client() as client:
             with self._scope:
                 return await self._on_pod(client, on_start)
-            # What the lease could not do was noted with a cancellation that nobody sees.
+            # A failed deletion in the lease was only noted on the cancellation, which is swallowed here.
             await delete_by_name(client, self.configuration.pod_name)
         return None
 
     async def _on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
         config = self.configuration
-        # Refused before anything is rented.
+        # Validate before anything is rented.
         line, env = shell_line(config.command or "", config.setup), checked_env(config.env)
         specs = await config.pod_specs(client)
         for spec in specs[:1]:
@@ -121,16 +120,16 @@ class PodRun:
 
 
 def shell_line(command: str, setup: str | None) -> str:
-    """Return a line that sets up and runs a command, for which what the set-up exports is there."""
+    """Return a shell line that runs the set-up, then the command with the set-up's exports."""
     run = f"exec sh -c {shlex.quote(command)}"
     return f"set -e; eval {shlex.quote(setup)}\n{run}" if setup else run
 
 
 def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the variables that are set.
+    """Return the variables that have a value.
 
     Raises:
-        ValueError: A variable that no environment can hold; its value is not shown.
+        ValueError: A variable is invalid in an environment; the message does not show its value.
     """
     for name, value in env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in (value or ""):
@@ -142,13 +141,13 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods whose names begin so, and see them gone; unreadable rows of others are passed over.
+    """Delete the pods with this name prefix and confirm that they are gone; skips others' unreadable rows.
 
     Returns:
-        Whether there were any.
+        ``True`` if there were any.
 
     Raises:
-        PrimePodsError: One could not be deleted, or not be seen gone. It may be billed.
+        PrimePodsError: A pod could not be deleted or confirmed gone. It may be billed.
     """
     pods, unreadable = await client.pods.list().find(lambda pod: is_pod_of(name, pod))
     if unreadable is not None:
@@ -161,9 +160,9 @@ async def delete_by_name(client: AsyncClient, name: str) -> bool:
 
 
 def _stage(status: PodStatus | None) -> object:
-    """What is worth a line in the log when it changes: not each percent of an installation."""
+    """Return the part of a status whose changes are logged: without the installation's percentage."""
     return status and (status.status, status.installation_status, status.is_ready)
 
 
 def _drop(_: OutputLine) -> None:
-    """Pass over a line of output."""
+    """Discard a line of output."""

@@ -1,8 +1,8 @@
-"""Cleaning up after workers that were killed: their pods are deleted, their flow runs run again or crash.
+"""Cleanup after killed workers: delete their pods; reschedule or crash their flow runs.
 
-While a worker has a flow run, its infrastructure id on the server is the pod's name, its process and a number
-that counts up. Whoever sees it stand still for ten heartbeats deletes the pod by its name, which each attempt
-of a flow run has of its own.
+While a worker has a flow run, the run's infrastructure id on the server consists of the pod's name, the
+worker's process and an increasing counter. Another worker that sees no change for ten heartbeats deletes the
+pod by its name, which is unique to each attempt.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from ._worker import PrimePodWorker
 
 _PATIENCE: Final = 10
-"""Heartbeats without a sign of life after which a worker is taken to have ended."""
+"""Heartbeats without a sign of life after which a worker counts as dead."""
 _PAGE: Final = 200
 _LEFT_BEHIND: Final = timedelta(minutes=5)
-"""After its flow run has ended, for a worker that lives to delete a pod."""
+"""Time for a live worker to delete a pod after its flow run has ended."""
 
 
 def pod_of(infrastructure_pid: str | None) -> str:
-    """Return the name of the pod that an infrastructure id begins with."""
+    """Return the pod's name from an infrastructure id."""
     return (infrastructure_pid or "").partition(" ")[0]
 
 
 class Recovery:
-    """Cleans up for a worker.
+    """Cleanup job of a worker.
 
     Args:
         worker: The worker.
-        process_id: What tells its process from all others.
+        process_id: Unique id of its process.
     """
 
     def __init__(self, worker: PrimePodWorker, process_id: str) -> None:
@@ -62,12 +62,12 @@ class Recovery:
         self._is_running = False
         self._looks = 0
         self._said: set[str] = set()
-        """What could not be done in the last look."""
+        """Errors of the last run, which are not logged again."""
         self._seen: dict[UUID, tuple[str, float]] = {}
-        """For each flow run under way elsewhere its infrastructure id, and since when we see that."""
+        """For each active flow run of other workers: its infrastructure id, and when that was first seen."""
 
     async def run(self) -> None:
-        """Look once, and clean up; what fails is said, and tried again at the next heartbeat."""
+        """Check once and clean up; failures are logged, and retried at the next heartbeat."""
         if self._is_running:
             return
         self._is_running = True
@@ -80,7 +80,7 @@ class Recovery:
             self._looks += 1
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker goes on
             failed.add(repr(exc))
-            # While the server is away, no worker can give a sign of life.
+            # While the server is unreachable, no worker can give a sign of life.
             self._seen.clear()
         finally:
             self._is_running = False
@@ -89,7 +89,7 @@ class Recovery:
         self._said = failed
 
     async def _abandoned(self) -> list[FlowRun]:
-        """Return the flow runs under way whose worker gives no sign of life."""
+        """Return the active flow runs whose worker gives no sign of life."""
         now, patience = time.monotonic(), _PATIENCE * self._worker.heartbeat_interval_seconds
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         state = FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
@@ -103,13 +103,13 @@ class Recovery:
         return [run for run in under_way if now - seen[run.id][1] >= patience]
 
     def _is_other(self, flow_run: FlowRun) -> bool:
-        """Whether a flow run has, or had, another worker of this type."""
+        """Return whether a flow run belongs, or belonged, to another worker of this type."""
         name, _, owner = (flow_run.infrastructure_pid or "").partition(" ")
         is_pod = flow_run_id_of(name) == flow_run.id
         return is_pod and not owner.startswith(f"{self._process_id}:")
 
     async def _end(self, flow_run: FlowRun) -> None:
-        """Delete the pod of a flow run whose worker has ended, and say what becomes of the run."""
+        """Delete the pod of a flow run whose worker is dead, and set the run's next state."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
         configuration = await worker.job_configuration.resolve_for_flow_run(
             flow_run.model_copy(deep=True),
@@ -126,7 +126,7 @@ class Recovery:
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
     async def _delete_left_pods(self) -> None:
-        """Delete pods of flow runs that are over, or go on with another pod.
+        """Delete pods of flow runs that are over or have another pod.
 
         Not at each heartbeat, since it reads the whole list.
         """
@@ -144,7 +144,7 @@ class Recovery:
             pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
             if not pods:
                 return
-            # Of this pool only: others, and other servers, have workers of their own.
+            # Only this pool's: other pools and servers have their own workers.
             ids = FlowRunFilterId(any_=list({flow_run_id for _, flow_run_id in pods}))
             flow_runs = {run.id: run for run in await self._flow_runs(FlowRunFilter(id=ids))}
             for pod, flow_run_id in pods:
@@ -154,7 +154,7 @@ class Recovery:
                     worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
 
     async def _flow_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
-        """Return all flow runs of the work pool that a filter lets through."""
+        """Return all flow runs of the work pool that match a filter."""
         found: dict[UUID, FlowRun] = {}
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
         offset = 0
@@ -169,7 +169,7 @@ class Recovery:
 
 
 async def _failure(work: Awaitable[None]) -> set[str]:
-    """Do one thing; return how it failed, so that the others are done all the same."""
+    """Await one cleanup step; return its failure, so that the other steps still run."""
     try:
         await work
     except Exception as exc:  # noqa: BLE001 - whatever it is
@@ -178,7 +178,7 @@ async def _failure(work: Awaitable[None]) -> set[str]:
 
 
 def _is_left(pod: Pod, flow_run: FlowRun) -> bool:
-    """Return whether no worker will delete a pod, though its flow run needs it no more."""
+    """Return whether a pod is left over: its flow run no longer needs it, and no worker will delete it."""
     current = pod_of(flow_run.infrastructure_pid)
     if flow_run_id_of(current) == flow_run.id and not is_pod_of(current, pod):
         return True

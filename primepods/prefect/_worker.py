@@ -1,4 +1,4 @@
-"""The worker: what Prefect calls, and what it is told."""
+"""The Prefect worker."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 _LOOK: Final = 3.0
-"""Seconds between two looks for flow runs that are being cancelled."""
+"""Seconds between two polls for flow runs that are being cancelled."""
 _CANCEL_GRACE: Final = timedelta(seconds=60)
-"""For Prefect on the pod to end a flow that is being cancelled, as it does by itself."""
+"""Time for Prefect on the pod to end a cancelled flow itself."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
-    """The exit code of a flow run's command, and the name of the pod that it ran on."""
+    """Exit code of a flow run's command, and the pod's name."""
 
 
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
-    """Runs each flow run on a pod of its own, deleted and seen gone when the run ends, however it ends.
+    """Worker that runs each flow run on its own pod; the pod is deleted and confirmed gone when the run ends.
 
-    ``prefect worker start --pool NAME --type prime-pod``. The pod's name has the flow run's id, so that
-    another worker can delete what a killed one has left.
+    ``prefect worker start --pool NAME --type prime-pod``. The pod's name contains the flow run's id, so that
+    another worker can delete the pods of a killed one.
     """
 
     type = "prime-pod"
@@ -77,7 +77,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod; return when the pod is gone.
 
         Raises:
-            Exception: Why there is no usable pod. It is gone, or the error says that it may be billed.
+            Exception: There is no usable pod. It is gone, or the error says that it may be billed.
         """
         name = configuration.pod_name
         pod_run = PodRun(
@@ -86,7 +86,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         self._pod_runs[name] = pod_run
         code: int | None = None
         try:
-            # Known to the server before anything is ordered: whoever comes after us finds the pod by it.
+            # Store the pod's name on the server before the order, so that another worker can find the pod.
             await self._show_life(pod_run)
             self._start_looking()
 
@@ -108,7 +108,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             await self._after_stop(pod_run)
         if task_status is not None and not pod_run.is_running:
             task_status.started(pod_run.infrastructure_pid)
-        # A run that was stopped has no exit code, and any but 0 would have Prefect call it crashed.
+        # A stopped run has no exit code; with any code but 0, Prefect would set it to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
 
     async def kill_infrastructure(
@@ -117,16 +117,16 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         configuration: PrimePodJobConfiguration,
         grace_seconds: int = 30,  # noqa: ARG002 - Prefect's own
     ) -> None:
-        """Delete the pod of a flow run, and see it gone.
+        """Delete the pod of a flow run, and confirm that it is gone.
 
         Args:
-            infrastructure_pid: Of the flow run; or the pod's name.
-            configuration: Whose credentials to use.
-            grace_seconds: Not used: a pod is deleted with all that runs on it.
+            infrastructure_pid: The flow run's infrastructure id, or the pod's name.
+            configuration: Configuration with the credentials to use.
+            grace_seconds: Not used: deleting a pod ends all that runs on it.
 
         Raises:
-            InfrastructureNotFound: The list of pods is complete, and has none of this name.
-            InfrastructureNotAvailable: It could not be deleted, or not be seen gone. It may be billed.
+            InfrastructureNotFound: The complete list of pods has none of this name.
+            InfrastructureNotAvailable: The pod could not be deleted or confirmed gone. It may be billed.
         """
         name = pod_of(infrastructure_pid)
         pod_run = self._pod_runs.get(name)
@@ -154,7 +154,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             self._runs_task_group.start_soon(self._look_after_runs)
 
     async def _look_after_runs(self) -> None:
-        """For as long as there are runs, say that we live, and stop those that are cancelled."""
+        """While there are runs, send signs of life, and stop runs that are cancelled."""
         next_sign = time.monotonic() + self.heartbeat_interval_seconds
         while self._pod_runs:
             try:
@@ -169,14 +169,14 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         self._is_looking = False
 
     async def _show_life(self, pod_run: PodRun) -> None:
-        """Change what the server has as the id of the infrastructure: see :mod:`._recovery`."""
+        """Send a sign of life: update the infrastructure id on the server; see :mod:`._recovery`."""
         self._signs_of_life += 1
         owner = f"{self._process_id}:{self._signs_of_life}"
         pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name} {owner}"
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
-        """Stop what is cancelled before Prefect on the pod can see to it."""
+        """Stop cancelled runs that Prefect on the pod cannot or did not end."""
         ids = [pod_run.flow_run_id for pod_run in self._pod_runs.values()]
         states = FlowRunFilterStateType(any_=[StateType.CANCELLING, *TERMINAL_STATES])
         found = await self.client.read_flow_runs(
@@ -190,7 +190,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                     pod_run.stop()
 
     async def _is_wanted(self, pod_run: PodRun) -> bool:
-        """Return whether a flow run shall (still) be run, by us."""
+        """Return whether this worker should (still) run a flow run."""
         try:
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
@@ -199,13 +199,13 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         return is_ours and flow_run.state_type == StateType.PENDING
 
     async def _after_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
-        """Return the exit code after an error; ``None`` for a run that nobody wants.
+        """Return the exit code after an error; ``None`` for a run that is no longer wanted.
 
         Raises:
-            Exception: The error, which Prefect reports as the reason why the run was not submitted.
+            Exception: The error; Prefect reports it as the reason why the run was not submitted.
         """
         if pod_run.is_running:
-            # Prefect would only log it, and take the run to be going on.
+            # Prefect would only log it, and assume that the run goes on.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
@@ -219,7 +219,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         return None
 
     async def _after_stop(self, pod_run: PodRun) -> None:
-        """Call a flow run cancelled that was to be cancelled."""
+        """Set a flow run that is being cancelled to Cancelled."""
         try:
             now = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
@@ -233,10 +233,10 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
 
 def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
-    """Return whether the pod of a flow run that is cancelled, or over, must go now."""
+    """Return whether the pod of a cancelled or finished flow run must be deleted now."""
     if not pod_run.is_running or flow_run.start_time is None:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
-        # It has ended by itself, and is about to leave the pod.
+        # It has ended itself, and is about to leave the pod.
         return False
     return datetime.now(UTC) - flow_run.state.timestamp >= _CANCEL_GRACE

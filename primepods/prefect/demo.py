@@ -1,7 +1,7 @@
-"""``python -m primepods.prefect.demo``: a whole pipeline on this machine, without an account.
+"""``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
 Starts a Prefect server, an emulator of the API and a worker, deploys :func:`train`, runs it four times, and
-says where to look at it. Nothing is left of it when it ends.
+prints the URL of the runs. It cleans up when it ends.
 """
 
 import argparse
@@ -32,13 +32,13 @@ _GOES_WITHIN: Final = 60.0
 
 @task
 def prepare(samples: int) -> list[float]:
-    """Make data."""
+    """Generate data."""
     return [sample / samples for sample in range(samples)]
 
 
 @task
 def fit(data: list[float], epoch: int) -> float:
-    """Learn a little; return the loss."""
+    """Train one epoch; return the loss."""
     loss = sum((value - 0.5) ** 2 for value in data) / len(data) / (epoch + 1)
     get_run_logger().info("epoch %d: loss %.4f", epoch, loss)
     time.sleep(0.5)
@@ -47,7 +47,7 @@ def fit(data: list[float], epoch: int) -> float:
 
 @flow
 def train(epochs: int = 3) -> float:
-    """Stand in for a training: what runs on a pod."""
+    """Example training flow, which runs on a pod."""
     data = prepare(1_000)
     return min(fit(data, epoch) for epoch in range(epochs))
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--boot-seconds", type=float, default=5.0, help="about how long a pod boots")
     parser.add_argument("--once", action="store_true", help="end when all have run; else with Ctrl-C")
     options = parser.parse_args(argv)
-    # By default it would end this process at once, and leave the others.
+    # The default action would end this process at once, and leave the others running.
     signal.signal(signal.SIGTERM, _exit)
     port = options.port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -97,10 +97,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 async def _run(url: str, count: int) -> list[FlowRun]:
-    """Deploy the flow, run it, and say how it goes."""
+    """Deploy the flow, run it, and print its progress."""
     async with PrefectClient(url) as client:
         with anyio.fail_after(_STARTS_WITHIN):
-            # The worker makes the pool.
+            # The worker creates the pool.
             while _POOL not in [pool.name for pool in await client.read_work_pools()]:  # noqa: ASYNC110 - polled
                 await anyio.sleep(0.5)
         variables: dict[str, Any] = {
@@ -134,7 +134,7 @@ async def _follow(client: PrefectClient, ids: list[UUID]) -> list[FlowRun]:
 
 @contextmanager
 def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Popen[bytes]]:
-    """Run a command of Prefect's until the block ends."""
+    """Run a Prefect command until the block ends."""
     assignments = [f"{name}={value}" for name, value in settings.items()]
     command = ["/usr/bin/env", *assignments, sys.executable, "-m", "prefect", *words]
     with subprocess.Popen(  # noqa: S603 - our own words

@@ -1,1 +1,1 @@
-"""Pipelines to look at, and to try with ``python -m primepods.airflow.demo``."""
+"""Example pipelines; run them with ``python -m primepods.airflow.demo``."""

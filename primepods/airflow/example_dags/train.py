@@ -1,4 +1,4 @@
-"""Rents the cheapest H100 that is available, uses it, and deletes it, whatever happens in between."""
+"""Rent the cheapest available H100, use it, and delete it in any case."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOp
 
 @dag(schedule="@once", default_args={"retries": 2, "retry_delay": timedelta(seconds=30)})
 def train_on_a_pod() -> None:
-    """Show all that a pipeline with a pod needs."""
+    """Rent a pod, train on it, and delete it."""
 
     @task
     def choose() -> dict[str, Any]:
