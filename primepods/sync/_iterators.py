@@ -1,4 +1,4 @@
-"""Lists and watches that are read with a plain ``for``."""
+"""Blocking iterators of lists and watches."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def run_through(items: Iterable[T]) -> Iterable[T]:
-    """Return the items as a list, made in the caller's thread: an iterable may be lazy, and call the client.
+    """Return the items as a list, built in the caller's thread: a lazy iterable may call the client.
 
-    What is of the wrong type is left to the call, which says so.
+    A value of the wrong type is returned as it is: the call raises the error.
     """
     value: Any = items
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
@@ -31,9 +31,9 @@ class Pager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it anew.
 
     ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
-    objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete; one that was
-    interrupted goes on where it was, and one that has failed raises the same error again. Leaving the loop
-    early leaks nothing; ``with pager:`` makes it prompt.
+    objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete; after an
+    interruption it goes on where it was, and after an error it raises the same error again. Leaving the loop
+    early leaks nothing; ``with pager:`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
@@ -49,33 +49,33 @@ class Pager(Generic[T]):
         return self._streams.iterate(self._pager.pages())
 
     def collect(self) -> tuple[list[T], PrimePodsError | None]:
-        """Read all pages; return what came, and the error that ended it early.
+        """Read all pages; return the items, and the error that ended the read early.
 
         Returns:
-            The items, and ``None`` if they are complete, else the error. ``list(pager)`` raises instead.
+            The items, and the error; ``None`` if the items are complete. ``list(pager)`` raises instead.
         """
         return self._portal.call(self._pager.collect)
 
     def find(self, predicate: Callable[[T], bool]) -> tuple[list[T], ProtocolError | None]:
-        """Return the items for which ``predicate`` holds, also where other rows cannot be read.
+        """Return the items for which ``predicate`` holds, even if other rows cannot be read.
 
         Args:
             predicate: Tells whether an item is wanted.
 
         Returns:
-            The items, and the error about rows that cannot be read, if there are any: they may be others'.
+            The items, and the error about unreadable rows, if any: those may be other items.
 
         Raises:
-            PrimePodsError: The list could not be read to its end.
+            PrimePodsError: The list could not be read to the end.
         """
         items, error = self._portal.call(self._pager.find, lambda _: True)
         return [item for item in items if predicate(item)], error
 
     def close(self) -> None:
-        """End all iterations of this pager and free their requests.
+        """End all iterations of this pager and cancel their requests.
 
-        Those that had not come to their end raise :class:`~primepods.ClientClosedError` from then on, also
-        where another thread is waiting for their next item.
+        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a thread that
+        is waiting for the next item.
         """
         self._streams.close()
 
@@ -92,11 +92,11 @@ class Pager(Generic[T]):
 
 
 class Watch:
-    """The changes of some pods, as they are seen: ``for change in client.pods.watch(ids)``.
+    """The changes of pods as they happen: ``for change in client.pods.watch(ids)``.
 
-    Yields a :class:`PodChange` for each pod's first state, then for each change; a consumer that is slow gets
-    each pod's newest state. Ends when all pods are gone. Each iteration is a new watch; one that was
-    interrupted goes on where it was. Leaving it early leaks nothing, ``with`` makes it prompt.
+    Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
+    pod's newest state. Ends when all pods are gone. Each iteration is a new watch; after an interruption it
+    goes on where it was. Leaving it early leaks nothing; ``with`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
@@ -109,8 +109,8 @@ class Watch:
     def close(self) -> None:
         """End all iterations of this watch.
 
-        Those whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also where
-        another thread is waiting for their next change.
+        Iterations whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also
+        in a thread that is waiting for the next change.
         """
         self._streams.close()
 
