@@ -49,18 +49,18 @@ class AsyncClient:
             the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods goes on while answers come, and sends nothing more when none has come for so long.
-        max_concurrency: Requests in flight from the calls of this client, whatever the number of callers. The
-            poller behind waits and watches, which all clients of an event loop with equal settings share, has
-            as many of its own.
-        retry: When and how often to try again.
-        user_agent: Put before ours in the ``User-Agent`` header.
+            pods goes on while responses arrive, and stops sending after this long without one.
+        max_concurrency: Maximum requests in flight from the calls of this client, for all callers together.
+            The poller behind waits and watches, which all clients of an event loop with equal settings
+            share, may have as many more.
+        retry: The retry policy.
+        user_agent: Prefix of the ``User-Agent`` header.
         session: Your own ``aiohttp.ClientSession``, which is never closed, or a function (also an async one)
             that makes one: called in the client's event loop at first use (once more by the poller of waits),
             closed with the client. Connector, proxy, CA and tracing are then yours. An order (POST) can meet
-            a connection of its pool that the server has just closed, and then has to be looked for: give
-            the connector ``force_close=True`` to rule that out. What your middlewares send again is not
-            counted as an attempt.
+            a pooled connection that the server has just closed, and the client then has to search for the
+            pod: give the connector ``force_close=True`` to rule that out. Requests that your middlewares
+            repeat are not counted as attempts.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -69,7 +69,7 @@ class AsyncClient:
     """
 
     pods: AsyncPods
-    """Rent, list, look at and delete pods."""
+    """Rent, list, inspect and delete pods."""
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,
@@ -87,7 +87,7 @@ class AsyncClient:
         | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
         | None = None,
     ) -> None:
-        # First of all: what fails below may be printed with the local variables of this frame.
+        # First, since a traceback of an error below may show the local variables of this frame.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         settings = resolve(
             api_key=api_key,
@@ -120,14 +120,14 @@ class AsyncClient:
 
     @cached_property
     def availability(self) -> AsyncAvailability:
-        """What can be rented."""
+        """Offers that can be rented."""
         from .resources.availability import AsyncAvailability  # noqa: PLC0415 - most programs rent nothing
 
         return AsyncAvailability(self._executor)
 
     @cached_property
     def ssh_keys(self) -> AsyncSSHKeys:
-        """The public keys with which pods can be ordered."""
+        """The account's public SSH keys."""
         from .resources.ssh_keys import AsyncSSHKeys  # noqa: PLC0415 - as above
 
         return AsyncSSHKeys(self._executor)
@@ -137,12 +137,12 @@ class AsyncClient:
     ) -> Self:
         """Return a view on the same connections with other timeouts or retries.
 
-        What is ``None`` stays as it is. Closing a view closes nothing; closing the client ends its views.
+        ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 
         Args:
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
-            retry: When and how often to try again.
+            retry: The retry policy.
         """
         settings = self._executor.settings
         changed = attrs.evolve(
@@ -164,30 +164,30 @@ class AsyncClient:
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 
-        A POST, PUT or PATCH whose answer was lost may have been carried out, and is not repeated: to rent a
-        pod use ``pods.create``, which finds out.
+        A POST, PUT or PATCH without a response may have taken effect, and is not retried: to rent a pod use
+        ``pods.create``, which finds out.
 
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
-            path: From the host on, such as ``/api/v1/ssh_keys/``.
-            params: Query parameters; lists are repeated, ``None`` is left out.
+            path: Absolute path, such as ``/api/v1/ssh_keys/``.
+            params: Query parameters; a list repeats its parameter, ``None`` is omitted.
             json: Body.
 
         Returns:
-            The decoded JSON of the answer, or ``None`` for an empty one.
+            The decoded JSON of the response, or ``None`` for an empty one.
 
         Raises:
-            NotFoundError: Also for a DELETE whose answer was lost and whose repetition finds nothing: its
-                ``maybe_acted`` says so.
+            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; then its
+                ``maybe_acted`` is true.
         """
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 
     async def aclose(self) -> None:
         """Release open leases, then close the connections (not a session that you brought).
 
-        Calls in progress, also those between two attempts, and further ones raise
+        Later calls and calls in progress, also between two attempts, raise
         :class:`~primepods.ClientClosedError`. A cancellation hurries the release of leases, as in their
-        blocks; the client is closed all the same.
+        blocks; the client is still closed.
         """
         if self._owner:
             try:
@@ -199,7 +199,7 @@ class AsyncClient:
                     await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:
-        self._executor.settings.clock.time()  # under trio this says at once that asyncio is needed
+        self._executor.settings.clock.time()  # under trio this raises at once: asyncio is required
         return self
 
     async def __aexit__(
@@ -209,7 +209,7 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_executor"):
-            # A traceback with local variables shows a client that could not be built.
+            # A traceback with local variables may show a half-built client.
             return "<AsyncClient, not built>"
         state = " closed" if self._executor.transport.closed else ""
         return f"<AsyncClient {self._executor.settings.base_url}{state}>"

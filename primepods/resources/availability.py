@@ -1,4 +1,4 @@
-"""Availability: what can be rented now, `Get GPU availability
+"""Availability: offers that can be rented now, `Get GPU availability
 <https://docs.primeintellect.ai/api-reference/availability/get-gpu-availability>`_.
 """
 
@@ -32,13 +32,13 @@ _log = logging.getLogger("primepods")
 _AVAILABILITY: Final = "/api/v1/availability"
 _MAX_PAGE_SIZE: Final = 100
 _INTERVAL: Final = 10.0
-"""Seconds between two looks for an offer, on average."""
+"""Mean seconds between two polls for an offer."""
 
 
 class AsyncAvailability:
-    """``client.availability``: the offers of GPUs, clusters and disks. Asking costs nothing.
+    """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Every method raises, besides what it names, what those of :class:`~primepods.AsyncPods` raise.
+    Besides the errors that it names, every method raises those common to :class:`~primepods.AsyncPods`.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -59,7 +59,7 @@ class AsyncAvailability:
     ) -> AsyncPager[Offer]:
         """Iterate the offers of single machines: ``GET /api/v1/availability/gpus``.
 
-        Sends nothing until iterated. The API pages offers by number: one that moves from one page to another
+        Sends nothing until iterated. The API pages offers by number: an offer that moves to another page
         during the iteration may be missed.
 
         Args:
@@ -163,17 +163,17 @@ class AsyncAvailability:
     ) -> list[Offer]:
         """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
 
-        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Left out are offers without a price
-        (0 is none) and those that are charged for in advance (``prepaid_time``). An offer that cannot be read
-        hides no other: the log says so (WARNING).
+        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Excludes offers without a price (0
+        means none) and prepaid offers (``prepaid_time``). An unreadable offer does not hide the others: it is
+        logged (WARNING).
 
         Args:
-            gpu_type: As people write it (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), as the
-                API does (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for
-                machines without one.
+            gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
+                (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for machines
+                without one.
             gpu_count: GPUs in all; ``None`` for any number.
             max_price: The highest price per hour.
-            spot: Whether to include spot machines, which the provider may take away at any time.
+            spot: Whether to include spot machines, which the provider may reclaim at any time.
             provider: Such as ``hyperstack``: only this one.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
@@ -182,16 +182,15 @@ class AsyncAvailability:
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
             disks: Ids of disks: only offers to which they can be attached.
-            unavailable: Whether to include what is sold out, has no price, or is charged for in advance.
-            limit: How many offers to return at most; by default all.
-            wait: Seconds to look again, about every 10, until an offer fits. Transient errors are ridden out
-                meanwhile.
+            unavailable: Whether to include offers that are sold out, have no price, or are prepaid.
+            limit: Maximum number of offers; by default all.
+            wait: Seconds to poll, about every 10, until an offer fits. Transient errors do not end it.
 
         Returns:
-            An empty list where nothing fits (any more).
+            The offers; an empty list if none fits.
 
         Raises:
-            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
+            ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
         """
         search = _search(
             gpu_type=gpu_type,
@@ -235,7 +234,7 @@ class AsyncAvailability:
             gpu_type: Such as ``"H100"``; see :meth:`find`.
             gpu_count: GPUs in all; ``None`` for any number.
             max_price: The highest price per hour.
-            spot: Whether to include spot machines, which the provider may take away at any time.
+            spot: Whether to include spot machines, which the provider may reclaim at any time.
             provider: Such as ``hyperstack``: only this one.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
@@ -244,11 +243,11 @@ class AsyncAvailability:
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
             disks: Ids of disks: only offers to which they can be attached.
-            wait: Seconds to look again until an offer fits.
+            wait: Seconds to poll until an offer fits.
 
         Raises:
-            SoldOutError: No offer fits: says what was asked for, and what there is.
-            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
+            SoldOutError: No offer fits; the message names the request and the alternatives.
+            ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
         """
         search = _search(
             gpu_type=gpu_type,
@@ -272,13 +271,13 @@ class AsyncAvailability:
     async def summary(self) -> list[GpuPrices]:
         """Return the lowest prices of each GPU and number of GPUs: ``GET /api/v1/availability/gpu-summary``.
 
-        One request for an overview of the market; it tells no stock.
+        One request for an overview of the market, without stock levels.
         """
         path = f"{_AVAILABILITY}/gpu-summary"
         return await self._executor.call(Request(method="GET", path=path), decode_gpu_summary)
 
     async def _look_until_found(self, search: OfferSearch, wait: float | None) -> list[Offer]:
-        """Return the offers of the wanted GPU as soon as one of them fits, or when the time is up."""
+        """Return the offers of the wanted GPU once one of them fits, or at the end of the time."""
         clock = self._executor.settings.clock
         ends_at = clock.time() + (0.0 if wait is None else check_seconds("wait", wait, minimum=0.0))
         while True:
@@ -296,7 +295,7 @@ class AsyncAvailability:
             await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
 
     async def _look(self, search: OfferSearch) -> list[Offer]:
-        """Return the offers of the wanted GPU, those included that do not fit."""
+        """Return the offers of the wanted GPU, including those that do not fit."""
 
         async def read(path: str) -> list[Offer]:
             return await _readable(self._offers(path, search.filters, _MAX_PAGE_SIZE))
@@ -343,7 +342,7 @@ def _retry_after(error: PrimePodsError) -> float:
 
 
 async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return all offers that can be read: one that cannot, or a wrong count, hides no others."""
+    """Return all readable offers: an unreadable one, or a wrong count, hides no others."""
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -363,7 +362,7 @@ def _search(  # noqa: PLR0913 - as find
     unavailable: bool = False,
     **filters: Any,
 ) -> OfferSearch:
-    """Return what is looked for, checked."""
+    """Return the search, with its arguments checked."""
     check_flag("spot", spot)
     check_flag("unavailable", unavailable)
     excluded = check_texts("exclude_providers", exclude_providers)
@@ -386,7 +385,7 @@ def _filters(
     gpu_count: int | None = None,
     **texts: str | None,
 ) -> dict[str, Any]:
-    """Return the parameters that are given, checked."""
+    """Return the given parameters, checked."""
     found: dict[str, Any] = {
         name: check_text(name, value) for name, value in texts.items() if value is not None
     }
@@ -399,7 +398,7 @@ def _filters(
 
 
 def _offer_key(offer: Offer) -> str:
-    """Return what tells offers apart: all that an order names, and the price."""
+    """Return the identity of an offer: all fields that an order names, and the price."""
     machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)
     place = (offer.data_center, offer.country, offer.security)
     return repr((machine, place, offer.is_spot, offer.prepaid_time, offer.price_hr))

@@ -26,7 +26,7 @@ _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*
 class AsyncSSHKeys:
     """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
 
-    Every method raises, besides what it names, what those of :class:`~primepods.AsyncPods` raise.
+    Besides the errors that it names, every method raises those common to :class:`~primepods.AsyncPods`.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -42,16 +42,16 @@ class AsyncSSHKeys:
         return offset_pager(page_source(self._executor, self._page, _KEYS), page_size)
 
     async def add(self, name: str, public_key: str) -> SSHKey:
-        """Add a public key: ``POST /api/v1/ssh_keys/``. One that is there already is returned as it is.
+        """Add a public key: ``POST /api/v1/ssh_keys/``. A key that exists already is returned.
 
-        Whatever interrupts this, it can be called again, and adds no equal key; two calls at once may.
+        Safe to repeat after any interruption: it adds no duplicate. Two concurrent calls may add one.
 
         Args:
-            name: What to call it.
+            name: Name of the key.
             public_key: One line as in ``id_ed25519.pub``. Keys are equal if they differ only in the comment.
 
         Raises:
-            ValueError: That is no public key, or a private one, which is never sent.
+            ValueError: Not a public key; a private one is never sent.
         """
         check_text("name", name)
         public_key = _check_public_key(public_key)
@@ -65,7 +65,7 @@ class AsyncSSHKeys:
         except PrimePodsError as exc:
             error = exc.with_traceback(None)
         if not isinstance(error, APIError) or error.transient:
-            # It may have been added all the same.
+            # It may have been added despite the error.
             found = await self._find(public_key)
             if found is not None:
                 return found
@@ -84,7 +84,7 @@ class AsyncSSHKeys:
         try:
             await self._executor.call(request, _nothing)
         except NotFoundError as exc:
-            # What an attempt without an answer has deleted, the next one does not find.
+            # An attempt without a response may have deleted it; the next attempt gets a 404.
             if not exc.maybe_acted:
                 raise
 
@@ -117,14 +117,14 @@ def _key_path(key_id: str) -> str:
 
 
 def _nothing(_: Any) -> None:
-    """Read nothing in an answer but that it is a success."""
+    """Ignore the body of a successful response."""
 
 
 def _check_public_key(public_key: str) -> str:
     if not isinstance(public_key, str):
         raise TypeError(f"public_key must be a string, got {type(public_key).__name__}")
     text = public_key.strip()
-    # Without the text: what it is not, it may be a private key.
+    # Do not quote the text: it may be a private key.
     remedy = "Pass the one line of a file such as ~/.ssh/id_ed25519.pub."
     if "PRIVATE KEY" in text:
         raise ValueError(f"public_key holds a private key, which must never be sent. {remedy}")

@@ -1,7 +1,6 @@
-"""The blocking client: every call of the asynchronous one, run to its end. Delegates and nothing else.
+"""The blocking client: delegates every call to the asynchronous one and waits for its result.
 
-What stands here about a method is the short form of what :mod:`primepods.client` and
-:mod:`primepods.resources` say.
+The docstrings here are short forms of those in :mod:`primepods.client` and :mod:`primepods.resources`.
 """
 
 from .._blocking import in_calling_thread

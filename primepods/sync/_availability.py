@@ -1,4 +1,4 @@
-"""``client.availability``, blocking: each call of the asynchronous one, in one line."""
+"""``client.availability``, blocking: delegates to the asynchronous one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ._iterators import Pager, run_through
 
 
 class Availability:
-    """``client.availability``: the offers of GPUs, clusters and disks. Asking costs nothing.
+    """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Every method raises what its counterpart in :class:`~primepods.AsyncAvailability` raises.
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncAvailability`.
     """
 
     def __init__(self, portal: Portal, availability: AsyncAvailability) -> None:
@@ -140,17 +140,17 @@ class Availability:
     ) -> list[Offer]:
         """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
 
-        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Left out are offers without a price
-        (0 is none) and those that are charged for in advance (``prepaid_time``). An offer that cannot be read
-        hides no other: the log says so (WARNING).
+        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Excludes offers without a price (0
+        means none) and prepaid offers (``prepaid_time``). An unreadable offer does not hide the others: it is
+        logged (WARNING).
 
         Args:
-            gpu_type: As people write it (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), as the
-                API does (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for
-                machines without one.
+            gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
+                (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for machines
+                without one.
             gpu_count: GPUs in all; ``None`` for any number.
             max_price: The highest price per hour.
-            spot: Whether to include spot machines, which the provider may take away at any time.
+            spot: Whether to include spot machines, which the provider may reclaim at any time.
             provider: Such as ``hyperstack``: only this one.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
@@ -159,16 +159,15 @@ class Availability:
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
             disks: Ids of disks: only offers to which they can be attached.
-            unavailable: Whether to include what is sold out, has no price, or is charged for in advance.
-            limit: How many offers to return at most; by default all.
-            wait: Seconds to look again, about every 10, until an offer fits. Transient errors are ridden out
-                meanwhile.
+            unavailable: Whether to include offers that are sold out, have no price, or are prepaid.
+            limit: Maximum number of offers; by default all.
+            wait: Seconds to poll, about every 10, until an offer fits. Transient errors do not end it.
 
         Returns:
-            An empty list where nothing fits (any more).
+            The offers; an empty list if none fits.
 
         Raises:
-            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
+            ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
         """
         return self._portal.call(
             self._async.find,
@@ -212,7 +211,7 @@ class Availability:
             gpu_type: Such as ``"H100"``; see :meth:`find`.
             gpu_count: GPUs in all; ``None`` for any number.
             max_price: The highest price per hour.
-            spot: Whether to include spot machines, which the provider may take away at any time.
+            spot: Whether to include spot machines, which the provider may reclaim at any time.
             provider: Such as ``hyperstack``: only this one.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
@@ -221,11 +220,11 @@ class Availability:
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
             disks: Ids of disks: only offers to which they can be attached.
-            wait: Seconds to look again until an offer fits.
+            wait: Seconds to poll until an offer fits.
 
         Raises:
-            SoldOutError: No offer fits: says what was asked for, and what there is.
-            ValueError: The API lists no such GPU: the message names similar ones. Or a bad argument.
+            SoldOutError: No offer fits; the message names the request and the alternatives.
+            ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
         """
         return self._portal.call(
             self._async.cheapest,
@@ -247,6 +246,6 @@ class Availability:
     def summary(self) -> list[GpuPrices]:
         """Return the lowest prices of each GPU and number of GPUs: ``GET /api/v1/availability/gpu-summary``.
 
-        One request for an overview of the market; it tells no stock.
+        One request for an overview of the market, without stock levels.
         """
         return self._portal.call(self._async.summary)

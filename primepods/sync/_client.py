@@ -1,4 +1,4 @@
-"""The blocking client: put together and closed here."""
+"""The blocking client: composition and lifecycle only."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Client:
     """A client of the Prime Intellect API for scripts, notebooks and threads: ``with primepods.Client() as
     client``.
 
-    Does all that :class:`~primepods.AsyncClient` does, with the same names, in calls that block. Threads may
-    share one; their calls run in parallel. The work is done by an event loop in a thread of its own, which
-    starts at the first call and ends with ``close``, with ``with``, or with the interpreter. ``on_change``
-    callbacks run in the calling thread; ``until`` runs in the client's and must not call it. Ctrl-C cancels
-    the call and leaves the client usable. After a fork the child gets a loop and connections of its own.
+    Has the methods of :class:`~primepods.AsyncClient`, as blocking calls. Threads may share a client; their
+    calls run in parallel. An event loop in a separate thread does the work: it starts at the first call and
+    ends with ``close``, with the ``with`` block, or with the interpreter. ``on_change`` callbacks run in the
+    calling thread; ``until`` runs in the client's and must not call it. Ctrl-C cancels the call and leaves
+    the client usable. After a fork, the child gets its own loop and connections.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
@@ -44,17 +44,17 @@ class Client:
             the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods goes on while answers come, and sends nothing more when none has come for so long.
-        max_concurrency: Requests in flight from the calls of this client, whatever the number of threads. The
-            poller behind its waits and watches has as many of its own.
-        retry: When and how often to try again.
-        user_agent: Put before ours in the ``User-Agent`` header.
+            pods goes on while responses arrive, and stops sending after this long without one.
+        max_concurrency: Maximum requests in flight from the calls of this client, for all threads together.
+            The poller behind its waits and watches may have as many more.
+        retry: The retry policy.
+        user_agent: Prefix of the ``User-Agent`` header.
         session: A function (also an async one) that makes an ``aiohttp.ClientSession``: called in the
             client's event loop at first use (once more by the poller of waits), closed with the client.
-            Connector, proxy, CA and tracing are then yours. An order (POST) can meet a connection of its pool
-            that the server has just closed, and then has to be looked for: give the connector
-            ``force_close=True`` to rule that out. What your middlewares send again is not counted as an
-            attempt.
+            Connector, proxy, CA and tracing are then yours. An order (POST) can meet a pooled connection that
+            the server has just closed, and the client then has to search for the pod: give the connector
+            ``force_close=True`` to rule that out. Requests that your middlewares repeat are not counted as
+            attempts.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -63,7 +63,7 @@ class Client:
     """
 
     pods: Pods
-    """Rent, list, look at and delete pods."""
+    """Rent, list, inspect and delete pods."""
 
     def __init__(  # noqa: PLR0913 - one parameter a setting
         self,
@@ -79,7 +79,7 @@ class Client:
         user_agent: str | None = None,
         session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
     ) -> None:
-        # As in AsyncClient.
+        # See AsyncClient.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         if session is not None and not callable(session):
             raise TypeError(
@@ -108,12 +108,12 @@ class Client:
 
     @cached_property
     def availability(self) -> Availability:
-        """What can be rented."""
+        """Offers that can be rented."""
         return Availability(self._portal, self._async.availability)
 
     @cached_property
     def ssh_keys(self) -> SSHKeys:
-        """The public keys with which pods can be ordered."""
+        """The account's public SSH keys."""
         return SSHKeys(self._portal, self._async.ssh_keys)
 
     def with_options(
@@ -121,12 +121,12 @@ class Client:
     ) -> Self:
         """Return a view on the same connections with other timeouts or retries.
 
-        What is ``None`` stays as it is. Closing a view closes nothing; closing the client ends its views.
+        ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 
         Args:
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
-            retry: When and how often to try again.
+            retry: The retry policy.
         """
         view = object.__new__(type(self))
         changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry)
@@ -136,21 +136,21 @@ class Client:
     def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 
-        A POST, PUT or PATCH whose answer was lost may have been carried out, and is not repeated: to rent a
-        pod use ``pods.create``, which finds out.
+        A POST, PUT or PATCH without a response may have taken effect, and is not retried: to rent a pod use
+        ``pods.create``, which finds out.
 
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
-            path: From the host on, such as ``/api/v1/ssh_keys/``.
-            params: Query parameters; lists are repeated, ``None`` is left out.
+            path: Absolute path, such as ``/api/v1/ssh_keys/``.
+            params: Query parameters; a list repeats its parameter, ``None`` is omitted.
             json: Body.
 
         Returns:
-            The decoded JSON of the answer, or ``None`` for an empty one.
+            The decoded JSON of the response, or ``None`` for an empty one.
 
         Raises:
-            NotFoundError: Also for a DELETE whose answer was lost and whose repetition finds nothing: its
-                ``maybe_acted`` says so.
+            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; then its
+                ``maybe_acted`` is true.
         """
         return self._portal.call(self._async.request, method, path, params=params, json=json)
 
@@ -158,7 +158,7 @@ class Client:
         """Release open leases, then close the connections and end the client's thread.
 
         Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C hurries the release of leases, as in
-        their blocks; the client is closed all the same.
+        their blocks; the client is still closed.
         """
         if self._owner:
             try:
@@ -181,7 +181,7 @@ class Client:
         if not hasattr(self, "_async"):
             return "<Client, not built>"
         text = repr(self._async).replace("Async", "", 1)
-        # A client that was closed without having been used has had no loop to close the other one in.
+        # A client closed before its first call had no loop in which to close the asynchronous one.
         return text.replace(">", " closed>") if self._portal.closed and " closed" not in text else text
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -194,10 +194,10 @@ def run_in_client(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Return what a coroutine function makes of the asynchronous client within ``client``, in its event loop.
+    """Return the result of a coroutine function, run in ``client``'s event loop with its asynchronous client.
 
-    For those of this package who have more than a line to do there.
+    For parts of this package that make several asynchronous calls.
     """
-    # Not a method: the class has what AsyncClient has, and no more.
+    # Not a method: the class has the members of AsyncClient, and no more.
     portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     return portal.call(function, wrapped, *args, **kwargs)

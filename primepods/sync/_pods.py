@@ -1,4 +1,4 @@
-"""``client.pods``, blocking: each call of the asynchronous one, in one line."""
+"""``client.pods``, blocking: delegates to the asynchronous one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ._iterators import Pager, Watch, run_through
 
 
 class Pods:
-    """``client.pods``: rent, list, look at and delete pods.
+    """``client.pods``: rent, list, inspect and delete pods.
 
-    Every method raises what its counterpart in :class:`~primepods.AsyncPods` raises.
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncPods`.
     """
 
     def __init__(self, portal: Portal, pods: AsyncPods) -> None:
@@ -33,16 +33,16 @@ class Pods:
         ssh_options: Sequence[str] = (),
         ssh_command: str = "ssh",
     ) -> Remote:
-        """Return a pod to run commands on, and to copy files to and from, by the system's ``ssh``.
+        """Return a remote on which to run commands and copy files, through the system's ``ssh``.
 
-        Sends nothing until it is used. Your ssh configuration, keys and agent count; a host key is taken as
-        it is at the first login, remembered under the pod's id, and must stay the same after that.
+        Sends nothing until it is used. Your ssh configuration, keys and agent apply; a host key is
+        trusted at the first login, stored under the pod's id, and must not change after that.
 
         Args:
             pod_id: The pod's id, or the pod.
-            login_timeout: Seconds to try to log in: a pod that is ready often lets nobody in yet.
-            ssh_options: Options of ``ssh``, a word each, such as ``["-i", "key.pem"]``; they win over ours.
-            ssh_command: The words in the place of ``ssh``.
+            login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
+            ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
+            ssh_command: Command and arguments to use instead of ``ssh``.
         """
         remote = self._async.remote(
             pod_id, login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command
@@ -54,7 +54,7 @@ class Pods:
 
         Args:
             offset: How many pods to skip.
-            limit: How many to return at most, from 1 to 1,000.
+            limit: Maximum number to return, from 1 to 1,000.
         """
         return self._portal.call(self._async.page, offset=offset, limit=limit)
 
@@ -68,11 +68,11 @@ class Pods:
     ) -> Pager[Pod]:
         """Iterate all pods that are not terminated, each exactly once: ``for pod in pods.list()``.
 
-        The API does not filter pods: all pages are read, and each is filtered here as it comes.
+        The API does not filter pods: the client reads all pages and filters each as it arrives.
 
         Args:
             status: Only pods in this state, or one of these: ``"ACTIVE"``, in any case.
-            name: Only pods of this name, or like this pattern of ``*`` and ``?``; or any of several.
+            name: Only pods with this name or matching this pattern of ``*`` and ``?``; or any of several.
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """
@@ -97,7 +97,7 @@ class Pods:
             pod_id: The pod's id, or the pod.
 
         Raises:
-            NotFoundError: The API has no row for it: it is terminated, or not visible yet.
+            NotFoundError: The API returned no row: the pod is terminated, or not visible yet.
         """
         return self._portal.call(self._async.status, pod_id)
 
@@ -105,26 +105,26 @@ class Pods:
         """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids a request.
 
         Args:
-            pod_ids: Ids, or pods; duplicates are asked for once.
+            pod_ids: Ids, or pods; duplicates are requested once.
 
         Returns:
-            A mapping from id to status in the order asked, with ``.missing`` (ids without a row, which does
-            not prove that they are gone) and ``.errors`` (ids that the API refuses, that make its answers
-            fail, or whose row cannot be read: an error each, which proves nothing about the pod).
+            A mapping from id to status in the requested order, with ``.missing`` (ids without a row, which
+            does not prove that they are gone) and ``.errors`` (one error for each id that the API refuses,
+            that makes requests fail, or whose row is unreadable; it proves nothing about the pod).
         """
         return self._portal.call(self._async.statuses, run_through(pod_ids))
 
     def watch(
         self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
     ) -> Watch:
-        """Iterate the changes of some pods: ``for change in pods.watch(ids)``.
+        """Iterate the changes of pods: ``for change in pods.watch(ids)``.
 
         Yields each pod's state first, then its changes; ``after`` is ``None`` when the pod is gone.
 
         Args:
             pod_ids: Ids, or pods; duplicates are watched once.
-            interval: Seconds between two looks at a pod, from 0.05.
-            timeout: Seconds after which iterating raises; ``None`` for never.
+            interval: Seconds between two polls of a pod, from 0.05.
+            timeout: Seconds after which the iteration raises; ``None`` for never.
 
         Raises:
             WaitTimeoutError: While iterating: the time ran out before all pods were gone.
@@ -144,8 +144,8 @@ class Pods:
     ) -> PodStatuses:
         """Wait until ``until`` has held once for every pod; by default, until all are ready.
 
-        Waiting needs nothing but the ids: after a crash, wait again. Whatever a wait ends with, it
-        deletes nothing: its pods go on, and are billed.
+        Waiting needs only the ids: after a crash, wait again. A wait never deletes pods, however it ends:
+        they go on, and are billed.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -153,20 +153,20 @@ class Pods:
                 that returns a ``bool``; ``None`` stands for a pod that is gone. It runs in the client's own
                 thread and must not call the client.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two looks at a pod, from 0.05.
-            on_change: Called in the calling thread with each :class:`~primepods.PodChange`; what it raises
-                ends this wait.
+            interval: Seconds between two polls of a pod, from 0.05.
+            on_change: Callback for each :class:`~primepods.PodChange`, in the calling thread; an exception
+                that it raises ends this wait.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
             install_grace: Seconds for a failed installation to recover, as it often does by itself.
 
         Returns:
-            Each pod's status when it was done; pods that are gone are in ``.missing``.
+            Each pod's status when ``until`` held; pods that are gone are in ``.missing``.
 
         Raises:
-            PodFailedError: A pod has failed, was stopped, or is on its way out or gone, while ``until`` does
+            PodFailedError: A pod has failed, was stopped, or is being deleted or gone, while ``until`` does
                 not hold (not with ``until=gone``).
-            WaitTimeoutError: The time ran out; names the pods still pending, and what kept failing.
-            NotFoundError: A pod never appeared (with ``until=gone`` that is success).
+            WaitTimeoutError: The time ran out; names the pods still pending and the errors.
+            NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
         return self._portal.call(
             self._async.wait,
@@ -194,13 +194,13 @@ class Pods:
         Args:
             pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two looks, from 0.05.
+            interval: Seconds between two polls, from 0.05.
             on_change: Called in the calling thread with each :class:`~primepods.PodChange`.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
             install_grace: Seconds for a failed installation to recover.
 
         Raises:
-            PodFailedError: The pod has failed, was stopped, or is on its way out or gone. Until it is
+            PodFailedError: The pod has failed, was stopped, or is being deleted or gone. Until it is
                 deleted it may be billed.
             WaitTimeoutError: The time ran out: the pod goes on, and is billed.
             NotFoundError: The pod never appeared.
@@ -223,12 +223,12 @@ class Pods:
         interval: float = 5.0,
         on_change: OnChange | None = None,
     ) -> None:
-        """Wait until the API has no such pod any more; a pod that was never there is gone. See :meth:`wait`.
+        """Wait until the pod no longer exists; a pod that never existed counts as gone. See :meth:`wait`.
 
         Args:
             pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two looks, from 0.05.
+            interval: Seconds between two polls, from 0.05.
             on_change: Called in the calling thread with each :class:`~primepods.PodChange`.
 
         Raises:
@@ -246,33 +246,33 @@ class Pods:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
-        where the API may have received it. After a :class:`~primepods.CreateUncertainError`, or when the call
-        is interrupted, a pod may be there that you have to delete: the error and the log name it.
+        if the API may have received it. After a :class:`~primepods.CreateUncertainError`, or an interruption
+        of the call, a pod may exist that you have to delete: the error and the log name it.
 
         Args:
             spec: What to rent: ``PodSpec.from_offer(offer)``, or written by hand.
 
         Raises:
-            CreateUncertainError: The pod may have been made, and has not appeared yet.
+            CreateUncertainError: The pod may have been created, and has not appeared yet.
             SoldOutError: The machine is no longer available.
             PriceTooHighError: It costs more than ``spec.max_price``.
-            PaymentRequiredError: The wallet has not enough funds.
+            PaymentRequiredError: The wallet does not have enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
         """
         return self._portal.call(self._async.create, spec)
 
     def ensure(self, spec: PodSpec) -> Pod:
-        """Return the pod of exactly the spec's name that lives and has not failed, else rent it.
+        """Return the live pod with exactly the spec's name; if there is none, rent it.
 
-        For what is tried again, under a name that nobody else uses: it is all that says whose the pod is.
+        For orders that are retried, under a name that nobody else uses: only the name identifies the pod.
 
         Args:
-            spec: What to rent; with a name.
+            spec: What to rent; it must have a name.
 
         Raises:
             ValueError: The spec has no name.
-            ProtocolError: No such pod is listed, but a row that cannot be read may be it. Nothing is rented.
-            CreateUncertainError: As :meth:`create`, as all others; call this again.
+            ProtocolError: No such pod is listed, but an unreadable row may be it. Nothing is rented.
+            CreateUncertainError: See :meth:`create`, as for all other errors; call this again.
         """
         return self._portal.call(self._async.ensure, spec)
 
@@ -291,41 +291,41 @@ class Pods:
         max_spend: float | None = None,
         release_timeout: float = 600.0,
     ) -> Lease:
-        """Rent a pod for a block: ``with pods.lease(spec) as pod``. It is deleted on every way out.
+        """Rent a pod for a block: ``with pods.lease(spec) as pod``. It is deleted on every exit.
 
         The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
-        time-out, a failed boot or Ctrl-C it is deleted and confirmed terminated; ``close`` and the
-        interpreter's exit do so for leases that are open. A Ctrl-C meanwhile waits until the deletion is
-        accepted, and then at most 10 s; a second one gives up. From before the order until the pod is
-        terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), by which
-        :meth:`sweep` finds what a killed process has left. SIGTERM leaves blocks only under
+        timeout, a failed boot or Ctrl-C it is deleted and confirmed terminated; ``close`` and the
+        interpreter's exit do so for open leases. After a Ctrl-C meanwhile, the block waits until the
+        deletion is accepted, and then at most 10 s; a second one gives up. From before the order until the
+        pod is terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with
+        which :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
         :func:`primepods.exit_on_sigterm`.
 
         Args:
             spec: What to rent; or several specs, in the order of preference: the next one is tried when one
-                is sold out, costs more than its ``max_price``, fails to become ready, or lets nobody log in.
-                What was rented meanwhile is given back before that; the last error has the others as notes.
-            login: Whether ready means that ``ssh`` has logged in to it, too.
-            login_timeout: Seconds for that; see :meth:`remote`, as of the next two.
-            ssh_options: Options of ``ssh``, a word each.
-            ssh_command: The words in the place of ``ssh``.
+                is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
+                A pod rented for it is deleted first; the last error has the others as notes.
+            login: Whether a ready pod must also have accepted an ``ssh`` login.
+            login_timeout: Seconds for that; see :meth:`remote`, also for the next two.
+            ssh_options: Arguments for ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``.
             ready_timeout: Seconds for the pod to become ready.
-            interval: Seconds between two looks at the pod, from 0.05.
+            interval: Seconds between two polls of the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
-            max_hours: Hours after the order, also those in which the machine sleeps, at which the pod is
+            max_hours: Hours after the order, including this machine's sleep, at which the pod is
                 deleted. The block goes on, and raises :class:`~primepods.BudgetExceededError` at its end.
-            max_spend: The same by what it costs, at the highest price that was seen.
+            max_spend: The same for its cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
-            CreateUncertainError: The pod may have been made, and has not appeared yet. Its file stays.
+            CreateUncertainError: The pod may have been created, and has not appeared yet. Its file stays.
             PodFailedError: It has failed to boot. It is deleted.
             WaitTimeoutError: It did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to it in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
-            NotReleasedError: It may be running, and billed. While another exception is under
-                way, that has a note instead.
+            NotReleasedError: It may be running, and billed. If another exception is
+                being raised, it gets a note instead.
         """
         lease = self._async.lease(
             spec,
@@ -350,27 +350,27 @@ class Pods:
         only: Sweep | None = None,
         dry_run: bool = False,
     ) -> Sweep:
-        """Delete what dead processes have left: pods with a lease file whose process lives no more.
+        """Delete pods that dead processes have left: those with a lease file whose process has ended.
 
-        Never a pod whose process lives, nor one of another API or key. What processes of other hosts with the
-        same home have left is taken only with ``older_than``.
+        Never deletes a pod whose process is alive, or one of another API or key. Pods of processes on other
+        hosts with the same home need ``older_than``.
 
         Args:
-            prefix: Only pods whose names begin so; with it also those that no lease's file names, whoever
-                made them, for which ``older_than`` must be given; none whose name says that its lease lasts.
+            prefix: Only pods whose names begin with this, including pods without a lease file, whoever made
+                them; requires ``older_than``. Excludes pods whose name says that their lease still lasts.
             older_than: Only pods ordered at least so many seconds ago.
-            expired: Only pods whose leases had ``max_hours`` and whose names say that nobody wants them any
-                more, for a quarter of an hour, by the server's time; from any machine, and nothing else.
-            only: Only pods that this earlier sweep has found: a dry run, which somebody has looked at.
-            dry_run: Find, and delete nothing.
+            expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
+                expired at least a quarter of an hour ago, by the server's time.
+            only: Only pods found by this earlier sweep, such as a dry run that somebody has reviewed.
+            dry_run: Only find pods; delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (confirmed), ``.errors`` (by pod id; they may still be billed) and
-            ``.skipped`` (left alone, and why).
+            ``.found``, ``.deleted`` (confirmed), ``.errors`` (by pod id; these pods may still be billed) and
+            ``.skipped`` (pods left alone, with the reason).
 
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
-            ProtocolError: The server does not say what time it is, so that no age can be told.
+            ProtocolError: The server does not state its time, so ages are unknown.
         """
         return self._portal.call(
             self._async.sweep,
@@ -382,36 +382,36 @@ class Pods:
         )
 
     def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
-        """Terminate one pod: ``DELETE /api/v1/pods/{id}``. Deleting goes on after the answer.
+        """Terminate one pod: ``DELETE /api/v1/pods/{id}``. The deletion continues after the response.
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Only proof is a success; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
+        Success requires proof; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
 
         Args:
             pod_id: The pod's id, or the pod.
-            missing_ok: Whether a pod that the API does not have counts as deleted.
+            missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED: what the API shows; TERMINATED for a pod that it does not have, with
+            DELETING or TERMINATED, as the API shows it; TERMINATED for a pod that does not exist, with
             ``missing_ok`` or after an attempt of this call that may have deleted it.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
-            ProtocolError: The API goes on showing the pod. It may still be billed.
+            ProtocolError: The API still shows the pod. It may still be billed.
         """
         return self._portal.call(self._async.delete, pod_id, missing_ok=missing_ok)
 
     def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
-        """Terminate many pods concurrently, whatever becomes of each.
+        """Terminate many pods concurrently; a failure does not stop the others.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.
-            missing_ok: Whether pods that the API does not have count as deleted.
+            missing_ok: Whether pods that do not exist count as deleted.
 
         Returns:
-            A mapping from id to the state that the API answered, with ``.errors`` for the pods that were not
-            deleted and ``.raise_for_errors()``.
+            A mapping from id to the state that the API returned, with ``.errors`` for the pods that were not
+            deleted, and ``.raise_for_errors()``.
         """
         return self._portal.call(self._async.delete_many, run_through(pod_ids), missing_ok=missing_ok)
 
@@ -423,11 +423,11 @@ class Pods:
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> Page[HistoryRecord]:
-        """Return one page of what was rented: ``GET /api/v1/pods/history``.
+        """Return one page of the rental history: ``GET /api/v1/pods/history``.
 
         Args:
             offset: How many records to skip.
-            limit: How many to return at most, from 1 to 1,000.
+            limit: Maximum number to return, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
         """
@@ -447,11 +447,11 @@ class Pods:
     ) -> Pager[HistoryRecord]:
         """Iterate the whole history, each record exactly once, as :meth:`list` does for pods.
 
-        The API does not filter records: all pages are read, and each is filtered here as it comes.
+        The API does not filter records: the client reads all pages and filters each as it arrives.
 
         Args:
-            since: Only what ended then or later; what has not ended counts by when it was created.
-            until: Only what ended before.
+            since: Only records that ended at or after this time; unended ones count by their creation time.
+            until: Only records that ended before this time.
             kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``, in any case.
             page_size: Records per request, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
@@ -472,10 +472,10 @@ class Pods:
 
         Args:
             pod_id: The pod's id, or the pod.
-            tail: How many entries, from 1; ``None`` leaves it to the API.
+            tail: Number of entries, from 1; ``None`` for the API's default.
 
         Returns:
-            Text, whatever JSON the API wraps it in. It is the pod's own output: it may hold anything.
+            The text, without the API's JSON around it. It is the pod's own output and may contain anything.
 
         Raises:
             NotFoundError: No such pod.

@@ -1,4 +1,4 @@
-"""``client.ssh_keys``, blocking: each call of the asynchronous one, in one line."""
+"""``client.ssh_keys``, blocking: delegates to the asynchronous one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._iterators import Pager
 class SSHKeys:
     """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
 
-    Every method raises what its counterpart in :class:`~primepods.AsyncSSHKeys` raises.
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncSSHKeys`.
     """
 
     def __init__(self, portal: Portal, ssh_keys: AsyncSSHKeys) -> None:
@@ -27,14 +27,14 @@ class SSHKeys:
         return Pager(self._portal, self._async.list(page_size=page_size))
 
     def add(self, name: str, public_key: str) -> SSHKey:
-        """Add a public key: ``POST /api/v1/ssh_keys/``. One that is there already is returned as it is.
+        """Add a public key: ``POST /api/v1/ssh_keys/``. A key that exists already is returned.
 
         Args:
-            name: What to call it.
+            name: Name of the key.
             public_key: One line as in ``id_ed25519.pub``. Keys are equal if they differ only in the comment.
 
         Raises:
-            ValueError: That is no public key, or a private one, which is never sent.
+            ValueError: Not a public key; a private one is never sent.
         """
         return self._portal.call(self._async.add, name, public_key)
 
