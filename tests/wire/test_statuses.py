@@ -86,7 +86,14 @@ async def test_1234_ids_take_13_requests_at_once() -> None:
 
 async def test_the_bound_on_requests_holds_here_too() -> None:
     """With `max_concurrency=3` the requests of one call come three at a time."""
-    async with Server(rows) as server, make_client(server.url, max_concurrency=3) as client:
+    third = asyncio.Event()
+
+    def answer(request: Received) -> Answer:
+        if request.number == 2:
+            third.set()
+        return Held(third, rows(request))
+
+    async with Server(answer) as server, make_client(server.url, max_concurrency=3) as client:
         assert len(await client.pods.statuses(ids_of(1_000))) == 1_000
     assert server.most_in_flight == 3
     assert len(server.requests) == 10
