@@ -1,1 +1,1 @@
-"""Helpers that are independent of pods."""
+"""Helpers that send no requests and hold no state of a client."""
