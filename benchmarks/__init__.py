@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks` measures primepods against a floor and against its peers."""
+"""Benchmarks: `python -m benchmarks` compares primepods with a floor and with other clients."""

@@ -1,10 +1,10 @@
 """Measure everything: `python -m benchmarks [--quick] [--output FOLDER] [--only GROUP ...]`.
 
-The server runs in a process of its own; all that is compared is measured in turns, after a warm-up, several
-times. Prints medians with quartiles, and ratios of pairs that were measured next to each other; writes
-`results.json` and `results.svg` beside this file, or, after `--quick`, only where `--output` says.
+The server runs in its own process; candidates are measured in turns, several times, after a warm-up. Prints
+medians with quartiles, and ratios of pairs that were measured next to each other; writes `results.json` and
+`results.svg` beside this file, or, with `--quick`, only to the `--output` folder.
 
-Needs the extra `bench`. A peer that is not installed is left out, and named.
+Needs the extra `bench`. Peers that are not installed are skipped and listed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 
 
 def measure(bench: Bench, only: list[str]) -> tuple[list[Row], list[Contest]]:
-    """Run all groups, printing as they go."""
+    """Run all groups and print their results."""
     rows: list[Row] = []
     found: list[Contest] = []
     for contest in contests(bench) if not only or "contests" in only else ():
@@ -58,7 +58,7 @@ def measure(bench: Bench, only: list[str]) -> tuple[list[Row], list[Contest]]:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Run the benchmarks; print and write the results."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What all groups of measurements share: the server, the loop, and how much is done."""
+"""Shared setup of all benchmark groups: server, event loop, and sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .server import Server
 
 
 class Selector(selectors.DefaultSelector):
-    """Knows since when its loop has had nothing to do."""
+    """Selector that records since when its loop has been idle."""
 
     idle_since = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for something to happen."""
+        """Record the time, then select."""
         if timeout is None or timeout > 0:
             self.idle_since = time.monotonic()
         return super().select(timeout)
@@ -27,15 +27,15 @@ class Selector(selectors.DefaultSelector):
 
 @dataclass
 class Bench:
-    """Where and how much is measured.
+    """Setup of a benchmark run.
 
     Attributes:
-        server: The server.
+        server: The server process.
         runner: The event loop of the asynchronous clients.
-        selector: The loop's.
-        population: Pods that the server has.
-        pods: Pods in one job.
-        repetitions: Samples of each figure, the least; what is quick is repeated more.
+        selector: The loop's selector.
+        population: Number of pods on the server.
+        pods: Number of pods in one job.
+        repetitions: Min samples of each figure; quick jobs get more.
         sizes: Numbers of pods at which growth is measured.
     """
 
@@ -48,7 +48,7 @@ class Bench:
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
 
     def slices(self, size: int) -> Iterator[int]:
-        """Yield where pods begin that have not been asked for lately, over and over."""
+        """Yield start numbers of pod slices that were not requested recently, in a cycle."""
         return itertools.cycle(range(0, self.population - size + 1, size))
 
     def timed(self, work: Callable[[], Awaitable[int]], expected: int) -> dict[str, float]:
@@ -65,10 +65,10 @@ class Bench:
 
 
 def present(module: str) -> bool:
-    """Return whether a peer is installed."""
+    """Return whether a peer's module is installed."""
     return importlib.util.find_spec(module) is not None
 
 
 def after(delay: float) -> str:
-    """Name a server's delay."""
+    """Return the label of a server delay."""
     return f"server {delay * 1e3:.0f} ms"

@@ -1,4 +1,4 @@
-"""The asynchronous clients that are compared: ours, the floor, and what one would write by hand."""
+"""The compared asynchronous clients: ours, the floor, and hand-written ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PODS = "/api/v1/pods"
 
 
 class Floor:
-    """The least that one can do: aiohttp and orjson, in the same batches, with as many requests at once.
+    """Minimal client: aiohttp and orjson, with the same batches and concurrency.
 
-    No types, no checks, no retries, no limits in time; the query is put together once and not encoded again.
+    No types, checks, retries or timeouts; the query is built once and not encoded again.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,7 +45,7 @@ class Floor:
             return self._loads(await answer.read())
 
     async def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         found: dict[str, Any] = {}
 
         async def ask(chunk: list[str]) -> None:
@@ -74,10 +74,10 @@ class Floor:
 
 
 class Naive(Floor):
-    """What a first script does: aiohttp, one pod after the other, and `json()`."""
+    """Typical first script: aiohttp, one pod after another, and `json()`."""
 
     async def statuses(self, ids: list[str]) -> int:
-        """Ask for one pod after the other."""
+        """Request one pod after another."""
         found = {}
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
             for pod_id in ids:
@@ -88,13 +88,13 @@ class Naive(Floor):
 
 
 class Ours:
-    """primepods.AsyncClient, as it comes."""
+    """primepods.AsyncClient with its defaults."""
 
     def __init__(self, url: str) -> None:
         self.client = primepods.AsyncClient(KEY, base_url=url, max_concurrency=IN_FLIGHT)
 
     async def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         return len(await self.client.pods.statuses(ids))
 
     async def list(self) -> int:
@@ -108,7 +108,7 @@ class Ours:
 
 
 class Httpx:
-    """httpx.AsyncClient, in the same batches, with as many requests at once."""
+    """httpx.AsyncClient, with the same batches and concurrency."""
 
     def __init__(self, url: str) -> None:
         httpx = importlib.import_module("httpx")
@@ -123,7 +123,7 @@ class Httpx:
         return answer.json()
 
     async def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         found: dict[str, Any] = {}
 
         async def ask(chunk: list[str]) -> None:
@@ -150,12 +150,12 @@ class Httpx:
 
 
 def chunks(ids: list[str]) -> list[list[str]]:
-    """Split ids into requests."""
+    """Split ids into batches."""
     return [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
 
 
 async def in_flight(ask: Callable[[Any], Awaitable[None]], items: Any) -> None:
-    """Ask for all items, so many at a time."""
+    """Call ``ask`` for all items, with limited concurrency."""
     queue: Iterator[Any] = iter(items)
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""From the bytes of an answer to models, in processor time; no bytes twice in a row."""
+"""Decoding of response bytes to models, in processor time; never the same bytes twice in a row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Decode = Callable[[bytes], object]
 
 
 def decoding(bench: Bench) -> Iterator[Row]:
-    """Status rows and pods, against pydantic with the official client's models."""
+    """Measure status rows and pods, against pydantic with the official client's models."""
     page = f"{bench.server.urls[0.0]}/api/v1/pods"
     bench.server.show(0, bench.pods)
     queries = ["/status?pod_ids=" + "&pod_ids=".join(chunk) for chunk in chunks(pod_ids(0, bench.pods))]

@@ -1,4 +1,4 @@
-"""Many pods over the wire: statuses and lists, against the floor and against everybody; single calls."""
+"""Requests over the wire: statuses and lists of many pods, and single calls, against floor and peers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .server import DELAYS
 OFFICIAL = "prime, the official client"
 _WARM = CHUNK * IN_FLIGHT
 _FEW = 20
-"""Calls of a loop over single pods where each takes 50 ms."""
+"""Calls in a loop over single pods, where each takes 50 ms."""
 
 
 class Subject:
-    """One question, asked by ours and others at one server's delay; jobs for `interleave`.
+    """Jobs for `interleave`: one operation at one server delay, by each client.
 
     Args:
-        bench: Where and how much.
-        delay: The server's.
-        question: ``"statuses"`` or ``"list"``.
+        bench: The setup.
+        delay: The server's delay in seconds.
+        question: The operation: ``"statuses"`` or ``"list"``.
     """
 
     def __init__(self, bench: Bench, delay: float, question: str) -> None:
@@ -40,15 +40,15 @@ class Subject:
         self._open: list[Floor | Httpx] = []
 
     def floor(self) -> Job:
-        """The floor."""
+        """Return the floor's job."""
         return self._lasting(Floor(self._url))
 
     def httpx(self) -> Job:
-        """Asynchronous httpx."""
+        """Return the job of asynchronous httpx."""
         return self._lasting(Httpx(self._url))
 
     def ours(self, *, again: bool = False) -> Job:
-        """primepods, with a client that has open connections and remembers nothing of what is asked."""
+        """Return our job, with a client that has open connections but no cached responses for these pods."""
         bench = self._bench
 
         def job() -> dict[str, float]:
@@ -66,7 +66,7 @@ class Subject:
         return job
 
     def blocking(self, kind: Any) -> Job:
-        """A blocking client, chunk by chunk."""
+        """Return a blocking client's job, batch by batch."""
         client = kind(self._url)
 
         def job() -> float:
@@ -77,7 +77,7 @@ class Subject:
         return job
 
     def naive(self) -> Job:
-        """A loop over single pods; fewer of them than the others, and multiplied."""
+        """Return the job of a loop over fewer single pods; the time is extrapolated."""
         count = _FEW if self._delay else min(10 * _FEW, self._bench.pods)
         client = Naive(self._url)
 
@@ -88,7 +88,7 @@ class Subject:
         return job
 
     def close(self) -> None:
-        """Close what stayed open."""
+        """Close the open clients."""
         for client in self._open:
             self._bench.runner.run(client.aclose())
 
@@ -109,7 +109,7 @@ class Subject:
 
 
 def statuses(bench: Bench) -> Iterator[Row]:
-    """Statuses of many pods against the floor, first time and again."""
+    """Measure statuses of many pods against the floor, first and repeated requests."""
     for delay, first, unchanged in zip(DELAYS, (1.6, 1.1), (0.9, None), strict=True):
         subject = Subject(bench, delay, "statuses")
         jobs = {"floor": subject.floor(), "ours": subject.ours(again=True)}
@@ -132,7 +132,7 @@ def statuses(bench: Bench) -> Iterator[Row]:
 
 
 def contests(bench: Bench) -> Iterator[Contest]:
-    """The same jobs, done by everybody."""
+    """Measure the same jobs for all clients."""
     for question, delay in itertools.product(("statuses", "list"), DELAYS):
         subject = Subject(bench, delay, question)
         jobs: dict[str, Job] = {"floor": subject.floor(), "primepods": subject.ours()}
@@ -144,7 +144,7 @@ def contests(bench: Bench) -> Iterator[Contest]:
             jobs[OFFICIAL] = subject.blocking(sync.Official)
         if question == "statuses":
             jobs["aiohttp, pod by pod (extrapolated)"] = subject.naive()
-        # Seconds a round, most of them the server's: few rounds will do.
+        # A round takes seconds, mostly the server's: few rounds suffice.
         got = interleave(jobs, repetitions=min(bench.repetitions, 7) if delay else bench.repetitions)
         subject.close()
         clients = {name: got.get(f"{name}:wall") or got[name] for name in jobs}
@@ -152,7 +152,7 @@ def contests(bench: Bench) -> Iterator[Contest]:
 
 
 def listing(found: Iterable[Contest]) -> Iterator[Row]:
-    """The list against the official client and the floor: taken from the contests."""
+    """Compare the list with the official client and the floor, from the contests' samples."""
     for delay, bound in zip(DELAYS, (3.0, 11.0), strict=True):
         contest = next(each for each in found if "list" in each.what and each.what.endswith(after(delay)))
         for name, target in ((OFFICIAL, Target(bound, least=True)), ("floor", None)):
@@ -169,9 +169,9 @@ def listing(found: Iterable[Contest]) -> Iterator[Row]:
 
 
 def growth(bench: Bench) -> Iterator[Row]:
-    """How the time grows with the number of pods, and the floor's; again without the garbage collector.
+    """Measure growth of the time with the number of pods, and the floor's; also without garbage collection.
 
-    Its passes take the longer the more objects there are, whoever made them.
+    Collector passes take longer the more objects there are, in both clients.
     """
     for collecting in (True, False):
         medians: dict[str, dict[int, float]] = {}
@@ -200,7 +200,7 @@ def _at_size(bench: Bench, *, collecting: bool) -> dict[str, list[float]]:
 
 
 def growth_row(what: str, figures: dict[int, float], *, wanted: bool = True) -> Row:
-    """Say how something grows; linear is ``wanted``."""
+    """Return the table row of a growth exponent; with ``wanted``, the target is linear growth."""
     sizes = list(figures)
     return Row(
         key=f"growth {what}",
@@ -212,7 +212,7 @@ def growth_row(what: str, figures: dict[int, float], *, wanted: bool = True) -> 
 
 
 def single(bench: Bench) -> Iterator[Row]:
-    """One call of the blocking client."""
+    """Measure a single call of the blocking client."""
     url, one = bench.server.urls[0.0], pod_ids(0, 1)[0]
     peers = {"official": "the official client", "requests": "requests", "httpx": "httpx"}
     jobs: dict[str, Job] = {}

@@ -1,10 +1,10 @@
-"""Made-up pods in the API's wire shapes, encoded once, so that the server only copies bytes.
+"""Synthetic pods in the API's wire shapes, encoded once, so that the server only copies bytes.
 
-Typed from the documents: nothing of the client or the emulator is used, and whatever the vendor's client
-insists on is there. As in a real fleet most pods are ready, a few boot, some have several nodes; ids and
-addresses differ from pod to pod, while images, prices and resources repeat. Two thirds are machines with an
-address of their own, whose only port is 22, as in the documents' examples; the others are containers, with
-ports of their own for ssh and Jupyter.
+Written from the API's documents, without code of the client or the emulator; all fields that the vendor's
+client requires are present. As in a real fleet most pods are ready, a few boot, some have several nodes; ids
+and addresses differ between pods, while images, prices and resources repeat. Two thirds are machines with
+their own address, whose only port is 22, as in the documents' examples; the others are containers with
+separate ports for ssh and Jupyter.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _IMAGES = ("ubuntu_22_cuda_12", "cuda_12_4_pytorch_2_5", "vllm_llama_70b")
 
 
 def pod_id(number: int) -> str:
-    """Return the id of pod ``number``: 32 hexadecimal digits, as the API's are."""
+    """Return the id of pod ``number``: 32 hexadecimal digits, like the API's ids."""
     return f"{(number + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}"
 
 
 def pod_ids(start: int, count: int) -> list[str]:
-    """Return the ids of ``count`` pods from number ``start`` on."""
+    """Return the ids of ``count`` pods, from number ``start``."""
     return [pod_id(number) for number in range(start, start + count)]
 
 
 class Fleet:
-    """The rows of many pods.
+    """Encoded rows of many pods.
 
     Args:
-        count: How many.
+        count: Number of pods.
     """
 
     def __init__(self, count: int) -> None:
         self.listed: list[bytes] = []
-        """Rows of the list, in its order."""
+        """Rows of the list, in order."""
         self.pods: dict[bytes, bytes] = {}
-        """The same by id."""
+        """Rows of the list, by id."""
         self.statuses: dict[bytes, bytes] = {}
-        """Rows of the status endpoint by id."""
+        """Rows of the status endpoint, by id."""
         for number in range(count):
             pod, status = rows(number)
             key, row = pod_id(number).encode(), _encode(pod)
@@ -56,7 +56,7 @@ class Fleet:
 
 
 def rows(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return pod ``number`` as the list and the status endpoint show it."""
+    """Return the list row and the status row of pod ``number``."""
     rng = Random(number)  # noqa: S311 - seeded, not secret
     gpu, socket, price = rng.choice(_GPUS)
     provider, user, port = rng.choice(_PROVIDERS)

@@ -1,4 +1,4 @@
-"""How things are measured: in turns, several times, and reported as medians, spreads and ratios of pairs."""
+"""Measurement: samples taken in turns, reported as medians, spreads and ratios of pairs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 Job = Callable[[], Mapping[str, float] | float]
-"""Does one thing once, having prepared itself, and returns its figure; or several figures by name."""
+"""Prepares and runs one job once; returns its figure, or several figures by name."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a ratio should be.
+    """Target of a ratio.
 
     Attributes:
         bound: The limit.
-        least: Whether the ratio should be at least, not at most, the limit.
+        least: ``True`` if the limit is a minimum, not a maximum.
     """
 
     bound: float
     least: bool = False
 
     def met(self, value: float) -> bool:
-        """Return whether a value is within the target."""
+        """Return whether a value meets the target."""
         return value >= self.bound if self.least else value <= self.bound
 
     def __str__(self) -> str:
@@ -36,17 +36,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a figure of ours, what it is compared with, and what is wanted.
+    """One row of the table: our figure, the figure compared with it, and the target.
 
     Attributes:
-        key: For machines.
-        what: For people.
-        ours: Samples of ours.
-        other: Samples of the other, pair by pair taken next to ours; empty if the figure stands alone.
-        against: Who the other is.
-        unit: ``"s"``, ``"B"``, or nothing.
-        inverse: Whether the ratio is the other's figure by ours: how many times as fast we are.
-        target: What is wanted of the ratio, or of the figure if it stands alone.
+        key: Machine-readable name.
+        what: Description.
+        ours: Our samples.
+        other: The other client's samples, each taken next to ours; empty if there is no comparison.
+        against: Name of the other client.
+        unit: ``"s"``, ``"B"``, or empty.
+        inverse: ``True`` if the ratio is the other's figure divided by ours, that is, our speed-up.
+        target: Target of the ratio, or of the figure if there is no comparison.
     """
 
     key: str
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def values(self) -> list[float]:
-        """What the target is about, once for each repetition."""
+        """Return the values that the target applies to, one per repetition."""
         if not self.other:
             return list(self.ours)
         pairs = zip(self.ours, self.other, strict=True)
@@ -68,20 +68,20 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; ``None`` if there is none."""
+        """Return whether the target is met; ``None`` without a target."""
         return None if self.target is None else self.target.met(statistics.median(self.values))
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One job, done by several clients: for the picture."""
+    """One job of several clients, for the picture."""
 
     what: str
     clients: Mapping[str, Sequence[float]]
 
 
 def interleave(jobs: Mapping[str, Job], *, repetitions: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Run all jobs in turns, in an order that rotates; return the samples of each figure."""
+    """Run all jobs in turns, in rotating order; return the samples of each figure."""
     samples: dict[str, list[float]] = {}
     names = list(jobs)
     for repetition in range(warm_up + repetitions):
@@ -97,7 +97,7 @@ def interleave(jobs: Mapping[str, Job], *, repetitions: int, warm_up: int = 1) -
 
 
 def seconds(call: Callable[[], object], times: int = 1) -> float:
-    """Return how long a call takes, on the average of ``times``."""
+    """Return the average duration of ``times`` calls, in seconds."""
     began = time.perf_counter()
     for _ in range(times):
         call()
@@ -113,13 +113,13 @@ def spread(samples: Sequence[float]) -> tuple[float, float]:
 
 
 def exponent(figures: Mapping[int, float]) -> float:
-    """Return ``e`` of the ``n ** e`` that fits best: 1 is linear."""
+    """Return the exponent ``e`` of the best fit ``n ** e``; 1 is linear."""
     xs = [math.log(size) for size in figures]
     ys = [math.log(max(figure, 1e-9)) for figure in figures.values()]
     return statistics.linear_regression(xs, ys).slope
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """Return what is written down of samples."""
+    """Return the summary of samples for the JSON file."""
     first, third = spread(samples)
     return {"median": statistics.median(samples), "q1": first, "q3": third, "n": len(samples)}

@@ -1,8 +1,8 @@
-"""What pods cost in memory, in a process of its own: `python -m benchmarks.memory WHAT URL PODS`.
+"""Memory of pods, measured in its own process: `python -m benchmarks.memory WHAT URL PODS`.
 
-Prints JSON: ``bytes`` that Python's allocator counts, ``answers`` of them that are the server's bytes where
-the poller keeps those, and by how much a process grew (another one, since counting costs memory and a second
-run finds what a first has left).
+Prints JSON: ``bytes`` counted by Python's allocator, ``answers``, the part that is response bytes kept by the
+poller, and the growth of a process (a separate one, because counting costs memory and a second run reuses
+memory of the first).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .clients import Ours, chunks
 from .fleet import pod_ids
 
 _SETTLE = 3.0
-"""Intervals of a watch until what it keeps of its answers is there."""
+"""Intervals until a watch has cached its responses."""
 
 
 async def measure(what: str, url: str, pods: int, meter: Callable[[], float]) -> float:
-    """Return by how much ``meter`` rises while the result of ``what`` is held."""
+    """Return the increase of ``meter`` while the result of ``what`` is held."""
     client, ids = Ours(url), pod_ids(0, pods)
     await client.statuses(ids[:100])
     gc.collect()
@@ -57,7 +57,7 @@ async def measure(what: str, url: str, pods: int, meter: Callable[[], float]) ->
 
 
 def _resident() -> float:
-    """Return the memory of this process; of all its life where the system does not tell the present."""
+    """Return the memory of this process; its peak where the system does not report the current value."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -67,7 +67,7 @@ def _resident() -> float:
 
 
 def _answers(url: str, ids: list[str]) -> int:
-    """Return the size of what the server answers when asked for the status of all pods."""
+    """Return the total size of the status responses for all pods."""
     size = 0
     for chunk in chunks(ids):
         with urlopen(f"{url}/api/v1/pods/status?pod_ids=" + "&pod_ids=".join(chunk)) as answer:  # noqa: S310 - our own server
@@ -80,7 +80,7 @@ def _grown(what: str, url: str, pods: int) -> float:
 
 
 def main(what: str, url: str, pods: int) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
         resident = other.submit(_grown, what, url, pods).result()
     tracemalloc.start()

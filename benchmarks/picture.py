@@ -1,4 +1,4 @@
-"""The contests as an SVG that reads on light and dark pages."""
+"""SVG chart of the contests, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BAR = 20
 _GAP = 8
 _HEAD = 44
 _ROOM = 130
-"""For the figure behind a bar."""
+"""Space for the figure after a bar."""
 _STYLE = """
   svg {
     --page: #ffffff; --text: #1f2328; --soft: #59636e; --ours: #0969da; --floor: #afb8c1; --peer: #d1d9e0
@@ -31,7 +31,7 @@ _STYLE = """
 
 
 def draw(contests: Sequence[Contest], machine: str) -> str:
-    """Return the picture: a panel for each contest, a bar for each client, shorter is better."""
+    """Return the SVG: a panel for each contest, a bar for each client, shorter is better."""
     parts: list[str] = []
     y = 16
     for contest in contests:
@@ -53,7 +53,7 @@ def draw(contests: Sequence[Contest], machine: str) -> str:
 def _panel(contest: Contest, top: int) -> tuple[list[str], int]:
     clients = sorted(contest.clients.items(), key=lambda item: statistics.median(item[1]))
     ours = statistics.median(contest.clients["primepods"])
-    # A bar far longer than the others is cut, or one could not see those.
+    # Cut a bar that is far longer than the others, to keep those visible.
     medians = [statistics.median(samples) for _, samples in clients]
     shown = [samples for _, samples in clients if statistics.median(samples) <= 25 * ours]
     longest = max(spread(samples)[1] for samples in shown)

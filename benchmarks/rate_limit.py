@@ -1,11 +1,11 @@
-"""Processes that wait at the same time, and an API that limits the requests of all of them together.
+"""Many waiting processes and an API with one rate limit for all of them.
 
     python -m benchmarks.rate_limit [--quick]
 
-6,400 pods are divided among 1, 4, 16 and 64 processes, which begin at the same moment; the API answers 429
-(`Retry-After: 1`) to what exceeds ten requests a second, where a tick of all needs 64 in five seconds. After
-twenty seconds all pods are ready. Measured from then on: when 99 % of the pods are seen, when the last one
-is, and what was sent until then.
+6,400 pods are divided among 1, 4, 16 and 64 processes, which start at the same time. The API responds with
+429 (`Retry-After: 1`) beyond ten requests a second; one poll of all pods needs 64 requests in five seconds.
+After 20 seconds all pods are ready. Measured from then on: the time until 99 % of the pods are seen ready,
+the time until the last one is, and the requests sent until then.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured in one run.
+    """Parameters of one run.
 
     Attributes:
-        processes: How many.
-        pods: How many in all.
+        processes: Number of processes.
+        pods: Total number of pods.
         limit: Requests a second that the API allows.
         interval: Seconds between two polls of a pod.
-        boot: Seconds until all pods are ready, from the beginning.
+        boot: Seconds from the start until all pods are ready.
     """
 
     processes: int
@@ -52,7 +52,7 @@ class Plan:
 
 
 async def wait(url: str, interval: float, begin: float, ready_at: float, ids: list[str]) -> list[float]:
-    """Wait for pods; returns when each was seen ready, by the clock that all processes share."""
+    """Wait for pods; return the time at which each was seen ready, on the clock shared by all processes."""
     delays: list[float] = []
 
     def note(change: PodChange) -> None:
@@ -105,7 +105,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def line(plan: Plan, got: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Return one row of the table."""
     cells = (
         f"{plan.processes}",
         f"{got['late']:.1f} s",
@@ -118,7 +118,7 @@ def line(plan: Plan, got: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and print; or, as one of the processes, wait."""
+    """Measure and print the results; or, as a child process, wait."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.rate_limit",
         description=__doc__,

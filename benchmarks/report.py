@@ -1,4 +1,4 @@
-"""What was measured, as tables for people and JSON for machines."""
+"""Reports: tables and JSON."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PEERS = ("prime", "pydantic", "httpx", "requests", "anyio", "typer")
 
 
 def machine() -> str:
-    """Where this was measured, and with what."""
+    """Return a description of the machine and the versions."""
     versions = [f"primepods {importlib.metadata.version('primepods')}"] if _is_installed("primepods") else []
     versions += [f"{name} {importlib.metadata.version(name)}" for name in _PEERS if _is_installed(name)]
     return f"{sync.machine()}; {', '.join(versions)}"
 
 
 def absent() -> list[str]:
-    """The peers that are not installed."""
+    """Return the peers that are not installed."""
     return [name for name in ("orjson", "prime", "httpx", "requests", "typer") if not _is_installed(name)]
 
 
@@ -31,7 +31,7 @@ def _is_installed(name: str) -> bool:
 
 
 def line(row: Row) -> str:
-    """One line of the table."""
+    """Return one row of the table."""
     against = f"{_figure(row.other, row.unit)} ({row.against})" if row.other else ""
     ratio = _ratio(row.values) if row.other else ""
     verdict = "" if row.met is None else f"{row.target}: {'met' if row.met else 'NOT MET'}"
@@ -42,7 +42,7 @@ HEAD = "| what | primepods | against | ratio | target |\n|---|---|---|---|---|"
 
 
 def contest_lines(contest: Contest) -> list[str]:
-    """A table of everybody's medians, with how many times ours each is."""
+    """Return a table of all clients' medians, with their ratios to ours."""
     ours = contest.clients["primepods"]
     lines = ["", f"| {contest.what} | median | times ours |", "|---|---|---|"]
     for name, samples in sorted(contest.clients.items(), key=lambda item: statistics.median(item[1])):
@@ -71,7 +71,7 @@ def _ratio(values: Sequence[float]) -> str:
 
 
 def as_json(rows: Iterable[Row], contests: Iterable[Contest]) -> dict[str, Any]:
-    """Everything, for machines."""
+    """Return all results as JSON."""
     return {
         "machine": machine(),
         "absent": absent(),

@@ -1,7 +1,7 @@
-"""A server in a process of its own that does next to nothing, so that what is measured is the client.
+"""A minimal server in its own process, so that benchmarks measure the client.
 
-It knows three questions of the API, answers with bytes that were encoded before, and looks at nothing that
-clients differ in. It listens twice: one port answers at once, the other after 50 ms.
+It serves three operations of the API from encoded bytes, and ignores all parts of a request in which clients
+differ. It has two ports: one responds at once, the other after 50 ms.
 
     python -m benchmarks.server PODS
 """
@@ -25,30 +25,30 @@ from .fleet import Fleet
 
 KEY = "benchmark_key"
 DELAYS = (0.0, 0.05)
-"""Seconds that pass before an answer, one port each."""
+"""Response delays in seconds, one port each."""
 ROOT = Path(__file__).parent.parent
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 class World:
-    """What the server knows.
+    """State of the server.
 
     Args:
-        fleet: All pods; the list shows a part of them.
+        fleet: All pods; the list returns a part of them.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._start, self._count = 0, len(fleet.listed)
         self.marks: list[tuple[float, float]] = []
-        """When each request came and when its answer went, by the clock that all processes share."""
+        """Times of each request and its response, on the clock shared by all processes."""
 
     def answer(self, target: bytes) -> bytes:
-        """Return the body that answers a request."""
+        """Return the response body of a request."""
         path, _, query = target.partition(b"?")
         if path.endswith(b"/status"):
             statuses = self._fleet.statuses
-            rows = [statuses[pair[8:]] for pair in query.split(b"&")]  # Behind `pod_ids=`.
+            rows = [statuses[pair[8:]] for pair in query.split(b"&")]  # After `pod_ids=`.
             return b'{"data":[%b],"status":null}' % b",".join(rows)
         if path.startswith(b"/bench/"):
             return self._control(path.split(b"/")[2:])
@@ -72,7 +72,7 @@ class World:
 
 
 class Connection(asyncio.Protocol):
-    """Just enough of HTTP/1.1 for well-behaved clients."""
+    """Minimal HTTP/1.1 connection for well-behaved clients."""
 
     def __init__(self, world: World, delay: float) -> None:
         self._world = world
@@ -80,11 +80,11 @@ class Connection(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to write."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is complete."""
+        """Respond to each complete request."""
         came = time.monotonic()
         self._received += data
         while b"\r\n\r\n" in self._received:
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
 
 
 async def _serve(pods: int) -> None:
-    """Listen; say where; end with the standard input."""
+    """Listen, print the port, and stop at the end of the standard input."""
     world, loop = World(Fleet(pods)), asyncio.get_running_loop()
     servers = [
         await loop.create_server(partial(Connection, world, delay), "127.0.0.1", 0) for delay in DELAYS
@@ -117,21 +117,21 @@ async def _serve(pods: int) -> None:
 
 
 class Server:
-    """The running server, seen from outside.
+    """Handle of the running server process.
 
     Args:
-        urls: Its addresses by delay in seconds.
+        urls: Its URLs by delay in seconds.
     """
 
     def __init__(self, urls: dict[float, str]) -> None:
         self.urls = urls
 
     def show(self, start: int, count: int) -> None:
-        """Have the list show ``count`` pods from number ``start`` on."""
+        """Set the list to ``count`` pods, from number ``start``."""
         self._control(f"list/{start}/{count}")
 
     def marks(self) -> list[tuple[float, float]]:
-        """Return when each request since the last time came, and when its answer went."""
+        """Return the times of each request and its response since the last call."""
         found: list[tuple[float, float]] = self._control("marks")
         return found
 
@@ -142,7 +142,7 @@ class Server:
 
 @contextmanager
 def running(pods: int) -> Iterator[Server]:
-    """Run a server with so many pods."""
+    """Run a server with ``pods`` pods."""
     command = [sys.executable, "-m", "benchmarks.server", str(pods)]
     with subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
@@ -160,7 +160,7 @@ def running(pods: int) -> Iterator[Server]:
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which a child finds these benchmarks and the package beside them."""
+    """Return an environment in which a child process can import the benchmarks and the package."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

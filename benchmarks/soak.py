@@ -1,11 +1,11 @@
-"""Everything at once, for as long as you like: `python -m benchmarks.soak --seconds 600 --fault-share 0.2`.
+"""Soak test of all operations at once: `python -m benchmarks.soak --seconds 600 --fault-share 0.2`.
 
-An emulated API with thousands of pods runs in a process of its own and fails in a share of its answers. This
-process lists, asks, waits, watches, deletes and reads history all the time, asynchronously and blocking, and
-checks every result against what it knows to be true. Prints requests, errors by kind, violations (there must
-be none), and memory, tasks and sockets at the start and at the end.
+An emulated API with thousands of pods runs in its own process, and a share of its responses are faults. This
+process constantly lists, gets, waits, watches, deletes and reads history, with both clients, and checks every
+result against the true state. Prints requests, errors by kind, violations (there must be none), and memory,
+tasks and sockets at the start and at the end.
 
-Memory is what the system counts, sampled under load; the start is after a warm-up of a fifth of the time, in
+Memory is the system's figure, sampled under load; the start is after a warm-up of a fifth of the time, in
 which all caches fill.
 """
 
@@ -38,9 +38,9 @@ from primepods import AsyncClient, Client, Pod, PodState, RetryPolicy
 from .server import environment
 
 BOOT = 10.0
-"""Seconds that a pod boots, about."""
+"""Approximate boot time of a pod, in seconds."""
 LAG = 3.0
-"""Seconds by which a stale answer lags behind."""
+"""Lag of a stale response, in seconds."""
 UNKNOWN = "no-such-pod"
 _PATIENCE = 120.0
 _SHOWN = 5
@@ -60,7 +60,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "html", "status": 200},
     {"kind": "html", "status": 502, "acted": True},
     {"kind": "empty"},
-    # Elsewhere nobody could tell it from the truth when it comes twice in a row.
+    # For other operations, two of these in a row could not be told from the truth.
     {"kind": "empty_data", "on": "history"},
     {"kind": "stale", "seconds": LAG},
     {"kind": "redirect", "location": "http://elsewhere.example.test/api/v1/pods/"},
@@ -72,7 +72,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
 
 
 class Api:
-    """The emulator in the other process: what tests can do to it, and clients cannot."""
+    """Control client of the emulator in the other process."""
 
     def __init__(self, url: str, key: str, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -80,7 +80,7 @@ class Api:
         self._session = session
 
     async def control(self, method: str, path: str, body: object = None) -> Any:
-        """Use one of its control routes, which never fail."""
+        """Call a control route; these have no faults."""
         headers = {"Authorization": f"Bearer {self.key}"}
         where = f"{self.url}/_emulator/{path}"
         async with self._session.request(method, where, json=body, headers=headers) as answer:
@@ -88,34 +88,34 @@ class Api:
             return await answer.json()
 
     async def add(self, *, fails: bool = False, boot: float = BOOT) -> str:
-        """Bear a pod."""
+        """Create a pod."""
         pod = {"name": "soak", "boot_seconds": boot, "failure": "broken on purpose" if fails else None}
         return str((await self.control("POST", "pods", pod))["id"])
 
     async def break_down(self, share: float) -> None:
-        """Let a share of all answers fail, each kind of failure equally often."""
+        """Make a share of all responses fail, each kind of fault equally often."""
         each = share / len(FAULTS)
         for number, fault in enumerate(FAULTS):
-            # Of several rules the first that strikes decides: those behind it see only what is left.
+            # The first rule that applies decides: later rules see only the remaining requests.
             await self.control("POST", "faults", {**fault, "probability": each / (1 - number * each)})
 
 
 class Soak:
-    """The work, and what has come of it."""
+    """The workload and its results."""
 
     def __init__(self, api: Api, client: AsyncClient, seed: int) -> None:
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.violations: list[str] = []
         self.lasting: list[str] = []
-        """Pods that nobody deletes."""
+        """Pods that are never deleted."""
         self.ends_at = 0.0
         self._api = api
         self._client = client
         self._rng = Random(seed)  # noqa: S311 - seeded, not secret
 
     async def run(self, seconds: float) -> None:
-        """Do everything at once for so long, and let what is under way come to its end."""
+        """Run all tasks at once for this long, then let them finish."""
         self.ends_at = time.monotonic() + seconds
         jobs: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (2, self._list),
@@ -155,7 +155,7 @@ class Soak:
         return self._rng.sample(self.lasting, min(number, len(self.lasting)))
 
     async def _list(self) -> None:
-        """Each lasting pod once, while others come and go."""
+        """Check that the list has each lasting pod once, while others come and go."""
         seen: Counter[str] = Counter()
         async for pod in self._client.pods.list(page_size=self._rng.choice([100, 250, 1_000])):
             seen[pod.id] += 1
@@ -210,12 +210,12 @@ class Soak:
         await self._is_gone(ids[0])
 
     async def _clear(self, ids: list[str]) -> None:
-        """Delete for certain."""
+        """Delete pods until they are confirmed gone."""
         while ids:
             ids = list((await self._client.pods.delete_many(ids, missing_ok=True)).errors)
 
     async def _is_gone(self, pod_id: str) -> None:
-        """See that a pod is gone, once no stale answer can say otherwise."""
+        """Check that a pod is gone, after the lag of stale responses."""
         await asyncio.sleep(LAG + 0.5)
         try:
             pod: Pod | None = await self._client.pods.get(pod_id)
@@ -224,7 +224,7 @@ class Soak:
         self._check(pod is None, f"gone: {pod_id} is still there")
 
     async def _watch(self) -> None:
-        """Some changes of some pods, then something else: leaving early must leave nothing behind."""
+        """Watch a few changes of some pods, then stop early, which must leak nothing."""
         ids = self._some(300)
         left = set(ids)
         async for change in self._client.pods.watch(ids, interval=2.0, timeout=_PATIENCE):
@@ -235,7 +235,7 @@ class Soak:
         await asyncio.sleep(1.0)
 
     async def _history(self) -> None:
-        """A few thousand records, each once, and off."""
+        """Read a few thousand history records, each once, then stop."""
         seen: Counter[str] = Counter()
         async for record in self._client.pods.history(page_size=500):
             seen[record.id] += 1
@@ -244,7 +244,7 @@ class Soak:
         self._check(max(seen.values(), default=1) == 1, "history: a record was listed twice")
 
     async def _blocking(self) -> None:
-        """The blocking client, in a thread, from beginning to end."""
+        """Use a blocking client in a thread, including open and close."""
         ids = self._some(150)
 
         def work() -> None:
@@ -261,7 +261,7 @@ _RETRY = RetryPolicy(attempts=6, base_delay=0.2, max_delay=4.0)
 
 @contextmanager
 def emulated(pods: int, seed: int) -> Iterator[tuple[str, str]]:
-    """Run the emulator in a process of its own; gives its address and key."""
+    """Run the emulator in its own process; yield its URL and key."""
     words = ("--pods", str(pods), "--seed", str(seed), "--boot-seconds", str(BOOT))
     with subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "primepods", "emulator", *words],
@@ -279,7 +279,7 @@ def emulated(pods: int, seed: int) -> Iterator[tuple[str, str]]:
 
 @asynccontextmanager
 async def soaked(url: str, key: str, seed: int) -> AsyncIterator[tuple[Soak, Api]]:
-    """Open what the work needs, and close it."""
+    """Open the resources of the workload, and close them."""
     async with (
         aiohttp.ClientSession() as session,
         AsyncClient(key, base_url=url, retry=_RETRY, timeout=5.0, deadline=60.0) as client,
@@ -291,8 +291,8 @@ async def soaked(url: str, key: str, seed: int) -> AsyncIterator[tuple[Soak, Api
 
 
 def hoard_nothing() -> None:
-    """Have glibc use one heap for all threads, and give back at once what is large: else its hoards of freed
-    memory, one a thread, hide what is in use.
+    """Set glibc to one heap for all threads, and to return large blocks at once: else freed memory,
+    cached per thread, hides the memory in use.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -301,13 +301,13 @@ def hoard_nothing() -> None:
 
 
 def memory() -> int:
-    """Bytes of this process in memory."""
+    """Return the resident memory of this process in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Sampler:
-    """Looks at the memory once a second, since it goes up and down with what is under way."""
+    """Sampler of the memory, once a second, because it varies with the tasks in flight."""
 
     def __init__(self) -> None:
         self.samples: list[int] = []
@@ -319,7 +319,7 @@ class Sampler:
             await asyncio.sleep(1.0)
 
     def tenths(self) -> list[float]:
-        """Medians of each tenth of the time, in megabytes."""
+        """Return the median of each tenth of the time, in megabytes."""
         count = len(self.samples)
         cuts = [count * n // 10 for n in range(11)]
         return [
@@ -329,16 +329,16 @@ class Sampler:
 
 
 def sockets() -> int:
-    """Open sockets of this process."""
+    """Return the number of open sockets of this process."""
     links = list(Path("/proc/self/fd").iterdir())
     return sum(link.is_symlink() and str(link.readlink()).startswith("socket:") for link in links)
 
 
 async def main(options: argparse.Namespace, url: str, key: str) -> dict[str, Any]:
-    """Warm up, work, and tell."""
+    """Warm up, run the workload, and print the results."""
     warm_up = options.seconds / 5
     async with soaked(url, key, options.seed) as (soak, api):
-        await asyncio.sleep(LAG)  # a stale answer must not be from before the pods were there
+        await asyncio.sleep(LAG)  # a stale response must not date from before the pods existed
         await api.break_down(options.fault_share)
         await soak.run(warm_up)
         soak.done.clear()
@@ -376,7 +376,7 @@ async def main(options: argparse.Namespace, url: str, key: str) -> dict[str, Any
 
 
 def parsed() -> argparse.Namespace:
-    """The options."""
+    """Return the parsed options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Work against faults.")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
     parser.add_argument("--fault-share", type=float, default=0.2, help="of all answers (default: 0.2)")

@@ -1,4 +1,4 @@
-"""Importing the package, and the command's help, in fresh processes."""
+"""Time of importing the package and of the command's help, in new processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _IMPORT = "import time; began = time.perf_counter(); import {0}; {0}.{1}; print(
 
 
 def startup(bench: Bench) -> Iterator[Row]:
-    """The package against aiohttp, which it needs; the command against the official one."""
+    """Measure the package against aiohttp, which it needs, and the command against the official one."""
     with tempfile.TemporaryDirectory() as compiled:
-        # Modules that are compiled, wherever they are and whoever may write there: the first run does it.
+        # A writable cache of compiled modules; the first run fills it.
         environ = {**environment(), "PYTHONPYCACHEPREFIX": compiled}
         environ |= {"PRIME_DISABLE_VERSION_CHECK": "1", "COLUMNS": "100"}
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -25,7 +25,7 @@ def startup(bench: Bench) -> Iterator[Row]:
 
 
 def _startup(bench: Bench, environ: dict[str, str]) -> Iterator[Row]:
-    # What is asked for is used: a package that puts off its imports has won nothing.
+    # Use the imported name, so that lazy imports count, too.
     uses = {"primepods": "AsyncClient", "aiohttp": "ClientSession"}
     jobs = {module: _importing(environ, module, name) for module, name in uses.items()}
     got = interleave(jobs, repetitions=3 * bench.repetitions)

@@ -1,9 +1,9 @@
-"""What a blocking call costs: `primepods.Client` against requests, httpx and the official `prime` client.
+"""Time of blocking calls: `primepods.Client` against requests, httpx and the official `prime` client.
 
-All of them ask the same server, in another process on this machine, for the same things: one pod, the status
-of 1,000 pods, the list of 10,000. The samples of the clients are interleaved, in an order that rotates; a
-table of medians goes to the standard output. requests and httpx do the least that gets the data: a session,
-the URL, `json()`. A peer that is not installed is left out, and named.
+All clients send the same requests to the same server, in another process on this machine: one pod, the status
+of 1,000 pods, the list of 10,000. The clients' samples are interleaved in rotating order; a table of medians
+goes to the standard output. requests and httpx do the minimum to get the data: a session, the URL, `json()`.
+Peers that are not installed are skipped and listed.
 
     python -m benchmarks.sync [--quick]
 
@@ -35,14 +35,14 @@ _LONG = 0.1
 
 
 class Peer(Protocol):
-    """A client under test; each method returns how many pods it has got."""
+    """Interface of a measured client; each request method returns the number of pods."""
 
     def get(self, pod_id: str) -> int:
-        """Ask for one pod."""
+        """Request one pod."""
         ...
 
     def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         ...
 
     def list(self) -> int:
@@ -63,11 +63,11 @@ class Ours:
         self._client = import_module("primepods").Client(KEY, base_url=url)
 
     def get(self, pod_id: str) -> int:
-        """Ask for one pod."""
+        """Request one pod."""
         return int(self._client.pods.get(pod_id).id == pod_id)
 
     def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         return len(self._client.pods.statuses(ids))
 
     def list(self) -> int:
@@ -80,7 +80,7 @@ class Ours:
 
 
 class Official:
-    """prime's PodsClient, used as its own command uses it; it reads pages and chunks one after the other."""
+    """prime's PodsClient, used as in its own command; it reads pages and batches one after another."""
 
     distribution = "prime"
 
@@ -90,11 +90,11 @@ class Official:
         self._pods = import_module("prime_cli.api.pods").PodsClient(client)
 
     def get(self, pod_id: str) -> int:
-        """Ask for one pod."""
+        """Request one pod."""
         return int(self._pods.get(pod_id).id == pod_id)
 
     def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         return sum(len(self._pods.get_status(ids[at : at + CHUNK])) for at in range(0, len(ids), CHUNK))
 
     def list(self) -> int:
@@ -107,11 +107,11 @@ class Official:
                 return count
 
     def close(self) -> None:
-        """It has no way to."""
+        """Do nothing: the client cannot be closed."""
 
 
 class Plain:
-    """A session of requests or httpx, and dictionaries."""
+    """A session of requests or httpx that returns dictionaries."""
 
     def __init__(self, session: Any, url: str) -> None:
         self._session = session
@@ -124,11 +124,11 @@ class Plain:
         return answer.json()
 
     def get(self, pod_id: str) -> int:
-        """Ask for one pod."""
+        """Request one pod."""
         return int(self._ask(f"/{pod_id}")["id"] == pod_id)
 
     def statuses(self, ids: list[str]) -> int:
-        """Ask for the status of many pods."""
+        """Request the status of many pods."""
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
         return sum(len(self._ask("/status", {"pod_ids": chunk})["data"]) for chunk in chunks)
 
@@ -168,7 +168,7 @@ PEERS: list[Any] = [Ours, Official, Requests, Httpx]
 
 
 def jobs(peers: dict[str, Peer], *, calls: int) -> dict[str, dict[str, Job]]:
-    """What is measured: each client's way to do each thing once; a ``get`` is the average of ``calls``."""
+    """Return the job of each client for each call; a ``get`` is the average of ``calls``."""
     first, asked = pod_ids(0, 1)[0], pod_ids(0, ASKED)
     return {
         "`get`": {name: _job(partial(peer.get, first), 1, calls) for name, peer in peers.items()},
@@ -188,7 +188,7 @@ def _job(call: Callable[[], int], expected: int, calls: int = 1) -> Job:
 
 
 def installed() -> dict[str, Any]:
-    """The peers that can be had here; says which cannot."""
+    """Return the installed peers; print the missing ones."""
     found = {}
     for kind in PEERS:
         try:
@@ -201,13 +201,13 @@ def installed() -> dict[str, Any]:
 
 
 def cell(seconds: float, ours: float) -> str:
-    """A figure and, for the others, how many times ours it is."""
+    """Return a table cell: the figure and, for other clients, its ratio to ours."""
     shown = f"{seconds * 1e3:,.{2 if seconds < _LONG else 0}f} ms"
     return shown if seconds == ours else f"{shown} ({seconds / ours:.2f}x)"
 
 
 def machine() -> str:
-    """Where this was measured."""
+    """Return a description of the machine."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -223,7 +223,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,14 +1,14 @@
-"""Waiting in many processes at once: 1, 4 and 16 triggerers (or workers) of an orchestrator, on one emulator.
+"""Waits in many processes: 1, 4 and 16 triggerers (or workers) of an orchestrator, on one emulator.
 
     python -m benchmarks.triggerers [--quick]
 
-Each process has 500 tasks, and each task waits for a pod of its own with a client of its own, so that the
-tasks of a process share its poller. The processes begin one after the other, spread over one interval, or all
-at once. All pods boot for six intervals more; then each becomes ready at a moment of its own within the next
-one, and the time from that moment until its waiter runs is measured. Requests are those that reach the
-emulator in the last five intervals before that.
+Each process has 500 tasks; each task waits for its own pod with its own client, so that the tasks of a
+process share its poller. The processes start one after another, spread over one interval, or all at once. All
+pods boot for six more intervals; then each becomes ready at its own time within the next interval. The time
+from there until its waiter runs is measured. Requests are those that reach the emulator in the last five
+intervals before.
 
-The second table has sixteen processes and an API that refuses with 429 what exceeds ten requests a second.
+The second table has sixteen processes and an API that responds with 429 beyond ten requests a second.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from .sync import machine
 
 TICKS = 6
 _LIMIT = 10
-"""Requests a second that the API of the second table lets through, all processes together."""
+"""Rate limit of the API in the second table: requests a second, for all processes together."""
 _FILES = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
 _MAKING = 0.001
-"""Seconds for the emulator to make a pod, at most."""
+"""Max seconds in which the emulator creates a pod."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured in one run.
+    """Parameters of one run.
 
     Attributes:
-        processes: How many.
-        waiters: How many in each.
-        interval: Seconds between two looks at a pod.
-        limit: Requests a second beyond which the API refuses; 0 for never.
-        at_once: Whether all begin at the same moment.
+        processes: Number of processes.
+        waiters: Number of waiters in each process.
+        interval: Seconds between two polls of a pod.
+        limit: The API's rate limit in requests a second; 0 for none.
+        at_once: ``True`` if all processes start at the same time.
     """
 
     processes: int
@@ -60,7 +60,7 @@ class Plan:
 
 
 async def wait(url: str, interval: float, begin: float, ready_at: dict[str, float]) -> dict[str, Any]:
-    """Wait for pods, each in a task of its own; times are by the clock that all processes share."""
+    """Wait for pods, each in its own task; times are on the clock shared by all processes."""
     delays: list[float] = []
     most_files = 0
 
@@ -86,13 +86,13 @@ async def wait(url: str, interval: float, begin: float, ready_at: dict[str, floa
 
 
 def serve_one() -> None:
-    """Be one of the processes: told what to wait for when all have been started."""
+    """Run as a child process, which reads its pods from the standard input."""
     print("up", flush=True)
     print(json.dumps(asyncio.run(wait(*json.loads(sys.stdin.readline())))), flush=True)
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Run one plan."""
+    """Run one plan and return its figures."""
     command = [sys.executable, "-m", "benchmarks.triggerers", "--one"]
     with Emulator(api_key=KEY) as emulator, ExitStack() as stack:
         if plan.limit:
@@ -135,10 +135,10 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def _pods(emulator: Emulator, plan: Plan, process: int, began: float) -> dict[str, float]:
-    """Make the pods of a process; return when each will be ready."""
+    """Create the pods of a process; return the time at which each becomes ready."""
     ready_at: dict[str, float] = {}
     for number in range(plan.waiters):
-        # Multiples of the golden section fill an interval evenly, in no order.
+        # Multiples of the golden section fill an interval evenly, in mixed order.
         spread = (process * plan.waiters + number) * 0.618034 % 1
         due = began + (1 + TICKS + spread) * plan.interval
         ready_at[emulator.add_pod(boot_seconds=due - time.monotonic())] = due
@@ -152,7 +152,7 @@ HEAD = (
 
 
 def line(plan: Plan, got: dict[str, Any]) -> str:
-    """One line of a table."""
+    """Return one row of a table."""
     cells = (
         f"{plan.processes}",
         f"{plan.processes * plan.waiters:,}",
@@ -170,7 +170,7 @@ def line(plan: Plan, got: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and print; or, as one of the child processes, wait."""
+    """Measure and print the results; or, as a child process, wait."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.triggerers",
         description=__doc__,

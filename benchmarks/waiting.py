@@ -1,19 +1,19 @@
-"""What it costs to wait for many pods: the shared poller beside the two things that people do today.
+"""Cost of waiting for many pods: the shared poller against the two usual alternatives.
 
     python -m benchmarks.waiting [--quick]
 
-Each waiter is a task of its own, as in an orchestrator, and waits for one pod. All pods boot until 20
-intervals have passed; then each becomes ready at a moment of its own within the next one, and the time from
-that moment until its waiter runs is measured. Three ways to wait:
+Each waiter is a separate task, as in an orchestrator, and waits for one pod. All pods boot for 20 intervals;
+then each becomes ready at its own time within the next interval. The time from there until its waiter runs is
+measured. Three ways to wait:
 
-- `wait_ready`: each task makes a client and calls ``pods.wait_ready``.
-- a loop over ``get``: the tasks share a client, and each asks for its pod, sleeps an interval, asks again.
-- a session a task: each task has a client of its own, and asks for the status of its pod in such a loop.
+- `wait_ready`: each task creates a client and calls ``pods.wait_ready``.
+- a loop over ``get``: the tasks share a client; each gets its pod, sleeps for an interval, and repeats.
+- a session a task: each task has its own client, and polls the status of its pod in such a loop.
 
-Every run has a process of its own, with the server in another one. Requests are those that reached the server
-within the 20 intervals and until the last waiter ran; processor time, memory and files are the waiting
-process's alone. Prints a table; where a way cannot keep up or exceeds the open files that a process may have,
-the table says so and the count is left out.
+Every run has its own process, with the server in another one. Requests are those that reached the server
+within the 20 intervals and until the last waiter ran; processor time, memory and files are those of the
+waiting process only. Prints a table; where a way cannot keep up or exceeds a process's limit of open files,
+the table says so and omits the count.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from .sync import machine
 TICKS = 20
 _MOST_FILES = 40
 _EACH_TICK = {100: 2, 1_000: 11, 10_000: 101}
-"""What the shared poller may ask at most in a tick."""
+"""Max requests of the shared poller in a tick, by number of pods."""
 _SECONDS_BETWEEN_LOOKS = 0.05
 _FILES = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
 
 
 class Fleet:
-    """Pods that boot, and become ready one after the other when it is time. Answers as `server.World`.
+    """Pods that boot and then become ready one after another; the same interface as `server.World`.
 
     Args:
-        count: How many pods.
-        interval: Seconds in which they become ready.
+        count: Number of pods.
+        interval: Seconds within which they become ready.
     """
 
     def __init__(self, count: int, interval: float) -> None:
@@ -65,7 +65,7 @@ class Fleet:
         self._pods = {pod_id(number).encode(): _states(rows(number)[0]) for number in range(count)}
 
     def answer(self, target: bytes) -> bytes:
-        """Return the body that answers a request."""
+        """Return the response body of a request."""
         path, _, query = target.partition(b"?")
         now = time.monotonic()
         if path.endswith(b"/status"):
@@ -83,7 +83,7 @@ class Fleet:
         self._began = now
         begin = now + float(word) * self._interval
         for number, key in enumerate(self._ready_at):
-            # Multiples of the golden section fill an interval evenly, in no order.
+            # Multiples of the golden section fill an interval evenly, in mixed order.
             self._ready_at[key] = begin + number * 0.618034 % 1 * self._interval
         return b"null"
 
@@ -93,7 +93,7 @@ def _ids(query: bytes) -> list[bytes]:
 
 
 def _states(row: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Encode a row as it is while the pod boots, and when it is ready."""
+    """Encode a row of a booting pod and one of the same pod when ready."""
     boots = {**row, "status": "ACTIVE", "installationStatus": "ACTIVE", "installationProgress": 40}
     ready = {**boots, "installationStatus": "FINISHED", "installationProgress": 100}
     ready |= {"ip": row["ip"] or "135.1.2.3"}
@@ -101,7 +101,7 @@ def _states(row: dict[str, Any]) -> tuple[bytes, bytes]:
 
 
 async def serve(count: int, interval: float) -> None:
-    """Listen; say where; end with the standard input."""
+    """Listen, print the port, and stop at the end of the standard input."""
     loop, fleet = asyncio.get_running_loop(), Fleet(count, interval)
     make: Callable[[], Connection] = partial(Connection, fleet, 0.0)  # type: ignore[arg-type]
     server = await loop.create_server(make, "127.0.0.1", 0, backlog=4_096)
@@ -114,26 +114,26 @@ Waiter = Callable[[str, str, float], Awaitable[None]]
 
 
 async def shared_poller(url: str, pod: str, interval: float) -> None:
-    """Wait as primepods means it."""
+    """Wait with primepods."""
     async with AsyncClient(KEY, base_url=url) as client:
         await client.pods.wait_ready(pod, interval=interval)
 
 
 async def loop_over_get(client: AsyncClient, pod: str, interval: float) -> None:
-    """Wait as most programs do today."""
+    """Wait with a loop over ``get`` on a shared client."""
     while not (await client.pods.get(pod)).is_ready:  # noqa: ASYNC110 - as they do
         await asyncio.sleep(interval)
 
 
 async def session_a_task(url: str, pod: str, interval: float) -> None:
-    """Wait as a task does that shares nothing with the others."""
+    """Wait with a separate client, which shares nothing with other tasks."""
     async with AsyncClient(KEY, base_url=url) as client:
         while not (await client.pods.status(pod)).is_ready:  # noqa: ASYNC110 - as it does
             await asyncio.sleep(interval)
 
 
 async def wait(way: str, count: int, interval: float, ticks: int, url: str) -> dict[str, Any]:
-    """Wait for all pods one way, and return what it took."""
+    """Wait for all pods one way, and return the figures."""
     ids, woken = pod_ids(0, count), dict.fromkeys(pod_ids(0, count), 0.0)
     most_files = 0
 
@@ -197,7 +197,7 @@ def _peak_memory() -> float:
 
 @contextmanager
 def serving(count: int, interval: float) -> Iterator[str]:
-    """Run a server of so many pods in a process of its own; gives its address."""
+    """Run a server with ``count`` pods in its own process; yield its URL."""
     command = [sys.executable, "-m", "benchmarks.waiting", "--serve", json.dumps([count, interval])]
     with subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
@@ -211,7 +211,7 @@ def serving(count: int, interval: float) -> Iterator[str]:
 
 
 def measure(way: str, count: int, interval: float, ticks: int) -> dict[str, Any]:
-    """Wait in a process of its own."""
+    """Measure a wait in its own process."""
     with serving(count, interval) as url:
         arguments = json.dumps([way, count, interval, ticks, url])
         done = subprocess.run(  # noqa: S603 - our own command
@@ -227,7 +227,7 @@ def measure(way: str, count: int, interval: float, ticks: int) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to wait, and why it is not measured with more waiters than it can bear."""
+    """One way to wait, its max number of waiters, and the reason for that limit."""
 
     key: str
     name: str
@@ -255,7 +255,7 @@ HEAD = (
 
 
 def line(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
-    """One line of the table."""
+    """Return one row of the table."""
     cells = (
         f"{count:,}",
         way.name,
@@ -273,7 +273,7 @@ def line(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int)
 
 
 def verdict(count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
-    """Say whether the shared poller keeps its promises."""
+    """Return the shared poller's promises and whether they are kept."""
     most = _EACH_TICK.get(count, -(-count // 100) + 1)
     kept = {
         f"at most {most} requests a tick": got["requests"] <= most * (ticks + 2),
@@ -285,7 +285,7 @@ def verdict(count: int, got: dict[str, Any], interval: float, ticks: int) -> str
 
 
 def main() -> None:
-    """Measure and print; or, as one of the child processes, serve or wait."""
+    """Measure and print the results; or, as a child process, serve or wait."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.waiting",
         description=__doc__,
@@ -304,7 +304,7 @@ def main() -> None:
 
 
 def compare(*, quick: bool) -> None:
-    """Measure everything, one after the other."""
+    """Measure all ways, one after another."""
     interval, ticks = (0.3, 3) if quick else (1.0, TICKS)
     verdicts: list[str] = []
     print(f"{machine()}\n\n{ticks} ticks of {interval:g} s{' (quick: quote no figures)' if quick else ''}\n")

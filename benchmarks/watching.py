@@ -1,4 +1,4 @@
-"""The shared poller, looking at pods that do not change: what a tick takes, what a pod costs in memory."""
+"""Shared poller on unchanged pods: time of a tick, memory per pod."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .server import environment
 _WARM_UP = 2
 _PATIENCE = 5
 _HALVES = {"ours": 0.0, "floor": 0.5}
-"""Where in an interval each works."""
+"""Start of each one's work, as a share of the interval."""
 _FIGURES = 2 * len(_HALVES)
 
 
 def ticks(bench: Bench) -> Iterator[Row]:
-    """A tick of the shared poller when nothing has changed, against the floor asking for the same."""
+    """Measure a tick of the shared poller without changes, against the same requests of the floor."""
     interval = max(1.0, bench.pods / 8_000)
     got = bench.runner.run(_ticks(bench, interval))
     for figure, name in (("wall", "wall time"), ("cpu", "processor time")):
@@ -44,10 +44,10 @@ def ticks(bench: Bench) -> Iterator[Row]:
 
 
 async def _ticks(bench: Bench, interval: float) -> dict[str, list[float]]:
-    """Measure ticks of a watch, and between them the floor asking for the same.
+    """Measure ticks of a watch, alternating with the same requests of the floor.
 
-    The poller's ticks lie on a grid, so it is known in which half of an interval they fall. The wall time is
-    from the first request that reaches the server until the loop has nothing more to do, for both.
+    The poller's ticks lie on a grid, so their half of an interval is known. For both, the wall time is from
+    the first request that reaches the server until the loop is idle.
     """
     ids, loop = pod_ids(0, bench.pods), asyncio.get_running_loop()
     ours, floor = Ours(bench.server.urls[0.0]), Floor(bench.server.urls[0.0])
@@ -86,9 +86,9 @@ async def _ticks(bench: Bench, interval: float) -> dict[str, list[float]]:
 async def _half(
     bench: Bench, floor: Floor | None, ids: list[str], starts: float, interval: float
 ) -> dict[str, float]:
-    """Measure what happens in half an interval: the poller's tick, or the floor's.
+    """Measure half an interval: the poller's tick, or the floor's.
 
-    Returns nothing if it did not fit in.
+    Returns nothing if the work did not fit into it.
     """
     await _until(starts - 0.02 * interval)
     await asyncio.to_thread(bench.server.marks)
@@ -108,7 +108,7 @@ async def _until(when: float) -> None:
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    """What a watched pod costs, and how memory grows with the number of pods."""
+    """Measure the memory per watched pod, and the growth of memory with the number of pods."""
     grown: dict[str, dict[int, float]] = {"watch": {}, "statuses": {}, "list": {}}
     watched: dict[str, float] = {}
     for size in sorted({*bench.sizes, bench.pods}):
