@@ -1,4 +1,4 @@
-"""The asynchronous client's calls, iterations and leases for threads that block."""
+"""Blocking calls, iterations and leases on top of the asynchronous client."""
 
 from ._lease import Lease, LeasedPod, OnChange, release_leases
 from ._portal import Portal, Streams, in_calling_thread

@@ -1,4 +1,4 @@
-"""A lease for threads that block: drives the asynchronous one, in the client's event loop."""
+"""Blocking leases: drive the asynchronous ones in the client's event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._remote import Remote
 OnChange = Callable[[PodChange], object]
 
 _MAX_INTERRUPTIONS: Final = 100
-"""How often waiting for a release is taken up again; the lease gives up at the second interruption."""
+"""Maximum interruptions of a wait for a release; the lease itself gives up at the second."""
 
 
 class LeasedPod(LeasedPodView, Remote):
@@ -80,14 +80,14 @@ class Lease:
     def __enter__(self) -> LeasedPod:
         supervisor = self._lease.supervisor
         if self._is_entered:
-            # Here: what follows would end the block that uses it.
+            # Check first: the code below would end the block that already uses it.
             supervisor.check_unused()
         self._is_entered = True
         try:
             _open_leases[supervisor] = self._portal
             return self._begin_block(supervisor)
         except BaseException as exc:
-            # Its order may be about to be sent by the loop's thread.
+            # The loop's thread may be about to send its order.
             supervisor.abandon()
             if supervisor.has_begun:
                 _wait_for_release(self._portal, supervisor, supervisor.end)
@@ -125,22 +125,22 @@ class Lease:
 
 
 def release_leases(portal: Portal | None = None) -> None:
-    """Release the open leases of a client, or of all clients, together, though their blocks go on."""
-    # A copy, since other threads lease pods meanwhile.
+    """Release the open leases of a client, or of all clients, together, even if their blocks go on."""
+    # A copy, since other threads may lease pods meanwhile.
     of_all = list(_open_leases.items())
     leases = [(supervisor, of) for supervisor, of in of_all if portal in {None, of} and supervisor.is_open]
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
-    # The last time for those whose wait was interrupted between two of its steps.
+    # Wait twice, in case an interruption came between two steps of the first wait.
     for wait in (_call, _wait_for_release, _wait_for_release):
         for supervisor, of in leases:
             step = supervisor.end if interrupted is None else supervisor.interrupt
             try:
                 interrupted = wait(of, supervisor, step) or interrupted
             except PrimePodsError as exc:
-                # Its client's loop is gone, and with it the supervisor; the others are released all the same.
+                # Its client's loop is gone, and with it the supervisor; still release the others.
                 failed = exc
-            except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, the others are released all the same
+            except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, still release the others
                 interrupted = exc
     error = interrupted or failed
     if error is not None:
@@ -148,26 +148,26 @@ def release_leases(portal: Portal | None = None) -> None:
 
 
 def _call(portal: Portal, supervisor: LeaseSupervisor, step: Callable[[], None]) -> BaseException | None:
-    """Have the loop take a step of the release, and wait for nothing else."""
+    """Run one step of the release in the loop, without waiting for more."""
     del supervisor
     portal.call(_as_coroutine, step)
     return None
 
 
 _open_leases: Final[dict[LeaseSupervisor, Portal]] = {}
-# Before the exit of `_portal`, which was registered earlier and so comes later, ends the loops.
+# Runs before the handler of `_portal`, registered earlier, which ends the loops.
 atexit.register(release_leases)
 
 
 def _wait_for_release(
     portal: Portal, supervisor: LeaseSupervisor, first: Callable[[], None]
 ) -> BaseException | None:
-    """Wait until nothing is left to do; return what interrupted that, and so hurried it."""
+    """Wait for the end of the release; return the interruption that hurried it, if any."""
     interrupted: BaseException | None = None
     step = first
     for _ in range(_MAX_INTERRUPTIONS):
         if not supervisor.is_open:
-            # Released when its client was closed, whose loop is gone.
+            # Already released when its client was closed.
             break
         try:
             portal.call(_until_released, supervisor, step)

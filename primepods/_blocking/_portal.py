@@ -1,12 +1,12 @@
-"""Runs the asynchronous client for threads that block.
+"""Event loop threads that run the asynchronous client for blocking callers.
 
-A client has one event loop, in a thread of its own (:class:`_Loop`), run by anyio: from its first call until
-``close``, the interpreter's exit or the garbage collector ends it. A call (:class:`_Call`) has the loop start
-a task in the caller's context; the calling thread sleeps on a queue until the task has ended, or wants
+A client has one event loop in a separate thread (:class:`_Loop`), run by anyio from its first call until
+``close``, the interpreter's exit or the garbage collector ends it. A call (:class:`_Call`) starts a task in
+the loop, in the caller's context; the calling thread sleeps on a queue until the task has ended or needs
 ``on_change`` called. :class:`Portal` makes calls, :class:`Stream` iterates.
 
-anyio's own BlockingPortal would take two hops a call, go on after Ctrl-C and hang after a fork, and an
-interrupt can leave the locks of its futures locked. A ``SimpleQueue`` has no such moment.
+anyio's own BlockingPortal would take two hops per call, go on after Ctrl-C and hang after a fork, and an
+interrupt can leave the locks of its futures locked. A ``SimpleQueue`` has no such window.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ _CANCEL_TIMEOUT: Final = 1.0
 """Seconds for a call to clean up when its caller was interrupted."""
 _PACKAGE: Final = __name__.partition(".")[0]
 _SIGNAL_INTERVAL: Final = 0.2
-"""Seconds between two looks of a waiting main thread for signals: not every one wakes it, on Windows none."""
+"""Seconds between two checks for signals in a waiting main thread: not all wake it, on Windows none."""
 
 
 class _Loops:
     """All loops of this process."""
 
     def __init__(self) -> None:
-        # Reentrant: a finalizer or a signal handler may close a client in the very thread that starts one.
+        # Reentrant: a finalizer or signal handler may close a client in the thread that is starting one.
         self.lock = threading.RLock()
         self.running: set[_Loop] = set()
         self.exiting = False
         self._inherited: set[_Loop] = set()
 
     def after_fork(self) -> None:
-        """Let go, in the child process, of loops whose threads only the parent has."""
+        """Forget, in the child process, the loops whose threads only the parent has."""
         self.lock = threading.RLock()
         for loop in self.running:
             loop.inherited = True
-        # Kept: their sockets are the parent's, and the garbage collector would close them.
+        # Keep a reference: garbage collection would close the parent's sockets.
         self._inherited |= self.running
         self.running.clear()
 
     def exit(self) -> None:
-        """End all loops before the interpreter does."""
+        """End all loops before the interpreter exits."""
         self.exiting = True
         loops = list(self.running)
         for loop in loops:
@@ -76,7 +76,7 @@ class _Loops:
             loop.join(max(0.0, ends_at - time.monotonic()))
 
     def exit_daemon_thread(self) -> None:
-        """End the calling thread silently if the interpreter is exiting, which ends it anyway."""
+        """End the calling thread silently if the interpreter is exiting, which would end it anyway."""
         if self.exiting and threading.current_thread().daemon:
             sys.exit()
 
@@ -91,19 +91,19 @@ class _Loop:
     """An event loop and the thread that runs it.
 
     Args:
-        aclose: Closes what the calls use; awaited in the loop before it ends.
+        aclose: Closes the client; awaited in the loop before it ends.
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
         self.calls: set[_Call[Any]] = set()
         self.inherited = False
-        """Whether this is the copy of a parent process's loop, which nothing runs here."""
+        """Whether this is the copy of a parent process's loop, which does not run here."""
         self._aclose = aclose
         self._stop = asyncio.Event()
         loop: Any = asyncio.new_event_loop()
         loop.run_in_executor = _run_in_daemon_thread
         self._loop: asyncio.AbstractEventLoop = loop
-        # A daemon: the interpreter joins all other threads before it runs what would end this one.
+        # A daemon: the interpreter joins other threads before the exit handler that ends this one.
         self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
 
     def start(self) -> None:
@@ -112,11 +112,11 @@ class _Loop:
         try:
             self._thread.start()
         except BaseException as exc:
-            # Interrupted, the thread may run all the same; it ends then, and leaves the client to the next.
+            # The thread may run despite the interruption: it then ends at once and leaves the client open.
             self._aclose = _nothing
             self.request_stop()
             if isinstance(exc, RuntimeError):
-                # No thread is to be had.
+                # No thread can be started.
                 self._end()
             raise
 
@@ -139,7 +139,7 @@ class _Loop:
             call.end(_closed("The client was closed during the call."))
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
-        """Have the loop call ``callback``; returns whether it still can. Never blocks."""
+        """Schedule ``callback`` in the loop; return whether it is still open. Never blocks."""
         try:
             if not self.inherited:
                 self._loop.call_soon_threadsafe(callback)
@@ -150,7 +150,7 @@ class _Loop:
         return False
 
     def request_stop(self) -> None:
-        """Have the loop close its client and end. Never blocks: for finalizers and signal handlers, too."""
+        """Request that the loop close its client and end. Never blocks: safe in finalizers and signal handlers."""
         self.call_soon(self._stop.set)
 
     def join(self, timeout: float) -> None:
@@ -159,7 +159,7 @@ class _Loop:
             self._thread.join(timeout)
 
     def check(self) -> None:
-        """Raise an error where the calling thread would wait for ever."""
+        """Raise an error if the calling thread would wait forever."""
         if self.inherited:
             raise PrimePodsError(
                 "This began in the parent process and cannot go on after the fork: begin again."
@@ -171,10 +171,10 @@ class _Loop:
 
 
 def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Look up a host name, in place of the loop's executor.
+    """Run a host name lookup in a daemon thread, in place of the loop's executor.
 
-    That one's threads hold up the interpreter's exit until the last name server has given up, and refuse work
-    as soon as the main thread has ended, though others still make calls.
+    The executor's threads delay the interpreter's exit until the last name server times out, and refuse work
+    once the main thread has ended, even if other threads still make calls.
     """
     future: Future[R] = Future()
     future.set_running_or_notify_cancel()
@@ -182,7 +182,7 @@ def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyn
     def work() -> None:
         try:
             future.set_result(func(*args))
-        except BaseException as exc:  # noqa: BLE001 - it is raised where the result is awaited
+        except BaseException as exc:  # noqa: BLE001 - raised where the result is awaited
             future.set_exception(exc)
 
     threading.Thread(target=work, name="primepods-lookup", daemon=True).start()
@@ -190,7 +190,7 @@ def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyn
 
 
 async def _nothing() -> None:
-    """Close nothing."""
+    """Do nothing."""
 
 
 def _closed(what: str) -> ClientClosedError:
@@ -198,21 +198,21 @@ def _closed(what: str) -> ClientClosedError:
 
 
 class _CallerCallback:
-    """A function that the thread that waits for a call calls, not the loop's thread."""
+    """Callback that runs in the calling thread, not in the loop's thread."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
 
 
 def in_calling_thread(callback: T) -> T:
-    """Return ``callback`` as a keyword argument of :meth:`Portal.call`, to call in the calling thread."""
+    """Mark a keyword argument of :meth:`Portal.call` as a callback to run in the calling thread."""
     return cast("T", _CallerCallback(callback)) if callable(callback) else callback
 
 
 class _Call(Generic[R]):
-    """A coroutine function that a loop runs for a thread, which waits for its end.
+    """One call: a coroutine function that a loop runs while the calling thread waits.
 
-    A keyword argument made by :func:`in_calling_thread` is called in the waiting thread.
+    A keyword argument marked by :func:`in_calling_thread` is called in the waiting thread.
     """
 
     def __init__(self, function: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> None:
@@ -226,10 +226,10 @@ class _Call(Generic[R]):
         self._ended = False
         self._result: R | None = None
         self._error: BaseException | None = None
-        # What the task has for the waiting thread: what to call the callback with, `None` at the end.
+        # Messages to the waiting thread: arguments for the callback; `None` at the end.
         self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
 
-    # In the loop's thread.
+    # These run in the loop's thread.
 
     def start(self) -> None:
         """Start the task."""
@@ -240,9 +240,9 @@ class _Call(Generic[R]):
             self._result = await self._work()
         except asyncio.CancelledError:
             self.end(_closed("The client was closed during the call."))
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised in the calling thread
-            # An API error explains itself: where in the client it was raised is no help. Of an error about an
-            # argument, in `until`, or of a defect, all frames below this one are shown.
+        except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
+            # An API error explains itself without the client's frames. An error about an argument, in `until`,
+            # or of a defect keeps all frames below this one.
             trace = None if isinstance(exc, PrimePodsError) else exc.__traceback__
             self.end(exc.with_traceback(trace and trace.tb_next))
         else:
@@ -255,23 +255,23 @@ class _Call(Generic[R]):
 
     def _cancel(self) -> None:
         if self._task is None:
-            # Interrupted before the loop was asked to start it.
+            # Interrupted before the loop started it.
             self.end()
         else:
             self._task.cancel()
-            # Cancelled before its first step, it does not get as far as to say so itself.
+            # A task cancelled before its first step cannot report its end itself.
             self._task.add_done_callback(lambda _: self.end())
 
     def end(self, error: BaseException | None = None) -> None:
-        """Tell the waiting thread that this has ended, unless it has been told."""
+        """Notify the waiting thread of the end, once."""
         if not self._ended:
             self._ended, self._error = True, error
             self._queue.put(None)
 
-    # In the calling thread.
+    # These run in the calling thread.
 
     def run(self, loop: _Loop) -> R:
-        """Have ``loop`` run it, and wait for its end. What interrupts the waiting thread cancels it."""
+        """Run it in ``loop`` and wait for its end. An interruption of the waiting thread cancels it."""
         try:
             loop.calls.add(self)
             if not loop.call_soon(self.start):
@@ -279,7 +279,7 @@ class _Call(Generic[R]):
             while (request := self._next_callback()) is not None:
                 change, answered = request
                 self._call_back(change)
-                # This may be the child of a fork by now.
+                # This process may be the child of a fork by now.
                 loop.check()
                 loop.call_soon(answered.set)
         except BaseException as exc:
@@ -288,7 +288,7 @@ class _Call(Generic[R]):
                 while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
                     pass
             if self._result is not None:
-                # It may be a pod that was made, and that nobody else knows of.
+                # The result may be a new pod that nothing else refers to.
                 exc.add_note(f"The call had succeeded by then: {quote(self._result)}")
             raise
         finally:
@@ -299,11 +299,11 @@ class _Call(Generic[R]):
         try:
             raise error
         finally:
-            # The traceback holds this frame: both would wait for the garbage collector.
+            # Break the reference cycle between the traceback and this frame.
             del error
 
     def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
-        """Wait until the callback is to be called; ``None`` at the end, or after ``timeout`` seconds."""
+        """Wait for the next call of the callback; ``None`` at the end, or after ``timeout`` seconds."""
         look = timeout is None and threading.current_thread() is threading.main_thread()
         while True:
             try:
@@ -325,10 +325,10 @@ class _Call(Generic[R]):
 
 
 class Portal:
-    """Runs coroutines for threads that block until they are done.
+    """Runs coroutines for blocking callers.
 
     Args:
-        aclose: Closes what the coroutines use; called in the loop before it ends.
+        aclose: Closes the client; called in the loop before it ends.
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
@@ -342,7 +342,7 @@ class Portal:
         return self.run(_Call(function, *args, **kwargs))
 
     def run(self, call: _Call[R], loop: _Loop | None = None) -> R:
-        """Return what ``call`` ends in, run in ``loop`` or in that of this process."""
+        """Run ``call`` in ``loop``, by default this process's loop; return its result."""
         loop = loop or self.loop()
         loop.check()
         self._warn_in_loop()
@@ -353,7 +353,7 @@ class Portal:
             raise
 
     def loop(self) -> _Loop:
-        """Return the loop of this process, started if need be.
+        """Return the loop of this process; start it if needed.
 
         Raises:
             ClientClosedError: The client is closed.
@@ -371,7 +371,7 @@ class Portal:
                 loop.start()
                 self._loop = loop
                 if self.closed:
-                    # By a finalizer or a signal handler, meanwhile, in this thread.
+                    # Closed meanwhile by a finalizer or signal handler in this thread.
                     self.close()
             return loop
 
@@ -380,7 +380,7 @@ class Portal:
         try:
             loop = self._stop_loop()
         except BaseException:
-            # Ctrl-C, or what a signal handler raises, before the loop was told.
+            # Ctrl-C, or a signal handler's exception, before the loop was notified.
             self._stop_loop()
             raise
         if loop is not None:
@@ -391,7 +391,7 @@ class Portal:
             self._loop.request_stop()
 
     def _stop_loop(self) -> _Loop | None:
-        """Have the loop end, and begin no other; once more changes nothing."""
+        """Request the end of the loop, and start no other. Idempotent."""
         with _LOOPS.lock:
             self.closed = True
             loop = self._loop
@@ -401,7 +401,7 @@ class Portal:
         return loop
 
     def _warn_in_loop(self) -> None:
-        """Say once that the running loop is blocked. Notebooks do that all the time, and mean it."""
+        """Warn once that the running loop is blocked; in notebooks that is normal."""
         if self._warned or asyncio._get_running_loop() is None or "ipykernel" in sys.modules:  # noqa: SLF001 - public by its documentation
             return
         self._warned = True
@@ -413,20 +413,20 @@ class Portal:
 
 
 class Streams:
-    """What iterates a pager or a watch now, in whatever threads."""
+    """The active iterations of a pager or a watch, in any threads."""
 
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
         self._open: weakref.WeakValueDictionary[int, Stream[Any]] = weakref.WeakValueDictionary()
 
     def iterate(self, source: AsyncIterator[Any], *, in_batches: bool = False) -> Stream[Any]:
-        """Return an iterator over the items of ``source``, or over the items of its items."""
+        """Return an iterator over the items of ``source``, or over those of its batches."""
         stream = Stream[Any](self._portal, source, in_batches=in_batches)
         self._open[id(stream)] = stream
         return stream
 
     def close(self) -> None:
-        """Close them, also those that wait for an item in another thread."""
+        """Close all iterations, also those that wait for an item in another thread."""
         for ref in self._open.valuerefs():
             stream = ref()
             if stream is not None:
@@ -434,9 +434,9 @@ class Streams:
 
 
 class Stream(Iterator[T]):
-    """Items that threads pull from an asynchronous iterator, through which it is closed, too.
+    """A blocking iterator over an asynchronous one, which it also closes.
 
-    That one goes on where it was when ``anext`` was cancelled; so this one does when it was interrupted.
+    The asynchronous one goes on where it was after a cancelled ``anext``, and so does this after an interruption.
     """
 
     def __init__(self, portal: Portal, source: Any, *, in_batches: bool) -> None:
@@ -456,7 +456,7 @@ class Stream(Iterator[T]):
                 raise StopIteration
 
     async def _pull(self) -> bool:
-        """Read the next items; returns whether there were any. An interrupted caller finds them later."""
+        """Read the next items; return whether there were any. After an interruption, the items are kept."""
         try:
             item = await anext(self._source)
         except StopAsyncIteration:
@@ -465,7 +465,7 @@ class Stream(Iterator[T]):
         return True
 
     def close(self) -> None:
-        """Close it, also if it waits for an item in another thread, and free its requests."""
+        """Close it, also if another thread waits for an item, and cancel its requests."""
         self._items.clear()
         if not self._loop.inherited:
             with suppress(ClientClosedError):

@@ -1,4 +1,4 @@
-"""``client.pods.remote``, blocking: each call of the asynchronous one, in one line."""
+"""``client.pods.remote``, blocking: delegates to the asynchronous one."""
 
 from __future__ import annotations
 

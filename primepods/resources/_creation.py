@@ -1,9 +1,9 @@
-"""Creating a pod: one POST, never repeated where it may have been received.
+"""Creating a pod: one POST, never repeated if it may have been received.
 
-What it leaves open (no response, one that cannot be read, a failure of the server's own) is settled by
-looking for the pod's name in the list. A unique name is proof by itself. A name that the user chose proves
-nothing, so the ids of its namesakes are listed before the order, and only a single new one is taken
-afterwards. So there are three ends: the pod; an error that proves that none was made; and
+If the outcome is uncertain (no response, an unreadable one, a server error), a search for the pod's name in
+the list settles it. A unique name is proof. A name that the user chose proves nothing, so the ids of its
+namesakes are listed before the order, and afterwards only a single new one is accepted. There are three
+outcomes: the pod; an error that proves that none was created; and
 :class:`~primepods.CreateUncertainError`.
 """
 
@@ -48,9 +48,9 @@ log = logging.getLogger("primepods")
 
 _OVER: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _DATE_TOLERANCE: Final = 5.0
-"""Seconds by which the server's ``Date`` may be ahead of its times of creation."""
+"""Seconds by which the server's ``Date`` may be ahead of its creation times."""
 _UNPROVEN: Final = frozenset({HTTPStatus.CONFLICT, 499})
-"""Refusals that a gateway may cause by sending an order twice."""
+"""Refusals that a gateway can cause by sending an order twice."""
 
 _WIRE_NAMES: Final[Mapping[str, str]] = {
     "name": "name",
@@ -72,20 +72,20 @@ _WIRE_NAMES: Final[Mapping[str, str]] = {
     "auto_restart": "autoRestart",
     "prepaid_for_hr": "prepaidForHr",
 }
-"""The fields of a spec that stand under ``pod`` in the body as they are."""
+"""Fields of a spec that are copied unchanged under ``pod`` in the body."""
 
 
 @attrs.define(eq=False)
 class _Order:
-    """One order, and what is known about it.
+    """State of one order.
 
     Attributes:
-        spec: What is ordered; it has a name.
-        namesakes: The pods that had the name before; ``None`` where that could not be read as a whole.
-        is_alone: Whether no other order of this name was under way meanwhile, as far as this process knows.
-        since: The server's time before the order; minus infinity if it is not known.
-        answered_id: The id in the response, whosever pod it is.
-        trouble: What the order ended with.
+        spec: The ordered spec; it has a name.
+        namesakes: The pods that had the name before; ``None`` if the list could not be read completely.
+        is_alone: Whether this process had no other order of this name in flight meanwhile.
+        since: The server's time before the order; minus infinity if unknown.
+        answered_id: The id in the response, even if it is another order's pod.
+        trouble: The error of the order.
     """
 
     spec: PodSpec
@@ -97,11 +97,11 @@ class _Order:
 
     @property
     def name(self) -> str:
-        """The name that was ordered."""
+        """The ordered name."""
         return self.spec.name or ""
 
     def decode(self, data: Any) -> Pod:
-        """Decode the response, and note its id, also where the rest is not as it should be."""
+        """Decode the response, and record its id even if the rest is invalid."""
         if isinstance(pod_id := as_object(data).get("id"), str):
             self.answered_id = pod_id
         pod = decode_object(data, Pod)
@@ -110,22 +110,22 @@ class _Order:
         except ValueError as exc:
             raise DecodeError("id", str(exc), pod.id) from None
         if not self.is_named(pod):
-            # A cache or a proxy that mixes up responses: this is another order's pod.
+            # A cache or proxy has mixed up responses: this is another order's pod.
             raise DecodeError(
                 "name", f"expected {self.name!r} and a new pod, got {quote(pod.name)}", pod.name
             )
         return pod
 
     def is_answered_by(self, pod: Pod) -> bool:
-        """Tell whether a pod is this order's, given that the response to it had the pod's id."""
+        """Tell whether a pod is this order's, given that the response has the pod's id."""
         if self.is_named(pod):
             return True
-        # A server may drop a name, or leave little of it: then the pod must at least be new.
+        # A server may drop or shorten a name: then the pod must at least be new.
         can_be_named = pod.name is None or is_respelled(self.name, pod.name)
         return can_be_named and self.since > -math.inf and self._is_new(pod)
 
     def is_named(self, pod: Pod) -> bool:
-        """Tell whether a pod has the name that was ordered, and did not exist before."""
+        """Tell whether a pod has the ordered name and did not exist before."""
         is_older = self.namesakes is not None and pod.id in self.namesakes
         return not is_older and is_same_name(self.name, pod.name)
 
@@ -135,7 +135,7 @@ class _Order:
         return pod.created_at.timestamp() >= self.since - _DATE_TOLERANCE
 
     def may_be_ours(self, pod: Pod) -> bool:
-        """Tell whether a pod of the name can be this order's."""
+        """Tell whether a pod with the name can be this order's."""
         if isinstance(self.spec.name, UniqueName):
             return True
         return self.is_alone and self._is_new(pod)
@@ -165,18 +165,18 @@ class PodCreator:
         return pod
 
     async def order(self, spec: PodSpec) -> tuple[Pod, bool]:
-        """Create a pod; return it, and whether it had to be found, so that there may be another one.
+        """Create a pod; return it, and whether a search found it, so that there may be a second one.
 
         Raises:
-            CreateUncertainError: It may have been made.
-            PrimePodsError: Any other one: it was not made.
+            CreateUncertainError: It may have been created.
+            PrimePodsError: Any other error: it was not created.
         """
         spec = check_spec(spec)
         if spec.name is None:
             spec = attrs.evolve(spec, name=unique_name("primepods", self._clock.random))
         order = _Order(spec)
         request = _request(order.spec, self._executor.settings.team_id)
-        # A client that is closed already says so here: what it says later comes when something may be sent.
+        # Raise for a closed client here, before anything may be sent.
         self._executor.transport.check()
         if isinstance(order.spec.name, UniqueName):
             return await self._send(order, request)
@@ -185,7 +185,7 @@ class PodCreator:
             return await self._send(order, request)
 
     async def ensure(self, spec: PodSpec) -> Pod:
-        """Return a pod of a name; see :meth:`primepods.AsyncPods.ensure`."""
+        """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
@@ -193,15 +193,15 @@ class PodCreator:
             lambda pod: is_same_name(name, pod.name) and not pod.has_failed and pod.status not in _OVER
         )
         if living:
-            # As it was ordered, before what only a server that changes names can have made of it.
+            # Prefer the exact name to one that the server may have changed.
             return min(living, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
         if unreadable is not None:
-            # It may be the pod.
+            # The unreadable row may be the pod.
             raise unreadable
         return await self.create(spec)
 
     async def _send(self, order: _Order, request: Request) -> tuple[Pod, bool]:
-        """Send an order, and find out what became of it."""
+        """Send an order and determine its outcome."""
         log.info("ordering the pod %r", order.name)
         sent_at = self._clock.boottime()
         with _told_when_interrupted(order.name):
@@ -210,7 +210,7 @@ class PodCreator:
             except PrimePodsError as exc:
                 order.trouble = explain(exc.with_traceback(None))
             if _is_definitive_rejection(order.trouble):
-                # A copy: this frame keeps the order, and so the error.
+                # A copy: this frame keeps the order, and with it the error.
                 raise copy_exception(order.trouble)
             now = self._executor.transport.server_clock.now()
             if now is not None and order.since == -math.inf:
@@ -218,21 +218,21 @@ class PodCreator:
             return await self._settle(order), True
 
     async def _list_namesakes(self, order: _Order) -> None:
-        """Note which pods have the name already.
+        """Record which pods already have the name.
 
         Raises:
-            PrimePodsError: None could be read, so that nothing is ordered.
+            PrimePodsError: No row could be read, so nothing is ordered.
         """
         listed, error = await self._pods.list().collect()
         if error is not None and not listed:
             raise error
         namesakes = frozenset(pod.id for pod in listed if is_same_name(order.name, pod.name))
-        # One of the rows that cannot be read may be a namesake.
+        # An unreadable row may be a namesake.
         order.namesakes = None if error else namesakes
         order.since = self._executor.transport.server_clock.now() or -math.inf
 
     async def _settle(self, order: _Order) -> Pod:
-        """Return the pod that an order has made.
+        """Return the pod that an order has created.
 
         Raises:
             CreateUncertainError: No pod is provably this order's.
@@ -245,7 +245,7 @@ class PodCreator:
             found, shown = await find_namesakes(
                 self._pods, order.name, self._clock, lambda pods: len(self._ours(order, pods)) == 1
             )
-            # It may have appeared meanwhile, under a name that the server has made of it.
+            # It may have appeared meanwhile, under a name that the server changed.
             if not found and (pod := await self._answered(order)) is not None:
                 return pod
         except ClientClosedError:
@@ -255,7 +255,7 @@ class PodCreator:
         raise _uncertain(order, found, shown) from order.trouble
 
     async def _answered(self, order: _Order) -> Pod | None:
-        """Return the pod that the response was about, if `get` shows that it is this order's."""
+        """Return the pod that the response names, if `get` shows that it is this order's."""
         pod_id = order.answered_id
         if pod_id is None:
             return None
@@ -270,7 +270,7 @@ class PodCreator:
             return None
 
     def _ours(self, order: _Order, namesakes: list[Pod]) -> list[Pod]:
-        """Return the listed pods of the name that can only be this order's."""
+        """Return the listed pods with the name that can only be this order's."""
         ours = [pod for pod in namesakes if order.may_be_ours(pod)]
         if not ours or isinstance(order.spec.name, UniqueName):
             return ours
@@ -279,15 +279,15 @@ class PodCreator:
         except ConfigError:
             return []
         leased = {record.pod_id for record in ledger.records.values()}
-        # A file that cannot be read may speak for any of them.
+        # An unreadable lease file may be about any of them.
         return [] if ledger.unreadable else [pod for pod in ours if pod.id not in leased]
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
-    """Return the specs, one or several.
+    """Return one or several specs as a list.
 
     Raises:
-        TypeError: One is none.
+        TypeError: One is not a :class:`PodSpec`.
         ValueError: There are none.
     """
     if not isinstance(spec, Iterable):
@@ -302,7 +302,7 @@ def check_spec(spec: PodSpec) -> PodSpec:
     """Return ``spec`` if it is a :class:`PodSpec`.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not.
     """
     if not isinstance(spec, PodSpec):
         raise TypeError(
@@ -312,12 +312,12 @@ def check_spec(spec: PodSpec) -> PodSpec:
 
 
 _orders_under_way: Final[set[_Order]] = set()
-"""Orders under names that users chose."""
+"""Orders in flight under names that users chose."""
 
 
 @contextmanager
 def _under_way(order: _Order) -> Generator[None, None, None]:
-    """Note with each order in the block that there is another of its name: a new pod could be either's."""
+    """Mark concurrent orders of the same name in the block: a new pod could belong to either."""
     for other in list(_orders_under_way):
         if is_same_name(order.name, other.name):
             order.is_alone = other.is_alone = False
@@ -330,7 +330,7 @@ def _under_way(order: _Order) -> Generator[None, None, None]:
 
 @contextmanager
 def _told_when_interrupted(name: str) -> Generator[None, None, None]:
-    """Name the pod, in the log and in a note, when the block is cancelled or ends with no error of ours."""
+    """Name the pod, in the log and in a note, if the block ends with an error that is not ours."""
     try:
         yield
     except PrimePodsError:
@@ -356,7 +356,7 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
     optional = {
         "disks": spec.disks,
         "team": team and {"teamId": team},
-        # Unlike the other keys, the schema spells these two in snake_case.
+        # The schema spells these two in snake_case, unlike the other keys.
         "team_member_ids": spec.team_member_ids,
         "shared_with_team": spec.shared_with_team,
     }
@@ -365,7 +365,7 @@ def _request(spec: PodSpec, team_id: str | None) -> Request:
 
 
 def _is_definitive_rejection(error: PrimePodsError) -> bool:
-    """Tell whether an error proves that no pod was made."""
+    """Tell whether an error proves that no pod was created."""
     if isinstance(error, TransportError):
         return not error.maybe_received
     if not isinstance(error, APIError) or error.maybe_acted:
@@ -375,7 +375,7 @@ def _is_definitive_rejection(error: PrimePodsError) -> bool:
     is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     if error.status_code in _UNPROVEN:
         return False
-    # In the API's own words: a gateway's page says nothing of what the API did.
+    # Only a JSON body is the API's own: a gateway's page does not show what the API did.
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 

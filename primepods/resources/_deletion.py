@@ -1,8 +1,8 @@
-"""Deleting pods: a success only on proof.
+"""Deleting pods: success requires proof.
 
-A status code proves nothing: ingresses and routers answer 404, too, replicas lag behind, and a 200 may be
-about another pod, or say that this one is ACTIVE. What a response to DELETE leaves open is settled by what
-the API shows of the pod afterwards: its row, or a 404 together with a list that lacks it.
+A status code proves nothing: ingresses and routers return 404, too, replicas lag behind, and a 200 may be
+about another pod, or say that this one is ACTIVE. If the response to DELETE proves nothing, a later read of
+the pod decides: its row, or a 404 together with a list that lacks it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ._paging import page_source
 
 _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
-"""Refusals of a deletion that a pod may bring which is on its way out already."""
+"""Refusals of a deletion that may mean that the pod is already being deleted."""
 _LIST_PAGE_SIZE: Final = 1_000
 
 
@@ -40,15 +40,15 @@ class _Deletion:
 
     Attributes:
         pod_id: The pod.
-        may_be_missing: Whether a 404 can be a success.
-        response: What DELETE brought, for messages.
-        is_accepted: Whether it brought DELETING or TERMINATED, without naming the pod.
-        shown: How the API shows the pod, for messages; empty while that is not known.
-        is_absent: Whether the API shows no such pod.
-        trouble: What made the pod impossible to look at, if another attempt may help.
-        refusal: The error that DELETE brought, if that is final unless the pod is on its way out.
-        missing: The error to raise for a pod that is not there; ``None`` where that is a success.
-        outcome: The state to return or the error to raise; ``None`` while that is open.
+        may_be_missing: Whether a 404 can be success.
+        response: The response to DELETE, for messages.
+        is_accepted: Whether it said DELETING or TERMINATED, without naming the pod.
+        shown: The pod's state in the API, for messages; empty while unknown.
+        is_absent: Whether the pod does not exist in the API.
+        trouble: The error of reading the pod, if another attempt may help.
+        refusal: The error of DELETE, final unless the pod is already being deleted.
+        missing: The error to raise for a pod that does not exist; ``None`` if that is success.
+        outcome: The state to return or the error to raise; ``None`` while undecided.
     """
 
     pod_id: str
@@ -64,11 +64,11 @@ class _Deletion:
 
     @property
     def must_be_looked_at(self) -> bool:
-        """Whether it is not known yet what the API shows of the pod."""
+        """Whether the pod's state in the API is still unknown."""
         return self.outcome is None and not self.shown and not self.is_absent
 
     def note_response(self, response: DeletionResponse) -> None:
-        """Note what DELETE brought: a proof if it names the pod and says that it is on its way out."""
+        """Record the response to DELETE: a proof if it names the pod and says DELETING or TERMINATED."""
         is_accepted = response.state in _ON_ITS_WAY_OUT
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
@@ -78,17 +78,17 @@ class _Deletion:
             self._await_proof(str(response.state), is_accepted=True)
         else:
             self._await_proof("a response that names neither DELETING nor TERMINATED")
-        # What was sent may work later than it is seen: from now on a 404 can be its success.
+        # The deletion may take effect later: from now on a 404 can mean success.
         self.may_be_missing = True
 
     def note_not_found(self, error: NotFoundError) -> None:
-        """Note that DELETE brought a 404: a success if the pod may be missing, else the error if it is."""
+        """Record a 404 of DELETE: success if the pod may be missing, else the error to raise if it is."""
         self.may_be_missing = self.may_be_missing or error.maybe_acted
         self._await_proof("404")
         self.missing = None if self.may_be_missing else error
 
     def note_refusal(self, error: APIError) -> None:
-        """Note that DELETE was refused: it may be because the pod is on its way out."""
+        """Record a refusal of DELETE: the pod may already be being deleted."""
         if error.status_code not in _MAYBE_DELETED:
             self.outcome = error
         else:
@@ -100,13 +100,13 @@ class _Deletion:
         self.shown, self.is_absent, self.trouble, self.refusal, self.missing = "", False, None, None, None
 
     def note_state(self, state: PodState | None) -> None:
-        """Note with which state the API shows the pod."""
+        """Record the pod's state in the API."""
         self.shown = f"with status {state}"
         if state in _ON_ITS_WAY_OUT:
             self.outcome = state
 
     def note_trouble(self, error: PrimePodsError) -> None:
-        """Note that the pod could not be looked at; what asking again cannot mend ends the deletion."""
+        """Record an error of reading the pod; a permanent one ends the deletion."""
         error.add_note(
             f"Whether pod {self.pod_id} is deleted could not be seen: its DELETE brought {self.response}."
         )
@@ -116,17 +116,17 @@ class _Deletion:
             self.outcome = error
 
     def end_if_refused(self) -> None:
-        """End with the refusal of a pod that is not on its way out."""
+        """End with the refusal, for a pod that is not being deleted."""
         if self.outcome is None:
             self.outcome = self.refusal
 
     def fail(self, attempts: int) -> None:
-        """End with the error that says why the pod does not count as deleted."""
+        """End with the error that explains why the pod does not count as deleted."""
         self.outcome = self.trouble or _not_deleted_error(self, attempts)
 
 
 class Deleter:
-    """Deletes pods, each until it is provably on its way out.
+    """Deletes pods, each until its deletion is proved.
 
     Args:
         executor: Sends the requests.
@@ -147,24 +147,24 @@ class Deleter:
                 return outcome
             raise outcome
         finally:
-            # The error's traceback holds this frame: together they would be freed late.
+            # Break the reference cycle between the error's traceback and this frame.
             del outcome
 
     async def delete_many(
         self, pod_ids: Sequence[str], *, missing_ok: bool
     ) -> dict[str, PodState | PrimePodsError]:
-        """Delete many pods; return the state of each, or why it does not count as deleted."""
+        """Delete many pods; return the state or the error of each."""
         return await self._run(pod_ids, missing_ok=missing_ok, ends_at=None)
 
     async def _run(
         self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None
     ) -> dict[str, PodState | PrimePodsError]:
-        """Send the deletions, again and again, until each is proved or has failed.
+        """Send the deletions, with retries, until each is proved or has failed.
 
         Args:
             pod_ids: The pods.
-            missing_ok: Whether a pod that the API does not have counts as deleted.
-            ends_at: When to give up at the latest; by default each request has the client's deadline.
+            missing_ok: Whether a pod that does not exist counts as deleted.
+            ends_at: When to give up; by default each request has the client's deadline.
         """
         deletions = [_Deletion(pod_id=pod_id, may_be_missing=missing_ok) for pod_id in pod_ids]
         pending, attempt = deletions, 0
@@ -188,12 +188,12 @@ class Deleter:
         is_late = ends_at is not None and self._clock.time() + delay >= ends_at
         if is_late or self._executor.has_given_up or attempt >= policy.attempts:
             return False
-        with suppress(ClientClosedError):  # which the next request says for its pod
+        with suppress(ClientClosedError):  # the next request raises it for its pod
             await self._executor.transport.pause(delay)
         return True
 
     async def _send(self, deletion: _Deletion, *, ends_at: float | None) -> None:
-        """Send one deletion and note what its response proves."""
+        """Send one deletion and record its response."""
         request = pod_request("DELETE", deletion.pod_id)
         try:
             deletion.note_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
@@ -205,7 +205,7 @@ class Deleter:
             deletion.outcome = exc.with_traceback(None)
 
     async def _confirm(self, deletions: list[_Deletion], ends_at: float | None) -> None:
-        """Find out what the API shows of pods whose responses prove nothing."""
+        """Read the state of pods whose responses prove nothing."""
         if len(deletions) > 1:
             await self._read_statuses(deletions)
         unseen = [each for each in deletions if each.must_be_looked_at]
@@ -214,11 +214,11 @@ class Deleter:
             await self._check_list(absent, ends_at)
 
     async def _read_statuses(self, deletions: list[_Deletion]) -> None:
-        """Look at many pods, a hundred with a request."""
+        """Read the status of many pods, a hundred per request."""
         try:
             answer = await self._statuses.read([each.pod_id for each in deletions])
         except PrimePodsError:
-            return  # each is looked at by itself
+            return  # each pod is then read separately
         for each in deletions:
             if each.pod_id in answer.rows:
                 each.note_state(answer.rows[each.pod_id].status)
@@ -226,7 +226,7 @@ class Deleter:
                 each.is_absent = True
 
     async def _look(self, deletion: _Deletion, *, ends_at: float | None) -> None:
-        """Look at one pod."""
+        """Read one pod."""
         request = pod_request("GET", deletion.pod_id)
         decode = partial(decode_shown_state, pod_id=deletion.pod_id)
         try:
@@ -237,7 +237,7 @@ class Deleter:
             deletion.note_trouble(exc.with_traceback(None))
 
     async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
-        """Have the list confirm that pods are gone: what is not the API answers 404 to everything."""
+        """Confirm by the list that pods are gone: a misrouted request always gets a 404."""
         try:
             listed = await self._listed_ids(ends_at)
         except PrimePodsError as exc:
@@ -251,10 +251,10 @@ class Deleter:
                 each.outcome = each.missing or PodState.TERMINATED
 
     async def _listed_ids(self, ends_at: float | None) -> set[str]:
-        """Return the ids of all pods in the list, those of rows that cannot be read included.
+        """Return the ids of all pods in the list, including unreadable rows.
 
         Raises:
-            PrimePodsError: The list could not be read, or is not as long as the API says.
+            PrimePodsError: The list could not be read, or is shorter than the API's count.
         """
         path = f"{PODS}/"
 

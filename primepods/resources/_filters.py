@@ -1,4 +1,4 @@
-"""Filters that the API does not have: applied to each page of a listing as it comes."""
+"""Client-side filters, applied to each page of a list as it arrives."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .._utils.text import quote
 from ..models import HistoryRecord, Pod, PodState
 
 Words = str | Iterable[str] | None
-"""One word, several of which any will do, or ``None`` for all."""
+"""One word, several alternatives, or ``None`` for all."""
 
 
 def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod], bool] | None:
-    """Return what tells whether a pod is wanted; ``None`` if all are.
+    """Return a predicate of the wanted pods; ``None`` if all are wanted.
 
     Raises:
-        TypeError: No text.
-        ValueError: An empty text, no text at all, or a status that there is not.
+        TypeError: A value is not a string.
+        ValueError: An empty string, an empty iterable, or an unknown status.
     """
     states = _words("status", status)
     names, gpus = _words("name", name), _words("gpu_type", gpu_type)
@@ -41,11 +41,11 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
 def record_filter(
     *, since: datetime | None, until: datetime | None, kind: Words
 ) -> Callable[[HistoryRecord], bool] | None:
-    """Return what tells whether a record of the history is wanted; ``None`` if all are.
+    """Return a predicate of the wanted history records; ``None`` if all are wanted.
 
     Raises:
-        TypeError: No time, or no text.
-        ValueError: A time without a time zone, an empty text, or no text at all.
+        TypeError: A value is not a time, or not a string.
+        ValueError: A time without a time zone, an empty string, or an empty iterable.
     """
     _check_time("since", since)
     _check_time("until", until)
@@ -69,7 +69,7 @@ def _any(wanted: tuple[str, ...] | None, holds: Callable[[str], bool]) -> bool:
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    # As in the shell command, only `*` and `?` are special.
+    # Only `*` and `?` are special, as in the shell command.
     return name == pattern or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 

@@ -1,4 +1,4 @@
-"""A search for offers: which ones fit, and why the others do not."""
+"""Search for offers: the ones that fit, and the reasons against the others."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _TOO_DEAR: Final = "above that price"
 
 @attrs.frozen(kw_only=True)
 class OfferSearch:
-    """What somebody looks for.
+    """Criteria of a search for offers.
 
     Attributes:
-        gpu_type: The GPU as its user writes it; ``None`` for any.
+        gpu_type: The GPU as the user wrote it; ``None`` for any.
         gpu_count: GPUs in all; ``None`` for any number.
         max_price: The highest price per hour.
         spot: Whether spot machines fit.
         provider: The only provider that fits, in lower case.
         exclude_providers: Providers that do not fit, in lower case.
-        unavailable: Whether offers fit that cannot be rented as they stand.
-        filters: What the API filters by.
+        unavailable: Whether offers that cannot be rented now fit.
+        filters: The API's filter parameters.
     """
 
     gpu_type: str | None
@@ -43,7 +43,7 @@ class OfferSearch:
     filters: Mapping[str, Any]
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Tell whether this is the GPU; without one in mind, a machine without GPUs does not count."""
+        """Tell whether this is the wanted GPU; a search for any GPU excludes CPU nodes."""
         return gpu_type != _NO_GPU if self.gpu_type is None else gpu_matches(self.gpu_type, gpu_type)
 
     def select(self, offers: Iterable[Offer]) -> list[Offer]:
@@ -54,10 +54,10 @@ class OfferSearch:
         """Check the name of the GPU against those that the API lists.
 
         Raises:
-            ValueError: The API lists no such GPU: it is mistyped. Names similar ones.
+            ValueError: The API lists no such GPU; the message names similar ones.
         """
         names = sorted(set(listed))
-        # A market without any GPU says nothing about names.
+        # A market without GPUs proves nothing about names.
         if self.gpu_type is None or not names or any(map(self.has_gpu, names)):
             return
         similar = similar_gpus(self.gpu_type, names)
@@ -66,12 +66,12 @@ class OfferSearch:
         raise ValueError(f"The API lists no GPU {self.gpu_type!r}. {known}")
 
     def sold_out(self, offers: Sequence[Offer], prices: Iterable[GpuPrices], path: str) -> SoldOutError:
-        """Return the error that says what was asked for and what there is instead.
+        """Return the error that names the criteria and the alternatives.
 
         Args:
             offers: The offers of the GPU, none of which fits.
             prices: The API's summary.
-            path: Where the offers came from.
+            path: The endpoint of the offers.
         """
         there = self._rejected(offers) if offers else self._other_counts(prices)
         message = f"No offer of {self._wish()} can be rented now. {there}"
@@ -84,7 +84,7 @@ class OfferSearch:
         )
 
     def _objection(self, offer: Offer) -> str | None:
-        """Return why an offer does not fit, as part of a sentence; ``None`` if it does."""
+        """Return the reason why an offer does not fit, as a phrase; ``None`` if it does."""
         provider, price = offer.provider.lower(), offer.price_hr
         is_other = self.provider not in {None, provider} or provider in self.exclude_providers
         checks = {
@@ -92,7 +92,7 @@ class OfferSearch:
             "spot": bool(offer.is_spot) and not self.spot,
             "sold out": not (offer.is_available or self.unavailable),
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
-            # A price of 0 is none: nobody gives machines away.
+            # A price of 0 means none: no machine is free.
             "without a price": not price and not (self.unavailable and self.max_price is None),
             _TOO_DEAR: self.max_price is not None and (price or 0.0) > self.max_price,
         }

@@ -1,4 +1,4 @@
-"""Pages of an endpoint: one request each, for the pagers and for those who ask for a single page."""
+"""Pages of an endpoint, one request each: for pagers and for single pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def page_source(
     path: str,
     keep: Callable[[T], bool] | None = None,
 ) -> Source[T]:
-    """Return the source of a pager, of which only the items that ``keep`` accepts are yielded."""
+    """Return the source of a pager, which yields only the items that ``keep`` accepts."""
     # More than can be in flight, so that no slot is free while a page is decoded.
     return Source(fetch=fetch, path=path, keep=keep, window=executor.settings.max_concurrency * 3 // 2)
 
@@ -39,27 +39,27 @@ async def fetch_page(  # noqa: PLR0913 - as decode_page
     ends_at: float | None = None,
     **keys: str,
 ) -> FetchedPage[T]:
-    """Ask for one page.
+    """Request one page.
 
     Args:
         executor: Sends the request.
-        request: What to ask.
-        model: What a row is decoded to.
-        offset: Where the page begins, if the answer does not say so.
-        limit: How many rows it may hold, likewise.
-        key: What tells an item from others.
-        ends_at: When to give up at the latest, by the client's clock; by default after the deadline.
-        keys: Where rows and count stand in the answer; see :func:`decode_page`.
+        request: The request.
+        model: The model of a row.
+        offset: Offset of the page, if the response does not state it.
+        limit: Maximum rows of the page, likewise.
+        key: Returns the identity of an item.
+        ends_at: When to give up, by the client's clock; by default after the deadline.
+        keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
-        The page with all its rows, those that cannot be read as errors in their places.
+        The page with all its rows; unreadable ones as errors in their places.
     """
     decode = partial(decode_page, model=model, offset=offset, limit=limit, **keys)
     page, errors = await executor.call(request, decode, ends_at=ends_at)
     rows: list[T | ProtocolError] = list(page.data)
     row_keys = [key(item) for item in page.data]
     for error in errors:
-        # In ascending order, so that each finds its place.
+        # In ascending order, so that each index is right.
         rows.insert(error.index or 0, executor.shape_error(request, error))
         row_keys.insert(error.index or 0, show(error.row) if error.row_id is None else error.row_id)
     return FetchedPage(

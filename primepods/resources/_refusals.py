@@ -1,4 +1,4 @@
-"""Orders that the API has refused: which kind of refusal its words mean, and what to do about it."""
+"""Refused orders: error classes and remedies by the text of the refusal."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[APIError], str], ...]] = (
         f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
     ),
 )
-"""What the API says in prose, the kind of error that it is, and the remedy; the first that matches counts."""
+"""Texts of refusals, their error classes and remedies; the first match counts."""
 _BY_STATUS: Final[dict[int, tuple[type[APIError], str]]] = {
     HTTPStatus.NOT_FOUND: (NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
     HTTPStatus.CONFLICT: (ConflictError, f"{_LOOK_AGAIN}, and whether the pod exists, with `pods.list()`."),
 }
 _IN_PROSE: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
-"""Besides 5xx: the statuses of refusals that only their words tell apart."""
+"""Besides 5xx: the statuses of refusals that only their text distinguishes."""
 
 
 def explain(error: PrimePodsError) -> PrimePodsError:
-    """Return the error of the kind that a refusal's words mean, with its remedy; any other as it is."""
+    """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
     if not isinstance(error, APIError):
         return error
     if error.status_code not in _IN_PROSE and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
