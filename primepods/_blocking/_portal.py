@@ -150,7 +150,7 @@ class _Loop:
         return False
 
     def request_stop(self) -> None:
-        """Request that the loop close its client and end. Never blocks: safe in finalizers and signal handlers."""
+        """Ask the loop to close its client and end. Never blocks: safe in finalizers and signal handlers."""
         self.call_soon(self._stop.set)
 
     def join(self, timeout: float) -> None:
@@ -241,8 +241,8 @@ class _Call(Generic[R]):
         except asyncio.CancelledError:
             self.end(_closed("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
-            # An API error explains itself without the client's frames. An error about an argument, in `until`,
-            # or of a defect keeps all frames below this one.
+            # An API error needs no frames of the client. An error about an argument, in `until`, or of a
+            # defect keeps all frames below this one.
             trace = None if isinstance(exc, PrimePodsError) else exc.__traceback__
             self.end(exc.with_traceback(trace and trace.tb_next))
         else:
@@ -436,7 +436,7 @@ class Streams:
 class Stream(Iterator[T]):
     """A blocking iterator over an asynchronous one, which it also closes.
 
-    The asynchronous one goes on where it was after a cancelled ``anext``, and so does this after an interruption.
+    After a cancelled ``anext`` the asynchronous one goes on where it was; so does this after an interruption.
     """
 
     def __init__(self, portal: Portal, source: Any, *, in_batches: bool) -> None:

@@ -1,6 +1,6 @@
-"""Pictures of a fleet and of what it costs, as SVG: drawn here, without a plotting library.
+"""SVG charts of a fleet and its cost, without a plotting library.
 
-They read on light and on dark pages, show themselves in a notebook, and ``str(chart)`` is the file:
+They suit light and dark pages, display themselves in a notebook, and ``str(chart)`` is the file:
 ``Path("spend.svg").write_text(str(chart))``.
 """
 

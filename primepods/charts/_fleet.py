@@ -1,4 +1,4 @@
-"""How many pods were in which condition, over time."""
+"""Chart of pods by condition over time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ._svg import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, Chart, across, draw, escape,
 _LEGEND: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND
 _FINEST: Final = 4.0
-"""Pixels between two steps, so that the picture of a long time stays small."""
+"""Minimum pixels between two steps, so that a chart of a long time stays small."""
 _LABELS: Final = 6
 _SHORTEST: Final = timedelta(seconds=1)
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
-# From the bottom up: what is well and lasts below, what wants looking at on top.
+# From the bottom up: stable pods below, those that need attention on top.
 _STACK: Final = (
     Condition.READY,
     Condition.STOPPED,
@@ -33,11 +33,11 @@ _STACK: Final = (
 
 
 def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Chart:
-    """Return a picture of how many pods were in which condition, over time.
+    """Return a chart of the pods by condition over time.
 
     Args:
-        fleet: Whose pods; those that are gone are not drawn, and counted in the legend.
-        title: The picture's heading.
+        fleet: The fleet; gone pods are not drawn, only counted in the legend.
+        title: The chart's heading.
     """
     samples = fleet.samples
     if not samples:
@@ -71,7 +71,7 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
 
 
 def _thin(columns: list[tuple[float, FleetSample]]) -> Iterator[tuple[float, FleetSample]]:
-    """Leave out what lies too close together to be told apart; the last one counts."""
+    """Drop samples that are too close together; keep the last of each group."""
     for number, (x, sample) in enumerate(columns):
         if number + 1 == len(columns) or columns[number + 1][0] // _FINEST != x // _FINEST:
             yield x, sample
@@ -89,7 +89,7 @@ def _area(condition: Condition, under: list[tuple[float, float]], over: list[tup
 
 
 def _stairs(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """Return the corners of a line that goes on level until the next point."""
+    """Return the corners of a step line."""
     yield points[0]
     for (_, level), (x, y) in pairwise(points):
         if y != level:
@@ -113,7 +113,7 @@ def _times(begin: datetime, span: timedelta) -> Iterator[str]:
 
 
 def _legend(samples: Sequence[FleetSample]) -> Iterator[str]:
-    """Return what the colours mean, in the order of the picture, with the last counts."""
+    """Return the legend in the order of the chart, with the last counts."""
     counts = samples[-1].counts
     seen = {condition for sample in samples for condition in sample.counts}
     y = TOP + 4.0

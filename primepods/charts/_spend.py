@@ -1,4 +1,4 @@
-"""What was spent a day."""
+"""Chart of the amounts billed per day."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _MOST_DAYS: Final = 366
 _LABELS: Final = 8
 _WIDEST: Final = 48.0
 _LABEL_RIGHT: Final = WIDTH - RIGHT - 36
-"""Where the middle of a date's label may be at most: half a label has to fit to the right of it."""
+"""Rightmost centre of a date's label: half a label must fit to its right."""
 _LONGEST_LIFE: Final = timedelta(days=3_660)
-"""A record that names a longer time has none: zero dates and ends in the year 9999 are not meant."""
+"""Longer records have no valid times: zero dates, or ends in the year 9999."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
-    """Return what was billed on each day (UTC), from the first to the last on which anything was.
+    """Return the amount billed on each day (UTC), from the first billed day to the last.
 
-    What was billed for a record is spread evenly over its time, so that a pod that ran from 18:00 to the next
-    day's 06:00 counts half on each. One whose end the API does not say counts on the day it was created.
+    A record's amount is spread evenly over its time, so that a pod that ran from 18:00 to 06:00 the next day
+    counts half on each. A record without an end counts on the day of its creation.
 
     Args:
         records: As ``client.pods.history()`` yields them, in any order and of any kind.
 
     Returns:
-        Amounts in the API's currency by day, ascending, days without any included.
+        Amounts in the API's currency by day, ascending, including days without any.
     """
     spent: defaultdict[date, float] = defaultdict(float)
     for record in records:
@@ -45,13 +45,13 @@ def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
 
 
 def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per day (UTC)") -> Chart:
-    """Return a picture of what was billed on each day, as :func:`spend_per_day` counts it.
+    """Return a chart of the amount billed on each day, as :func:`spend_per_day` counts it.
 
-    Of more than a year it shows the last 366 days.
+    Shows at most the last 366 days.
 
     Args:
         records: As ``client.pods.history()`` yields them, in any order and of any kind.
-        title: The picture's heading.
+        title: The chart's heading.
     """
     everything = spend_per_day(records)
     days = dict(list(everything.items())[-_MOST_DAYS:])
@@ -70,7 +70,7 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
 
 
 def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
-    """Add what was billed for a record to the days of its time."""
+    """Add a record's amount to the days of its time."""
     start = record.created_at.astimezone(UTC)
     end = start if record.terminated_at is None else record.terminated_at.astimezone(UTC)
     if not timedelta() < end - start < _LONGEST_LIFE:

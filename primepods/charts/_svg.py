@@ -1,4 +1,4 @@
-"""What all pictures have in common: the page, the scale, and text that is text."""
+"""Parts shared by all charts: page, scale, and escaped text."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BOTTOM: Final = 34
 
 _LONGEST_LABEL: Final = 80
 _LINES: Final = 4
-"""Lines across the picture, about."""
-# Of this picture only: in a notebook the rules of a style element hold for the whole page.
+"""Approximate number of grid lines."""
+# Scoped to this chart: in a notebook a style element applies to the whole page.
 _STYLE: Final = """
 .primepods-chart { --page: #ffffff; --text: #1f2328; --soft: #59636e; --line: #d1d9e0; --bar: #0969da;
   --ready: #2da44e; --installing: #54aeff; --pending: #d4a72c; --failed: #cf222e; --deleting: #bc8cff;
@@ -40,11 +40,11 @@ _STYLE: Final = """
 
 @attrs.frozen
 class Chart:
-    """A picture.
+    """An SVG chart.
 
     Attributes:
         svg: The whole document; ``str(chart)`` is the same.
-        description: What is in it, in a sentence.
+        description: Its content in a sentence.
     """
 
     svg: str = attrs.field(repr=False)
@@ -59,11 +59,11 @@ class Chart:
 
 
 def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") -> Chart:
-    """Return a picture with a heading, and a note at its right.
+    """Return a chart with a heading, and a note at its right.
 
     Args:
         title: The heading.
-        description: What a reader is told who cannot see it.
+        description: Text for screen readers.
         parts: SVG elements.
         note: Such as the total.
     """
@@ -86,22 +86,22 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
 
 
 def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start") -> str:
-    """Return a line of text, whatever is in it."""
+    """Return a line of text, escaped."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
 
 
 def escape(value: str, longest: int = _LONGEST_LABEL) -> str:
-    """Return text from elsewhere as SVG can hold it: one short line without markup."""
+    """Return untrusted text, safe for SVG: one short line without markup."""
     return html.escape(clip(one_line(value), longest))
 
 
 def nothing(words: str) -> str:
-    """Return what stands in a picture that has nothing to show."""
+    """Return the text of an empty chart."""
     return text(WIDTH / 2, HEIGHT / 2, words, kind="soft", anchor="middle")
 
 
 def scale(highest: float) -> tuple[float, list[float]]:
-    """Return where a scale from 0 to at least ``highest`` ends, and the round values to mark on it."""
+    """Return the end of a scale from 0 to at least ``highest``, and its round marks."""
     rough = highest / _LINES
     power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
@@ -110,11 +110,11 @@ def scale(highest: float) -> tuple[float, list[float]]:
 
 
 def across(marks: Iterable[tuple[float, str]], right: float = WIDTH - RIGHT) -> list[str]:
-    """Return lines across the picture, with what they stand for at the left.
+    """Return horizontal grid lines with labels at the left.
 
     Args:
-        marks: How high each is, and its label.
-        right: Where they end.
+        marks: Height and label of each line.
+        right: Right end of the lines.
     """
     parts: list[str] = []
     for y, label in marks:

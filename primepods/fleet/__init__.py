@@ -1,7 +1,7 @@
-"""Many pods at a glance: how many are ready, what they cost, and how it came to that.
+"""Overview of many pods: counts by condition, cost, and their history.
 
-``Fleet`` takes in the changes of a wait or a watch and keeps the figures; ``follow`` keeps one up to date for
-a whole account, new pods included. The live views of the command and of the notebook show a fleet.
+``Fleet`` computes the figures from the changes of a wait or a watch; ``follow`` keeps a fleet up to date for
+a whole account, including new pods. The live views of the command and of the notebook show a fleet.
 """
 
 from ._fleet import Fleet, FleetPod, FleetSample

@@ -1,4 +1,4 @@
-"""The figures of a fleet, kept up to date by the changes of its pods."""
+"""Figures of a fleet, updated by the changes of its pods."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ._states import Condition, condition_of
 
 _ORDER: Final = {condition: number for number, condition in enumerate(Condition)}
 _MOST_GONE: Final = 1_000
-"""Pods that are gone of which more than the number and the cost is kept: a watch may go on for weeks."""
+"""Gone pods that are kept; of older ones only the number and the cost, since a watch may run for weeks."""
 _MOST_SAMPLES: Final = 1_000
 _FIRST_STEP: Final = timedelta(seconds=0.2)
 
 
 @attrs.define(kw_only=True)
 class FleetPod:
-    """What is known of one pod of a fleet.
+    """State of one pod of a fleet.
 
     Attributes:
         pod_id: Its id.
-        pod: What the list says of it; ``None`` where only its id was given.
-        status: Its newest status; ``None`` when it is gone, or not seen yet.
-        condition: How it is; ``None`` while it has not been seen.
-        price_hr: What it costs an hour as it is now, as far as the API says.
+        pod: The listed pod; ``None`` if only its id was given.
+        status: Its newest status; ``None`` if it is gone or not seen yet.
+        condition: Its condition; ``None`` until it is seen.
+        price_hr: Its current cost per hour, according to the API.
     """
 
     pod_id: str
@@ -43,16 +43,16 @@ class FleetPod:
 
     @property
     def name(self) -> str:
-        """Its name, or its id where it has none."""
+        """Its name, or its id if it has none."""
         return (self.pod and self.pod.name) or self.pod_id
 
     def spent(self, now: datetime) -> float:
-        """Return about what it has cost by ``now``: since its creation, if that is known."""
+        """Return its approximate cost until ``now``, since its creation if that is known."""
         hours = 0.0 if self._since is None else (now - self._since).total_seconds() / 3600
         return self._spent + self.price_hr * max(0.0, hours)
 
     def update(self, status: PodStatus | None, now: datetime) -> None:
-        """Take in what has become of it."""
+        """Update it to a new status."""
         created = None if self.pod is None else self.pod.created_at
         if self._since is None and created is not None:
             self._since = created
@@ -73,11 +73,11 @@ class FleetPod:
 
 @attrs.frozen(kw_only=True)
 class FleetSample:
-    """How many pods were in each condition from a moment on.
+    """Counts of pods by condition from a time on.
 
     Attributes:
-        time: The moment.
-        counts: Only what was not 0.
+        time: The time.
+        counts: Nonzero counts by condition.
     """
 
     time: datetime
@@ -85,20 +85,19 @@ class FleetSample:
 
 
 class Fleet:
-    """How many pods there are, what they cost, and how that has changed; fed with the changes of a wait or
-    a watch.
+    """Counts, cost and history of pods, updated by the changes of a wait or a watch.
 
     ``fleet = Fleet(pods)``, then ``await client.pods.wait(pods, on_change=fleet.add)``, or
     :func:`~primepods.fleet.follow`. ``len(fleet)`` is the number of pods that are not gone, seen or not.
 
     Args:
-        pods: Pods, or ids of pods, to expect.
-        now: Tells the time; for tests.
+        pods: Expected pods, or their ids.
+        now: Clock, for tests.
 
     Attributes:
-        version: Grows with each change: whether there is anything new to show.
-        listed: Whether :func:`~primepods.fleet.follow` has read the list: before, no pods prove nothing.
-        trouble: Why :func:`~primepods.fleet.follow` cannot read the list at present.
+        version: Number that increases with each change.
+        listed: Whether :func:`~primepods.fleet.follow` has read the list; before, emptiness proves nothing.
+        trouble: The error with which :func:`~primepods.fleet.follow` currently fails to read the list.
     """
 
     def __init__(self, pods: Iterable[Pod | str] = (), *, now: Callable[[], datetime] | None = None) -> None:
@@ -116,13 +115,13 @@ class Fleet:
         self.expect(pods)
 
     def expect(self, pods: Iterable[Pod | str]) -> list[str]:
-        """Learn of pods before their first change.
+        """Add pods before their first change.
 
         Args:
-            pods: Pods, or ids; of those known, a pod adds what its id does not tell.
+            pods: Pods, or ids; a pod completes one that is known only by its id.
 
         Returns:
-            The ids that were not known.
+            The ids that are new.
         """
         new: list[str] = []
         for item in pods:
@@ -137,7 +136,7 @@ class Fleet:
         return new
 
     def add(self, change: PodChange) -> None:
-        """Take in a change: for ``on_change``, or in a loop over a watch."""
+        """Apply a change; use it as ``on_change``, or in a loop over a watch."""
         now, pod_id = self._now(), change.pod_id
         pod = self._pods.get(pod_id) or self._gone.pop(pod_id, None) or FleetPod(pod_id=pod_id)
         self._pods[pod_id] = pod
@@ -154,10 +153,10 @@ class Fleet:
         self.version += 1
 
     def __getitem__(self, pod_id: str) -> FleetPod:
-        """Return a pod, also one that is gone; of those the newest 1,000 are kept.
+        """Return a pod; gone ones are included, the newest 1,000 of them.
 
         Raises:
-            KeyError: It is none of them.
+            KeyError: No such pod.
         """
         return self._pods[pod_id] if pod_id in self._pods else self._gone[pod_id]
 
@@ -173,26 +172,26 @@ class Fleet:
 
     @property
     def counts(self) -> dict[Condition, int]:
-        """How many pods are in each condition, in the order of :class:`Condition`; only what is not 0."""
+        """Nonzero counts of pods by condition, in the order of :class:`Condition`."""
         return {condition: count for condition in Condition if (count := self._counts[condition])}
 
     @property
     def unseen(self) -> int:
-        """How many pods have not been seen yet."""
+        """Number of pods that have not been seen yet."""
         return sum(pod.condition is None for pod in self._pods.values())
 
     @property
     def cost_per_hr(self) -> float:
-        """What the pods cost an hour as they are now, as far as the API says."""
-        # Not summed here, for those who show it at each change of ten thousand pods. Rounding leaves no debt.
+        """The pods' current cost per hour, according to the API."""
+        # A running total, since callers may read it at each change of many pods; `max` hides rounding.
         return max(0.0, self._cost_per_hr)
 
     @property
     def spent(self) -> float:
-        """About what the pods have cost until now, those that are gone included.
+        """The pods' approximate cost until now, including gone ones.
 
-        At their prices since their creation, or since they were first seen where only ids were given. The
-        bill is in ``client.pods.history()``.
+        Computed from their prices since their creation, or since they were first seen if only ids were given.
+        The bill is in ``client.pods.history()``.
         """
         now = self._now()
         pods = (*self._pods.values(), *self._gone.values())
@@ -200,14 +199,14 @@ class Fleet:
 
     @property
     def samples(self) -> tuple[FleetSample, ...]:
-        """How the counts have changed until now; of a long time about 1,000 samples, and so less exactly."""
+        """History of the counts; over a long time, thinned to about 1,000 samples."""
         return (*self._samples, FleetSample(time=self._now(), counts=self.counts)) if self._samples else ()
 
     def pods(self, most: int | None = None) -> list[FleetPod]:
-        """Return the pods, those first that need looking at: as :class:`Condition` orders, then by name.
+        """Return the pods in the order of :class:`Condition`, those that need attention first, then by name.
 
         Args:
-            most: How many to return at most.
+            most: Maximum number to return.
         """
         pods = [*self._pods.values(), *self._gone.values()]
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)
@@ -232,5 +231,5 @@ def _utc_now() -> datetime:
 
 
 def _rank(pod: FleetPod) -> tuple[float, str, str]:
-    # One that was not seen yet stands with those that are on their way.
+    # Sort unseen pods with the pending ones.
     return (_ORDER[pod.condition or Condition.PENDING], pod.name, pod.pod_id)

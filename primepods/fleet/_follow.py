@@ -1,4 +1,4 @@
-"""Keeping up with the pods of an account."""
+"""Follow the pods of an account."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ async def follow(  # noqa: PLR0913 - all but the first two have defaults
     interval: float = 5.0,
     on_change: Callable[[PodChange], object] | None = None,
 ) -> None:
-    """Keep ``fleet`` up to date: of the pods named until all are gone, else of all until cancelled.
+    """Keep ``fleet`` up to date: with the named pods until all are gone, else with all until cancelled.
 
-    All means also those that are created meanwhile: the list is read again every third interval. What passes
-    is waited out, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble``
-    says why, and the log (WARNING) has said it once.
+    All includes pods created meanwhile: the list is read again every third interval. Transient errors do not
+    end it, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble`` is the error, which is
+    logged once (WARNING).
 
     Args:
         client: An open client.
-        fleet: What to keep up to date.
+        fleet: The fleet to update.
         pod_ids: Ids, or pods; ``None`` for the whole account.
-        wanted: Which pods of the account to follow; one that was wanted once stays, whatever becomes of it.
-        interval: Seconds between two looks at a pod, from 0.05.
-        on_change: Called with each change, when the fleet knows of it; what it raises ends this.
+        wanted: Predicate of the account's pods to follow; a pod that matched once stays.
+        interval: Seconds between two polls of a pod, from 0.05.
+        on_change: Callback for each change, after the fleet's update; an exception that it raises ends this.
 
     Raises:
-        PrimePodsError: What ``pods.list`` raises before it has yielded anything, what it raises later and
-            will not pass, and what ``pods.watch`` raises.
+        PrimePodsError: Any error of ``pods.list`` before its first item, a permanent one later, or any error
+            of ``pods.watch``.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
@@ -81,9 +81,9 @@ async def _watch(
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
-    """Learn of the account's pods; returns the ids of those that are new.
+    """Add the account's pods to the fleet; return the ids of new ones.
 
-    What was read before an error counts; a row that cannot be read hides no other.
+    Pods read before an error count; an unreadable row does not hide the others.
     """
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
@@ -105,7 +105,7 @@ def _may_pass(error: PrimePodsError) -> bool:
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:
-    """Sleep, unless a watch fails; forget those that have ended."""
+    """Sleep, unless a watch fails; drop ended watches."""
     pause = asyncio.create_task(asyncio.sleep(seconds))
     try:
         while not pause.done():

@@ -1,4 +1,4 @@
-"""The few words that sum up how a pod is."""
+"""Conditions: summaries of a pod's status."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from ..models import PodState, PodStatus
 
 
 class Condition(StrEnum):
-    """How a pod is, in a word; in the order in which a person wants to know."""
+    """Summary of a pod's status in one word; ordered by need for attention."""
 
     FAILED = "failed"
-    """ERROR, or a failed installation, which may yet recover."""
+    """ERROR, or a failed installation, which may still recover."""
     INSTALLING = "installing"
-    """ACTIVE, and not ready: the installation goes on, or a node has no address."""
+    """ACTIVE but not ready: still installing, or a node has no address."""
     PENDING = "pending"
     """PENDING or PROVISIONING: not running yet."""
     UNKNOWN = "unknown"
     """UNKNOWN, no status, or a state that this version does not know."""
     DELETING = "deleting"
-    """DELETING or TERMINATED: on its way out."""
+    """DELETING or TERMINATED."""
     STOPPED = "stopped"
     """STOPPED: can be started again."""
     READY = "ready"
     """ACTIVE, installed, an address for every node."""
     GONE = "gone"
-    """The API has no such pod any more."""
+    """The pod no longer exists."""
 
 
 _BY_STATE = {
@@ -39,7 +39,7 @@ _BY_STATE = {
 
 
 def condition_of(status: PodStatus | None) -> Condition:
-    """Return how a pod is, in a word.
+    """Return the condition of a pod.
 
     Args:
         status: Its status; ``None`` for a pod that is gone.

@@ -1,6 +1,6 @@
-"""Waiting and watching in a notebook: one output, redrawn in place. Needs the extra ``notebook`` (IPython).
+"""Waits and watches in a notebook: one output, redrawn in place. Needs the extra ``notebook`` (IPython).
 
-Works with both clients; with the asynchronous one, ``await`` it, or go on working while it is shown::
+Works with both clients; with the asynchronous one, ``await`` the call, or run it as a task::
 
     statuses = await primepods.notebook.wait(client, pods)
     task = asyncio.create_task(primepods.notebook.watch(client))

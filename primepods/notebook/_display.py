@@ -1,4 +1,4 @@
-"""The one output of a cell that is redrawn."""
+"""Cell output that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ _NEEDED = "primepods.notebook needs IPython. Install the extra with it: pip inst
 
 
 class Output(Protocol):
-    """Where something is shown."""
+    """An output that can be updated."""
 
     def update(self, bundle: dict[str, str], *, raw: bool) -> object:
-        """Show something else in its place."""
+        """Replace its content."""
 
 
 def show(bundle: dict[str, str]) -> Output:
-    """Show something, once for each MIME type.
+    """Display a bundle of representations by MIME type.
 
     Returns:
-        The place where it is.
+        The output, to update later.
 
     Raises:
         ModuleNotFoundError: The extra is not installed.
     """
     try:
-        # By name, since those who check types may not have it.
+        # By name, since type checkers may run without it.
         ipython: Any = importlib.import_module("IPython")
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:
@@ -39,13 +39,13 @@ def show(bundle: dict[str, str]) -> Output:
 
 
 class _Lines:
-    """A line for each change: for a notebook's code that is run as a script."""
+    """Output of a line per change, for notebook code run as a script."""
 
     def __init__(self) -> None:
         self._last = ""
 
-    def update(self, bundle: dict[str, str], *, raw: bool) -> None:  # noqa: ARG002 - as IPython's
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:  # noqa: ARG002 - signature of IPython's
         line = bundle["text/plain"]
         if line != self._last:
             self._last = line
-            print(line, flush=True)  # noqa: T201 - what there is instead of a cell
+            print(line, flush=True)  # noqa: T201 - there is no cell

@@ -27,9 +27,9 @@ Bundle = dict[str, str]
 Draw = Callable[[Bundle], Awaitable[object] | object]
 
 _EVERY: Final = 1.0
-"""Seconds between two looks whether there is something to draw."""
+"""Seconds between two checks for changes to draw."""
 _AT_LEAST_EVERY: Final = 10.0
-"""Seconds after which it is drawn without a change: costs grow."""
+"""Seconds after which it is redrawn without a change, since costs grow."""
 
 
 class WaitOptions(TypedDict, total=False):
@@ -51,22 +51,22 @@ def wait(client: Client, pods: Iterable[PodRef], **options: Unpack[WaitOptions])
 def wait(
     client: AsyncClient | Client, pods: Iterable[PodRef], **options: Unpack[WaitOptions]
 ) -> Coroutine[Any, Any, PodStatuses] | PodStatuses:
-    """Wait as ``client.pods.wait`` does, and show how the pods are getting on.
+    """Wait like ``client.pods.wait``, and show the pods' progress.
 
     Args:
-        client: Either client; with an :class:`~primepods.AsyncClient` the call is to be awaited.
-        pods: Pods, or ids; of pods their names and GPUs are shown, too.
+        client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
+        pods: Pods, or ids; for pods, their names and GPUs are also shown.
         **options: ``until``, ``timeout``, ``interval``, ``appear_grace`` and ``install_grace`` of
             ``pods.wait``.
 
     Returns:
-        What ``pods.wait`` returns.
+        The result of ``pods.wait``.
 
     Raises:
         ModuleNotFoundError: The extra ``notebook`` is not installed.
-        PrimePodsError: What ``pods.wait`` raises; the last state stays in view.
+        PrimePodsError: Any error of ``pods.wait``; the last state stays visible.
     """
-    # What is of the wrong type is explained by `check_ids`.
+    # `check_ids` raises the error for a wrong type.
     refs = pods if isinstance(pods, str | bytes | PodReference) else list(pods)
     ids = check_ids(refs)
     fleet = Fleet(ids)
@@ -106,25 +106,25 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show how pods are and how that changes: those named, until all are gone, else the whole account.
+    """Show the state of pods live: the named ones until all are gone, else the whole account.
 
-    Interrupting the cell (or cancelling the task) ends it. Pods that are created meanwhile appear, where none
-    are named.
+    Interrupting the cell (or cancelling the task) ends it. If no pods are named, new ones appear as they are
+    created.
 
     Args:
-        client: Either client; with an :class:`~primepods.AsyncClient` the call is to be awaited.
+        client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
         pods: Pods, or ids; ``None`` for the whole account.
-        wanted: Which pods of the account to show. With the blocking client it runs in the client's own thread
-            and must not call the client.
-        interval: Seconds between two looks at a pod, from 0.05.
+        wanted: Predicate of the account's pods to show. With the blocking client it runs in the client's own
+            thread and must not call the client.
+        interval: Seconds between two polls of a pod, from 0.05.
         duration: Seconds after which it ends; ``None`` for never.
 
     Returns:
-        The :class:`~primepods.fleet.Fleet` as it was last.
+        The last state of the :class:`~primepods.fleet.Fleet`.
 
     Raises:
         ModuleNotFoundError: The extra ``notebook`` is not installed.
-        PrimePodsError: What :func:`primepods.fleet.follow` raises; the last state stays in view.
+        PrimePodsError: Any error of :func:`primepods.fleet.follow`; the last state stays visible.
     """
     check_interval(interval)
     if duration is not None:
@@ -183,7 +183,7 @@ async def _shown(view: _View, work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
-    """Draw while the block runs."""
+    """Redraw while the block runs."""
     task = asyncio.create_task(_redraw(view, on_change))
     try:
         yield
@@ -208,8 +208,8 @@ class _View:
     """The output of a cell.
 
     Args:
-        fleet: What it shows.
-        heading: What is being done.
+        fleet: The fleet to show.
+        heading: Name of the operation.
     """
 
     def __init__(self, fleet: Fleet, heading: str) -> None:
@@ -219,12 +219,12 @@ class _View:
         self._output: Output | None = None
 
     def render(self, end: str = "") -> Bundle:
-        """Return what is to be shown now. Not in another thread than the fleet's."""
+        """Return the current page. Call it only in the fleet's thread."""
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
         return bundle(self.fleet, f"{self._heading} · {end}{minutes}:{seconds:02}")
 
     def draw(self, page: Bundle) -> None:
-        """Show it in place of what was shown before."""
+        """Replace the output with ``page``."""
         if self._output is not None:
             self._output.update(page, raw=True)
 

@@ -1,4 +1,4 @@
-"""A fleet as HTML: the figures, the pods that need looking at, the picture."""
+"""A fleet as HTML: the figures, the pods that need attention, the chart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS: Final = (
     "id",
     "how to log in, or why it failed",
 )
-# Of this output only: notebooks align what is in tables to the right.
+# Scoped to this output: notebooks align tables to the right.
 _STYLE: Final = """<style>
 .primepods-live th, .primepods-live td { text-align: left !important }
 .primepods-live td:nth-child(-n+6) { white-space: nowrap }
@@ -30,11 +30,11 @@ _STYLE: Final = """<style>
 
 
 def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
-    """Return a fleet as notebooks show it: HTML, and a line of text.
+    """Return a fleet's notebook output: HTML, and a line of text.
 
     Args:
-        fleet: What to show.
-        heading: What is being done.
+        fleet: The fleet to show.
+        heading: Name of the operation.
     """
     line = f"{heading}: {figures(fleet)}"
     parts = [
