@@ -141,7 +141,7 @@ class Soak:
                 self.done[name] += 1
             except primepods.PrimePodsError as error:
                 self.errors[type(error).__name__] += 1
-            except Exception as error:  # noqa: BLE001 - that it happened is what is reported
+            except Exception as error:  # noqa: BLE001 - recorded as a violation
                 self._violate(f"{name}: {error!r}")
 
     def _check(self, fine: bool, what: str) -> None:  # noqa: FBT001 - reads like an assertion

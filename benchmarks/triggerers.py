@@ -72,7 +72,7 @@ async def wait(url: str, interval: float, begin: float, ready_at: dict[str, floa
     async def count_files() -> None:
         nonlocal most_files
         while _FILES:
-            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names will do
+            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
             await asyncio.sleep(0.05)
 
     await asyncio.sleep(begin - time.monotonic())

@@ -121,14 +121,14 @@ async def shared_poller(url: str, pod: str, interval: float) -> None:
 
 async def loop_over_get(client: AsyncClient, pod: str, interval: float) -> None:
     """Wait with a loop over ``get`` on a shared client."""
-    while not (await client.pods.get(pod)).is_ready:  # noqa: ASYNC110 - as they do
+    while not (await client.pods.get(pod)).is_ready:  # noqa: ASYNC110 - polling is what is measured
         await asyncio.sleep(interval)
 
 
 async def session_a_task(url: str, pod: str, interval: float) -> None:
     """Wait with a separate client, which shares nothing with other tasks."""
     async with AsyncClient(KEY, base_url=url) as client:
-        while not (await client.pods.status(pod)).is_ready:  # noqa: ASYNC110 - as it does
+        while not (await client.pods.status(pod)).is_ready:  # noqa: ASYNC110 - polling is what is measured
             await asyncio.sleep(interval)
 
 
@@ -140,7 +140,7 @@ async def wait(way: str, count: int, interval: float, ticks: int, url: str) -> d
     async def count_files() -> None:
         nonlocal most_files
         while _FILES:
-            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names will do
+            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
     async with AsyncClient(KEY, base_url=url) as client:

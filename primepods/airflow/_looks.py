@@ -51,7 +51,7 @@ def _ended(client: Client, pod_id: str) -> PodEvent | None:
     return {"status": "failed", "message": message, "pod": None}
 
 
-def wait_here(  # noqa: PLR0913 - what a wait is made of
+def wait_here(  # noqa: PLR0913 - all parameters of a wait
     client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
 ) -> PodEvent:
     """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""

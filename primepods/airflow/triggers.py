@@ -44,7 +44,7 @@ class PrimePodTrigger(BaseTrigger):
         delete_on_kill: ``True`` to delete the pod when its task is marked failed or succeeded, or cleared.
     """
 
-    def __init__(  # noqa: PLR0913 - what a wait is made of
+    def __init__(  # noqa: PLR0913 - all parameters of a wait
         self,
         *,
         pod_id: str,

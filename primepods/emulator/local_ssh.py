@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "SHELL": "/bin/sh",
         "USER": user or "root",
     }
-    process = subprocess.Popen(  # noqa: S603  that is what it is for
+    process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
     # Only the command may hold its standard input, or the input would never end.
@@ -88,7 +88,7 @@ def _user() -> str:
 
 
 def _fail(why: str) -> NoReturn:
-    print(f"local_ssh: {why}", file=sys.stderr)  # noqa: T201  a command
+    print(f"local_ssh: {why}", file=sys.stderr)  # noqa: T201 - a command
     raise SystemExit(_FAILED)
 
 

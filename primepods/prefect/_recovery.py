@@ -78,7 +78,7 @@ class Recovery:
             if self._looks % _PATIENCE == 0:
                 failed |= await _failure(self._delete_left_pods())
             self._looks += 1
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the worker goes on
+        except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             failed.add(repr(exc))
             # While the server is unreachable, no worker can give a sign of life.
             self._seen.clear()
@@ -172,7 +172,7 @@ async def _failure(work: Awaitable[None]) -> set[str]:
     """Await one cleanup step; return its failure, so that the other steps still run."""
     try:
         await work
-    except Exception as exc:  # noqa: BLE001 - whatever it is
+    except Exception as exc:  # noqa: BLE001 - returned to the caller
         return {repr(exc)}
     return set()
 

@@ -98,7 +98,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
             if await self._is_wanted(pod_run):
                 code = await pod_run.execute(on_start)
-        except Exception as exc:  # noqa: BLE001 - raised again, unless Prefect knows by then
+        except Exception as exc:  # noqa: BLE001 - raised again, unless it was reported to Prefect
             pod_run.error = exc
             code = await self._after_error(flow_run, pod_run, exc)
         finally:
@@ -163,7 +163,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                     next_sign = time.monotonic() + self.heartbeat_interval_seconds
                     for pod_run in list(self._pod_runs.values()):
                         await self._show_life(pod_run)
-            except Exception as exc:  # noqa: BLE001 - the server is away: the runs go on, and so do we
+            except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
                 self.log.warning("Cannot see which flow runs are being cancelled: %r", exc)
             await anyio.sleep(min(_LOOK, self.heartbeat_interval_seconds))
         self._is_looking = False
@@ -211,7 +211,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             return 1
         try:
             is_wanted = not pod_run.is_stopped and await self._is_wanted(pod_run)
-        except Exception:  # noqa: BLE001 - the server is away, and the error is what matters
+        except Exception:  # noqa: BLE001 - the server is unreachable: report the first error
             is_wanted = True
         if is_wanted:
             raise error

@@ -57,7 +57,7 @@ class Host:
     async def _serve(self) -> None:
         try:
             self.port = await self._listener.start(self._host, self.port)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that asked
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             self._started.set_exception(error)
             return
         self._loop = asyncio.get_running_loop()

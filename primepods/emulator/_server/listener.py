@@ -87,7 +87,7 @@ class Listener:
         if self._app is None:
             return self.refused(503, "")
         task = asyncio.current_task()
-        if task is None:  # pragma: no cover  aiohttp runs every handler in a task
+        if task is None:  # pragma: no cover - aiohttp runs every handler in a task
             return await self._app.handle(request)
         self._tasks.add(task)
         try:
