@@ -49,11 +49,11 @@ class LeasedPod(LeasedPodView, Remote):
     def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
         """Return what was billed for the pod, once it is released and its bill has settled.
 
-        It reads ``GET /api/v1/pods/history`` until two looks agree.
+        It polls ``GET /api/v1/pods/history`` until two responses agree.
 
         Args:
-            timeout: Seconds to wait at most.
-            interval: Seconds between two looks, from 0.05.
+            timeout: Maximum seconds to wait.
+            interval: Seconds between two polls, from 0.05.
 
         Raises:
             WaitTimeoutError: The bill has not settled in time.
@@ -64,9 +64,9 @@ class LeasedPod(LeasedPodView, Remote):
 class Lease:
     """A context manager that rents a pod and gives it back; made by ``pods.lease``, and used once.
 
-    ``with`` it: the block gets a :class:`LeasedPod` that is ready. On every way out the pod is deleted and
-    confirmed terminated; else the block ends with a :class:`~primepods.NotReleasedError`, or a note on the
-    exception that is under way.
+    ``with`` it: the block gets a :class:`LeasedPod` that is ready. On every exit the pod is deleted and
+    confirmed terminated; else the block ends with a :class:`~primepods.NotReleasedError`, or with a note on
+    the exception that ends it.
     """
 
     def __init__(self, portal: Portal, lease: AsyncLease, on_change: OnChange | None) -> None:

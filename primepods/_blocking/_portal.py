@@ -97,7 +97,7 @@ class _Loop:
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
         self.calls: set[_Call[Any]] = set()
         self.inherited = False
-        """Whether this is the copy of a parent process's loop, which does not run here."""
+        """True for the copy of a parent process's loop, which does not run here."""
         self._aclose = aclose
         self._stop = asyncio.Event()
         loop: Any = asyncio.new_event_loop()

@@ -12,8 +12,8 @@ from ._portal import Portal, in_calling_thread
 class Remote:
     """A pod to work on, by the system's ``ssh``: made by ``pods.remote``.
 
-    Each call has a connection of its own; any number may run at once. Your ssh configuration, keys and agent
-    count. Nothing is sent before the pod has let us log in, which is tried again for ``login_timeout``.
+    Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
+    apply. Nothing is sent before the login succeeds, which is retried for ``login_timeout``.
     """
 
     def __init__(self, portal: Portal, remote: AsyncRemote) -> None:
@@ -39,29 +39,28 @@ class Remote:
     ) -> CommandResult:
         """Run a command on the pod, and return how it ended.
 
-        A command that is cancelled or times out ends on the pod, too: it gets SIGTERM with all processes of
-        its group, and SIGKILL ten seconds later. So it does when the connection is lost, once the pod's ssh
-        server notices. What it leaves in the background by itself goes on.
+        A command that is cancelled or times out also ends on the pod: its process group gets SIGTERM, and
+        SIGKILL ten seconds later. So it does after a lost connection, once the pod's ssh server notices.
+        Background processes of a command that ends by itself go on.
 
         Args:
-            command: A line for the shell on the pod, or a list of words.
-            env: Environment variables. They go to the pod by standard input: no argument and no log shows
-                them.
-            cwd: The folder to run in, from the home directory on.
+            command: A line for the shell on the pod, or a list of arguments.
+            env: Environment variables; sent through standard input, so that no argument or log shows them.
+            cwd: The working directory, relative to the home directory.
             input: Its standard input; by default it has none.
             timeout: Seconds from its start.
-            on_line: Called in this thread with an :class:`~primepods.OutputLine` as it comes, of
-                standard output and standard error; of each 64 KiB are kept then.
-            check: Whether another exit code than 0 is an error.
-            capture: ``False`` has what it prints go to this process's own standard output and error, byte
-                for byte, as it comes; nothing is kept.
+            on_line: Callback for each :class:`~primepods.OutputLine` of standard output and error, in this
+                thread; the last 64 KiB of each are kept then.
+            check: Whether a nonzero exit code is an error.
+            capture: ``False`` passes its output to this process's own standard output and error, byte for
+                byte, as it arrives; nothing is kept.
 
         Raises:
-            LoginError: The pod let nobody log in. Nothing was run.
+            LoginError: The pod refused all logins. Nothing was run.
             CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: It ran longer than ``timeout``.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
-            ConfigError: There is no ``ssh``, or no folder for host keys.
+            ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         return self._portal.call(
             self._remote.run,
@@ -91,7 +90,7 @@ class Remote:
             on_progress: Called in this thread a few times a second with the bytes so far.
 
         Raises:
-            LoginError: The pod let nobody log in.
+            LoginError: The pod refused all logins.
             TransferError: The pod cannot take it: no space, no permission, a file where a folder must be.
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be read here.
@@ -115,7 +114,7 @@ class Remote:
             on_progress: Called in this thread a few times a second with the bytes so far.
 
         Raises:
-            LoginError: The pod let nobody log in.
+            LoginError: The pod refused all logins.
             TransferError: There is no such file, it cannot be read, or must not be written here; or something
                 was left out.
             ConnectionLostError: ``ssh`` has failed.

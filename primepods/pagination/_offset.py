@@ -58,7 +58,7 @@ class OffsetReader(Generic[T]):
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
         self._is_searching = False
-        """Whether the next page's offset is still open, so that requests ahead would be useless."""
+        """True while the next page's offset is open, so that requests ahead would be useless."""
         self._rereads = 0
         self._known_before_reread = 0
         self._count_before_reread = 0

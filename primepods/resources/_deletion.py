@@ -64,7 +64,7 @@ class _Deletion:
 
     @property
     def must_be_looked_at(self) -> bool:
-        """Whether the pod's state in the API is still unknown."""
+        """True while the pod's state in the API is unknown."""
         return self.outcome is None and not self.shown and not self.is_absent
 
     def note_response(self, response: DeletionResponse) -> None:

@@ -81,14 +81,14 @@ class AsyncPods:
         return PodCreator(self._executor, self)
 
     def _creator_for(self, spec: PodSpec) -> PodCreator:
-        """Return what orders for the spec's team, and looks for its pods among those of that team."""
+        """Return the creator that orders, and searches for pods, in the spec's team."""
         from ._creation import PodCreator, check_spec  # noqa: PLC0415 - most programs rent nothing
 
         team_id = check_spec(spec).team_id
         return self._creator if team_id is None else PodCreator(*self._for_team(team_id))
 
     def _for_team(self, team_id: str | None) -> tuple[RequestExecutor, AsyncPods]:
-        """Return what sends requests for a team, and the same for that; by default the client's."""
+        """Return the executor and the pods of a team; by default the client's."""
         settings = self._executor.settings
         if team_id is not None:
             settings = attrs.evolve(settings, team_id=team_id)

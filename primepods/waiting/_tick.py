@@ -61,7 +61,7 @@ class SearchBudget:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether too many batches were refused to search another."""
+        """True when too many batches were refused to search another."""
         return self._hopeless >= _MAX_HOPELESS
 
 
