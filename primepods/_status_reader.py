@@ -105,7 +105,7 @@ class StatusReader:
         Args:
             pod_ids: At most 100.
             executor: Sends the request; by default, with the usual retries.
-            ends_at: When to give up, by the client's clock; by default after the deadline.
+            ends_at: Time to give up, by the client's clock; by default after the deadline.
         """
         request = status_request(pod_ids)
         return await (executor or self.executor).call(

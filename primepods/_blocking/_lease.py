@@ -30,7 +30,7 @@ class LeasedPod(LeasedPodView, Remote):
         pod: The pod, as it was ordered.
         status: Its status when it was ready.
         name: Its name, with the suffix that no other pod has.
-        ssh: How to log in to the first node.
+        ssh: The ssh target of the first node.
 
     It can do what a :class:`Remote` can: ``run`` commands, ``upload`` and ``download``.
     """

@@ -79,14 +79,14 @@ class Remote:
     ) -> None:
         """Copy a file or a folder to the pod, whole or not at all.
 
-        What a folder holds goes into the folder ``remote``, which is made if need be; of what is there, files
-        of the same names are replaced. A file is called ``remote``, or goes into it where that is a folder or
-        ends with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are left
-        out. The pod needs ``tar``.
+        The contents of a folder go into the folder ``remote``, which is created if needed; existing files of
+        the same names are replaced. A file is called ``remote``, or goes into it where that is a folder or
+        ends with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are
+        skipped. The pod needs ``tar``.
 
         Args:
             local: The file or the folder here.
-            remote: Where to, from the home directory on.
+            remote: The destination, relative to the home directory.
             on_progress: Called in this thread a few times a second with the bytes so far.
 
         Raises:
@@ -102,15 +102,15 @@ class Remote:
     ) -> None:
         """Copy a file or a folder from the pod, whole or not at all.
 
-        What a folder holds goes into the folder ``local``, which is made if need be; of what is there, files
-        of the same names are replaced. A file is called ``local``, or goes into it where that is a folder or
+        The contents of a folder go into the folder ``local``, which is created if needed; existing files of
+        the same names are replaced. A file is called ``local``, or goes into it where that is a folder or
         ends with a slash. Modes (but for what others may write), times, links and empty folders are kept.
         Nothing is written outside of ``local``: links that leave the folder, pipes and devices are left out,
         and an error names them when all else is there.
 
         Args:
-            remote: The file or the folder on the pod, from the home directory on.
-            local: Where to.
+            remote: The file or the folder on the pod, relative to the home directory.
+            local: The destination.
             on_progress: Called in this thread a few times a second with the bytes so far.
 
         Raises:

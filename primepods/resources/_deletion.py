@@ -164,7 +164,7 @@ class Deleter:
         Args:
             pod_ids: The pods.
             missing_ok: Whether a pod that does not exist counts as deleted.
-            ends_at: When to give up; by default each request has the client's deadline.
+            ends_at: Time to give up; by default each request has the client's deadline.
         """
         deletions = [_Deletion(pod_id=pod_id, may_be_missing=missing_ok) for pod_id in pod_ids]
         pending, attempt = deletions, 0

@@ -48,7 +48,7 @@ async def fetch_page(  # noqa: PLR0913 - as decode_page
         offset: Offset of the page, if the response does not state it.
         limit: Maximum rows of the page, likewise.
         key: Returns the identity of an item.
-        ends_at: When to give up, by the client's clock; by default after the deadline.
+        ends_at: Time to give up, by the client's clock; by default after the deadline.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:

@@ -159,7 +159,7 @@ class AsyncPods:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
 
         Args:
-            offset: How many pods to skip.
+            offset: Number of pods to skip.
             limit: Maximum number to return, from 1 to 1,000.
         """
         check_count("offset", offset, minimum=0)
@@ -396,7 +396,7 @@ class AsyncPods:
         pods that may be it. Any other error of this package means that no pod was created.
 
         Args:
-            spec: What to rent: ``PodSpec.from_offer(offer)``, or written by hand.
+            spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.
@@ -415,7 +415,7 @@ class AsyncPods:
         does not count. Of several, the oldest is returned.
 
         Args:
-            spec: What to rent; it must have a name.
+            spec: The pod to rent; it must have a name.
 
         Raises:
             ValueError: The spec has no name.
@@ -450,7 +450,7 @@ class AsyncPods:
         :func:`primepods.exit_on_sigterm`.
 
         Args:
-            spec: What to rent; or several specs, in the order of preference: the next one is tried when one
+            spec: The pod to rent; or several specs in order of preference: the next one is tried when one
                 is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
                 A pod rented for it is deleted first; the last error has the others as notes.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
@@ -607,7 +607,7 @@ class AsyncPods:
         """Return one page of the rental history: ``GET /api/v1/pods/history``.
 
         Args:
-            offset: How many records to skip.
+            offset: Number of records to skip.
             limit: Maximum number to return, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
