@@ -9,7 +9,7 @@ A block is told how to be tested by a comment on a line of its own, right above 
     <!-- test: until="http" -->                             is interrupted once it printed that
     <!-- test: raises="NotFoundError" -->                   ends with that exception
     <!-- test: skip="needs an account" -->                  is not run, and why
-    <!-- test: needs="pandas,httpx" -->                     is run only where these can be imported
+    <!-- test: needs="pandas,httpx" -->                     is run only where these are installed
     <!-- test: stub="ssh" -->                               finds a program of that name that does nothing
     <!-- test: file="train.py" -->                          runs where there is one of that name
     <!-- test: local_ssh=True -->                           finds the emulator's in the place of ssh
