@@ -31,15 +31,15 @@ def test_story() -> None:
     story = [
         r"listed: 120 of 120",
         r"settled: 120 of 120 \(\d+ ready, \d+ failed, 0 to go\)",
-        r"failed +\S+ +\d+ +\d+ +[\d.]+",
-        r"ready +\S+ +\d+ +\d+ +[\d,.]+",
-        r"all +120 +\d+ +[\d,.]+",
+        r"failed +\S+ +\d+ +\d+ +\$[\d.]+",
+        r"ready +\S+ +\d+ +\d+ +\$[\d,.]+",
+        r"all +120 +\d+ +\$[\d,.]+",
         r"What failed, and why",
         r"ssh -p \d+ -- \w+@198\.1[89]\.\d+\.\d+",
         r"\d+ failed and 5 ready pods: all \d+ accepted",
         r"What was billed",
         r"\d+ more +",
-        r"all +[\d.]+",
+        r"all +\$[\d.]+",
         r"up to \d+ at once",
     ]
     assert re.search(".*".join(story), result.output, re.DOTALL), result.output
