@@ -17,7 +17,7 @@ _USUAL_WIDTH = 80
 _PIECE = 8_192
 _MINOR = 2
 """The rank from which on a column is nice to have."""
-_LONGEST_CELL = 200
+_MAX_CELL_LENGTH = 200
 
 
 @attrs.frozen
@@ -113,7 +113,7 @@ def write_ids(ids: Iterable[str]) -> None:
 def tell(message: str) -> None:
     """Write a line to stderr that is no error, such as what was done; a closed stderr stops nothing."""
     with suppress(OSError, ValueError):
-        write(f"{printable(message, longest=_LONGEST_CELL)}\n", err=True)
+        write(f"{printable(message, longest=_MAX_CELL_LENGTH)}\n", err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:
@@ -149,7 +149,7 @@ def _environment_has_colour() -> bool:
 
 def _clean(row: Cells) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-    return [attrs.evolve(cell, text=printable(cell.text, longest=_LONGEST_CELL)) for cell in cells]
+    return [attrs.evolve(cell, text=printable(cell.text, longest=_MAX_CELL_LENGTH)) for cell in cells]
 
 
 def _fit(

@@ -39,7 +39,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     wait: Annotated[
         float | None,
         typer.Option(
-            help="Wait so long until they are seen gone, such as 10m.", metavar="TIME", parser=parse_duration
+            help="Wait so long until they are confirmed gone, such as 10m.",
+            metavar="TIME",
+            parser=parse_duration,
         ),
     ] = None,
     status: Status = None,
@@ -118,5 +120,5 @@ class _Deletion:
         write_ids(deletions)
         if self.wait is not None and deletions:
             self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)
-            tell(f"{count(deletions, 'pod')} seen gone.")
+            tell(f"{count(deletions, 'pod')} confirmed gone.")
         return deletions.errors

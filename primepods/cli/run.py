@@ -253,7 +253,7 @@ class _Run:
                     finally:
                         # Else somebody who has pressed Ctrl-C would press it again.
                         if not self._job.keep:
-                            tell(f"Giving back the pod {pod.name}: it has to be seen gone")
+                            tell(f"Giving back the pod {pod.name}: waiting until that is confirmed")
             except BaseException as exc:
                 # A lease's note says that the pod may be billed.
                 if not getattr(exc, "__notes__", ()) and not isinstance(exc, primepods.NotReleasedError):

@@ -27,7 +27,7 @@ _REFUSAL_REQUESTS: Final = 60
 """Requests per tick for a refused batch: its culprits leave, so this cost occurs once."""
 _HALVINGS: Final = 2
 """Requests of a search for culprits, before the tick's last one goes to the pods presumed innocent."""
-_MAX_HOPELESS: Final = 3
+_MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
 
@@ -40,7 +40,7 @@ class SearchBudget:
 
     def __init__(self, requests: int) -> None:
         self._left = requests
-        self._hopeless = 0
+        self._refused_batches = 0
 
     def limit_to_outage(self) -> None:
         """Allow only a few more requests: no request has succeeded yet."""
@@ -57,12 +57,12 @@ class SearchBudget:
 
     def give_up(self) -> None:
         """Count a batch whose requests were all refused."""
-        self._hopeless += 1
+        self._refused_batches += 1
 
     @property
-    def is_hopeless(self) -> bool:
+    def has_given_up(self) -> bool:
         """True when too many batches were refused to search another."""
-        return self._hopeless >= _MAX_HOPELESS
+        return self._refused_batches >= _MAX_REFUSED_BATCHES
 
 
 class Tick:
@@ -209,7 +209,7 @@ class Tick:
             self._judge(batch, error)
         elif is_refusal(error):
             async with self._refusals:
-                if self._budget.is_hopeless:
+                if self._budget.has_given_up:
                     self._judge(batch, error)
                 else:
                     await self._search(FaultSearch(batch, error))

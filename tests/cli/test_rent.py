@@ -228,8 +228,8 @@ def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:
 
 @pytest.mark.slow
 def test_delete_waits_until_gone(emulator: Emulator, run: Run) -> None:
-    """With --wait it ends when the pods are seen gone; else with 3, and says which are not."""
-    assert run("delete", "pod0", "--yes", "--wait", "20s").stderr.splitlines()[-1] == "1 pod seen gone."
+    """With --wait it ends when the pods are confirmed gone; else with 3, and says which are not."""
+    assert run("delete", "pod0", "--yes", "--wait", "20s").stderr.splitlines()[-1] == "1 pod confirmed gone."
     result = run("delete", "pod1", "nope", "--yes", "--wait", "0.1s")
     assert (result.exit_code, result.stdout) == (3, "pod1\n")
     *_, failed, waiting = result.stderr.splitlines()

@@ -23,4 +23,4 @@ def test_job(tmp_path: Path, failure_rate: float, code: int) -> None:
             left = [pod.id for pod in client.pods.list()]
             gone = [record.name for record in client.pods.history()]
     assert (ended, left, len(gone)) == (code, ["other"], 3), said
-    assert "3 pods seen gone." in said
+    assert "3 pods confirmed gone." in said

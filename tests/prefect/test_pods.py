@@ -141,7 +141,7 @@ async def test_sold_out_meanwhile(configure: Configure, emulator: Emulator) -> N
 
 @pytest.mark.parametrize("boot_seconds", [300.0])
 async def test_a_stopped_run_leaves_no_pod(configure: Configure, emulator: Emulator) -> None:
-    """It ends without an exit code when the pod has been seen gone, also if an answer is lost on the way."""
+    """It ends without an exit code when the pod is confirmed gone, also if a response is lost."""
     run = pod_run(configure(command="true"))
     emulator.faults.add(Reset(acted=True), on="delete", times=1)
     async with anyio.create_task_group() as group:
@@ -187,7 +187,7 @@ async def test_what_goes_wrong_leaves_no_pod(
 
 
 async def test_killing_infrastructure_deletes_by_name(configure: Configure, emulator: Emulator) -> None:
-    """Pods of the name are seen gone, no others; and what is not there is not found."""
+    """Pods of the name are confirmed gone, no others; and what is not there is not found."""
     configuration = configure()
     mine, other = emulator.add_pod(configuration.pod_name), emulator.add_pod("another")
     worker = PrimePodWorker(work_pool_name="pool")

@@ -1,4 +1,4 @@
-"""A leased pod is handed over ready, and deleted and seen gone on every way out."""
+"""A leased pod is handed over ready, and deleted and confirmed gone on every way out."""
 
 from __future__ import annotations
 
