@@ -5,6 +5,7 @@ prints the URL of the runs. It cleans up when it ends.
 """
 
 import argparse
+import shlex
 import signal
 import socket
 import subprocess
@@ -104,7 +105,7 @@ async def _run(url: str, count: int) -> list[FlowRun]:
             while _POOL not in [pool.name for pool in await client.read_work_pools()]:  # noqa: ASYNC110 - polled
                 await anyio.sleep(0.5)
         variables: dict[str, Any] = {
-            "ssh_command": f"{sys.executable} -m primepods.emulator.local_ssh",
+            "ssh_command": shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"]),
             "poll_interval": 0.5,
         }
         deployment = await client.create_deployment(

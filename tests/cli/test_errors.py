@@ -1,6 +1,7 @@
 """Errors in the words of a shell, and what a closed stderr does not stop."""
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -84,7 +85,7 @@ def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:
 @pytest.mark.parametrize("closing", ["2>&-", "2>/dev/full", "2> >(sleep 0)"])
 def test_the_id_comes_whatever_happens_to_stderr(emulator: Emulator, closing: str) -> None:
     """A pod that is billed is told on stdout, also where stderr is closed, full, or read by nobody."""
-    script = f"sleep 0.1; exec {sys.executable} -m primepods {' '.join(ORDER)} {closing}"
+    script = f"sleep 0.1; exec {shlex.quote(sys.executable)} -m primepods {' '.join(ORDER)} {closing}"
     done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=False)
     [pod_id] = [pod_id for pod_id in emulator.pods if not pod_id.startswith("pod")]
     assert (done.returncode, done.stdout) == (0, f"{pod_id}\n"), done.stderr

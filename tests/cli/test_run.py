@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.readme_blocks import ROOT, find_blocks
 
 from .conftest import Run, name_api
 
-LOCAL_SSH = f"{sys.executable} -m primepods.emulator.local_ssh"
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 OPTIONS = ["--gpu-type", "H100", "--ssh-command", LOCAL_SSH]
 
 

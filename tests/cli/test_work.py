@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from primepods.emulator import Emulator
 
 from .conftest import Run, in_terminal
 
-LOCAL_SSH = f"{sys.executable} -m primepods.emulator.local_ssh"
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
 
 @pytest.fixture(autouse=True)

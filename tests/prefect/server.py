@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from primepods.emulator import Emulator
 
 FLOWS = Path(__file__).parent
-LOCAL_SSH = f"{sys.executable} -m primepods.emulator.local_ssh"
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 HEARTBEAT = 1
 """Seconds between two heartbeats in the tests that are about them; each is a write to the database."""
 
