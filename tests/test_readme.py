@@ -224,7 +224,7 @@ def test_console_blocks_show_output_that_is_not_run() -> None:
 
 def test_a_section_with_two_commands_is_refused() -> None:
     """`.ci/run` must not guess which one is meant."""
-    with pytest.raises(LookupError, match="it has 2"):
+    with pytest.raises(LookupError, match="there are 2"):
         shell_block("Sub section", MARKDOWN)
 
 

@@ -115,7 +115,8 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
 ) -> None:
     """In megabytes, on stderr."""
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
-    slow = f"sh -c '{LOCAL_SSH} \"$@\" | (sleep 1; cat)' ssh"
+    script = f'{LOCAL_SSH} "$@" | (sleep 1; cat)'
+    slow = f"sh -c {shlex.quote(script)} ssh"
     code, _ = in_terminal(monkeypatch, "cp", "--ssh-command", LOCAL_SSH, str(tmp_path / "file"), "pod1:file")
     assert code == 0
     words = ["cp", "--ssh-command", slow, "pod1:file", str(tmp_path / "back")]

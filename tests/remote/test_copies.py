@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import stat
 from pathlib import Path
@@ -224,4 +225,5 @@ async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) 
 def slow_ssh(pod: Pod) -> str:
     """The program that logs in, on a slow line."""
     slowly = "(for n in 1 2 3 4 5; do head -c 5000000; sleep 0.2; done; cat)"
-    return f"sh -c '{slowly} | {pod.ssh['ssh_command']} \"$@\" | {slowly}' ssh"
+    script = f'{slowly} | {pod.ssh["ssh_command"]} "$@" | {slowly}'
+    return f"sh -c {shlex.quote(script)} ssh"
