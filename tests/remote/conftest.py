@@ -16,7 +16,7 @@ import pytest
 from primepods import SSHTarget
 from primepods.remote import AsyncRemote, SSHOptions
 
-from .sshd import KEYGEN, LACKING, SSHD, SSHServer
+from .sshd import SSHServer, reason_to_skip
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
@@ -60,8 +60,8 @@ def server(tmp_path: Path) -> Iterator[SSHServer]:
 
 
 def _server(folder: Path, tools: Path | None) -> Iterator[SSHServer]:
-    if SSHD is None or KEYGEN is None:
-        pytest.skip(LACKING)
+    if (reason := reason_to_skip()) is not None:
+        pytest.skip(reason)
     (folder / "sshd").mkdir()
     made = SSHServer(folder / "sshd", tools)
     try:

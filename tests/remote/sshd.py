@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -16,7 +17,17 @@ from primepods import SSHTarget
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 KEYGEN = shutil.which("ssh-keygen")
-LACKING = "OpenSSH's server is not installed here: apt-get install openssh-server"
+
+
+def reason_to_skip() -> str | None:
+    """Return why no server can be run here, if so."""
+    if SSHD is None or KEYGEN is None:
+        return "OpenSSH's server is not installed here: apt-get install openssh-server"
+    user = pwd.getpwuid(os.getuid())
+    if Path(user.pw_shell).name in {"nologin", "false"}:
+        return f"the user {user.pw_name} who runs the tests may not log in: its shell is {user.pw_shell}"
+    return None
+
 
 _CONFIG = """\
 Port {port}
