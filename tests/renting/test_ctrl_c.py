@@ -153,7 +153,7 @@ def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
 def test_ctrl_c_in_a_loop_of_ones_own_is_raised_at_the_end(folder: Path) -> None:
     """`run_until_complete` has no handler of asyncio's, which would cancel the task."""
     with (
-        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
+        Emulator(boot_seconds=0, delete_seconds=3.0) as emulator,
         process(emulator, folder, OWN_LOOP) as running,
     ):
         assert line(running) == "ready"

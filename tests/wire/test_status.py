@@ -32,7 +32,7 @@ async def test_calls_of_one_iteration_share_their_requests() -> None:
     async with Server(rows) as server, make_client(server.url) as client:
         found = await asyncio.gather(*[client.pods.status(pod_id) for pod_id in [*ids, ids[3], ids[3]]])
         assert [status.pod_id for status in found] == [*ids, ids[3], ids[3]]
-        assert [len(request.values("pod_ids")) for request in server.requests] == [100, 50]
+        assert sorted(len(request.values("pod_ids")) for request in server.requests) == [50, 100]
         await client.pods.status("other")
         assert len(server.requests) == 3
 
