@@ -114,6 +114,7 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """In megabytes, on stderr."""
+    monkeypatch.setenv("TERM", "xterm-256color")
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     script = f'{LOCAL_SSH} "$@" | (sleep 1; cat)'
     slow = f"sh -c {shlex.quote(script)} ssh"
