@@ -71,7 +71,7 @@ class AsyncClient:
     pods: AsyncPods
     """Rent, list, inspect and delete pods."""
 
-    def __init__(  # noqa: PLR0913 - one parameter a setting
+    def __init__(
         self,
         api_key: str | None = None,
         *,
@@ -121,14 +121,14 @@ class AsyncClient:
     @cached_property
     def availability(self) -> AsyncAvailability:
         """Offers that can be rented."""
-        from .resources.availability import AsyncAvailability  # noqa: PLC0415 - most programs rent nothing
+        from .resources.availability import AsyncAvailability
 
         return AsyncAvailability(self._executor)
 
     @cached_property
     def ssh_keys(self) -> AsyncSSHKeys:
         """The account's public SSH keys."""
-        from .resources.ssh_keys import AsyncSSHKeys  # noqa: PLC0415 - as above
+        from .resources.ssh_keys import AsyncSSHKeys
 
         return AsyncSSHKeys(self._executor)
 

@@ -127,7 +127,7 @@ class TransportError(PrimePodsError):
         transient: Whether a retry can succeed; false for a certificate that is not trusted.
     """
 
-    def __init__(  # noqa: PLR0913 - as APIError
+    def __init__(
         self,
         message: str,
         *,
@@ -168,7 +168,7 @@ class ProtocolError(PrimePodsError):
         transient: Whether a retry can succeed; false if the response has the wrong structure.
     """
 
-    def __init__(  # noqa: PLR0913 - as APIError
+    def __init__(
         self,
         message: str,
         *,
@@ -212,7 +212,7 @@ class APIError(PrimePodsError):
             a 401 or 403 that is not JSON, which comes from a gateway and not from the API.
     """
 
-    def __init__(  # noqa: PLR0913 - an error carries all that is known of the exchange
+    def __init__(
         self,
         text: str,
         *,
@@ -432,7 +432,7 @@ class CommandError(PrimePodsError):
         seconds: Its run time.
     """
 
-    def __init__(  # noqa: PLR0913 - all that a result has
+    def __init__(
         self, message: str, *, pod_id: str, exit_code: int | None, stdout: str, stderr: str, seconds: float
     ) -> None:
         super().__init__(message)

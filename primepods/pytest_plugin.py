@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def primepods_emulator_host() -> Generator[Host]:
     """The server thread and socket shared by the emulators of all tests; not for use in tests."""
     # Imported here and below, so that sessions without these fixtures do not load a web server.
-    from .emulator import Host  # noqa: PLC0415 - lazy import: only tests that use it load it
+    from .emulator import Host
 
     host = Host()
     host.start()
@@ -67,7 +67,7 @@ def primepods_emulator(
     ``primepods_emulator.advance``. Pods, faults, requests, connections and key are discarded after the test.
     Lease files go to the test's own folder, set as PRIMEPODS_STATE_DIR.
     """
-    from .emulator import Emulator  # noqa: PLC0415 - lazy import: only tests that use it load it
+    from .emulator import Emulator
 
     # The folder is not created here: most tests rent nothing.
     leases = tmp_path_factory.getbasetemp() / "primepods-leases" / os.urandom(8).hex()
@@ -79,7 +79,7 @@ def primepods_emulator(
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
     """Provide a ``primepods.Client`` for this test's emulator; it is closed after the test."""
-    from . import Client  # noqa: PLC0415 - lazy import: only tests that use it load it
+    from . import Client
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
         yield client
@@ -131,7 +131,7 @@ def _open_client() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
     """Return a new fixture function: pytest-asyncio modifies it, so plugins and loops cannot share one."""
 
     async def client_of(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
-        from . import AsyncClient  # noqa: PLC0415 - lazy import: only tests that use it load it
+        from . import AsyncClient
 
         async with AsyncClient(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
             yield client
@@ -154,7 +154,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the emulator's arguments: defaults, overridden by marks, the closest mark last."""
-    from .emulator import ManualClock  # noqa: PLC0415 - lazy import: only tests that use it load it
+    from .emulator import ManualClock
 
     options: dict[str, Any] = {"control": True, "api_key": f"emu_{os.urandom(20).hex()}"}
     for marker in reversed(list(request.node.iter_markers("primepods"))):

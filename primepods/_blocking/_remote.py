@@ -25,13 +25,13 @@ class Remote:
         """The pod's id."""
         return self._remote.pod_id
 
-    def run(  # noqa: PLR0913 - all but the first have defaults
+    def run(
         self,
         command: str | Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
-        input: str | bytes | None = None,  # noqa: A002 - as in subprocess.run
+        input: str | bytes | None = None,
         timeout: float | None = None,
         on_line: OnLine | None = None,
         check: bool = True,

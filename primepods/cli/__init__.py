@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command with the arguments of the process; the console script."""
     _prepare_streams()
     try:
-        from .app import app  # noqa: PLC0415 - the extra may not be installed
+        from .app import app
 
         app(prog_name="primepods")
     except ModuleNotFoundError as error:

@@ -82,7 +82,7 @@ class Api:
 
     def run(self, work: Callable[[primepods.AsyncClient], Awaitable[T]]) -> T:
         """Run a coroutine function with an asynchronous client, and return what it returns."""
-        import asyncio  # noqa: PLC0415 - `--help` has no use for it
+        import asyncio
 
         async def with_client() -> T:
             async with self.async_client() as client:
@@ -91,7 +91,7 @@ class Api:
         return asyncio.run(with_client())
 
     def _options(self) -> dict[str, Any]:
-        from primepods.config import DEFAULT_TIMEOUT  # noqa: PLC0415 - `--help` has no use for it
+        from primepods.config import DEFAULT_TIMEOUT
 
         options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
         if self.timeout is not None:

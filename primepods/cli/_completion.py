@@ -52,7 +52,7 @@ def complete_statuses(incomplete: str) -> list[str]:
 
 def complete_contexts(incomplete: str) -> list[str]:
     """Return the names of the saved contexts."""
-    from primepods.config import saved_contexts  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.config import saved_contexts
 
     return _beginning(saved_contexts(), incomplete)
 

@@ -63,7 +63,7 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
     Raises:
         CommandError: One is none, or has no value here.
     """
-    from primepods.config import environment_variable  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.config import environment_variable
 
     variables: dict[str, str] = {}
     for text in given or ():
@@ -81,7 +81,7 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int], Any] | None]:
     """Show on stderr how far a copy is, where that is a terminal; give the callback for it."""
-    from ._screen import Screen, stderr_console  # noqa: PLC0415 - `--help` has no use for it
+    from ._screen import Screen, stderr_console
 
     screen = Screen(stderr_console())
     if not screen.live:

@@ -111,7 +111,7 @@ def _gpu_hours(record: primepods.HistoryRecord) -> float:
 
 def print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     """Print a bar for each day's spend."""
-    from primepods.charts import spend_per_day  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.charts import spend_per_day
 
     days = spend_per_day(records)
     if not days:

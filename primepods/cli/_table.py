@@ -141,7 +141,7 @@ def has_unicode() -> bool:
 
 
 def _environment_has_colour() -> bool:
-    from rich.console import Console  # noqa: PLC0415 - who writes to a pipe does not wait for it
+    from rich.console import Console
 
     console = Console(force_terminal=True)
     return not console.no_color and not console.is_dumb_terminal
@@ -205,7 +205,7 @@ def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
 def _width(text: str) -> int:
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415 - only who has such names waits for it
+    from rich.cells import cell_len
 
     return cell_len(text)
 
@@ -213,6 +213,6 @@ def _width(text: str) -> int:
 def _cut(text: str, width: int) -> str:
     if text.isascii():
         return f"{text[: width - 1]}…"
-    from rich.cells import set_cell_size  # noqa: PLC0415 - as in _width
+    from rich.cells import set_cell_size
 
     return set_cell_size(text, width - 1) + "…"

@@ -159,7 +159,7 @@ app: typer.Typer = typer.Typer(
 
 
 @app.callback(epilog=_AFTERWORD)
-def _root(  # noqa: PLR0913 - one parameter an option
+def _root(
     ctx: typer.Context,
     *,
     base_url: BaseUrl = None,

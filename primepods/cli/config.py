@@ -14,7 +14,7 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     An option goes before the environment (PRIME_API_KEY, PRIME_API_BASE_URL, PRIME_TEAM_ID, PRIME_CONTEXT),
     and that before what `prime login` and `prime config` have saved in ~/.prime.
     """
-    from primepods.config import SettingSource, explain, saved_contexts  # noqa: PLC0415 - as in _command
+    from primepods.config import SettingSource, explain, saved_contexts
 
     settings = explain(base_url=api.base_url, team_id=api.team, context=api.context)
     table = ModelTable(

@@ -70,7 +70,7 @@ Disks = Annotated[list[str] | None, _option("Id of a disk to attach; may be repe
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     *,
     offer: OfferId = None,

@@ -27,7 +27,7 @@ _INTERVAL = 2.0
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     pods: OptionalPodHandles = None,
     *,

@@ -69,7 +69,7 @@ def command(
     ] = 0.04,
 ) -> None:
     """Watch a fleet of emulated pods boot, fail and be deleted: no account, and nothing is billed."""
-    from primepods.emulator import Emulator  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.emulator import Emulator
 
     screen = Screen()
     try:
@@ -120,7 +120,7 @@ async def _settle(
     client: AsyncClient, pods: Iterable[str], screen: Screen, limit: float
 ) -> Mapping[str, PodStatus]:
     """Wait until nothing more is to be expected of any pod."""
-    from primepods.fleet import Condition, Fleet  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.fleet import Condition, Fleet
 
     screen.heading(
         "Waiting until each is ready or has failed: client.pods.wait(ids, until=primepods.settled)"

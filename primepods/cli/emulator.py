@@ -26,7 +26,7 @@ _KILLED = 128
 """What shells add to the number of the signal that has ended a command."""
 
 
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     ctx: typer.Context,
     *,
     words: Annotated[
@@ -104,7 +104,7 @@ def command(  # noqa: PLR0913 - one parameter an option
 
 
 def _make(state: Path | None, start: Mapping[str, Any], serving: Mapping[str, Any]) -> Emulator:
-    from primepods.emulator import Emulator  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.emulator import Emulator
 
     if state is not None and state.exists():
         return Emulator.load(state, **serving)
@@ -127,7 +127,7 @@ async def _serve(emulator: Emulator) -> None:
 
 def _run(emulator: Emulator, words: Sequence[str]) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
-    from primepods.config import child_environment  # noqa: PLC0415 - as above
+    from primepods.config import child_environment
 
     # Leases of emulated pods end with the emulator: in the user's folder their files would be left behind.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:

@@ -26,7 +26,7 @@ Cwd = Annotated[
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     pod: PodHandle,
     words: Words,

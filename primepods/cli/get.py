@@ -37,7 +37,7 @@ async def _get(
     client: primepods.AsyncClient, ids: list[str]
 ) -> tuple[list[primepods.Pod], dict[str, primepods.PrimePodsError]]:
     """Return the pods in the order asked, and the errors of those that could not be read."""
-    import asyncio  # noqa: PLC0415 - `--help` has no use for it
+    import asyncio
 
     answers = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
     pods: list[primepods.Pod] = []

@@ -54,7 +54,7 @@ Chart = Annotated[
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     *,
     form: Form,
@@ -107,7 +107,7 @@ def command(  # noqa: PLR0913 - one parameter an option
 
 
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
-    from primepods.charts import spend_chart  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.charts import spend_chart
 
     try:
         file.write_text(str(spend_chart(records)), encoding="utf-8")

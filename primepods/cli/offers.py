@@ -59,7 +59,7 @@ SortOption = Annotated[
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     *,
     form: Form,

@@ -100,7 +100,7 @@ class _Job:
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     words: Words,
     *,

@@ -40,7 +40,7 @@ Config = Annotated[
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     pod: OptionalPodHandle = None,
     rest: Rest = None,
@@ -71,7 +71,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     if show:
         write(f"{shlex.join(argv)}\n")
         return
-    from primepods.config import environment_without_key  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.config import environment_without_key
 
     # The key of the API and everything else of this process ends here: ssh takes its place.
     try:

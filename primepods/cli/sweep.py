@@ -20,7 +20,7 @@ _COLUMNS = (Column("NAME", least=12), Column("ID"), Column("PRICE/H", right=True
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     *,
     prefix: Annotated[

@@ -34,7 +34,7 @@ class Goal(StrEnum):
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     pods: PodHandles,
     *,
@@ -95,7 +95,7 @@ def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
     }[until]
 
 
-def _wait(  # noqa: PLR0913 - what the call needs, and what to show
+def _wait(
     client: primepods.Client,
     ids: list[str],
     condition: Callable[[primepods.PodStatus | None], bool],
@@ -105,9 +105,9 @@ def _wait(  # noqa: PLR0913 - what the call needs, and what to show
     interval: float,
 ) -> primepods.PodStatuses:
     """Wait with a bar on stderr."""
-    from primepods.fleet import Fleet  # noqa: PLC0415 - `--help` has no use for it
+    from primepods.fleet import Fleet
 
-    from ._screen import Screen, stderr_console  # noqa: PLC0415 - as above
+    from ._screen import Screen, stderr_console
 
     fleet = Fleet(ids)
     done: set[str] = set()

@@ -22,7 +22,7 @@ class Lines(StrEnum):
 
 
 @api_command
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     api: Api,
     pods: OptionalPodHandles = None,
     *,
@@ -60,6 +60,6 @@ def command(  # noqa: PLR0913 - one parameter an option
     if handles is not None:
         with api.client() as client:
             ids = resolve_handles(client, handles, team=api.team, unlisted="waiting for it to appear")
-    from ._watching import watch  # noqa: PLC0415 - `--help` has no use for it
+    from ._watching import watch
 
     watch(api, ids, wanted.matches, interval=interval, as_json=output is Lines.JSONL)

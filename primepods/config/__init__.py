@@ -75,7 +75,7 @@ class Settings:
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
 
 
-def resolve(  # noqa: PLR0913 - one parameter a setting
+def resolve(
     *,
     api_key: str | None,
     base_url: str | None,

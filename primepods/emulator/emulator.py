@@ -97,7 +97,7 @@ class Emulator:
     pods: Mapping[str, EmulatedPod]
     """Pods that the API would list now, by id."""
 
-    def __init__(  # noqa: PLR0913 - all optional, all by keyword
+    def __init__(
         self,
         *,
         pods: int = 0,

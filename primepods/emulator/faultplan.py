@@ -111,7 +111,7 @@ class FaultPlan:
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
 
-    def add(  # noqa: PLR0913 - one filter each
+    def add(
         self,
         fault: Fault,
         *,

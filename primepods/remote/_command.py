@@ -26,13 +26,13 @@ _MAX_SHOWN: Final = 500
 class Command:
     """A command, checked before anything is sent; see :meth:`AsyncRemote.run`."""
 
-    def __init__(  # noqa: PLR0913 - as AsyncRemote.run
+    def __init__(
         self,
         command: str | Sequence[str],
         *,
         env: Mapping[str, str] | None,
         cwd: str | None,
-        input: str | bytes | None,  # noqa: A002 - as in AsyncRemote.run
+        input: str | bytes | None,
         timeout: float | None,
         on_line: OnLine | None,
         capture: bool,

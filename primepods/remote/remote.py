@@ -35,13 +35,13 @@ class AsyncRemote:
         """The pod's id."""
         return self._pod_id
 
-    async def run(  # noqa: PLR0913 - all but the first have defaults
+    async def run(
         self,
         command: str | Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
-        input: str | bytes | None = None,  # noqa: A002 - as in subprocess.run
+        input: str | bytes | None = None,
         timeout: float | None = None,
         on_line: OnLine | None = None,
         check: bool = True,
@@ -73,7 +73,7 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: There is no ``ssh``, or no folder for host keys.
         """
-        from ._command import Command  # noqa: PLC0415 - most programs log in to nothing
+        from ._command import Command
 
         job = Command(
             command, env=env, cwd=cwd, input=input, timeout=timeout, on_line=on_line, capture=capture
@@ -105,7 +105,7 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be read here.
         """
-        from ._copy import Upload  # noqa: PLC0415 - as above
+        from ._copy import Upload
 
         await Upload(local, remote, on_progress).run(await self._log_in())
 
@@ -132,12 +132,12 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: Something cannot be written here.
         """
-        from ._copy import Download  # noqa: PLC0415 - as above
+        from ._copy import Download
 
         await Download(remote, local, on_progress).run(await self._log_in())
 
     async def _log_in(self) -> Login:
-        from ._login import Login  # noqa: PLC0415 - as above
+        from ._login import Login
 
         if self._login is None:
             target = self._target if isinstance(self._target, SSHTarget) else await self._target()

@@ -28,7 +28,7 @@ def page_source(
     return Source(fetch=fetch, path=path, keep=keep, window=executor.settings.max_concurrency * 3 // 2)
 
 
-async def fetch_page(  # noqa: PLR0913 - as decode_page
+async def fetch_page(
     executor: RequestExecutor,
     request: Request,
     model: type[T],

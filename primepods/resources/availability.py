@@ -44,7 +44,7 @@ class AsyncAvailability:
     def __init__(self, executor: RequestExecutor) -> None:
         self._executor = executor
 
-    def gpus(  # noqa: PLR0913 - one parameter a filter of the API
+    def gpus(
         self,
         *,
         gpu_type: str | None = None,
@@ -85,7 +85,7 @@ class AsyncAvailability:
         )
         return self._offers("gpus", filters, page_size)
 
-    def multi_node(  # noqa: PLR0913 - as gpus
+    def multi_node(
         self,
         *,
         gpu_type: str | None = None,
@@ -142,7 +142,7 @@ class AsyncAvailability:
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
         return self._pager("disks", filters, page_size, DiskOffer, _disk_key)
 
-    async def find(  # noqa: PLR0913 - one parameter a wish
+    async def find(
         self,
         *,
         gpu_type: str | None = None,
@@ -211,7 +211,7 @@ class AsyncAvailability:
             check_count("limit", limit, minimum=1)
         return search.select(await self._look_until_found(search, wait))[:limit]
 
-    async def cheapest(  # noqa: PLR0913 - as find
+    async def cheapest(
         self,
         *,
         gpu_type: str | None = None,
@@ -351,7 +351,7 @@ async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
     return offers
 
 
-def _search(  # noqa: PLR0913 - as find
+def _search(
     *,
     gpu_type: str | None,
     gpu_count: int | None,

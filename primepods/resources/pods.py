@@ -76,13 +76,13 @@ class AsyncPods:
 
     @cached_property
     def _creator(self) -> PodCreator:
-        from ._creation import PodCreator  # noqa: PLC0415 - most programs rent nothing
+        from ._creation import PodCreator
 
         return PodCreator(self._executor, self)
 
     def _creator_for(self, spec: PodSpec) -> PodCreator:
         """Return the creator that orders, and searches for pods, in the spec's team."""
-        from ._creation import PodCreator, check_spec  # noqa: PLC0415 - most programs rent nothing
+        from ._creation import PodCreator, check_spec
 
         team_id = check_spec(spec).team_id
         return self._creator if team_id is None else PodCreator(*self._for_team(team_id))
@@ -98,8 +98,8 @@ class AsyncPods:
 
     def _account(self, team_id: str | None) -> Account:
         """Return the account with which leases order and sweep for a team; by default the client's."""
-        from ..leasing._rental import Account  # noqa: PLC0415 - as above
-        from ._creation import PodCreator  # noqa: PLC0415 - as above
+        from ..leasing._rental import Account
+        from ._creation import PodCreator
 
         executor, pods = self._for_team(team_id)
         settings = executor.settings
@@ -132,7 +132,7 @@ class AsyncPods:
             ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
             ssh_command: Command and arguments to use instead of ``ssh``.
         """
-        from ..remote import AsyncRemote, SSHOptions  # noqa: PLC0415 - most programs log in to nothing
+        from ..remote import AsyncRemote, SSHOptions
 
         options = SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command)
         pod_id = check_pod_id(pod_id)
@@ -263,7 +263,7 @@ class AsyncPods:
             check_seconds("timeout", timeout)
         return AsyncWatch(self._hub, check_ids(pod_ids), interval=interval, timeout=timeout)
 
-    async def wait(  # noqa: PLR0913 - all but the first have defaults
+    async def wait(
         self,
         pod_ids: Iterable[PodRef],
         *,
@@ -323,7 +323,7 @@ class AsyncPods:
         )
         return await wait.run()
 
-    async def wait_ready(  # noqa: PLR0913 - all but the first have defaults
+    async def wait_ready(
         self,
         pod_id: PodRef,
         *,
@@ -424,7 +424,7 @@ class AsyncPods:
         """
         return await self._creator_for(spec).ensure(spec)
 
-    def lease(  # noqa: PLR0913 - all but the first have defaults
+    def lease(
         self,
         spec: PodSpec | Iterable[PodSpec],
         *,
@@ -476,11 +476,11 @@ class AsyncPods:
             NotReleasedError: It may be running, and billed. If another exception is
                 being raised, it gets a note instead.
         """
-        from ..leasing.lease import AsyncLease  # noqa: PLC0415 - most programs rent nothing
-        from ..leasing.options import LeaseOptions  # noqa: PLC0415 - as above
-        from ..leasing.supervisor import LeaseSupervisor  # noqa: PLC0415 - as above
-        from ..remote import SSHOptions  # noqa: PLC0415 - as above
-        from ._creation import check_specs  # noqa: PLC0415 - as above
+        from ..leasing.lease import AsyncLease
+        from ..leasing.options import LeaseOptions
+        from ..leasing.supervisor import LeaseSupervisor
+        from ..remote import SSHOptions
+        from ._creation import check_specs
 
         options = LeaseOptions(
             ready_timeout=ready_timeout,
@@ -537,7 +537,7 @@ class AsyncPods:
             check_seconds("older_than", older_than, minimum=0.0)
         check_flag("expired", expired)
         check_flag("dry_run", dry_run)
-        from ..leasing.sweep import Sweep, Sweeper  # noqa: PLC0415 - most programs rent nothing
+        from ..leasing.sweep import Sweep, Sweeper
 
         if not isinstance(only, Sweep | None):
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
@@ -617,7 +617,7 @@ class AsyncPods:
         _check_sorting(sort_by, sort_order)
         return (await self._history_page(offset, limit, sort_by, sort_order)).whole()
 
-    def history(  # noqa: PLR0913 - all have defaults
+    def history(
         self,
         *,
         since: datetime | None = None,

@@ -20,7 +20,7 @@ class Availability:
         self._portal = portal
         self._async = availability
 
-    def gpus(  # noqa: PLR0913 - as AsyncAvailability.gpus
+    def gpus(
         self,
         *,
         gpu_type: str | None = None,
@@ -59,7 +59,7 @@ class Availability:
         )
         return Pager(self._portal, pager)
 
-    def multi_node(  # noqa: PLR0913 - as AsyncAvailability.multi_node
+    def multi_node(
         self,
         *,
         gpu_type: str | None = None,
@@ -119,7 +119,7 @@ class Availability:
         )
         return Pager(self._portal, pager)
 
-    def find(  # noqa: PLR0913 - as AsyncAvailability.find
+    def find(
         self,
         *,
         gpu_type: str | None = None,
@@ -188,7 +188,7 @@ class Availability:
             wait=wait,
         )
 
-    def cheapest(  # noqa: PLR0913 - as AsyncAvailability.cheapest
+    def cheapest(
         self,
         *,
         gpu_type: str | None = None,

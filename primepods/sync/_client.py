@@ -65,7 +65,7 @@ class Client:
     pods: Pods
     """Rent, list, inspect and delete pods."""
 
-    def __init__(  # noqa: PLR0913 - one parameter a setting
+    def __init__(
         self,
         api_key: str | None = None,
         *,

@@ -131,7 +131,7 @@ class Pods:
         """
         return Watch(self._portal, self._async.watch(pod_ids, interval=interval, timeout=timeout))
 
-    def wait(  # noqa: PLR0913 - as AsyncPods.wait
+    def wait(
         self,
         pod_ids: Iterable[PodRef],
         *,
@@ -179,7 +179,7 @@ class Pods:
             install_grace=install_grace,
         )
 
-    def wait_ready(  # noqa: PLR0913 - as AsyncPods.wait_ready
+    def wait_ready(
         self,
         pod_id: PodRef,
         *,
@@ -276,7 +276,7 @@ class Pods:
         """
         return self._portal.call(self._async.ensure, spec)
 
-    def lease(  # noqa: PLR0913 - all but the first have defaults
+    def lease(
         self,
         spec: PodSpec | Iterable[PodSpec],
         *,
@@ -435,7 +435,7 @@ class Pods:
             self._async.history_page, offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
         )
 
-    def history(  # noqa: PLR0913 - as AsyncPods.history
+    def history(
         self,
         *,
         since: datetime | None = None,

@@ -22,7 +22,7 @@ class BootOutcome:
     """``True`` if the installation fails, is retried, and succeeds."""
 
 
-def create_pod(  # noqa: PLR0913 - the last two by keyword
+def create_pod(
     config: EmulatorConfig,
     number: int,
     created: float,
