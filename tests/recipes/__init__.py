@@ -1,0 +1,1 @@
+"""The recipes of ORCHESTRATORS.md, each run with the real orchestrator."""

@@ -1,0 +1,114 @@
+"""An emulated account, and the programs that the paper shows, in processes of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+import pytest
+
+from primepods.emulator import Emulator
+from tests.readme_blocks import PYTHON, ROOT, find_blocks
+
+PAPER = ROOT / ".github" / "ORCHESTRATORS.md"
+
+
+@attrs.frozen
+class Setting:
+    """Where a recipe runs: its account, its folder, and the processes that the test has started."""
+
+    emulator: Emulator
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list["subprocess.Popen[bytes]"])
+
+    def recipe(self, section: str) -> Path:
+        """Write the program of a section to a file, whose name is the section's."""
+        blocks = find_blocks(PAPER.read_text(encoding="utf-8"))
+        [text] = [block.text for block in blocks if block.section == section and block.language in PYTHON]
+        file = self.folder / f"{section.lower()}_recipe.py"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def load(self, section: str) -> ModuleType:
+        """Import the program of a section in this process."""
+        file = self.recipe(section)
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        spec.loader.exec_module(module)
+        return module
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a program of this environment's, in a session of its own; its output goes to a file."""
+        with (self.folder / "log").open("ab") as log:
+            program = str(Path(sys.executable).parent / words[0])
+            process = subprocess.Popen(
+                [program, *words[1:]],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a process with all that it has started, as a machine that is switched off does."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def homes_with(self, name: str) -> list[Path]:
+        """The home directories of pods that have a file of this name."""
+        return [file.parent for file in self.folder.glob(f"primepods-local-ssh-*/*/{name}")]
+
+    def orders(self) -> int:
+        """How many pods were ordered."""
+        return len(self.emulator.requests.where(method="POST"))
+
+    def log(self) -> str:
+        """What the processes have printed."""
+        file = self.folder / "log"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+        """Wait until a condition holds; a test that waits too long shows the processes' output."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    """An account whose pods are processes of this machine, known to this process and those that it starts."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    local_ssh = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec {local_ssh} "$@"\n', encoding="utf-8")
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "leases"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    monkeypatch.chdir(tmp_path)
+    with Emulator(boot_seconds=0, delete_seconds=0.1) as emulator:
+        monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
+        monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
+        made = Setting(emulator, tmp_path)
+        yield made
+        for process in made.processes:
+            if process.poll() is None:
+                made.kill(process)
