@@ -197,6 +197,7 @@ _WAITING = {
     "interval": _is_seconds(0.05),
     "on_change": _is_none_or(callable),
 }
+_LOGIN = {"login_timeout": _is_seconds(0), "ssh_options": _are_options, "ssh_command": _is_command}
 _GRACES = {"appear_grace": _is_grace, "install_grace": _is_grace}
 
 Right = Callable[[Any], bool]
@@ -231,14 +232,11 @@ METHODS: dict[str, dict[str, Right]] = {
     "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
     "create": {"spec": lambda _: False},
     "ensure": {"spec": lambda _: False},
-    "remote": {
-        "pod_id": _is_id,
-        "login_timeout": _is_seconds(0),
-        "ssh_options": _are_options,
-        "ssh_command": _is_command,
-    },
+    "remote": {"pod_id": _is_id, **_LOGIN},
     "lease": {
         "spec": lambda _: False,
+        "login": _is_flag,
+        **_LOGIN,
         "ready_timeout": _is_seconds(0),
         "interval": _is_seconds(0.05),
         "on_change": _is_none_or(callable),

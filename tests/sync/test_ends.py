@@ -125,7 +125,7 @@ def test_exit_waits_for_threads_that_are_no_daemons(run: Run) -> None:
 
         def work():
             time.sleep(0.2)
-            print(client.pods.get("p0").id, len(list(client.pods.list())), flush=True)
+            print(f"{client.pods.get('p0').id} {len(list(client.pods.list()))}\\n", end="", flush=True)
 
         threading.Thread(target=work).start()
         pool = ThreadPoolExecutor(1)
