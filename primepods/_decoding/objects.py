@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_type_hints
 
 import attrs
 from cattrs import ClassValidationError, Converter
@@ -58,7 +58,13 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     names, aliases = wire_names(model), ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
-    may_be_empty = all(field.default is not attrs.NOTHING for field in attrs.fields(model))
+    may_be_empty, kinds = _may_be_empty(model), get_type_hints(model)
+    # Read like null: an offer without `prices`.
+    required_objects = dict.fromkeys(
+        names[field.name]
+        for field in attrs.fields(model)
+        if field.default is attrs.NOTHING and _may_be_empty(kinds[field.name])
+    )
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
@@ -68,6 +74,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         if not is_object(row):
             raise wrong_type("an object", row)
         extra, spelt = unknown_fields(row, known), names
+        row = {**required_objects, **row}
         for name, alias in aliases.items():
             if row.get(names[name]) is None and alias in row:
                 row, spelt = {**row, names[name]: row[alias]}, {**spelt, name: alias}
@@ -84,6 +91,10 @@ def object_hook(model: Any, converter: Converter) -> Hook:
             del error
 
     return read_object
+
+
+def _may_be_empty(kind: Any) -> bool:
+    return attrs.has(kind) and all(field.default is not attrs.NOTHING for field in attrs.fields(kind))
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:

@@ -93,6 +93,14 @@ def test_compiled_decoders_change_nothing_but_the_time(changed: tuple[Any, Any])
     assert outcome(COMPILED, row, model) == outcome(PLAIN, row, model)
 
 
+@pytest.mark.parametrize("converter", [COMPILED, PLAIN])
+def test_an_offer_without_prices_has_no_price(converter: Any) -> None:
+    """Like one whose prices are null."""
+    [row] = [row for model, row in ROWS if model is Offer][:1]
+    without = {key: value for key, value in row.items() if key != "prices"}
+    assert converter.structure(without, Offer) == converter.structure({**row, "prices": None}, Offer)
+
+
 @pytest.mark.parametrize("model", [Pod, PodStatus, HistoryRecord])
 def test_compiled_decoders_read_each_value_in_each_place_alike(model: Any) -> None:
     """What a field may hold, and what it may not, one at a time."""

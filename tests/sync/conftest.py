@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def _nothing_is_left() -> Iterator[None]:
     gc.collect()
     eventually(lambda: not loop_threads(), "all loops end")
     eventually(no_poller_is_left, "nothing polls")
+
+
+@pytest.fixture(autouse=True)
+def _no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the process may have imported a notebook's kernel, in which a blocked loop is normal."""
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
 
 
 @pytest.fixture
