@@ -8,7 +8,7 @@ EXTRA = {"click", "rich", "typer"}
 
 
 def main() -> None:
-    """Run the command with the arguments of the process; the console script."""
+    """Run the command with the arguments of the process: the entry point of the console script."""
     _prepare_streams()
     try:
         from .app import app
@@ -22,14 +22,14 @@ def main() -> None:
             "  pip install 'primepods[cli]'"
         )
     except KeyboardInterrupt:
-        # Before a command has begun, or after it has ended; else it says so itself.
+        # Before or after a command; a running command reports the interruption itself.
         sys.exit(130)
     finally:
         _close_unwritable_streams()
 
 
 def _prepare_streams() -> None:
-    """Let no stream that is closed, or whose encoding lacks a character, end the command."""
+    """Prevent errors from closed streams and from characters that an encoding lacks."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -39,7 +39,7 @@ def _prepare_streams() -> None:
 
 
 def _close_unwritable_streams() -> None:
-    """Keep the exit code: the interpreter flushes the streams once more, and exits with 120 if that fails."""
+    """Close broken streams: the interpreter flushes all at exit, and a failure would change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

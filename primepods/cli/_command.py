@@ -1,4 +1,4 @@
-"""What all commands that call the API have in common: their options, their client, how they end."""
+"""Shared by all commands that call the API: common options, the client, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import attrs
 import typer
@@ -16,7 +16,6 @@ import primepods
 from ._completion import complete_contexts
 from ._durations import parse_duration
 from ._errors import reported_errors
-from ._output import ColumnsOption, Form, FullIdsOption, IdsOption, Output, OutputOption
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.
 
 @attrs.frozen(kw_only=True)
 class Api:
-    """How a command reaches the API: what its common options say, ``None`` where nothing was said.
+    """Values of the common options; ``None`` for an option that was not given.
 
     Attributes:
         command: The command's name as typed, such as ``primepods list``.
@@ -95,21 +94,23 @@ class Api:
 
         options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
         if self.timeout is not None:
-            # A single attempt may take all of it, up to what the client grants one by itself.
+            # One attempt may take the whole deadline, but no longer than the client's default.
             options |= {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
         return options
 
 
 def api_command(body: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of all that call the API; its errors become a line and an exit code.
+    """Add the common options to a command, and turn its errors into one line and an exit code.
 
     Args:
-        body: The command: its first parameter takes an :class:`Api`, the others are its own options. One
-            that is named as a common option, such as ``timeout``, replaces that; one named ``form`` takes a
-            :class:`Form`, and brings the options for that.
+        body: The command. Its first parameter takes an :class:`Api`, the others are its own options. A
+            parameter named as a common option, such as ``timeout``, replaces it. A parameter whose type is
+            an attrs class is a group: each ``Annotated`` field of the class is an option.
     """
     _, *declared = inspect.signature(body, eval_str=True).parameters.values()
-    own = [option for one in declared for option in (_FORM if one.name == "form" else [one])]
+    groups = {one.name: one.annotation for one in declared if _is_group(one)}
+    members = {name: _options_of(group) for name, group in groups.items()}
+    own = [option for one in declared for option in members.get(one.name, [one])]
     names = {parameter.name for parameter in own}
     common = _COMMON.keys() - names - (set() if "output" in names else {"as_json"})
 
@@ -118,14 +119,14 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
         given = {name: options.pop(name) for name in common}
         if given.pop("as_json", False):
             options["output"] = _json_form(options["output"])
-        if len(own) > len(declared):
-            options["form"] = Form(**{option.name: options.pop(option.name) for option in _FORM})
         with reported_errors(ctx.command_path, verbose=given.pop("verbose")):
+            for name, group in groups.items():
+                options[name] = group(**{option.name: options.pop(option.name) for option in members[name]})
             body(Api(command=ctx.command_path, **given), **options)
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     added = [parameter for name, parameter in _COMMON.items() if name in common]
-    # Typer reads from here which options there are.
+    # Typer reads the options from the signature.
     command.__dict__["__signature__"] = inspect.Signature([context, *own, *added])
     command.__annotations__ = {"ctx": typer.Context}
     return command
@@ -135,12 +136,17 @@ def _option(name: str, annotation: Any, default: object = None) -> inspect.Param
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-_FORM: list[inspect.Parameter] = [
-    _option("output", OutputOption, Output.TABLE),
-    _option("columns", ColumnsOption),
-    _option("full_ids", FullIdsOption, default=False),
-    _option("ids_only", IdsOption, default=False),
-]
+def _is_group(parameter: inspect.Parameter) -> bool:
+    return isinstance(parameter.annotation, type) and attrs.has(parameter.annotation)
+
+
+def _options_of(group: type[attrs.AttrsInstance]) -> list[inspect.Parameter]:
+    """Return an option for each ``Annotated`` field of an attrs class."""
+    hints = get_type_hints(group, include_extras=True)
+    fields = [field for field in attrs.fields(group) if get_origin(hints[field.name]) is Annotated]
+    return [_option(field.name, hints[field.name], field.default) for field in fields]
+
+
 _COMMON: dict[str, inspect.Parameter] = {
     "as_json": _option("as_json", AsJson, default=False),
     "base_url": _option("base_url", BaseUrl),
@@ -152,6 +158,6 @@ _COMMON: dict[str, inspect.Parameter] = {
 
 
 def _json_form(output: StrEnum) -> StrEnum:
-    """Return JSON in the enum of the command's output forms, or JSON lines where it has only those."""
+    """Return the JSON member of an enum of output forms, or JSON lines if it has no JSON."""
     forms = {form.value: form for form in type(output)}
     return forms.get("json", forms["jsonl"])

@@ -1,4 +1,4 @@
-"""Durations as people type and read them: ``90s``, ``1h30m``."""
+"""Parser and formatter of durations such as ``90s`` and ``1h30m``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 def parse_duration(text: str | float) -> float:
     """Return the seconds of a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``; an option's ``parser``.
 
-    A number without a unit is refused: 5 could mean hours. Typer passes an option's default, a number.
+    Rejects a number without a unit, since 5 could mean hours. Typer also passes the default, a number.
     """
     if isinstance(text, int | float):
         return float(text)
@@ -28,7 +28,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def short_duration(seconds: float) -> str:
-    """Return a time as a table shows it: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
+    """Format a duration for a table: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
     whole = max(0, int(seconds))
     if whole < _UNITS["m"]:
         return f"{whole}s"
@@ -40,12 +40,12 @@ def short_duration(seconds: float) -> str:
 
 
 def age(moment: datetime | None) -> float | None:
-    """Return the seconds since a moment; ``None`` if it is not known."""
+    """Return the seconds since a moment; ``None`` if the moment is unknown."""
     return None if moment is None else (datetime.now(UTC) - moment).total_seconds()
 
 
 def parse_day(text: str) -> datetime:
-    """Return the beginning of a day (UTC): ``2026-11-01``, ``today``, or ``7d`` or ``1w`` for so long ago."""
+    """Return the start of a day (UTC), given as ``2026-11-01``, ``today``, or as an age: ``7d``, ``1w``."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if text == "today":
         return midnight

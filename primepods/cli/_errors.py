@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, and one line on stderr for what went wrong."""
+"""Errors of the command: exit codes, and one line on stderr for each error."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import primepods
 
 from ._text import printable
 
-_LONGEST = 2_000
+_MAX_LENGTH = 2_000
 _log = logging.getLogger("primepods.cli")
 
 
 class ExitCode(IntEnum):
-    """What a script can tell from how the command ended."""
+    """Exit codes of the command."""
 
     FAILED = 1
     USAGE = 2
@@ -37,29 +37,29 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """The command cannot do what was asked; its text is the line that the user sees."""
+    """An error whose text is the line that the user sees."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.code = code
 
 
-def complain(command: str, message: object) -> None:
-    """Write one line to stderr: which command, and what is wrong. A stderr that is closed stops nothing."""
+def print_error(command: str, message: object) -> None:
+    """Write one line to stderr: the command and the message. Ignore a closed stderr."""
     with suppress(OSError, ValueError):
-        typer.echo(f"{command}: {printable(_describe(message), longest=_LONGEST)}", err=True)
+        typer.echo(f"{command}: {printable(_describe(message), max_length=_MAX_LENGTH)}", err=True)
 
 
 def _describe(message: object) -> str:
-    """Return an error's text for somebody in a shell."""
-    text = shell_words(str(message))
+    """Return an error's text, worded for the shell."""
+    text = word_for_shell(str(message))
     seconds = message.retry_after if isinstance(message, primepods.RateLimitError) else None
     return text if seconds is None else f"{text} Try again in {math.ceil(seconds):,} s."
 
 
-def shell_words(text: str) -> str:
-    """Return a message of the library in the words of the command: ``pods.history()`` is its `history`."""
-    for pattern, words in _SHELL_WORDS:
+def word_for_shell(text: str) -> str:
+    """Translate Python in a message of the library: ``pods.history()`` becomes `primepods history`."""
+    for pattern, words in _REPLACEMENTS:
         text = pattern.sub(words, text)
     return text
 
@@ -69,7 +69,7 @@ def _option(found: re.Match[str]) -> str:
     return found[0].replace(f"argument {found[1]}", f"--{name}").replace(f"{found[1]} must", f"--{name} must")
 
 
-_SHELL_WORDS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
+_REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
@@ -86,54 +86,54 @@ _SHELL_WORDS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]],
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^pod_id ", "the id "),
         (r"Pass an `id` as (\S+ \S+) gives it", r"Give an id as \1 shows it"),
-        # What aiohttp adds to the cause, and the same cause once more.
+        # Details that aiohttp adds, and a cause that is repeated.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         (r": ([^:]+(?::\d+)?) \((\d+ attempts); the attempt before failed with: \1\)", r": \1 (\2)"),
     )
 )
-"""What the library's messages say to programs, and what that is in a shell."""
+"""Python in the library's messages, and its replacement in a shell."""
 
 
 @contextmanager
 def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
-    """Turn what is expected to go wrong into one line and an exit code, without a traceback.
+    """Turn expected errors into one line and an exit code, without a traceback.
 
     Args:
-        command: Its name as typed, such as ``primepods list``.
-        verbose: Show the log of the package on stderr, and the traceback of what is not an error of ours.
+        command: The command's name as typed, such as ``primepods list``.
+        verbose: Show the package's log on stderr, with the tracebacks of rejected arguments.
     """
     try:
         with _logging(command, verbose=verbose):
             try:
                 yield
             except (ValueError, TypeError):
-                _log.debug("refused before any request:", exc_info=True)
+                _log.debug("rejected before any request:", exc_info=True)
                 raise
     except KeyboardInterrupt:
-        complain(command, "interrupted")
+        print_error(command, "interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
         _close_stdout()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
     except (CommandError, primepods.PrimePodsError, OSError, ValueError) as error:
-        complain(command, error)
+        print_error(command, error)
         raise typer.Exit(_exit_code(error)) from None
 
 
-def fail_for(command: str, errors: Mapping[str, Exception]) -> None:
-    """Tell what went wrong with which pods, if anything did, and end with the code of the first error."""
-    complain_of(command, errors)
-    end_for(errors)
+def print_errors_and_exit(command: str, errors: Mapping[str, Exception]) -> None:
+    """Print the errors of pods, if any, and exit with the code of the first."""
+    print_errors(command, errors)
+    exit_for(errors)
 
 
-def complain_of(command: str, errors: Mapping[str, Exception]) -> None:
-    """Tell what went wrong with which pods, a line each."""
+def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
+    """Print the errors of pods, one line each."""
     for pod_id, error in errors.items():
-        complain(command, f"{pod_id}: {_describe(error)}")
+        print_error(command, f"{pod_id}: {_describe(error)}")
 
 
-def end_for(errors: Mapping[str, Exception]) -> None:
-    """End the command, by the code of the first error, if there is one."""
+def exit_for(errors: Mapping[str, Exception]) -> None:
+    """Exit with the code of the first error, if there is one."""
     for error in errors.values():
         raise typer.Exit(_exit_code(error))
 
@@ -141,7 +141,7 @@ def end_for(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    # The client refuses wrong arguments, and what is no setting, before it sends anything.
+    # The client rejects invalid arguments and settings before it sends anything.
     if isinstance(error, primepods.ConfigError) or not isinstance(error, primepods.PrimePodsError | OSError):
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
@@ -170,14 +170,14 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
 
 
 class _ShellFormatter(logging.Formatter):
-    """Shows the library's log in the words of the command."""
+    """Formatter of the library's log that words messages for the shell."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Return a record as a line."""
-        return shell_words(super().formatMessage(record))
+        """Format a record as a line."""
+        return word_for_shell(super().formatMessage(record))
 
 
 def _close_stdout() -> None:
-    """Let what is still unwritten go nowhere, so that the interpreter's exit does not complain."""
+    """Discard unwritten output, so that the interpreter does not fail to flush it at exit."""
     with suppress(OSError):
         sys.stdout.close()

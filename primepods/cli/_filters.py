@@ -1,4 +1,4 @@
-"""Filters of pods: ``--status``, ``--gpu`` and their like."""
+"""Filter options for pods: ``--status``, ``--gpu`` and others."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ Gpu = Annotated[
 Name = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of this name, or like 'train-*'; may be repeated.",
+        help="With this name or pattern, such as 'train-*'; may be repeated.",
         metavar="NAME",
         rich_help_panel=_PANEL,
     ),
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option("--ready/--not-ready", help="That can be used now, or cannot yet.", rich_help_panel=_PANEL),
+    typer.Option("--ready/--not-ready", help="Ready to use, or not yet.", rich_help_panel=_PANEL),
 ]
 OlderThan = Annotated[
     float | None,
     typer.Option(
-        help="Created so long ago or longer, such as 2h or 1d.",
+        help="At least this old, such as 2h or 1d.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
@@ -61,60 +61,60 @@ OlderThan = Annotated[
 
 @attrs.frozen(kw_only=True)
 class PodFilter:
-    """Which pods are wanted; what is not given leaves all.
+    """Filter options for pods; an option that was not given matches all pods.
 
     Attributes:
-        status: States, any of which will do.
+        status: States; a pod matches with any of them.
         gpu: Names or patterns of GPUs.
         name: Names or patterns of names.
-        team: The team that a pod belongs to.
-        ready: Whether it can be used.
-        older_than: Seconds since it was ordered, at least.
-        exact_names: Of ``name`` what is no pattern, as pods are called just so.
+        ready: Whether the pod can be used.
+        older_than: Minimum age in seconds.
+        team: The pod's team.
+        exact_names: Those of ``name`` that are names of pods, and so are no patterns.
     """
 
-    status: list[str] | None = None
-    gpu: list[str] | None = None
-    name: list[str] | None = None
+    status: Status = None
+    gpu: Gpu = None
+    name: Name = None
+    ready: Ready = None
+    older_than: OlderThan = None
     team: str | None = None
-    ready: bool | None = None
-    older_than: float | None = None
     exact_names: frozenset[str] = frozenset()
 
     def __attrs_post_init__(self) -> None:
-        """Refuse empty texts: a variable of a script that is not set must not choose pods."""
+        """Reject empty texts: an unset shell variable must not select pods."""
         for option in ("status", "gpu", "name"):
             if not all(getattr(self, option) or ["-"]):
                 raise ValueError(f"--{option} is empty: leave it out, or say what it must be")
 
     @property
     def is_empty(self) -> bool:
-        """Whether it leaves all pods."""
+        """Whether it matches all pods."""
         return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
     def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
-        """Return the pods that are wanted: a name that a pod has is that name, and no pattern."""
+        """Return the pods that match; a text that is a pod's name is not taken as a pattern."""
         listed = list(pods)
         names = frozenset(pod.name or "" for pod in listed)
         chosen = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
         return list(filter(chosen.matches, listed))
 
-    def none_found(self, pods: Iterable[primepods.Pod]) -> str:
-        """Return what to say if none of these is wanted: a mistyped state or GPU is the likely reason."""
+    def no_match_message(self, pods: Iterable[primepods.Pod]) -> str:
+        """Return the message if no pod matches; it points out an unknown state or GPU."""
         if self.is_empty:
             return "No pods."
-        strange = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
-        if strange:
+        unknown = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
+        if unknown:
             known = ", ".join(primepods.PodState)
-            return f"No pods like that; {', '.join(strange)} is not among the known states: {known}."
+            return f"No pods match: {', '.join(unknown)} is not a known state. Known states: {known}."
         gpus = {pod.gpu_name for pod in pods}
-        strange = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
-        if strange and gpus:
-            return f"No pods like that; none has the GPU {', '.join(strange)}, but {', '.join(sorted(gpus))}."
-        return "No pods like that."
+        unknown = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
+        if unknown and gpus:
+            return f"No pods match: none has the GPU {', '.join(unknown)}. Yours: {', '.join(sorted(gpus))}."
+        return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:
-        """Tell whether a pod is wanted."""
+        """Return whether a pod matches."""
         seconds = age(pod.created_at)
         return (
             _any(self.status, lambda status: status.upper() == pod.status)
@@ -124,13 +124,13 @@ class PodFilter:
             )
             and (self.team is None or pod.team_id == self.team)
             and (self.ready is None or pod.is_ready == self.ready)
-            # A pod whose age nobody knows is not old.
+            # A pod of unknown age does not count as old.
             and (self.older_than is None or (seconds is not None and seconds >= self.older_than))
         )
 
 
 def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> bool:
-    """Return whether a name is the one wanted, or fits its ``*`` and ``?``; brackets are only themselves."""
+    """Return whether a name equals a text or matches its ``*`` and ``?``; brackets are literal."""
     return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
 
 

@@ -1,4 +1,4 @@
-"""A fleet on a screen: figures, a bar of conditions, and as many pods as there is room for."""
+"""Screen of a fleet: figures, a bar of conditions, and the pods that fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._text import count, printable
 _COLUMNS: Final = (
     Column("ID"),
     Column("NAME", least=8),
-    # As wide as its longest word, so that the columns behind it stay where they are.
+    # As wide as its longest word, so that the following columns do not move.
     Column("STATE".ljust(max(map(len, Condition)))),
     Column("GPU", least=12, rank=3),
     Column("PRICE/H", right=True, rank=1),
@@ -27,7 +27,7 @@ _COLUMNS: Final = (
     Column("PROGRESS", least=12, rank=2),
 )
 _STEPS: Final = 10
-_LONGEST_NOTE: Final = 300
+_MAX_NOTE_LENGTH: Final = 300
 _COLOURS: Final = {
     Condition.FAILED: "red",
     Condition.INSTALLING: "cyan",
@@ -42,13 +42,13 @@ _COLOURS: Final = {
 
 @attrs.frozen(kw_only=True)
 class View:
-    """What there is room for, and what can be shown.
+    """Size and abilities of the screen.
 
     Attributes:
-        width: Columns of characters.
+        width: Characters per line.
         height: Lines.
-        colour: Whether there are colours.
-        unicode: Whether there are characters beyond ASCII.
+        colour: Whether it shows colours.
+        unicode: Whether it shows characters beyond ASCII.
     """
 
     width: int
@@ -61,16 +61,16 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
     """Return a fleet as at most ``view.height`` lines.
 
     Args:
-        fleet: What to show.
-        view: What there is room for.
-        notes: Lines at the end, such as what goes wrong.
+        fleet: The fleet.
+        view: The screen.
+        notes: Lines at the end, such as warnings.
     """
     above = [*render_figures(fleet, view), _bar(fleet, view), ""]
-    said = (line for note in notes for line in wrap(printable(note, longest=_LONGEST_NOTE), view.width))
+    said = (line for note in notes for line in wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width))
     below = [_styled(line, "yellow", view) for line in said]
     room = view.height - len(above) - len(below)
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
-    # The heading takes a line, and so does what says that there are more.
+    # The heading takes a line, and so does the number of further pods.
     fits = room - 1 if total < room else room - 2
     lines = _table(fleet.pods(max(0, fits)), view) if fits > 0 and total else []
     more = total - fits
@@ -80,7 +80,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
 
 
 def render_figures(fleet: Fleet, view: View) -> list[str]:
-    """Return how many pods are in which condition, and what they cost, as one line or a few."""
+    """Return the number of pods in each condition and their cost, as one or more lines."""
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
     costs = (count(fleet, "pod"), f"{price(fleet.cost_per_hr)} an hour", f"{price(fleet.spent)} so far")
@@ -92,7 +92,7 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
 
 
 def describe(pod: FleetPod) -> str:
-    """Return how a pod is, in a few words."""
+    """Describe a pod's condition in a few words."""
     status = pod.status
     if status is None or pod.condition is None:
         return pod.condition or "not seen yet"
@@ -105,7 +105,7 @@ def describe(pod: FleetPod) -> str:
 
 
 def _wrap(words: Sequence[Cell], view: View) -> list[str]:
-    """Return words with gaps between them, in as many lines as it takes."""
+    """Return words with gaps between them, wrapped into lines."""
     lines, used = [""], 0
     for word in words:
         gap = "   " if used else ""
@@ -117,7 +117,7 @@ def _wrap(words: Sequence[Cell], view: View) -> list[str]:
 
 
 def _bar(fleet: Fleet, view: View) -> str:
-    """Return a line in which each condition has its share; without colours as its first letters."""
+    """Return a bar with a segment for each condition; without colours, of its first letter."""
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
     }
@@ -126,7 +126,7 @@ def _bar(fleet: Fleet, view: View) -> str:
     done = seen = 0
     for left, (condition, number) in zip(reversed(range(len(counts))), counts.items(), strict=True):
         seen += number
-        # What is there at all is seen: at least one cell is its own, and is left to those that follow.
+        # Each condition has at least one cell, and leaves at least one for each that follows.
         end = min(view.width - left, max(done + 1, round(seen * view.width / total)))
         letter = ("█" if view.unicode else "#") if view.colour else condition[0]
         parts.append(_styled(letter * (end - done), _COLOURS[condition], view))
@@ -164,7 +164,7 @@ def _progress(pod: FleetPod, view: View) -> str | Cell:
         steps = max(0, min(_STEPS, progress * _STEPS // 100))
         return Cell(f"{full * steps}{empty * (_STEPS - steps)} {progress} %", "cyan")
     if pod.condition is Condition.FAILED:
-        # The reason by itself: the state stands beside it.
+        # Only the reason: the state is in another column.
         return Cell(status.installation_failure or status.failure or "", "red")
     return str(status.ssh) if pod.condition is Condition.READY and status.ssh is not None else ""
 

@@ -1,4 +1,4 @@
-"""Handles of pods: what people type for a pod, and the id that it stands for."""
+"""Handles: the texts that users type for pods, and their resolution to ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import primepods
 
 from ._completion import complete_pods
 from ._errors import CommandError, ExitCode
-from ._table import tell
+from ._table import print_info
 from ._text import printable
 
 MIN_PREFIX: Final = 4
@@ -37,10 +37,10 @@ OptionalPodHandle = Annotated[str | None, _Handle]
 
 
 def read_handles(given: Iterable[str]) -> list[str]:
-    """Return the handles, each once; ``-`` stands for the words of stdin.
+    """Return the handles, each once; replace ``-`` by the words of stdin.
 
     Raises:
-        CommandError: One is empty.
+        CommandError: A handle is empty.
     """
     words: dict[str, None] = {}
     for word in given:
@@ -49,34 +49,34 @@ def read_handles(given: Iterable[str]) -> list[str]:
 
 
 def is_single(given: Sequence[str]) -> bool:
-    """Return whether one handle was typed, so that one object is expected."""
+    """Return whether exactly one handle was typed, so that the output is one object."""
     return len(given) == 1 and given[0] != "-"
 
 
 def are_whole_ids(handles: Iterable[str]) -> bool:
-    """Return whether all have the form of the API's ids: those stand for themselves, without a listing."""
+    """Return whether all handles have the form of the API's ids, and so need no listing."""
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
 def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = None) -> str:
-    """Return the id that a handle stands for; see :func:`resolve_handles`."""
+    """Return the id of a handle's pod; see :func:`resolve_handles`."""
     return resolve_handles(client, [_not_empty(handle)], team=team)[0]
 
 
 def resolve_handles(
     client: primepods.Client, handles: Sequence[str], *, team: str | None = None, unlisted: str | None = None
 ) -> list[str]:
-    """Return the ids that handles stand for, each once; list the pods only if a handle is no whole id.
+    """Return the ids of the handles' pods, each once; list the pods only if a handle is no whole id.
 
     Args:
-        client: Lists the pods.
-        handles: What was typed.
-        team: ``--team``: only pods of this team are meant by a name or by the beginning of an id.
-        unlisted: What is done with a handle that no listed pod has, to be told.
+        client: The client that lists the pods.
+        handles: The typed texts.
+        team: ``--team``: names and beginnings of ids match only pods of this team.
+        unlisted: What the command does with an id that is not listed, for a message.
 
     Raises:
-        CommandError: A handle is ambiguous, or can be no id and no pod has that name.
-        PrimePodsError: The list is not complete, and the rest might hold what a handle stands for.
+        CommandError: A handle is ambiguous, or cannot be an id and no pod has that name.
+        PrimePodsError: The list is incomplete, and a missing pod might match.
     """
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
@@ -84,17 +84,17 @@ def resolve_handles(
     ids = index.resolve(handles)
     for pod_id in ids if unlisted else ():
         if pod_id not in index:
-            tell(f"{pod_id} is not in the list of your pods; {unlisted}.")
+            print_info(f"{pod_id} is not in the list of your pods; {unlisted}.")
     return ids
 
 
 class PodIndex:
-    """Listed pods, found by their handles.
+    """Index of the listed pods by their handles.
 
     Args:
         pods: The pods, as listed.
-        team: The team whose pods a name or the beginning of an id may mean; ``None`` for all.
-        error: Why the list is not complete, if it is not: only an id is certain then.
+        team: The team whose pods names and beginnings of ids match; ``None`` for all.
+        error: The error that left the list incomplete, if any; then only whole ids are resolved.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class PodIndex:
 
     @classmethod
     def read(cls, client: primepods.Client, *, team: str | None = None) -> PodIndex:
-        """Return the index of all pods; of those that can be read, if a row cannot."""
+        """Return the index of all pods; an unreadable row does not hide the others."""
         pods, error = client.pods.list().collect()
         return cls(pods, team=team, error=error)
 
@@ -121,14 +121,14 @@ class PodIndex:
         return pod_id in self._pods
 
     def resolve(self, handles: Iterable[str]) -> list[str]:
-        """Return the ids that handles stand for, each once.
+        """Return the ids of the handles' pods, each once.
 
-        A handle that no listed pod has is taken as an id: the list may not show a new pod yet.
+        A handle that matches no listed pod is taken as an id: the list may not show a new pod yet.
         """
         return list(dict.fromkeys(map(self._resolve, handles)))
 
     def _resolve(self, handle: str) -> str:
-        # An id proves which pod is meant, whatever names others have chosen.
+        # Ids come first: no other pod's name can replace an id.
         if handle in self._pods or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:
@@ -137,11 +137,11 @@ class PodIndex:
         if len(candidates) > 1:
             raise CommandError(self._ambiguous(handle, list(candidates)), ExitCode.USAGE)
         if not candidates and not _can_be_id(handle):
-            raise CommandError(f"no pod is called {handle!r}: see primepods list", ExitCode.USAGE)
+            raise CommandError(f"no pod is named {handle!r}: see primepods list", ExitCode.USAGE)
         return next(iter(candidates), handle)
 
     def _beginning(self, handle: str) -> list[str]:
-        """Return the ids that begin with a handle which is long enough."""
+        """Return the ids that begin with a handle, if it is long enough."""
         if len(handle) < MIN_PREFIX:
             return []
         start = end = bisect_left(self._sorted, handle)
@@ -154,12 +154,12 @@ class PodIndex:
         more = len(shown) - _MAX_CANDIDATES
         rest = f" and {more:,} more" if more > 0 else ""
         words = ", ".join(printable(text) for text in shown[:_MAX_CANDIDATES])
-        return f"{handle!r} can mean {len(shown):,} pods: {words}{rest}. Nothing was done: give an id"
+        return f"{handle!r} matches {len(shown):,} pods: {words}{rest}. Nothing was done: give an id"
 
 
 def _not_empty(handle: str) -> str:
     if not handle:
-        raise CommandError("a pod's id is empty: is a variable not set?", ExitCode.USAGE)
+        raise CommandError("a pod's id is empty: is a shell variable unset?", ExitCode.USAGE)
     return handle
 
 

@@ -1,20 +1,24 @@
-"""The options that say which offers are wanted, and the ids of offers."""
+"""Options shared by the commands that find and order offers, and the ids of offers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
+import attrs
 import typer
 
 import primepods
 
-from ._completion import complete_offer_gpus, complete_providers
+from ._completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
 from ._durations import parse_duration, short_duration
-from ._table import tell
+from ._errors import CommandError, ExitCode
+from ._table import print_info
 
 _PANEL = "Filters"
+_POD_PANEL = "The pod"
 _ID_LENGTH = 8
 
 GpuType = Annotated[
@@ -30,18 +34,21 @@ GpuType = Annotated[
 ]
 GpuCount = Annotated[
     int | None,
-    typer.Option(min=1, help="Only with so many GPUs in all.", metavar="NUMBER", rich_help_panel=_PANEL),
+    typer.Option(
+        min=1, help="Only with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
+    ),
 ]
 Regions = Annotated[
     list[str] | None,
     typer.Option(
-        help="Only in this region, as united_states; may be repeated.",
+        help="Only in this region, such as united_states; may be repeated.",
         metavar="REGION",
         rich_help_panel=_PANEL,
     ),
 ]
 Socket = Annotated[
-    str | None, typer.Option(help="Only this socket, as SXM5.", metavar="SOCKET", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(help="Only this socket, such as SXM5.", metavar="SOCKET", rich_help_panel=_PANEL),
 ]
 Security = Annotated[
     str | None,
@@ -76,14 +83,14 @@ Spot = Annotated[
     bool,
     typer.Option(
         "--spot",
-        help="Also spot machines, which the provider may take away.",
+        help="Also spot machines, which the provider may take back.",
         rich_help_panel=_PANEL,
     ),
 ]
 Wait = Annotated[
     float | None,
     typer.Option(
-        help="Look again for so long, such as 2h, until there is an offer.",
+        help="Poll until there is an offer, at most so long, such as 2h.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
@@ -91,14 +98,70 @@ Wait = Annotated[
 ]
 
 
+@attrs.frozen(kw_only=True)
+class OfferFilters:
+    """Filter options for offers; each is a parameter of ``availability.find``."""
+
+    gpu_type: GpuType = None
+    gpu_count: GpuCount = None
+    regions: Regions = None
+    socket: Socket = None
+    security: Security = None
+    provider: Provider = None
+    exclude_providers: ExcludeProviders = None
+    spot: Spot = False
+    max_price: MaxPrice = None
+    wait: Wait = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, as arguments of ``availability.find``."""
+        return without_unset(attrs.asdict(self))
+
+
+def pod_option(text: str, metavar: str, **more: Any) -> Any:
+    """Return an option for a field of the order."""
+    return typer.Option(help=text, metavar=metavar, rich_help_panel=_POD_PANEL, **more)
+
+
+Image = Annotated[
+    str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
+]
+TemplateId = Annotated[str | None, pod_option("Id of your own template.", "ID")]
+DiskSize = Annotated[int | None, pod_option("GB of disk.", "GB", min=1)]
+SshKey = Annotated[
+    str | None,
+    pod_option(
+        "Id or name of the SSH key that may log in; by default your primary one.",
+        "KEY",
+        autocompletion=complete_ssh_keys,
+    ),
+]
+
+
+def without_unset(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the options that were given."""
+    return {
+        name: value for name, value in values.items() if not (value is None or value is False or value == [])
+    }
+
+
+def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
+    """Return the id of an SSH key, given its id or its name."""
+    keys = [key for key in keys if wanted in (key.id, key.name)]
+    if len(keys) != 1:
+        reason = "several SSH keys have this name: give the id" if keys else "there is no such SSH key"
+        raise CommandError(f"--ssh-key {wanted}: {reason}", ExitCode.USAGE)
+    return keys[0].id
+
+
 def announce_wait(seconds: float | None) -> None:
     """Say on stderr that the command may be silent for a while."""
     if seconds:
-        tell(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
+        print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
 
 
 def offer_id(offer: primepods.Offer) -> str:
-    """Return a short name for an offer, which stays the same while only price and stock change."""
+    """Return a short id for an offer; it does not change with the price or the stock."""
     machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)
     place = (offer.region, offer.data_center, offer.country, offer.security, offer.is_spot)
     amounts = [part.default_count for part in (offer.disk, offer.shared_disk, offer.vcpu, offer.memory)]
@@ -107,5 +170,5 @@ def offer_id(offer: primepods.Offer) -> str:
 
 
 def price_or_last(offer: primepods.Offer) -> float:
-    """Return an offer's price per hour to sort by: what has none comes last."""
+    """Return an offer's price per hour as a sort key; offers without a price come last."""
     return float("inf") if offer.price_hr is None else offer.price_hr

@@ -1,4 +1,4 @@
-"""Data on stdout, in the form that the options say."""
+"""Data on stdout, as a table, JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ._text import printable
 Row = Mapping[str, Any]
 _ID: Final = "id"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet take a cell for a formula."""
+"""Beginnings of cells that a spreadsheet takes for formulas."""
 
 
 class Model(Protocol):
-    """What the client returns."""
+    """Protocol of the objects that the client returns."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the fields as JSON-ready values."""
         ...
 
 
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=Model)
 
 
 class Output(StrEnum):
-    """What ``--output`` takes."""
+    """Values of ``--output``."""
 
     TABLE = "table"
     JSON = "json"
@@ -54,41 +54,34 @@ OutputOption = Annotated[
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
-        help="Only these, such as id,name: columns of the table, or fields of the other forms.",
+        help="Columns of the table, or fields of the other forms, to show, such as id,name.",
         metavar="A,B",
     ),
 ]
 FullIdsOption = Annotated[
     bool,
     typer.Option(
-        "--full-ids", "--no-trunc", help="Whole ids in a table on a terminal; elsewhere they always are."
+        "--full-ids", "--no-trunc", help="Show whole ids also in a terminal; other output always has them."
     ),
 ]
 IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print the ids only, one a line.")]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", "-L", "-n", min=1, help="Only so many.", metavar="NUMBER")
+    int | None, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of rows.", metavar="NUMBER")
 ]
 
 
 @attrs.frozen(kw_only=True)
 class Form:
-    """How models are printed, as the options say.
+    """Options for how models are printed."""
 
-    Attributes:
-        output: ``--output``.
-        columns: ``--columns``; empty for all.
-        full_ids: ``--full-ids``.
-        ids_only: ``--ids``.
-    """
-
-    output: Output = Output.TABLE
-    columns: str | None = None
-    full_ids: bool = False
-    ids_only: bool = False
+    output: OutputOption = Output.TABLE
+    columns: ColumnsOption = None
+    full_ids: FullIdsOption = False
+    ids_only: IdsOption = False
 
     @property
     def is_plain(self) -> bool:
-        """Whether all of each model is printed."""
+        """Whether all fields of each model are printed."""
         return self.columns is None and not self.ids_only
 
     @property
@@ -99,13 +92,13 @@ class Form:
 
 @attrs.frozen(kw_only=True)
 class ModelTable(Generic[M]):
-    """How models of one kind become rows.
+    """Table of models of one kind.
 
     Attributes:
-        blank: Return a model without data: its ``to_dict()`` names the fields of JSON and CSV.
-        id_of: Return a model's id.
-        cells: What a model shows in each column.
-        totals: Return the texts of the last row, by their columns' names.
+        blank: Returns an empty model, whose ``to_dict()`` has the field names of JSON and CSV.
+        id_of: Returns a model's id.
+        cells: For each column, a function that returns a model's cell.
+        totals: Returns the texts of the last row, by column name.
     """
 
     blank: Callable[[], M]
@@ -114,10 +107,10 @@ class ModelTable(Generic[M]):
     totals: Callable[[Sequence[M]], Mapping[str, str]] | None = None
 
     def chosen(self, form: Form) -> list[str]:
-        """Return the names of the columns to show, or of the fields to write.
+        """Return the names of the columns or fields to print.
 
         Raises:
-            CommandError: There is no such column or field.
+            CommandError: ``--columns`` has an unknown name.
         """
         names = [column.name for column in self.cells] if form.is_table else list(self.blank().to_dict())
         if form.columns is None:
@@ -125,17 +118,17 @@ class ModelTable(Generic[M]):
         words = [word.strip().lower() for word in form.columns.split(",")]
         unknown = [word for word in words if word not in names]
         if unknown:
-            text = f"--columns: there is no {unknown[0]!r}, but {', '.join(names)}"
+            text = f"--columns: there is no {unknown[0]!r}; known: {', '.join(names)}"
             raise CommandError(text, ExitCode.USAGE)
         return list(dict.fromkeys(words))
 
     def print(self, models: Sequence[M], form: Form, *, among: Iterable[str] = (), err: bool = False) -> None:
-        """Print models in the form that was asked for; no table where there are none.
+        """Print models in the given form; print no table if there are none.
 
         Args:
-            models: What to print.
+            models: The models.
             form: The form.
-            among: Further ids, from which those that are shown must differ.
+            among: Further ids from which the shortened ids must differ.
             err: Whether a table goes to stderr.
         """
         names = self.chosen(form)
@@ -162,7 +155,7 @@ class ModelTable(Generic[M]):
 
         totals: Mapping[str, str] = {} if self.totals is None else self.totals(models)
         print_table(
-            # What was asked for by name stays.
+            # Columns that the user named are never left out.
             [attrs.evolve(column, rank=0) for column in columns] if form.columns else columns,
             [[cell(model, column) for column in columns] for model in models],
             total=[totals.get(name, "") for name in names] if totals else (),
@@ -171,7 +164,7 @@ class ModelTable(Generic[M]):
 
 
 def print_model(model: Model, output: Output) -> None:
-    """Print one: each field on a line, or as one object."""
+    """Print one model: a line for each field, or one object."""
     row = model.to_dict()
     if output is Output.TABLE:
         known = {name: _as_text(value) for name, value in row.items() if value not in (None, [], {})}
@@ -183,7 +176,7 @@ def print_model(model: Model, output: Output) -> None:
 
 
 def _print_fields(fields: Mapping[str, str]) -> None:
-    """Print each field on a line, or on several where the terminal is too narrow."""
+    """Print a line for each field; wrap the values in a narrow terminal."""
     width, longest = terminal_width(), max(map(len, fields))
     rows: list[tuple[str, str]] = []
     for name, value in fields.items():
@@ -196,7 +189,7 @@ def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> No
     """Write rows as JSON, JSON lines, or CSV with a heading."""
     match output:
         case Output.JSON:
-            # A row a line: `indent` would take four times as long.
+            # One line per row: `indent` would take four times as long.
             lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
             write(f"[\n{lines}\n]\n" if rows else "[]\n")
         case Output.CSV:
@@ -213,21 +206,21 @@ def _csv(rows: Iterable[Row], fields: Sequence[str]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Return a value as a cell of CSV holds it: what has parts as JSON, truth as JSON has it.
+    """Return a value as a cell of CSV; objects, lists and booleans as JSON.
 
-    Text that a spreadsheet would take for a formula begins with ``'``, as other exports have it: anybody in a
-    team may name a pod. A terminal gets nothing that steers it.
+    Prefixes text that a spreadsheet would take for a formula with ``'``: anyone in a team can name a pod.
+    Removes control characters if stdout is a terminal.
     """
     if isinstance(value, dict | list | bool):
         return json.dumps(value)
     if not isinstance(value, str):
         return value
-    text = printable(value, longest=len(value)) if sys.stdout.isatty() else value
+    text = printable(value, max_length=len(value)) if sys.stdout.isatty() else value
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _as_text(value: Any) -> str:
-    """Return a value on one line: an object's parts by name, a list's one after the other."""
+    """Return a value as one line of text."""
     if isinstance(value, dict):
         parts = cast("dict[str, Any]", value)
         if "command" in parts:

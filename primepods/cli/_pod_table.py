@@ -1,4 +1,4 @@
-"""Pods as rows of a table, and in the words that people use about them."""
+"""Table of pods, and its cells: prices, states, readiness."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLOURS = {
 
 
 def price(value: float | None, currency: str | None = None) -> str:
-    """Return an amount of money as a table shows it."""
+    """Format an amount of money, such as ``$2.50``."""
     if value is None:
         return ""
     symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
@@ -34,12 +34,12 @@ def price(value: float | None, currency: str | None = None) -> str:
 
 
 def status_cell(status: str | None) -> Cell:
-    """Return a pod's state, in its colour."""
+    """Return the coloured cell of a pod's state."""
     return Cell(status or "", _COLOURS.get(status or ""))
 
 
 def readiness(pod: primepods.Pod | primepods.PodStatus) -> Cell:
-    """Return how near a pod is to being of use."""
+    """Return the cell that says whether a pod is ready, or how far its installation is."""
     if pod.is_ready:
         return Cell("yes", "green")
     if pod.has_failed:

@@ -1,4 +1,4 @@
-"""What the commands that work on pods have in common: how to log in, variables, progress."""
+"""Shared by the commands that work on pods: ssh options, environment variables, progress."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import attrs
 import typer
 
 from ._errors import CommandError, ExitCode
@@ -15,11 +16,11 @@ _PANEL = "On the pod"
 _MEGABYTE = 1_000_000
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
-SshOptions = Annotated[
+SshArguments = Annotated[
     list[str] | None,
     typer.Option(
         "--ssh-option",
-        help="A word for ssh, as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
+        help="An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
         metavar="WORD",
         rich_help_panel=_PANEL,
     ),
@@ -27,7 +28,7 @@ SshOptions = Annotated[
 SshCommand = Annotated[
     str,
     typer.Option(
-        help="The program that logs in.",
+        help="The ssh program.",
         metavar="COMMAND",
         envvar="PRIMEPODS_SSH_COMMAND",
         show_envvar=False,
@@ -39,18 +40,34 @@ Env = Annotated[
     typer.Option(
         "--env",
         "-e",
-        help="A variable of the command; without a value, that of this shell. May be repeated.",
+        help="Environment variable of the command, by default with its value here; may be repeated.",
         metavar="NAME[=VALUE]",
         rich_help_panel=_PANEL,
     ),
 ]
+Words = Annotated[
+    list[str],
+    typer.Argument(metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."),
+]
+
+
+@attrs.frozen(kw_only=True)
+class SshOptions:
+    """Options for how to log in to pods; each is a parameter of ``pods.remote`` and ``pods.lease``."""
+
+    ssh_options: SshArguments = None
+    ssh_command: SshCommand = "ssh"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as arguments of ``pods.remote``."""
+        return {"ssh_options": self.ssh_options or [], "ssh_command": self.ssh_command}
 
 
 def line_of(words: list[str]) -> str | list[str]:
-    """Return what to run: one word is a line for the shell on the pod, several are a program's words.
+    """Return the command to run: one word is a line for the pod's shell, several are a program's words.
 
     Raises:
-        CommandError: It is empty.
+        CommandError: The command is empty.
     """
     if not " ".join(words).strip():
         raise CommandError("the command is empty", ExitCode.USAGE)
@@ -58,10 +75,10 @@ def line_of(words: list[str]) -> str | list[str]:
 
 
 def read_variables(given: Iterable[str] | None) -> dict[str, str]:
-    """Return the variables of ``--env``.
+    """Return the environment variables of ``--env``.
 
     Raises:
-        CommandError: One is none, or has no value here.
+        CommandError: A variable has an invalid form, or is not set here.
     """
     from primepods.config import environment_variable
 
@@ -69,7 +86,7 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
     for text in given or ():
         found = _VARIABLE.fullmatch(text)
         if found is None:
-            # Not the text: it may hold a secret.
+            # Do not show the text: it may hold a secret.
             raise CommandError("--env must be of the form NAME or NAME=VALUE", ExitCode.USAGE)
         value = found[2] if found[2] is not None else environment_variable(found[1])
         if value is None:
@@ -80,7 +97,7 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
 
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int], Any] | None]:
-    """Show on stderr how far a copy is, where that is a terminal; give the callback for it."""
+    """Show the progress of a copy on stderr if that is a terminal; yield the callback for it."""
     from ._screen import Screen, stderr_console
 
     screen = Screen(stderr_console())

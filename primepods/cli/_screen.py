@@ -1,4 +1,4 @@
-"""How the command looks: bars and colours in a terminal, plain lines anywhere else."""
+"""Output with rich: bars and colours in a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -14,30 +14,29 @@ from rich.text import Text
 from ._table import Cells, Column, render_table
 from ._text import printable
 
-_EVERY = 2.0
-"""Seconds after which something must be seen to happen."""
+_LINE_INTERVAL = 2.0
+"""Maximum seconds between two lines of progress."""
+_MIN_BAR_WIDTH = 80
+"""Width of a terminal that has room for a progress bar."""
 
 
-def safe(text: str, *, longest: int = 80) -> Text:
-    """Return text from elsewhere as rich may show it; see :func:`._text.printable`."""
-    return Text(printable(text, longest=longest))
-
-
-_WIDE = 80
+def safe(text: str, *, max_length: int = 80) -> Text:
+    """Return untrusted text for rich, without control characters; see :func:`._text.printable`."""
+    return Text(printable(text, max_length=max_length))
 
 
 class Meter(Protocol):
-    """Shows how far something has come."""
+    """Progress display."""
 
     def update(self, done: int, total: int | None, note: str = "") -> None:
-        """Show that `done` of `total` are done, with a word on the rest."""
+        """Show that `done` of `total` are done, with a note."""
 
 
 class Screen:
-    """Where the command writes.
+    """Terminal or stream that the command writes to.
 
     Args:
-        console: For tests; by default one on stdout.
+        console: The console; by default one on stdout.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -45,27 +44,27 @@ class Screen:
         self.live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
-        """One line, which is never broken, so that what it shows can be copied."""
+        """Write a line without wrapping it, so that it can be copied."""
         self.console.print(text, style=style, soft_wrap=True)
 
     def heading(self, text: str) -> None:
-        """The line above a part."""
+        """Write the heading of a section."""
         self.say()
         self.say(text, style="bold")
 
     def table(self, columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = ()) -> None:
-        """Show a table, as wide as the terminal at most."""
+        """Write a table, not wider than the terminal."""
         width = self.console.width if self.console.is_terminal else None
         self.say(render_table(columns, rows, total=total, width=width, colour=False).rstrip("\n"))
 
     @contextmanager
     def meter(self, what: str) -> Generator[Meter]:
-        """Show progress while the block runs: a bar that moves, or a line now and then."""
+        """Show progress while the block runs: a progress bar, or some lines."""
         if not self.live:
             yield _Lines(self, what)
             return
         # A narrow terminal has room for figures only.
-        wide = self.console.width >= _WIDE
+        wide = self.console.width >= _MIN_BAR_WIDTH
         columns = (
             TextColumn("{task.description}"),
             *([BarColumn(bar_width=30)] if wide else []),
@@ -78,7 +77,7 @@ class Screen:
 
 
 class _Bar:
-    """A bar in a terminal."""
+    """Progress bar in a terminal."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress
@@ -89,18 +88,18 @@ class _Bar:
 
 
 class _Lines:
-    """A line whenever another tenth is done or two seconds have passed, and at the end."""
+    """Lines of progress: after each tenth or two seconds, and at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen
         self._what = what
         self._shown = -1
         self._due = 0
-        self._at = -_EVERY
+        self._at = -_LINE_INTERVAL
 
     def update(self, done: int, total: int | None, note: str = "") -> None:
         now = time.monotonic()
-        if done == self._shown or (done < self._due and done != total and now < self._at + _EVERY):
+        if done == self._shown or (done < self._due and done != total and now < self._at + _LINE_INTERVAL):
             return
         of = "" if total is None else f" of {total}"
         self._screen.say(f"{self._what}: {done}{of}{f' ({note})' if note else ''}")
@@ -109,17 +108,17 @@ class _Lines:
 
 
 def stderr_console() -> Console:
-    """Return a console for what is no data."""
+    """Return a console for messages, on stderr."""
     return Console(
         stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False
     )
 
 
 def stdout_console() -> Console:
-    """Return a console for what was asked for."""
-    # What the terminal's encoding lacks is shown as a question mark, not as a traceback.
+    """Return a console for data, on stdout."""
+    # Show a question mark for a character that the terminal's encoding lacks, instead of failing.
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")
-    # A pipe gets no control codes, whatever the environment says about colours.
+    # Never write control codes to a pipe, whatever the environment says about colours.
     return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)

@@ -1,4 +1,4 @@
-"""What was billed, by GPU and the like, and as bars by day."""
+"""Spend by GPU, kind, provider or team, and bars of the spend per day."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_BARS = 31
 
 
 class By(StrEnum):
-    """What ``--by`` takes."""
+    """Values of ``--by``."""
 
     GPU = "gpu"
     KIND = "kind"
@@ -37,14 +37,14 @@ ByOption = Annotated[
 
 @attrs.frozen(kw_only=True)
 class Group:
-    """What was billed for all that has something in common.
+    """Spend of the records with the same value of a field.
 
     Attributes:
-        by: What they have in common.
-        value: Which it is, such as ``H100_80GB``.
-        records: How many there are.
-        gpu_hours: Hours that their GPUs ran together, of those that have ended.
-        billed: What was billed for them.
+        by: The field.
+        value: Its value, such as ``H100_80GB``.
+        records: Number of records.
+        gpu_hours: Sum of their GPU hours; pods that are still running count as 0.
+        billed: Sum of their bills.
     """
 
     by: By
@@ -54,13 +54,13 @@ class Group:
     billed: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the fields as JSON-ready values."""
         fields = attrs.asdict(self)
         return {fields.pop("by").value: fields.pop("value"), **fields}
 
 
 def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
-    """Return what was billed for each value, the dearest first."""
+    """Group records by a field, the most expensive group first."""
     parts: defaultdict[str | None, list[primepods.HistoryRecord]] = defaultdict(list)
     for record in records:
         values = {
@@ -84,7 +84,7 @@ def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
 
 
 def groups_by(by: By) -> ModelTable[Group]:
-    """Return the table of such groups."""
+    """Return the table of groups."""
     return ModelTable(
         blank=lambda: Group(by=by, value=None, records=0, gpu_hours=0, billed=0),
         id_of=lambda one: one.value or "-",

@@ -1,4 +1,4 @@
-"""Tables that fit: on a terminal as wide as that, in a pipe as wide as they need."""
+"""Tables that fit the terminal; in a pipe, tables of any width."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ._text import printable
 _GAP = 2
 _USUAL_WIDTH = 80
 _PIECE = 8_192
-_MINOR = 2
-"""The rank from which on a column is nice to have."""
+_MINOR_RANK = 2
+"""Columns of this rank or above are shown only if the others keep a readable width."""
 _MAX_CELL_LENGTH = 200
 
 
@@ -26,10 +26,10 @@ class Column:
 
     Attributes:
         title: Its heading.
-        right: Whether it is aligned to the right, as numbers are.
-        least: The least width to which it may be cut; ``None`` if it is cut only where nothing else helps.
-        rank: Columns of a low rank get their room first; those of 0 stay. One of rank 2 or more must not cut
-            others to less than twice their least width.
+        right: Whether to align it to the right, as for numbers.
+        least: Minimum width when it is cut; ``None`` to cut it only as a last resort.
+        rank: Columns of a lower rank get their room first; rank 0 is always shown. A column of rank 2 or
+            more must not cut others to less than twice their minimum width.
     """
 
     title: str
@@ -39,13 +39,13 @@ class Column:
 
     @property
     def name(self) -> str:
-        """What ``--columns`` calls it: ``PRICE/H`` is ``price``."""
+        """Its name in ``--columns``: ``PRICE/H`` is ``price``."""
         return self.title.lower().removesuffix("/h").replace(" ", "-")
 
 
 @attrs.frozen
 class Cell:
-    """A cell of a table: its text, and a colour for terminals; see :func:`paint`."""
+    """Cell of a table: text, and a colour for terminals; see :func:`paint`."""
 
     text: str
     colour: str | None = None
@@ -60,11 +60,11 @@ def render_table(
     """Return a table as lines of text.
 
     Args:
-        columns: What is shown where there is room.
+        columns: The columns.
         rows: The cells of each row.
         total: The last row, below a rule.
-        width: How many columns of characters there are; ``None`` for any number.
-        colour: Whether cells may be coloured.
+        width: Maximum characters per line; ``None`` for no limit.
+        colour: Whether to colour cells.
     """
     heading = [Cell(column.title, "bold") for column in columns]
     grid = [heading, *(_clean(row) for row in rows), *([_clean(total)] if total else [])]
@@ -88,16 +88,16 @@ def print_table(
 
 
 def paint(text: str, colour: str | None) -> str:
-    """Return text in a colour, ``bold``, or ``dim``: a grey of its own is not seen on every background."""
+    """Return text in a colour, ``bold`` or ``dim`` (a fixed grey would be invisible on some backgrounds)."""
     if colour in {"bold", "dim"}:
         return typer.style(text, bold=colour == "bold" or None, dim=colour == "dim" or None)
     return typer.style(text, fg=colour) if colour else text
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write to stdout, or stderr, at once: what comes after may take long, or fail."""
+    """Write to stdout or stderr, and flush."""
     stream = sys.stderr if err else sys.stdout
-    # Not all at once: between the pieces a reader that has left is noticed.
+    # In pieces, to notice a closed pipe early.
     for start in range(0, len(text), _PIECE):
         stream.write(text[start : start + _PIECE])
     stream.flush()
@@ -105,37 +105,37 @@ def write(text: str, *, err: bool = False) -> None:
 
 def write_ids(ids: Iterable[str]) -> None:
     """Write ids to stdout, one a line."""
-    # A file gets them as they are; a terminal nothing that steers it.
+    # Control characters are removed only for a terminal.
     lines = map(printable, ids) if sys.stdout.isatty() else ids
     write("".join(f"{line}\n" for line in lines))
 
 
-def tell(message: str) -> None:
-    """Write a line to stderr that is no error, such as what was done; a closed stderr stops nothing."""
+def print_info(message: str) -> None:
+    """Write an information line to stderr; ignore a closed stderr."""
     with suppress(OSError, ValueError):
-        write(f"{printable(message, longest=_MAX_CELL_LENGTH)}\n", err=True)
+        write(f"{printable(message, max_length=_MAX_CELL_LENGTH)}\n", err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:
-    """Return how wide the terminal on stdout, or stderr, is; ``None`` if it is none."""
+    """Return the width of the terminal on stdout or stderr; ``None`` if it is no terminal."""
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return None
     try:
-        # 0: a terminal that does not know.
+        # Some terminals report 0.
         return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
     except OSError:
         return _USUAL_WIDTH
 
 
 def has_colour(*, err: bool = False) -> bool:
-    """Tell whether stdout, or stderr, is a terminal that may be given colours."""
+    """Return whether stdout or stderr is a terminal with colours."""
     stream = sys.stderr if err else sys.stdout
     return stream.isatty() and _environment_has_colour()
 
 
 def has_unicode() -> bool:
-    """Tell whether stdout can show characters beyond ASCII."""
+    """Return whether stdout can show characters beyond ASCII."""
     encoding: str | None = sys.stdout.encoding
     return encoding is None or encoding.lower().startswith("utf")
 
@@ -149,13 +149,13 @@ def _environment_has_colour() -> bool:
 
 def _clean(row: Cells) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-    return [attrs.evolve(cell, text=printable(cell.text, longest=_MAX_CELL_LENGTH)) for cell in cells]
+    return [attrs.evolve(cell, text=printable(cell.text, max_length=_MAX_CELL_LENGTH)) for cell in cells]
 
 
 def _fit(
     columns: Sequence[Column], natural: Sequence[int], width: int | None, empty: Sequence[bool]
 ) -> list[int]:
-    """Return the width of each column, 0 for one that is left out: also what holds nothing."""
+    """Return the width of each column; 0 for one that is left out, such as an empty one."""
     if width is None:
         return list(natural)
     least = [
@@ -166,7 +166,7 @@ def _fit(
     kept: set[int] = set()
     for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
         rank = columns[index].rank
-        needed = least if rank < _MINOR else readable
+        needed = least if rank < _MINOR_RANK else readable
         if rank == 0 or (not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width):
             kept.add(index)
     widths = [size if index in kept else 0 for index, size in enumerate(natural)]
@@ -176,7 +176,7 @@ def _fit(
 
 
 def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
-    """Cut the widest columns that may be cut until all fit, if they can."""
+    """Reduce the widest columns, each to its minimum, until the table fits."""
     while _total(widths) > width:
         index = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
         if widths[index] <= least[index]:

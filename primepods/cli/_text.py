@@ -1,4 +1,4 @@
-"""Text from elsewhere as a terminal or a line of output may show it."""
+"""Untrusted text, made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS = "..."
 
 
-def printable(text: str, *, longest: int = 80) -> str:
-    """Return one line in which nothing steers a terminal, and not too long.
+def printable(text: str, *, max_length: int = 80) -> str:
+    """Return a text as one line without control characters, shortened if need be.
 
     Args:
-        text: A name, a reason, a state: whatever the server sent.
-        longest: Most characters to keep.
+        text: Text from the server, such as a name or a reason.
+        max_length: Maximum number of characters.
     """
     words = " ".join(text.split())
-    kept = words if len(words) <= longest else words[: longest - len(_ELLIPSIS)] + _ELLIPSIS
+    kept = words if len(words) <= max_length else words[: max_length - len(_ELLIPSIS)] + _ELLIPSIS
     if kept.isprintable():
         return kept
     return "".join(character if character.isprintable() else _REPLACEMENT for character in kept)
 
 
 def count(things: Sized, noun: str) -> str:
-    """Return how many there are: ``1 pod``, ``1,200 pods``."""
+    """Return the number of things with a noun: ``1 pod``, ``1,200 pods``."""
     return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What `primepods watch` does: follow a fleet, and show it."""
+"""Implementation of `primepods watch`: follow a fleet and show it."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ from ._screen import stdout_console
 from ._table import has_colour, write
 from ._text import printable
 
-_LOOK_EVERY: Final = 0.2
-_DRAW_EVERY: Final = 1.0
-_DRAW_AT_LEAST_EVERY: Final = 5.0
-"""Seconds after which it is drawn without a change: costs and ages grow."""
-_TROUBLE_LASTS: Final = 70.0
+_CHECK_INTERVAL: Final = 0.2
+_MIN_DRAW_INTERVAL: Final = 1.0
+_MAX_DRAW_INTERVAL: Final = 5.0
+"""Seconds between two drawings without a change: costs and ages grow."""
+_WARNING_LIFETIME: Final = 70.0
+"""Seconds to show a warning; a problem that continues is logged once a minute."""
 
 Wanted = Callable[[primepods.Pod], bool]
 Following = Callable[..., Coroutine[Any, Any, None]]
-"""``follow`` with all but the client and ``on_change``."""
+"""``follow`` without the client and ``on_change``."""
 
 
 def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, as_json: bool) -> None:
-    """Watch, on the screen if stdout is one.
+    """Show pods and their changes: on the whole screen if stdout is a terminal, else as lines.
 
     Args:
-        api: How to reach the API.
+        api: The API options.
         ids: The pods; ``None`` for all that are wanted.
-        wanted: Which pods of the account.
-        interval: Seconds between two looks at a pod.
-        as_json: A line of JSON for each change.
+        wanted: Returns whether to show a pod of the account.
+        interval: Seconds between two polls of a pod.
+        as_json: Whether to print a line of JSON for each change.
     """
     console = stdout_console()
     fleet = Fleet()
@@ -65,18 +66,18 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         raise typer.Exit(ExitCode.TERMINATED) from None
     finally:
         if live and fleet.version:
-            # The screen with the table is gone; the last figures stay.
+            # Leave the last figures in the terminal after the full screen has closed.
             write("".join(f"{line}\n" for line in render_figures(fleet, _view(console))))
 
 
 async def _in_lines(
     api: Api, fleet: Fleet, following: Following, line: Callable[[Fleet, primepods.PodChange], str]
 ) -> None:
-    def tell(change: primepods.PodChange) -> None:
+    def print_change(change: primepods.PodChange) -> None:
         write(line(fleet, change))
 
     async with api.async_client() as client:
-        await following(client, on_change=tell)
+        await following(client, on_change=print_change)
 
 
 def _json_line(_: Fleet, change: primepods.PodChange) -> str:
@@ -84,12 +85,12 @@ def _json_line(_: Fleet, change: primepods.PodChange) -> str:
 
 
 def _text_line(fleet: Fleet, change: primepods.PodChange) -> str:
-    """Return a line for a change of the condition; nothing for a change of what does not matter so much."""
+    """Return a line for a change of the condition, and an empty text for other changes."""
     if change.before is not None and condition_of(change.before) == condition_of(change.after):
         return ""
     pod = fleet[change.pod_id]
     words = (_now(), pod.pod_id, pod.name if pod.name != pod.pod_id else "-", describe(pod))
-    return "  ".join(printable(word, longest=200) for word in words) + "\n"
+    return "  ".join(printable(word, max_length=200) for word in words) + "\n"
 
 
 def _now() -> str:
@@ -99,20 +100,20 @@ def _now() -> str:
 async def _on_screen(api: Api, fleet: Fleet, following: Following, console: Console) -> None:
     task = asyncio.current_task()
     if task is not None:
-        # Killed at once, it would leave the terminal with the table on it. Windows has no such thing.
+        # On SIGTERM, leave the full screen first. Windows has no signal handlers in loops.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # Without its redirections: who prints meanwhile is the log, which is kept below the table.
+    # Without redirections: only the log writes meanwhile, and it is shown below the table.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )
-    with _LastWarning().kept() as log, live:
+    with _LastWarning().installed() as log, live:
         async with api.async_client() as client:
             await _first_to_end(following(client), _draw(live, fleet, log))
 
 
 async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends, or fails."""
+    """Run all until one returns or raises; cancel the others."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -125,16 +126,16 @@ async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
-    """Draw when something has changed, about once a second; at once when the screen has another size."""
+    """Draw after changes, about once a second; at once if the screen's size changes."""
     drawn, drawn_size, drawn_at = (-1, [""]), None, 0.0
     while True:
         now, size, state = time.monotonic(), live.console.size, (fleet.version, _notes(fleet, log))
-        due = _DRAW_EVERY if state != drawn else _DRAW_AT_LEAST_EVERY
+        due = _MIN_DRAW_INTERVAL if state != drawn else _MAX_DRAW_INTERVAL
         if size != drawn_size or now - drawn_at >= due:
             drawn, drawn_size, drawn_at = state, size, now
             frame = render_fleet(fleet, _view(live.console), state[1])
             live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_CHECK_INTERVAL)
 
 
 def _view(console: Console) -> View:
@@ -149,7 +150,7 @@ def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
 
 
 class _LastWarning(logging.Handler):
-    """The newest line of the log, for as long as it tells of the present."""
+    """Log handler that keeps the newest warning while it is current."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -158,16 +159,16 @@ class _LastWarning(logging.Handler):
 
     @property
     def text(self) -> str:
-        """The line, or nothing when it is old: what goes on is logged once a minute."""
-        return self._text if time.monotonic() - self._at < _TROUBLE_LASTS else ""
+        """The newest line, or an empty text if it is old."""
+        return self._text if time.monotonic() - self._at < _WARNING_LIFETIME else ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
+        """Keep a record's message."""
         self._text, self._at = record.getMessage(), time.monotonic()
 
     @contextmanager
-    def kept(self) -> Generator[Self]:
-        """Take the log while the block runs, on a terminal instead of those who would write into it."""
+    def installed(self) -> Generator[Self]:
+        """Handle the package's log while the block runs; on a terminal, replace the other handlers."""
         log = logging.getLogger("primepods")
         before = log.handlers
         log.handlers = [self] if sys.stderr.isatty() else [*before, self]

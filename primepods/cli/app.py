@@ -1,4 +1,4 @@
-"""The command's root: its commands, and what holds for all of them."""
+"""The root command: its subcommands and global options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from . import (
     watch,
 )
 from ._command import BaseUrl, Context, Team, Timeout, Verbose
-from ._errors import ExitCode, complain
+from ._errors import ExitCode, print_error
 
 _ALIASES = {
     "ls": "list",
@@ -45,11 +45,11 @@ _ALIASES = {
     "inspect": "get",
     "describe": "get",
 }
-"""Names of commands in docker, hcloud and the official command."""
+"""Names of the same commands in docker, hcloud and the official command."""
 
 
 class _Command(TyperCommand):
-    """A command, whose help shows no Python types."""
+    """Command whose help shows no Python types."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""
@@ -57,14 +57,14 @@ class _Command(TyperCommand):
 
 
 class _Root(TyperGroup):
-    """The group of all commands; reports a wrong option in one line."""
+    """Group of all commands; reports a wrong option in one line."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""
         return _without_types(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command by its name, or by what other commands call it."""
+        """Return a command by its name or alias."""
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
     def main(
@@ -96,18 +96,18 @@ class _Root(TyperGroup):
         except typer.Abort:
             code = ExitCode.INTERRUPTED
         except OSError as error:
-            complain("primepods", error)
+            print_error("primepods", error)
             code = ExitCode.FAILED
         except Exception as error:
-            # The base class of usage errors has no public name in typer; this is how it is told.
+            # Typer has no public base class of usage errors: recognise them by this method.
             if not hasattr(error, "format_message"):
                 raise
-            code = _complain_of_usage(error)
+            code = _print_usage_error(error)
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
-    """Return parameters that show no ``<bool>`` or ``<list[str]>`` beside their names."""
+    """Remove Python types such as ``<list[str]>`` from the help of parameters."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
@@ -120,13 +120,13 @@ def _no_type(**_: object) -> str:
     return ""
 
 
-def _complain_of_usage(error: Any) -> int:
+def _print_usage_error(error: Any) -> int:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
     message = error.format_message().rstrip(".")
     end = "" if message.endswith("?") else "."
     is_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
     hint = " The command for the pod comes after --." if is_for_pod else ""
-    complain(command, f"{message}{end}{hint} See {command} --help.")
+    print_error(command, f"{message}{end}{hint} See {command} --help.")
     return int(error.exit_code)
 
 
@@ -137,18 +137,18 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
 
 
 def _help(command: Callable[..., None]) -> str:
-    """Return a command's help: its docstring, whose lines are joined but for those that are indented."""
+    """Return a command's help: its docstring with joined lines, except indented ones."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
 
 _AFTERWORD = (
-    "It needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods "
-    "demo.\n\nExit codes: 0 done, 1 an error of the API or on the way there, 2 wrong usage or settings, "
+    "Needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods demo."
+    "\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or settings, "
     "3 timed out, 4 a pod failed, 130 interrupted."
 )
 
-# Without typer's own tracebacks: they show local variables, and one of those can be a key.
+# Without typer's tracebacks: they show local variables, which may contain the key.
 app: typer.Typer = typer.Typer(
     cls=_Root,
     invoke_without_command=True,
@@ -179,7 +179,7 @@ def _root(
         return
     given = {"base_url": base_url, "context": context, "team": team, "timeout": timeout}
     given = {name: value for name, value in given.items() if value is not None}
-    # What is said after the command's name stands before these.
+    # Defaults for the subcommand, whose own options win.
     ctx.default_map = {ctx.invoked_subcommand: given | ({"verbose": True} if verbose else {})}
 
 

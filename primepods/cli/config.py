@@ -1,18 +1,18 @@
-"""`primepods config`: the settings, and where each comes from."""
+"""`primepods config`: the settings and their sources."""
 
 from __future__ import annotations
 
 from ._command import Api, api_command
 from ._output import Form, ModelTable, Output, OutputOption
-from ._table import Column, tell
+from ._table import Column, print_info
 
 
 @api_command
 def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
-    """Show the settings, and where each comes from; never the key.
+    """Show the settings and their sources, without the key.
 
-    An option goes before the environment (PRIME_API_KEY, PRIME_API_BASE_URL, PRIME_TEAM_ID, PRIME_CONTEXT),
-    and that before what `prime login` and `prime config` have saved in ~/.prime.
+    Options override environment variables (PRIME_API_KEY, PRIME_API_BASE_URL, PRIME_TEAM_ID, PRIME_CONTEXT),
+    which override the files of `prime login` and `prime config` in ~/.prime.
     """
     from primepods.config import SettingSource, explain, saved_contexts
 
@@ -28,6 +28,6 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     )
     table.print(settings, Form(output=output))
     if output is Output.TABLE:
-        tell(f"Contexts to choose from with --context: {', '.join(saved_contexts())}")
-    # Says what cannot be used, if anything.
+        print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
+    # Raises an error for an unusable setting.
     api.client().close()

@@ -11,9 +11,9 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
-from ._remote import SshCommand, SshOptions, progress
+from ._remote import SshOptions, progress
 
-Path = Annotated[str, typer.Argument(help="A path here, or POD:PATH.", show_default=False)]
+Path = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
 
 
 @api_command
@@ -22,13 +22,12 @@ def command(
     source: Path,
     target: Path,
     *,
-    ssh_options: SshOptions = None,
-    ssh_command: SshCommand = "ssh",
+    ssh: SshOptions,
 ) -> None:
-    """Copy a file or a folder to a pod, or from it.
+    """Copy a file or a folder to a pod, or from it, completely or not at all.
 
-    Whole or not at all. What a folder holds goes into the folder named; files of the same names there are
-    replaced. A file goes into the target if that is a folder, or ends with a slash.
+    The content of a folder goes into the target folder; files of the same names are replaced. A file goes
+    into the target if that is a folder or ends with a slash.
 
     Examples:
       primepods cp data train:work/data
@@ -36,14 +35,11 @@ def command(
     """
     from_pod, to_pod = _split(source), _split(target)
     if (from_pod is None) == (to_pod is None):
-        raise CommandError("one of the two must be POD:PATH, and the other a path here", ExitCode.USAGE)
+        raise CommandError("one argument must be POD:PATH, the other a local path", ExitCode.USAGE)
     handle, path = from_pod or to_pod or ("", "")
     with primepods.exit_on_sigterm(), api.client() as client:
-        remote = client.pods.remote(
-            resolve_handle(client, handle, team=api.team),
-            ssh_options=ssh_options or [],
-            ssh_command=ssh_command,
-        )
+        pod_id = resolve_handle(client, handle, team=api.team)
+        remote = client.pods.remote(pod_id, **ssh.arguments())
         with progress("copied") as on_progress:
             if to_pod:
                 remote.upload(source, path, on_progress=on_progress)
@@ -52,6 +48,6 @@ def command(
 
 
 def _split(text: str) -> tuple[str, str] | None:
-    """Return the pod and the path of ``POD:PATH``; ``None`` for a path here, such as ``./a:b``."""
+    """Return the pod and the path of ``POD:PATH``; ``None`` for a local path, such as ``./a:b``."""
     handle, colon, path = text.partition(":")
     return (handle, path or ".") if colon and "/" not in handle and handle else None

@@ -1,4 +1,4 @@
-"""`primepods create`: order a pod, after the price was shown and agreed to."""
+"""`primepods create`: show the price, ask for confirmation, and order a pod."""
 
 from __future__ import annotations
 
@@ -12,61 +12,41 @@ import typer
 
 import primepods
 
-from ._asking import YesOption, confirm
 from ._command import Api, api_command
-from ._completion import complete_images, complete_ssh_keys
+from ._confirm import YesOption, confirm
 from ._errors import CommandError, ExitCode
 from ._offers import (
-    ExcludeProviders,
-    GpuCount,
-    GpuType,
-    MaxPrice,
-    Provider,
-    Regions,
-    Security,
-    Socket,
-    Spot,
-    Wait,
+    DiskSize,
+    Image,
+    OfferFilters,
+    SshKey,
+    TemplateId,
     announce_wait,
+    find_key,
     offer_id,
+    pod_option,
+    without_unset,
 )
 from ._output import Output, OutputOption, print_model
 from ._pod_table import price
-from ._table import tell, write_ids
+from ._table import print_info, write_ids
 
-_PANEL = "The pod"
 _ENTRY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
-
-
-def _option(text: str, metavar: str, **more: Any) -> Any:
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=_PANEL, **more)
-
 
 OfferId = Annotated[
     str | None,
     typer.Option("--id", help="The offer to order, by its ID in `primepods offers`.", metavar="ID"),
 ]
-Name = Annotated[str | None, _option("Its name; by default a new one.", "NAME")]
-Image = Annotated[
-    str | None, _option("Image, as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
+Name = Annotated[str | None, pod_option("Its name; by default a new one.", "NAME")]
+Vcpus = Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)]
+Memory = Annotated[int | None, pod_option("GB of RAM.", "GB", min=1)]
+Env = Annotated[
+    list[str] | None, pod_option("Environment variable of the pod; may be repeated.", "KEY=VALUE")
 ]
-TemplateId = Annotated[str | None, _option("Your own template.", "ID")]
-DiskSize = Annotated[int | None, _option("GB of disk.", "GB", min=1)]
-Vcpus = Annotated[int | None, _option("Virtual CPUs.", "NUMBER", min=1)]
-Memory = Annotated[int | None, _option("GB of RAM.", "GB", min=1)]
-Env = Annotated[list[str] | None, _option("Environment variable of the pod; may be repeated.", "KEY=VALUE")]
 EnvFile = Annotated[
-    typer.FileText | None, _option("File with a line KEY=VALUE for each variable: for secrets.", "FILE")
+    typer.FileText | None, pod_option("File with a line KEY=VALUE for each variable: for secrets.", "FILE")
 ]
-SshKey = Annotated[
-    str | None,
-    _option(
-        "Id or name of the SSH key to let in; by default your primary one.",
-        "KEY",
-        autocompletion=complete_ssh_keys,
-    ),
-]
-Disks = Annotated[list[str] | None, _option("Id of a disk to attach; may be repeated.", "ID")]
+Disks = Annotated[list[str] | None, pod_option("Id of a disk to attach; may be repeated.", "ID")]
 
 
 @api_command
@@ -86,39 +66,18 @@ def command(
     env_file: EnvFile = None,
     ssh_key: SshKey = None,
     disks: Disks = None,
-    gpu_type: GpuType = None,
-    gpu_count: GpuCount = None,
-    regions: Regions = None,
-    socket: Socket = None,
-    security: Security = None,
-    provider: Provider = None,
-    exclude_providers: ExcludeProviders = None,
-    spot: Spot = False,
-    max_price: MaxPrice = None,
-    wait: Wait = None,
+    filters: OfferFilters,
 ) -> None:
     """Order a pod: an offer by its --id, or the cheapest that fits the filters.
 
-    One GPU unless you say --gpu-count. Shows what it costs and asks. Prints the new pod's id at once:
-    `primepods wait ID` tells when it is ready. It is billed until you delete it. If the price has risen
-    meanwhile, nothing is ordered.
+    One GPU by default. Shows the price and asks for confirmation. Prints the new pod's id at once;
+    `primepods wait ID` waits until it is ready. The pod is billed until you delete it. If the price rises
+    before the order, nothing is ordered.
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
       primepods create --id 4c19379d --name train --env-file secrets.env
     """
-    filters: dict[str, Any] = {
-        "gpu_type": gpu_type,
-        "gpu_count": gpu_count,
-        "regions": regions or None,
-        "socket": socket,
-        "security": security,
-        "provider": provider,
-        "exclude_providers": exclude_providers or None,
-        "spot": spot or None,
-        "wait": wait,
-    }
-    filters = {name: value for name, value in filters.items() if value is not None}
     changes: dict[str, Any] = {
         "name": name,
         "image": image,
@@ -127,9 +86,9 @@ def command(
         "vcpus": vcpus,
         "memory": memory,
         "env_vars": read_env(env or [], env_file),
-        "disks": disks or None,
+        "disks": disks,
     }
-    pod = _order(api, _Wanted(offer, max_price, filters), changes, ssh_key, yes=yes)
+    pod = _order(api, _Wanted(offer, filters), changes, ssh_key, yes=yes)
     if output is Output.TABLE:
         write_ids([pod.id])
     else:
@@ -138,48 +97,45 @@ def command(
 
 @attrs.frozen
 class _Wanted:
-    """Which offer to order.
+    """The offer to order.
 
     Attributes:
         offer_id: As ``primepods offers`` shows it; ``None`` for the cheapest that fits.
-        max_price: The highest price per hour.
-        filters: The other parameters of ``availability.cheapest``, where they were given.
+        filters: The filters.
     """
 
     offer_id: str | None
-    max_price: float | None
-    filters: dict[str, Any]
+    filters: OfferFilters
 
 
 def _order(
     api: Api, wanted: _Wanted, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
 ) -> primepods.Pod:
-    """Order what is wanted, once that is agreed to."""
+    """Show the order, ask for confirmation, and order the pod."""
     with api.client() as client:
         offer = _choose(client, wanted)
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
-        given = {field: value for field, value in changes.items() if value is not None}
-        # Named here, so that the name is shown before the order: a pod is found by it if this is killed.
-        spec = primepods.PodSpec.from_offer(offer, **given).named()
-        _show(offer, spec, wanted.max_price)
+        # Named here to show the name before the order: if this process is killed, the name finds the pod.
+        spec = primepods.PodSpec.from_offer(offer, **without_unset(changes)).named()
+        _show(offer, spec, wanted.filters.max_price)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
-        # Before the data, whose reader may have left; on a terminal the data is seen anyway.
-        tell(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
+        # Before the id goes to stdout, whose reader may be gone; on a terminal both are visible.
+        print_info(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
         return pod
 
 
 def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
     """Return the offer of an id, or the cheapest that fits."""
     if wanted.offer_id is None:
-        if "gpu_type" not in wanted.filters:
-            text = "say what to order: --id ID (see primepods offers), or --gpu-type"
+        if wanted.filters.gpu_type is None:
+            text = "nothing to order: give --id ID (see primepods offers) or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
-        announce_wait(wanted.filters.get("wait"))
-        return client.availability.cheapest(max_price=wanted.max_price, **wanted.filters)
-    if wanted.filters:
-        raise CommandError("--id says which offer: leave out the filters", ExitCode.USAGE)
+        announce_wait(wanted.filters.wait)
+        return client.availability.cheapest(**wanted.filters.given())
+    if attrs.evolve(wanted.filters, max_price=None).given():
+        raise CommandError("--id names the offer: leave out the filters", ExitCode.USAGE)
     return _find_offer(client, wanted.offer_id)
 
 
@@ -198,41 +154,32 @@ def _find_offer(client: primepods.Client, wanted: str) -> primepods.Offer:
 
 
 def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:
-    """Say on stderr what will be ordered, and what it costs; refuse what costs more than was wanted."""
+    """Show the order and its price on stderr; reject it if the price is above ``max_price``."""
     asked = offer.price_hr if spec.max_price is None else spec.max_price
     if max_price is not None and (asked or 0) > max_price:
         costs = price(asked, offer.prices.currency)
-        raise CommandError(f"with these amounts it costs {costs} an hour: more than --max-price")
-    kind = " (spot: the provider may take it away)" if offer.is_spot else ""
+        raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
+    kind = " (spot: the provider may take it back)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
     machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{kind}"
     amounts = {"GB of disk": spec.disk_size, "vCPUs": spec.vcpus, "GB of RAM": spec.memory}
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
-    tell(f"Offer {offer_id(offer)}: {machine}")
-    tell(", ".join([spec.image or "The default image", *parts]))
-    tell(f"Name: {spec.name}")
-    tell(f"Price per hour: {price(asked, offer.prices.currency)}")
+    print_info(f"Offer {offer_id(offer)}: {machine}")
+    print_info(", ".join([spec.image or "The default image", *parts]))
+    print_info(f"Name: {spec.name}")
+    print_info(f"Price per hour: {price(asked, offer.prices.currency)}")
     if offer.prepaid_time:
-        tell(f"Charged at once, used or not: {offer.prepaid_time:g} hours")
+        print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")
 
 
 def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]:
-    """Return the variables; those of the command line replace those of the file."""
+    """Return the environment variables; those of the command line replace those of the file."""
     lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
     variables: dict[str, str] = {}
     for line in [*lines, *given]:
         entry = _ENTRY.fullmatch(line.rstrip("\r\n"))
         if entry is None:
-            # Not the line: it may hold a secret.
+            # Do not show the line: it may hold a secret.
             raise CommandError("an environment variable must be of the form KEY=VALUE", ExitCode.USAGE)
         variables[entry[1]] = entry[2]
     return variables
-
-
-def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
-    """Return the id of an SSH key, given its id or its name."""
-    keys = [key for key in keys if wanted in (key.id, key.name)]
-    if len(keys) != 1:
-        reason = "several SSH keys are called so: give the id" if keys else "there is no such SSH key"
-        raise CommandError(f"--ssh-key {wanted}: {reason}", ExitCode.USAGE)
-    return keys[0].id

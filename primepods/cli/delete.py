@@ -1,4 +1,4 @@
-"""`primepods delete`: the pods that are named, or that the filters leave."""
+"""`primepods delete`: delete the named pods, or those that match filters."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import typer
 
 import primepods
 
-from ._asking import YesOption, confirm
 from ._command import Api, api_command
+from ._confirm import YesOption, confirm
 from ._durations import parse_duration
-from ._errors import CommandError, ExitCode, complain, complain_of, end_for
-from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
+from ._errors import CommandError, ExitCode, exit_for, print_error, print_errors
+from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
+from ._lists import read_all
 from ._output import Form
 from ._pod_table import PODS
-from ._reading import read_all
-from ._table import tell, write_ids
+from ._table import print_info, write_ids
 from ._text import count
 
 _INTERVAL = 2.0
-"""Seconds between two looks at pods that are on their way out."""
+"""Seconds between two polls of the deleted pods."""
 
 
 @api_command
@@ -34,35 +34,30 @@ def command(
     yes: YesOption = False,
     everything: Annotated[bool, typer.Option("--all", help="All pods.")] = False,
     missing_ok: Annotated[
-        bool, typer.Option("--missing-ok", help="A pod that is not there is no failure.")
+        bool, typer.Option("--missing-ok", help="A pod that does not exist is no failure.")
     ] = False,
     wait: Annotated[
         float | None,
         typer.Option(
-            help="Wait so long until they are confirmed gone, such as 10m.",
+            help="Wait until they are confirmed gone, at most so long, such as 10m.",
             metavar="TIME",
             parser=parse_duration,
         ),
     ] = None,
-    status: Status = None,
-    gpu: Gpu = None,
-    name: Name = None,
-    ready: Ready = None,
-    older_than: OlderThan = None,
+    filters: PodFilter,
 ) -> None:
-    """Delete pods, by their ids or by filters. What is on them is lost.
+    """Delete pods, by their ids or by filters. All data on them is lost.
 
-    Shows which pods will go and what they cost an hour, and asks. Prints the ids of those that are deleted;
-    a failure stops no other.
+    Shows the pods and their prices per hour, and asks for confirmation. Prints the ids of the deleted pods;
+    a failure does not stop the others.
 
     Examples:
       primepods delete ID ID
       primepods delete --name 'train-*' --older-than 12h
       primepods list --ids --gpu H100 | primepods delete --yes -
     """
-    wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than)
-    if [bool(pods), not wanted.is_empty, everything].count(True) != 1:
-        raise CommandError("say which pods, in one way: ids, filters, or --all", ExitCode.USAGE)
+    if [bool(pods), not filters.is_empty, everything].count(True) != 1:
+        raise CommandError("name the pods in one way: ids, filters, or --all", ExitCode.USAGE)
     handles = read_handles(pods or [])
     with api.client() as client:
         deletion = _Deletion(command=api.command, client=client, missing_ok=missing_ok, wait=wait)
@@ -73,30 +68,30 @@ def command(
             ids = index.resolve(handles)
             _show([index[pod_id] for pod_id in ids if pod_id in index])
             for pod_id in (pod_id for pod_id in ids if pod_id not in index):
-                tell(f"{pod_id} is not in the list of your pods; its deletion is tried all the same.")
+                print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
             confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
             errors = deletion.run(ids)
         else:
             with read_all(client.pods.list()) as found:
-                wanted = attrs.evolve(wanted, team=api.team)
+                wanted = attrs.evolve(filters, team=api.team)
                 chosen = wanted.choose(found)
                 if not chosen:
-                    tell(wanted.none_found(found))
+                    print_info(wanted.no_match_message(found))
                     return
                 _show(chosen)
                 confirm(f"Delete {count(chosen, 'pod')}?", yes=yes)
                 errors = deletion.run([pod.id for pod in chosen])
-    end_for(errors)
+    exit_for(errors)
 
 
 def _show(pods: Sequence[primepods.Pod]) -> None:
-    """Show on stderr which pods will go, and what they cost."""
+    """Show on stderr which pods will be deleted, and their prices."""
     PODS.print(pods, Form(), err=True)
 
 
 @attrs.frozen(kw_only=True)
 class _Deletion:
-    """A deletion of pods, and what is told of it."""
+    """A deletion of pods that reports its results."""
 
     command: str
     client: primepods.Client
@@ -104,21 +99,21 @@ class _Deletion:
     wait: float | None
 
     def run(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete pods, and print those whose deletion was accepted; return the errors of the others."""
+        """Delete pods and print the ids of those whose deletion was accepted; return the errors."""
         try:
             deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
         except KeyboardInterrupt:
-            complain(self.command, "pods may be deleted, or go on and be billed: see primepods list")
+            print_error(self.command, "some pods may still be running and billed: see primepods list")
             raise
         going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
         more = f" ({going:,} not gone yet)" if going else ""
         missing = [e for e in deletions.errors.values() if isinstance(e, primepods.NotFoundError)]
         left = len(deletions.errors) - len(missing)
         failed = f", {left:,} failed and may still be billed" if left else ""
-        tell(f"{count(deletions, 'pod')} deleted{more}{failed}.")
-        complain_of(self.command, deletions.errors)
+        print_info(f"{count(deletions, 'pod')} deleted{more}{failed}.")
+        print_errors(self.command, deletions.errors)
         write_ids(deletions)
         if self.wait is not None and deletions:
             self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)
-            tell(f"{count(deletions, 'pod')} confirmed gone.")
+            print_info(f"{count(deletions, 'pod')} confirmed gone.")
         return deletions.errors

@@ -1,4 +1,4 @@
-"""`primepods demo`: the main job of the package, on pods that cost nothing."""
+"""`primepods demo`: a fleet of emulated pods that costs nothing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
 BOOT_SECONDS = 180.0
-SLOWEST = 3
+MAX_BOOT_FACTOR = 3
 """No emulated boot takes longer than this many times `BOOT_SECONDS`."""
-PATIENCE = 30.0
-"""Real seconds after which the slowest pod is overdue."""
+EXTRA_TIMEOUT = 30.0
+"""Real seconds to wait in addition to the longest boot."""
 INTERVAL = 0.25
-"""Real seconds between two looks at the fleet."""
-SHOWN = 5
-"""Examples to show of anything."""
+"""Real seconds between two polls."""
+MAX_EXAMPLES = 5
+"""Maximum number of examples of anything."""
 _FLEET = (
     Column("STATE"),
     Column("GPU"),
@@ -51,24 +51,20 @@ _BILL = (
 
 def command(
     *,
-    pods: Annotated[
-        int, typer.Option(min=1, max=5_000, help="How many pods to start with.", metavar="NUMBER")
-    ] = 500,
+    pods: Annotated[int, typer.Option(min=1, max=5_000, help="Number of pods.", metavar="NUMBER")] = 500,
     speed: Annotated[
         float,
         typer.Option(
-            min=1, max=1_000, help="Emulated seconds in a real one; a boot takes minutes.", metavar="NUMBER"
+            min=1, max=1_000, help="Emulated seconds per real second; a boot takes minutes.", metavar="NUMBER"
         ),
     ] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
     failure_rate: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="Share of the pods that fail instead of getting ready.", metavar="SHARE"
-        ),
+        typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE"),
     ] = 0.04,
 ) -> None:
-    """Watch a fleet of emulated pods boot, fail and be deleted: no account, and nothing is billed."""
+    """Watch a fleet of emulated pods boot, fail and be deleted: without an account or costs."""
     from primepods.emulator import Emulator
 
     screen = Screen()
@@ -83,11 +79,11 @@ def command(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    limit = BOOT_SECONDS * SLOWEST / speed + PATIENCE
+    limit = BOOT_SECONDS * MAX_BOOT_FACTOR / speed + EXTRA_TIMEOUT
     try:
         asyncio.run(_run(emulator, screen, limit))
     except (primepods.PrimePodsError, OSError) as error:
-        screen.say(safe(f"primepods demo: {error}", longest=1_000), style="bold red")
+        screen.say(safe(f"primepods demo: {error}", max_length=1_000), style="bold red")
         raise typer.Exit(1) from None
 
 
@@ -119,7 +115,7 @@ async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
 async def _settle(
     client: AsyncClient, pods: Iterable[str], screen: Screen, limit: float
 ) -> Mapping[str, PodStatus]:
-    """Wait until nothing more is to be expected of any pod."""
+    """Wait until each pod is ready or has failed."""
     from primepods.fleet import Condition, Fleet
 
     screen.heading(
@@ -147,9 +143,9 @@ async def _settle(
 
 
 async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, PodStatus]) -> set[str]:
-    """Delete what has failed, and a few that are ready."""
+    """Delete the failed pods and a few ready ones."""
     failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
-    ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:SHOWN]
+    ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
     screen.heading("Deleting the failed and a few others: client.pods.delete_many(ids)")
     deletions = await client.pods.delete_many(failed + ready)
     deletions.raise_for_errors()
@@ -171,7 +167,7 @@ def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, 
 
 
 def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
-    """How many pods and GPUs there are, and what they cost an hour."""
+    """Return the number of pods and of GPUs, and their price per hour."""
     group = list(pods)
     return (
         f"{len(group):,}",
@@ -199,8 +195,8 @@ def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, Po
     if not targets:
         return
     screen.heading(f"Logging in to the {len(targets)} ready ones (these addresses are made up)")
-    for pod_id, target in list(targets.items())[:SHOWN]:
-        screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", longest=200))
+    for pod_id, target in list(targets.items())[:MAX_EXAMPLES]:
+        screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
 
 
 def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
@@ -214,9 +210,9 @@ def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
             price(record.price_hr),
             price(record.total_billed_price),
         )
-        for record in records[:SHOWN]
+        for record in records[:MAX_EXAMPLES]
     ]
-    rest = records[SHOWN:]
+    rest = records[MAX_EXAMPLES:]
     if rest:
         billed = sum(record.total_billed_price for record in rest)
         rows.append((f"{len(rest)} more", "", "", "", price(billed)))
@@ -242,7 +238,7 @@ def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
         f"{len(statuses)} of them asked for the statuses of up to 100 pods."
     )
     screen.say()
-    screen.say("Next, a pod for one command, rented, used and given back (emulated, too):")
+    screen.say("Next, rent an emulated pod for one command:")
     program = "primepods" if shutil.which("primepods") else f"{shlex.quote(sys.executable)} -m primepods"
     options = "--gpu-type H100 --max-price 20 --max-hours 2"
     screen.say(f"{program} emulator --boot-seconds 3 -- {program} run {options} -- nproc", style="bold")

@@ -1,4 +1,4 @@
-"""`primepods emulator`: a stand-in for the API, beside one's work or for one command."""
+"""`primepods emulator`: a local API server, for one command or until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from ._errors import CommandError, ExitCode, reported_errors
-from ._table import tell, write
+from ._table import print_info, write
 
 if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
 _KILLED = 128
-"""What shells add to the number of the signal that has ended a command."""
+"""Shells add this to the number of the signal that ended a command."""
 
 
 def command(
@@ -31,7 +31,7 @@ def command(
     *,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="-- COMMAND", help="Run this against it, and end with it."),
+        typer.Argument(metavar="-- COMMAND", help="Run this against the emulator, and end with it."),
     ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 takes a free one.", metavar="PORT")
@@ -42,7 +42,7 @@ def command(
     ] = 0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 0,
     boot_seconds: Annotated[
-        float, typer.Option(min=0, help="About how long a pod boots.", metavar="SECONDS")
+        float, typer.Option(min=0, help="Typical boot time of a pod.", metavar="SECONDS")
     ] = 30.0,
     failure_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
@@ -50,27 +50,27 @@ def command(
     stock: Annotated[
         int | None,
         typer.Option(
-            min=0, help="About how many of each offer there are; by default no end.", metavar="NUMBER"
+            min=0, help="About how many pods of each offer there are; by default unlimited.", metavar="NUMBER"
         ),
     ] = None,
     funds: Annotated[
         float | None,
-        typer.Option(min=0, help="US dollars to spend; by default no end.", metavar="AMOUNT"),
+        typer.Option(min=0, help="US dollars to spend; by default unlimited.", metavar="AMOUNT"),
     ] = None,
-    speed: Annotated[float, typer.Option(help="Emulated seconds in a real one.", metavar="NUMBER")] = 1.0,
+    speed: Annotated[float, typer.Option(help="Emulated seconds per real second.", metavar="NUMBER")] = 1.0,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key to let in; by default a new random one.", metavar="KEY"),
+        typer.Option(help="The valid API key; by default a new random one.", metavar="KEY"),
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="JSON file to go on from, if there, and to save to.", metavar="FILE"),
+        typer.Option(help="JSON file to load the state from, if it exists, and to save to.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Serve a local stand-in for the pods API, for one command or until Ctrl-C.
+    """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
-    A command after -- finds it in PRIME_API_BASE_URL and PRIME_API_KEY; its exit code is this one's. Without
-    one, prints two lines that a shell can evaluate: clients started there then talk to the emulator.
+    A command after -- finds it in PRIME_API_BASE_URL and PRIME_API_KEY; its exit code is also the emulator's.
+    Without a command, prints two lines for the shell that you start clients in.
 
     Examples:
       primepods emulator --pods 20 -- primepods list
@@ -91,7 +91,7 @@ def command(
     with reported_errors(ctx.command_path):
         emulator = _make(state, start, serving)
         if state is not None:
-            # A file that cannot be written is told now, not when there is something to lose.
+            # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
         if words:
             code = _run(emulator, words)
@@ -115,12 +115,12 @@ async def _serve(emulator: Emulator) -> None:
     """Serve until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # Not every system lets a loop handle signals; there Ctrl-C ends asyncio.run itself.
+    # On Windows loops cannot handle signals; there Ctrl-C ends asyncio.run itself.
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
     async with emulator:
-        tell("Serving until Ctrl-C.")
+        print_info("Serving until Ctrl-C.")
         write(f"export PRIME_API_BASE_URL={emulator.url}\nexport PRIME_API_KEY={emulator.api_key}\n")
         await stop.wait()
 
@@ -129,7 +129,7 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    # Leases of emulated pods end with the emulator: in the user's folder their files would be left behind.
+    # Leases of emulated pods end with the emulator: keep their files out of the user's folder.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
         environment = child_environment(
             base_url=emulator.url,
@@ -147,9 +147,9 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
 
 
 class _Child:
-    """A child process that is told to end when this one is.
+    """Child process to which SIGTERM is forwarded.
 
-    SIGTERM is passed on. A terminal sends Ctrl-C to the child, too, which decides what it does about it.
+    A terminal sends Ctrl-C to the child, too; the child decides how to handle it.
     """
 
     def __init__(self) -> None:
@@ -184,4 +184,4 @@ class _Child:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing about a signal; other than SIG_IGN, a child process does not inherit this."""
+    """Ignore a signal; unlike SIG_IGN, a child process does not inherit this handler."""

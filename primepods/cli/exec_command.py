@@ -11,17 +11,13 @@ import primepods
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
-from ._remote import Env, SshCommand, SshOptions, line_of, read_variables
+from ._remote import Env, SshOptions, Words, line_of, read_variables
 
-Words = Annotated[
-    list[str],
-    typer.Argument(metavar="-- COMMAND", help="What to run; one word is a line for the shell there."),
-]
 Stdin = Annotated[
-    bool, typer.Option("--stdin", "-i", help="Read stdin to its end, and give it to the command.")
+    bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
 ]
 Cwd = Annotated[
-    str | None, typer.Option(help="The folder to run in, from the home directory on.", metavar="DIR")
+    str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
 ]
 
 
@@ -34,13 +30,12 @@ def command(
     env: Env = None,
     cwd: Cwd = None,
     stdin: Stdin = False,
-    ssh_options: SshOptions = None,
-    ssh_command: SshCommand = "ssh",
+    ssh: SshOptions,
 ) -> None:
     """Run a command on a pod.
 
-    Its stdout, stderr and exit code are the command's own; 255 also means that ssh has failed. Interrupted,
-    the command ends on the pod, too.
+    Stdout, stderr and the exit code are the command's; 255 may also mean that ssh has failed. When this is
+    interrupted, the command on the pod ends, too.
 
     Examples:
       primepods exec train -- nvidia-smi
@@ -49,8 +44,6 @@ def command(
     variables = read_variables(env)
     given = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
     with primepods.exit_on_sigterm(), api.client() as client:
-        remote = client.pods.remote(
-            resolve_handle(client, pod, team=api.team), ssh_options=ssh_options or [], ssh_command=ssh_command
-        )
+        remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
         result = remote.run(line_of(words), env=variables, cwd=cwd, input=given, check=False, capture=False)
     raise typer.Exit(result.exit_code)

@@ -1,11 +1,11 @@
-"""`primepods get`: all that is known of some pods."""
+"""`primepods get`: all fields of some pods."""
 
 from __future__ import annotations
 
 import primepods
 
 from ._command import Api, api_command
-from ._errors import fail_for
+from ._errors import print_errors_and_exit
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
 from ._output import Form, print_model
 from ._pod_table import PODS
@@ -18,9 +18,9 @@ def command(
     *,
     form: Form,
 ) -> None:
-    """Show all that is known of one pod, or of several.
+    """Show all fields of one pod, or of several.
 
-    As JSON, one id gives one object, several (or -) an array.
+    As JSON, one id prints an object, several (or -) print an array.
     """
     PODS.chosen(form)
     with api.client() as client:
@@ -30,23 +30,23 @@ def command(
         print_model(found[0], form.output)
     else:
         PODS.print(found, form)
-    fail_for(api.command, errors)
+    print_errors_and_exit(api.command, errors)
 
 
 async def _get(
     client: primepods.AsyncClient, ids: list[str]
 ) -> tuple[list[primepods.Pod], dict[str, primepods.PrimePodsError]]:
-    """Return the pods in the order asked, and the errors of those that could not be read."""
+    """Return the pods in the order of their ids, and the errors of the others."""
     import asyncio
 
-    answers = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
+    results = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
     pods: list[primepods.Pod] = []
     errors: dict[str, primepods.PrimePodsError] = {}
-    for pod_id, answer in zip(ids, answers, strict=True):
-        if isinstance(answer, primepods.PrimePodsError):
-            errors[pod_id] = answer
-        elif isinstance(answer, BaseException):
-            raise answer
+    for pod_id, result in zip(ids, results, strict=True):
+        if isinstance(result, primepods.PrimePodsError):
+            errors[pod_id] = result
+        elif isinstance(result, BaseException):
+            raise result
         else:
-            pods.append(answer)
+            pods.append(result)
     return pods, errors

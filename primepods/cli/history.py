@@ -1,4 +1,4 @@
-"""`primepods history`: what was rented, what was billed for it, and how much a day."""
+"""`primepods history`: past pods and their bills, and the spend per day."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._command import Api, api_command
 from ._durations import parse_day, short_duration
 from ._errors import CommandError
 from ._filters import Name, name_matches
+from ._lists import read_all
 from ._output import Form, LimitOption, ModelTable
 from ._pod_table import price
-from ._reading import read_all
 from ._spend import ByOption, group, groups_by, print_bars
-from ._table import Column, tell
+from ._table import Column, print_info
 
 _PANEL = "Filters"
 
@@ -36,7 +36,7 @@ Kind = Annotated[
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Ended on this day (UTC) or later: 2026-11-01, or 7d for a week ago.",
+        help="Ended on this day (UTC) or later, such as 2026-11-01, or 7d for a week ago.",
         metavar="DAY",
         parser=parse_day,
         rich_help_panel=_PANEL,
@@ -66,10 +66,10 @@ def command(
     until: Until = None,
     chart: Chart = None,
 ) -> None:
-    """Show what was rented before, what was billed for it, and the spend per day.
+    """Show past pods, their bills, and the spend per day.
 
-    Newest first. A pod moves here when it is terminated; its bill settles some time later. With --team, only
-    what that team had is shown.
+    Newest first. A pod moves to the history when it is terminated; its bill is final some time later. With
+    --team, shows only that team's records.
 
     Examples:
       primepods history --since 30d --chart spend.svg
@@ -99,11 +99,11 @@ def command(
             groups_by(by).print(group(records, by), form)
         if chart is not None:
             _draw(chart, records)
-            tell(f"The spend per day is drawn in {chart}.")
+            print_info(f"The chart of the spend per day is in {chart}.")
         if not records:
-            strange = [word for word in kind or () if word.lower() not in map(str.lower, kinds)]
-            known = f": of the kind {', '.join(strange)} there is none, but {', '.join(sorted(kinds))}"
-            tell(f"Nothing was rented, or nothing like that{known if strange and kinds else ''}.")
+            unknown = [word for word in kind or () if word.lower() not in map(str.lower, kinds)]
+            known = f": none is of the kind {', '.join(unknown)}. Yours: {', '.join(sorted(kinds))}"
+            print_info(f"No records match{known if unknown and kinds else ''}.")
 
 
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
@@ -112,7 +112,7 @@ def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
     try:
         file.write_text(str(spend_chart(records)), encoding="utf-8")
     except OSError as error:
-        # By itself it does not always name the file.
+        # The error does not always name the file.
         raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 

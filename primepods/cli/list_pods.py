@@ -1,4 +1,4 @@
-"""`primepods list`: all pods, filtered and sorted, with what they cost."""
+"""`primepods list`: all pods, filtered and sorted, with their prices."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
+import attrs
 import typer
 
 import primepods
 
 from ._command import Api, api_command
-from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
+from ._filters import PodFilter
+from ._lists import read_all
 from ._output import Form, LimitOption
 from ._pod_table import PODS
-from ._reading import read_all
-from ._table import tell
+from ._table import print_info
 from ._text import count
 
 
 class Order(StrEnum):
-    """What ``--sort`` takes."""
+    """Values of ``--sort``."""
 
     CREATED = "created"
     NAME = "name"
@@ -44,16 +45,12 @@ def command(
     form: Form,
     limit: LimitOption = None,
     sort: SortOption = Order.CREATED,
-    reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
-    status: Status = None,
-    gpu: Gpu = None,
-    name: Name = None,
-    ready: Ready = None,
-    older_than: OlderThan = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
+    filters: PodFilter,
 ) -> None:
-    """List all your pods, and what they cost an hour.
+    """List all your pods and their prices per hour.
 
-    Terminated pods are in the history. With --team, only that team's pods are listed.
+    Terminated pods are in the history. With --team, lists only the pods of that team.
 
     Examples:
       primepods list --not-ready
@@ -61,14 +58,14 @@ def command(
       primepods list -o json | jq '.[].ssh.command'
     """
     PODS.chosen(form)
-    wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
+    wanted = attrs.evolve(filters, team=api.team)
     with api.client() as client, read_all(client.pods.list()) as found:
         pods = sorted(wanted.choose(found), key=_KEYS[sort], reverse=reverse)
         PODS.print(pods[:limit], form, among=[pod.id for pod in found])
         if pods[limit or len(pods) :]:
-            tell(f"{count(pods[limit:], 'more pod')}; all without --limit.")
+            print_info(f"{count(pods[limit:], 'more pod')}; all without --limit.")
         if not pods:
-            tell(wanted.none_found(found))
+            print_info(wanted.no_match_message(found))
 
 
 _KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {

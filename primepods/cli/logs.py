@@ -1,4 +1,4 @@
-"""`primepods logs`: what a pod has logged."""
+"""`primepods logs`: the last lines of a pod's log."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def command(
     with api.client() as client:
         text = client.pods.logs(resolve_handle(client, pod, team=api.team), tail=tail)
     if sys.stdout.isatty():
-        # A log may hold anything; a file gets it as it is.
+        # Control characters are removed only for a terminal.
         text = "\n".join(_harmless(line) for line in text.splitlines())
     write(text if text.endswith("\n") or not text else f"{text}\n")
 
 
 def _harmless(line: str) -> str:
     words = line.replace("\t", "    ")
-    return "".join(printable(character, longest=1) if character != " " else " " for character in words)
+    return "".join(printable(character, max_length=1) if character != " " else " " for character in words)

@@ -1,4 +1,4 @@
-"""`primepods offers`: what can be rented, and what it costs."""
+"""`primepods offers`: offers of machines and clusters, with prices."""
 
 from __future__ import annotations
 
@@ -12,28 +12,14 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._offers import (
-    ExcludeProviders,
-    GpuCount,
-    GpuType,
-    MaxPrice,
-    Provider,
-    Regions,
-    Security,
-    Socket,
-    Spot,
-    Wait,
-    announce_wait,
-    offer_id,
-    price_or_last,
-)
+from ._offers import OfferFilters, announce_wait, offer_id, price_or_last
 from ._output import Form, LimitOption, ModelTable
 from ._pod_table import price
-from ._table import Cell, Column, tell
+from ._table import Cell, Column, print_info
 
 
 class Order(StrEnum):
-    """What ``--sort`` takes."""
+    """Values of ``--sort``."""
 
     PRICE = "price"
     PER_GPU = "per-gpu"
@@ -43,7 +29,7 @@ class Order(StrEnum):
 
 @attrs.frozen
 class _Named:
-    """An offer, and the id that `primepods create --id` takes."""
+    """An offer with the id that `primepods create --id` takes."""
 
     offer: primepods.Offer
 
@@ -69,20 +55,12 @@ def command(
         typer.Option("--all", help="Also sold out, unpriced and prepaid offers."),
     ] = False,
     limit: LimitOption = None,
-    gpu_type: GpuType = None,
-    gpu_count: GpuCount = None,
-    regions: Regions = None,
-    socket: Socket = None,
-    security: Security = None,
-    provider: Provider = None,
-    exclude_providers: ExcludeProviders = None,
-    spot: Spot = False,
-    max_price: MaxPrice = None,
-    wait: Wait = None,
+    filters: OfferFilters,
 ) -> None:
     """Find machines and clusters to rent, cheapest first.
 
-    Prices are per hour for the whole machine, PER GPU for each of its GPUs. The ID is for `primepods create`.
+    Prices are per hour for the whole machine; PER GPU is the price for each of its GPUs. Pass the ID to
+    `primepods create`.
 
     Examples:
       primepods offers --gpu-type H100 --gpu-count 8
@@ -90,29 +68,18 @@ def command(
       primepods offers --gpu-type B200 --exclude-provider runpod --wait 2h
     """
     _OFFERS.chosen(form)
-    announce_wait(wait)
+    announce_wait(filters.wait)
+    wanted = {"gpu_count": None} | filters.given()
     with api.client() as client:
-        found = client.availability.find(
-            gpu_type=gpu_type,
-            gpu_count=gpu_count,
-            regions=regions or None,
-            socket=socket,
-            security=security,
-            provider=provider,
-            exclude_providers=exclude_providers or (),
-            spot=spot,
-            max_price=max_price,
-            unavailable=unavailable,
-            wait=wait,
-        )
+        found = client.availability.find(unavailable=unavailable, **wanted)
     offers = sorted(found, key=_KEYS[sort])[:limit]
     _OFFERS.print([_Named(offer) for offer in offers], form)
     if not offers:
-        tell("No offers like that now.")
+        print_info("No offers match now.")
 
 
 def _amount(part: primepods.SpecRange) -> str:
-    """Return what comes without asking, and a sign if more can be had."""
+    """Return the default amount, with a ``+`` if more can be ordered."""
     if part.default_count is None:
         return ""
     more = part.max_count is not None and part.max_count > part.default_count

@@ -1,4 +1,4 @@
-"""`primepods run`: a pod for one command: rented, logged in to, used, and given back."""
+"""`primepods run`: rent a pod, run one command on it, fetch the results, delete the pod."""
 
 from __future__ import annotations
 
@@ -15,39 +15,23 @@ import primepods
 
 from ._command import Api, api_command
 from ._durations import short_duration
-from ._errors import CommandError, ExitCode, complain
-from ._offers import (
-    ExcludeProviders,
-    GpuCount,
-    GpuType,
-    MaxPrice,
-    Provider,
-    Regions,
-    Security,
-    Socket,
-    Spot,
-    Wait,
-)
+from ._errors import CommandError, ExitCode, print_error
+from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, find_key, without_unset
 from ._pod_table import price
-from ._remote import Env, SshCommand, SshOptions, line_of, progress, read_variables
-from ._table import tell
-from .create import DiskSize, Image, SshKey, TemplateId, find_key
+from ._remote import Env, SshOptions, Words, line_of, progress, read_variables
+from ._table import print_info
 
 _MAX_OFFERS = 5
-"""Offers that are tried, one after the other."""
-_FETCHES = 3
-"""How often a result is fetched whose connection is lost: the pod is about to go."""
+"""Offers to try, one after the other."""
+_MAX_DOWNLOAD_ATTEMPTS = 3
+"""Attempts to download a result if the connection is lost: the pod is about to be deleted."""
 _PANEL = "On the pod"
 
-Words = Annotated[
-    list[str],
-    typer.Argument(metavar="-- COMMAND", help="What to run; one word is a line for the shell there."),
-]
 Uploads = Annotated[
     list[str] | None,
     typer.Option(
         "--upload",
-        help="Copy this to the pod before; the command runs in the first folder. May be repeated.",
+        help="Copy this to the pod first; the command runs in the first folder. May be repeated.",
         metavar="LOCAL[:REMOTE]",
         rich_help_panel=_PANEL,
     ),
@@ -56,36 +40,36 @@ Downloads = Annotated[
     list[str] | None,
     typer.Option(
         "--download",
-        help="Copy this from the pod afterwards, also if the command failed. May be repeated.",
+        help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
         metavar="REMOTE[:LOCAL]",
         rich_help_panel=_PANEL,
     ),
 ]
 MaxHours = Annotated[
     float | None,
-    typer.Option(help="Hours after which the pod is deleted, whatever it does.", metavar="HOURS"),
+    typer.Option(help="Delete the pod after so many hours.", metavar="HOURS"),
 ]
 MaxSpend = Annotated[
-    float | None, typer.Option(help="What it may cost before it is deleted.", metavar="AMOUNT")
+    float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
 ]
-Name = Annotated[str | None, typer.Option(help="How the pod's name begins.", metavar="NAME")]
+Name = Annotated[str | None, typer.Option(help="Beginning of the pod's name.", metavar="NAME")]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
 
 
 @attrs.frozen(kw_only=True)
 class _Job:
-    """What to rent, and what to do there.
+    """The pod to rent, and the work to do on it.
 
     Attributes:
-        find: The parameters of ``availability.find``.
+        find: The arguments of ``availability.find``.
         changes: Fields of the order.
-        lease: The parameters of ``pods.lease``.
-        ssh_key: Id or name of the SSH key to let in.
+        lease: The arguments of ``pods.lease``.
+        ssh_key: Id or name of the SSH key that may log in.
         line: The command.
-        variables: Its environment.
-        uploads: Paths here, and where they go.
-        downloads: Paths there, and where they go.
-        keep: Whether the pod goes on afterwards.
+        variables: Its environment variables.
+        uploads: Local paths, each with its target on the pod.
+        downloads: Paths on the pod, each with its local target.
+        keep: Whether to leave the pod running.
     """
 
     find: dict[str, Any]
@@ -111,65 +95,38 @@ def command(
     name: Name = None,
     keep: Keep = False,
     env: Env = None,
-    ssh_options: SshOptions = None,
-    ssh_command: SshCommand = "ssh",
-    gpu_type: GpuType = None,
-    gpu_count: GpuCount = 1,
-    regions: Regions = None,
-    socket: Socket = None,
-    security: Security = None,
-    provider: Provider = None,
-    exclude_providers: ExcludeProviders = None,
-    spot: Spot = False,
-    max_price: MaxPrice = None,
-    wait: Wait = None,
+    ssh: SshOptions,
+    filters: OfferFilters,
     image: Image = None,
     custom_template_id: TemplateId = None,
     disk_size: DiskSize = None,
     ssh_key: SshKey = None,
 ) -> None:
-    r"""Rent a pod for one command: log in, run it, fetch its results, give the pod back.
+    r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
-    Takes the cheapest offer that fits, and the next where one is sold out, fails to boot or lets nobody log
-    in. Stdout, stderr and the exit code are the command's own; what primepods says goes to stderr. The pod is
-    given back whatever happens: also on Ctrl-C, SIGTERM and SIGHUP, which end the command. It asks nothing:
-    --max-price, --max-hours and --max-spend say what it may cost.
+    Takes the cheapest offer that fits (one GPU by default), and the next one if it is sold out, does not boot
+    or accepts no login. Stdout, stderr and the exit code are the command's; messages of primepods go to
+    stderr. The pod is deleted whatever happens, also on Ctrl-C, SIGTERM and SIGHUP, which end the command.
+    Does not ask for confirmation: limit the cost with --max-price, --max-hours and --max-spend.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
         --upload . --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
-    if gpu_type is None:
-        raise CommandError("say which GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
-    find = {
-        "gpu_type": gpu_type,
-        "gpu_count": gpu_count,
-        "regions": regions,
-        "socket": socket,
-        "security": security,
-        "provider": provider,
-        "exclude_providers": exclude_providers,
-        "max_price": max_price,
-        "wait": wait,
-    }
+    if filters.gpu_type is None:
+        raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
     changes = {
         "name": name,
         "image": image,
         "custom_template_id": custom_template_id,
         "disk_size": disk_size,
-        "max_price": max_price,
+        "max_price": filters.max_price,
     }
     job = _Job(
-        find=_given(find) | {"spot": spot, "limit": _MAX_OFFERS},
-        changes=_given(changes),
-        lease={
-            "login": True,
-            "ssh_options": ssh_options or [],
-            "ssh_command": ssh_command,
-            "max_hours": max_hours,
-            "max_spend": max_spend,
-        },
+        find=filters.given() | {"limit": _MAX_OFFERS},
+        changes=without_unset(changes),
+        lease={"login": True, "max_hours": max_hours, "max_spend": max_spend, **ssh.arguments()},
         ssh_key=ssh_key,
         line=line_of(words),
         variables=read_variables(env),
@@ -180,36 +137,32 @@ def command(
     raise typer.Exit(api.run(_Run(api.command, job).execute))
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _upload(text: str) -> tuple[Path, str]:
-    """Return what to copy, and where to: by default a folder or file of its name.
+    """Return the local path and its target on the pod, by default of the same name.
 
     Raises:
-        CommandError: It is not there.
+        CommandError: The local path does not exist.
     """
     local, _, remote = text.partition(":")
     path = Path(local)
     if not local:
-        raise CommandError("--upload is empty: name what to copy, as in --upload .:work", ExitCode.USAGE)
+        raise CommandError("--upload is empty: name a path, such as --upload .:work", ExitCode.USAGE)
     if not path.exists():
         raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
     return path, remote or path.resolve().name or "work"
 
 
 def _download(text: str) -> tuple[str, str]:
-    """Return what to copy, and where to: by default a folder or file of its name.
+    """Return the path on the pod and its local target, by default of the same name.
 
     Raises:
-        CommandError: Nothing is named, or it cannot be put here.
+        CommandError: No path is given, or the local target cannot be written.
     """
     remote, _, local = text.partition(":")
     if not remote:
-        raise CommandError("--download is empty: name what to copy, as in --download out/", ExitCode.USAGE)
+        raise CommandError("--download is empty: name a path, such as --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Now, and not after hours of work, when the pod is about to go.
+    # Checked now: after hours of work, when the pod is about to be deleted, it would be too late.
     target = Path(local).absolute()
     there = next(path for path in (target, *target.parents) if path.exists())
     if there.is_dir():
@@ -217,7 +170,7 @@ def _download(text: str) -> tuple[str, str]:
     else:
         can_write = there == target and os.access(there.parent, os.W_OK | os.X_OK)
     if not can_write:
-        raise CommandError(f"--download {text}: {there} here cannot be written", ExitCode.USAGE)
+        raise CommandError(f"--download {text}: {there} cannot be written here", ExitCode.USAGE)
     return remote, local
 
 
@@ -226,7 +179,7 @@ class _Run:
 
     Args:
         command: The command's name as typed.
-        job: What to do.
+        job: The work.
     """
 
     def __init__(self, command: str, job: _Job) -> None:
@@ -237,8 +190,8 @@ class _Run:
         self._begun = time.monotonic()
 
     async def execute(self, client: primepods.AsyncClient) -> int:
-        """Rent, work, and give back; return the command's exit code."""
-        # Here and not around the event loop: where Ctrl-C is ignored, it must know the task.
+        """Rent a pod, do the work, delete the pod, and return the command's exit code."""
+        # Here and not around the event loop: in a process that ignores Ctrl-C, it needs the current task.
         with primepods.exit_on_sigterm():
             specs = await self._specs(client)
             self._begun = time.monotonic()
@@ -251,11 +204,11 @@ class _Run:
                     try:
                         code = await self._work(pod)
                     finally:
-                        # Else somebody who has pressed Ctrl-C would press it again.
+                        # Shows at once that Ctrl-C was noticed, so that users do not press it again.
                         if not self._job.keep:
-                            tell(f"Giving back the pod {pod.name}: waiting until that is confirmed")
+                            print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
             except BaseException as exc:
-                # A lease's note says that the pod may be billed.
+                # A note of the lease already says that the pod may still be billed.
                 if not getattr(exc, "__notes__", ()) and not isinstance(exc, primepods.NotReleasedError):
                     self._tell_end(pod, is_interrupted=not isinstance(exc, Exception))
                 raise
@@ -269,79 +222,80 @@ class _Run:
             changes["ssh_key_id"] = find_key(job.ssh_key, [key async for key in client.ssh_keys.list()])
         offers = await client.availability.find(**job.find)
         if not offers:
-            raise CommandError("no offer fits now: see primepods offers, or wait with --wait 2h")
+            raise CommandError("no offer fits now: see primepods offers, or poll with --wait 2h")
         specs = primepods.PodSpec.from_offers(offers, **changes)
         first, rest = offers[0], len(specs) - 1
         more = f", or the next of {rest} more offers" if rest else ""
         money = price(first.price_hr, first.prices.currency)
-        tell(f"Renting {first.gpu_count} x {first.gpu_type} at {first.provider} for {money} an hour{more}")
+        machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
+        print_info(f"Renting {machine} for {money} an hour{more}")
         return specs
 
     async def _work(self, pod: primepods.AsyncLeasedPod) -> int:
         job = self._job
-        tell(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
+        print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
         for local, remote in job.uploads:
             with progress(f"uploaded {local}") as on_progress:
                 await pod.upload(local, remote, on_progress=on_progress)
-            tell(f"Uploaded {local} to {remote}")
+            print_info(f"Uploaded {local} to {remote}")
         folder = next((remote for local, remote in job.uploads if local.is_dir()), None)
         try:
             result = await pod.run(job.line, env=job.variables, cwd=folder, check=False, capture=False)
         except primepods.ConnectionLostError:
-            # What it has done until then would go with the pod.
+            # Fetch the results so far, before the pod is deleted.
             await self._fetch(pod, folder)
             raise
         failed = await self._fetch(pod, folder)
         return result.exit_code or failed
 
     async def _fetch(self, pod: primepods.AsyncLeasedPod, folder: str | None) -> int:
-        """Copy the results here; return an exit code."""
+        """Download the results; return an exit code."""
         code = 0
         for remote, local in self._job.downloads:
             source = posixpath.join(folder or "", remote) if not remote.startswith("~") else remote
             try:
                 await self._fetch_one(pod, source, local)
             except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
-                # The others are fetched all the same: the pod is about to go.
-                complain(self._command, error)
+                # Fetch the others nevertheless: the pod is about to be deleted.
+                print_error(self._command, error)
                 code = ExitCode.FAILED
             else:
-                tell(f"Downloaded {remote} to {local}")
+                print_info(f"Downloaded {remote} to {local}")
         return code
 
     async def _fetch_one(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
-        """Copy a result here; where the connection is lost, again."""
-        for left in reversed(range(_FETCHES)):
+        """Download a result; retry if the connection is lost."""
+        for left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
             try:
                 with progress(f"downloaded {source}") as on_progress:
                     await pod.download(source, local, on_progress=on_progress)
             except primepods.ConnectionLostError as error:
                 if not left:
                     raise
-                complain(self._command, f"{error} Trying again.")
+                print_error(self._command, f"{error} Trying again.")
             else:
                 return
 
     def _show_change(self, change: primepods.PodChange) -> None:
-        """Tell how far the pod is, but not each percent of an installation."""
+        """Report the pod's progress, but not each percent of an installation."""
         self._has_pod = True
         after = change.after
         stage = change.pod_id, after and (after.status, after.installation_status, after.is_ready)
         if after is not None and stage != self._stage:
-            tell(str(after))
+            print_info(str(after))
         self._stage = stage
 
     def _tell_end(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
         minutes = short_duration(time.monotonic() - self._begun)
         if pod is None:
             if self._has_pod or is_interrupted:
-                tell(f"What was rented was given back, after {minutes}.")
+                print_info(f"No pod is left: what was ordered was deleted, after {minutes}.")
             return
         cost = f"after {minutes}, for about {price(pod.spent())}"
         if self._job.keep:
-            tell(
-                f"The pod {pod.name} goes on, {cost}, and is billed: primepods ssh {pod.id}, and then "
-                f"primepods delete {pod.id}"
+            print_info(
+                f"The pod {pod.name} is still running, {cost}, and is billed: primepods ssh {pod.id}, and "
+                f"then primepods delete {pod.id}"
             )
         else:
-            tell(f"The pod {pod.name} ({pod.id}) was given back, {cost}.")
+            print_info(f"The pod {pod.name} ({pod.id}) was deleted, {cost}.")

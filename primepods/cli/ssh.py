@@ -1,4 +1,4 @@
-"""`primepods ssh`: log in to a pod, or say how."""
+"""`primepods ssh`: log in to a pod, or print the ssh command or configuration."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._errors import CommandError, ExitCode, complain
+from ._errors import CommandError, ExitCode, print_error
 from ._handles import OptionalPodHandle, resolve_handle
-from ._reading import read_all
+from ._lists import read_all
 from ._table import write
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -24,14 +24,12 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 Rest = Annotated[
     list[str] | None,
     typer.Argument(
-        help="A command to run there; or, after --, options of ssh, and after another -- a command.",
+        help="A command for the pod; or, after --, options of ssh, and after another -- a command.",
         metavar="SSH_ARGS",
         show_default=False,
     ),
 ]
-Node = Annotated[
-    int | None, typer.Option(min=1, help="Which machine of a multi-node pod, from 1.", metavar="NUMBER")
-]
+Node = Annotated[int | None, typer.Option(min=1, help="Node of a multi-node pod, from 1.", metavar="NUMBER")]
 Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
 Config = Annotated[
     bool,
@@ -51,7 +49,8 @@ def command(
 ) -> None:
     """Log in to a pod with ssh.
 
-    User, host and port come from the API, all else from your own ssh settings. What follows -- goes to ssh.
+    User, host and port come from the API, everything else from your ssh settings. Arguments after -- go to
+    ssh.
 
     Examples:
       primepods ssh ID
@@ -63,7 +62,7 @@ def command(
         _print_config(api, pod, node)
         return
     if pod is None:
-        raise CommandError("say which pod: primepods ssh POD", ExitCode.USAGE)
+        raise CommandError("name the pod: primepods ssh POD", ExitCode.USAGE)
     with api.client() as client:
         target = _target(client.pods.get(resolve_handle(client, pod, team=api.team)), node)
     options, remote = _split(rest or [])
@@ -73,15 +72,15 @@ def command(
         return
     from primepods.config import environment_without_key
 
-    # The key of the API and everything else of this process ends here: ssh takes its place.
+    # ssh replaces this process, so that nothing of it, such as the key, is left.
     try:
         os.execvpe(argv[0], argv, environment_without_key())  # noqa: S606 - no shell: host and user are checked
     except FileNotFoundError:
-        raise CommandError("there is no command ssh here: install OpenSSH, or see --print") from None
+        raise CommandError("ssh is not installed here: install OpenSSH, or use --print") from None
 
 
 def _split(rest: list[str]) -> tuple[list[str], str]:
-    """Return the options of ssh, and the line for the shell on the pod, as ssh itself would make it."""
+    """Return the options of ssh, and the command line for the pod, joined as ssh does."""
     if rest[:1] and not rest[0].startswith("-"):
         return [], " ".join(rest)
     if "--" in rest:
@@ -97,8 +96,8 @@ def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
     target = pod.ssh if node is None else nodes[node - 1].ssh
     if target is None:
         if pod.has_failed:
-            raise CommandError(f"the pod has failed, and has no address: {pod}")
-        raise CommandError(f"no address yet, {pod}. Wait for it with: primepods wait {pod.id}")
+            raise CommandError(f"the pod has failed and has no address: {pod}")
+        raise CommandError(f"the pod has no address yet: {pod}. Wait for it: primepods wait {pod.id}")
     return target
 
 
@@ -109,18 +108,18 @@ def _print_config(api: Api, handle: str | None, node: int | None) -> None:
                 write(_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
         else:
             pod = client.pods.get(resolve_handle(client, handle, team=api.team))
-            _target(pod, node)  # says what is wrong, if it has no address
+            _target(pod, node)  # raises if it has no address
             write(_blocks(api.command, [pod], node))
 
 
 def _blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
-    """Return a block for each machine that can be reached; tell of those that no file can name."""
+    """Return a block for each node with an address; report pods that a block cannot name."""
     named = {pod.id: _numbered(pod.name or "", pod) for pod in pods}
     claims = Counter(name for pod in pods for name in {*named[pod.id], *_numbered(pod.id, pod)})
     blocks: list[str] = []
     for pod in pods:
         names = named[pod.id]
-        # A name that two pods claim is neither's.
+        # If two pods have the same name, both get their ids.
         if not _HOST_NAME.fullmatch(pod.name or "") or any(claims[name] > 1 for name in names):
             names = _numbered(pod.id, pod)
         for number, (name, machine) in enumerate(zip(names, pod.nodes, strict=True), start=1):
@@ -129,14 +128,14 @@ def _blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> st
             try:
                 blocks.append(machine.ssh.config_block(name))
             except ValueError:
-                complain(command, f"{pod.id!r} is left out: ssh can use neither its name nor its id")
+                print_error(command, f"left out {pod.id!r}: ssh can use neither its name nor its id")
     return "\n".join(blocks)
 
 
 def _numbered(host: str, pod: primepods.Pod) -> list[str]:
-    """Return an alias for each machine of a pod.
+    """Return an alias for each node of a pod.
 
-    The underscore is in no host's name, so that a pod called ``github.com`` stands for no other host.
+    No host name contains an underscore, so a pod named ``github.com`` cannot replace that host.
     """
     count = len(pod.nodes)
     return [f"pod_{host}"] if count == 1 else [f"pod_{host}-{number}" for number in range(1, count + 1)]

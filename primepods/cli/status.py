@@ -1,4 +1,4 @@
-"""`primepods status`: how some pods are, in as few requests as can be."""
+"""`primepods status`: the status of some pods, in few requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import primepods
 
 from ._command import Api, api_command
-from ._errors import CommandError, fail_for
+from ._errors import CommandError, print_errors_and_exit
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
 from ._output import Form, ModelTable, print_model
 from ._pod_table import price, readiness, status_cell
@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
-    A hundred ids go into one request. As JSON, one id gives one object, several (or -) an array.
+    Reads up to a hundred pods per request. As JSON, one id prints an object, several (or -) print an array.
     """
     STATUSES.chosen(form)
     with api.client() as client:
@@ -46,5 +46,5 @@ def command(
         print_model(rows[0], form.output)
     else:
         STATUSES.print(rows, form)
-    missing = CommandError("the API has no status of it: it is terminated, or not visible yet")
-    fail_for(api.command, dict.fromkeys(statuses.missing, missing) | dict(statuses.errors))
+    missing = CommandError("the API has no such pod: it is terminated, or not visible yet")
+    print_errors_and_exit(api.command, dict.fromkeys(statuses.missing, missing) | dict(statuses.errors))

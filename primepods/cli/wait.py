@@ -12,7 +12,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._durations import parse_duration
-from ._errors import CommandError, ExitCode, complain
+from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandles, read_handles, resolve_handles
 from ._output import Form
 from ._pod_table import price
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Goal(StrEnum):
-    """What ``--until`` takes."""
+    """Values of ``--until``."""
 
     READY = "ready"
     SETTLED = "settled"
@@ -40,35 +40,35 @@ def command(
     *,
     until: Annotated[
         Goal,
-        typer.Option(help="What to wait for; settled: ready, failed, stopped or gone.", case_sensitive=False),
+        typer.Option(
+            help="State to wait for; settled: ready, failed, stopped or gone.", case_sensitive=False
+        ),
     ] = Goal.READY,
     timeout: Annotated[
         float,
-        typer.Option(
-            parser=parse_duration, metavar="TIME", help="How long to wait at most.", show_default="30m"
-        ),
+        typer.Option(parser=parse_duration, metavar="TIME", help="Maximum time to wait.", show_default="30m"),
     ] = 1800.0,
     interval: Annotated[
         float,
         typer.Option(
-            parser=parse_duration, metavar="TIME", help="Time between two looks at a pod.", show_default="5s"
+            parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
         ),
     ] = 5.0,
     form: Form,
 ) -> None:
-    """Wait until pods are ready, and print how to reach them.
+    """Wait until pods are ready, and print their addresses.
 
-    Progress goes to stderr. Nothing is deleted: pods go on, and are billed.
+    Progress goes to stderr. Deletes nothing: the pods keep running and are billed.
 
-    Exit code 4: a pod has failed, which ends the wait. 3: time is up.
-    What is ready by then is printed all the same.
+    Exit code 4: a pod has failed, which ends the wait. 3: timed out.
+    The pods that are ready by then are printed in any case.
 
-    With --until settled all pods are waited for; 4 if one has failed.
+    With --until settled, waits for all pods; exit code 4 if one has failed.
     """
     STATUSES.chosen(form)
     handles = read_handles(pods)
     if not handles:
-        raise CommandError("no ids: there was nothing to wait for", ExitCode.USAGE)
+        raise CommandError("no ids: there is nothing to wait for", ExitCode.USAGE)
     condition = _condition(until)
     try:
         with api.client() as client:
@@ -82,7 +82,7 @@ def command(
     failed = [row for row in statuses.values() if row.has_failed]
     if failed and until is not Goal.FAILED:
         for row in failed:
-            complain(api.command, f"{row.pod_id}: {row.failure}")
+            print_error(api.command, f"{row.pod_id}: {row.failure}")
         raise typer.Exit(ExitCode.POD_FAILED)
 
 
@@ -104,7 +104,7 @@ def _wait(
     timeout: float,
     interval: float,
 ) -> primepods.PodStatuses:
-    """Wait with a bar on stderr."""
+    """Wait with a progress bar on stderr."""
     from primepods.fleet import Fleet
 
     from ._screen import Screen, stderr_console

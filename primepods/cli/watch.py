@@ -1,21 +1,22 @@
-"""`primepods watch`: pods and how they change, on a screen or as lines."""
+"""`primepods watch`: live table of pods, or a line for each change."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated
 
+import attrs
 import typer
 
 from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode
-from ._filters import Gpu, Name, OlderThan, PodFilter, Ready, Status
+from ._filters import PodFilter
 from ._handles import OptionalPodHandles, read_handles, resolve_handles
 
 
 class Lines(StrEnum):
-    """What ``--output`` of ``watch`` takes."""
+    """Values of ``--output`` of ``watch``."""
 
     TABLE = "table"
     JSONL = "jsonl"
@@ -33,27 +34,22 @@ def command(
     interval: Annotated[
         float,
         typer.Option(
-            parser=parse_duration, metavar="TIME", help="Time between two looks at a pod.", show_default="5s"
+            parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
         ),
     ] = 5.0,
-    status: Status = None,
-    gpu: Gpu = None,
-    name: Name = None,
-    ready: Ready = None,
-    older_than: OlderThan = None,
+    filters: PodFilter,
 ) -> None:
-    """Show how pods are and how that changes, until Ctrl-C.
+    """Show pods and their changes, until Ctrl-C.
 
-    Without ids: all pods, also those that are created meanwhile.
+    Without ids: all pods, including new ones.
     With ids: until all of them are gone.
 
-    What needs looking at comes first. Where stdout is no terminal, each
-    change of a pod's state is a line.
+    Pods that need attention come first. If stdout is no terminal, prints
+    a line for each change of a pod's state.
     """
     handles = read_handles(pods) if pods else None
-    wanted = PodFilter(status=status, gpu=gpu, name=name, ready=ready, older_than=older_than, team=api.team)
-    if handles is not None and not wanted.is_empty and wanted != PodFilter(team=api.team):
-        raise CommandError("ids and filters exclude each other", ExitCode.USAGE)
+    if handles is not None and not filters.is_empty:
+        raise CommandError("give ids or filters, not both", ExitCode.USAGE)
     if handles == []:
         raise CommandError("no ids: there is nothing to watch", ExitCode.USAGE)
     ids = None
@@ -62,4 +58,5 @@ def command(
             ids = resolve_handles(client, handles, team=api.team, unlisted="waiting for it to appear")
     from ._watching import watch
 
+    wanted = attrs.evolve(filters, team=api.team)
     watch(api, ids, wanted.matches, interval=interval, as_json=output is Lines.JSONL)

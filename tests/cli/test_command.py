@@ -48,7 +48,7 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
     assert run("inspect", "pod0", "-o", "json").stdout == run("get", "pod0", "-o", "json").stdout
     assert "GET /api/v1/pods" in run("--verbose", "list").stderr
     assert run("--team", "nobody", "list", "--ids").stdout == ""
-    assert run("--team", "nobody", "list", "--ids", "--team", "t1").stderr == "No pods like that.\n"
+    assert run("--team", "nobody", "list", "--ids", "--team", "t1").stderr == "No pods match.\n"
     assert run("--base-url", "http://127.0.0.1:9", "list", "--base-url", emulator.url).exit_code == 0
     assert run("--timeout", "0.3s", "wait", "nobody", "--until", "ready").exit_code == 3
     assert (

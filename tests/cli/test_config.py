@@ -43,7 +43,7 @@ def test_where_settings_come_from(clean_environment: Path, run: Run, monkeypatch
     found = settings()
     assert found["lease_folder"] == ("/x/y", "environment variable PRIMEPODS_STATE_DIR")
     assert found["proxy"][0] == "set"
-    assert run("config").stderr == "Contexts to choose from with --context: production, staging\n"
+    assert run("config").stderr == "Contexts for --context: production, staging\n"
 
 
 def test_what_cannot_be_used_is_said(clean_environment: Path, run: Run) -> None:

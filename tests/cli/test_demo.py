@@ -133,8 +133,8 @@ def test_errors_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pods_that_never_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo does not wait for ever."""
-    monkeypatch.setattr(demo, "SLOWEST", 0)
-    monkeypatch.setattr(demo, "PATIENCE", 0.3)
+    monkeypatch.setattr(demo, "MAX_BOOT_FACTOR", 0)
+    monkeypatch.setattr(demo, "EXTRA_TIMEOUT", 0.3)
     result = CliRunner().invoke(app, ["demo", "--pods", "2", "--speed", "1"])
     assert result.exit_code == 1
     assert "After 0.3 s 2 of 2 pods are still pending" in result.output

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from primepods.cli._errors import shell_words
+from primepods.cli._errors import word_for_shell
 from primepods.emulator import Delay, Emulator, Status
 from tests.cli.conftest import Run
 
@@ -42,8 +42,8 @@ def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
     emulator.faults.add(Status(409), on="delete")
     said = run("delete", "pod0", "pod1", "--yes").stderr
     assert said.count("`primepods get`") == 2
-    assert shell_words("`client.pods.delete('x')`") == "`primepods delete x`"
-    assert shell_words("pods.wait_gone() at pods.lists()") == "`primepods wait --until gone` at pods.lists()"
+    assert word_for_shell("`client.pods.delete('x')`") == "`primepods delete x`"
+    assert word_for_shell("pods.wait_gone(), pods.lists()") == "`primepods wait --until gone`, pods.lists()"
 
 
 def test_a_429_says_for_how_long(emulator: Emulator, run: Run) -> None:
@@ -61,11 +61,11 @@ def test_what_costs_nothing_is_not_billed(emulator: Emulator, run: Run) -> None:
 
 def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:
     """A GPU or a kind that nothing has: with what there is."""
-    assert "none has the GPU H10, but H100_80GB." in run("list", "--gpu", "H10").stderr
-    assert "none has the GPU H10, but H100_80GB." in run("delete", "--gpu-type", "H10", "--yes").stderr
+    assert "none has the GPU H10. Yours: H100_80GB." in run("list", "--gpu", "H10").stderr
+    assert "none has the GPU H10. Yours: H100_80GB." in run("delete", "--gpu-type", "H10", "--yes").stderr
     emulator.delete_pod("pod0")
     said = run("history", "--kind", "instanc").stderr
-    assert said.endswith(": of the kind instanc there is none, but Instance.\n")
+    assert said.endswith(": none is of the kind instanc. Yours: Instance.\n")
 
 
 def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:

@@ -77,7 +77,7 @@ def test_gpu_names() -> None:
 def test_no_pods(run: Run, emulator: Emulator) -> None:
     """Nothing is an empty array, a heading of CSV, or no line at all; people are told."""
     result = run("list", "--name", "x")
-    assert (result.stdout, result.stderr) == ("", "No pods like that.\n")
+    assert (result.stdout, result.stderr) == ("", "No pods match.\n")
     assert run("list", "--name", "x", "-o", "json").stdout == "[]\n"
     whole = run("list", "-o", "csv").stdout
     assert run("list", "--name", "x", "-o", "csv").stdout == whole.splitlines()[0] + "\n"

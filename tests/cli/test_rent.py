@@ -38,7 +38,7 @@ def test_offers(emulator: Emulator, run: Run) -> None:
     for offer in offers:
         emulator.set_stock(offer["cloud_id"], 0)
     result = run("offers", "--gpu-type", "H100", "-o", "json")
-    assert (result.stdout, result.stderr) == ("[]\n", "No offers like that now.\n")
+    assert (result.stdout, result.stderr) == ("[]\n", "No offers match now.\n")
     assert len(json.loads(run("offers", "--gpu-type", "H100", "--all", "-o", "json").stdout)) == len(offers)
 
 
@@ -57,12 +57,12 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        ([], 2, "say what to order"),
+        ([], 2, "nothing to order"),
         (["--id", "00000000"], 1, "no offer 00000000 can be rented now"),
         (["--id", "00000000", "--spot"], 2, "leave out the filters"),
         (["--gpu-type", "H100", "--max-price", "0.01"], 1, "above that price"),
         (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
-        (["--gpu-type", "H100"], 2, "say --yes"),
+        (["--gpu-type", "H100"], 2, "pass --yes"),
         (["--gpu-type", "H100", "--env", "SECRETVALUE", "--yes"], 2, "KEY=VALUE"),
         (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 2, "no such SSH key"),
     ],
@@ -147,7 +147,7 @@ def test_delete_by_filter(emulator: Emulator, run: Run) -> None:
     assert run("delete", "--all", "--team", "t1", "--yes").stdout == "kept\n"
     result = run("delete", "--status", "running", "--yes")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "running is not among the known states: PROVISIONING, " in result.stderr
+    assert "running is not a known state. Known states: PROVISIONING, " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_delete_asks(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPat
     for arguments in (["pod0"], ["--all"]):
         result = run("delete", *arguments)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "say --yes" in result.stderr
+        assert "pass --yes" in result.stderr
     for typed in ("n\n", "\n", "\x04"):
         code, shown = in_terminal(monkeypatch, "delete", "pod0", typed=typed)
         assert (code, len(emulator.pods)) == (1, 3)

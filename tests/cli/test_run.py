@@ -60,7 +60,7 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
         r"Logged in to job-\w+",
         r"Uploaded \. to work",
         r"Downloaded out/ to results/",
-        r"The pod job-\S+ \(\w+\) was given back, after \d+s, for about \$0\.\d\d\.",
+        r"The pod job-\S+ \(\w+\) was deleted, after \d+s, for about \$0\.\d\d\.",
     ):
         assert re.search(words_said, result.stderr), (words_said, result.stderr)
     [order] = market.requests.where(method="POST", path="/api/v1/pods/")
@@ -135,7 +135,7 @@ def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
     [pod_id] = market.pods
     assert result.exit_code == 0
     assert f"primepods delete {pod_id}" in result.stderr
-    assert "given back" not in result.stderr
+    assert "was deleted" not in result.stderr
 
 
 def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
@@ -151,7 +151,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--", "true"], "say which GPU"),
+        (["--", "true"], "name the GPU"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "no offer fits"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
@@ -160,7 +160,10 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--", " "], "the command is empty"),
         (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload is empty"),
         (["--gpu-type", "H100", "--download", "", "--", "true"], "--download is empty"),
-        (["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"], "/dev/null here cannot be"),
+        (
+            ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],
+            "/dev/null cannot be written",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_rented(
@@ -191,8 +194,8 @@ def test_whatever_ends_it_gives_the_pod_back(
             process.send_signal(number)
             _, err = process.communicate(timeout=30)
         assert process.returncode == code, err
-        assert "was given back" in err
-        assert ("Giving back the pod" in err) is (when == "running")
+        assert "was deleted, after" in err
+        assert ("Deleting the pod" in err) is (when == "running")
         assert not market.pods
     wait_for(lambda: not begun.exists())
 
@@ -206,7 +209,7 @@ def test_in_the_background_of_a_shell_sigterm_still_works(market: Emulator, tmp_
         wait_for(begun.exists)
         os.killpg(process.pid, signal.SIGTERM)
         _, err = process.communicate(timeout=30)
-    assert "was given back" in err
+    assert "was deleted, after" in err
     assert not market.pods
 
 

@@ -1,4 +1,4 @@
-"""Lists read to their end: what came is shown also where the end is an error."""
+"""Reader of lists that keeps the readable rows if there is an error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @contextmanager
 def read_all(items: Iterable[T]) -> Generator[list[T]]:
-    """Give all that is yielded; an error that it ended with is raised after the block.
+    """Yield all items of a pager; raise the error that ended it after the block.
 
-    Pagers go on past rows that cannot be read: one must not hide the others here, either.
+    Pagers continue past unreadable rows: such a row must not hide the others here, either.
     """
     found: list[T] = []
     error: primepods.ProtocolError | None = None

@@ -1,0 +1,38 @@
+"""Confirmation prompt, on stderr, only in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ._errors import CommandError, ExitCode
+from ._table import write
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for confirmation; return if the reply is yes.
+
+    Args:
+        question: The question.
+        yes: Whether ``--yes`` was given, so that there is no prompt.
+
+    Raises:
+        CommandError: The reply is no, or stdin is no terminal.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError("cannot ask for confirmation, stdin is no terminal: pass --yes", ExitCode.USAGE)
+    write(f"{question} [y/N]: ", err=True)
+    reply = ""
+    try:
+        reply = sys.stdin.readline()
+    finally:
+        if not reply.endswith("\n"):
+            write("\n", err=True)
+    if reply.strip().lower() not in {"y", "yes"}:
+        raise CommandError("nothing was done")
