@@ -4,6 +4,7 @@ It reads lines of JSON, a DAG's name and environment variables, and after each D
 begins with RESULT: the run's state, the state and tries of each task, and all XComs.
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -12,10 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from airflow.models.xcom import XComModel
+from airflow.sdk.execution_time import supervisor
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
 DAGS = Path(__file__).parent / "dags" / "pipelines.py"
+
+
+def share_api() -> None:
+    """Have all tasks share one API, as in newer Airflow versions: the older ones build it for each task."""
+    sdk: Any = supervisor
+    if not hasattr(sdk.in_process_api_server, "cache_info"):
+        sdk.in_process_api_server = functools.cache(sdk.in_process_api_server)
 
 
 def load() -> Any:
@@ -50,6 +59,7 @@ def run(dag: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    share_api()
     print("READY", flush=True)  # noqa: T201 - what the tests read
     for line in sys.stdin:
         name, variables = json.loads(line)
