@@ -17,7 +17,7 @@ from ..errors import CreateUncertainError, NotReleasedError, PriceTooHighError, 
 from ..models import Pod, PodStatus
 from ..specs import PodSpec
 from ._ledger import LeaseFile, as_time, new_record
-from ._pods import PodsAPI, find_namesakes
+from ._pods import PodsAPI, expiring_name, find_namesakes
 from ._release import Release
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
 from .options import LeaseOptions
@@ -132,19 +132,20 @@ class Rental:
             ConfigError: The folder cannot be written.
         """
         settings, wanted = self.account.settings, self.spec.name or "primepods"
-        if self._options.max_hours is not None and self.account.server_clock.now() is None:
-            # Only the server's time can say when the pod expires.
-            await self._steps.run(self.account.pods.page(limit=1))
-        now = self.account.server_clock.now()
-        hours = self._options.max_hours
-        expires_at = None if hours is None or now is None else now + 3600 * hours
-        name = unique_name(wanted, self._clock.random, expires_at)
+        account, hours = self.account, self._options.max_hours
+        if hours is None:
+            name = unique_name(wanted, self._clock.random)
+        else:
+            naming = expiring_name(
+                wanted, hours, pods=account.pods, server_clock=account.server_clock, clock=self._clock
+            )
+            name = await self._steps.run(naming)
         if not name.startswith(wanted):
             _log.info("the name %r is shortened, since the whole would be longer than 63 characters", wanted)
         _log.info("leasing a pod: its name is %r", name)
         self.spec = attrs.evolve(self.spec, name=name)
-        record = new_record(name, settings, settings.team_id, now)
-        write = asyncio.to_thread(LeaseFile.create, self.account.folder, record)
+        record = new_record(name, settings, settings.team_id, account.server_clock.now())
+        write = asyncio.to_thread(LeaseFile.create, account.folder, record)
         try:
             self.file = await self._steps.run(write)
         except INTERRUPTS:

@@ -24,7 +24,7 @@ from .._decoding.pods import decode_pod
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, pod_request
-from .._utils.arguments import check_id
+from .._utils.arguments import check_amount, check_id
 from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
@@ -39,7 +39,7 @@ from ..errors import (
     TransportError,
 )
 from ..leasing._ledger import read_ledger
-from ..leasing._pods import LOOKUP_TIMEOUT, PodsAPI, find_namesakes
+from ..leasing._pods import LOOKUP_TIMEOUT, PodsAPI, expiring_name, find_namesakes
 from ..models import Pod, PodState
 from ..specs import CUSTOM_IMAGE, PodSpec
 from ._refusals import explain
@@ -154,8 +154,18 @@ class PodCreator:
         self._pods = pods
         self._clock = executor.settings.clock
 
-    async def create(self, spec: PodSpec) -> Pod:
+    async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
+            name = await expiring_name(
+                check_spec(spec).name or "primepods",
+                max_hours,
+                pods=self._pods,
+                server_clock=self._executor.transport.server_clock,
+                clock=self._clock,
+            )
+            spec = attrs.evolve(spec, name=name)
         pod, _ = await self.order(spec)
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(

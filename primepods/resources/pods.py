@@ -382,7 +382,7 @@ class AsyncPods:
         pod_id = check_pod_id(pod_id)
         await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
 
-    async def create(self, spec: PodSpec) -> Pod:
+    async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
@@ -397,6 +397,8 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
+            max_hours: Hours after which nothing needs the pod. Its name then ends with a unique suffix and
+                this time: after it, ``sweep(expired=True)`` deletes it, from any machine; nothing else does.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.
@@ -405,7 +407,7 @@ class AsyncPods:
             PaymentRequiredError: The wallet does not have enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
         """
-        return await self._creator_for(spec).create(spec)
+        return await self._creator_for(spec).create(spec, max_hours)
 
     async def ensure(self, spec: PodSpec) -> Pod:
         """Return the live pod with exactly the spec's name; if there is none, rent it.

@@ -242,7 +242,7 @@ class Pods:
             on_change=in_calling_thread(on_change),
         )
 
-    def create(self, spec: PodSpec) -> Pod:
+    def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
@@ -251,6 +251,8 @@ class Pods:
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
+            max_hours: Hours after which nothing needs the pod. Its name then ends with a unique suffix and
+                this time: after it, ``sweep(expired=True)`` deletes it, from any machine; nothing else does.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.
@@ -259,7 +261,7 @@ class Pods:
             PaymentRequiredError: The wallet does not have enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
         """
-        return self._portal.call(self._async.create, spec)
+        return self._portal.call(self._async.create, spec, max_hours=max_hours)
 
     def ensure(self, spec: PodSpec) -> Pod:
         """Return the live pod with exactly the spec's name; if there is none, rent it.

@@ -304,6 +304,21 @@ async def test_expired_leases_are_swept_from_anywhere(
         assert it.running() == [pods[1].id]
 
 
+async def test_a_created_pod_may_expire(folder: Path) -> None:
+    """Its name says when, by the server's time, which a request finds out; then a sweep deletes it."""
+    async with stage(folder) as it:
+        it.clock._wall += 7_200
+        pod = await it.client.pods.create(attrs.evolve(it.spec, name="train"), max_hours=1)
+        assert (pod.name or "").startswith("train-")
+        assert [request.method for request in it.emulator.requests[:]] == ["GET", "POST"]
+        await it.clock.sleep(3_500)
+        assert (await it.client.pods.sweep(expired=True)).found == ()
+        await it.clock.sleep(1_000)
+        assert (await it.client.pods.sweep(expired=True)).deleted == (pod.id,)
+        with pytest.raises(ValueError, match="max_hours"):
+            await it.client.pods.create(it.spec, max_hours=-1)
+
+
 async def test_ages_are_told_by_the_server(folder: Path) -> None:
     """A machine whose clock is three hours ahead takes no young pod for an old one."""
     async with stage(folder) as it:
