@@ -20,6 +20,8 @@ from primepods.emulator import Emulator
 from tests.readme_blocks import PYTHON, ROOT, find_blocks
 
 PAPER = ROOT / ".github" / "ORCHESTRATORS.md"
+ONCE_SLOW = "if mkdir ../before; then touch started; sleep 60; else touch again; fi"
+"""A command that does not end on the first pod, and does on the next one."""
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ from celery.result import AsyncResult  # type: ignore[import-untyped]
 
 from primepods.emulator import Reset
 
-from .conftest import Setting
+from .conftest import ONCE_SLOW, Setting
 
 pytestmark = [pytest.mark.slow]
 
@@ -36,7 +36,6 @@ app.conf.update(
 )
 """
 SLOW = "touch started; sleep 60"
-ONCE_SLOW = "if mkdir ../before; then touch started; sleep 60; else touch again; fi"
 
 
 def children(pid: int) -> list[int]:
