@@ -88,6 +88,7 @@ class LeaseRecord:
         process_start: When that process was started, in the system's units; ``None`` if unknown.
         ordered_at: When the order was about to be sent, by the server's time.
         given_up: Whether that process has tried to delete the pod, and tries no more.
+        is_refused: Whether the API refused the order, though it may have carried it out.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_is_text)
@@ -103,6 +104,7 @@ class LeaseRecord:
     process_start: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
     ordered_at: datetime = attrs.field(validator=instance_of(datetime))
     given_up: bool = attrs.field(default=False, validator=instance_of(bool))
+    is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def is_orphaned(self, older_than: float | None) -> bool:
         """Whether perhaps no process cares for the pod any more, as far as can be told without the lock.

@@ -9,18 +9,23 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from .._utils.clock import Clock, ServerClock
-from .._utils.unique_names import UniqueName, is_same_name, unique_name
-from ..errors import ClientClosedError, PrimePodsError
+from .._utils.text import quote
+from .._utils.unique_names import UniqueName, is_respelled, is_same_name, unique_name
+from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager
 from ..waiting import OnChange
 
 log = logging.getLogger("primepods")
 
+UNAUTHORIZED: Final = (AuthenticationError, PermissionDeniedError)
+"""Refusals that an order brings each time it is sent, so that it was never carried out."""
 LOOKUP_TIMEOUT: Final = 20.0
 """Seconds for a pod to appear whose order brought no usable response."""
 _MIN_PAUSE: Final = 0.5
 _MAX_PAUSE: Final = 5.0
+APPEARS_WITHIN: Final = 600.0
+"""Seconds after its order in which a pod may appear, whatever a 404 or an empty list says."""
 _MAX_RECORDS: Final = 1_000
 """Records of the history, the latest first, among which a pod is looked for."""
 
@@ -28,8 +33,12 @@ _MAX_RECORDS: Final = 1_000
 class PodsAPI(Protocol):
     """The part of ``client.pods`` that leases use; the room of ``client.pods`` lies above this one."""
 
-    def list(self) -> AsyncPager[Pod]:
+    def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`, as of all of these."""
+        ...
+
+    async def get(self, pod_id: str) -> Pod:
+        """See there."""
         ...
 
     async def page(self, *, limit: int) -> Page[Pod]:
@@ -90,6 +99,21 @@ async def find_namesakes(
             return found, shown
         await clock.wait(asyncio.Event(), min(pause, left))
         pause = min(2 * pause, _MAX_PAUSE)
+
+
+async def is_named(pods: PodsAPI, pod_id: str, name: str) -> bool | None:
+    """Return whether `get` shows a pod with this name, perhaps changed by the server; ``None`` if unknown."""
+    try:
+        pod = await pods.get(pod_id)
+    except (PrimePodsError, ValueError) as exc:
+        log.info("the name of pod %s could not be read: %s", quote(pod_id), exc)
+        return None
+    return can_be_named(pod, name)
+
+
+def can_be_named(pod: Pod, name: str) -> bool:
+    """Return whether a server may have changed or dropped ``name``, so that the pod is shown as it is."""
+    return pod.name is None or is_respelled(name, pod.name)
 
 
 async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:

@@ -13,7 +13,7 @@ from typing import Final
 from .._utils.clock import Clock
 from ..errors import NotFoundError, PrimePodsError, WaitTimeoutError
 from ..models import PodState
-from ._pods import PodsAPI, ended_pods, has_ended
+from ._pods import PodsAPI, ended_pods, has_ended, is_named
 from ._steps import INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
 from .options import LeaseOptions
 
@@ -33,6 +33,10 @@ class _NeverShownError(Exception):
     """Nothing has ever shown the pod, so that a 404 does not prove that it is gone."""
 
 
+class AnotherPodError(Exception):
+    """The API shows the pod with another name: it is somebody else's."""
+
+
 class Release:
     """The release of one pod.
 
@@ -47,6 +51,7 @@ class Release:
         steps: What interrupts it.
         doubt_until: Until when the pod may still appear, by the clock, if nothing has ever shown it: a 404
             proves nothing then, and at that time the release is given up. ``None`` if it was seen.
+        is_proved: Whether the API has shown the pod with its name.
     """
 
     def __init__(  # noqa: PLR0913 - what a release is made of
@@ -61,6 +66,7 @@ class Release:
         clock: Clock,
         steps: Steps,
         doubt_until: float | None,
+        is_proved: bool,
     ) -> None:
         self._pods = pods
         self._deleting = deleting
@@ -71,12 +77,17 @@ class Release:
         self._clock = clock
         self._steps = steps
         self._doubt_until = doubt_until
+        self._is_proved = is_proved
         self._must_delete = True
         self._accepted_at = math.inf
         self._logged_at = -math.inf
 
     async def run(self) -> str | None:
-        """Delete the pod and confirm that it is gone; return why it may be running, if it may."""
+        """Delete the pod and confirm that it is gone; return why it may be running, if it may.
+
+        Raises:
+            AnotherPodError: It has another name, and is not deleted.
+        """
         self._ends_at = self._clock.time() + self._options.release_timeout
         failures, last = 0, ""
         while True:
@@ -124,6 +135,8 @@ class Release:
 
     async def _delete(self) -> bool:
         """Have the deletion accepted; return whether the history shows that the pod has ended."""
+        if not self._is_proved and await is_named(self._deleting, self._pod_id, self._name) is False:
+            raise AnotherPodError
         try:
             state = await self._deleting.delete(self._pod_id, missing_ok=self._doubt_until is None)
         except NotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,14 +14,22 @@ import attrs
 from .._utils.clock import ServerClock
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import Settings
-from ..errors import CreateUncertainError, NotReleasedError, PriceTooHighError, PrimePodsError
+from ..errors import (
+    APIError,
+    CreateUncertainError,
+    NotReleasedError,
+    PriceTooHighError,
+    PrimePodsError,
+    ProtocolError,
+)
 from ..models import Pod, PodStatus
 from ..specs import PodSpec
 from ._ledger import LeaseFile, as_time, new_record
-from ._pods import PodsAPI, expiring_name, find_namesakes
-from ._release import Release
+from ._pods import APPEARS_WITHIN, UNAUTHORIZED, PodsAPI, expiring_name, find_namesakes, is_named
+from ._release import AnotherPodError, Release
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
 from .options import LeaseOptions
+from .shared_list import SharedList
 
 _log = logging.getLogger("primepods")
 
@@ -34,19 +43,21 @@ class Account:
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
-        order: Orders a pod; returns it, and whether there may be another one of its name.
+        order: Orders a pod.
         pods_once: The same without retries, so that a 404 is never that of a deletion that was repeated.
         settings: Settings, for that team.
         server_clock: The server's time.
         folder: Where the files of leases are.
+        shared_list: Reads the list of pods for several leases at once.
     """
 
     pods: PodsAPI
-    order: Callable[[PodSpec], Coroutine[Any, Any, tuple[Pod, bool]]]
+    order: Callable[[PodSpec], Coroutine[Any, Any, Pod]]
     pods_once: PodsAPI
     settings: Settings
     server_clock: ServerClock
     folder: Path
+    shared_list: SharedList
 
 
 class Rental:
@@ -66,6 +77,7 @@ class Rental:
         file: Its file.
         price_hr: The highest price an hour that any response had; before that, what it may cost at most.
         not_released: Why it may be running.
+        is_refused: Whether the API refused the order, though it may have carried it out.
     """
 
     file: LeaseFile
@@ -81,7 +93,8 @@ class Rental:
         self._options = options
         self._steps = steps
         self._clock = account.settings.clock
-        self._has_ordered = self._may_have_twin = False
+        self.is_refused = False
+        self._has_ordered = self._has_response = self._is_proved = False
         self._ordered_at = self._made_at = 0.0
         self._spent: float | None = None
 
@@ -97,33 +110,70 @@ class Rental:
         await self._remember()
         try:
             try:
-                pod, self._may_have_twin = await self._steps.run(self._order())
+                pod = await self._steps.run(self._order())
             except INTERRUPTS:
                 if not self._has_ordered:
                     self.file.remove()
                     raise EndedError from None
                 # The event loop ends, and the order may have been carried out.
-                pod, self._may_have_twin = await self._steps.run(self._find()), True
+                pod = await self._steps.run(self._find())
         except CreateUncertainError:
             self._give_up()
             raise
-        except PrimePodsError:
-            # Provably nothing was made.
-            self.file.remove()
+        except PrimePodsError as exc:
+            if isinstance(exc, APIError) and not isinstance(exc, UNAUTHORIZED):
+                await self._note_refusal()
+            else:
+                self.file.remove()
             raise
         except (GivenUpError, *INTERRUPTS):
             self.fail("its order was interrupted")
             raise GivenUpError from None
-        self.pod, self._made_at = pod, self._clock.time()
+        self.pod, self._made_at, self._has_response = pod, self._clock.time(), True
         self.note_price(pod.price_hr)
-        record = attrs.evolve(self.file.record, pod_id=pod.id, price_hr=self.price_hr)
-        if (server_time := self.account.server_clock.now()) is not None:
-            # Before the first response it may not have been known.
-            record = attrs.evolve(record, ordered_at=as_time(server_time))
-        self.file.record = record
-        await self._steps.run(asyncio.to_thread(self.file.update))
+        await self._update_file(pod_id=pod.id, price_hr=self.price_hr)
         self.check_price()
         return pod
+
+    async def _note_refusal(self) -> None:
+        """Leave the file to a sweep: a gateway may have sent the order twice, and only the second failed."""
+        self.is_refused = True
+        with contextlib.suppress(GivenUpError, *INTERRUPTS):
+            await self._update_file(given_up=True, is_refused=True)
+        self.file.close()
+
+    async def _update_file(self, **changes: Any) -> None:
+        """Write what has become known into the file."""
+        if (server_time := self.account.server_clock.now()) is not None:
+            # Before the first response it may not have been known.
+            changes["ordered_at"] = as_time(server_time)
+        # Known to a later update, even if this one is interrupted before it is written.
+        self.file.record = attrs.evolve(self.file.record, **changes)
+        await self._steps.run(asyncio.to_thread(self.file.update))
+
+    async def prove(self) -> None:
+        """Check that the API shows the pod with its name: a cache or proxy may have mixed up responses.
+
+        Raises:
+            ProtocolError: It has another name.
+        """
+        if self.pod is None or self._is_proved:
+            return
+        pod_id, is_ours = self.pod.id, await is_named(self.account.pods, self.pod.id, self.name)
+        if is_ours is False:
+            self._disown()
+            raise ProtocolError(
+                f"The order of pod {self.name!r} brought the id {pod_id}, and the API shows that pod with "
+                "another name: it is neither used nor deleted. The ordered pod is looked for by its name.",
+                method="POST",
+                url_path="/api/v1/pods/",
+            )
+        self._is_proved = is_ours is True
+
+    def _disown(self) -> None:
+        """Forget the id in the response, which is another pod's."""
+        self.pod = None
+        self.file.record = attrs.evolve(self.file.record, pod_id=None)
 
     async def _remember(self) -> None:
         """Choose the name, and write the file.
@@ -154,7 +204,7 @@ class Rental:
             self.file.remove()
             raise EndedError
 
-    async def _order(self) -> tuple[Pod, bool]:
+    async def _order(self) -> Pod:
         self._has_ordered, self._ordered_at = True, self._clock.boottime()
         return await self.account.order(self.spec)
 
@@ -214,22 +264,33 @@ class Rental:
                 message=message,
             )
 
-    async def release(self) -> None:
-        """Delete the pod and confirm that it is terminated; else say that it may be running."""
-        if self.pod is None:
+    async def release(self, *, is_kept: bool = False) -> None:
+        """Delete the pod and confirm that it is terminated; else say that it may be running.
+
+        Args:
+            is_kept: Whether to delete only other pods of its name: a gateway that repeats an order makes two.
+        """
+        if not self._has_response:
             return
-        reason = await self._delete(self.pod.id)
-        for twin in await self._twins(self.pod.id):
-            reason = await self._delete(twin) or reason
-        if reason is None:
-            self.file.remove()
-        else:
+        reason = None
+        if self.pod is not None and not is_kept:
+            reason = await self._delete(self.pod.id)
+        others = await self._other_pods()
+        if self.pod is None and not others:
+            reason = "its order was answered with the id of another pod, and nothing has shown it since"
+        for pod_id in others:
+            _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
+            reason = await self._delete(pod_id) or reason
+        if reason is not None:
             self.fail(reason)
+        elif not is_kept:
+            self.file.remove()
         self._spent = self.spent
 
     async def _delete(self, pod_id: str) -> str | None:
         """Delete a pod and confirm that it is terminated; return why it may be running."""
-        is_seen = self.status is not None or (self.pod is not None and pod_id != self.pod.id)
+        is_listed = self.pod is None or pod_id != self.pod.id
+        is_seen = is_listed or self.status is not None
         release = Release(
             self.account.pods,
             self.account.pods if is_seen else self.account.pods_once,
@@ -240,15 +301,45 @@ class Rental:
             clock=self._clock,
             steps=self._steps,
             doubt_until=None if is_seen else self._made_at + _DOUBT,
+            is_proved=is_listed or self._is_proved,
         )
-        return await release.run()
+        try:
+            return await release.run()
+        except AnotherPodError:
+            _log.warning("pod %s has another name than %s: it is not deleted", pod_id, self.name)
+            self._disown()
+            return None
 
-    async def _twins(self, pod_id: str) -> list[str]:
-        """Return the other pods of the unique name, which a gateway that repeats orders has made."""
-        if not self._may_have_twin:
+    async def _other_pods(self) -> list[str]:
+        """Return the ids of the listed pods of the unique name, but for that of the response."""
+        try:
+            listed, _ = await self._steps.run(self.account.shared_list.read(self.account))
+        except GivenUpError:
             return []
-        listed, _ = await self._steps.run(self.account.pods.list().collect())
-        return [pod.id for pod in listed if pod.id != pod_id and is_same_name(self.name, pod.name)]
+        return [
+            pod.id
+            for pod in listed
+            if is_same_name(self.name, pod.name) and (self.pod is None or pod.id != self.pod.id)
+        ]
+
+    async def resolve_refusal(self, listed: list[Pod], is_complete: bool) -> bool:  # noqa: FBT001 - a Listing's
+        """Delete the pod of a refused order if the list shows it; return whether nothing is left to do."""
+        pods = [pod for pod in listed if is_same_name(self.name, pod.name)]
+        try:
+            for pod in pods:
+                _log.warning("the refused order of pod %s was carried out: %s is deleted", self.name, pod.id)
+                await self.account.pods.delete(pod.id, missing_ok=True)
+                await self.account.pods.wait_gone(
+                    pod.id, timeout=self._options.release_timeout, interval=self._options.interval
+                )
+        except PrimePodsError as exc:
+            _log.error("pod %s may be running and billed: %s `primepods sweep` removes it.", self.name, exc)
+            return False
+        # A pod that is not listed yet may appear.
+        is_decided = bool(pods) or (is_complete and self.seconds >= APPEARS_WITHIN)
+        if is_decided:
+            self.file.remove()
+        return is_decided
 
     def _give_up(self) -> None:
         """Leave the file to a sweep."""

@@ -9,6 +9,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..errors import ClientClosedError
+from .refused_orders import RefusedOrders
+from .shared_list import SharedList
 
 if TYPE_CHECKING:
     from ..waiting import OnChange
@@ -16,9 +18,16 @@ if TYPE_CHECKING:
 
 
 class OpenLeases:
-    """The leases of a client and its views that are not released yet."""
+    """The leases of a client and its views that are not released yet.
+
+    Attributes:
+        shared_list: Reads the list of pods for several leases at once.
+        refused: Orders that were refused, and yet may have been carried out.
+    """
 
     def __init__(self) -> None:
+        self.shared_list = SharedList()
+        self.refused = RefusedOrders()
         self._open: set[LeaseSupervisor] = set()
         self._is_closing = False
 

@@ -95,7 +95,7 @@ class LeaseSupervisor:
         self._rental: Rental | None = None
         self._first: Rental | None = None
         self._spent_before = 0.0
-        self._kept = False
+        self._kept = self._has_refused = False
         self._task: asyncio.Task[None] | None = None
 
     def check_unused(self) -> None:
@@ -244,7 +244,7 @@ class LeaseSupervisor:
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised in the block when the pod is gone
             self.error = exc
         self.end()
-        await self._release()
+        await self._release(at_end=True)
         if self.error is not None and (note := self._deletion(self.error)):
             self.error.add_note(note)
         self.is_ready = False
@@ -260,7 +260,7 @@ class LeaseSupervisor:
             rental = self._rental = Rental(account, spec, self._options, self._steps)
             self._first = self._first or rental
             try:
-                await rental.order()
+                await self._order(rental)
                 target = await self._boot(rental, account)
                 if self._options.login:
                     await self._use(rental, self._log_in(rental, target))
@@ -279,6 +279,20 @@ class LeaseSupervisor:
                 return rental
         raise EndedError
 
+    async def _order(self, rental: Rental) -> None:
+        try:
+            await rental.order()
+        finally:
+            if rental.is_refused:
+                self._has_refused = True
+                self._open_leases.refused.add(rental)
+
+    async def _check_refused(self) -> None:
+        """Search for pods of refused orders; the next spec is tried before that."""
+        if self._has_refused:
+            await self._open_leases.refused.check()
+            self._has_refused = False
+
     def _deletion(self, error: BaseException | None) -> str:
         """Return what there is to add to the error of a wait, which says that its pod goes on."""
         rental = self._rental
@@ -286,19 +300,23 @@ class LeaseSupervisor:
             return ""
         return f"Its lease has deleted pod {rental.pod.id}."
 
-    async def _release(self) -> None:
-        """Release the pod, whatever interrupts that."""
-        while not await self._is_released():
+    async def _release(self, *, at_end: bool = False) -> None:
+        """Release the pod, whatever interrupts that; at the end of the lease, check refused orders."""
+        while not await self._is_released(at_end=at_end):
             pass
 
-    async def _is_released(self) -> bool:
+    async def _is_released(self, *, at_end: bool) -> bool:
         """Release the pod; return whether there is nothing left to do."""
         rental = self._rental
         # In the child of a fork this is the copy of a task of the parent's, which cares for the pod.
-        if rental is None or self._kept or not self.is_ours:
+        if rental is None or not self.is_ours:
             return True
         try:
-            await rental.release()
+            await rental.release(is_kept=self._kept)
+            if at_end:
+                await self._steps.run(self._check_refused())
+        except GivenUpError:
+            return True
         except INTERRUPTS:
             self.interrupt()
             return False
@@ -329,6 +347,9 @@ class LeaseSupervisor:
         )
         rental.note_status(await self._use(rental, work))
         rental.check_price()
+        await self._use(rental, rental.prove())
+        if rental.pod is None:
+            raise EndedError
         if rental.status is None or rental.status.ssh is None:
             reason = "it is ready, but the API names no address to log in at"
             raise PodFailedError(
@@ -344,6 +365,7 @@ class LeaseSupervisor:
     async def _in_use(self, rental: Rental) -> None:
         self.is_ready = True
         self.ready.set_result(None)
+        await self._use(rental, self._check_refused())
         while True:
             await self._use(rental, self._clock.wait(asyncio.Event(), _TICK))
             if not self._kept and rental.file.is_lost():

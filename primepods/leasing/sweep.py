@@ -14,18 +14,16 @@ import attrs
 from .._utils.concurrency import map_bounded
 from .._utils.plain import ToDict
 from .._utils.text import quote
-from .._utils.unique_names import expiry_of, is_respelled, is_same_name
+from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import CreateUncertainError, NotFoundError, PrimePodsError, ProtocolError
 from ..models import HistoryRecord, Pod
 from ._ledger import LeaseFile, LeaseRecord, as_time, fingerprint, read_ledger, remove_broken_drafts
-from ._pods import ended_pods, find_namesakes, has_ended
+from ._pods import APPEARS_WITHIN, can_be_named, ended_pods, find_namesakes, has_ended
 from ._rental import Account
 
 _RELEASE_TIMEOUT: Final = 600.0
 _INTERVAL: Final = 1.0
 """Seconds between two looks at a pod that is being deleted: somebody waits at a terminal."""
-_APPEARS_WITHIN: Final = 600.0
-"""Seconds after its order in which a pod may appear, whatever a 404 says."""
 _EXPIRED_MARGIN: Final = 900.0
 """Seconds after its expiry in which a pod's own lease may still delete it."""
 _LIST: Final = "pods.list"
@@ -152,6 +150,7 @@ class Sweeper:
             if not before and self._prefix is None and not self._expired:
                 return Sweep(found=(), skipped=tuple(self._skipped))
             listed, error = await self._pods.list().collect()
+            self._is_complete = error is None
             orphans = [
                 orphan for orphan in await self._find(before, listed, files) if self._is_chosen(orphan)
             ]
@@ -291,7 +290,18 @@ class Sweeper:
         if has_ended(record.name, pod_id, ended):
             self._ended.append(orphan)
             return False
-        if pod_id is None and self._age(orphan) >= _APPEARS_WITHIN:
+        is_late = self._age(orphan) >= APPEARS_WITHIN
+        if pod_id is None and all(file.record.is_refused for file in orphan.files):
+            if is_late and self._is_complete:
+                self._ended.append(orphan)
+            else:
+                self._skip(
+                    record,
+                    "its order was refused, but a gateway may have sent it twice: no pod has appeared. Sweep "
+                    "again ten minutes after the order",
+                )
+            return False
+        if pod_id is None and is_late:
             self._skip(
                 record,
                 "nothing has ever shown whether its pod was made, and each sweep looks for its name. If you "
@@ -338,7 +348,7 @@ class Sweeper:
         return since is not None and self._now - since.timestamp() >= self._older_than
 
     def _age(self, orphan: _Orphan) -> float:
-        return _APPEARS_WITHIN if orphan.ordered_at is None else self._now - orphan.ordered_at.timestamp()
+        return APPEARS_WITHIN if orphan.ordered_at is None else self._now - orphan.ordered_at.timestamp()
 
     def _is_chosen(self, orphan: _Orphan) -> bool:
         """Tell whether the earlier sweep, if any, has found all of it; by name where an id is not known."""
@@ -383,7 +393,7 @@ class Sweeper:
 
     async def _delete(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return what went wrong."""
-        is_old = self._age(orphan) >= _APPEARS_WITHIN
+        is_old = self._age(orphan) >= APPEARS_WITHIN
         try:
             # Without retries: a 404 must not be that of a deletion that was repeated.
             deleting = self._pods if orphan.is_listed or is_old else self._account.pods_once
@@ -412,9 +422,7 @@ def _as_text(path: object) -> str:
 
 def _is_of(record: LeaseRecord, pod: Pod) -> bool:
     """Tell whether a listed pod is that of a lease: by its unique name, or by its id without another name."""
-    if is_same_name(record.name, pod.name):
-        return True
-    return pod.id == record.pod_id and (pod.name is None or is_respelled(record.name, pod.name))
+    return is_same_name(record.name, pod.name) or (pod.id == record.pod_id and can_be_named(pod, record.name))
 
 
 def _as_orphaned(pod: Pod, since: datetime | None) -> OrphanedPod:

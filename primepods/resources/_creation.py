@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -39,7 +39,8 @@ from ..errors import (
     TransportError,
 )
 from ..leasing._ledger import read_ledger
-from ..leasing._pods import LOOKUP_TIMEOUT, PodsAPI, expiring_name, find_namesakes
+from ..leasing._pods import LOOKUP_TIMEOUT, UNAUTHORIZED, PodsAPI, expiring_name, find_namesakes
+from ..leasing.shared_list import LIST_PAGE_SIZE, LIST_TIMEOUT
 from ..models import Pod, PodState
 from ..specs import CUSTOM_IMAGE, PodSpec
 from ._refusals import explain
@@ -166,7 +167,14 @@ class PodCreator:
                 clock=self._clock,
             )
             spec = attrs.evolve(spec, name=name)
-        pod, _ = await self.order(spec)
+        spec = self._named(spec)
+        try:
+            pod = await self.order(spec)
+        except APIError as exc:
+            found = await self._find_refused(spec, exc)
+            if found is None:
+                raise
+            pod = found
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
                 "pod %s costs %g an hour, more than max_price=%g: delete it if that is too much",
@@ -174,17 +182,14 @@ class PodCreator:
             )
         return pod
 
-    async def order(self, spec: PodSpec) -> tuple[Pod, bool]:
-        """Create a pod; return it, and whether a search found it, so that there may be a second one.
+    async def order(self, spec: PodSpec) -> Pod:
+        """Create a pod.
 
         Raises:
             CreateUncertainError: It may have been created.
             PrimePodsError: Any other error: it was not created.
         """
-        spec = check_spec(spec)
-        if spec.name is None:
-            spec = attrs.evolve(spec, name=unique_name("primepods", self._clock.random))
-        order = _Order(spec)
+        order = _Order(self._named(spec))
         request = _request(order.spec, self._executor.settings.team_id)
         # Raise for a closed client here, before anything may be sent.
         self._executor.transport.check()
@@ -193,6 +198,32 @@ class PodCreator:
         with _under_way(order):
             await self._list_namesakes(order)
             return await self._send(order, request)
+
+    def _named(self, spec: PodSpec) -> PodSpec:
+        """Return the spec, with a unique name if it has none."""
+        if check_spec(spec).name is not None:
+            return spec
+        return attrs.evolve(spec, name=unique_name("primepods", self._clock.random))
+
+    async def _find_refused(self, spec: PodSpec, refusal: APIError) -> Pod | None:
+        """Search the list once for the pod of a refused order: a gateway may have sent the order twice.
+
+        Raises:
+            CreateUncertainError: There are several.
+        """
+        name = spec.name
+        if not isinstance(name, UniqueName) or isinstance(refusal, UNAUTHORIZED):
+            return None
+        found: list[Pod] = []
+        with suppress(TimeoutError):
+            async with self._clock.timeout_at(self._clock.time() + LIST_TIMEOUT):
+                listed, _ = await self._pods.list(page_size=LIST_PAGE_SIZE).collect()
+                found = [pod for pod in listed if is_same_name(name, pod.name)]
+        if len(found) > 1:
+            raise _uncertain(_Order(spec, trouble=refusal), found, "") from refusal
+        if found:
+            log.warning("the order of pod %s was refused, and carried out: %s", name, refusal)
+        return found[0] if found else None
 
     async def ensure(self, spec: PodSpec) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
@@ -210,13 +241,13 @@ class PodCreator:
             raise unreadable
         return await self.create(spec)
 
-    async def _send(self, order: _Order, request: Request) -> tuple[Pod, bool]:
+    async def _send(self, order: _Order, request: Request) -> Pod:
         """Send an order and determine its outcome."""
         log.info("ordering the pod %r", order.name)
         sent_at = self._clock.boottime()
         with _told_when_interrupted(order.name):
             try:
-                return await self._executor.call(request, order.decode), False
+                return await self._executor.call(request, order.decode)
             except PrimePodsError as exc:
                 order.trouble = explain(exc.with_traceback(None))
             if _is_definitive_rejection(order.trouble):
@@ -225,7 +256,7 @@ class PodCreator:
             now = self._executor.transport.server_clock.now()
             if now is not None and order.since == -math.inf:
                 order.since = now - (self._clock.boottime() - sent_at)
-            return await self._settle(order), True
+            return await self._settle(order)
 
     async def _list_namesakes(self, order: _Order) -> None:
         """Record which pods already have the name.

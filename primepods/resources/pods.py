@@ -111,6 +111,7 @@ class AsyncPods:
             settings=settings,
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
+            shared_list=self._open_leases.shared_list,
         )
 
     def remote(

@@ -1,0 +1,39 @@
+"""Orders that the API refused, though it may have carried them out: a gateway can send an order twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ._rental import Rental
+    from .shared_list import Listing
+
+_MAX_ORDERS: Final = 1_000
+
+
+class RefusedOrders:
+    """The refused orders of a client for which the list has not proved yet that there is no pod."""
+
+    def __init__(self) -> None:
+        # The files of those that are dropped remain for a sweep.
+        self._rentals: deque[Rental] = deque(maxlen=_MAX_ORDERS)
+
+    def add(self, rental: Rental) -> None:
+        """Add an order that was refused."""
+        self._rentals.append(rental)
+
+    async def check(self) -> None:
+        """Search the list once for their pods; delete those that exist."""
+        undecided, self._rentals = self._rentals, deque(maxlen=_MAX_ORDERS)
+        listings: dict[str | None, Listing] = {}
+        try:
+            for rental in list(undecided):
+                account = rental.account
+                team_id = account.settings.team_id
+                if team_id not in listings:
+                    listings[team_id] = await account.shared_list.read(account)
+                if await rental.resolve_refusal(*listings[team_id]):
+                    undecided.remove(rental)
+        finally:
+            self._rentals.extendleft(reversed(undecided))
