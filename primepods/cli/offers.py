@@ -69,7 +69,7 @@ def command(
     """
     _OFFERS.chosen(form)
     announce_wait(filters.wait)
-    wanted = {"gpu_count": None} | filters.given()
+    wanted: dict[str, Any] = {"gpu_count": None, **filters.given()}
     with api.client() as client:
         found = client.availability.find(unavailable=unavailable, **wanted)
     offers = sorted(found, key=_KEYS[sort])[:limit]

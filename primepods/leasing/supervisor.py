@@ -348,8 +348,6 @@ class LeaseSupervisor:
         rental.note_status(await self._use(rental, work))
         rental.check_price()
         await self._use(rental, rental.prove())
-        if rental.pod is None:
-            raise EndedError
         if rental.status is None or rental.status.ssh is None:
             reason = "it is ready, but the API names no address to log in at"
             raise PodFailedError(
