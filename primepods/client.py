@@ -38,7 +38,7 @@ class AsyncClient:
     """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
 
     Building one needs no running event loop and sends nothing. Each setting comes from the argument, else the
-    environment, else the official command's files (see :mod:`primepods.config`), else the default.
+    environment, else the official command's files, else the default; ``primepods config`` shows its source.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.

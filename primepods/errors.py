@@ -82,7 +82,11 @@ __all__ = [
 
 
 class PrimePodsError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Remedy:
+        Catch a class below; this one is for code that treats all alike.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call __init__ with `args`, which fails with keyword-only parameters.
@@ -101,7 +105,11 @@ def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsErro
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
-    """Several errors of one call, such as ``pods.delete_many``: for ``except*`` or ``except``."""
+    """Several errors of one call, such as ``pods.delete_many``: for ``except*`` or ``except``.
+
+    Remedy:
+        Handle each error in ``exceptions``; ``except*`` selects them by class.
+    """
 
     def derive(self, excs: Any, /) -> Any:
         """Return a group of some of the errors; used by ``except*``."""
@@ -109,15 +117,28 @@ class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # no
 
 
 class ConfigError(PrimePodsError):
-    """The client cannot be built: a setting is missing or wrong. The message has its source and a remedy."""
+    """The client cannot be built: a setting is missing or wrong. The message has its source and a remedy.
+
+    Remedy:
+        Set what the message names: an argument, an environment variable, or a field of a file.
+        ``primepods config`` shows the source of each setting.
+    """
 
 
 class ClientClosedError(PrimePodsError):
-    """The client was closed (or belongs to another running event loop) and cannot send requests."""
+    """The client was closed (or belongs to another running event loop) and cannot send requests.
+
+    Remedy:
+        Build a new client, in the event loop that uses it, and keep it open as long as it is used.
+    """
 
 
 class TransportError(PrimePodsError):
     """No usable response was received: DNS, connection refused or reset, TLS.
+
+    Remedy:
+        Check the network, the proxy and the base URL. If ``maybe_received`` is true for a call that
+        changes something, look for its effect before you send it again.
 
     Attributes:
         method: HTTP method of the request.
@@ -148,6 +169,10 @@ class TransportError(PrimePodsError):
 class RequestTimeoutError(TransportError, TimeoutError):
     """An attempt took longer than ``timeout``, or a call with its retries longer than ``deadline``.
 
+    Remedy:
+        Pass a longer ``timeout`` or ``deadline`` (``client.with_options``), or try again later. For a
+        call that changes something see ``maybe_received``.
+
     Attributes:
         limit: The limit that was exceeded: ``"timeout"`` or ``"deadline"``.
     """
@@ -159,6 +184,10 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 class ProtocolError(PrimePodsError):
     """The response breaks the API's contract: not JSON, wrong structure, incomplete, too large.
+
+    Remedy:
+        Check that the base URL and the proxy lead to the API. If they do, report ``path`` and
+        ``excerpt``. ``pager.collect()`` returns the rows that can be read.
 
     Attributes:
         method: HTTP method of the request.
@@ -195,6 +224,9 @@ class FieldError(NamedTuple):
 
 class APIError(PrimePodsError):
     """The API returned an error.
+
+    Remedy:
+        The message says what to change. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
         status_code: HTTP status of the response.
@@ -242,31 +274,59 @@ class APIError(PrimePodsError):
 
 
 class BadRequestError(APIError):
-    """400: the API did not accept the request."""
+    """400: the API did not accept the request.
+
+    Remedy:
+        Change what the API's message names: unchanged, the request fails again.
+    """
 
 
 class AuthenticationError(APIError):
-    """401: the key is missing, wrong or expired."""
+    """401: the key is missing, wrong or expired.
+
+    Remedy:
+        Create a key on the page that the message names and set ``PRIME_API_KEY``.
+    """
 
 
 class PaymentRequiredError(APIError):
-    """402: the wallet does not have enough funds."""
+    """402: the wallet does not have enough funds.
+
+    Remedy:
+        Add funds to the wallet.
+    """
 
 
 class PermissionDeniedError(APIError):
-    """403: the key lacks a permission, or the API did not recognise the key."""
+    """403: the key lacks a permission, or the API did not recognise the key.
+
+    Remedy:
+        Use a key with the permission that the message names, and the team that owns the pod.
+    """
 
 
 class NotFoundError(APIError):
-    """404, or a 200 without the requested row. Terminated pods move to the history."""
+    """404, or a 200 without the requested row. Terminated pods move to the history.
+
+    Remedy:
+        Check the id. A pod that has ended is in ``pods.history()``. To delete what may be gone already,
+        pass ``missing_ok=True``.
+    """
 
 
 class ConflictError(APIError):
-    """409: the state of the resource does not allow the request."""
+    """409: the state of the resource does not allow the request.
+
+    Remedy:
+        Look at the pod with ``pods.get``, then try again.
+    """
 
 
 class ValidationError(APIError):
     """422: the API refused some parameters.
+
+    Remedy:
+        Correct the parameters in ``errors``.
 
     Attributes:
         errors: One :class:`FieldError` ``(param, details)`` per problem.
@@ -278,22 +338,39 @@ class ValidationError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests. ``retry_after`` is the wait that the API asks for."""
+    """429: too many requests. ``retry_after`` is the wait that the API asks for.
+
+    Remedy:
+        Wait for ``retry_after`` seconds. Send fewer requests: share one client, and lengthen
+        ``interval``.
+    """
 
 
 class ServerError(APIError):
-    """5xx: the API, or a gateway in front of it, failed."""
+    """5xx: the API, or a gateway in front of it, failed.
+
+    Remedy:
+        Try again later. For a call that changes something, look for its effect first.
+    """
 
 
 class SoldOutError(APIError):
     """No matching machine is available: an order was refused, or ``availability.cheapest`` found no offer.
 
     A refused order is recognised by the API's message. ``cheapest`` reports the request and the stock.
+
+    Remedy:
+        Order another offer, give ``pods.lease`` several specs, or poll with
+        ``availability.find(wait=…)``.
     """
 
 
 class PriceTooHighError(APIError):
-    """An order was refused because the machine costs more than ``max_price``, as the API's message says."""
+    """An order was refused because the machine costs more than ``max_price``, as the API's message says.
+
+    Remedy:
+        Look at the current offers, and order one of them or raise ``max_price``.
+    """
 
 
 class CreateUncertainError(PrimePodsError):
@@ -301,6 +378,10 @@ class CreateUncertainError(PrimePodsError):
 
     It may still appear, and is billed from then on: look for its name before you order again. ``__cause__``
     is the error of the order.
+
+    Remedy:
+        Look for a pod of this ``name`` with ``pods.list(name=…)`` for some minutes. Order again only if
+        there is none.
 
     Attributes:
         name: The pod's name.
@@ -316,6 +397,9 @@ class CreateUncertainError(PrimePodsError):
 class WaitError(PrimePodsError):
     """A wait ended before its pods reached the wanted state. The pods keep running, and are billed.
 
+    Remedy:
+        See the class of the error: a timeout or a failed pod.
+
     Attributes:
         statuses: Last seen status of each pod, by id; without pods that were never seen or are gone.
         pending: Ids of the pods that had not reached the state.
@@ -328,11 +412,19 @@ class WaitError(PrimePodsError):
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
-    """The wait's ``timeout`` expired. The message names repeated errors, the pending pods and their cost."""
+    """The wait's ``timeout`` expired. The message names repeated errors, the pending pods and their cost.
+
+    Remedy:
+        Wait again: that needs only the ids. Delete pods that are no longer wanted.
+    """
 
 
 class PodFailedError(WaitError):
     """A pod has failed, was stopped, or is being terminated: it cannot reach the wanted state without help.
+
+    Remedy:
+        Delete the pod and rent another one. ``pods.logs`` may have the cause. To handle failures
+        yourself, wait with ``until=primepods.settled``.
 
     Attributes:
         pod_id: The pod.
@@ -352,6 +444,9 @@ class PodFailedError(WaitError):
 class NotReleasedError(PrimePodsError):
     """The end of a leased pod could not be confirmed: it may be running, and billed.
 
+    Remedy:
+        Run ``primepods sweep``, or delete the pod by its id. It is billed until it is gone.
+
     Attributes:
         pod_id: The pod; ``None`` if it is unknown whether it was made.
         name: Its name.
@@ -367,6 +462,9 @@ class NotReleasedError(PrimePodsError):
 
 class BudgetExceededError(PrimePodsError):
     """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted.
+
+    Remedy:
+        The pod is gone. Rent again with a larger budget if the work must go on.
 
     Attributes:
         pod_id: The pod.
@@ -388,6 +486,10 @@ class BudgetExceededError(PrimePodsError):
 class LoginError(PrimePodsError):
     """Login to a pod failed, so nothing was run on it. The message has ``ssh``'s output and the keys tried.
 
+    Remedy:
+        Check that the private key of a key in ``client.ssh_keys.list()`` is here, and pass it with
+        ``ssh_options=["-i", …]``.
+
     Attributes:
         pod_id: The pod.
         said: Output of ``ssh`` at the last attempt.
@@ -404,6 +506,9 @@ class ConnectionLostError(PrimePodsError):
 
     The command may have completed. Otherwise it ends on the pod when the pod's ssh server notices the loss.
 
+    Remedy:
+        Look for the command's effect on the pod before you run it again.
+
     Attributes:
         pod_id: The pod.
         stdout: The end of its standard output.
@@ -418,11 +523,18 @@ class ConnectionLostError(PrimePodsError):
 
 
 class TransferError(PrimePodsError):
-    """A file or directory could not be copied. The target is unchanged."""
+    """A file or directory could not be copied. The target is unchanged.
+
+    Remedy:
+        Correct what the message names (a missing path, a full disk, a permission) and copy again.
+    """
 
 
 class CommandError(PrimePodsError):
     """A command on a pod ended with an exit code other than 0.
+
+    Remedy:
+        Read ``stderr``. With ``check=False`` the result is returned whatever the exit code.
 
     Attributes:
         pod_id: The pod.
@@ -444,4 +556,8 @@ class CommandError(PrimePodsError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command on a pod ran longer than its ``timeout``, and was stopped there."""
+    """A command on a pod ran longer than its ``timeout``, and was stopped there.
+
+    Remedy:
+        Pass a longer ``timeout``, or ``None`` for no limit.
+    """

@@ -80,7 +80,7 @@ class AsyncPager(Generic[T]):
             predicate: Tells whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any: those may be other items.
+            The items, and the error about unreadable rows, if any; those may be other items.
 
         Raises:
             PrimePodsError: The list could not be read to the end.

@@ -48,4 +48,6 @@ class OutputLine(ToDict):
 
 
 OnLine = Callable[[OutputLine], Awaitable[object] | object]
+"""Callback for each line of output; it may be async, except in the blocking client."""
 OnProgress = Callable[[int], Awaitable[object] | object]
+"""Callback for the bytes copied so far; it may be async, except in the blocking client."""

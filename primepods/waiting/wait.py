@@ -20,6 +20,7 @@ from ._watched_pod import WatchedPod
 from .conditions import Until, check_until, failed, gone, holds, is_over, settled
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
+"""Callback for each change of a pod; it may be async, except in the blocking client."""
 
 _MAX_NAMED: Final = 5
 _MAX_STATE_LENGTH: Final = 50

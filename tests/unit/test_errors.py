@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from typing import Any, Final
 
@@ -120,6 +121,12 @@ def test_the_tree_is_the_documented_one() -> None:
     assert set(errors.__all__) == {*TREE, "FieldError", "PrimePodsErrorGroup"}
     for name in errors.__all__:
         assert getattr(primepods, name) is getattr(errors, name)
+
+
+def test_each_error_has_its_remedy() -> None:
+    """The docstring of each class says what to do; the documentation's catalogue is made of that."""
+    kinds = [getattr(errors, name) for name in TREE]
+    assert [kind for kind in kinds if "\n\nRemedy:\n    " not in (inspect.getdoc(kind) or "")] == []
 
 
 @pytest.mark.parametrize("kind", ALL)

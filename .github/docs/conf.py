@@ -1,0 +1,54 @@
+"""Sphinx configuration of the documentation site."""
+
+import sys
+from pathlib import Path
+
+import primepods
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "primepods"
+author = copyright = "primepods contributors"  # noqa: A001 - Sphinx's name
+version = release = primepods.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "papers",
+    "reference",
+    "llms",
+]
+exclude_patterns = ["_*"]
+nitpicky = True
+
+html_theme = "furo"
+html_title = "primepods"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_domain_indices = html_use_index = False  # the pages and the search suffice
+html_show_sphinx = False
+
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 90
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Remedy"]
+
+copybutton_prompt_text = "$ "
+
+# Types that users meet in a signature and never name.
+nitpick_ignore = [
+    ("py:class", "primepods._utils.iterators.ClosableAsyncIterator"),
+    ("py:class", "primepods._utils.iterators.ClosableIterator"),
+    ("py:class", "primepods._utils.pod_reference.PodReference"),
+    ("py:class", "primepods.emulator._api.http.Call"),
+    ("py:class", "primepods.emulator._server.app.App"),
+    ("py:class", "primepods.notebook._live.WaitOptions"),
+    ("py:class", "primepods.specs.PodChanges"),
+]

@@ -1,0 +1,105 @@
+"""The documentation site builds without a warning, and its pages are complete and linked."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+
+import primepods
+import primepods.charts
+import primepods.emulator
+import primepods.fleet
+import primepods.notebook
+from primepods.errors import PrimePodsError
+from tests.readme_blocks import ROOT
+
+pytestmark = pytest.mark.slow
+PUBLIC = [
+    f"{module.__name__}.{name}"
+    for module in (primepods, primepods.charts, primepods.emulator, primepods.fleet, primepods.notebook)
+    for name in module.__all__
+    if name != "__version__"
+]
+INTERNALS = ("RequestExecutor", "HubConnection", "OpenLeases", "LeaseSupervisor", "RequestWindow")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site with warnings as errors; returns its folder."""
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "dirhtml"]
+    done = subprocess.run(
+        [*build, ROOT / ".github" / "docs", folder], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def pages(site: Path) -> Iterator[tuple[str, str]]:
+    """The site's pages: address and text of each; without the one for searching."""
+    for file in sorted(set(site.rglob("index.html")) - {site / "search" / "index.html"}):
+        address = "/" + file.parent.relative_to(site).as_posix().removeprefix(".")
+        yield address.rstrip("/") + "/", file.read_text(encoding="utf-8")
+
+
+def links(address: str, html: str) -> set[str]:
+    """The links and pictures of a page that lead into the site."""
+    found = {unescape(link) for link in re.findall(r'(?:href|src)="([^"]+)"', html)}
+    return {urljoin(address, link) for link in found if not urlsplit(link).scheme}
+
+
+def test_links_lead_to_pages_and_places(site: Path) -> None:
+    """Each link inside the site leads to a file of it, and each fragment to an element of that page."""
+    for address, html in pages(site):
+        for link in links(address, html):
+            target, place = urldefrag(link)
+            file = site / unquote(urlsplit(target).path).lstrip("/")
+            file = file / "index.html" if file.is_dir() else file
+            assert file.is_file(), (address, link)
+            if place and file.suffix == ".html":
+                assert f'id="{unquote(place)}"' in file.read_text(encoding="utf-8"), (address, link)
+
+
+def test_each_page_is_two_clicks_away(site: Path) -> None:
+    """Whoever opens the site finds every page behind at most two links."""
+    texts = {address: html[html.index("<body") :] for address, html in pages(site)}
+    reached = {"/"}
+    for _click in range(2):
+        reached |= {
+            urldefrag(link)[0] for page in reached & texts.keys() for link in links(page, texts[page])
+        }
+    assert texts.keys() <= reached
+
+
+def test_each_public_name_has_one_entry(site: Path) -> None:
+    """The reference has every public name once, and no name of the package's inside in a signature."""
+    reference = "".join(html for address, html in pages(site) if address.startswith("/reference/"))
+    assert [name for name in PUBLIC if reference.count(f'id="{name}"') != 1] == []
+    assert [name for name in INTERNALS if name in reference] == []
+
+
+def test_each_error_has_its_remedy(site: Path) -> None:
+    """The catalogue has a line for each class of error, with what to do about it."""
+    html = (site / "reference" / "errors" / "index.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr.*?</tr>", html, re.DOTALL)
+
+    def below(kind: type[Exception]) -> list[type[Exception]]:
+        return [kind, *(found for child in kind.__subclasses__() for found in below(child))]
+
+    public = [kind for kind in below(PrimePodsError) if kind.__module__ == "primepods.errors"]
+    for kind in public:
+        [row] = [row for row in rows if f'title="primepods.{kind.__name__}"' in row.partition("</td>")[0]]
+        assert all(re.sub(r"<[^>]+>", "", cell).strip() for cell in row.split("</td>")[:3]), kind
+
+
+def test_llms_txt_names_each_page(site: Path) -> None:
+    """``llms.txt`` has a line with a link and a sentence for each page but the first."""
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    found = re.findall(r"^- \[[^\]]+\]\(([^)]+)\): .+$", text, re.MULTILINE)
+    assert sorted(f"/{page}" for page in found) == sorted(address for address, _ in pages(site))[1:]
