@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._blocking import Remote as Remote
     from .client import AsyncClient as AsyncClient
     from .errors import *  # noqa: F403 - all its names are public
+    from .events import OnEvent as OnEvent
     from .keys import SSHKey as SSHKey
     from .leasing.lease import AsyncLease as AsyncLease
     from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
@@ -70,6 +71,7 @@ else:
             "PrimePodsErrorGroup ProtocolError RateLimitError RequestTimeoutError ServerError "
             "SoldOutError TransferError TransportError ValidationError WaitError WaitTimeoutError"
         ),
+        "events": "OnEvent",
         "keys": "SSHKey",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
         "leasing.sweep": "OrphanedPod SkippedLease Sweep",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -14,10 +14,14 @@ from ._http.executor import RequestExecutor, is_unsent
 from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
+from ._operations import LISTENERS, listen_for_all
 from ._utils.exceptions import copy_exception
 from ._utils.fault_search import GIVE_UP_AFTER, FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
 from .models import PodStatus
+
+if TYPE_CHECKING:
+    from ._operations.hook import Listeners
 
 _ABOUT_IDS: Final = frozenset({400, 413, 414, 422})
 """Refusals because of ids or their number: each id gets its error, even if all are refused."""
@@ -216,6 +220,7 @@ class _Batch:
 
     def __init__(self, reader: StatusReader) -> None:
         self._pod_ids: dict[str, None] = {}
+        self._listeners: list[Listeners | None] = []
         self.loop = asyncio.get_running_loop()
         self._reader = reader
         self._callers = 0
@@ -232,6 +237,7 @@ class _Batch:
             PrimePodsError: The batch has failed; each caller gets a copy.
         """
         self._pod_ids[pod_id] = None
+        self._listeners.append(LISTENERS.get())
         self._callers += 1
         try:
             await self._done.wait()
@@ -249,5 +255,6 @@ class _Batch:
     def _start(self) -> None:
         self._reader.close_batch(self)
         if self._callers:
+            listen_for_all(self._listeners)
             self._task = self.loop.create_task(self._reader.read(list(self._pod_ids)))
             self._task.add_done_callback(lambda _: self._done.set())

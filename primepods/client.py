@@ -12,6 +12,7 @@ import attrs
 from ._http.executor import RequestExecutor
 from ._http.request import Params, free_request
 from ._http.transport import Transport
+from ._operations import make_hook, operation
 from ._utils.arguments import check_seconds
 from ._utils.secret import Secret
 from .config import (
@@ -30,6 +31,7 @@ from .waiting._subscription import HubConnection
 if TYPE_CHECKING:
     import aiohttp
 
+    from .events import OnEvent
     from .resources.availability import AsyncAvailability
     from .resources.ssh_keys import AsyncSSHKeys
 
@@ -61,6 +63,9 @@ class AsyncClient:
             a pooled connection that the server has just closed, and the client then has to search for the
             pod: give the connector ``force_close=True`` to rule that out. Requests that your middlewares
             repeat are not counted as attempts.
+        on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
+            deletions. A plain function, called in the event loop: it must be quick, and must not call
+            the client. The first exception that it raises is logged; all are ignored.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -86,6 +91,7 @@ class AsyncClient:
         session: aiohttp.ClientSession
         | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
         | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         # First, since a traceback of an error below may show the local variables of this frame.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
@@ -100,6 +106,7 @@ class AsyncClient:
             retry=retry,
             user_agent=user_agent,
             own_connections=session is None,
+            on_event=make_hook(on_event),
         )
         self._assemble(settings, Transport(settings, session), owner=True)
 
@@ -161,6 +168,7 @@ class AsyncClient:
         )
         return view
 
+    @operation("request")
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 

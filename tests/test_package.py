@@ -57,6 +57,7 @@ PUBLIC_NAMES = [
     "NotReleasedError",
     "Offer",
     "OnChange",
+    "OnEvent",
     "OnLine",
     "OnProgress",
     "OrphanedPod",

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
-
-import attrs
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
@@ -17,6 +14,7 @@ from .._utils.text import one_line
 from ..config import Settings
 from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
 from .backoff import CallError, is_idempotent, retry_delay
+from .call import Call
 from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
 from .remedies import after_failure
@@ -28,33 +26,6 @@ from .transport import Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-log = logging.getLogger("primepods")
-
-
-@attrs.define(eq=False, repr=False)
-class _Call:
-    """A call in progress.
-
-    Attributes:
-        request: The request, with its path after redirects.
-        deadline_at: The time at which the call must end.
-        attempt: Number of the current attempt, from 1.
-        rate_limited: Number of attempts that got a 429.
-        maybe_received: Whether the server may have received any of the attempts.
-        maybe_acted: Whether the server may have carried out an attempt that got no response or an error.
-        redirected: Whether a redirect was followed.
-        last_failure: Reason of the previous failure.
-    """
-
-    request: Request
-    deadline_at: float
-    attempt: int = 0
-    rate_limited: int = 0
-    maybe_received: bool = False
-    maybe_acted: bool = False
-    redirected: bool = False
-    last_failure: str = ""
 
 
 class RequestExecutor:
@@ -118,7 +89,7 @@ class RequestExecutor:
         if self.has_given_up:
             raise self._unsent_error(request)
         deadline_at = self._clock.time() + self.settings.deadline
-        call = _Call(request, deadline_at if ends_at is None else ends_at)
+        call = Call(request, self.settings.base_url, deadline_at if ends_at is None else ends_at)
         while True:
             call.attempt += 1
             outcome = await self._attempt(call)
@@ -143,10 +114,7 @@ class RequestExecutor:
             delay = self._next_delay(call, error)
             if delay is None:
                 break
-            log.info(
-                "retrying %s %s in %.2f s: %s (attempt %d)",
-                *(call.request.method, call.request.path, delay, call.last_failure, call.attempt + 1),
-            )
+            call.note_retry(outcome, error, delay)
             await self.transport.pause(delay)
         try:
             # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
@@ -177,7 +145,7 @@ class RequestExecutor:
             transient=False,
         )
 
-    async def _attempt(self, call: _Call) -> Response | FailedAttempt:
+    async def _attempt(self, call: Call) -> Response | FailedAttempt:
         """Wait for a free slot and send the request once; the deadline limits both."""
         slots = self.transport.slots
         try:
@@ -186,38 +154,29 @@ class RequestExecutor:
                 await slots.acquire()
         except TimeoutError:
             return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
+        started = self._clock.time()
         try:
             if self._shared is not None:
                 self._shared.note_request()
-            started = self._clock.time()
             ends_at = min(started + self.settings.timeout, call.deadline_at)
             outcome = await self.transport.send(call.request, ends_at=ends_at, team_id=self.settings.team_id)
             if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
                 outcome = outcome.at_deadline()
             if self._shared is not None and isinstance(outcome, Response):
                 self._shared.note_response()
-            self._log(call, outcome, self._clock.time() - started)
+        except BaseException as exc:
+            call.note_attempt(exc, self._clock.time() - started)
+            raise
         finally:
             slots.release()
+        call.note_attempt(outcome, self._clock.time() - started)
         if slots.locked():
             # Let the next waiter send its request before this response is decoded, which takes time.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         return outcome
 
-    def _log(self, call: _Call, outcome: Response | FailedAttempt, seconds: float) -> None:
-        if not log.isEnabledFor(logging.DEBUG):
-            return
-        if isinstance(outcome, Response):
-            result = f"{outcome.status}, {len(outcome.body)} bytes"
-        else:
-            result = one_line(outcome.reason)
-        log.debug(
-            "%s %s: %s, %.1f ms, attempt %d",
-            *(call.request.method, call.request.path, result, seconds * 1e3, call.attempt),
-        )
-
-    def _follow(self, call: _Call, response: Response) -> None:
+    def _follow(self, call: Call, response: Response) -> None:
         """Point the next attempt, which is not counted, to the target of a redirect."""
         call.request = follow_redirect(
             call.request,
@@ -259,7 +218,7 @@ class RequestExecutor:
         # Raised outside the `except`: the decoder's error holds a part of the response.
         raise error
 
-    def _note(self, call: _Call, outcome: Response | FailedAttempt, error: CallError) -> None:
+    def _note(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
         """Record a failed attempt in the call and in its error."""
         received = isinstance(outcome, Response) or outcome.maybe_received
         rate_limited = isinstance(error, RateLimitError)
@@ -274,7 +233,7 @@ class RequestExecutor:
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
         call.maybe_acted = call.maybe_acted or (received and not rate_limited)
 
-    def _next_delay(self, call: _Call, error: CallError) -> float | None:
+    def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt, or ``None`` to give up, with ``error`` completed."""
         now, policy = self._clock.time(), self.settings.retry
         if call.maybe_received and not is_idempotent(call.request.method):
@@ -319,7 +278,7 @@ class RequestExecutor:
             transient=True,
         )
 
-    def _transport_error(self, call: _Call, failed: FailedAttempt) -> TransportError | ProtocolError:
+    def _transport_error(self, call: Call, failed: FailedAttempt) -> TransportError | ProtocolError:
         request, reason = call.request, failed.reason
         if failed.kind == "protocol":
             return protocol_error(request, reason, None, self.settings.api_key, transient=failed.transient)

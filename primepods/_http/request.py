@@ -15,6 +15,7 @@ from .._utils.strict_json import dumps
 from .._utils.text import quote
 
 PODS: Final = "/api/v1/pods"
+POD_ROUTE: Final = f"{PODS}/{{id}}"
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _NOT_IN_A_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 
@@ -32,6 +33,7 @@ class Request:
         query: Percent-encoded, without the question mark.
         body: Encoded JSON.
         text_allowed: Whether a response that is not JSON may be plain text.
+        route: The path with ``{id}`` in place of an id; ``None`` if it has no id, empty if that is unknown.
     """
 
     method: str
@@ -39,11 +41,17 @@ class Request:
     query: str = ""
     body: bytes | None = attrs.field(default=None, repr=False)
     text_allowed: bool = False
+    route: str | None = None
 
     @property
     def target(self) -> str:
         """Path and query, as in the request line."""
         return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def template(self) -> str | None:
+        """The path with ``{id}`` in place of an id, for statistics; ``None`` if unknown."""
+        return self.path if self.route is None else self.route or None
 
 
 def pod_path(pod_id: str) -> str:
@@ -58,7 +66,7 @@ def pod_request(method: str, pod_id: str) -> Request:
         TypeError: The id is not a string.
         ValueError: The id is not valid.
     """
-    return Request(method=method, path=pod_path(pod_id))
+    return Request(method=method, path=pod_path(pod_id), route=POD_ROUTE)
 
 
 def encode_id(pod_id: str) -> str:
@@ -85,6 +93,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         path=_encode_path(check_string("path", path)),
         query=urlencode(list(_flatten({} if params is None else params))),
         body=None if body is None else _dump(body),
+        route="",
     )
 
 

@@ -10,7 +10,7 @@ because it selects one account. The files are only read. A key from a file is se
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult
 
 import attrs
@@ -26,6 +26,9 @@ from . import _environment as variables
 from ._environment import child_environment, environment_variable, environment_without_key, from_environment
 from ._files import DEFAULT_BASE_URL, File, Found, from_argument, read_files, saved_contexts
 from ._urls import check_base_url, find_proxy, is_loopback, origin
+
+if TYPE_CHECKING:
+    from .._operations.hook import Hook
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -73,6 +76,8 @@ class Settings:
     user_agent: str | None = None
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
+    on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
+    """No part of equality, by which clients share a poller: each wait has its own."""
 
 
 def resolve(
@@ -87,6 +92,7 @@ def resolve(
     user_agent: str | None,
     own_connections: bool,
     context: str | None = None,
+    on_event: Hook | None = None,
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
 
@@ -117,6 +123,7 @@ def resolve(
         retry=check_retry(retry),
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
         proxy=find_proxy(url_parts) if own_connections else None,
+        on_event=on_event,
     )
 
 

@@ -7,10 +7,11 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
+from .._operations import LISTENERS
 from .._utils.clock import ServerClock
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import Settings
@@ -97,6 +98,7 @@ class Rental:
         self._has_ordered = self._has_response = self._is_proved = False
         self._ordered_at = self._made_at = 0.0
         self._spent: float | None = None
+        self._listeners = LISTENERS.get()
 
     async def order(self) -> Pod:
         """Order the pod.
@@ -131,6 +133,7 @@ class Rental:
             raise GivenUpError from None
         self.pod, self._made_at, self._has_response = pod, self._clock.time(), True
         self.note_price(pod.price_hr)
+        self.tell("LeaseStarted")
         await self._update_file(pod_id=pod.id, price_hr=self.price_hr)
         self.check_price()
         return pod
@@ -192,7 +195,7 @@ class Rental:
             name = await self._steps.run(naming)
         if not name.startswith(wanted):
             _log.info("the name %r is shortened, since the whole would be longer than 63 characters", wanted)
-        _log.info("leasing a pod: its name is %r", name)
+        _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         self.spec = attrs.evolve(self.spec, name=name)
         record = new_record(name, settings, settings.team_id, account.server_clock.now())
         write = asyncio.to_thread(LeaseFile.create, account.folder, record)
@@ -281,11 +284,12 @@ class Rental:
         for pod_id in others:
             _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
             reason = await self._delete(pod_id) or reason
+        self._spent = self.spent
         if reason is not None:
             self.fail(reason)
         elif not is_kept:
             self.file.remove()
-        self._spent = self.spent
+            self.tell("LeaseReleased", spent=self._spent)
 
     async def _delete(self, pod_id: str) -> str | None:
         """Delete a pod and confirm that it is terminated; return why it may be running."""
@@ -351,12 +355,28 @@ class Rental:
         if not self._steps.is_ours or self.not_released is not None:
             return
         pod = self.pod
-        self.not_released = NotReleasedError(
+        self.not_released = failed = NotReleasedError(
             f"{self.what} may be running and billed: {reason}. `primepods sweep` removes it, or "
             + (f"`client.pods.delete({pod.id!r})`." if pod else "look for that name in `pods.list()`."),
             pod_id=None if pod is None else pod.id,
             name=self.name,
             price_hr=None if pod is None else self.price_hr,
         )
-        _log.error("%s", self.not_released)
+        _log.error("%s", self.not_released, extra={"pod_id": failed.pod_id, "pod_name": self.name})
+        if self._listeners is not None:
+            from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
+
+            event = ReleaseFailed(pod_id=failed.pod_id, name=self.name, price_hr=failed.price_hr)
+            self._listeners.tell(event)
         self._give_up()
+
+    def tell(
+        self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float
+    ) -> None:
+        """Tell ``on_event`` what has become of the pod."""
+        if self._listeners is None or self.pod is None:
+            return
+        from .. import events  # noqa: PLC0415 - as above
+
+        fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
+        self._listeners.tell(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import anyio
 
+from .._operations import LISTENERS, begin
 from ..errors import (
     BudgetExceededError,
     ConnectionLostError,
@@ -119,8 +120,17 @@ class LeaseSupervisor:
         self._steps.begin()
         self.ready = loop.create_future()
         self.has_begun = True
+        operation = begin("pods.lease", self._orders[0][0].settings)
         # An empty context: what surrounds the block, such as a cancel scope, must not reach in here.
-        self._task = loop.create_task(self._run(), context=contextvars.Context())
+        context = contextvars.Context()
+        if operation is not None:
+            context.run(LISTENERS.set, operation.listeners)
+        self._task = loop.create_task(self._run(), context=context)
+        if operation is not None:
+            # What was not released outweighs why.
+            self._task.add_done_callback(
+                lambda _: operation.end(self.not_released or self.budget_error or self.error)
+            )
 
     def handed_over(self) -> tuple[Pod, PodStatus, str, SSHTarget]:
         """Return the pod, its status, its name and how to log in to it, when it is ready."""
@@ -180,6 +190,7 @@ class LeaseSupervisor:
         self._kept = True
         if self._rental is not None:
             self._rental.file.remove()
+            self._rental.tell("LeaseKept")
             if self._options.max_hours is not None:
                 _log.warning(
                     "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
@@ -362,6 +373,7 @@ class LeaseSupervisor:
 
     async def _in_use(self, rental: Rental) -> None:
         self.is_ready = True
+        rental.tell("LeaseReady")
         self.ready.set_result(None)
         await self._use(rental, self._check_refused())
         while True:

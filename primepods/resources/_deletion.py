@@ -7,7 +7,7 @@ the pod decides: its row, or a 404 together with a list that lacks it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from .._decoding.rows import decode_listed_ids
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request, pod_path, pod_request
+from .._operations import LISTENERS
 from .._status_reader import StatusReader
 from .._utils.exceptions import copy_exception
 from .._utils.text import quote
@@ -179,7 +180,9 @@ class Deleter:
                 for each in pending:
                     each.fail(attempt)
                 break
-        return {each.pod_id: each.outcome for each in deletions if each.outcome is not None}
+        outcomes = {each.pod_id: each.outcome for each in deletions if each.outcome is not None}
+        _tell(outcomes)
+        return outcomes
 
     async def _pause(self, attempt: int, ends_at: float | None) -> bool:
         """Wait before the next attempt; return whether there is one."""
@@ -274,6 +277,19 @@ class Deleter:
         if error is not None:
             raise error
         return set(ids)
+
+
+def _tell(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
+    """Tell ``on_event`` how deletions have ended."""
+    if (listeners := LISTENERS.get()) is None:
+        return
+    from ..events import DeletionEnded  # noqa: PLC0415 - loaded with the first on_event
+
+    for pod_id, outcome in outcomes.items():
+        state, error = (
+            (str(outcome), None) if isinstance(outcome, PodState) else (None, type(outcome).__name__)
+        )
+        listeners.tell(DeletionEnded(pod_id=pod_id, state=state, error=error))
 
 
 def _open(deletions: list[_Deletion]) -> list[_Deletion]:

@@ -22,10 +22,23 @@ def page_source(
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]],
     path: str,
     keep: Callable[[T], bool] | None = None,
+    *,
+    name: str | None = None,
 ) -> Source[T]:
-    """Return the source of a pager, which yields only the items that ``keep`` accepts."""
+    """Return the source of a pager.
+
+    Args:
+        executor: Sends the requests.
+        fetch: Requests one page.
+        path: The path, for messages.
+        keep: Accepts the items to yield.
+        name: Operation that the request of a page is, such as ``pods.list``; ``None`` for none of its own.
+    """
+    settings = executor.settings
+    if name is not None and settings.on_event is not None:
+        fetch = settings.on_event.wrap(name, settings.clock, fetch)
     # More than can be in flight, so that no slot is free while a page is decoded.
-    return Source(fetch=fetch, path=path, keep=keep, window=executor.settings.max_concurrency * 3 // 2)
+    return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 3 // 2)
 
 
 async def fetch_page(

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from .._decoding.offers import decode_gpu_summary
 from .._http.executor import RequestExecutor
 from .._http.request import Request, page_request
+from .._operations import operation
 from .._utils.arguments import (
     check_amount,
     check_count,
@@ -142,6 +143,7 @@ class AsyncAvailability:
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
         return self._pager("disks", filters, page_size, DiskOffer, _disk_key)
 
+    @operation("availability.find")
     async def find(
         self,
         *,
@@ -211,6 +213,7 @@ class AsyncAvailability:
             check_count("limit", limit, minimum=1)
         return search.select(await self._look_until_found(search, wait))[:limit]
 
+    @operation("availability.cheapest")
     async def cheapest(
         self,
         *,
@@ -268,6 +271,7 @@ class AsyncAvailability:
             return found[0]
         raise search.sold_out(offers, [] if offers else await self.summary(), f"{_AVAILABILITY}/gpus")
 
+    @operation("availability.summary")
     async def summary(self) -> list[GpuPrices]:
         """Return the lowest prices of each GPU and number of GPUs: ``GET /api/v1/availability/gpu-summary``.
 
@@ -319,6 +323,7 @@ class AsyncAvailability:
         key: Callable[[T], str],
     ) -> AsyncPager[T]:
         check_count("page_size", page_size, minimum=1, maximum=_MAX_PAGE_SIZE)
+        name = f"availability.{path.replace('-', '_')}"
         path = f"{_AVAILABILITY}/{path}"
 
         async def fetch(page: int, page_size: int) -> FetchedPage[T]:
@@ -334,7 +339,8 @@ class AsyncAvailability:
                 count_key="totalCount",
             )
 
-        return numbered_pager(page_source(self._executor, fetch, path), page_size)
+        source = page_source(self._executor, fetch, path, name=name)
+        return numbered_pager(source, page_size)
 
 
 def _retry_after(error: PrimePodsError) -> float:

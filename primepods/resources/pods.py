@@ -13,8 +13,9 @@ import attrs
 
 from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, page_request, pod_path, pod_request
+from .._http.request import POD_ROUTE, PODS, Request, page_request, pod_path, pod_request
 from .._http.response import missing_row
+from .._operations import operation
 from .._status_reader import StatusReader
 from .._utils.arguments import (
     check_callable,
@@ -156,6 +157,7 @@ class AsyncPods:
             )
         return pod.ssh
 
+    @operation("pods.page")
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
 
@@ -189,8 +191,11 @@ class AsyncPods:
         """
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
         keep = pod_filter(status=status, name=name, gpu_type=gpu_type)
-        return offset_pager(page_source(self._executor, self._page, f"{PODS}/", keep), page_size)
+        return offset_pager(
+            page_source(self._executor, self._page, f"{PODS}/", keep, name="pods.list"), page_size
+        )
 
+    @operation("pods.get")
     async def get(self, pod_id: PodRef) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
 
@@ -203,6 +208,7 @@ class AsyncPods:
         pod_id = check_pod_id(pod_id)
         return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
+    @operation("pods.status")
     async def status(self, pod_id: PodRef) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
 
@@ -220,6 +226,7 @@ class AsyncPods:
             raise missing_row("GET", f"{PODS}/status", pod_id)
         return row
 
+    @operation("pods.statuses")
     async def statuses(self, pod_ids: Iterable[PodRef]) -> PodStatuses:
         """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids a request.
 
@@ -264,6 +271,7 @@ class AsyncPods:
             check_seconds("timeout", timeout)
         return AsyncWatch(self._hub, check_ids(pod_ids), interval=interval, timeout=timeout)
 
+    @operation("pods.wait")
     async def wait(
         self,
         pod_ids: Iterable[PodRef],
@@ -383,6 +391,7 @@ class AsyncPods:
         pod_id = check_pod_id(pod_id)
         await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
 
+    @operation("pods.create")
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
@@ -410,6 +419,7 @@ class AsyncPods:
         """
         return await self._creator_for(spec).create(spec, max_hours)
 
+    @operation("pods.ensure")
     async def ensure(self, spec: PodSpec) -> Pod:
         """Return the live pod with exactly the spec's name; if there is none, rent it.
 
@@ -499,6 +509,7 @@ class AsyncPods:
         orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
         return AsyncLease(LeaseSupervisor(orders, options, self._open_leases), on_change)
 
+    @operation("pods.sweep")
     async def sweep(
         self,
         *,
@@ -550,6 +561,7 @@ class AsyncPods:
         )
         return await sweeper.run(dry_run=dry_run)
 
+    @operation("pods.delete")
     async def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. The deletion continues after the response.
 
@@ -575,6 +587,7 @@ class AsyncPods:
         check_flag("missing_ok", missing_ok)
         return await self._deleter.delete(check_pod_id(pod_id), missing_ok=missing_ok)
 
+    @operation("pods.delete_many")
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently; a failure does not stop the others.
 
@@ -599,6 +612,7 @@ class AsyncPods:
             errors={pod_id: error for pod_id, error in outcomes.items() if isinstance(error, PrimePodsError)},
         )
 
+    @operation("pods.history_page")
     async def history_page(
         self,
         *,
@@ -646,8 +660,11 @@ class AsyncPods:
         _check_sorting(sort_by, sort_order)
         fetch = partial(self._history_page, sort_by=sort_by, sort_order=sort_order)
         keep = record_filter(since=since, until=until, kind=kind)
-        return offset_pager(page_source(self._executor, fetch, f"{PODS}/history", keep), page_size)
+        return offset_pager(
+            page_source(self._executor, fetch, f"{PODS}/history", keep, name="pods.history"), page_size
+        )
 
+    @operation("pods.logs")
     async def logs(self, pod_id: PodRef, *, tail: int | None = 100) -> str:
         """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.
 
@@ -661,11 +678,11 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path = f"{pod_path(check_pod_id(pod_id))}/log"
+        path, route = f"{pod_path(check_pod_id(pod_id))}/log", f"{POD_ROUTE}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1)}"
-        request = Request(method="GET", path=path, query=query, text_allowed=True)
+        request = Request(method="GET", path=path, query=query, text_allowed=True, route=route)
         return await self._executor.call(request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import Request, encode_id, page_request
+from .._operations import operation
 from .._utils.arguments import check_count, check_id, check_text
 from .._utils.strict_json import dumps
 from ..errors import APIError, NotFoundError, PrimePodsError
@@ -19,6 +20,7 @@ from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
 
 _KEYS: Final = "/api/v1/ssh_keys/"
+_KEY_ROUTE: Final = f"{_KEYS}{{id}}"
 _MAX_LIMIT: Final = 1_000
 _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
 
@@ -39,8 +41,9 @@ class AsyncSSHKeys:
             page_size: Keys per request, from 1 to 1,000.
         """
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        return offset_pager(page_source(self._executor, self._page, _KEYS), page_size)
+        return offset_pager(page_source(self._executor, self._page, _KEYS, name="ssh_keys.list"), page_size)
 
+    @operation("ssh_keys.add")
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. A key that exists already is returned.
 
@@ -71,6 +74,7 @@ class AsyncSSHKeys:
                 return found
         raise error
 
+    @operation("ssh_keys.delete")
     async def delete(self, key_id: str) -> None:
         """Delete a key: ``DELETE /api/v1/ssh_keys/{id}``.
 
@@ -80,7 +84,7 @@ class AsyncSSHKeys:
         Raises:
             NotFoundError: No such key.
         """
-        request = Request(method="DELETE", path=_key_path(key_id))
+        request = Request(method="DELETE", path=_key_path(key_id), route=_KEY_ROUTE)
         try:
             await self._executor.call(request, _nothing)
         except NotFoundError as exc:
@@ -88,6 +92,7 @@ class AsyncSSHKeys:
             if not exc.maybe_acted:
                 raise
 
+    @operation("ssh_keys.set_primary")
     async def set_primary(self, key_id: str) -> None:
         """Make a key the account's primary one: ``PATCH /api/v1/ssh_keys/{id}``.
 
@@ -97,7 +102,8 @@ class AsyncSSHKeys:
         Raises:
             NotFoundError: No such key.
         """
-        request = Request(method="PATCH", path=_key_path(key_id), body=dumps({"isPrimary": True}))
+        body = dumps({"isPrimary": True})
+        request = Request(method="PATCH", path=_key_path(key_id), body=body, route=_KEY_ROUTE)
         await self._executor.call(request, _nothing)
 
     async def _find(self, public_key: str) -> SSHKey | None:

@@ -21,6 +21,8 @@ from ._ssh_keys import SSHKeys
 if TYPE_CHECKING:
     import aiohttp
 
+    from ..events import OnEvent
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -55,6 +57,9 @@ class Client:
             the server has just closed, and the client then has to search for the pod: give the connector
             ``force_close=True`` to rule that out. Requests that your middlewares repeat are not counted as
             attempts.
+        on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
+            deletions. A plain function, called in the client's thread: it must be quick, and must not call
+            the client. The first exception that it raises is logged; all are ignored.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -78,6 +83,7 @@ class Client:
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         user_agent: str | None = None,
         session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         # See AsyncClient.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
@@ -97,6 +103,7 @@ class Client:
             retry=retry,
             user_agent=user_agent,
             session=session,
+            on_event=on_event,
         )
         self._assemble(client, Portal(client.aclose), owner=True)
 

@@ -69,6 +69,7 @@ class Hub:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
         subscription.since = next(self._state.numbers)
         self._subscriptions.add(subscription)
+        self._state.listening += subscription.listeners is not None
         for pod_id in subscription.pod_ids:
             pod = subscription.pods[pod_id] = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
             pod.add(subscription)
@@ -98,6 +99,7 @@ class Hub:
         if subscription not in self._subscriptions:
             return
         self._subscriptions.discard(subscription)
+        self._state.listening -= subscription.listeners is not None
         self._state.schedule.remove(subscription)
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
@@ -199,7 +201,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
 
     Args:
         settings: Clients share a hub if these are equal. The retry settings do not count: the next tick is
-            the retry.
+            the retry. Nor does ``on_event``: each subscription has its listeners.
         session: The caller's own aiohttp session, or ``None``.
         make_transport: Makes the connections of a new hub.
     """
@@ -208,7 +210,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
         # The loop was abandoned with waits in it; its hub will never run again.
         _hubs.pop(key, None)
     # By id: a session factory need not be hashable. The hub keeps it alive, so the id stays unique.
-    key = (loop, attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE), id(session))
+    key = (loop, attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE, on_event=None), id(session))
     hub = _hubs.get(key)
     if hub is None:
         hub = _hubs[key] = Hub(key[1], make_transport())

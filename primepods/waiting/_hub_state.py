@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
+from .._operations import LISTENERS, listen_for_all
 from .._utils.clock import Clock
 from .._utils.text import one_line
 from ..errors import ClientClosedError, ProtocolError, RateLimitError
@@ -99,23 +100,25 @@ class PollPace:
             if self._rate > _MAX_RATE:
                 self._rate = math.inf
 
-    def apply_rate_limit(self, limit: RateLimitError) -> None:
-        """Pause, and lower the rate. Of several 429s for the same pause, the first counts.
+    def apply_rate_limit(self, limit: RateLimitError) -> bool:
+        """Pause, and lower the rate; return whether this began a pause, or made one longer.
 
-        The longest of many random pauses is about the same in every process: all would resume together.
+        Of several 429s for the same pause, the first counts. The longest of many random pauses is about the
+        same in every process: all would resume together.
         """
         now = self._clock.time()
         if limit.retry_after is None and now < self.paused_until:
-            return
+            return False
         seconds = self._next_pause if limit.retry_after is None else min(limit.retry_after, MAX_RETRY_AFTER)
         if now + seconds <= self.paused_until:
-            return
+            return False
         if limit.retry_after is None:
             self._next_pause = min(2 * self._next_pause, _MAX_PAUSE)
         self._slow_down(now + seconds)
         # At the exact time, many processes would resume together.
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
         self._limit = limit
+        return True
 
     def _slow_down(self, until: float) -> None:
         """Lower the rate after a 429 that asks to wait ``until``; a single 429 sets no limit."""
@@ -195,6 +198,7 @@ class HubState:
         pods: All pods with a subscription.
         numbers: Numbers requests and subscriptions: a response counts only for older ones.
         jobs: The running tasks.
+        listening: Number of subscriptions with listeners.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -205,6 +209,7 @@ class HubState:
         self.pods: dict[str, WatchedPod] = {}
         self.numbers: Iterator[int] = itertools.count()
         self.jobs: set[asyncio.Task[None]] = set()
+        self.listening: int = 0
 
     def start(
         self,
@@ -220,19 +225,37 @@ class HubState:
             on_end: Called when the task has ended, also if it was cancelled before its first step.
         """
         # An empty context: otherwise its log lines would carry the context of the first task.
-        job = asyncio.get_running_loop().create_task(_guard(work, pods), context=contextvars.Context())
+        context = contextvars.Context()
+        context.run(self.listen, pods)
+        job = asyncio.get_running_loop().create_task(_guard(work, pods), context=context)
         self.jobs.add(job)
         job.add_done_callback(self.jobs.discard)
         if on_end is not None:
             job.add_done_callback(lambda _: on_end())
 
+    def listen(self, pods: Iterable[WatchedPod]) -> None:
+        """Tell, from now on in the current task, the listeners of all subscriptions to ``pods``."""
+        if self.listening:
+            subscriptions = {each for pod in pods for each in pod.subscriptions}
+            listen_for_all([each.listeners for each in subscriptions])
+
     def note_failure(self, error: Exception, pods: int) -> None:
         """Log that a request for ``pods`` pods failed; pause if it was rate limited."""
         if isinstance(error, RateLimitError):
-            self.pace.apply_rate_limit(error)
+            if self.pace.apply_rate_limit(error) and self.listening:
+                self._tell_pause()
             self.warnings.paused(is_new=False)
         else:
             self.warnings.failed(error, pods, len(self.pods))
+
+    def _tell_pause(self) -> None:
+        """Tell a pause to all listeners: it is for the whole poller."""
+        from ..events import PollingPaused  # noqa: PLC0415 - loaded with the first on_event
+
+        context = contextvars.Context()
+        context.run(self.listen, self.pods.values())
+        if (listeners := context.get(LISTENERS)) is not None:
+            listeners.tell(PollingPaused(seconds=self.pace.paused_until - self.clock.time()))
 
     def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
         """End the waits for pods whose refusal is now confirmed; poll the others again to confirm it."""

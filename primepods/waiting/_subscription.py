@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._http.transport import Transport
 from .._utils.clock import Clock
@@ -17,6 +17,9 @@ from ..models import PodChange, PodStatus
 from ..results import PodStatuses
 from ._hub import Hub, join
 from ._watched_pod import Subscriber, WatchedPod
+
+if TYPE_CHECKING:
+    from .._operations.hook import Hook
 
 APPEAR_GRACE: Final = 60.0
 """Seconds for a pod that the API does not know (yet) to appear."""
@@ -57,9 +60,20 @@ class Subscription(Subscriber):
         self._appear_by = self.clock.time() + appear_grace
         self._connection = connection
         self.hub: Hub = connection.connect(self)
+        self._began_at: float | None = self.clock.time()
+        if self.listeners is not None:
+            from ..events import WaitStarted  # noqa: PLC0415 - loaded with the first on_event
+
+            self.listeners.tell(WaitStarted(pods=len(self.pod_ids)))
 
     def close(self) -> None:
         """Stop polling for it. Does nothing when it is already closed."""
+        began_at, self._began_at = self._began_at, None
+        if self.listeners is not None and began_at is not None:
+            from ..events import WaitEnded  # noqa: PLC0415 - as above
+
+            seconds = self.clock.time() - began_at
+            self.listeners.tell(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
         self._connection.disconnect(self)
         self.hub.remove(self, self._connection.client)
 
@@ -127,6 +141,8 @@ class HubConnection:
         client: The connection of the client, for a view on it.
 
     Attributes:
+        clock: The client's clock.
+        on_event: The client's hook.
         client: The connection of the client, also for a view on a view.
         subscriptions: Open subscriptions of the client and its views.
         closed: Whether the client is closed.
@@ -134,6 +150,7 @@ class HubConnection:
 
     def __init__(self, settings: Settings, session: Any, client: HubConnection | None = None) -> None:
         self.clock: Clock = settings.clock
+        self.on_event: Hook | None = settings.on_event
         self._settings = settings
         self._session = session
         self.client: HubConnection = self if client is None else client.client

@@ -167,6 +167,7 @@ class Tick:
         for pod in pods:
             pod.asked, pod.asked_at = sequence, sent_at
             self._state.schedule.forget(pod)
+        self._state.listen(pods)
         answer = await self._reader.read_batch([pod.pod_id for pod in pods])
         self._state.pace.note_response()
         now = self._state.clock.time()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
+from .._operations import LISTENERS
 from .._utils.exceptions import copy_exception
 from .._utils.fault_search import FaultSearch
 from ..errors import PrimePodsError
 from ..models import Pod, PodState, PodStatus
+
+if TYPE_CHECKING:
+    from .._operations.hook import Listeners
 
 MISSES_BEFORE_GONE: Final = 2
 """Status responses without a row, after which a GET confirms whether the pod is gone."""
@@ -33,6 +37,7 @@ class Subscriber:
     Attributes:
         pod_ids: Ids of the pods, without duplicates.
         interval: Seconds between two polls of each.
+        listeners: Who is told about the polls; ``None`` for nobody.
         since: Number of the last request before it began; only responses to later requests count for it.
         pods: Pods that it still subscribes to.
     """
@@ -40,6 +45,7 @@ class Subscriber:
     def __init__(self, pod_ids: Iterable[str], interval: float) -> None:
         self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
         self.interval = interval
+        self.listeners: Listeners | None = LISTENERS.get()
         self.since: int = 0
         self.pods: dict[str, WatchedPod] = {}
         self._changed: dict[WatchedPod, None] = {}

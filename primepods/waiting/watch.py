@@ -8,14 +8,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from .._operations import begin
 from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
 from ._subscription import HubConnection, Subscription
 from ._watched_pod import WatchedPod
 from .wait import timed_out
+
+if TYPE_CHECKING:
+    from .._operations.hook import Operation
 
 
 class AsyncWatch:
@@ -33,11 +37,12 @@ class AsyncWatch:
         self._ids = pod_ids
         self._interval = interval
         self._timeout = math.inf if timeout is None else timeout
+        self._connection = connection
         self._subscribe = partial(Subscription, connection, pod_ids, interval)
         self._open: set[_Iteration] = set()
 
     def __aiter__(self) -> ClosableAsyncIterator[PodChange]:
-        return WatchIterator(_Iteration(self._subscribe, self._timeout, self._open))
+        return WatchIterator(_Iteration(self._connection, self._subscribe, self._timeout, self._open))
 
     async def aclose(self) -> None:
         """End all iterations of this watch.
@@ -64,12 +69,21 @@ class _Iteration:
     """State of a :class:`WatchIterator`, without a reference to it, so that it can be garbage-collected.
 
     Args:
+        connection: The client's connection to the poller.
         subscribe: Starts the polling.
         timeout: Seconds.
         open_: Holds this until it is closed.
     """
 
-    def __init__(self, subscribe: Callable[[], Subscription], timeout: float, open_: set[_Iteration]) -> None:
+    def __init__(
+        self,
+        connection: HubConnection,
+        subscribe: Callable[[], Subscription],
+        timeout: float,
+        open_: set[_Iteration],
+    ) -> None:
+        self._connection = connection
+        self._operation: Operation | None = None
         self._subscribe = subscribe
         self._timeout = timeout
         self._open = open_
@@ -116,10 +130,17 @@ class _Iteration:
         self._open.discard(self)
         if self._subscription is not None:
             with suppress(RuntimeError):  # The loop is closed, and with it the poller.
-                self._subscription.loop.call_soon_threadsafe(self._subscription.close)
+                self._subscription.loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+        if self._operation is not None:
+            self._operation.end(None if isinstance(self._end, StopAsyncIteration) else self._end)
 
     async def _close(self) -> None:
         self._open.discard(self)
+        self._stop()
         if self._subscription is not None:
             await self._subscription.aclose()
 
@@ -138,7 +159,10 @@ class _Iteration:
             self._changed = iter(await subscription.changed(self._ends_at))
 
     def _begin(self) -> Subscription:
-        self._subscription = self._subscribe()
+        self._operation = begin("pods.watch", self._connection)
+        self._subscription = (
+            self._subscribe() if self._operation is None else self._operation.run(self._subscribe)
+        )
         self._ends_at = self._subscription.clock.time() + self._timeout
         return self._subscription
 

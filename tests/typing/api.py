@@ -64,7 +64,21 @@ from primepods import (
 )
 from primepods.charts import Chart, fleet_chart, spend_chart
 from primepods.emulator import EmulatedPod, Emulator, ManualClock
+from primepods.events import Event, LeaseReleased, RequestEnded
 from primepods.fleet import Condition, Fleet, follow
+
+
+def events(event: Event) -> None:
+    """What `on_event` is called with."""
+    match event:
+        case RequestEnded(route=route, status=status, seconds=seconds):
+            assert_type(route, str | None)
+            assert_type(status, int | None)
+            assert_type(seconds, float)
+        case LeaseReleased(spent=spent):
+            assert_type(spent, float)
+        case _:
+            assert_type(event.operations, tuple[int, ...])
 
 
 async def clients(session: aiohttp.ClientSession) -> None:
@@ -83,6 +97,7 @@ async def clients(session: aiohttp.ClientSession) -> None:
         max_concurrency=4,
         retry=RetryPolicy(attempts=5, base_delay=0.5, max_delay=30.0, jitter=True),
         user_agent="mine/1",
+        on_event=events,
     )
     async with AsyncClient() as client:
         assert_type(client, AsyncClient)

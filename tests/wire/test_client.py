@@ -97,10 +97,10 @@ def test_all_but_the_key_are_keywords() -> None:
     parameters = inspect.signature(primepods.AsyncClient).parameters
     assert list(parameters) == [
         *("api_key", "base_url", "team_id", "context", "timeout", "deadline"),
-        *("max_concurrency", "retry", "user_agent", "session"),
+        *("max_concurrency", "retry", "user_agent", "session", "on_event"),
     ]
     kinds = [parameter.kind for parameter in parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 9
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 10
     assert (parameters["timeout"].default, parameters["deadline"].default) == (30.0, 120.0)
     assert parameters["max_concurrency"].default == 16
     assert parameters["retry"].default == primepods.RetryPolicy()

@@ -1,0 +1,119 @@
+"""A call in progress, and what it logs and tells ``on_event`` about its attempts."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import attrs
+
+from .._operations import LISTENERS
+from .._utils.text import one_line
+from ..errors import APIError
+from .backoff import CallError
+from .failure import FailedAttempt
+from .request import Request
+from .response import Response
+
+log = logging.getLogger("primepods")
+
+
+@attrs.define(eq=False, repr=False)
+class Call:
+    """A call in progress.
+
+    Attributes:
+        request: The request, with its path after redirects.
+        base_url: The client's base URL.
+        deadline_at: The time at which the call must end.
+        attempt: Number of the current attempt, from 1.
+        rate_limited: Number of attempts that got a 429.
+        maybe_received: Whether the server may have received any of the attempts.
+        maybe_acted: Whether the server may have carried out an attempt that got no response or an error.
+        redirected: Whether a redirect was followed.
+        last_failure: Reason of the previous failure.
+        resends: Number of attempts that were sent twice, since a kept connection was closed.
+    """
+
+    request: Request
+    base_url: str
+    deadline_at: float
+    attempt: int = 0
+    rate_limited: int = 0
+    maybe_received: bool = False
+    maybe_acted: bool = False
+    redirected: bool = False
+    last_failure: str = ""
+    resends: int = 0
+
+    def note_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
+        """Log the end of an attempt, and tell ``on_event``.
+
+        Args:
+            outcome: The outcome, or the exception that ended the attempt.
+            seconds: How long it took.
+        """
+        listeners = LISTENERS.get()
+        if listeners is None and not log.isEnabledFor(logging.DEBUG):
+            return
+        status, error, result = _describe(outcome)
+        request = self.request
+        log.debug(
+            "%s %s: %s, %.1f ms, attempt %d",
+            *(request.method, request.path, result, seconds * 1e3, self.attempt),
+            extra=self._fields(status=status, error=error, seconds=seconds),
+        )
+        if listeners is None:
+            return
+        from ..events import RequestEnded  # noqa: PLC0415 - loaded with the first on_event
+
+        self.resends += isinstance(outcome, Response) and outcome.resent
+        listeners.tell(
+            RequestEnded(
+                method=request.method,
+                route=request.template,
+                base_url=self.base_url,
+                status=status,
+                error=error,
+                resend_count=self.attempt - 1 + self.redirected + self.resends,
+                seconds=seconds,
+            )
+        )
+
+    def note_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
+        """Log that the attempt is repeated after ``delay`` seconds, and tell ``on_event``."""
+        request, status = self.request, outcome.status if isinstance(outcome, Response) else None
+        log.info(
+            "retrying %s %s in %.2f s: %s (attempt %d)",
+            *(request.method, request.path, delay, self.last_failure, self.attempt + 1),
+            extra=self._fields(status=status, delay=delay, reason=self.last_failure),
+        )
+        if (listeners := LISTENERS.get()) is None:
+            return
+        from ..events import RetryScheduled  # noqa: PLC0415 - as above
+
+        listeners.tell(
+            RetryScheduled(
+                method=request.method,
+                route=request.template,
+                attempt=self.attempt,
+                status=status,
+                # Without the server's text, which can quote what was sent.
+                reason=f"status {status}" if isinstance(error, APIError) else self.last_failure,
+                delay=delay,
+            )
+        )
+
+    def _fields(self, **fields: float | str | None) -> dict[str, Any]:
+        """Return the fields of a log record, besides its text."""
+        about = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
+        return about | {name: value for name, value in fields.items() if value is not None}
+
+
+def _describe(outcome: Response | FailedAttempt | BaseException) -> tuple[int | None, str | None, str]:
+    """Return the status, the kind of error, and both in a few words."""
+    if isinstance(outcome, Response):
+        return outcome.status, None, f"{outcome.status}, {len(outcome.body)} bytes"
+    if isinstance(outcome, FailedAttempt):
+        return None, outcome.kind, one_line(outcome.reason)
+    return None, type(outcome).__name__, type(outcome).__name__

@@ -1,0 +1,89 @@
+"""Operations: public calls in progress, and who is told about what they do.
+
+A client without ``on_event`` pays one check per call and per attempt: what else is needed is loaded with the
+first ``on_event``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Coroutine
+from contextvars import ContextVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .._utils.clock import Clock
+    from ..events import OnEvent
+    from .hook import Hook, Listeners, Operation
+
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+LISTENERS: Final[ContextVar[Listeners | None]] = ContextVar("primepods_listeners", default=None)
+"""Who is told about what the current task does; ``None`` for nobody."""
+
+
+class _Observed(Protocol):
+    @property
+    def on_event(self) -> Hook | None: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+class _Executor(Protocol):
+    @property
+    def settings(self) -> _Observed: ...
+
+
+class _Resource(Protocol):
+    @property
+    def _executor(self) -> _Executor: ...
+
+
+def make_hook(on_event: OnEvent | None) -> Hook | None:
+    """Return the hook that calls ``on_event``.
+
+    Raises:
+        TypeError: It is not a plain function.
+    """
+    if on_event is None:
+        return None
+    from .hook import Hook  # noqa: PLC0415 - see above
+
+    return Hook(on_event)
+
+
+def begin(name: str, client: _Observed) -> Operation | None:
+    """Begin an operation of a client; the caller ends it. ``None`` if nobody is told."""
+    return None if client.on_event is None else client.on_event.begin(name, client.clock)
+
+
+def listen_for_all(listeners: Collection[Listeners | None]) -> None:
+    """Tell, from now on in the current context, all of those who share what it does."""
+    heard = {each for each in listeners if each is not None}
+    if len(heard) > 1:
+        from .hook import merge  # noqa: PLC0415 - see above
+
+        LISTENERS.set(merge(heard))
+    else:
+        LISTENERS.set(heard.pop() if heard else None)
+
+
+def operation(name: str) -> Callable[[F], F]:
+    """Make the calls of a method operations.
+
+    Args:
+        name: Such as ``pods.wait``.
+    """
+
+    def decorate(method: F) -> F:
+        @wraps(method)
+        async def call(self: _Resource, *args: Any, **kwargs: Any) -> Any:
+            settings = self._executor.settings  # pyright: ignore[reportPrivateUsage] - a method of its own
+            if settings.on_event is None:
+                return await method(self, *args, **kwargs)
+            with settings.on_event.begin(name, settings.clock):
+                return await method(self, *args, **kwargs)
+
+        return cast("F", call)
+
+    return decorate

@@ -1,0 +1,156 @@
+"""The hook of a client with ``on_event``: it begins operations, and tells events."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from contextvars import Token, copy_context
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar
+
+import attrs
+
+from .._utils.arguments import check_callable
+from .._utils.clock import Clock
+from ..events import Event, OnEvent, OperationEnded, OperationStarted
+from . import LISTENERS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger("primepods")
+
+_NUMBERS: Final = itertools.count(1)
+
+
+class Hook:
+    """Calls ``on_event``; logs the first exception that it raises, and ignores the others.
+
+    Hooks with equal functions are equal: clients with the same function are told once about a shared poll.
+
+    Args:
+        function: The function.
+
+    Raises:
+        TypeError: It is not a plain function.
+    """
+
+    def __init__(self, function: OnEvent) -> None:
+        check_callable("on_event", function)
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+            raise TypeError("on_event must be a plain function, not `async def`: nothing awaits it")
+        self._function = function
+        self._has_failed = False
+
+    def begin(self, name: str, clock: Clock) -> Operation:
+        """Begin an operation."""
+        return Operation(self, name, clock)
+
+    def wrap(
+        self, name: str, clock: Clock, function: Callable[P, Awaitable[T]]
+    ) -> Callable[P, Coroutine[Any, Any, T]]:
+        """Return ``function`` as one whose calls are operations."""
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            with self.begin(name, clock):
+                return await function(*args, **kwargs)
+
+        return call
+
+    def tell(self, event: Event) -> None:
+        """Call the function."""
+        try:
+            self._function(event)
+        except Exception:  # noqa: BLE001 - a callback must not break what it is told about
+            if not self._has_failed:
+                self._has_failed = True
+                _log.exception("on_event raised an exception; those that follow are not logged")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hook) and self._function == other._function
+
+    def __hash__(self) -> int:
+        try:
+            return hash(self._function)
+        except TypeError:
+            return hash(type(self._function))
+
+
+class Listeners:
+    """The operations that a piece of work serves, by the hooks that are told about it.
+
+    Args:
+        numbers: The operations' numbers.
+    """
+
+    def __init__(self, numbers: Mapping[Hook, tuple[int, ...]]) -> None:
+        self.numbers = numbers
+
+    def tell(self, event: Event) -> None:
+        """Tell each hook an event, with its own operations."""
+        for hook, numbers in self.numbers.items():
+            hook.tell(attrs.evolve(event, operations=numbers))
+
+
+def merge(listeners: Iterable[Listeners]) -> Listeners:
+    """Return all listeners as one; the operations that began first come first."""
+    merged: dict[Hook, set[int]] = {}
+    for each in listeners:
+        for hook, numbers in each.numbers.items():
+            merged.setdefault(hook, set()).update(numbers)
+    return Listeners({hook: tuple(sorted(numbers)) for hook, numbers in merged.items()})
+
+
+class Operation:
+    """A public call in progress; in its ``with`` block, events are told as its own.
+
+    Args:
+        hook: Is told about it.
+        name: Such as ``pods.wait``.
+        clock: The client's clock.
+
+    Attributes:
+        listeners: Who is told about what is done for it.
+    """
+
+    def __init__(self, hook: Hook, name: str, clock: Clock) -> None:
+        number = next(_NUMBERS)
+        self.listeners = Listeners({hook: (number,)})
+        self._name = name
+        self._token: Token[Listeners | None] | None = None
+        self._clock = clock
+        self._started_at: float | None = clock.boottime()
+        outer = LISTENERS.get()
+        [parent, *_] = (outer.numbers.get(hook) if outer else None) or (None,)
+        self.listeners.tell(OperationStarted(name=name, parent=parent))
+
+    def end(self, error: BaseException | None) -> None:
+        """End it, once."""
+        started_at, self._started_at = self._started_at, None
+        if started_at is not None:
+            seconds, kind = (
+                self._clock.boottime() - started_at,
+                None if error is None else type(error).__name__,
+            )
+            self.listeners.tell(OperationEnded(name=self._name, seconds=seconds, error=kind))
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Call a function, whose events, and those of what it begins, are told as this operation's."""
+        context = copy_context()
+        context.run(LISTENERS.set, self.listeners)
+        return context.run(function)
+
+    def __enter__(self) -> None:
+        self._token = LISTENERS.set(self.listeners)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            # The garbage collector closes a coroutine in another context.
+            with suppress(ValueError):
+                LISTENERS.reset(self._token)
+        self.end(exc)

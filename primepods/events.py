@@ -1,0 +1,235 @@
+"""Events of a client: what it calls ``on_event`` with.
+
+``primepods.AsyncClient(on_event=print)``: a plain function, called in the client's event loop, in the middle
+of requests. It must be quick, and must not call the client. The first exception that it raises is logged; all
+are ignored. No event holds the key, a header or a body.
+
+An operation is a public call in progress, such as ``pods.wait``, which also stands for ``wait_ready`` and
+``wait_gone``; an iterator has one for each page. Every event names the operations that it belongs to by their
+numbers, unique in the process. A poll that several waits share belongs to all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+
+from ._utils.plain import ToDict
+
+__all__ = [
+    "DeletionEnded",
+    "Event",
+    "LeaseKept",
+    "LeaseReady",
+    "LeaseReleased",
+    "LeaseStarted",
+    "OnEvent",
+    "OperationEnded",
+    "OperationStarted",
+    "PollingPaused",
+    "ReleaseFailed",
+    "RequestEnded",
+    "RetryScheduled",
+    "WaitEnded",
+    "WaitStarted",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Event(ToDict):
+    """Base of all events.
+
+    Attributes:
+        operations: Numbers of the operations that the event belongs to.
+    """
+
+    operations: tuple[int, ...] = ()
+
+
+OnEvent: TypeAlias = Callable[[Event], object]
+"""Callback for each :class:`Event` of a client."""
+
+
+@attrs.frozen(kw_only=True)
+class OperationStarted(Event):
+    """A public call has begun; told in the caller's context.
+
+    Attributes:
+        name: Such as ``pods.wait``.
+        parent: The number of the operation that makes this call, such as that of a lease; else ``None``.
+    """
+
+    name: str
+    parent: int | None
+
+
+@attrs.frozen(kw_only=True)
+class OperationEnded(Event):
+    """A public call has ended.
+
+    Attributes:
+        name: Such as ``pods.wait``.
+        seconds: How long it took.
+        error: The class of the exception that ended it, such as ``WaitTimeoutError``, or ``None``.
+    """
+
+    name: str
+    seconds: float
+    error: str | None
+
+
+@attrs.frozen(kw_only=True)
+class RequestEnded(Event):
+    """One attempt at a request has ended.
+
+    Attributes:
+        method: The HTTP method.
+        route: The path with ``{id}`` in place of an id; ``None`` for ``client.request``.
+        base_url: The client's base URL.
+        status: The status of the response, or ``None`` if there is none.
+        error: Without a response: ``transport``, ``connect``, ``timeout``, ``deadline``, ``protocol``, or the
+            class of the exception that ended the attempt, such as ``CancelledError``.
+        resend_count: Number of times that the request had been sent before.
+        seconds: How long the attempt took, without waiting for a free slot.
+    """
+
+    method: str
+    route: str | None
+    base_url: str
+    status: int | None
+    error: str | None
+    resend_count: int
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class RetryScheduled(Event):
+    """An attempt has failed, and is repeated.
+
+    Attributes:
+        method: The HTTP method.
+        route: The path with ``{id}`` in place of an id; ``None`` for ``client.request``.
+        attempt: Number of the failed attempt, from 1.
+        status: The status of its response, or ``None`` if there is none; 429 asks for a pause.
+        reason: Why it failed, without the server's text.
+        delay: Seconds until the next attempt.
+    """
+
+    method: str
+    route: str | None
+    attempt: int
+    status: int | None
+    reason: str
+    delay: float
+
+
+@attrs.frozen(kw_only=True)
+class PollingPaused(Event):
+    """The API has asked the poller of waits and watches to pause (429).
+
+    Attributes:
+        seconds: How long it pauses.
+    """
+
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class WaitStarted(Event):
+    """A wait or a watch has joined the poller.
+
+    Attributes:
+        pods: Number of pods that it polls.
+    """
+
+    pods: int
+
+
+@attrs.frozen(kw_only=True)
+class WaitEnded(Event):
+    """A wait or a watch has left the poller.
+
+    Attributes:
+        pods: Number of pods that it polled at its start.
+        pending: Number of pods that it still waited for.
+        seconds: How long it polled.
+    """
+
+    pods: int
+    pending: int
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class DeletionEnded(Event):
+    """The deletion of one pod has succeeded or failed.
+
+    Attributes:
+        pod_id: The pod.
+        state: ``DELETING`` or ``TERMINATED``; ``None`` if it failed.
+        error: The class of its error, such as ``NotFoundError``, or ``None``.
+    """
+
+    pod_id: str
+    state: str | None
+    error: str | None
+
+
+@attrs.frozen(kw_only=True)
+class _LeaseEvent(Event):
+    """Something about a leased pod.
+
+    Attributes:
+        pod_id: The pod.
+        name: Its unique name.
+        price_hr: The highest price per hour that was seen.
+        seconds: Seconds since the order.
+    """
+
+    pod_id: str
+    name: str
+    price_hr: float
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class LeaseStarted(_LeaseEvent):
+    """A pod was ordered for a lease, and is billed from now on."""
+
+
+@attrs.frozen(kw_only=True)
+class LeaseReady(_LeaseEvent):
+    """A leased pod is ready, and is handed over."""
+
+
+@attrs.frozen(kw_only=True)
+class LeaseKept(_LeaseEvent):
+    """A leased pod is kept, by ``pod.keep()``: its lease ends, and the pod goes on."""
+
+
+@attrs.frozen(kw_only=True)
+class LeaseReleased(_LeaseEvent):
+    """A leased pod is confirmed terminated.
+
+    Attributes:
+        spent: What it has cost, at the highest price that was seen.
+    """
+
+    spent: float
+
+
+@attrs.frozen(kw_only=True)
+class ReleaseFailed(Event):
+    """A leased pod could not be confirmed terminated: it may be running, and billed.
+
+    Attributes:
+        pod_id: The pod; ``None`` if whether it was created is unknown.
+        name: Its unique name.
+        price_hr: The highest price per hour that was seen, or ``None``.
+    """
+
+    pod_id: str | None
+    name: str
+    price_hr: float | None
