@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..remote import AsyncRemote, CommandResult, OnLine, OnProgress
 from ._portal import Portal, in_calling_thread
@@ -41,7 +41,7 @@ class Remote:
 
         A command that is cancelled or times out also ends on the pod: its process group gets SIGTERM, and
         SIGKILL ten seconds later. So it does after a lost connection, once the pod's ssh server notices.
-        Background processes of a command that ends by itself go on.
+        Background processes of a command that ends by itself continue.
 
         Args:
             command: A line for the shell on the pod, or a list of arguments.
@@ -75,50 +75,61 @@ class Remote:
         )
 
     def upload(
-        self, local: str | os.PathLike[str], remote: str, *, on_progress: OnProgress | None = None
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        *,
+        exclude: Iterable[str] = (),
+        on_progress: OnProgress | None = None,
     ) -> None:
-        """Copy a file or a folder to the pod, whole or not at all.
+        """Copy a file or a folder to the pod, completely or not at all.
 
-        The contents of a folder go into the folder ``remote``, which is created if needed; existing files of
-        the same names are replaced. A file is called ``remote``, or goes into it where that is a folder or
-        ends with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are
-        skipped. The pod needs ``tar``.
+        The content of a folder goes into the folder ``remote``, which is created if needed; existing files of
+        the same names are replaced. A file is named ``remote``, or goes into it if that is a folder or ends
+        with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are left out.
+        The pod needs ``tar``.
 
         Args:
-            local: The file or the folder here.
-            remote: The destination, relative to the home directory.
-            on_progress: Called in this thread a few times a second with the bytes so far.
+            local: The local file or folder.
+            remote: The target, relative to the home directory.
+            exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
+                and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
+                only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
+            on_progress: Callback for the bytes so far, a few times a second, in this thread.
 
         Raises:
             LoginError: The pod refused all logins.
-            TransferError: The pod cannot take it: no space, no permission, a file where a folder must be.
+            TransferError: The pod cannot store it: no space, no permission, a file in place of a folder.
             ConnectionLostError: ``ssh`` has failed.
-            OSError: Something cannot be read here.
+            OSError: A local file cannot be read.
+            ValueError: A path or a pattern is invalid.
         """
-        self._portal.call(self._remote.upload, local, remote, on_progress=in_calling_thread(on_progress))
+        self._portal.call(
+            self._remote.upload, local, remote, exclude=exclude, on_progress=in_calling_thread(on_progress)
+        )
 
     def download(
         self, remote: str, local: str | os.PathLike[str], *, on_progress: OnProgress | None = None
     ) -> None:
-        """Copy a file or a folder from the pod, whole or not at all.
+        """Copy a file or a folder from the pod, completely or not at all.
 
-        The contents of a folder go into the folder ``local``, which is created if needed; existing files of
-        the same names are replaced. A file is called ``local``, or goes into it where that is a folder or
-        ends with a slash. Modes (but for what others may write), times, links and empty folders are kept.
-        Nothing is written outside of ``local``: links that leave the folder, pipes and devices are left out,
-        and an error names them when all else is there.
+        The content of a folder goes into the folder ``local``, which is created if needed; existing files of
+        the same names are replaced. A file is named ``local``, or goes into it if that is a folder or ends
+        with a slash. Modes (without write permission for others), times, links and empty folders are kept.
+        Nothing is written outside ``local``: links that leave the folder, pipes and devices are left out, and
+        when everything else is copied, a ``TransferError`` names them.
 
         Args:
-            remote: The file or the folder on the pod, relative to the home directory.
-            local: The destination.
-            on_progress: Called in this thread a few times a second with the bytes so far.
+            remote: The file or folder on the pod, relative to the home directory.
+            local: The local target.
+            on_progress: Callback for the bytes so far, a few times a second, in this thread.
 
         Raises:
             LoginError: The pod refused all logins.
-            TransferError: There is no such file, it cannot be read, or must not be written here; or something
-                was left out.
+            TransferError: There is no such file, it cannot be read, or it must not be written here; or
+                something was left out.
             ConnectionLostError: ``ssh`` has failed.
-            OSError: Something cannot be written here.
+            OSError: A local file cannot be written.
         """
         self._portal.call(self._remote.download, remote, local, on_progress=in_calling_thread(on_progress))
 

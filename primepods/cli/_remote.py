@@ -45,6 +45,14 @@ Env = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Do not upload files of this name or pattern, such as .git or '*.pyc'; may be repeated.",
+        metavar="PATTERN",
+        rich_help_panel=_PANEL,
+    ),
+]
 Words = Annotated[
     list[str],
     typer.Argument(metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."),

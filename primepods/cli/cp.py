@@ -11,7 +11,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
-from ._remote import SshOptions, progress
+from ._remote import Exclude, SshOptions, progress
 
 Path = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
 
@@ -22,6 +22,8 @@ def command(
     source: Path,
     target: Path,
     *,
+    exclude: Exclude = None,
+    _recursive: Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)] = False,
     ssh: SshOptions,
 ) -> None:
     """Copy a file or a folder to a pod, or from it, completely or not at all.
@@ -31,18 +33,21 @@ def command(
 
     Examples:
       primepods cp data train:work/data
+      primepods cp . train:work --exclude .git --exclude .venv
       primepods cp train:work/results/ results
     """
     from_pod, to_pod = _split(source), _split(target)
     if (from_pod is None) == (to_pod is None):
         raise CommandError("one argument must be POD:PATH, the other a local path", ExitCode.USAGE)
+    if exclude and not to_pod:
+        raise CommandError("--exclude is only for copies to a pod", ExitCode.USAGE)
     handle, path = from_pod or to_pod or ("", "")
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, handle, team=api.team)
         remote = client.pods.remote(pod_id, **ssh.arguments())
         with progress("copied") as on_progress:
             if to_pod:
-                remote.upload(source, path, on_progress=on_progress)
+                remote.upload(source, path, exclude=exclude or (), on_progress=on_progress)
             else:
                 remote.download(path, target, on_progress=on_progress)
 

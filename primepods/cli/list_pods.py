@@ -46,6 +46,7 @@ def command(
     limit: LimitOption = None,
     sort: SortOption = Order.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
+    _everything: Annotated[bool, typer.Option("--all", "-a", hidden=True)] = False,
     filters: PodFilter,
 ) -> None:
     """List all your pods and their prices per hour.

@@ -18,7 +18,7 @@ from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, find_key, without_unset
 from ._pod_table import price
-from ._remote import Env, SshOptions, Words, line_of, progress, read_variables
+from ._remote import Env, Exclude, SshOptions, Words, line_of, progress, read_variables
 from ._table import print_info
 
 _MAX_OFFERS = 5
@@ -53,6 +53,7 @@ MaxSpend = Annotated[
     float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
 ]
 Name = Annotated[str | None, typer.Option(help="Beginning of the pod's name.", metavar="NAME")]
+Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
 
 
@@ -68,6 +69,7 @@ class _Job:
         line: The command.
         variables: Its environment variables.
         uploads: Local paths, each with its target on the pod.
+        exclude: Patterns of files not to upload.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
     """
@@ -79,6 +81,7 @@ class _Job:
     line: str | list[str]
     variables: dict[str, str]
     uploads: list[tuple[Path, str]]
+    exclude: list[str]
     downloads: list[tuple[str, str]]
     keep: bool
 
@@ -89,11 +92,13 @@ def command(
     words: Words,
     *,
     upload: Uploads = None,
+    exclude: Exclude = None,
     download: Downloads = None,
     max_hours: MaxHours = None,
     max_spend: MaxSpend = None,
     name: Name = None,
     keep: Keep = False,
+    remove: Remove = False,
     env: Env = None,
     ssh: SshOptions,
     filters: OfferFilters,
@@ -111,11 +116,13 @@ def command(
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
-        --upload . --download out/:results/ -- python train.py
+        --upload . --exclude .git --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
     if filters.gpu_type is None:
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
+    if keep and remove:
+        raise CommandError("--keep and --rm exclude each other", ExitCode.USAGE)
     changes = {
         "name": name,
         "image": image,
@@ -131,6 +138,7 @@ def command(
         line=line_of(words),
         variables=read_variables(env),
         uploads=[_upload(text) for text in upload or ()],
+        exclude=exclude or [],
         downloads=[_download(text) for text in download or ()],
         keep=keep,
     )
@@ -236,7 +244,7 @@ class _Run:
         print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
         for local, remote in job.uploads:
             with progress(f"uploaded {local}") as on_progress:
-                await pod.upload(local, remote, on_progress=on_progress)
+                await pod.upload(local, remote, exclude=job.exclude, on_progress=on_progress)
             print_info(f"Uploaded {local} to {remote}")
         folder = next((remote for local, remote in job.uploads if local.is_dir()), None)
         try:

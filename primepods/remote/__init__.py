@@ -1,4 +1,4 @@
-"""Commands and files on a pod, by the system's ``ssh``."""
+"""Commands on pods and copies of files, with the system's ``ssh``."""
 
 from .options import SSHOptions
 from .remote import AsyncRemote, wait_for_login

@@ -1,4 +1,4 @@
-"""Files and folders as a ``tar`` stream: written for a pod, read from one. What blocks runs in a thread."""
+"""``tar`` streams: packing files for a pod, unpacking those of a pod. All functions block."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any, BinaryIO, Final
 import attrs
 
 from ..errors import TransferError
+from ._exclude import Exclusion
 
 _CHUNK: Final = 1 << 18
 _MODES: Final = 0o755
-"""What is kept of a mode that a pod sends: what others may write would be everybody's."""
+"""Bits of a pod's modes that a download keeps: no write permission for others."""
 _OWN: Final = 0o700
-"""What the owner may do with a folder: else it could be neither filled nor renamed."""
+"""Permissions of the owner that every folder gets, so that it can be filled and renamed."""
 
 
 @attrs.define
 class Progress:
-    """How far a copy is: counted in its thread, read in the event loop.
+    """Progress of a copy; its thread counts, the event loop reads.
 
     Attributes:
         done: Bytes of files so far.
@@ -30,45 +31,54 @@ class Progress:
     done: int = 0
 
 
-def pack(source: Path, progress: Progress, stream: BinaryIO) -> None:
-    """Write a file or a folder as ``data``, and then ``end``, by which the reader knows that it is whole.
+def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryIO) -> None:
+    """Write a file or a folder as ``data``, and then ``end``, which proves to the reader that it is complete.
 
     Links stay links. Sockets, pipes and devices are left out.
 
     Raises:
-        OSError: Something cannot be read, or nobody reads any more.
+        OSError: A file cannot be read, or the reader is gone.
     """
-    # GNU's format: names of any bytes, and read by every tar.
+    # GNU's format: it allows names of any bytes, and every tar reads it.
     with tarfile.open(
         fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
     ) as archive:
-        _add(archive, source, "data", progress)
+        _Packer(archive, exclusion, progress).add(source, "")
         archive.addfile(tarfile.TarInfo("end"))
 
 
-def _add(archive: tarfile.TarFile, path: Path, name: str, progress: Progress) -> None:
-    member: tarfile.TarInfo | None = archive.gettarinfo(
-        path, name
-    )  # none for sockets, whatever its type says
-    if not member or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        return
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    if member.isdir():
-        member.mode |= _OWN
-    if member.isreg():
-        with path.open("rb") as file:
-            archive.addfile(member, _Counted(file, progress))
-    else:
-        archive.addfile(member)
-    _forget_members(archive)
-    if member.isdir():
-        for entry in sorted(os.listdir(path)):  # noqa: PTH208 - names are all that is needed
-            _add(archive, path / entry, f"{name}/{entry}", progress)
+@attrs.frozen
+class _Packer:
+    """Adds files and folders to an archive."""
+
+    archive: tarfile.TarFile
+    exclusion: Exclusion
+    progress: Progress
+
+    def add(self, path: Path, name: str) -> None:
+        """Add a file or a folder; ``name`` is its path below the source, empty for the source itself."""
+        # None for a socket, whatever the type says.
+        member: tarfile.TarInfo | None = self.archive.gettarinfo(path, f"data/{name}".rstrip("/"))
+        if not member or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            return
+        if name and self.exclusion.matches(name, is_folder=member.isdir()):
+            return
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        if member.isreg():
+            with path.open("rb") as file:
+                self.archive.addfile(member, _Counted(file, self.progress))
+        else:
+            member.mode |= _OWN if member.isdir() else 0
+            self.archive.addfile(member)
+        _forget_members(self.archive)
+        if member.isdir():
+            for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+                self.add(path / entry.name, f"{name}/{entry.name}".lstrip("/"))
 
 
 class _Counted:
-    """A file whose bytes are counted as they are read."""
+    """File whose bytes are counted as they are read."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
         self._file = file
@@ -81,15 +91,15 @@ class _Counted:
 
 
 def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
-    """Read what a pod has packed into an empty folder. Links come last: nothing is written through one.
+    """Unpack a pod's archive into an empty folder; make links last, so that nothing is written through one.
 
     Returns:
-        What was left out, as a message can show it: links that leave the folder, pipes, devices.
+        The members that were left out, for a message: links that leave the folder, pipes, devices.
 
     Raises:
-        TransferError: The pod has sent a file that would be outside the folder.
+        TransferError: The path of a member is outside the folder.
         tarfile.TarError: The stream ends early, or is no archive.
-        OSError: Something cannot be written.
+        OSError: A file cannot be written.
     """
     links = _Links()
     with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
@@ -109,13 +119,13 @@ def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
 
 
 class _Links:
-    """Links that are made after all files, and what has no place here."""
+    """Links to make after all files, and members to leave out."""
 
     def __init__(self) -> None:
         self._targets: dict[str, str] = {}
 
     def add(self, name: str, member: tarfile.TarInfo) -> bool:
-        """Remember a member that is no file; ``False`` where it is another name of one."""
+        """Store a member that is no file; return ``False`` for a hard link to a file, which is not stored."""
         target = member.linkname if member.issym() else ""
         if member.islnk():
             first = _inside(member.linkname)
@@ -126,7 +136,7 @@ class _Links:
         return True
 
     def make(self, folder: Path) -> list[str]:
-        """Make the links that stay in the folder; return all others, as a message can show them."""
+        """Make the links that stay in the folder; return the other members, for a message."""
         left_out: list[str] = []
         for name, target in self._targets.items():
             if _stays_inside(name, target):
@@ -137,15 +147,14 @@ class _Links:
 
 
 def _forget_members(archive: Any) -> None:
-    """Have an archive forget what it has handled; it would keep all of it until its end."""
+    """Clear an archive's list of members, which would otherwise grow until the end."""
     archive.members.clear()
 
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, progress: Progress) -> None:
     source = archive.extractfile(member)
-    assert source is not None  # noqa: S101 - it is a file
     with path.open("xb") as file:
-        while chunk := source.read(_CHUNK):
+        while source and (chunk := source.read(_CHUNK)):
             file.write(chunk)
             progress.done += len(chunk)
     path.chmod(member.mode & _MODES)
@@ -153,30 +162,30 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, progre
 
 
 def _inside(name: str) -> str:
-    """Return a member's name without what means nothing.
+    """Return a member's normalised path.
 
     Raises:
-        TransferError: It is outside the folder.
+        TransferError: The path is outside the folder.
     """
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or ".." in parts:
-        raise TransferError(f"The pod has sent {name!r}, which is outside the folder: nothing was changed.")
+        raise TransferError(f"The pod sent {name!r}, which is outside the folder. Nothing was changed.")
     return "/".join(parts) or "."
 
 
 def _stays_inside(name: str, target: str) -> bool:
-    """Whether a link leads to a place in the folder; ``..`` only at its beginning: folders alone are left."""
+    """Return whether a link stays in the folder; ``..`` is allowed only at the beginning of its target."""
     parts = [part for part in target.split("/") if part not in {"", "."}]
     ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
     return bool(target) and not target.startswith("/") and ".." not in parts[ups:] and ups <= name.count("/")
 
 
 def make_staging(target: Path, *, is_into: bool) -> Path:
-    """Make a folder on the disk of ``target``, where a copy is complete before it takes its place.
+    """Create a temporary folder on the disk of ``target``, in which a copy is completed before it is renamed.
 
     Args:
-        target: Where the copy goes.
-        is_into: Whether that is a folder, made if need be.
+        target: The target of the copy.
+        is_into: Whether the target is a folder, which is created if it does not exist.
     """
     if is_into:
         target.mkdir(parents=True, exist_ok=True)
@@ -186,11 +195,11 @@ def make_staging(target: Path, *, is_into: bool) -> Path:
 
 
 def place(made: Path, target: Path) -> None:
-    """Give a file or a folder its place; in a folder that is there, its files replace those of their names.
+    """Move a complete copy to its target; in an existing folder, replace files of the same names.
 
     Raises:
-        TransferError: There is a file where a folder must be, or the other way round. Nothing was changed.
-        OSError: Something cannot be renamed.
+        TransferError: A file is in the place of a folder, or the reverse. Nothing was changed.
+        OSError: A file cannot be renamed.
     """
     if made.is_dir() and target.is_dir():
         _check_places(made, target)
@@ -209,9 +218,9 @@ def _check_places(made: Path, target: Path) -> None:
 
 def _check_fit(made: Path, target: Path) -> None:
     if _is_folder(made) and (target.is_symlink() or target.exists()) and not _is_folder(target):
-        raise TransferError(f"{target} is no folder here, and one on the pod. Nothing was changed.")
+        raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
     if not _is_folder(made) and _is_folder(target):
-        raise TransferError(f"{target} is a folder here, and none on the pod. Nothing was changed.")
+        raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 
 
 def _merge(made: Path, target: Path) -> None:

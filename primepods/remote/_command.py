@@ -24,7 +24,7 @@ _MAX_SHOWN: Final = 500
 
 
 class Command:
-    """A command, checked before anything is sent; see :meth:`AsyncRemote.run`."""
+    """Command for a pod; checks its arguments before anything is sent. See :meth:`AsyncRemote.run`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Command:
         if on_line is not None:
             check_callable("on_line", on_line)
         if on_line is not None and not capture:
-            raise ValueError("on_line wants the output, and capture=False gives it away: use one of them")
+            raise ValueError("on_line needs the output, which capture=False does not keep: use one of them")
         if not isinstance(input, str | bytes | None):
             raise TypeError(f"input must be text or bytes, got {quote(input)}")
         data = input.encode() if isinstance(input, str) else input
@@ -55,13 +55,13 @@ class Command:
         self._stderr = _Output("stderr", on_line, capture=capture)
 
     async def run(self, login: Login) -> CommandResult:
-        """Run it.
+        """Run the command.
 
         Raises:
-            LoginError: The pod let nobody log in. Nothing was run.
-            CommandTimeoutError: It ran too long.
+            LoginError: The pod refused all logins. Nothing was run.
+            CommandTimeoutError: The command ran too long.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
-            ConfigError: There is no ``ssh``, or no folder for host keys.
+            ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         sinks: dict[Stream, Sink] = {"stdout": self._stdout.add, "stderr": self._stderr.add}
         async with login.session() as session:
@@ -83,10 +83,10 @@ class Command:
         )
 
     def check(self, result: CommandResult, pod_id: str) -> None:
-        """Raise an error for another exit code than 0.
+        """Raise an error for a nonzero exit code.
 
         Raises:
-            CommandError: It is another.
+            CommandError: The exit code is not 0.
         """
         if result.exit_code:
             raise CommandError(
@@ -104,7 +104,7 @@ class Command:
         last = _last_line(stderr)
         if is_timeout:
             return CommandTimeoutError(
-                f"{self._shown} on pod {pod_id} ran longer than {self._timeout:g} s, and was stopped.{last}",
+                f"{self._shown} on pod {pod_id} ran longer than {self._timeout:g} s and was stopped.{last}",
                 pod_id=pod_id,
                 exit_code=None,
                 stdout=stdout,
@@ -112,8 +112,8 @@ class Command:
                 seconds=seconds,
             )
         return ConnectionLostError(
-            f"The connection to pod {pod_id} was lost {seconds:.1f} s after {self._shown} began. It may have "
-            f"done its work; look before you run it again.{last}",
+            f"The connection to pod {pod_id} was lost {seconds:.1f} s after {self._shown} began. The command "
+            f"may have finished: check before you run it again.{last}",
             pod_id=pod_id,
             stdout=stdout,
             stderr=stderr,
@@ -121,7 +121,7 @@ class Command:
 
 
 class _Output:
-    """What a command prints on one of its streams."""
+    """Output of a command on one of its streams."""
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool) -> None:
         is_streamed = on_line is not None or not capture
@@ -136,13 +136,13 @@ class _Output:
         if self._echo is not None:
             await self._echo(piece)
         if self._on_line is not None:
-            await self._tell(self._on_line, self._lines.feed(piece))
+            await self._call(self._on_line, self._lines.feed(piece))
 
     async def end(self) -> None:
         if self._on_line is not None:
-            await self._tell(self._on_line, self._lines.end())
+            await self._call(self._on_line, self._lines.end())
 
-    async def _tell(self, on_line: OnLine, lines: list[str]) -> None:
+    async def _call(self, on_line: OnLine, lines: list[str]) -> None:
         for line in lines:
             await call_back(on_line, OutputLine(text=line, stream=self._stream))
 
@@ -153,7 +153,7 @@ def _write(data: bytes, stdin: BinaryIO) -> None:
 
 
 def _last_line(stderr: str) -> str:
-    """Return what to say of the last line on standard error, if there is any."""
+    """Return a sentence with the last line on standard error, if there is one."""
     lines = stderr.split("\n")
     last = next((line for line in map(one_line, reversed(lines)) if line), "")
-    return f" It said last: {clip(last, _MAX_SHOWN)}" if last else ""
+    return f" Its last line on stderr: {clip(last, _MAX_SHOWN)}" if last else ""

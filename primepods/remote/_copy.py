@@ -1,4 +1,4 @@
-"""Copies of files and folders, to a pod and from it."""
+"""Uploads and downloads of files and folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,6 +18,7 @@ from .._utils.text import clip, one_line
 from ..errors import ConnectionLostError, TransferError
 from ._archive import Progress, make_staging, pack, place, unpack
 from ._exchange import Work, call_back, drop, exchange, first_error
+from ._exclude import Exclusion
 from ._login import Login
 from ._output import Tail
 from ._scripts import download_script, upload_script
@@ -29,11 +30,11 @@ _MAX_SAID: Final = 1_000
 _PROGRESS_INTERVAL: Final = 0.2
 _CHANGED: Final = "file changed as we read it"
 _SOME_CHANGED: Final = 1
-"""How GNU's ``tar`` ends when files have grown meanwhile; what it has read of them is whole."""
+"""Exit code of GNU's ``tar`` when files grew while they were read; the archive is nevertheless complete."""
 
 
 class _Copy:
-    """What both directions have in common."""
+    """Base class of uploads and downloads."""
 
     def __init__(self, what: str, on_progress: OnProgress | None) -> None:
         if on_progress is not None:
@@ -50,7 +51,7 @@ class _Copy:
         write: Callable[[BinaryIO], object],
         beside: Work | None = None,
     ) -> None:
-        """Run the script until it has ended or the connection is lost, and report progress meanwhile."""
+        """Run the script until it ends or the connection is lost; report progress meanwhile."""
         sinks: dict[Stream, Sink] = {"stderr": self._add_said}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
@@ -69,67 +70,74 @@ class _Copy:
             await call_back(self._on_progress, self._progress.done)
 
     def _check(self, exit_code: int | None, pod_id: str) -> None:
-        """Raise an error unless the pod has done its part."""
+        """Raise an error unless the script on the pod succeeded."""
         said = self._said.text()
         shown = clip(one_line(said), _MAX_SAID)
         what = f"Could not copy {self._what} (pod {pod_id})"
         if exit_code is None:
             raise ConnectionLostError(
-                f"{what}: the connection was lost after {self._progress.done:,} bytes. What was in its place "
-                f"is as it was. {shown}".rstrip(),
+                f"{what}: the connection was lost after {self._progress.done:,} bytes. The target is "
+                f"unchanged. {shown}".rstrip(),
                 pod_id=pod_id,
                 stderr=said,
             )
         has_only_changed = all(_CHANGED in line for line in said.splitlines())
         if exit_code and not (exit_code == _SOME_CHANGED and said and has_only_changed):
-            raise TransferError(f"{what}: the pod says: {shown or f'exit code {exit_code}'}")
+            raise TransferError(f"{what}. Message of the pod: {shown or f'exit code {exit_code}'}")
 
 
 class Upload(_Copy):
-    """A copy to a pod, checked before anything is sent; see :meth:`AsyncRemote.upload`."""
+    """Copy to a pod; checks its arguments before anything is sent. See :meth:`AsyncRemote.upload`."""
 
-    def __init__(self, local: str | os.PathLike[str], remote: str, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        exclude: Iterable[str],
+        on_progress: OnProgress | None,
+    ) -> None:
         super().__init__(f"{os.fspath(local)} to {check_string('remote', remote)}", on_progress)
-        self._source = _path_here(local).resolve(strict=True)
+        self._exclusion = Exclusion(exclude)
+        self._source = _local_path(local).resolve(strict=True)
         kind = "folder" if self._source.is_dir() else "file"
         if kind == "file" and not self._source.is_file():
             raise TransferError(
-                f"{os.fspath(local)} is no file or folder, and what else there is is not copied."
+                f"{os.fspath(local)} is neither a file nor a folder. Nothing else can be copied."
             )
         self._script = upload_script(remote, kind=kind, name=self._source.name)
 
     async def run(self, login: Login) -> None:
-        """Copy it.
+        """Run the copy.
 
         Raises:
             PrimePodsError: See :meth:`AsyncRemote.upload`.
-            OSError: Something cannot be read here.
+            OSError: A file cannot be read here.
         """
-        write = partial(pack, self._source, self._progress)
+        write = partial(pack, self._source, self._exclusion, self._progress)
         async with login.session() as session:
             await self._exchange(session, self._script, write)
         self._check(session.stderr.exit_code, login.pod_id)
 
 
 class Download(_Copy):
-    """A copy from a pod, checked before anything is sent; see :meth:`AsyncRemote.download`."""
+    """Copy from a pod; checks its arguments before anything is sent. See :meth:`AsyncRemote.download`."""
 
     def __init__(self, remote: str, local: str | os.PathLike[str], on_progress: OnProgress | None) -> None:
         super().__init__(f"{check_string('remote', remote)} to {os.fspath(local)}", on_progress)
         self._script = download_script(remote)
         self._name = posixpath.basename(remote.rstrip("/"))
-        self._target = _path_here(local).absolute()
+        self._target = _local_path(local).absolute()
         self._is_into = os.fspath(local).endswith(("/", os.sep))
         self._is_folder = False
         self._problem: Exception | None = None
         self._left_out: list[str] = []
 
     async def run(self, login: Login) -> None:
-        """Copy it.
+        """Run the copy.
 
         Raises:
             PrimePodsError: See :meth:`AsyncRemote.download`.
-            OSError: Something cannot be written here.
+            OSError: A file cannot be written here.
         """
         target = self._target
         folder = await in_thread(make_staging, target, is_into=self._is_into)
@@ -141,22 +149,25 @@ class Download(_Copy):
                 )
             self._check(session.stderr.exit_code, login.pod_id)
             if self._problem is not None:
-                raise TransferError(f"Could not copy {self._what}: what came is broken: {self._problem}")
+                raise TransferError(
+                    f"Could not copy {self._what}: the pod's archive is invalid: {self._problem}"
+                )
             await in_thread(self._place, made, target)
             if self._left_out:
                 names = clip(", ".join(self._left_out), _MAX_SAID)
                 raise TransferError(
-                    f"Copied {self._what} (pod {login.pod_id}), but for links that leave the folder, "
-                    f"pipes or devices ({len(self._left_out):,}): {names}"
+                    f"Copied {self._what} (pod {login.pod_id}), except links that leave the folder, pipes "
+                    f"and devices ({len(self._left_out):,}): {names}"
                 )
         finally:
             with anyio.CancelScope(shield=True):
                 await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _receive(self, session: Session, made: Path) -> None:
-        """Unpack what the pod sends, in a thread."""
+        """Unpack the pod's archive, in a thread."""
         stream = session.raw_stdout
-        assert stream is not None  # noqa: S101 - it was asked for
+        if stream is None:
+            raise TypeError("the session was not started with is_raw=True")
         ready = f"{session.mark} ready\n".encode()
         while (line := stream.readline()) and not line.endswith(ready):
             pass
@@ -167,7 +178,7 @@ class Download(_Copy):
             try:
                 self._left_out = unpack(stream, made, self._progress)
             except (tarfile.TarError, ValueError, OverflowError) as exc:
-                self._problem = exc  # unless the connection was lost
+                self._problem = exc  # ignored if the connection was lost
         while stream.read(_CHUNK):
             pass
 
@@ -179,11 +190,11 @@ class Download(_Copy):
         place(file, target / self._name if target.is_dir() else target)
 
 
-def _path_here(local: str | os.PathLike[str]) -> Path:
-    """Return a path of this machine.
+def _local_path(local: str | os.PathLike[str]) -> Path:
+    """Return a local path.
 
     Raises:
-        ValueError: It is empty, which would be the folder that this process is in.
+        ValueError: The path is empty, which would mean the current folder.
     """
     if not os.fspath(local):
         raise ValueError("local must be a path, got '', which is empty")
@@ -191,5 +202,5 @@ def _path_here(local: str | os.PathLike[str]) -> Path:
 
 
 def _close(stdin: BinaryIO) -> None:
-    """Write nothing: the script reads nothing."""
+    """Write no input: the script reads none."""
     stdin.flush()

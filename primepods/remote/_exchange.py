@@ -1,4 +1,4 @@
-"""A script on a pod, with what it reads and what it prints, until it has ended."""
+"""Run of a script on a pod, with its input and output."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def exchange(
     sinks: Mapping[Stream, Sink],
     beside: Work | None = None,
 ) -> None:
-    """Run a script until it has ended, or the connection is lost; cancelled, stop it.
+    """Run a script until it ends or the connection is lost; stop it on cancellation.
 
     Args:
         session: The connection.
         script: The script.
-        write: Writes what the script reads, in a thread.
-        sinks: Get its output as it comes.
-        beside: Reads the output that no sink gets; its end is awaited, too.
+        write: Writes the script's input, in a thread.
+        sinks: Callbacks for its output, by stream.
+        beside: Reads the output of a stream without a sink; awaited, too.
 
     Raises:
         Exception: The first error of a sink, of ``write`` or of ``beside``.
@@ -53,20 +53,20 @@ async def exchange(
                         pumps.start_soon(session.pump, stream, sink)
                 await is_read.wait()
             finally:
-                # Before the threads are waited for, which this ends.
+                # Ends the threads that the task group waits for.
                 session.stop()
 
 
 @contextmanager
 def first_error() -> Generator[None]:
-    """Raise the first error of a task group by itself."""
+    """Raise the first error of a task group, without the group."""
     try:
         yield
     except BaseExceptionGroup as group:
         first = _leaf(group)
     else:
         return
-    # Outside the `except`: the group would only repeat what the first error says.
+    # Outside the `except`: the group as a context would only repeat the error.
     raise first
 
 
@@ -77,11 +77,11 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 async def drop(_: bytes) -> None:
-    """Pass over a piece of output."""
+    """Ignore a chunk of output."""
 
 
 async def call_back(function: Callable[[Any], object], value: object) -> None:
-    """Call a function of the user's, and await what it returns, if need be."""
+    """Call a user's callback, and await its result if that is awaitable."""
     result = function(value)
     if inspect.isawaitable(result):
         await result
@@ -90,7 +90,7 @@ async def call_back(function: Callable[[Any], object], value: object) -> None:
 def echo(stream: Stream) -> Sink:
     """Return a sink that writes to this process's own standard output or error."""
     file = sys.stdout if stream == "stdout" else sys.stderr
-    # Notebooks' have none.
+    # Streams of notebooks have no buffer.
     binary = getattr(file, "buffer", None)
     decoder = getincrementaldecoder("utf-8")("replace")
 

@@ -1,4 +1,4 @@
-"""Logging in to a pod, which often takes some attempts after it is ready."""
+"""Login to a pod, with retries: a ready pod often accepts no login for a while."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ._scripts import bootstrap
 from ._session import Session
 from .options import SSHOptions, host_alias, known_hosts
 
-_PAUSE: Final = 2.0
+_RETRY_INTERVAL: Final = 2.0
 _MAX_LOGINS: Final = 4
-"""At once: an ssh server turns away others while ten are under way."""
+"""Concurrent logins: OpenSSH's server starts to refuse others when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_SAID: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
@@ -36,12 +36,12 @@ _log = logging.getLogger("primepods.remote")
 
 @attrs.define(kw_only=True, eq=False)
 class Login:
-    """How one pod is logged in to.
+    """Login to one pod.
 
     Attributes:
-        pod_id: The pod.
-        target: Where and as whom.
-        options: With what.
+        pod_id: The pod's id.
+        target: User, host and port.
+        options: The login options.
     """
 
     pod_id: str
@@ -51,14 +51,14 @@ class Login:
 
     @asynccontextmanager
     async def session(self, *, is_raw: bool = False) -> AsyncGenerator[Session]:
-        """Log in, and again until it succeeds; give a session whose script was not sent.
+        """Log in, with retries, and yield a session that waits for its script.
 
         Args:
-            is_raw: Whether its standard output is read in a thread.
+            is_raw: Whether a thread reads its standard output.
 
         Raises:
-            LoginError: It did not succeed in time, or cannot.
-            ConfigError: There is no ``ssh``.
+            LoginError: The login did not succeed in time, or cannot succeed.
+            ConfigError: ``ssh`` is missing.
         """
         session = await self._log_in(is_raw=is_raw)
         try:
@@ -75,7 +75,7 @@ class Login:
                     session, said = await self._attempt(is_raw=is_raw)
                 if session is not None:
                     return session
-                self._check_hope(said)
+                self._raise_if_permanent(said)
                 if anyio.current_time() >= next_warning:
                     next_warning = anyio.current_time() + _WARNING_INTERVAL
                     seconds = anyio.current_time() - begun
@@ -86,12 +86,12 @@ class Login:
                         self.options.login_timeout,
                         said,
                     )
-                await anyio.sleep(_PAUSE)
+                await anyio.sleep(_RETRY_INTERVAL)
         limit = f"within {self.options.login_timeout:g} s"
         raise await self._error(f"Could not log in to pod {self.pod_id} with `{self.target}` {limit}", said)
 
     async def _attempt(self, *, is_raw: bool) -> tuple[Session | None, str]:
-        """Return a session that is ready, or what ``ssh`` said."""
+        """Return a ready session, or the messages of ``ssh``."""
         argv = partial(self.options.argv, self.pod_id, self.target)
         try:
             session = await Session.start(argv, is_raw=is_raw)
@@ -108,21 +108,21 @@ class Login:
                 await session.aclose()
         return (session, "") if is_ready else (None, _shown(session.stderr.noise) or "ssh said nothing")
 
-    def _check_hope(self, said: str) -> None:
-        """Raise an error where another attempt would end like this one."""
+    def _raise_if_permanent(self, said: str) -> None:
+        """Raise an error that a retry cannot mend."""
         if _HOST_KEY_CHANGED in said:
             file, alias = known_hosts(), host_alias(self.pod_id)
             raise LoginError(
-                f"Pod {self.pod_id} at {self.target.host} shows another host key than at the first login: it "
-                f"was installed again, or somebody is in between. Nothing was sent. ssh said: {said} If you "
-                f"know why, forget the old key: ssh-keygen -R {alias} -f '{file}'",
+                f"Pod {self.pod_id} at {self.target.host} has another host key than at the first login: it "
+                f"was reinstalled, or the connection is intercepted. Nothing was sent. ssh said: {said} If "
+                f"you know why, remove the old key: ssh-keygen -R {alias} -f '{file}'",
                 pod_id=self.pod_id,
                 said=said,
             )
         if _WRONG_OPTIONS.search(said):
             raise LoginError(
-                f"ssh does not take its options, so pod {self.pod_id} was not logged in to. Change "
-                f"ssh_options. ssh said: {said}",
+                f"Could not log in to pod {self.pod_id}: ssh rejects its options. Change ssh_options. ssh "
+                f"said: {said}",
                 pod_id=self.pod_id,
                 said=said,
             )
@@ -132,15 +132,15 @@ class Login:
         keys = ""
         if "Permission denied" in said:
             offered = await self._keys_offered()
-            listed = f"The keys tried: {'; '.join(offered)}. " if offered else "No key was tried. "
+            listed = f"ssh tried these keys: {'; '.join(offered)}. " if offered else "ssh tried no key. "
             keys = (
-                f" {listed}The private key is needed here (ssh_options=['-i', FILE], or ssh-agent), whose "
-                "public part the account has as its primary key, or whose id the order names as ssh_key_id."
+                f" {listed}It needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
+                "account's primary key, or of the key that the order named as ssh_key_id."
             )
         return LoginError(f"{what}: {said}{keys}", pod_id=self.pod_id, said=said)
 
     async def _keys_offered(self) -> list[str]:
-        """Return the keys that ``ssh`` offers, as it tells in its own log of one more attempt."""
+        """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
         argv = self.options.argv(self.pod_id, self.target, bootstrap("no"), "-o", "LogLevel=DEBUG1")
         with anyio.move_on_after(_KEYS_TIMEOUT):
             done = await anyio.run_process(
@@ -155,5 +155,5 @@ class Login:
 
 
 def _shown(said: str) -> str:
-    """Return what ``ssh`` said as a message can show it."""
+    """Return the messages of ``ssh`` on one line."""
     return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_SAID)

@@ -1,4 +1,4 @@
-"""What comes from a pod: where a command's output begins and ends, its lines, and its end that is kept."""
+"""Parsers of a command's output: its marks, its lines, and its last bytes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _END_OF_LINE: Final = re.compile(r"(\r\n|\r|\n)")
 
 
 class MarkedOutput:
-    """Finds a command's output between the marks that our scripts print before and after it.
+    """Parser of the output between the marks that our scripts print before and after a command.
 
-    What comes before is of ``ssh``, the server and the shell's startup files.
+    Output before the first mark comes from ``ssh``, the server and the shell's startup files.
 
     Args:
-        mark: What both marks begin with; nobody else knows it.
+        mark: The secret prefix of both marks.
     """
 
     def __init__(self, mark: str) -> None:
@@ -29,11 +29,11 @@ class MarkedOutput:
 
     @property
     def noise(self) -> str:
-        """What was printed before the first mark, at most 16 KiB of it."""
+        """The output before the first mark, at most the last 16 KiB."""
         return "" if self.is_ready else self._held.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
-        """Return what of the command's output is complete with this piece."""
+        """Parse a chunk, and return the command's output that is certain by now."""
         if self.exit_code is not None:
             return b""
         self._held += data
@@ -54,7 +54,7 @@ class MarkedOutput:
         return output
 
     def end(self) -> bytes:
-        """Return what was held back: no more comes."""
+        """Return the rest of the output, at the end of the stream."""
         held, self._held = self._held if self.is_ready else b"", b""
         return held
 
@@ -64,7 +64,7 @@ class MarkedOutput:
 
 
 class Lines:
-    """Splits bytes into lines of text; progress bars that go back to the line's beginning give lines, too."""
+    """Splitter of bytes into lines of text; a carriage return also ends a line, as in progress bars."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -72,7 +72,7 @@ class Lines:
         self._is_after_return = False
 
     def feed(self, data: bytes) -> list[str]:
-        """Return the lines that are complete with this piece, and pieces of 64 KiB of one that is longer."""
+        """Parse a chunk and return the complete lines; longer lines are split after 64 KiB."""
         new = self._decoder.decode(data)
         if self._is_after_return and new:
             new = new.removeprefix("\n")
@@ -87,16 +87,16 @@ class Lines:
         return lines
 
     def end(self) -> list[str]:
-        """Return the last line, if it has no end."""
+        """Return the last line, if it has no line end."""
         rest = self._rest + self._decoder.decode(b"", final=True)
         return [rest] if rest else []
 
 
 class Tail:
-    """Keeps the end of what was printed.
+    """Buffer of the last bytes of an output.
 
     Args:
-        limit: How many bytes.
+        limit: Number of bytes to keep.
     """
 
     def __init__(self, limit: int) -> None:
@@ -106,16 +106,16 @@ class Tail:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether there was more."""
+        """Whether the beginning is missing."""
         return self._total > self._limit
 
     def add(self, data: bytes) -> None:
-        """Add a piece."""
+        """Add a chunk."""
         self._kept += data
         self._total += len(data)
         if len(self._kept) > 2 * self._limit:
             del self._kept[: -self._limit]
 
     def text(self) -> str:
-        """Return what is kept."""
+        """Return the kept bytes as text."""
         return self._kept[-self._limit :].decode(errors="replace")

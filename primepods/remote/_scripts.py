@@ -1,7 +1,7 @@
-"""The shell scripts that run on a pod. They need a POSIX shell; copies need ``tar`` and ``find``, too.
+"""Shell scripts that run on a pod. They need a POSIX shell; copies also need ``tar`` and ``find``.
 
-The command line of ``ssh`` holds :data:`_BOOTSTRAP` alone, which anybody may see. It says that it is there,
-and then reads a script from its standard input: nothing was run where its first mark has not come.
+The command line of ``ssh`` is only :data:`_BOOTSTRAP`, so that no process list shows a secret. It prints
+a mark, and then reads a script from its standard input: before that mark nothing was run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .._utils.text import quote
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# In one line, for login shells that are not POSIX. `read` takes no byte after a line's end.
+# One line, since the login shell need not be a POSIX shell. `read` consumes no byte after the line's end.
 _BOOTSTRAP: Final = (
     'printf "%s ready\\n" "$1"; printf "%s ready\\n" "$1" >&2; '
     'nl=$(printf "\\n."); nl=${nl%.}; text=; read -r n || exit 255; '
@@ -31,8 +31,8 @@ printf '%s exit %s\\n' "$1" "$code" >&2
 exit "$code"
 """
 
-# The command has a process group of its own, which ends when the connection does: then its standard input
-# ends, or, where the command reads that itself, the server's process is gone. %s exports the variables.
+# The command has its own process group, which is killed when the connection ends: that is when standard input
+# ends or, if the command reads that itself, when the server's process ends. %s exports the variables.
 _RUN: Final = """
 exec 3<&0 </dev/null
 if command -v setsid >/dev/null 2>&1; then group=-; set -- "$1" setsid; else group=; set -- "$1"; fi
@@ -64,8 +64,10 @@ wait "$child"; code=$?
 kill "$watcher" 2>/dev/null
 """
 
-# Unpacked beside its place, or in it where that is a folder, which may be a disk of its own; then renamed.
+# Unpacks beside the target, or in an existing target folder, which may be another disk; then renames.
+# SIGPIPE is ignored, so that a message to a lost connection does not prevent the cleanup.
 _UPLOAD: Final = """
+trap '' HUP PIPE
 upload() {
   if [ "$kind" = file ] && [ -d "$target" ]; then target=$target/$name; fi
   if [ -d "$target" ]; then beside=$target; else beside=$parent; fi
@@ -108,7 +110,7 @@ else printf '%s is no file or folder\\n' "$target" >&2; code=1; fi
 
 
 def bootstrap(mark: str) -> str:
-    """Return the line that ``ssh`` is given."""
+    """Return the command line for ``ssh``."""
     return f"exec {shlex.join(['sh', '-c', _BOOTSTRAP, 'primepods', mark])}"
 
 
@@ -118,8 +120,8 @@ def run_script(
     """Return the script that runs a command.
 
     Raises:
-        TypeError: Something else than strings.
-        ValueError: No command, a folder or a variable that cannot be; no value is shown.
+        TypeError: An argument is not a string.
+        ValueError: The command is empty, or a folder or variable is invalid. The message shows no value.
     """
     line = command if isinstance(command, str) else shlex.join(check_words("command", command))
     if not line.strip():
@@ -138,9 +140,9 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
     """Return the script that unpacks a ``tar`` from its standard input.
 
     Args:
-        remote: Where to.
+        remote: The target.
         kind: ``"file"`` or ``"folder"``.
-        name: What a file is called where only a folder is named.
+        name: The file's name, if the target is a folder.
     """
     return _with_length(f"kind={kind}\n{_paths(remote, name if kind == 'file' else '')}\n{_UPLOAD}{_END}")
 
@@ -149,18 +151,18 @@ def download_script(remote: str) -> bytes:
     """Return the script that packs a file or a folder.
 
     Raises:
-        ValueError: The path is empty, or has a NUL.
+        ValueError: The path is empty or contains a NUL.
     """
-    bare = remote.rstrip("/") or remote[:1]  # of "/" one stays; what is empty is no path
+    bare = remote.rstrip("/") or remote[:1]  # "/" stays "/"
     return _with_length(f"{_paths(bare, '')}\n{_DOWNLOAD}{_END}")
 
 
 def remote_path(name: str, path: str) -> str:
-    """Return a path on the pod as our scripts can use it: what is not absolute is in the home directory.
+    """Return a path on the pod for use in a script, absolute or relative to the home directory.
 
     Raises:
-        TypeError: Not a string.
-        ValueError: Empty, or with a NUL.
+        TypeError: The path is not a string.
+        ValueError: The path is empty or contains a NUL.
     """
     if not check_string(name, path) or "\0" in path:
         raise ValueError(f"{name} must be a path on the pod, got {quote(path)}")
@@ -182,14 +184,14 @@ def _paths(remote: str, name: str) -> str:
 def _exports(env: Mapping[str, str]) -> str:
     for name, value in env.items():
         if not _VARIABLE.fullmatch(check_string("a name in env", name)):
-            raise ValueError(f"env has {quote(name)}: names of variables are letters, digits and _")
+            raise ValueError(f"env has {quote(name)}: names of variables consist of letters, digits and _")
         if not isinstance(value, str):
             raise TypeError(f"env[{name!r}] must be a string, got a {type(value).__name__}")
         if "\0" in value:
-            raise ValueError(f"env[{name!r}] holds a NUL, which no variable can")
+            raise ValueError(f"env[{name!r}] contains a NUL, which a variable cannot hold")
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items())
 
 
 def _with_length(script: str) -> bytes:
-    """Return a script as :data:`_BOOTSTRAP` reads it."""
+    """Return a script with its number of lines, as :data:`_BOOTSTRAP` reads it."""
     return f"{script.count(chr(10)) + 1}\n{script}\n".encode(errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""One ``ssh`` process whose shell on the pod reads a script, and how it ends."""
+"""One ``ssh`` process, whose shell on the pod reads and runs one script."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Sink = Callable[[bytes], Awaitable[None]]
 
 _CHUNK: Final = 65_536
 _END_TIMEOUT: Final = 3.0
-"""Seconds for a command that is stopped to end on the pod, before the connection is closed."""
+"""Seconds for a stopped script to end on the pod before the connection is closed."""
 
 
 class Session:
-    """A connection to a pod, for one script.
+    """Connection to a pod, for one script.
 
     Attributes:
-        mark: What the marks around its output begin with.
-        stdout: What of its standard output is the command's, where that is read here.
-        stderr: The same of its standard error.
-        raw_stdout: Its standard output with the marks, to be read in a thread, where that was asked for.
+        mark: Prefix of the marks around its output.
+        stdout: Parser of its standard output, unless a thread reads that.
+        stderr: Parser of its standard error.
+        raw_stdout: With ``is_raw``: its standard output with the marks, for a thread.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class Session:
         self.raw_stdout = raw_stdout
         self._process = process
         self._stdin = stdin
-        self._can_hang_up = False
+        self._ends_with_stdin = False
 
     @classmethod
     async def start(cls, make_argv: Callable[[str], list[str]], *, is_raw: bool) -> Self:
         """Start ``ssh``.
 
         Args:
-            make_argv: Returns the command that runs a line on the pod.
-            is_raw: Whether its standard output is read in a thread.
+            make_argv: Returns the arguments of ``ssh`` for a command line on the pod.
+            is_raw: Whether a thread reads its standard output.
 
         Raises:
-            OSError: There is no such program.
+            OSError: The program does not exist.
         """
         mark = f"primepods-{secrets.token_hex(16)}"
         raw_stdout: BinaryIO | None = None
@@ -72,7 +72,7 @@ class Session:
                 reader, stdout_of_child = os.pipe()
                 childs.callback(os.close, stdout_of_child)
                 raw_stdout = ours.enter_context(os.fdopen(reader, "rb"))
-            # A group of its own: Ctrl-C is ours to handle, and what ssh starts to reach the pod ends with it.
+            # Its own group: Ctrl-C does not reach ssh, and ssh's own children are killed with it.
             process = await anyio.open_process(
                 make_argv(bootstrap(mark)),
                 stdin=stdin_of_child,
@@ -85,7 +85,7 @@ class Session:
             return cls(process, mark, stdin, raw_stdout)
 
     async def is_ready(self) -> bool:
-        """Tell whether the shell on the pod waits for a script; nothing was run where it does not."""
+        """Return whether the shell on the pod waits for a script; if not, nothing was run."""
         while not self.stderr.is_ready:
             data = await _receive(self._process.stderr)
             if not data:
@@ -94,30 +94,36 @@ class Session:
         return True
 
     async def send(self, script: bytes, write: Callable[[BinaryIO], object] | None = None) -> None:
-        """Send the script, and what it reads.
+        """Send the script and its input.
 
         Args:
             script: The script.
-            write: Writes what it reads, in a thread; without it the standard input stays open, and its end
-                is what stops the script.
+            write: Writes the input, in a thread; without it the standard input stays open, and closing it
+                stops the script.
 
         Raises:
-            OSError: What ``write`` raises, unless nobody reads any more.
+            OSError: An error of ``write``, except a broken pipe.
         """
         await in_thread(self._send, script, write)
-        self._can_hang_up = write is None
+        self._ends_with_stdin = write is None
 
     def _send(self, script: bytes, write: Callable[[BinaryIO], object] | None) -> None:
-        # Not read to its end: how ssh or the script has ended says why.
+        # A broken pipe says nothing: the exit code of ssh or of the script says why it ended.
         with suppress(BrokenPipeError):
             self._stdin.write(script)
             self._stdin.flush()
             if write is not None:
-                write(self._stdin)
-                self._stdin.close()
+                try:
+                    write(self._stdin)
+                except OSError:
+                    # The script finds its input incomplete, and cleans up.
+                    self._ends_with_stdin = True
+                    raise
+                finally:
+                    self._stdin.close()
 
     async def pump(self, stream: Stream, sink: Sink) -> None:
-        """Give the command's output to ``sink`` as it comes, until its end or the connection's."""
+        """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
         source, output = (
             (self._process.stdout, self.stdout) if stream == "stdout" else (self._process.stderr, self.stderr)
         )
@@ -129,17 +135,17 @@ class Session:
                 return
 
     def stop(self) -> None:
-        """Have a command that has not ended end on the pod; whatever waits for this session then ends."""
-        if self._can_hang_up and self.stderr.exit_code is None:
+        """Stop the script on the pod if it is still running; calls that wait for this session then return."""
+        if self._ends_with_stdin and self.stderr.exit_code is None:
             with suppress(BrokenPipeError):
                 self._stdin.close()
         else:
             self._kill()
 
     async def aclose(self) -> None:
-        """End ``ssh``; a command that was stopped gets three seconds to end on the pod before that."""
+        """End ``ssh``; a stopped script has three seconds to end on the pod before that."""
         with anyio.CancelScope(shield=True):
-            if self._stdin.closed and self._can_hang_up and self.stderr.exit_code is None:
+            if self._stdin.closed and self._ends_with_stdin and self.stderr.exit_code is None:
                 with anyio.move_on_after(_END_TIMEOUT):
                     await self._drain()
             self._kill()
@@ -164,14 +170,14 @@ class Session:
 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run what blocks in a thread of its own; cancelled, wait for its end all the same."""
-    # Others' threads may wait for this one: a limit that they share would be a deadlock.
+    """Run a blocking function in a thread; wait for its end even if cancelled."""
+    # Without anyio's shared limit: threads that wait for each other could deadlock.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=limiter)
 
 
 async def _receive(stream: anyio.abc.ByteReceiveStream | None) -> bytes:
-    """Return a piece; none at the end."""
+    """Return a chunk; an empty one at the end of the stream."""
     try:
         return b"" if stream is None else await stream.receive(_CHUNK)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -179,4 +185,4 @@ async def _receive(stream: anyio.abc.ByteReceiveStream | None) -> bytes:
 
 
 async def _drop(_: bytes) -> None:
-    """Pass over a piece of output."""
+    """Ignore a chunk of output."""

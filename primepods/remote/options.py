@@ -1,4 +1,4 @@
-"""How to log in to a pod: the program, its options, and how long to try."""
+"""Login options: the ssh program, its options, and the timeout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..ssh import SSHTarget
 
 _ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_ANYWHERE: Final = SSHTarget("root", "localhost")
+_EXAMPLE: Final = SSHTarget("root", "localhost")
 _DEFAULTS: Final = {
     "BatchMode": "yes",
     "ConnectTimeout": "15",
@@ -30,7 +30,7 @@ _DEFAULTS: Final = {
     "LogLevel": "ERROR",
 }
 _OURS: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
-"""Not the user's to change: each command has a connection of its own, whose end the pod notices."""
+"""Options that users cannot override: each command needs its own connection, whose end the pod notices."""
 
 
 def _check_timeout(_: object, __: object, value: float) -> None:
@@ -40,9 +40,9 @@ def _check_timeout(_: object, __: object, value: float) -> None:
 def _to_options(value: Sequence[str]) -> tuple[str, ...]:
     options = check_words("ssh_options", value)
     try:
-        _ANYWHERE.argv(*options)  # refuses what is no option
+        _EXAMPLE.argv(*options)  # rejects words that are no options
     except ValueError as exc:
-        raise ValueError(f"ssh_{exc}") from None  # named as it was passed
+        raise ValueError(f"ssh_{exc}") from None  # with the parameter's name here
     return options
 
 
@@ -60,16 +60,16 @@ def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class SSHOptions:
-    """How to log in to pods.
+    """Login options.
 
     Attributes:
-        login_timeout: Seconds to try.
-        ssh_options: Options of ``ssh``, a word each; they win over ours.
-        ssh_command: The words in the place of ``ssh``.
+        login_timeout: Seconds to retry the login.
+        ssh_options: Arguments of ``ssh``; they override ours.
+        ssh_command: The program in place of ``ssh``, with its first arguments.
 
     Raises:
-        TypeError: Something of the wrong type.
-        ValueError: No number of seconds, no options of ``ssh``, or no program.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is no number of seconds, no option of ``ssh``, or no program.
     """
 
     login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)
@@ -77,16 +77,16 @@ class SSHOptions:
     ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
 
     def argv(self, pod_id: str, target: SSHTarget, line: str, *first: str) -> list[str]:
-        """Return the command that runs a line on a pod.
+        """Return the arguments of ``ssh`` that run a command line on a pod.
 
         Args:
-            pod_id: The pod, by which its host key is remembered: its address may have been another's.
-            target: Where and as whom.
-            line: What the shell there gets.
-            first: Options that win over all others.
+            pod_id: The pod's id. Its host key is stored under the id, since pods reuse addresses.
+            target: User, host and port.
+            line: The command line for the pod's shell.
+            first: Options that override all others.
 
         Raises:
-            ConfigError: The folder for the host keys cannot be made.
+            ConfigError: The folder for the host keys cannot be created.
         """
         defaults = {
             **_DEFAULTS,
@@ -99,22 +99,22 @@ class SSHOptions:
 
 
 def host_alias(pod_id: str) -> str:
-    """Return the name under which the host key of a pod is remembered."""
+    """Return the name under which a pod's host key is stored."""
     return pod_id if _ALIAS.fullmatch(pod_id) else hashlib.sha256(pod_id.encode()).hexdigest()
 
 
 def known_hosts() -> str:
-    """Return the file with the host keys of pods, beside the files of leases; its folder is made.
+    """Return the path of the file with the pods' host keys; create its folder.
 
     Raises:
-        ConfigError: It cannot be made.
+        ConfigError: The folder cannot be created.
     """
     folder = lease_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(
-            f"The folder {folder} for the host keys of pods cannot be made: {exc.strerror}. Set "
-            "PRIMEPODS_STATE_DIR to a folder that can be written."
+            f"The folder {folder} for the pods' host keys cannot be created: {exc.strerror}. Set "
+            "PRIMEPODS_STATE_DIR to a writable folder."
         ) from None
     return str(folder / "known_hosts")

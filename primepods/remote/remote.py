@@ -1,9 +1,9 @@
-"""Commands and files on a pod: what ``pods.remote`` and a leased pod offer."""
+"""The client of one pod's shell: commands and copies, for ``pods.remote`` and leased pods."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .._utils.arguments import check_flag
@@ -20,8 +20,8 @@ FindTarget = Callable[[], Awaitable[SSHTarget]]
 class AsyncRemote:
     """A pod to work on, by the system's ``ssh``: made by ``pods.remote``.
 
-    Each call has a connection of its own; any number may run at once. Your ssh configuration, keys and agent
-    count. Nothing is sent before the pod has let us log in, which is tried again for ``login_timeout``.
+    Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
+    apply. Nothing is sent before the login succeeds, which is retried for ``login_timeout``.
     """
 
     def __init__(self, pod_id: str, target: SSHTarget | FindTarget, options: SSHOptions) -> None:
@@ -49,29 +49,28 @@ class AsyncRemote:
     ) -> CommandResult:
         """Run a command on the pod, and return how it ended.
 
-        A command that is cancelled or times out ends on the pod, too: it gets SIGTERM with all processes of
-        its group, and SIGKILL ten seconds later. So it does when the connection is lost, once the pod's ssh
-        server notices. What it leaves in the background by itself goes on.
+        A command that is cancelled or times out also ends on the pod: its process group gets SIGTERM, and
+        SIGKILL ten seconds later. So it does after a lost connection, once the pod's ssh server notices.
+        Background processes of a command that ends by itself continue.
 
         Args:
-            command: A line for the shell on the pod, or a list of words.
-            env: Environment variables. They go to the pod by standard input: no argument and no log shows
-                them.
-            cwd: The folder to run in, from the home directory on.
+            command: A line for the shell on the pod, or a list of arguments.
+            env: Environment variables; sent through standard input, so that no argument or log shows them.
+            cwd: The working directory, relative to the home directory.
             input: Its standard input; by default it has none.
             timeout: Seconds from its start.
-            on_line: Called (and awaited, if need be) with an :class:`~primepods.OutputLine` as it comes, of
-                standard output and standard error; of each 64 KiB are kept then.
-            check: Whether another exit code than 0 is an error.
-            capture: ``False`` has what it prints go to this process's own standard output and error, byte
-                for byte, as it comes; nothing is kept.
+            on_line: Callback, plain or async, for each :class:`~primepods.OutputLine` of standard output and
+                error; the last 64 KiB of each are kept then.
+            check: Whether a nonzero exit code is an error.
+            capture: ``False`` passes its output to this process's own standard output and error, byte for
+                byte, as it arrives; nothing is kept.
 
         Raises:
-            LoginError: The pod let nobody log in. Nothing was run.
+            LoginError: The pod refused all logins. Nothing was run.
             CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: It ran longer than ``timeout``.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
-            ConfigError: There is no ``ssh``, or no folder for host keys.
+            ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         from ._command import Command
 
@@ -85,52 +84,61 @@ class AsyncRemote:
         return result
 
     async def upload(
-        self, local: str | os.PathLike[str], remote: str, *, on_progress: OnProgress | None = None
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        *,
+        exclude: Iterable[str] = (),
+        on_progress: OnProgress | None = None,
     ) -> None:
-        """Copy a file or a folder to the pod, whole or not at all.
+        """Copy a file or a folder to the pod, completely or not at all.
 
-        What a folder holds goes into the folder ``remote``, which is made if need be; of what is there, files
-        of the same names are replaced. A file is called ``remote``, or goes into it where that is a folder or
-        ends with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are left
-        out. The pod needs ``tar``.
+        The content of a folder goes into the folder ``remote``, which is created if needed; existing files of
+        the same names are replaced. A file is named ``remote``, or goes into it if that is a folder or ends
+        with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are left out.
+        The pod needs ``tar``.
 
         Args:
-            local: The file or the folder here.
-            remote: Where to, from the home directory on.
-            on_progress: Called (and awaited, if need be) a few times a second with the bytes so far.
+            local: The local file or folder.
+            remote: The target, relative to the home directory.
+            exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
+                and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
+                only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
+            on_progress: Callback, plain or async, for the bytes so far, a few times a second.
 
         Raises:
-            LoginError: The pod let nobody log in.
-            TransferError: The pod cannot take it: no space, no permission, a file where a folder must be.
+            LoginError: The pod refused all logins.
+            TransferError: The pod cannot store it: no space, no permission, a file in place of a folder.
             ConnectionLostError: ``ssh`` has failed.
-            OSError: Something cannot be read here.
+            OSError: A local file cannot be read.
+            ValueError: A path or a pattern is invalid.
         """
         from ._copy import Upload
 
-        await Upload(local, remote, on_progress).run(await self._log_in())
+        await Upload(local, remote, exclude, on_progress).run(await self._log_in())
 
     async def download(
         self, remote: str, local: str | os.PathLike[str], *, on_progress: OnProgress | None = None
     ) -> None:
-        """Copy a file or a folder from the pod, whole or not at all.
+        """Copy a file or a folder from the pod, completely or not at all.
 
-        What a folder holds goes into the folder ``local``, which is made if need be; of what is there, files
-        of the same names are replaced. A file is called ``local``, or goes into it where that is a folder or
-        ends with a slash. Modes (but for what others may write), times, links and empty folders are kept.
-        Nothing is written outside of ``local``: links that leave the folder, pipes and devices are left out,
-        and an error names them when all else is there.
+        The content of a folder goes into the folder ``local``, which is created if needed; existing files of
+        the same names are replaced. A file is named ``local``, or goes into it if that is a folder or ends
+        with a slash. Modes (without write permission for others), times, links and empty folders are kept.
+        Nothing is written outside ``local``: links that leave the folder, pipes and devices are left out, and
+        when everything else is copied, a ``TransferError`` names them.
 
         Args:
-            remote: The file or the folder on the pod, from the home directory on.
-            local: Where to.
-            on_progress: Called (and awaited, if need be) a few times a second with the bytes so far.
+            remote: The file or folder on the pod, relative to the home directory.
+            local: The local target.
+            on_progress: Callback, plain or async, for the bytes so far, a few times a second.
 
         Raises:
-            LoginError: The pod let nobody log in.
-            TransferError: There is no such file, it cannot be read, or must not be written here; or something
-                was left out.
+            LoginError: The pod refused all logins.
+            TransferError: There is no such file, it cannot be read, or it must not be written here; or
+                something was left out.
             ConnectionLostError: ``ssh`` has failed.
-            OSError: Something cannot be written here.
+            OSError: A local file cannot be written.
         """
         from ._copy import Download
 
@@ -149,11 +157,11 @@ class AsyncRemote:
 
 
 async def wait_for_login(remote: AsyncRemote) -> None:
-    """Return when ``true`` has run on the pod: it lets us log in.
+    """Wait until the pod accepts a login and runs ``true``.
 
     Raises:
-        LoginError: It did not within the ``login_timeout``; nothing was run.
-        ConnectionLostError: ``ssh`` has failed after that.
-        ConfigError: There is no ``ssh``, or no folder for host keys.
+        LoginError: The pod refused all logins within the ``login_timeout``; nothing was run.
+        ConnectionLostError: ``ssh`` has failed after the login.
+        ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     await remote.run("true")

@@ -1,4 +1,4 @@
-"""What a command on a pod leaves, and what it prints meanwhile."""
+"""Results of commands on pods, and lines of their output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Stream = Literal["stdout", "stderr"]
 
 @attrs.frozen(kw_only=True)
 class CommandResult(ToDict):
-    """How a command on a pod ended, and what it printed.
+    """Result of a command on a pod.
 
     Attributes:
-        exit_code: Its exit code; 128 and the signal's number for one that a signal has ended.
-        stdout: The end of its standard output: at most 16 MiB, at most 64 KiB of what was streamed.
-        stderr: The same of its standard error.
-        seconds: How long it ran.
-        is_truncated: Whether one of them lacks its beginning. Download a file where all of it matters.
+        exit_code: Its exit code; 128 plus the signal's number if a signal ended it.
+        stdout: The end of its standard output: at most 16 MiB, or 64 KiB if it was streamed.
+        stderr: The end of its standard error, with the same limits.
+        seconds: Its run time.
+        is_truncated: Whether the beginning of ``stdout`` or ``stderr`` is missing. If you need all of it,
+            write it to a file and download that.
     """
 
     exit_code: int
@@ -33,11 +34,11 @@ class CommandResult(ToDict):
 
 @attrs.frozen(kw_only=True)
 class OutputLine(ToDict):
-    """A line that a command on a pod has printed; ``str`` of it is its text, so that ``print`` shows it.
+    """Line of a command's output on a pod; ``str(line)`` is its text, so that ``print`` shows it.
 
     Attributes:
-        text: The line without its end. It comes from the pod: it may hold anything.
-        stream: Where it was printed: ``"stdout"`` or ``"stderr"``.
+        text: The line without its line end. It comes from the pod and may contain control characters.
+        stream: ``"stdout"`` or ``"stderr"``.
     """
 
     text: str

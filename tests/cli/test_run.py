@@ -48,12 +48,26 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
     Path("train.sh").write_text(
         "mkdir out; echo $FROM_HERE$GIVEN >out/result; echo said; exit 0", encoding="utf-8"
     )
-    words = ["--upload", ".:work", "--download", "out/:results/", "--download", "train.sh:copy"]
+    Path(".git").mkdir()
+    words = [
+        "--rm",
+        "--upload",
+        ".:work",
+        "--exclude",
+        ".git",
+        "--download",
+        ".:all",
+        "--download",
+        "out/:results/",
+        "--download",
+        "train.sh:copy",
+    ]
     given = ["-e", "FROM_HERE", "--env", "GIVEN=2", "--name", "job", "--max-hours", "1", "--max-price", "50"]
     result = run("run", *OPTIONS, *words, *given, "--", "sh", "train.sh")
     assert (result.exit_code, result.stdout) == (0, "said\n"), result.stderr
     assert Path("results/result").read_text(encoding="utf-8") == "12\n"
     assert Path("copy").exists()
+    assert {path.name for path in Path("all").iterdir()} == {"train.sh", "out"}
     assert not market.pods
     for words_said in (
         r"Renting 1 x H100\S* at \w+ for \$[\d.]+ an hour",
@@ -84,7 +98,7 @@ def test_a_result_that_leads_elsewhere_costs_no_other(market: Emulator, run: Run
     line = "mkdir -p out && cd out && echo 1 > model && ln -s $PWD/model latest && ln -s model near"
     result = run("run", *OPTIONS, "--download", "out", "--", line)
     assert result.exit_code == 1
-    assert "but for links that leave the folder, pipes or devices (1): 'latest' -> '/" in result.stderr
+    assert "except links that leave the folder, pipes and devices (1): 'latest' -> '/" in result.stderr
     assert {path.name for path in Path("out").iterdir()} == {"model", "near"}
     assert not market.pods
 
@@ -152,6 +166,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
     ("words", "says"),
     [
         (["--", "true"], "name the GPU"),
+        (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "exclude each other"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "no offer fits"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),

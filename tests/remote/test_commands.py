@@ -116,7 +116,7 @@ async def test_a_cancelled_command_ends_on_the_pod(
 async def test_a_command_that_takes_too_long_is_stopped(pod: Pod, remote: AsyncRemote) -> None:
     """It gets SIGTERM, and time to tidy up; the error has what it printed."""
     with pytest.raises(
-        primepods.CommandTimeoutError, match=r"longer than 1 s.*It said last: working"
+        primepods.CommandTimeoutError, match=r"longer than 1 s.*Its last line on stderr: working"
     ) as told:
         await remote.run("echo $$ > pid; echo working >&2; sleep 300", timeout=1)
     assert isinstance(told.value, TimeoutError)
@@ -128,7 +128,8 @@ async def test_a_failed_command_says_what_failed(remote: AsyncRemote) -> None:
     """The exit code and the last line that it said; with ``check=False`` it is no error."""
     line = "echo first >&2; echo 'no such thing\033[2J' >&2; exit 3"
     with pytest.raises(
-        primepods.CommandError, match=r"on pod pod1 ended with exit code 3. It said last: no such thing \[2J$"
+        primepods.CommandError,
+        match=r"on pod pod1 ended with exit code 3. Its last line on stderr: no such thing \[2J$",
     ) as told:
         await remote.run(line)
     assert (told.value.exit_code, told.value.stdout, told.value.pod_id) == (3, "", "pod1")
@@ -176,7 +177,7 @@ async def test_no_argument_of_ours_and_no_environment_of_ssh_holds_a_secret(
         ({"command": " "}, ValueError, "command is empty"),
         ({"command": 7}, TypeError, "command must be"),
         ({"env": {"A-B": "x"}}, ValueError, "names of variables"),
-        ({"env": {"A": "s3cr3t\0"}}, ValueError, "holds a NUL"),
+        ({"env": {"A": "s3cr3t\0"}}, ValueError, "contains a NUL"),
         ({"env": {"A": 5}}, TypeError, "must be a string, got a int"),
         ({"cwd": ""}, ValueError, "cwd must be a path"),
         ({"input": 5}, TypeError, "input must be"),

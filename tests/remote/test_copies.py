@@ -154,7 +154,7 @@ async def test_what_is_not_there_is_told(emulated: Pod, tmp_path: Path) -> None:
     nowhere = emulated.remote(ssh_command="no-such-program")
     with pytest.raises(FileNotFoundError):
         await nowhere.upload(tmp_path / "none", "x")
-    with pytest.raises(primepods.TransferError, match="/dev/null is no file or folder"):
+    with pytest.raises(primepods.TransferError, match="/dev/null is neither a file nor a folder"):
         await nowhere.upload("/dev/null", "x")
     for copy in (nowhere.upload(tmp_path, ""), nowhere.download("", tmp_path)):
         with pytest.raises(ValueError, match="remote must be a path on the pod"):
@@ -165,7 +165,7 @@ async def test_what_is_not_there_is_told(emulated: Pod, tmp_path: Path) -> None:
     with pytest.raises(primepods.TransferError, match="none is no file or folder"):
         await emulated.remote().download("none", tmp_path / "x")
     (emulated.home / "file").write_text("", encoding="utf-8")
-    with pytest.raises(primepods.TransferError, match=r"the pod says: .*file"):
+    with pytest.raises(primepods.TransferError, match=r"Message of the pod: .*file"):
         await emulated.remote().upload(tmp_path, "file/folder")
     assert not (tmp_path / "x").exists()
 
@@ -185,16 +185,43 @@ async def test_sockets_and_pipes_are_left_out(emulated: Pod, tmp_path: Path) -> 
     assert [path.name for path in (emulated.home / "t").iterdir()] == ["file"]
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="the superuser can read all files")
 async def test_an_unreadable_file_spoils_an_upload_as_a_whole(emulated: Pod, tmp_path: Path) -> None:
-    """The target is not made."""
+    """Nothing is left on the pod: neither the target nor a hidden folder."""
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "a").write_text("a", encoding="utf-8")
     (tmp_path / "t" / "b").write_text("b", encoding="utf-8")
     (tmp_path / "t" / "b").chmod(0)
+    if os.access(tmp_path / "t" / "b", os.R_OK):
+        pytest.skip("the superuser can read all files")
     with pytest.raises(PermissionError):
         await emulated.remote().upload(tmp_path / "t", "t")
-    assert not (emulated.home / "t").exists()
+    assert list(emulated.home.iterdir()) == []
+
+
+async def test_excluded_files_are_not_uploaded(emulated: Pod, tmp_path: Path) -> None:
+    """A name matches anywhere, a path from the folder on or at its end; what is in a folder goes with it."""
+    for name in (
+        ".git/config",
+        "src/a.py",
+        "src/a.pyc",
+        "src/build/x",
+        "build/y",
+        "docs/build",
+        "data/1/raw/z",
+    ):
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "t" / name).write_text("", encoding="utf-8")
+    exclude = [".git", "*.py[co]", "/build", "build/", "data/**/raw"]
+    await emulated.remote().upload(tmp_path / "t", "t", exclude=exclude)
+    found = {path.relative_to(emulated.home / "t").as_posix() for path in (emulated.home / "t").rglob("*")}
+    assert found == {"src", "src/a.py", "docs", "docs/build", "data", "data/1"}
+
+
+@pytest.mark.parametrize("exclude", [".git", [""], ["/"], ["[b-a]"]])
+async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclude: Any) -> None:
+    """Before a login."""
+    with pytest.raises((TypeError, ValueError), match="exclude"):
+        await emulated.remote(ssh_command="no-such-program").upload(tmp_path, "t", exclude=exclude)
 
 
 async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) -> None:
@@ -219,7 +246,7 @@ async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) 
     with pytest.raises(LookupError):
         await slow.upload(tmp_path / "big", "other", on_progress=refuse)
     await anyio.sleep(0.5)
-    assert not (emulated.home / "other").exists()
+    assert [path.name for path in emulated.home.iterdir()] == ["big"]
 
 
 def slow_ssh(pod: Pod) -> str:

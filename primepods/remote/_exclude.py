@@ -1,0 +1,67 @@
+"""Patterns of files that an upload leaves out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from .._utils.arguments import check_texts
+from .._utils.text import quote
+
+_TOKEN: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^]]+\]")
+_WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+class Exclusion:
+    """Matches paths with patterns as rsync and tar do.
+
+    ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
+    top, ``build/`` only folders. ``*`` and ``?`` stop at a slash, ``**`` does not.
+
+    Args:
+        patterns: The patterns.
+
+    Raises:
+        TypeError: A single string, or not an iterable of strings.
+        ValueError: A pattern is empty or invalid.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = [_compile(pattern) for pattern in check_texts("exclude", patterns)]
+
+    def matches(self, path: str, *, is_folder: bool) -> bool:
+        """Return whether to leave out a path, relative to the uploaded folder."""
+        text = f"{path}/" if is_folder else path
+        return any(pattern.fullmatch(text) for pattern in self._patterns)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    names = pattern.strip("/")
+    start = "" if pattern.startswith("/") else "(?:.*/)?"
+    end = "/" if pattern.endswith("/") else "/?"
+    try:
+        if names:
+            return re.compile(start + _translate(names) + end, re.DOTALL)
+    except re.error:
+        pass
+    raise ValueError(
+        f"exclude has {quote(pattern)}, which is no pattern: write it like .git, *.pyc or /build"
+    )
+
+
+def _translate(names: str) -> str:
+    """Return the regular expression of a pattern without its outer slashes."""
+    parts: list[str] = []
+    position = 0
+    for found in _TOKEN.finditer(names):
+        parts += [re.escape(names[position : found.start()]), _wildcard(found[0])]
+        position = found.end()
+    return "".join([*parts, re.escape(names[position:])])
+
+
+def _wildcard(token: str) -> str:
+    if not token.startswith("["):
+        return _WILDCARDS[token]
+    members = token[1:-1].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+    return f"[^/{members[1:]}]" if members.startswith("!") else f"[{members}]"
