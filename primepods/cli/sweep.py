@@ -26,7 +26,7 @@ def command(
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="Only pods whose names begin with this; also pods that no file here names.",
+            help="Only pods whose names begin with this; also those that no file names: you vouch for them.",
             metavar="TEXT",
         ),
     ] = None,

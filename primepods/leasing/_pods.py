@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from .._utils.clock import Clock, ServerClock
+from .._utils.clock import Clock
 from .._utils.text import quote
-from .._utils.unique_names import UniqueName, is_respelled, is_same_name, unique_name
+from .._utils.unique_names import is_respelled, is_same_name
 from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager
@@ -62,17 +62,6 @@ class PodsAPI(Protocol):
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """See there."""
         ...
-
-
-async def expiring_name(
-    beginning: str, hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
-) -> UniqueName:
-    """Return a unique name that contains when its pod expires; without that if the server tells no time."""
-    if server_clock.now() is None:
-        # Two machines have only the server's time in common.
-        await pods.page(limit=1)
-    now = server_clock.now()
-    return unique_name(beginning, clock.random, None if now is None else now + 3600 * hours)
 
 
 async def find_namesakes(

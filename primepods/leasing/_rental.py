@@ -26,8 +26,9 @@ from ..errors import (
 from ..models import Pod, PodStatus
 from ..specs import PodSpec
 from ._ledger import LeaseFile, as_time, new_record
-from ._pods import APPEARS_WITHIN, UNAUTHORIZED, PodsAPI, expiring_name, find_namesakes, is_named
+from ._pods import APPEARS_WITHIN, UNAUTHORIZED, PodsAPI, find_namesakes, is_named
 from ._release import AnotherPodError, Release
+from ._server_time import expiring_name
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
 from .options import LeaseOptions
 from .shared_list import SharedList

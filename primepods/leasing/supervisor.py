@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, TypeVar
@@ -35,6 +34,7 @@ from ..remote import AsyncRemote, SSHOptions, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
+from ._callback import call_back
 from ._cost import final_cost
 from ._ctrl_c import ctrl_c
 from ._rental import Account, Rental
@@ -266,6 +266,8 @@ class LeaseSupervisor:
 
     async def _first_ready(self) -> Rental:
         """Return the first of the pods that becomes ready; there is at most one at a time."""
+        if self._options.login:
+            self._options.ssh.check_program()
         errors: list[str] = []
         for number, (account, spec) in enumerate(self._orders, start=1):
             rental = self._rental = Rental(account, spec, self._options, self._steps)
@@ -346,9 +348,7 @@ class LeaseSupervisor:
         async def changed(change: PodChange) -> None:
             rental.note_status(change.after)
             if self._on_change is not None:
-                answer = self._on_change(change)
-                if inspect.isawaitable(answer):
-                    await answer
+                await call_back(self._on_change, change)
 
         work = account.pods.wait_ready(
             rental.pod.id,

@@ -20,6 +20,7 @@ from ..models import HistoryRecord, Pod
 from ._ledger import LeaseFile, LeaseRecord, as_time, fingerprint, read_ledger, remove_broken_drafts
 from ._pods import APPEARS_WITHIN, can_be_named, ended_pods, find_namesakes, has_ended
 from ._rental import Account
+from ._server_time import confirmed_time
 
 _RELEASE_TIMEOUT: Final = 600.0
 _INTERVAL: Final = 1.0
@@ -189,10 +190,10 @@ class Sweeper:
         self, before: Mapping[Path, LeaseRecord], listed: list[Pod], files: list[LeaseFile]
     ) -> list[_Orphan]:
         """Return what is orphaned; files that are claimed for it are added to ``files``."""
-        server_time = self._account.server_clock.now()
+        server_time = await confirmed_time(self._pods, self._account.server_clock, self._settings.clock)
         if server_time is None and (self._expired or self._older_than is not None):
             raise ProtocolError(
-                "GET /api/v1/pods/: the response has no usable Date: no age can be told, nothing is deleted. "
+                "GET /api/v1/pods/: no usable Date, or no two that agree: nothing is deleted. "
                 "Sweep without `older_than` and `expired`, or have your proxy let the API's Date through.",
                 method="GET",
                 url_path="/api/v1/pods/",

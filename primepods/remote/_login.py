@@ -15,7 +15,7 @@ import attrs
 
 from .._utils.text import clip, one_line
 from ..config import environment_without_key
-from ..errors import ConfigError, LoginError
+from ..errors import LoginError
 from ..ssh import SSHTarget
 from ._scripts import bootstrap
 from ._session import Session
@@ -96,10 +96,7 @@ class Login:
         try:
             session = await Session.start(argv, is_raw=is_raw)
         except OSError as exc:
-            raise ConfigError(
-                f"Cannot run {self.options.ssh_command[0]!r} ({exc.strerror}): install OpenSSH's client, or "
-                "name another program as ssh_command."
-            ) from None
+            raise self.options.missing_program(exc.strerror) from None
         is_ready = False
         try:
             is_ready = await session.is_ready()

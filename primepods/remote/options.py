@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import shutil
 from collections.abc import Sequence
 from typing import Final
 
@@ -75,6 +76,22 @@ class SSHOptions:
     login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)
     ssh_options: tuple[str, ...] = attrs.field(default=(), converter=_to_options)
     ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
+
+    def check_program(self) -> None:
+        """Check that the program is installed.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if shutil.which(self.ssh_command[0]) is None:
+            raise self.missing_program("not found")
+
+    def missing_program(self, reason: object) -> ConfigError:
+        """Return the error for a program that cannot be started."""
+        return ConfigError(
+            f"Cannot run {self.ssh_command[0]!r} ({reason}): install OpenSSH's client, or name another "
+            "program as ssh_command."
+        )
 
     def argv(self, pod_id: str, target: SSHTarget, line: str, *first: str) -> list[str]:
         """Return the arguments of ``ssh`` that run a command line on a pod.

@@ -39,7 +39,8 @@ from ..errors import (
     TransportError,
 )
 from ..leasing._ledger import read_ledger
-from ..leasing._pods import LOOKUP_TIMEOUT, UNAUTHORIZED, PodsAPI, expiring_name, find_namesakes
+from ..leasing._pods import LOOKUP_TIMEOUT, UNAUTHORIZED, PodsAPI, find_namesakes
+from ..leasing._server_time import expiring_name
 from ..leasing.shared_list import LIST_PAGE_SIZE, LIST_TIMEOUT
 from ..models import Pod, PodState
 from ..specs import CUSTOM_IMAGE, PodSpec

@@ -25,9 +25,9 @@ from .._status_reader import StatusReader
 from .._utils.exceptions import copy_exception
 from .._utils.text import quote
 from ..errors import APIError, ClientClosedError, NotFoundError, PrimePodsError, ProtocolError
-from ..models import PodState
+from ..models import HistoryRecord, PodState
 from ..pagination import FetchedPage, offset_pager
-from ._paging import page_source
+from ._paging import fetch_page, page_source
 
 _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
@@ -42,6 +42,7 @@ class _Deletion:
     Attributes:
         pod_id: The pod.
         may_be_missing: Whether a 404 can be success.
+        is_known: Whether the pod has existed, by any response, or need not: then absence is success.
         response: The response to DELETE, for messages.
         is_accepted: Whether it said DELETING or TERMINATED, without naming the pod.
         shown: The pod's state in the API, for messages; empty while unknown.
@@ -54,6 +55,7 @@ class _Deletion:
 
     pod_id: str
     may_be_missing: bool
+    is_known: bool
     response: str = ""
     is_accepted: bool = False
     shown: str = ""
@@ -80,7 +82,7 @@ class _Deletion:
         else:
             self._await_proof("a response that names neither DELETING nor TERMINATED")
         # The deletion may take effect later: from now on a 404 can mean success.
-        self.may_be_missing = True
+        self.may_be_missing = self.is_known = True
 
     def note_not_found(self, error: NotFoundError) -> None:
         """Record a 404 of DELETE: success if the pod may be missing, else the error to raise if it is."""
@@ -94,7 +96,7 @@ class _Deletion:
             self.outcome = error
         else:
             self._await_proof(str(error.status_code))
-            self.refusal = error
+            self.refusal, self.is_known = error, True
 
     def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
         self.response, self.is_accepted = response, is_accepted
@@ -102,7 +104,7 @@ class _Deletion:
 
     def note_state(self, state: PodState | None) -> None:
         """Record the pod's state in the API."""
-        self.shown = f"with status {state}"
+        self.shown, self.is_known = f"with status {state}", True
         if state in _ON_ITS_WAY_OUT:
             self.outcome = state
 
@@ -115,6 +117,15 @@ class _Deletion:
             self.trouble = error
         else:
             self.outcome = error
+
+    def note_absence(self, ended_ids: set[str]) -> None:
+        """Record that neither `get` nor the list shows the pod; it may be gone, or have never appeared."""
+        if self.missing is not None:
+            self.outcome = self.missing
+        elif self.is_known or self.pod_id in ended_ids:
+            self.outcome = PodState.TERMINATED
+        else:
+            self.trouble = _unproven_error(self)
 
     def end_if_refused(self) -> None:
         """End with the refusal, for a pod that is not being deleted."""
@@ -167,7 +178,9 @@ class Deleter:
             missing_ok: Whether a pod that does not exist counts as deleted.
             ends_at: Time to give up; by default each request has the client's deadline.
         """
-        deletions = [_Deletion(pod_id=pod_id, may_be_missing=missing_ok) for pod_id in pod_ids]
+        deletions = [
+            _Deletion(pod_id=pod_id, may_be_missing=missing_ok, is_known=missing_ok) for pod_id in pod_ids
+        ]
         pending, attempt = deletions, 0
         while pending:
             attempt += 1
@@ -249,9 +262,26 @@ class Deleter:
             return
         for each in deletions:
             if each.pod_id in listed:
-                each.shown = "in the list, though not by its id"
-            else:
-                each.outcome = each.missing or PodState.TERMINATED
+                each.shown, each.is_known = "in the list, though not by its id", True
+        absent = [each for each in deletions if each.pod_id not in listed]
+        is_doubtful = any(not each.is_known and each.missing is None for each in absent)
+        ended_ids = await self._ended_ids(ends_at) if is_doubtful else set[str]()
+        for each in absent:
+            each.note_absence(ended_ids)
+
+    async def _ended_ids(self, ends_at: float | None) -> set[str]:
+        """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
+        request = page_request(
+            f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
+        )
+        try:
+            page = await fetch_page(
+                self._executor, request, HistoryRecord, offset=0, limit=_LIST_PAGE_SIZE, ends_at=ends_at
+            )
+        except PrimePodsError:
+            return set()
+        records = [row for row in page.rows if isinstance(row, HistoryRecord)]
+        return {record.id for record in records if record.terminated_at is not None}
 
     async def _listed_ids(self, ends_at: float | None) -> set[str]:
         """Return the ids of all pods in the list, including unreadable rows.
@@ -294,6 +324,17 @@ def _tell(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
 
 def _open(deletions: list[_Deletion]) -> list[_Deletion]:
     return [each for each in deletions if each.outcome is None]
+
+
+def _unproven_error(deletion: _Deletion) -> ProtocolError:
+    path = pod_path(deletion.pod_id)
+    return ProtocolError(
+        f"DELETE {path}: brought {deletion.response}, and an earlier attempt no usable response. Neither the "
+        "list nor the history shows the pod: it is gone, or has not appeared yet and is billed from then on. "
+        "Look at it again with `pods.get()`, and in `pods.history()`.",
+        method="DELETE",
+        url_path=path,
+    )
 
 
 def _not_deleted_error(deletion: _Deletion, attempts: int) -> ProtocolError:

@@ -425,7 +425,8 @@ class AsyncPods:
 
         For orders that are retried, as by a job's retry or a repeated deployment, under a name that nobody
         else uses: only the name identifies the pod. A pod that was stopped, has failed or is being deleted
-        does not count. Of several, the oldest is returned.
+        does not count. Of several, the oldest is returned. Concurrent calls can each rent one, in one
+        process or in several.
 
         Args:
             spec: The pod to rent; it must have a name.
@@ -525,9 +526,11 @@ class AsyncPods:
         hosts with the same home need ``older_than``, since their processes cannot be checked from here.
 
         Args:
-            prefix: Only pods whose names begin with this, including pods without a lease file, whoever made
-                them; requires ``older_than``. Excludes pods whose name says that their lease still lasts.
-            older_than: Only pods ordered at least so many seconds ago.
+            prefix: Only pods whose names begin with this; includes pods without a lease file, for which no
+                proof is needed: with a prefix, *you* say that all pods so named and so old are yours and no
+                longer needed. Requires ``older_than``, longer than any lease or job under that prefix takes.
+                Excludes pods whose name says that their lease still lasts.
+            older_than: Only pods ordered at least so many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
             only: Only pods found by this earlier sweep, such as a dry run that somebody has reviewed.
@@ -539,7 +542,8 @@ class AsyncPods:
 
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
-            ProtocolError: The server does not state its time, so ages are unknown.
+            ProtocolError: The server does not state its time, or neither another response nor this machine's
+                clock confirms it, so ages are unknown.
         """
         if prefix is not None:
             check_prefix(prefix)
@@ -582,7 +586,8 @@ class AsyncPods:
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
-            ProtocolError: The API still shows the pod. It may still be billed.
+            ProtocolError: The API still shows the pod; or a response was lost, the pod is missing, and the
+                history does not show that it has ended. It may still be billed.
         """
         check_flag("missing_ok", missing_ok)
         return await self._deleter.delete(check_pod_id(pod_id), missing_ok=missing_ok)

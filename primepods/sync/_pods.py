@@ -267,6 +267,7 @@ class Pods:
         """Return the live pod with exactly the spec's name; if there is none, rent it.
 
         For orders that are retried, under a name that nobody else uses: only the name identifies the pod.
+        Concurrent calls can each rent one.
 
         Args:
             spec: The pod to rent; it must have a name.
@@ -358,9 +359,11 @@ class Pods:
         hosts with the same home need ``older_than``.
 
         Args:
-            prefix: Only pods whose names begin with this, including pods without a lease file, whoever made
-                them; requires ``older_than``. Excludes pods whose name says that their lease still lasts.
-            older_than: Only pods ordered at least so many seconds ago.
+            prefix: Only pods whose names begin with this; includes pods without a lease file, for which no
+                proof is needed: with a prefix, *you* say that all pods so named and so old are yours and no
+                longer needed. Requires ``older_than``, longer than any lease or job under that prefix takes.
+                Excludes pods whose name says that their lease still lasts.
+            older_than: Only pods ordered at least so many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
             only: Only pods found by this earlier sweep, such as a dry run that somebody has reviewed.
@@ -372,7 +375,8 @@ class Pods:
 
         Raises:
             ValueError: ``prefix`` without ``older_than``, or empty.
-            ProtocolError: The server does not state its time, so ages are unknown.
+            ProtocolError: The server does not state its time, or neither another response nor this machine's
+                clock confirms it, so ages are unknown.
         """
         return self._portal.call(
             self._async.sweep,
@@ -400,7 +404,8 @@ class Pods:
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
-            ProtocolError: The API still shows the pod. It may still be billed.
+            ProtocolError: The API still shows the pod; or a response was lost, the pod is missing, and the
+                history does not show that it has ended. It may still be billed.
         """
         return self._portal.call(self._async.delete, pod_id, missing_ok=missing_ok)
 

@@ -62,6 +62,27 @@ async def test_whatever_a_callback_raises_ends_the_lease(folder: Path) -> None:
         assert (it.running(), it.records()) == ([], [])
 
 
+@pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_a_callback_raises_ends_no_task(
+    folder: Path, kind: type[BaseException], *, is_async: bool
+) -> None:
+    """What ends coroutines and tasks is told as the callback's, and nothing hangs."""
+
+    def stop(_: object) -> None:
+        raise kind
+
+    async def stop_later(_: object) -> None:
+        await asyncio.sleep(0)
+        raise kind
+
+    async with stage(folder) as it:
+        lease = it.client.pods.lease(it.spec, on_change=stop_later if is_async else stop)
+        with pytest.raises(RuntimeError, match=kind.__name__):
+            await asyncio.wait_for(lease.__aenter__(), 10)
+        assert (it.running(), it.records()) == ([], [])
+
+
 async def test_what_is_being_deleted_cannot_be_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """When its budget is used up; it says so, and the file stays for a sweep."""
     async with stage(folder) as it:

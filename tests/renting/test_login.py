@@ -10,7 +10,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator
-from tests.renting.stage import lease_files, spec_of
+from tests.renting.stage import lease_files, spec_of, stage
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +35,14 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(folder: Path, tm
         with pytest.raises(primepods.LoginError):
             await lease.__aenter__()
         assert (list(emulator.pods), lease_files(folder)) == ([], [])
+
+
+async def test_without_ssh_nothing_is_rented(folder: Path) -> None:
+    """It is said before the order, and not when the pod has booted."""
+    async with stage(folder) as it:
+        with pytest.raises(primepods.ConfigError, match="install OpenSSH's client"):
+            await it.client.pods.lease(it.spec, login=True, ssh_command="no-such-ssh -v").__aenter__()
+        assert (it.orders(), it.records()) == (0, [])
 
 
 async def test_what_is_no_option_of_ssh_rents_nothing() -> None:

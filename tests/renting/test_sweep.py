@@ -7,6 +7,9 @@ import errno
 import json
 import math
 import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +25,7 @@ from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
-from tests.support.server import Server, reply
+from tests.support.server import Answer, Received, Server, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -305,12 +308,12 @@ async def test_expired_leases_are_swept_from_anywhere(
 
 
 async def test_a_created_pod_may_expire(folder: Path) -> None:
-    """Its name says when, by the server's time, which a request finds out; then a sweep deletes it."""
+    """Its name says when, by the server's time, on which two responses agree; then a sweep deletes it."""
     async with stage(folder) as it:
         it.clock._wall += 7_200
         pod = await it.client.pods.create(attrs.evolve(it.spec, name="train"), max_hours=1)
         assert (pod.name or "").startswith("train-")
-        assert [request.method for request in it.emulator.requests[:]] == ["GET", "POST"]
+        assert [request.method for request in it.emulator.requests[:]] == ["GET", "GET", "POST"]
         await it.clock.sleep(3_500)
         assert (await it.client.pods.sweep(expired=True)).found == ()
         await it.clock.sleep(1_000)
@@ -353,6 +356,45 @@ async def test_without_the_servers_time_no_age_is_told(arguments: Any, date: str
         with pytest.raises(primepods.ProtocolError, match="no usable Date"):
             await client.pods.sweep(**arguments)
     assert {request.method for request in server.requests} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("hours", "is_found"),
+    [([0, 0, 0], False), ([9, 0, 0], False), ([9, 0, 8], False), ([9, 9, 9], True), ([0, 9, 9], False)],
+    ids=str,
+)
+async def test_one_wrong_date_makes_no_pod_old(hours: list[int], *, is_found: bool) -> None:
+    """The server's time needs another response, or this machine's clock, that agrees."""
+    clock = ManualClock(auto=True)
+    row = pod_row("ci-1", clock.wall() - 60, "ci-1")
+    ahead = [*hours, *hours]
+
+    def answer(_: Received) -> Answer:
+        date = format_datetime(datetime.fromtimestamp(clock.wall() + 3600 * ahead.pop(0), UTC), usegmt=True)
+        page = {"total_count": 1, "offset": 0, "limit": 100, "data": [row]}
+        return reply(page, headers={"Date": date})
+
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        with suppress(primepods.ProtocolError):
+            found = (await client.pods.sweep(prefix="ci-", older_than=3600, dry_run=True)).found
+            assert bool(found) == is_found
+            return
+    assert not is_found
+    assert len(server.requests) == 3
+
+
+async def test_a_prefix_is_the_callers_word(folder: Path) -> None:
+    """Nobody's name is a proof: without a prefix, or with another one, the pod stays."""
+    async with stage(folder) as it:
+        pod_ids = [it.emulator.add_pod(name, boot_seconds=0) for name in ("ci-1", "cd-1")]
+        await it.clock.sleep(7_200)
+        too_young: dict[str, Any] = {"prefix": "ci-", "older_than": 8_000}
+        for arguments in ({}, {"older_than": 3_600}, {"expired": True}, too_young):
+            assert (await it.client.pods.sweep(**arguments)).found == ()
+        with pytest.raises(ValueError, match="needs older_than"):
+            await it.client.pods.sweep(prefix="ci-")
+        assert (await it.client.pods.sweep(prefix="ci-", older_than=3_600)).deleted == (pod_ids[0],)
+        assert it.running() == [pod_ids[1]]
 
 
 async def test_a_leases_age_is_told_by_the_server(folder: Path) -> None:

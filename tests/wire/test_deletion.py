@@ -33,6 +33,7 @@ ONCE = RetryPolicy(attempts=1)
 OTHERS = {"total_count": 2, "data": [{"id": "x"}, {"id": "y", "gpuCount": "unreadable"}]}
 LIST = "/api/v1/pods/"
 STATUS = "/api/v1/pods/status"
+HISTORY = "/api/v1/pods/history"
 DELETING = reply({"status": "DELETING", "id": "a"})
 GONE = reply({"detail": "Pod not found"}, 404)
 HTML = {"Content-Type": "text/html"}
@@ -45,13 +46,27 @@ def pod(status: str | None) -> Reply:
     )
 
 
-def api(deletes: Iterable[Answer], gets: Iterable[Answer] = (), listing: Answer | None = None) -> Server:
+def ended(*ids: str, at: str | None = "2026-02-01T00:00:00Z") -> Reply:
+    """What the history says of these pods."""
+    row = {"type": "Instance", "gpuName": "H100", "gpuCount": 1, "priceHr": 2, "totalBilledPrice": 2}
+    row |= {"providerType": "p", "createdAt": "2026-01-01T00:00:00Z", "terminatedAt": at}
+    return reply({"total_count": len(ids), "data": [row | {"id": pod_id} for pod_id in ids]})
+
+
+def api(
+    deletes: Iterable[Answer],
+    gets: Iterable[Answer] = (),
+    listing: Answer | None = None,
+    history: Answer | None = None,
+) -> Server:
     """A server that answers DELETEs and `get` as told, each time with the last one when they run out."""
     queues = {"DELETE": list(deletes), "GET": list(gets) or [GONE]}
 
     def answer(request: Received) -> Answer:
         if request.path == LIST:
             return listing or reply(OTHERS)
+        if request.path == HISTORY:
+            return history or ended("b", "a")
         queue = queues[request.method]
         return queue.pop(0) if len(queue) > 1 else queue[0]
 
@@ -59,8 +74,8 @@ def api(deletes: Iterable[Answer], gets: Iterable[Answer] = (), listing: Answer 
 
 
 def methods(server: Server) -> str:
-    """The requests as letters: D(ELETE), G(ET) of the pod, S(tatus), L(ist)."""
-    letters = {LIST: "L", STATUS: "S"}
+    """The requests as letters: D(ELETE), G(ET) of the pod, S(tatus), L(ist), H(istory)."""
+    letters = {LIST: "L", STATUS: "S", HISTORY: "H"}
     return "".join(letters.get(request.path, request.method[0]) for request in server.requests)
 
 
@@ -349,7 +364,7 @@ LOST: dict[str, list[Answer]] = {
 @pytest.mark.parametrize("missing_ok", [True, False])
 @pytest.mark.parametrize("kind", LOST)
 async def test_a_lost_answer_is_found_out(*, kind: str, own: bool, missing_ok: bool) -> None:
-    """A 404 to a DELETE that may have been carried out unseen is its success, once `get` confirms it."""
+    """A 404 to a DELETE that may have been carried out unseen is its success, if the history has the pod."""
 
     async def through(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -363,7 +378,20 @@ async def test_a_lost_answer_is_found_out(*, kind: str, own: bool, missing_ok: b
         make_client(server.url, clock=clock, timeout=5, session=None if own else session) as client,
     ):
         assert await client.pods.delete("a", missing_ok=missing_ok) == PodState.TERMINATED
-    assert methods(server) == "D" * (len(LOST[kind]) + 1) + "GL"
+    assert methods(server) == "D" * (len(LOST[kind]) + 1) + ("GL" if missing_ok else "GLH")
+
+
+@pytest.mark.parametrize("history", [ended("b"), ended("a", at=None), reply({"detail": "no"}, 403)])
+async def test_a_pod_that_nothing_has_ever_shown_is_not_deleted(history: Answer) -> None:
+    """A lost response, then 404: it may appear later. It is tried again, and then said."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([Reset(), Reset(), GONE], history=history) as server,
+        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=3)) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match="not appeared yet"):
+            await client.pods.delete("a")
+    assert methods(server).count("H") == 3
 
 
 @pytest.mark.parametrize("own", [True, False])
