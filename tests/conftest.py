@@ -1,7 +1,9 @@
 """What every test starts from: an environment that knows no account, and asyncio."""
 
+import gc
 import os
 import signal
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if all(".py" in argument for argument in config.args) else None
 
 
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests out of each garbage collection that a test asks for: 0.1 s apiece."""
+    gc.collect()
+    gc.freeze()
+
+
 _TERMINAL = frozenset(
     {"COLORTERM", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 )
@@ -41,15 +49,22 @@ def anyio_backend(pytestconfig: pytest.Config) -> tuple[str, Mapping[str, Any]]:
     return "asyncio", LOOPS[pytestconfig.getoption("--event-loop")]
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all tests' HOMEs."""
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
     """Hide the developer's own keys, proxies, terminal settings and config files; returns the empty HOME."""
     for name in list(os.environ):
         if name.startswith("PRIME_") or name.lower().endswith("_proxy") or name in _TERMINAL:
             monkeypatch.delenv(name)
     # Options for this run are not meant for the pytest that a test starts.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    home = tmp_path_factory.mktemp("home")
+    # Not `mktemp`, which lists the thousands of folders that are there.
+    home = Path(tempfile.mkdtemp(dir=homes))
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
     return home
