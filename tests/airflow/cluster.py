@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_API_INTERVAL = 0.3
+"""Seconds between two calls of Airflow's API, each of which takes it a good while."""
 PARTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 
 
@@ -28,12 +30,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 60.0) -> T:
+def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 60.0, interval: float = 0.1) -> T:
     """Look until there is something; return it."""
     ends_at = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < ends_at, f"{what} has not come within {seconds} s"
-        time.sleep(0.1)
+        time.sleep(interval)
     return found
 
 
@@ -96,6 +98,8 @@ class Cluster:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            # The DAGs do not change.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
@@ -124,7 +128,7 @@ class Cluster:
     def wait_until_up(self) -> None:
         """Return when the API answers and has all DAGs."""
         dags = {"rent", "wait_deferred", "wait_here"}
-        wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120)
+        wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120, interval=1.0)
 
     def kill(self, part: str) -> None:
         """End a part, and all processes that it has started, at once."""
@@ -165,7 +169,11 @@ class Run:
     def wait_for_task(self, task_id: str, *states: str) -> dict[str, Any]:
         """Return a task when it is in one of the states."""
         what = f"{task_id} in {states}"
-        return wait_for(what, lambda: found if (found := self.task(task_id))["state"] in states else None)
+
+        def look() -> dict[str, Any] | None:
+            return found if (found := self.task(task_id))["state"] in states else None
+
+        return wait_for(what, look, interval=_API_INTERVAL)
 
     def wait_until_done(self) -> str:
         """Return how the run has ended."""
@@ -174,7 +182,7 @@ class Run:
             found = str(self._cluster.api.call("GET", self._path)["state"])
             return found if found in {"success", "failed"} else None
 
-        return str(wait_for("the end of the run", state))
+        return str(wait_for("the end of the run", state, interval=_API_INTERVAL))
 
     def mark_failed(self, task_id: str) -> None:
         """Do what a user does with the button."""
@@ -219,6 +227,7 @@ def descendants(pid: int) -> list[int]:
     return children + [further for child in children for further in descendants(child)]
 
 
-def open_files(pid: int) -> int:
-    """How many files and sockets a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def open_sockets(pid: int) -> int:
+    """How many sockets a process has open."""
+    links = (path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink())
+    return sum(link.startswith("socket:") for link in links)

@@ -1,6 +1,7 @@
 """Makes tasks that wait in the triggerer, as if a worker had deferred each: `python -m tests.airflow.defer`.
 
-It reads the ids of their pods, as JSON. This takes seconds, where workers would take minutes.
+It reads the ids of their pods, as JSON, and puts the DAGs in the database first. This takes seconds, where
+workers would take minutes.
 """
 
 import json
@@ -8,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from airflow.cli.cli_parser import get_parser
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.trigger import Trigger
 from airflow.sdk import timezone
@@ -47,6 +49,8 @@ def defer(session: Any, dag: Any, pod_id: str) -> None:
 
 
 if __name__ == "__main__":
+    command = get_parser().parse_args(["dags", "reserialize"])
+    command.func(command)
     model: Any = SerializedDagModel
     dag = model.get_dag("wait_deferred")
     with create_session() as session:

@@ -30,6 +30,7 @@ def test_the_guide_ends_with_the_demo() -> None:
     assert first.command.rstrip().endswith("python -m primepods.airflow.demo")
 
 
+@pytest.mark.newest
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path) -> None:
@@ -43,13 +44,13 @@ def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path
     ):
         try:
             api = Api(f"http://127.0.0.1:{port}")
-            wait_for("the pipeline", lambda: "train_on_a_pod" in api.dags(), seconds=120)
+            wait_for("the pipeline", lambda: "train_on_a_pod" in api.dags(), seconds=120, interval=1.0)
             path = "/api/v2/dags/train_on_a_pod/dagRuns"
 
             def has_succeeded() -> bool:
                 return [run["state"] for run in api.call("GET", path)["dag_runs"]] == ["success"]
 
-            wait_for("the end of its run", has_succeeded, seconds=150)
+            wait_for("the end of its run", has_succeeded, seconds=150, interval=1.0)
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -29,7 +29,7 @@ ALL_WELL = dict.fromkeys(("create", "wait", "look", "use", "delete"), "success")
 
 @pytest.mark.parametrize("name", ["deferred", "blocking"])
 def test_a_pipeline_rents_one_pod_and_leaves_none(run: Run, slow_emulator: Emulator, name: str) -> None:
-    """Create, wait, sensor, job and teardown, in workers or in the triggerer."""
+    """Create, wait, sensor, job, and a teardown that ends when the pod is gone, however long that takes."""
     done = run(name, slow_emulator)
     assert done.states() == ALL_WELL
     assert ("Pausing task as DEFERRED" in done.log) == (name == "deferred")
@@ -39,13 +39,6 @@ def test_a_pipeline_rents_one_pod_and_leaves_none(run: Run, slow_emulator: Emula
     assert created == done.xcoms["create.return_value"]
     assert done.xcoms["wait.return_value"]["ssh"]["command"] == done.xcoms["use.return_value"]
     assert slow_emulator.api_key not in done.log
-
-
-def test_deferrable_defaults_to_airflows_setting(run: Run, slow_emulator: Emulator) -> None:
-    """`[operators] default_deferrable` decides where an operator does not."""
-    done = run("short", slow_emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE="True")
-    assert set(done.states().values()) == {"success"}
-    assert done.log.count("Pausing task as DEFERRED") == 2
 
 
 def test_a_ready_pod_is_seen_in_the_worker(run: Run) -> None:
@@ -128,14 +121,6 @@ def test_a_failing_pod_ends_the_wait_without_retries(run: Run, deferrable: str) 
     assert done.tasks["delete"]["state"] == "success"
 
 
-def test_a_deletion_that_takes_time_is_seen_to_its_end(run: Run) -> None:
-    """The delete task ends when the pod is gone, however long it says DELETING."""
-    with Emulator(boot_seconds=0, delete_seconds=4.0) as emulator:
-        done = run("short", emulator)
-        assert (orders(emulator), len(emulator.pods)) == (1, 0)
-    assert set(done.states().values()) == {"success"}
-
-
 def test_a_lost_answer_is_no_second_pod(run: Run, emulator: Emulator) -> None:
     """The connection breaks when the order is carried out: the pod is found by its name."""
     emulator.faults.add(Reset(acted=True), on="create", times=1)
@@ -162,11 +147,12 @@ def test_a_failed_pod_is_not_adopted(run: Run) -> None:
 
 @pytest.mark.parametrize("deferrable", ["True", "False"])
 def test_a_time_out_fails_the_task(run: Run, deferrable: str) -> None:
-    """It could be retried, and says how far the pod was."""
+    """It could be retried, and says how far the pod was; where it waits is Airflow's setting."""
     with Emulator(boot_seconds=3600, delete_seconds=0.5) as emulator:
         done = run("impatient", emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=deferrable)
         assert not emulator.pods
     assert done.tasks["wait"]["state"] == "failed"
+    assert ("Pausing task as DEFERRED" in done.log) == (deferrable == "True")
     assert "AirflowFailException" not in done.log
     assert "1 of 1 pods are still pending" in done.log
 

@@ -12,6 +12,8 @@ from primepods.emulator.faults import Delay, Drip, Status
 from .cluster import Cluster, wait_for
 from .conftest import connection, own_home
 
+WAITS = [pytest.param("wait_here", marks=pytest.mark.newest), "wait_deferred"]
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
@@ -67,6 +69,7 @@ def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator
     assert gone(emulator)
 
 
+@pytest.mark.newest
 def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
     """Its answer has not come yet: the pod is found by its name."""
     emulator.faults.add(Drip(30.0), on="create", times=1)
@@ -77,6 +80,7 @@ def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator
     assert counts(emulator) == (1, 1)
 
 
+@pytest.mark.newest
 def test_a_wait_goes_on_in_another_worker(cluster: Cluster, emulator: Emulator) -> None:
     """The worker dies in mid-wait: the retry waits for the same pod."""
     pod_id = emulator.add_pod(boot_seconds=3600)
@@ -91,7 +95,7 @@ def test_a_wait_goes_on_in_another_worker(cluster: Cluster, emulator: Emulator) 
     wait_for("the end of the pod", lambda: gone(emulator))
 
 
-@pytest.mark.parametrize("dag_id", ["wait_here", "wait_deferred"])
+@pytest.mark.parametrize("dag_id", WAITS)
 def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: Emulator, dag_id: str) -> None:
     """In a worker or in the triggerer, where `delete_on_kill` asks for it."""
     pod_id = emulator.add_pod(boot_seconds=3600)
@@ -107,7 +111,7 @@ def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: E
     assert run.task("wait")["state"] == "failed"
 
 
-@pytest.mark.parametrize("dag_id", ["wait_here", "wait_deferred"])
+@pytest.mark.parametrize("dag_id", WAITS)
 def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emulator, dag_id: str) -> None:
     """Whoever looks at the task sees why it waits, and the wait outlives that."""
     pod_id = emulator.add_pod(boot_seconds=3600)
@@ -121,6 +125,7 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     assert "is gone" in run.log("wait")
 
 
+@pytest.mark.newest
 def test_the_key_is_nowhere(cluster: Cluster, emulator: Emulator) -> None:
     """Not in the database, with XComs, rendered templates and triggers, nor in a log."""
     pod_id = emulator.add_pod(boot_seconds=6)
