@@ -7,7 +7,7 @@ first ``on_event``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
@@ -50,6 +50,13 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
     from .hook import Hook  # noqa: PLC0415 - see above
 
     return Hook(on_event)
+
+
+def empty_context() -> Context:
+    """Return a context with nothing of the current one but its listeners."""
+    context = Context()
+    context.run(LISTENERS.set, LISTENERS.get())
+    return context
 
 
 def begin(name: str, client: _Observed) -> Operation | None:

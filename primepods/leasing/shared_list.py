@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from .._operations import empty_context
 
 if TYPE_CHECKING:
     from ..models import Pod
@@ -29,7 +30,7 @@ class SharedList:
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not loop:
             # An empty context: the cancel scopes of this caller must not reach the others.
-            reading = loop.create_task(_read(account), context=contextvars.Context())
+            reading = loop.create_task(_read(account), context=empty_context())
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
         await asyncio.wait({reading})

@@ -8,20 +8,15 @@ import inspect
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from opentelemetry.instrumentation.aiohttp_client import create_trace_config
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import primepods
 from primepods.emulator import Emulator
-from tests.support.client import KEY, make_client
+from tests.support.client import make_client
 from tests.support.clock import settle
-from tests.support.server import Answer, Held, Received, Reply, Reset, Server, reply
+from tests.support.server import Answer, Held, Received, Server, reply
 
 OK = reply({"ok": True})
 PATH = "/api/v1/things"
@@ -104,31 +99,6 @@ def test_all_but_the_key_are_keywords() -> None:
     assert (parameters["timeout"].default, parameters["deadline"].default) == (30.0, 120.0)
     assert parameters["max_concurrency"].default == 16
     assert parameters["retry"].default == primepods.RetryPolicy()
-
-
-@pytest.mark.anyio
-async def test_open_telemetry_sees_each_request_and_no_key() -> None:
-    """The instrumentation that the README shows: a span for each attempt, and no key even where headers are
-    recorded.
-    """
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    options: dict[str, Any] = {"tracer_provider": provider}
-    if "captured_request_headers" in inspect.signature(create_trace_config).parameters:
-        options |= {"captured_request_headers": [".*"], "sensitive_headers": []}
-    trace = create_trace_config(**options)
-    async with (
-        Server([Reply(503), Reset(), Reset(), OK]) as server,
-        aiohttp.ClientSession(trace_configs=[trace]) as session,
-        make_client(server.url, session=session, retry=primepods.RetryPolicy(base_delay=0)) as client,
-    ):
-        assert await client.request("GET", PATH) == {"ok": True}
-    spans = exporter.get_finished_spans()
-    assert len(spans) == 3
-    assert {span.name for span in spans} == {"GET"}
-    assert KEY not in "".join(span.to_json() for span in spans)
-    provider.shutdown()
 
 
 @pytest.mark.anyio
