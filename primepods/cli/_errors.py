@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Final
+from urllib.parse import unquote
 
 import typer
 
@@ -18,6 +19,7 @@ import primepods
 from ._text import printable
 
 _MAX_LENGTH = 2_000
+_POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 _log = logging.getLogger("primepods.cli")
 
 
@@ -52,6 +54,11 @@ def print_error(command: str, message: object) -> None:
 
 def _describe(message: object) -> str:
     """Return an error's text, worded for the shell."""
+    if isinstance(message, primepods.NotFoundError):
+        pod = _POD_PATH.search(message.path)
+        if pod is not None and isinstance(message.body, dict):
+            lists = "see primepods list, and primepods history for terminated pods"
+            return f"no pod has the name or id {unquote(pod[1])!r}: {lists}"
     text = word_for_shell(str(message))
     seconds = message.retry_after if isinstance(message, primepods.RateLimitError) else None
     return text if seconds is None else f"{text} Try again in {math.ceil(seconds):,} s."

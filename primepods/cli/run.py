@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import posixpath
 import time
@@ -194,6 +195,7 @@ class _Run:
         self._command = command
         self._job = job
         self._has_pod = False
+        self._is_entering = False
         self._stage: object = None
         self._begun = time.monotonic()
 
@@ -201,27 +203,46 @@ class _Run:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
         # Here and not around the event loop: in a process that ignores Ctrl-C, it needs the current task.
         with primepods.exit_on_sigterm():
-            specs = await self._specs(client)
-            self._begun = time.monotonic()
-            lease = client.pods.lease(specs, on_change=self._show_change, **self._job.lease)
-            pod: primepods.AsyncLeasedPod | None = None
+            # A task of its own: this one shows at once that Ctrl-C was noticed, before the pod is deleted.
+            work = asyncio.create_task(self._rent(client))
             try:
-                async with lease as pod:
-                    if self._job.keep:
-                        pod.keep()
-                    try:
-                        code = await self._work(pod)
-                    finally:
-                        # Shows at once that Ctrl-C was noticed, so that users do not press it again.
-                        if not self._job.keep:
-                            print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
-            except BaseException as exc:
-                # A note of the lease already says that the pod may still be billed.
-                if not getattr(exc, "__notes__", ()) and not isinstance(exc, primepods.NotReleasedError):
-                    self._tell_end(pod, is_interrupted=not isinstance(exc, Exception))
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if self._is_entering:
+                    print_info(
+                        "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"
+                    )
+                work.cancel()
+                await work
                 raise
-            self._tell_end(pod)
-            return code
+
+    async def _rent(self, client: primepods.AsyncClient) -> int:
+        """Rent a pod, do the work, delete the pod, and report how it ended."""
+        specs = await self._specs(client)
+        self._begun = time.monotonic()
+        lease = client.pods.lease(specs, on_change=self._show_change, **self._job.lease)
+        pod: primepods.AsyncLeasedPod | None = None
+        self._is_entering = True
+        try:
+            async with lease as pod:
+                self._is_entering = False
+                code = await self._use(pod)
+        except BaseException as exc:
+            # A note of the lease already says that the pod may still be billed.
+            if not getattr(exc, "__notes__", ()) and not isinstance(exc, primepods.NotReleasedError):
+                self._print_end(pod, is_interrupted=not isinstance(exc, Exception))
+            raise
+        self._print_end(pod)
+        return code
+
+    async def _use(self, pod: primepods.AsyncLeasedPod) -> int:
+        if self._job.keep:
+            pod.keep()
+        try:
+            return await self._work(pod)
+        finally:
+            if not self._job.keep:
+                print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
 
     async def _specs(self, client: primepods.AsyncClient) -> list[primepods.PodSpec]:
         job = self._job
@@ -293,7 +314,7 @@ class _Run:
             print_info(str(after))
         self._stage = stage
 
-    def _tell_end(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
+    def _print_end(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
         minutes = short_duration(time.monotonic() - self._begun)
         if pod is None:
             if self._has_pod or is_interrupted:

@@ -115,3 +115,17 @@ def test_ids_are_shown_as_far_as_they_differ() -> None:
     assert list(shorten_ids(close).values()) == ["3fa2b1c40", "3fa2b1c41", "x"]
     assert shorten_ids(["pod-000001", "pod-000001-b"])["pod-000001-b"] == "pod-000001-"
     assert shorten_ids([]) == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["get"], ["logs"], ["ssh"], ["exec", "--", "true"], ["cp", "here"], ["delete", "--yes"]],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_no_pod_has(emulator: Emulator, run: Run, words: list[str]) -> None:
+    """The message says so, and names the commands that list pods, instead of the request that failed."""
+    handle = "trian:x" if words[0] == "cp" else "trian"
+    result = run(words[0], handle, *words[1:])
+    assert result.exit_code == 1
+    assert "no pod has the name or id 'trian': see primepods list" in result.stderr
+    assert "404" not in result.stderr

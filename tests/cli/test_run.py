@@ -211,6 +211,9 @@ def test_whatever_ends_it_gives_the_pod_back(
         assert process.returncode == code, err
         assert "was deleted, after" in err
         assert ("Deleting the pod" in err) is (when == "running")
+        # Told at once, and not only when the pod is gone.
+        assert err.find("Interrupted: deleting") < err.find("was deleted, after")
+        assert ("Interrupted: deleting" in err) is (when == "booting")
         assert not market.pods
     wait_for(lambda: not begun.exists())
 
