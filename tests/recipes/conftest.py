@@ -33,12 +33,13 @@ class Setting:
     processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list["subprocess.Popen[bytes]"])
 
     def recipe(self, section: str) -> Path:
-        """Write the program of a section to a file, whose name is the section's."""
+        """Write the programs of a section to files, which their first lines name; return the first."""
         blocks = find_blocks(PAPER.read_text(encoding="utf-8"))
-        [text] = [block.text for block in blocks if block.section == section and block.language in PYTHON]
-        file = self.folder / f"{section.lower()}_recipe.py"
-        file.write_text(text, encoding="utf-8")
-        return file
+        texts = [block.text for block in blocks if block.section == section and block.language in PYTHON]
+        files = [self.folder / text.splitlines()[0].removeprefix("# ") for text in texts]
+        for file, text in zip(files, texts, strict=True):
+            file.write_text(text, encoding="utf-8")
+        return files[0]
 
     def load(self, section: str) -> ModuleType:
         """Import the program of a section in this process."""
@@ -84,7 +85,7 @@ class Setting:
         file = self.folder / "log"
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
-    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until a condition holds; a test that waits too long shows the processes' output."""
         end = time.monotonic() + seconds
         while not condition():

@@ -20,7 +20,7 @@ from primepods.emulator import Reset
 
 from .conftest import ONCE_SLOW, Setting
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 IDLE = "import time\nfrom dask_recipe import pod_cluster\nwith pod_cluster(1):\n    time.sleep(60)\n"
 
@@ -42,13 +42,13 @@ def test_a_killed_worker(setting: Setting, cluster: Any) -> None:
     """The task that it was running runs on another pod, and the first pod is gone."""
     connect: Any = Client  # it has no types
     with connect(cluster) as client:
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=60)
         [group] = client.run(os.getpgrp).values()
         [first] = setting.emulator.pods
         done = client.submit(subprocess.run, ["sh", "-c", ONCE_SLOW])
         setting.until(lambda: setting.homes_with("started"))
         os.killpg(group, signal.SIGKILL)
-        assert done.result(timeout=40).returncode == 0
+        assert done.result(timeout=60).returncode == 0
     assert setting.homes_with("again") != setting.homes_with("started")
     assert first not in setting.emulator.pods
     assert setting.orders() == 2
@@ -57,7 +57,7 @@ def test_a_killed_worker(setting: Setting, cluster: Any) -> None:
 def test_scaling_down(setting: Setting, cluster: Any) -> None:
     """Each worker that is retired gives its pod back, and rents no other."""
     cluster.scale(2)
-    cluster.wait_for_workers(2, timeout=30)
+    cluster.wait_for_workers(2, timeout=60)
     cluster.scale(0)
     setting.until(lambda: not setting.emulator.pods)
     assert setting.orders() == 2

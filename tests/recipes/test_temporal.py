@@ -27,7 +27,7 @@ from primepods.emulator import Reset
 
 from .conftest import Setting
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(240)]
 
 SLOW = "echo x >>../runs; touch started; until [ -e ../go ]; do sleep 0.1; done; echo trained"
 
@@ -52,7 +52,7 @@ class Temporal:
 
     async def connect(self) -> None:
         """Connect to the server when it is there."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while True:
                 try:
                     self.client = await Client.connect(f"127.0.0.1:{self.port}")
