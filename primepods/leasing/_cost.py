@@ -7,7 +7,7 @@ import asyncio
 from .._utils.arguments import check_interval, check_seconds
 from .._utils.clock import Clock
 from ..errors import WaitTimeoutError
-from ._pods import PodsAPI, ended_pods
+from .pods_api import PodsAPI, ended_pods
 
 
 async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float, interval: float) -> float:

@@ -13,9 +13,9 @@ from typing import Final
 from .._utils.clock import Clock
 from ..errors import NotFoundError, PrimePodsError, WaitTimeoutError
 from ..models import PodState
-from ._pods import PodsAPI, ended_pods, has_ended, is_named
 from ._steps import INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
 from .options import LeaseOptions
+from .pods_api import PodsAPI, ended_pods, has_ended, is_named
 
 log = logging.getLogger("primepods")
 

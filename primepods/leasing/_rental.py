@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.clock import ServerClock
 from .._utils.unique_names import is_same_name, unique_name
-from ..config import Settings
 from ..errors import (
     APIError,
     CreateUncertainError,
@@ -25,41 +21,19 @@ from ..errors import (
 )
 from ..models import Pod, PodStatus
 from ..specs import PodSpec
-from ._ledger import LeaseFile, as_time, new_record
-from ._pods import APPEARS_WITHIN, UNAUTHORIZED, PodsAPI, find_namesakes, is_named
+from ._lease_file import LeaseFile
+from ._record import as_time, new_record
 from ._release import AnotherPodError, Release
-from ._server_time import expiring_name
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
+from .account import Account
 from .options import LeaseOptions
-from .shared_list import SharedList
+from .pods_api import APPEARS_WITHIN, UNAUTHORIZED, find_namesakes, is_named
+from .server_time import expiring_name
 
 _log = logging.getLogger("primepods")
 
 _DOUBT: Final = 60.0
 """Seconds after its order for which the release of a pod that nothing has shown goes on."""
-
-
-@attrs.frozen(kw_only=True)
-class Account:
-    """Through what a lease orders.
-
-    Attributes:
-        pods: ``client.pods``, for the team that pays.
-        order: Orders a pod.
-        pods_once: The same without retries, so that a 404 is never that of a deletion that was repeated.
-        settings: Settings, for that team.
-        server_clock: The server's time.
-        folder: Where the files of leases are.
-        shared_list: Reads the list of pods for several leases at once.
-    """
-
-    pods: PodsAPI
-    order: Callable[[PodSpec], Coroutine[Any, Any, Pod]]
-    pods_once: PodsAPI
-    settings: Settings
-    server_clock: ServerClock
-    folder: Path
-    shared_list: SharedList
 
 
 class Rental:

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..errors import ClientClosedError
-from .refused_orders import RefusedOrders
+from ._refused_orders import RefusedOrders
 from .shared_list import SharedList
 
 if TYPE_CHECKING:

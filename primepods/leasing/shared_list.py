@@ -9,7 +9,7 @@ from .._operations import empty_context
 
 if TYPE_CHECKING:
     from ..models import Pod
-    from ._rental import Account
+    from .account import Account
 
 LIST_TIMEOUT: Final = 10.0
 LIST_PAGE_SIZE: Final = 1_000

@@ -37,8 +37,9 @@ from ..waiting import OnChange
 from ._callback import call_back
 from ._cost import final_cost
 from ._ctrl_c import ctrl_c
-from ._rental import Account, Rental
+from ._rental import Rental
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
+from .account import Account
 from .open_leases import OpenLeases
 from .options import LeaseOptions
 

@@ -38,9 +38,9 @@ from ..errors import (
     PrimePodsError,
     TransportError,
 )
-from ..leasing._ledger import read_ledger
-from ..leasing._pods import LOOKUP_TIMEOUT, UNAUTHORIZED, PodsAPI, find_namesakes
-from ..leasing._server_time import expiring_name
+from ..leasing.ledger import read_ledger
+from ..leasing.pods_api import LOOKUP_TIMEOUT, UNAUTHORIZED, PodsAPI, find_namesakes
+from ..leasing.server_time import expiring_name
 from ..leasing.shared_list import LIST_PAGE_SIZE, LIST_TIMEOUT
 from ..models import Pod, PodState
 from ..specs import CUSTOM_IMAGE, PodSpec

@@ -42,7 +42,7 @@ from ._filters import pod_filter, record_filter
 from ._paging import fetch_page, page_source
 
 if TYPE_CHECKING:
-    from ..leasing._rental import Account
+    from ..leasing.account import Account
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
     from ..leasing.sweep import Sweep
@@ -99,7 +99,7 @@ class AsyncPods:
 
     def _account(self, team_id: str | None) -> Account:
         """Return the account with which leases order and sweep for a team; by default the client's."""
-        from ..leasing._rental import Account
+        from ..leasing.account import Account
         from ._creation import PodCreator
 
         executor, pods = self._for_team(team_id)
@@ -555,7 +555,8 @@ class AsyncPods:
             check_seconds("older_than", older_than, minimum=0.0)
         check_flag("expired", expired)
         check_flag("dry_run", dry_run)
-        from ..leasing.sweep import Sweep, Sweeper
+        from ..leasing.sweep import Sweep
+        from ..leasing.sweeper import Sweeper
 
         if not isinstance(only, Sweep | None):
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")

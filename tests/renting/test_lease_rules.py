@@ -16,7 +16,9 @@ import pytest
 import primepods
 from primepods.config import lease_folder
 from primepods.emulator import Edit, LostDeletion, Reset, Status
-from primepods.leasing._ledger import LeaseFile, new_record, read_ledger
+from primepods.leasing._lease_file import LeaseFile
+from primepods.leasing._record import new_record
+from primepods.leasing.ledger import read_ledger
 from tests.renting.stage import name_of, stage
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,8 @@ import pytest
 import primepods
 from primepods._utils.secret import Secret
 from primepods.config import Settings
-from primepods.leasing._ledger import LeaseFile, LeaseRecord, fingerprint, new_record
+from primepods.leasing._lease_file import LeaseFile
+from primepods.leasing._record import LeaseRecord, fingerprint, new_record
 from tests.renting.stage import lease_files, name_of
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
@@ -118,7 +119,8 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
     source = f"""
         import os, sys, time
         from pathlib import Path
-        from primepods.leasing._ledger import LeaseFile, new_record
+        from primepods.leasing._lease_file import LeaseFile
+        from primepods.leasing._record import new_record
         from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS
         file = LeaseFile.create(Path({str(folder)!r}), new_record(name_of(), SETTINGS, "t"))

@@ -20,7 +20,8 @@ import pytest
 import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Reset, Status
-from primepods.leasing._ledger import LeaseFile, new_record
+from primepods.leasing._lease_file import LeaseFile
+from primepods.leasing._record import new_record
 from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
 from tests.support.client import make_client

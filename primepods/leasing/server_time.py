@@ -9,7 +9,7 @@ from typing import Final
 from .._utils.clock import Clock, ServerClock
 from .._utils.unique_names import UniqueName, unique_name
 from ..errors import PrimePodsError
-from ._pods import PodsAPI
+from .pods_api import PodsAPI
 
 log = logging.getLogger("primepods")
 

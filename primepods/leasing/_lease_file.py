@@ -1,0 +1,190 @@
+"""The file of one order, written before the order: what a process that dies leaves to a sweep.
+
+While the process lives it holds a lock on the file. The child of a fork closes its copy of the file, so that
+it never keeps the lock of a parent that has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, Final, Self
+
+import attrs
+
+from ..errors import ConfigError
+from ._locks import HAS_LOCKS, NOT_SUPPORTED, LocksUnavailableError, lock
+from ._record import NONBLOCK, VERSION, LeaseRecord, read_record
+
+log = logging.getLogger("primepods")
+
+SUFFIX: Final = ".json"
+DRAFT: Final = ".draft"
+
+
+class LeaseFile:
+    """The file of one order, locked by this process until it is removed or closed.
+
+    Writing waits for the disk: in an event loop, call :meth:`create` and :meth:`update` in a thread.
+
+    Args:
+        path: Where it is.
+        record: What it says.
+        descriptor: The open file that holds the lock.
+    """
+
+    def __init__(self, path: Path, record: LeaseRecord, descriptor: int) -> None:
+        self.path = path
+        self.record = record
+        self._descriptor = descriptor
+        self._process = os.getpid()
+        self._is_removed = False
+        self._writing = threading.Lock()
+        _open_files.add(self)
+
+    @classmethod
+    def create(cls, folder: Path, record: LeaseRecord) -> Self:
+        """Write a new file.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        try:
+            # The program may change its directory while it leases.
+            path = folder.absolute() / f"{os.urandom(8).hex()}{SUFFIX}"
+            return cls(path, record, _write(path, record))
+        except OSError as exc:
+            msg = (
+                f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, since the pod "
+                "could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another folder."
+            )
+        raise ConfigError(msg)
+
+    @classmethod
+    def claim(cls, path: Path) -> Self | None:
+        """Take over a file whose process has ended; ``None`` if it lives, or the file is gone.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: The file is not a lease's.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | NONBLOCK)
+        except FileNotFoundError:
+            return None
+        try:
+            if lock(descriptor) and _is_still(path, descriptor):
+                return cls(path, read_record(path), descriptor)
+        except LocksUnavailableError:
+            os.close(descriptor)
+            record = read_record(path)
+            return cls(path, record, -1) if record.given_up or record.is_dead else None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
+
+    def update(self, **changes: Any) -> None:
+        """Write down what has become known; where that fails, the log says so and the old file stays."""
+        with self._writing:
+            if self._process != os.getpid() or self._is_removed:
+                # The child of a fork: the file is its parent's.
+                return
+            self.record = attrs.evolve(self.record, **changes)
+            try:
+                descriptor = _write(self.path, self.record)
+            except OSError as exc:
+                log.warning("the file %s of pod %r cannot be written: %s", self.path, self.record.name, exc)
+                return
+            self.close()
+            self._descriptor = descriptor
+
+    def is_lost(self) -> bool:
+        """Tell whether somebody has removed the file, or its folder, of a lease that goes on."""
+        return self._process == os.getpid() and not self._is_removed and not self.path.exists()
+
+    def remove(self) -> None:
+        """Delete the file: there is nothing left to sweep, or the pod shall go on."""
+        with self._writing:
+            if self._process == os.getpid():
+                self._is_removed = True
+                try:
+                    self.path.unlink(missing_ok=True)
+                except OSError as exc:
+                    log.warning(
+                        "the file %s of pod %r is needed no more, and cannot be removed: %s",
+                        *(self.path, self.record.name, exc),
+                    )
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the lock, and so leave the file to a sweep."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _write(path: Path, record: LeaseRecord) -> int:
+    """Put a file at ``path`` in one step, whole, locked and on the disk; return its descriptor."""
+    data = {"version": VERSION, **attrs.asdict(record), "ordered_at": record.ordered_at.isoformat()}
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.stem}-{os.urandom(4).hex()}{DRAFT}")
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with contextlib.suppress(LocksUnavailableError):
+            lock(descriptor)
+        # Not os.write: where room runs out it writes a part, and raises nothing.
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(json.dumps(data, indent=1).encode())
+        os.fsync(descriptor)
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        os.close(descriptor)
+        draft.unlink(missing_ok=True)
+        raise
+    if not HAS_LOCKS:
+        # An open file could neither be replaced nor deleted there.
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name outlive a power failure, where the system can do that."""
+    if not HAS_LOCKS:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in NOT_SUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Tell whether a file was not replaced between opening and locking it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+_open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()
+
+
+def _close_copies() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_copies)

@@ -1,0 +1,37 @@
+"""Locks on files, which the operating system releases when a process ends, however it ends."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # as said
+
+HAS_LOCKS: Final = fcntl is not None
+NOT_SUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+class LocksUnavailableError(Exception):
+    """Whether the process of a lease lives cannot be told on this file system."""
+
+
+def lock(descriptor: int) -> bool:
+    """Take the lock, if nobody else has it.
+
+    Raises:
+        LocksUnavailableError: There are no locks here.
+    """
+    if fcntl is None:
+        raise LocksUnavailableError
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        if exc.errno in NOT_SUPPORTED:
+            raise LocksUnavailableError from None
+        raise
+    return True

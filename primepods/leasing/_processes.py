@@ -1,0 +1,34 @@
+"""Identify processes: by their start, the boot of the system, and the namespace of their ids."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+
+def process_start(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since the system was; Linux only.
+
+    ``None`` if it has ended, also where its parent has not noticed, as in a container without an init.
+    """
+    try:
+        # The name of the command, in parentheses, may hold spaces, and be cut within a character.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+@cache
+def boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def pid_namespace() -> str | None:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None

@@ -1,0 +1,176 @@
+"""What the file of a lease says: which pod, at which API, under which key, and whose process.
+
+The key is only a fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import socket
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from attrs.validators import instance_of, optional
+
+from .._utils.unique_names import UniqueName, is_unique
+from ..config import Settings
+from ._processes import boot_id, pid_namespace, process_start
+
+NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+"""Flag with which opening a pipe does not block."""
+VERSION: Final = 2
+_MAX_SIZE: Final = 65_536
+_MAX_TEXT: Final = 1_000
+
+
+def _is_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+        raise TypeError(attribute.name)
+    # Half of a surrogate pair could not be printed.
+    value.encode()
+
+
+def _is_optional_text(record: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        _is_text(record, attribute, value)
+
+
+def _is_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+        raise TypeError(attribute.name)
+
+
+def _to_name(value: Any) -> UniqueName:
+    if not isinstance(value, str) or not is_unique(value):
+        raise TypeError("name")
+    return UniqueName(value)
+
+
+@attrs.frozen(kw_only=True)
+class LeaseRecord:
+    """What a lease's file says. A field that is added needs a default: files of earlier versions lack it.
+
+    Attributes:
+        name: The pod's unique name.
+        pod_id: Its id; ``None`` until the API has answered the order.
+        price_hr: Price per hour; ``None`` while it is not known.
+        base_url: Address of the API.
+        key_fingerprint: Tells keys apart; the key cannot be found from it.
+        team_id: The team that it was rented for.
+        host: Name of the machine.
+        boot_id: Tells the starts of a system apart, and machines of one name; ``None`` if unknown.
+        pid_namespace: Where ``pid`` means something; ``None`` if unknown.
+        pid: The process that holds the lease.
+        process_start: When that process was started, in the system's units; ``None`` if unknown.
+        ordered_at: When the order was about to be sent, by the server's time.
+        given_up: Whether that process has tried to delete the pod, and tries no more.
+        is_refused: Whether the API refused the order, though it may have carried it out.
+    """
+
+    name: UniqueName = attrs.field(converter=_to_name, validator=_is_text)
+    pod_id: str | None = attrs.field(default=None, validator=_is_optional_text)
+    price_hr: float | None = attrs.field(default=None, validator=_is_price)
+    base_url: str = attrs.field(validator=_is_text)
+    key_fingerprint: str = attrs.field(validator=_is_text)
+    team_id: str | None = attrs.field(default=None, validator=_is_optional_text)
+    host: str = attrs.field(validator=_is_text)
+    boot_id: str | None = attrs.field(default=None, validator=_is_optional_text)
+    pid_namespace: str | None = attrs.field(default=None, validator=_is_optional_text)
+    pid: int = attrs.field(validator=instance_of(int))
+    process_start: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
+    ordered_at: datetime = attrs.field(validator=instance_of(datetime))
+    given_up: bool = attrs.field(default=False, validator=instance_of(bool))
+    is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
+
+    def is_orphaned(self, older_than: float | None) -> bool:
+        """Whether perhaps no process cares for the pod any more, as far as can be told without the lock.
+
+        Whether a process elsewhere lives cannot be seen: only its age can tell, if the caller says so.
+        """
+        if self.given_up:
+            return True
+        if self.is_elsewhere:
+            return older_than is not None
+        return self.process_start is None or self.is_dead
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the process is another machine's, another container's, or of before the last start."""
+        return (self.host, self.boot_id, self.pid_namespace) != (
+            socket.gethostname(),
+            boot_id(),
+            pid_namespace(),
+        )
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has provably ended; without Linux's ``/proc`` nothing is proved."""
+        is_known = not self.is_elsewhere and self.process_start is not None
+        return is_known and process_start(self.pid) != self.process_start
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return what tells the settings' API key apart from others."""
+    return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
+
+
+def new_record(name: str, settings: Settings, team_id: str | None, now: float | None = None) -> LeaseRecord:
+    """Return the record of a pod that this process is about to order.
+
+    Args:
+        name: The pod's unique name.
+        settings: The client's settings.
+        team_id: The team that it is rented for.
+        now: The server's time, if it is known.
+    """
+    return LeaseRecord(
+        name=name,
+        base_url=settings.base_url,
+        key_fingerprint=fingerprint(settings),
+        team_id=team_id,
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        pid_namespace=pid_namespace(),
+        pid=os.getpid(),
+        process_start=process_start(os.getpid()),
+        ordered_at=as_time(settings.clock.wall() if now is None else now),
+    )
+
+
+def as_time(seconds: float) -> datetime:
+    """Return seconds since the epoch as a time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def read_record(path: Path) -> LeaseRecord:
+    """Return what the file of a lease says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not a lease's, or a later version's.
+    """
+    # A pipe must not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        text = file.read(_MAX_SIZE + 1)
+    if len(text) > _MAX_SIZE:
+        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
+    try:
+        data: Any = json.loads(text)
+        version = data["version"]
+        if version != VERSION:
+            raise ValueError(f"it is of version {version!r}, and this primepods reads version {VERSION}")
+        known = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
+        fields: dict[str, Any] = {name: data[name] for name in known}
+        fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
+        return LeaseRecord(**fields)
+    except (AttributeError, KeyError, TypeError, RecursionError, OverflowError) as exc:
+        raise ValueError(f"it is not a lease's: {type(exc).__name__}") from None

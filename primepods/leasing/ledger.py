@@ -1,0 +1,73 @@
+"""The folder with the files of leases."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ..errors import ConfigError
+from ._lease_file import DRAFT, SUFFIX
+from ._record import LeaseRecord, read_record
+
+_DRAFT_SECONDS: Final = 24 * 3600.0
+"""Age of a draft whose process must have ended: writing one takes milliseconds."""
+
+
+@attrs.frozen
+class Ledger:
+    """What a folder of leases holds.
+
+    Attributes:
+        records: What each file says, drafts among them that a process has left before it could rename them.
+        unreadable: Why each of the others cannot be read: it may speak for a pod.
+    """
+
+    records: dict[Path, LeaseRecord]
+    unreadable: dict[Path, str]
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """Read all files of leases.
+
+    Raises:
+        ConfigError: What the folder holds cannot be told.
+    """
+    ledger = Ledger({}, {})
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in {SUFFIX, DRAFT})
+    except FileNotFoundError:
+        return ledger
+    except OSError as exc:
+        msg = (
+            f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
+            "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
+        )
+        raise ConfigError(msg) from None
+    for path in paths:
+        try:
+            ledger.records[path] = read_record(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as exc:
+            if path.suffix == SUFFIX:
+                ledger.unreadable[path] = str(exc)
+    return ledger
+
+
+def remove_broken_drafts(ledger_folder: Path, now: float) -> None:
+    """Remove drafts that cannot be read, whose processes were killed while they wrote, a day ago or more."""
+    for draft in ledger_folder.glob(f"*{DRAFT}"):
+        with contextlib.suppress(OSError):
+            if now - draft.stat().st_mtime > _DRAFT_SECONDS and not _is_record(draft):
+                draft.unlink()
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        read_record(path)
+    except ValueError:
+        return False
+    return True
