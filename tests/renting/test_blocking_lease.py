@@ -101,7 +101,7 @@ def test_a_budget_deletes_the_pod_in_time_and_is_told_at_the_end(it: Blocking) -
     steps: list[int] = []
 
     def use() -> None:
-        with it.lease(**hours(0.5)):
+        with it.lease(**hours(1.0)):
             ends_at = time.monotonic() + 20
             while it.left[0] and time.monotonic() < ends_at:
                 time.sleep(0.02)
