@@ -26,7 +26,7 @@ from .config import (
 from .leasing.open_leases import OpenLeases
 from .resources.pods import AsyncPods
 from .retry import RetryPolicy
-from .waiting._subscription import HubConnection
+from .waiting.subscription import HubConnection
 
 if TYPE_CHECKING:
     import aiohttp

@@ -252,6 +252,18 @@ def test_rooms_import_what_the_table_says(package: str, name: str) -> None:
     assert arrows(package, name) == TABLES[package].get(name), f"what may {package}.{name} import?"
 
 
+def test_a_module_with_an_underscore_is_its_folders() -> None:
+    """Other folders import what has none; the rooms at the top with one are private to the package."""
+    outside = {
+        (path, name)
+        for path in MODULES
+        for name in imports(path)
+        if name.startswith("primepods.") and name.count(".") > 1 and name.rpartition(".")[2].startswith("_")
+        if not f"primepods.{dotted(path)}".startswith(name.rpartition(".")[0])
+    }
+    assert outside == set()
+
+
 @pytest.mark.parametrize("path", MODULES)
 def test_libraries_are_known_in_one_place(path: str) -> None:
     """Each library has its few importers; nothing else of PyPI is used at all."""

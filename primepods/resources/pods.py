@@ -35,7 +35,7 @@ from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
 from ..retry import RetryPolicy
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
-from ..waiting._subscription import HubConnection
+from ..waiting.subscription import HubConnection
 from ..waiting.wait import Wait
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter

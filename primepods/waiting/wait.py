@@ -15,9 +15,9 @@ from .._utils.text import one_line
 from ..errors import PodFailedError, WaitTimeoutError
 from ..models import PodChange, PodState, PodStatus
 from ..results import PodStatuses
-from ._subscription import HubConnection, Subscription
 from ._watched_pod import WatchedPod
 from .conditions import Until, check_until, failed, gone, holds, is_over, settled
+from .subscription import HubConnection, Subscription
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
 """Callback for each change of a pod; it may be async, except in the blocking client."""

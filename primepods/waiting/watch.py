@@ -14,8 +14,8 @@ from .._operations import begin
 from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
-from ._subscription import HubConnection, Subscription
 from ._watched_pod import WatchedPod
+from .subscription import HubConnection, Subscription
 from .wait import timed_out
 
 if TYPE_CHECKING:
