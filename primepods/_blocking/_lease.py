@@ -84,7 +84,7 @@ class Lease:
             supervisor.check_unused()
         self._is_entered = True
         try:
-            _open_leases[supervisor] = self._portal
+            _portals[supervisor] = self._portal
             return self._begin_block(supervisor)
         except BaseException as exc:
             # The loop's thread may be about to send its order.
@@ -92,7 +92,7 @@ class Lease:
             if supervisor.has_begun:
                 _wait_for_release(self._portal, supervisor, supervisor.end)
                 add_notes(exc, supervisor)
-            _open_leases.pop(supervisor, None)
+            _portals.pop(supervisor, None)
             raise
 
     def __exit__(
@@ -111,7 +111,7 @@ class Lease:
                 raise
             except BaseException as again:  # noqa: BLE001 - Ctrl-C between two steps of this
                 interrupted, step = again, supervisor.interrupt
-        _open_leases.pop(supervisor, None)
+        _portals.pop(supervisor, None)
         error = interrupted or (exit_error(supervisor) if exc is None else None)
         add_notes(error or exc, supervisor)
         if error is not None:
@@ -127,7 +127,7 @@ class Lease:
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of a client, or of all clients, together, even if their blocks go on."""
     # A copy, since other threads may lease pods meanwhile.
-    of_all = list(_open_leases.items())
+    of_all = list(_portals.items())
     leases = [(supervisor, of) for supervisor, of in of_all if portal in {None, of} and supervisor.is_open]
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
@@ -148,13 +148,13 @@ def release_leases(portal: Portal | None = None) -> None:
 
 
 def _call(portal: Portal, supervisor: LeaseSupervisor, step: Callable[[], None]) -> BaseException | None:
-    """Run one step of the release in the loop, without waiting for more."""
+    """Run one step of the release in the loop."""
     del supervisor
     portal.call(_as_coroutine, step)
     return None
 
 
-_open_leases: Final[dict[LeaseSupervisor, Portal]] = {}
+_portals: Final[dict[LeaseSupervisor, Portal]] = {}
 # Runs before the handler of `_portal`, registered earlier, which ends the loops.
 atexit.register(release_leases)
 

@@ -1,1 +1,1 @@
-"""Renting pods and giving them back: leases, the files that remember them, and sweeps."""
+"""Leases: pods rented for a block, the files that record them, and sweeps."""

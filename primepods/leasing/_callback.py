@@ -1,4 +1,4 @@
-"""Call ``on_change``: whatever it raises is an error of the lease, and ends no task."""
+"""Calls of ``on_change`` whose exceptions end the lease, but no task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pod has cost in the end."""
+"""The billed cost of a pod that has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .pods_api import PodsAPI, ended_pods
 
 
 async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float, interval: float) -> float:
-    """Return what was billed for a pod that has ended, once two looks at its record agree.
+    """Return what was billed for a pod that has ended, once two responses agree.
 
     Raises:
         WaitTimeoutError: They do not within ``timeout``, or there is no record.

@@ -1,8 +1,8 @@
-"""Ctrl-C while pods are released in the main thread's event loop: it is noted, and not raised.
+"""Ctrl-C while pods are released in the main thread's event loop: noted instead of raised.
 
 Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. In an event loop these
-can be the ones that hand an answer to the task that awaits it: the deletion of a pod would then wait for an
-answer that has come, until its time-out or for ever.
+can be the ones that hand a response to the task that awaits it: the deletion of a pod would then wait for a
+response that has come, until its timeout or forever.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCKED: Final = 1.0
 
 
 class _CtrlC:
-    """Stands before the handler of SIGINT while there are releases; used in the main thread only."""
+    """Wrapper of the SIGINT handler while there are releases; used in the main thread only."""
 
     def __init__(self) -> None:
         self._releases: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
@@ -54,7 +54,7 @@ class _CtrlC:
         self._releases[note] = asyncio.get_running_loop()
 
     def let_go(self, note: Callable[[], None]) -> None:
-        """Call ``note`` no longer."""
+        """Stop calling ``note``."""
         if self._releases.pop(note, None) is None or self._releases or self._ours is None:
             return
         # A handler set meanwhile is left alone.

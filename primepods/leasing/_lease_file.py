@@ -1,4 +1,4 @@
-"""The file of one order, written before the order: what a process that dies leaves to a sweep.
+"""The file of one order, written before the order: a sweep reads it if the process dies.
 
 While the process lives it holds a lock on the file. The child of a fork closes its copy of the file, so that
 it never keeps the lock of a parent that has ended.
@@ -91,7 +91,7 @@ class LeaseFile:
         return None
 
     def update(self, **changes: Any) -> None:
-        """Write down what has become known; where that fails, the log says so and the old file stays."""
+        """Write changed fields; if that fails, log it and keep the old file."""
         with self._writing:
             if self._process != os.getpid() or self._is_removed:
                 # The child of a fork: the file is its parent's.
@@ -106,11 +106,11 @@ class LeaseFile:
             self._descriptor = descriptor
 
     def is_lost(self) -> bool:
-        """Tell whether somebody has removed the file, or its folder, of a lease that goes on."""
+        """Tell whether the file of an open lease, or its folder, was removed."""
         return self._process == os.getpid() and not self._is_removed and not self.path.exists()
 
     def remove(self) -> None:
-        """Delete the file: there is nothing left to sweep, or the pod shall go on."""
+        """Delete the file: nothing is left to sweep, or the pod is kept."""
         with self._writing:
             if self._process == os.getpid():
                 self._is_removed = True
@@ -124,14 +124,14 @@ class LeaseFile:
             self.close()
 
     def close(self) -> None:
-        """Let go of the lock, and so leave the file to a sweep."""
+        """Release the lock, so that a sweep can claim the file."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 def _write(path: Path, record: LeaseRecord) -> int:
-    """Put a file at ``path`` in one step, whole, locked and on the disk; return its descriptor."""
+    """Write a file atomically, locked and synced; return its descriptor."""
     data = {"version": VERSION, **attrs.asdict(record), "ordered_at": record.ordered_at.isoformat()}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.stem}-{os.urandom(4).hex()}{DRAFT}")
@@ -157,7 +157,7 @@ def _write(path: Path, record: LeaseRecord) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name outlive a power failure, where the system can do that."""
+    """Sync the folder, so that the new name survives a power failure."""
     if not HAS_LOCKS:
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)

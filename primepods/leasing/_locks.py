@@ -15,7 +15,7 @@ NOT_SUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, 
 
 
 class LocksUnavailableError(Exception):
-    """Whether the process of a lease lives cannot be told on this file system."""
+    """This file system has no locks, which show whether a process lives."""
 
 
 def lock(descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""A pod for which no process cares any more: what is known of it, and its deletion."""
+"""An orphaned pod: the lease file, the rows of the list, and the deletion."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Orphan:
 
     @property
     def record(self) -> LeaseRecord:
-        """What its first file says."""
+        """Content of its first file."""
         return self.files[0].record
 
     @property
@@ -89,7 +89,7 @@ class Orphan:
         ]
 
     def owns(self, pod: Pod) -> bool:
-        """Tell whether a listed pod is its: by the unique name, or by the id without another name."""
+        """Tell whether a listed pod is its own: by the unique name, or by the id unless the name differs."""
         return any(
             is_same_name(file.record.name, pod.name)
             or (pod.id == file.record.pod_id and can_be_named(pod, file.record.name))
@@ -114,7 +114,7 @@ class Orphan:
         pod_ids = [pod.pod_id for pod in self.pods if pod.pod_id is not None]
         try:
             if not pod_ids:
-                pod_ids = await self._look_for(account)
+                pod_ids = await self._search(account)
         except PrimePodsError as exc:
             return {self.name: exc}
         outcome = {pod_id: await self._delete(pod_id, account) for pod_id in pod_ids}
@@ -122,7 +122,7 @@ class Orphan:
             self.remove_files()
         return outcome
 
-    async def _look_for(self, account: Account) -> list[str]:
+    async def _search(self, account: Account) -> list[str]:
         """Return the ids of the pods of a lease whose process died before it knew one.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What the file of a lease says: which pod, at which API, under which key, and whose process.
+"""Content of a lease file: the pod, the API, the key and the process.
 
 The key is only a fingerprint.
 """
@@ -54,7 +54,7 @@ def _to_name(value: Any) -> UniqueName:
 
 @attrs.frozen(kw_only=True)
 class LeaseRecord:
-    """What a lease's file says. A field that is added needs a default: files of earlier versions lack it.
+    """Content of a lease file. New fields need a default: files of earlier versions lack them.
 
     Attributes:
         name: The pod's unique name.
@@ -89,7 +89,7 @@ class LeaseRecord:
     is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def is_orphaned(self, older_than: float | None) -> bool:
-        """Whether perhaps no process cares for the pod any more, as far as can be told without the lock.
+        """Return whether the lease may be abandoned, as far as can be told without the lock.
 
         Whether a process elsewhere lives cannot be seen: only its age can tell, if the caller says so.
         """
@@ -101,7 +101,7 @@ class LeaseRecord:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the process is another machine's, another container's, or of before the last start."""
+        """True if the process ran on another machine, in another container, or before the last boot."""
         return (self.host, self.boot_id, self.pid_namespace) != (
             socket.gethostname(),
             boot_id(),
@@ -110,13 +110,13 @@ class LeaseRecord:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process has provably ended; without Linux's ``/proc`` nothing is proved."""
+        """True if the process has provably ended; unknown without Linux's ``/proc``."""
         is_known = not self.is_elsewhere and self.process_start is not None
         return is_known and process_start(self.pid) != self.process_start
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return what tells the settings' API key apart from others."""
+    """Return a fingerprint of the settings' API key."""
     return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
 
 
@@ -149,7 +149,7 @@ def as_time(seconds: float) -> datetime:
 
 
 def read_record(path: Path) -> LeaseRecord:
-    """Return what the file of a lease says.
+    """Read a lease file.
 
     Raises:
         OSError: It cannot be read.

@@ -1,6 +1,6 @@
-"""Gives a leased pod back: deletes it and confirms that it is gone, and says when that is given up.
+"""Release of a leased pod: delete it, confirm that it is gone, or say why that was given up.
 
-It is given up after ``release_timeout`` seconds, or when it was interrupted as often as ``_steps`` lets it.
+It is given up after ``release_timeout`` seconds, or when it was interrupted twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
 class _NeverShownError(Exception):
-    """Nothing has ever shown the pod, so that a 404 does not prove that it is gone."""
+    """No response has ever shown the pod, so a 404 does not prove that it is gone."""
 
 
 class AnotherPodError(Exception):
@@ -102,7 +102,7 @@ class Release:
                 accepted = "was accepted, but it is not gone" if self._is_accepted else "is not accepted"
                 return f"its deletion {accepted} in time{last}"
             except _NeverShownError:
-                return "nothing has shown it since its order, nor that it has ended"
+                return "no response has shown it since its order, nor that it has ended"
             except INTERRUPTS:
                 self._interrupt()
             except PrimePodsError as exc:
@@ -134,7 +134,7 @@ class Release:
                 return
 
     async def _delete(self) -> bool:
-        """Have the deletion accepted; return whether the history shows that the pod has ended."""
+        """Send the deletion until it is accepted; return whether the history shows that the pod has ended."""
         if not self._is_proved and await is_named(self._deleting, self._pod_id, self._name) is False:
             raise AnotherPodError
         try:
@@ -176,7 +176,7 @@ class Release:
         self._steps.interrupt(self._what)
 
     def _log_failure(self, error: PrimePodsError) -> None:
-        """Say that a release takes longer: at first, and then once a minute."""
+        """Log that a release takes longer: the first time, then once a minute."""
         if self._clock.time() >= self._logged_at + _REMIND_AFTER:
             self._logged_at = self._clock.time()
             log.warning("%s is not released yet: %s", self._what, error)

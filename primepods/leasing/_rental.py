@@ -1,4 +1,4 @@
-"""One order of a lease: its unique name, its file, its pod, and what that costs."""
+"""One order of a lease: its unique name, its file, its pod and its cost."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Rental:
             PriceTooHighError: It costs more than ``spec.max_price``, and has to be released.
             PrimePodsError: Any other one: see ``pods.create``.
         """
-        await self._remember()
+        await self._write_file()
         try:
             try:
                 pod = await self._steps.run(self._order())
@@ -153,7 +153,7 @@ class Rental:
         self.pod = None
         self.file.record = attrs.evolve(self.file.record, pod_id=None)
 
-    async def _remember(self) -> None:
+    async def _write_file(self) -> None:
         """Choose the name, and write the file.
 
         Raises:
@@ -190,7 +190,7 @@ class Rental:
         found, shown = await find_namesakes(self.account.pods, self.name, self._clock)
         if len(found) == 1:
             return found[0]
-        text = f"The order of pod {self.name!r} was interrupted, and whether it was made is unknown: {shown}."
+        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {shown}."
         raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
 
     @property
@@ -212,19 +212,19 @@ class Rental:
 
     @property
     def spent(self) -> float:
-        """What the pod has cost so far, by the highest price that was seen."""
+        """Cost of the pod so far, at the highest price seen."""
         if self._spent is not None:
             return self._spent
         return 0.0 if self.pod is None else self.price_hr * self.seconds / 3600
 
     def note_price(self, price_hr: float | None) -> None:
-        """Take in the price of a response; 0 is none."""
+        """Update the price; 0 means unknown."""
         if price_hr is not None and price_hr > 0:
             self.price_hr = max(self.price_hr, price_hr) if self._has_price else price_hr
             self._has_price = True
 
     def note_status(self, status: PodStatus | None) -> None:
-        """Take in a row about the pod."""
+        """Update the status, and the price that it has."""
         if status is not None:
             self.status = status
             self.note_price(status.cost_per_hr)
@@ -255,7 +255,7 @@ class Rental:
             reason = await self._delete(self.pod.id)
         others = await self._other_pods()
         if self.pod is None and not others:
-            reason = "its order was answered with the id of another pod, and nothing has shown it since"
+            reason = "the response to its order had the id of another pod, and the list does not show it"
         for pod_id in others:
             _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
             reason = await self._delete(pod_id) or reason
@@ -326,7 +326,7 @@ class Rental:
         self.file.close()
 
     def fail(self, reason: str) -> None:
-        """Say, in all places, that the pod may be running."""
+        """Report everywhere that the pod may be running."""
         if not self._steps.is_ours or self.not_released is not None:
             return
         pod = self.pod

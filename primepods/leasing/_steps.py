@@ -1,4 +1,4 @@
-"""Awaits the steps of a lease, each in a task of its own: what interrupts the lease ends none by chance."""
+"""Steps of a lease, each awaited in its own task, so that interruptions of the lease do not cancel it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class GivenUpError(Exception):
 
 
 class EndedError(Exception):
-    """The lease ends before the step that was under way is done."""
+    """The lease ends before the current step is done."""
 
 
 class TooLateError(Exception):
-    """The step that was under way was not done in time."""
+    """The current step was not done in time."""
 
 
 class Steps:
-    """The steps of one lease, and what has interrupted them.
+    """The steps of one lease, and their interruptions.
 
     Args:
         clock: Tells the time.
@@ -58,7 +58,7 @@ class Steps:
         self._signal: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
-        """From now on they are this process's."""
+        """Start the lease in this process."""
         self._process = os.getpid()
 
     @property
@@ -67,7 +67,7 @@ class Steps:
         return self._process == os.getpid()
 
     def end(self) -> None:
-        """Begin the release, if it has not begun."""
+        """Start the release, if it has not started."""
         if not self.is_ending:
             # What cancels all tasks at once may end the block first.
             self.interrupted_at = self._clock.time()
@@ -75,7 +75,7 @@ class Steps:
         self.wake()
 
     def interrupt(self, what: str) -> None:
-        """Begin the release; the next time hurry it, and then give it up.
+        """Start the release; a second call hurries it, a third gives it up.
 
         Args:
             what: What is released, for the log.
@@ -89,7 +89,7 @@ class Steps:
         self.end()
 
     def wake(self) -> None:
-        """Have the step that is under way look at what has changed."""
+        """Wake the current step, so that it checks its conditions again."""
         if self._signal is not None and not self._signal.done():
             self._signal.set_result(None)
 
@@ -101,7 +101,7 @@ class Steps:
         until: Callable[[], float] = lambda: math.inf,
         in_use: bool = False,
     ) -> T:
-        """Await ``work`` in a task of its own; what interrupts this one is noted, and goes on waiting.
+        """Await ``work`` in its own task; note interruptions of this one, and keep waiting.
 
         Args:
             work: What to await; cancelled when it is waited for no longer.

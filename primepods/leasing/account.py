@@ -18,7 +18,7 @@ from .shared_list import SharedList
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """What leases and sweeps of one team use.
+    """Resources of the leases and sweeps of one team.
 
     Attributes:
         pods: ``client.pods``, for the team that pays.

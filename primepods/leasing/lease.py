@@ -17,7 +17,7 @@ from .supervisor import LeaseSupervisor, released
 
 
 class LeasedPodView(PodReference):
-    """What is known of a leased pod without asking: the part that both clients share."""
+    """Properties of a leased pod that need no request; shared by both clients."""
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         self._supervisor = supervisor
@@ -29,7 +29,7 @@ class LeasedPodView(PodReference):
         """Its name, with the suffix that no other pod has."""
         self.ssh: SSHTarget
         """How to log in to the first node."""
-        self.pod, self.status, self.name, self.ssh = supervisor.handed_over()
+        self.pod, self.status, self.name, self.ssh = supervisor.ready_pod()
 
     @property
     def id(self) -> str:
@@ -38,16 +38,16 @@ class LeasedPodView(PodReference):
 
     @property
     def pod_id(self) -> str:
-        """The id, under the name that it has in a status."""
+        """The id, named as in a status."""
         return self.pod.id
 
     @property
     def price_hr(self) -> float:
-        """What it costs an hour: the highest price that was seen."""
+        """Price per hour: the highest that was seen."""
         return self._supervisor.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
-        """Return where a port of the pod is reached from outside, or ``None``.
+        """Return the public address of a port of the pod, or ``None``.
 
         Args:
             internal_port: The port in the pod.
@@ -55,7 +55,7 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return what it has cost so far: the highest price that was seen for the time since its order.
+        """Return the cost since its order, at the highest price seen.
 
         The API bills by its own clock, and other prices while a pod is provisioned: see ``final_cost``.
         """
@@ -91,11 +91,11 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     async def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
         """Return what was billed for the pod, once it is released and its bill has settled.
 
-        It reads ``GET /api/v1/pods/history`` until two looks agree.
+        It polls ``GET /api/v1/pods/history`` until two responses agree.
 
         Args:
             timeout: Seconds to wait at most.
-            interval: Seconds between two looks, from 0.05.
+            interval: Seconds between two polls, from 0.05.
 
         Raises:
             WaitTimeoutError: The bill has not settled in time.
@@ -164,7 +164,7 @@ class AsyncLease:
             self._task.cancel()
 
     async def _uncancel(self, *delivered: BaseException | None) -> bool:
-        """Take back what :meth:`_cancel_block` did; return whether nobody else has cancelled the task."""
+        """Undo :meth:`_cancel_block`; return whether nobody else has cancelled the task."""
         if not any(isinstance(exc, asyncio.CancelledError) for exc in delivered):
             # Asked for when the block had just ended: it would be raised at the next await.
             with contextlib.suppress(asyncio.CancelledError):
@@ -173,7 +173,7 @@ class AsyncLease:
 
 
 def entry_error(supervisor: LeaseSupervisor) -> BaseException:
-    """Return why a lease brought no pod; nothing is left of it, or :func:`add_notes` says so."""
+    """Return the error of a lease that got no pod; :func:`add_notes` adds what may be left of it."""
     return (
         supervisor.budget_error
         or supervisor.error
@@ -183,12 +183,12 @@ def entry_error(supervisor: LeaseSupervisor) -> BaseException:
 
 
 def exit_error(supervisor: LeaseSupervisor) -> BaseException | None:
-    """Return what is wrong at the end of a block that has not failed."""
+    """Return the error to raise at the end of a block that has not failed."""
     return supervisor.budget_error or supervisor.not_released
 
 
 def add_notes(error: BaseException | None, supervisor: LeaseSupervisor) -> None:
-    """Note with the error that is raised what else the caller has to know."""
+    """Add the lease's other errors as notes."""
     for other in (supervisor.budget_error, supervisor.not_released):
         if error is not None and other is not None and other is not error:
             error.add_note(str(other))

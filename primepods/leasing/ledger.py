@@ -18,7 +18,7 @@ _DRAFT_SECONDS: Final = 24 * 3600.0
 
 @attrs.frozen
 class Ledger:
-    """What a folder of leases holds.
+    """Content of the folder of leases.
 
     Attributes:
         records: What each file says, drafts among them that a process has left before it could rename them.
@@ -58,7 +58,7 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def remove_broken_drafts(ledger_folder: Path, now: float) -> None:
-    """Remove drafts that cannot be read, whose processes were killed while they wrote, a day ago or more."""
+    """Remove unreadable drafts that are a day old: their processes were killed while writing."""
     for draft in ledger_folder.glob(f"*{DRAFT}"):
         with contextlib.suppress(OSError):
             if now - draft.stat().st_mtime > _DRAFT_SECONDS and not _is_record(draft):

@@ -49,7 +49,7 @@ class OpenLeases:
         supervisor.task.add_done_callback(lambda _: self._open.discard(supervisor))
 
     async def release(self) -> None:
-        """Release all of them; a cancellation hurries that, and is raised at the end."""
+        """Release all of them; a cancellation hurries it, and is raised at the end."""
         supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
         if not supervisors:
             return
@@ -67,7 +67,7 @@ class OpenLeases:
 
 
 def held_back_ctrl_c(supervisors: list[LeaseSupervisor]) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C that is still to be raised; a task that is cancelled ends without it."""
+    """Return the Ctrl-C that was held back; ``None`` for a cancelled task, which ends without it."""
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0
     had_one = any(supervisor.had_ctrl_c for supervisor in supervisors)

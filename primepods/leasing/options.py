@@ -1,4 +1,4 @@
-"""How a pod is leased: the parameters of ``pods.lease`` but for the spec."""
+"""Parameters of ``pods.lease`` except the spec."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _interval(_: object, __: object, value: float) -> None:
 
 @attrs.frozen(kw_only=True)
 class LeaseOptions:
-    """The parameters of ``pods.lease`` but for the spec; refuses what cannot be.
+    """Validated parameters of ``pods.lease`` except the spec.
 
     Raises:
         TypeError: No number.
@@ -49,7 +49,7 @@ class LeaseOptions:
     def hours_left(
         self, *, used: float, spent: float, price_hr: float
     ) -> tuple[float, Literal["hours", "spend"], float]:
-        """Return how many hours are left, by which budget, and what its limit is."""
+        """Return the hours left, the budget that ends first, and its limit."""
         hours = math.inf if self.max_hours is None else self.max_hours - used
         spend = math.inf if self.max_spend is None else self.max_spend - spent
         spend_hours = spend / price_hr if price_hr > 0 else math.inf

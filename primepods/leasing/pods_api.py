@@ -1,4 +1,4 @@
-"""What leases and sweeps ask of ``client.pods``, and how they look for a pod by its unique name."""
+"""The calls of ``client.pods`` that leases and sweeps use, and searches by the unique name."""
 
 from __future__ import annotations
 
@@ -27,50 +27,50 @@ _MAX_PAUSE: Final = 5.0
 APPEARS_WITHIN: Final = 600.0
 """Seconds after its order in which a pod may appear, whatever a 404 or an empty list says."""
 _MAX_RECORDS: Final = 1_000
-"""Records of the history, the latest first, among which a pod is looked for."""
+"""Maximum number of history records, the latest first, that are searched."""
 
 
 class PodsAPI(Protocol):
-    """The part of ``client.pods`` that leases use; the room of ``client.pods`` lies above this one."""
+    """The methods of ``client.pods`` that leases use; that module is above this one."""
 
     def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
-        """See :class:`primepods.AsyncPods`, as of all of these."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
     async def get(self, pod_id: str) -> Pod:
-        """See there."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
     async def page(self, *, limit: int) -> Page[Pod]:
-        """See there."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
     def history(self) -> AsyncPager[HistoryRecord]:
-        """See there."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
     async def wait_ready(
         self, pod_id: str, *, timeout: float, interval: float, on_change: OnChange | None
     ) -> PodStatus:
-        """See there."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
     async def wait_gone(self, pod_id: str, *, timeout: float, interval: float) -> None:
-        """See there."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
-        """See there."""
+        """See :class:`primepods.AsyncPods`."""
         ...
 
 
 async def find_namesakes(
     pods: PodsAPI, name: str, clock: Clock, is_enough: Callable[[list[Pod]], bool] = bool
 ) -> tuple[list[Pod], str]:
-    """Look for the pods of a name until there are enough, or 20 seconds have passed.
+    """Search for pods with a name until there are enough, or for 20 seconds.
 
     Returns:
-        The pods, and what the last look showed, for messages.
+        The pods, and what the last search showed, for messages.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
     pause = _MIN_PAUSE
@@ -106,7 +106,7 @@ def can_be_named(pod: Pod, name: str) -> bool:
 
 
 async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
-    """Return the pods that the history shows as ended, the latest first; none where it cannot be read."""
+    """Return the pods that have ended by the history, the latest first; none if it cannot be read."""
     ended: list[HistoryRecord] = []
     seen = 0
     try:

@@ -1,10 +1,10 @@
-"""The life of a lease: orders pods until one is ready, hands it over, deletes it and confirms that.
+"""The lifecycle of a lease: order pods until one is ready, hand it over, delete it and confirm that.
 
-One task, the supervisor's, does all of it, so that nothing that happens to the ``with`` block stops a
-deletion. What interrupts that block begins the release. An interruption of the release itself lets it go on
-until the deletion is accepted, and then for 10 seconds to confirm it; the next one ends it, and the pod is
-named in an error, in the log, and in the lease's file. The end of the event loop, which cancels the
-supervisor's task, is one of these interruptions, and so is a Ctrl-C that Python raises inside that task.
+One task, the supervisor's, does all of it, so that nothing in the ``with`` block can stop a deletion. An
+interruption of the block starts the release. An interruption of the release lets it continue until the
+deletion is accepted, and then for 10 seconds to confirm it; the next one ends it, and the pod is named in an
+error, in the log and in the lease's file. The end of the event loop, which cancels the supervisor's task, is
+such an interruption, and so is a Ctrl-C that Python raises inside that task.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ T = TypeVar("T")
 _log = logging.getLogger("primepods")
 
 _TICK: Final = 60.0
-"""Seconds between two looks at the budget, whose clock goes on while the machine sleeps, and at the file."""
+"""Seconds between two checks of the file, and of the budget, whose clock runs while the machine sleeps."""
 _TRY_NEXT: Final = (
     SoldOutError,
     PriceTooHighError,
@@ -61,7 +61,7 @@ _TRY_NEXT: Final = (
 
 
 class LeaseSupervisor:
-    """Orders a pod and cares for it until it is confirmed terminated.
+    """Supervisor of a pod, from its order until it is confirmed terminated.
 
     Args:
         orders: What to order, in the order of preference, and through which account.
@@ -106,7 +106,7 @@ class LeaseSupervisor:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
 
     async def begin(self, on_change: OnChange | None) -> None:
-        """Order a pod, and return when it is ready, or nothing is left to do; for both clients."""
+        """Order a pod, and wait until it is ready or nothing is left to do; for both clients."""
         self._open_leases.start(self, on_change)
         await asyncio.wait({self.ready})
 
@@ -133,8 +133,8 @@ class LeaseSupervisor:
                 lambda _: operation.end(self.not_released or self.budget_error or self.error)
             )
 
-    def handed_over(self) -> tuple[Pod, PodStatus, str, SSHTarget]:
-        """Return the pod, its status, its name and how to log in to it, when it is ready."""
+    def ready_pod(self) -> tuple[Pod, PodStatus, str, SSHTarget]:
+        """Return the ready pod, its status, its name and its ssh target."""
         rental = self._rental
         if rental is None or rental.pod is None or rental.status is None or rental.status.ssh is None:
             raise RuntimeError("The pod is not ready.")
@@ -147,7 +147,7 @@ class LeaseSupervisor:
 
     async def final_cost(self, *, timeout: float, interval: float) -> float:
         """Return what was billed for the pod; see :meth:`AsyncLeasedPod.final_cost`."""
-        pod, _, _, _ = self.handed_over()
+        pod, _, _, _ = self.ready_pod()
         pods = self._orders[0][0].pods if self._rental is None else self._rental.account.pods
         return await final_cost(pods, self._clock, pod.id, timeout=timeout, interval=interval)
 
@@ -179,11 +179,11 @@ class LeaseSupervisor:
         return 0.0 if self._rental is None else self._rental.price_hr
 
     def spent(self) -> float:
-        """Return what the pod has cost so far, by the highest price that was seen."""
+        """Return the cost so far, at the highest price seen."""
         return 0.0 if self._rental is None else self._rental.spent
 
     def keep(self) -> None:
-        """Let the pod go on after the lease, and without its budget."""
+        """Keep the pod after the lease, and ignore its budget."""
         if self._steps.is_ending:
             what = "The pod" if self._rental is None else self._rental.what
             _log.warning("%s is not kept: its lease has ended, and deletes it", what)
@@ -199,16 +199,16 @@ class LeaseSupervisor:
                 )
 
     def abandon(self) -> None:
-        """Order nothing, if nothing is ordered yet; from any thread."""
+        """Prevent an order that has not begun; from any thread."""
         self._steps.is_ending = True
 
     def end(self) -> None:
-        """Begin the release, if it has not begun; in the event loop."""
+        """Start the release, if it has not started; in the event loop."""
         if self._can_go_on():
             self._steps.end()
 
     def interrupt(self) -> None:
-        """Begin the release; the next time hurry it, and then give it up; in the event loop."""
+        """Start the release; a second call hurries it, a third gives it up; in the event loop."""
         if self._can_go_on():
             was_ending = self._steps.is_ending
             self._steps.interrupt("A pod" if self._rental is None else self._rental.what)
@@ -219,7 +219,7 @@ class LeaseSupervisor:
 
     @property
     def is_stranded(self) -> bool:
-        """Whether the event loop of the lease runs no more, so that it can do nothing."""
+        """True if the event loop of the lease has stopped, so that the lease can do nothing."""
         loop = self._loop
         return loop is not asyncio.get_running_loop() and not loop.is_running()
 
@@ -308,7 +308,7 @@ class LeaseSupervisor:
             self._has_refused = False
 
     def _deletion(self, error: BaseException | None) -> str:
-        """Return what there is to add to the error of a wait, which says that its pod goes on."""
+        """Return the note for the error of a wait, which says that its pod goes on."""
         rental = self._rental
         if not isinstance(error, WaitError) or rental is None or rental.pod is None or rental.not_released:
             return ""
@@ -411,7 +411,7 @@ class LeaseSupervisor:
         return 1.0 if self._kept else hours
 
     def _budget(self, rental: Rental) -> tuple[float, Literal["hours", "spend"], float]:
-        """Return how many hours are left, by which budget, and its limit."""
+        """Return the hours left, the budget that ends first, and its limit."""
         first = self._first or rental
         return self._options.hours_left(
             used=first.seconds / 3600,

@@ -13,7 +13,7 @@ from ..errors import PrimePodsError
 
 @attrs.frozen(kw_only=True)
 class OrphanedPod(ToDict):
-    """A pod for which nobody cares any more.
+    """A pod that no process uses any more.
 
     Attributes:
         name: Its name.
@@ -30,7 +30,7 @@ class OrphanedPod(ToDict):
 
 @attrs.frozen(kw_only=True)
 class SkippedLease(ToDict):
-    """A lease that a sweep has left alone, though its file is there, or its pod is of the prefix.
+    """A lease that a sweep has left alone, with the reason.
 
     Attributes:
         name: Its pod's name; the file's if that cannot be read.
@@ -48,7 +48,7 @@ class SkippedLease(ToDict):
 
 @attrs.frozen(kw_only=True)
 class Sweep(ToDict):
-    """What a sweep has found and done.
+    """Result of a sweep.
 
     Attributes:
         found: The pods that it found, those of ``errors`` among them.
@@ -65,5 +65,5 @@ class Sweep(ToDict):
 
     @property
     def price_hr(self) -> float:
-        """What all that was found costs an hour, as far as it is known."""
+        """Price per hour of all that was found, as far as it is known."""
         return sum(pod.price_hr or 0.0 for pod in self.found)

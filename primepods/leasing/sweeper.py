@@ -1,4 +1,4 @@
-"""Delete what dead processes have left: by the files of their leases, or by the names of their pods."""
+"""Sweeps: delete the pods that dead processes have left, by lease files or by names."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LIST: Final = "pods.list"
 
 
 class Sweeper:
-    """Finds and deletes orphaned pods.
+    """Finder and deleter of orphaned pods.
 
     Args:
-        account: Through what it deletes: only this API's, key's and team's leases are looked at.
+        account: The account: leases of other APIs, keys and teams are skipped.
         prefix: Only pods whose names begin so; with it, also pods without a file.
         older_than: Only pods that were ordered at least so many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
@@ -95,7 +95,7 @@ class Sweeper:
         )
 
     def _read(self) -> dict[Path, LeaseRecord]:
-        """Read all files of leases; note what cannot be read."""
+        """Read all lease files; note unreadable ones."""
         remove_broken_drafts(self._folder, self._settings.clock.wall())
         ledger = read_ledger(self._folder)
         self._is_readable = not ledger.unreadable
@@ -104,7 +104,7 @@ class Sweeper:
                 name=_as_text(path.name),
                 pod_id=None,
                 price_hr=None,
-                reason=f"{_as_text(path)} cannot be read ({reason}): look whether it names a pod. Until "
+                reason=f"{_as_text(path)} cannot be read ({reason}): check whether it names a pod. Until "
                 "then, no pod without a file is deleted",
             )
             for path, reason in ledger.unreadable.items()
@@ -260,7 +260,7 @@ class Sweeper:
         return math.inf if since is None else self._now - since.timestamp()
 
     def _is_chosen(self, orphan: Orphan) -> bool:
-        """Tell whether the earlier sweep, if any, has found all of it; by name where an id is not known."""
+        """Tell whether the earlier sweep, if any, found all of it; by name if an id is unknown."""
         if self._only is None:
             return True
         return all(

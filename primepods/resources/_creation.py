@@ -86,16 +86,16 @@ class _Order:
         namesakes: The pods that had the name before; ``None`` if the list could not be read completely.
         is_alone: Whether this process had no other order of this name in flight meanwhile.
         since: The server's time before the order; minus infinity if unknown.
-        answered_id: The id in the response, even if it is another order's pod.
-        trouble: The error of the order.
+        response_id: The id in the response, even if it is another order's pod.
+        error: The error of the order.
     """
 
     spec: PodSpec
     namesakes: frozenset[str] | None = frozenset()
     is_alone: bool = True
     since: float = -math.inf
-    answered_id: str | None = None
-    trouble: PrimePodsError | None = None
+    response_id: str | None = None
+    error: PrimePodsError | None = None
 
     @property
     def name(self) -> str:
@@ -105,7 +105,7 @@ class _Order:
     def decode(self, data: Any) -> Pod:
         """Decode the response, and record its id even if the rest is invalid."""
         if isinstance(pod_id := as_object(data).get("id"), str):
-            self.answered_id = pod_id
+            self.response_id = pod_id
         pod = decode_object(data, Pod)
         try:
             check_id(pod.id)
@@ -118,8 +118,8 @@ class _Order:
             )
         return pod
 
-    def is_answered_by(self, pod: Pod) -> bool:
-        """Tell whether a pod is this order's, given that the response has the pod's id."""
+    def owns_response_id(self, pod: Pod) -> bool:
+        """Tell whether the pod of the response's id is this order's."""
         if self.is_named(pod):
             return True
         # A server may drop or shorten a name: then the pod must at least be new.
@@ -221,7 +221,7 @@ class PodCreator:
                 listed, _ = await self._pods.list(page_size=LIST_PAGE_SIZE).collect()
                 found = [pod for pod in listed if is_same_name(name, pod.name)]
         if len(found) > 1:
-            raise _uncertain(_Order(spec, trouble=refusal), found, "") from refusal
+            raise _uncertain(_Order(spec, error=refusal), found, "") from refusal
         if found:
             log.warning("the order of pod %s was refused, and carried out: %s", name, refusal)
         return found[0] if found else None
@@ -246,14 +246,14 @@ class PodCreator:
         """Send an order and determine its outcome."""
         log.info("ordering the pod %r", order.name)
         sent_at = self._clock.boottime()
-        with _told_when_interrupted(order.name):
+        with _warn_if_interrupted(order.name):
             try:
                 return await self._executor.call(request, order.decode)
             except PrimePodsError as exc:
-                order.trouble = explain(exc.with_traceback(None))
-            if _is_definitive_rejection(order.trouble):
+                order.error = explain(exc.with_traceback(None))
+            if _is_definitive_rejection(order.error):
                 # A copy: this frame keeps the order, and with it the error.
-                raise copy_exception(order.trouble)
+                raise copy_exception(order.error)
             now = self._executor.transport.server_clock.now()
             if now is not None and order.since == -math.inf:
                 order.since = now - (self._clock.boottime() - sent_at)
@@ -279,36 +279,36 @@ class PodCreator:
         Raises:
             CreateUncertainError: No pod is provably this order's.
         """
-        log.warning("whether the pod %r was made is unknown: looking for it", order.name)
+        log.warning("whether the pod %r exists is unknown: searching the list for it", order.name)
         found: list[Pod] = []
         try:
-            if (pod := await self._answered(order)) is not None:
+            if (pod := await self._pod_of_response(order)) is not None:
                 return pod
             found, shown = await find_namesakes(
                 self._pods, order.name, self._clock, lambda pods: len(self._ours(order, pods)) == 1
             )
             # It may have appeared meanwhile, under a name that the server changed.
-            if not found and (pod := await self._answered(order)) is not None:
+            if not found and (pod := await self._pod_of_response(order)) is not None:
                 return pod
         except ClientClosedError:
             shown = "the client was closed"
         if len(ours := self._ours(order, found)) == 1:
             return ours[0]
-        raise _uncertain(order, found, shown) from order.trouble
+        raise _uncertain(order, found, shown) from order.error
 
-    async def _answered(self, order: _Order) -> Pod | None:
-        """Return the pod that the response names, if `get` shows that it is this order's."""
-        pod_id = order.answered_id
+    async def _pod_of_response(self, order: _Order) -> Pod | None:
+        """Return the pod of the response's id, if `get` shows that it is this order's."""
+        pod_id = order.response_id
         if pod_id is None:
             return None
         try:
             request = pod_request("GET", pod_id)
             pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
-            return pod if order.is_answered_by(pod) else None
+            return pod if order.owns_response_id(pod) else None
         except ClientClosedError:
             raise
         except (PrimePodsError, ValueError) as exc:
-            log.info("pod %s could not be looked at: %s", quote(pod_id), exc)
+            log.info("pod %s could not be read: %s", quote(pod_id), exc)
             return None
 
     def _ours(self, order: _Order, namesakes: list[Pod]) -> list[Pod]:
@@ -371,14 +371,14 @@ def _under_way(order: _Order) -> Generator[None, None, None]:
 
 
 @contextmanager
-def _told_when_interrupted(name: str) -> Generator[None, None, None]:
-    """Name the pod, in the log and in a note, if the block ends with an error that is not ours."""
+def _warn_if_interrupted(name: str) -> Generator[None, None, None]:
+    """Log the pod's name, and add it as a note, if the block is interrupted."""
     try:
         yield
     except PrimePodsError:
         raise
     except BaseException as exc:
-        text = f"pods.create was interrupted: the pod {name!r} may have been made. {_remedy(name)}"
+        text = f"pods.create was interrupted: the pod {name!r} may exist. {_remedy(name)}"
         log.warning("%s", text)
         exc.add_note(text)
         raise
@@ -425,12 +425,12 @@ def _uncertain(order: _Order, namesakes: list[Pod], shown: str) -> CreateUncerta
     ids = [pod.id for pod in namesakes]
     if ids:
         shown = f"of this name, but not provably of this order: {', '.join(ids)}"
-    if order.answered_id is not None and order.answered_id not in ids:
-        ids.append(order.answered_id)
-        shown = f"the response named pod {order.answered_id}, which is not provably of this order; {shown}"
+    if order.response_id is not None and order.response_id not in ids:
+        ids.append(order.response_id)
+        shown = f"the response named pod {order.response_id}, which is not provably of this order; {shown}"
     text = (
-        f"Whether the pod {order.name!r} was made is unknown: {order.trouble} "
-        f"Looking for it for {LOOKUP_TIMEOUT:g} s showed: {shown}. {_remedy(order.name)}"
+        f"Whether the pod {order.name!r} exists is unknown: {order.error} "
+        f"A search of {LOOKUP_TIMEOUT:g} s showed: {shown}. {_remedy(order.name)}"
     )
     return CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 
