@@ -34,7 +34,7 @@ _CACHE_BYTES: Final = 8 * 1024 * 1024
 """Size of the response cache, in bytes: about 18,000 pods."""
 
 
-def is_about_ids(error: Exception) -> bool:
+def may_be_caused_by_ids(error: Exception) -> bool:
     """Tell whether some of a request's ids may have caused its failure."""
     if isinstance(error, APIError):
         transient = error.transient and not isinstance(error, RateLimitError)
@@ -43,7 +43,7 @@ def is_about_ids(error: Exception) -> bool:
 
 
 @attrs.frozen(eq=False, repr=False)
-class StatusAnswer:
+class StatusResponse:
     """Rows and errors by id, from one or more status responses."""
 
     rows: dict[str, PodStatus] = attrs.field(factory=dict[str, PodStatus])
@@ -63,7 +63,7 @@ class StatusReader:
         self._cache = ResponseCache(cache_bytes, executor.settings.clock)
         self._gathering: _Batch | None = None
 
-    async def read(self, pod_ids: list[str]) -> StatusAnswer:
+    async def read(self, pod_ids: list[str]) -> StatusResponse:
         """Request checked, distinct ids concurrently in batches of 100; find ids that make a batch fail.
 
         Raises:
@@ -103,7 +103,7 @@ class StatusReader:
 
     async def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
-    ) -> StatusAnswer:
+    ) -> StatusResponse:
         """Send one request. An unreadable row becomes an error of its id.
 
         Args:
@@ -116,9 +116,9 @@ class StatusReader:
             request, lambda data: self._decode(data, request, pod_ids), cache=self._cache, ends_at=ends_at
         )
 
-    def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusAnswer:
+    def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
         asked, (rows, errors) = set(pod_ids), decode_statuses(data)
-        answer = StatusAnswer({row.pod_id: row for row in rows if row.pod_id in asked})
+        answer = StatusResponse({row.pod_id: row for row in rows if row.pod_id in asked})
         for error in errors:
             wrong = self.executor.shape_error(request, error)
             # Without an id the row may be any pod's, so no id without a row can be called missing.
@@ -135,7 +135,7 @@ class _Reading:
     def __init__(self, reader: StatusReader) -> None:
         self._reader = reader
         self._executor = reader.executor.for_many()
-        self._answer = StatusAnswer()
+        self._answer = StatusResponse()
         self._answered = False
         self._failures: list[PrimePodsError] = []
 
@@ -155,7 +155,7 @@ class _Reading:
         else:
             await self._search(pod_ids, error, ends_at)
 
-    def conclude(self) -> StatusAnswer:
+    def conclude(self) -> StatusResponse:
         """Return the rows and errors of all batches.
 
         Raises:
@@ -197,7 +197,7 @@ class _Reading:
                 # A replica that lost its rows responds like this: accept it only when confirmed.
                 answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
-            if not (is_about_ids(exc) or is_unsent(exc)):
+            if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
                 raise
             self._failures.append(exc.with_traceback(None))
         else:
@@ -224,13 +224,13 @@ class _Batch:
         self.loop = asyncio.get_running_loop()
         self._reader = reader
         self._callers = 0
-        self._task: asyncio.Task[StatusAnswer] | None = None
+        self._task: asyncio.Task[StatusResponse] | None = None
         # The callers await this, not the task: cancelling one of them must not cancel it.
         self._done = asyncio.Event()
         # An empty context: otherwise its log lines would carry the context of the first caller's task.
         self.loop.call_soon(self._start, context=contextvars.Context())
 
-    async def wait_for(self, pod_id: str) -> StatusAnswer | None:
+    async def wait_for(self, pod_id: str) -> StatusResponse | None:
         """Return the result for all pods of the batch; ``None`` if its task was cancelled.
 
         Raises:

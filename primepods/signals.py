@@ -28,7 +28,7 @@ def exit_on_sigterm() -> Generator[None]:
         RuntimeError: This is not the main thread, which alone gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("exit_on_sigterm works in the main thread only, which alone gets signals")
+        raise RuntimeError("exit_on_sigterm works only in the main thread, which alone gets signals")
     received: list[int] = []
     task = _current_task()
 

@@ -232,7 +232,7 @@ class PodSpec(ToDict):
         price = spec._price_of(offer)
         if price is None and spec.max_price is None:
             raise ValueError(
-                f"The offer {offer.cloud_id!r} has no price: pass max_price, the most that you pay an hour"
+                f"The offer {offer.cloud_id!r} has no price: pass max_price, the maximum price per hour"
             )
         return spec if "max_price" in changes else attrs.evolve(spec, max_price=price)
 
@@ -260,7 +260,7 @@ class PodSpec(ToDict):
             ValueError: None of the offers has these amounts; the message names the range of the first.
         """
         if isinstance(offers, Offer):
-            raise TypeError("offers must be several: use PodSpec.from_offer(offer) for one")
+            raise TypeError("offers must be an iterable of offers: use PodSpec.from_offer(offer) for one")
         specs: list[Self] = []
         refusals: list[ValueError] = []
         for offer in offers:

@@ -22,7 +22,7 @@ from ._utils.text import quote
 # Refuse anything that is an option, a second word, or special in a shell into which it is pasted.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_LONGEST = 512
+_MAX_LENGTH = 512
 
 
 def _check_user(_: object, __: object, value: str) -> None:
@@ -87,8 +87,8 @@ class SSHTarget(ToDict):
             raise TypeError(f"options must be strings, got {quote(options)}")
         if "--" in options or (options and not options[0].startswith("-")):
             raise ValueError(
-                f"options must begin with an option and hold no '--', got {quote(options)}. What runs on the "
-                "pod is command=."
+                f"options must begin with an option and hold no '--', got {quote(options)}. Pass the command "
+                "for the pod as command=."
             )
         line = [] if command is None else [_command_line(command)]
         return ["ssh", "-p", str(self.port), *options, "--", f"{self.user}@{self.host}", *line]
@@ -140,7 +140,7 @@ def parse_ssh(text: str | None) -> SSHTarget | None:
     Args:
         text: The API's text for one node.
     """
-    if not text or len(text) > _LONGEST or not text.strip().isprintable():
+    if not text or len(text) > _MAX_LENGTH or not text.strip().isprintable():
         return None
     words = text.split()
     if words[:1] == ["ssh"]:

@@ -162,7 +162,7 @@ class _Loop:
         """Raise an error if the calling thread would wait forever."""
         if self.inherited:
             raise PrimePodsError(
-                "This began in the parent process and cannot go on after the fork: begin again."
+                "This began in the parent process and cannot continue after the fork: start again."
             )
         if self._thread is threading.current_thread():
             raise PrimePodsError(

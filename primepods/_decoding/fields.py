@@ -63,8 +63,8 @@ def _describe(value: object) -> str:
     if isinstance(value, str | int | float):
         # In full or not at all: a part of a secret could not be recognised and redacted.
         text = repr(value)
-        longest = 60
-        return text if len(text) <= longest else f"{len(text):,} characters"
+        max_length = 60
+        return text if len(text) <= max_length else f"{len(text):,} characters"
     return "an object" if is_object(value) else "a list"
 
 

@@ -19,7 +19,7 @@ ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "p
 """Alternative key of a field, used if the field's own key is absent or null."""
 _OTHER_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {Resources: {"shared_disk": "shared_disk"}}
 """Keys that are not the camel case of their field's name."""
-_DEEPEST_EXTRA: Final = 40
+_MAX_EXTRA_DEPTH: Final = 40
 
 
 def wire_names(model: Any) -> dict[str, str]:
@@ -40,8 +40,8 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
         DecodeError: A field is nested too deeply to be compared, copied or pickled.
     """
     extra = {key: value for key, value in row.items() if key not in known}
-    if _is_deeper(extra, _DEEPEST_EXTRA):
-        raise wrong_type(f"unknown fields of at most {_DEEPEST_EXTRA} levels", row)
+    if _is_deeper(extra, _MAX_EXTRA_DEPTH):
+        raise wrong_type(f"unknown fields of at most {_MAX_EXTRA_DEPTH} levels", row)
     return extra
 
 

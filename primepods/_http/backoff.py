@@ -14,7 +14,7 @@ _IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _BUDGET: Final = 100
 _RESERVE: Final = 20
 _REFILL_PER_SECOND: Final = 1.0
-_SHORTEST_RATE_LIMIT_DELAY: Final = 0.25
+_MIN_RATE_LIMIT_DELAY: Final = 0.25
 """First delay in seconds after a 429, which does not count as an attempt."""
 
 
@@ -63,7 +63,7 @@ def retry_delay(
     *,
     failures: int,
     rate_limited: int,
-    chance: float,
+    rand: float,
 ) -> float | None:
     """Return the seconds to wait before the next retry, or ``None`` to give up.
 
@@ -72,7 +72,7 @@ def retry_delay(
         error: The error of the last attempt.
         failures: Number of failed attempts of this call, without those that got a 429.
         rate_limited: Number of attempts that got a 429.
-        chance: A random number from 0 to 1.
+        rand: A random number from 0 to 1.
     """
     if not error.transient or policy.attempts == 1:
         return None
@@ -83,14 +83,14 @@ def retry_delay(
     is_limited = isinstance(error, RateLimitError)
     if not is_limited and failures >= policy.attempts:
         return None
-    delay = backoff(policy, rate_limited if is_limited else failures, chance)
+    delay = backoff(policy, rate_limited if is_limited else failures, rand)
     if retry_after is not None:
         delay = retry_after + (delay if policy.jitter else 0.0)
-    return max(delay, _SHORTEST_RATE_LIMIT_DELAY) if is_limited else delay
+    return max(delay, _MIN_RATE_LIMIT_DELAY) if is_limited else delay
 
 
-def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
-    """Return the seconds between attempt ``attempt`` and the next; ``chance`` is a random number below 1."""
+def backoff(policy: RetryPolicy, attempt: int, rand: float) -> float:
+    """Return the seconds between attempt ``attempt`` and the next; ``rand`` is a random number below 1."""
     # 2.0 ** 1024 overflows; the result is limited to max_delay long before.
     longest = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
-    return longest * (chance if policy.jitter else 1.0)
+    return longest * (rand if policy.jitter else 1.0)

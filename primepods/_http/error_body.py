@@ -12,11 +12,11 @@ from .._utils.strict_json import is_list, is_object, loads, show
 from .._utils.text import one_line
 from ..errors import FieldError
 
-_DEEPEST_MESSAGE: Final = 5
-_LONGEST_MESSAGE: Final = 500
-_LONGEST_TEXT: Final = 20_000
+_MAX_MESSAGE_DEPTH: Final = 5
+_MAX_MESSAGE_LENGTH: Final = 500
+_MAX_TEXT_LENGTH: Final = 20_000
 """Max characters of a text that are searched for a message."""
-_MOST_ERRORS: Final = 1_000
+_MAX_ERRORS: Final = 1_000
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -73,13 +73,13 @@ def _plain(text: str) -> str:
     """Return the words of a text that is not JSON: the title of a web page, or the whole text."""
     import html  # noqa: PLC0415 - it holds a large table that few programs need
 
-    text = text[:_LONGEST_TEXT]
+    text = text[:_MAX_TEXT_LENGTH]
     title = re.search(r"<title[^<>]*>([^<]+)", text, re.IGNORECASE)
     return html.unescape(title[1] if title else re.sub(r"<[^<>]*>", " ", text))
 
 
 def _message(body: Any, depth: int = 0) -> str:
-    if is_object(body) and depth < _DEEPEST_MESSAGE:
+    if is_object(body) and depth < _MAX_MESSAGE_DEPTH:
         for name in ("detail", "message", "error", "errors", "msg", "title"):
             if body.get(name):
                 return _message(body[name], depth + 1)
@@ -94,7 +94,7 @@ def _field_errors(body: Any) -> tuple[FieldError, ...]:
         return ()
     found: list[FieldError] = []
     for entries in (body.get("errors"), body.get("detail")):
-        for entry in entries[:_MOST_ERRORS] if is_list(entries) else ():
+        for entry in entries[:_MAX_ERRORS] if is_list(entries) else ():
             if is_object(entry):
                 found.append(_field_error(entry))
             elif isinstance(entry, str):
@@ -114,12 +114,12 @@ def _field_error(entry: dict[str, Any]) -> FieldError:
 
 
 def _words(value: Any) -> str:
-    return (value if isinstance(value, str) else show(value))[:_LONGEST_TEXT]
+    return (value if isinstance(value, str) else show(value))[:_MAX_TEXT_LENGTH]
 
 
 def _sentence(text: str) -> str:
     """Return the server's text as one short line with punctuation at its end."""
-    line = one_line(text.strip()[:_LONGEST_TEXT]) or "The answer has no text."
-    if len(line) > _LONGEST_MESSAGE:
-        line = f"{line[:_LONGEST_MESSAGE]}…"
+    line = one_line(text.strip()[:_MAX_TEXT_LENGTH]) or "The response has no text."
+    if len(line) > _MAX_MESSAGE_LENGTH:
+        line = f"{line[:_MAX_MESSAGE_LENGTH]}…"
     return line if line[-1] in ".!?…" else f"{line}."

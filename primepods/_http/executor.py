@@ -19,7 +19,7 @@ from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
 from .remedies import after_failure
 from .request import Request
-from .response import Response, decipher, protocol_error
+from .response import Response, parse_response, protocol_error
 from .response_cache import ResponseCache
 from .shared_deadline import SharedDeadline
 from .transport import Transport
@@ -200,7 +200,7 @@ class RequestExecutor:
         if cache is not None and (kept := cache.get(request.target, response.body)) is not None:
             known: T = kept
             return known
-        data = decipher(
+        data = parse_response(
             request,
             response,
             key=self.settings.api_key,
@@ -246,7 +246,7 @@ class RequestExecutor:
             error,
             failures=call.attempt - call.rate_limited,
             rate_limited=call.rate_limited,
-            chance=self._clock.random(),
+            rand=self._clock.random(),
         )
         if delay is None:
             if policy.attempts > 1 and isinstance(error, APIError) and error.retry_after is not None:
@@ -255,11 +255,11 @@ class RequestExecutor:
             return None
         if now + delay >= call.deadline_at:
             deadline = f"the deadline of {self.settings.deadline:g} s"
-            error.add_note(f"Not tried again: the next attempt, in {delay:.1f} s, would pass {deadline}.")
+            error.add_note(f"Not retried: the next attempt, in {delay:.1f} s, would pass {deadline}.")
             return None
         if not isinstance(error, RateLimitError) and not self.transport.budget.take(call.request.method):
             error.add_note(
-                "Not tried again: most requests of this client fail, and its retry budget is used up. Time "
+                "Not retried: most requests of this client fail, and its retry budget is used up. Time "
                 "and success refill it: wait before you ask again."
             )
             return None
@@ -268,7 +268,7 @@ class RequestExecutor:
     def _unsent_error(self, request: Request) -> RequestTimeoutError:
         return RequestTimeoutError(
             f"{request.method} {request.path} on {self.settings.base_url}: was not sent, since no request of "
-            f"this call has been answered for its deadline of {self.settings.deadline:g} s. Look at the "
+            f"this call got a response within its deadline of {self.settings.deadline:g} s. Look at the "
             "network and the API's status page, or raise `deadline`, then try again.",
             limit="deadline",
             method=request.method,

@@ -83,7 +83,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         exc = exc.__cause__
     failed = _classify(exc, key)
     if isinstance(exc, TimeoutError) and expired:
-        reason = "no answer in time" if maybe_received else "no connection in time"
+        reason = "no response in time" if maybe_received else "no connection in time"
         failed = FailedAttempt(kind="timeout", reason=reason)
     if failed is None:
         return None

@@ -14,8 +14,8 @@ from .request import Request
 from .response import Response, protocol_error
 
 _STATUSES: Final = frozenset({301, 302, 303, 307, 308})
-_KEEP_THE_METHOD: Final = frozenset({307, 308})
-_LONGEST_LOCATION: Final = 200
+_METHOD_KEEPING_STATUSES: Final = frozenset({307, 308})
+_MAX_LOCATION_LENGTH: Final = 200
 
 
 def is_redirect(response: Response) -> bool:
@@ -46,7 +46,7 @@ def follow_redirect(
         problem = _problem(request, response.status, location, path, base_url)
     if problem is None:
         return attrs.evolve(request, path=path)
-    to = one_line(key.scrub(location))[:_LONGEST_LOCATION]
+    to = one_line(key.scrub(location))[:_MAX_LOCATION_LENGTH]
     raise protocol_error(
         request,
         f"a redirect ({response.status}) to {to!r}, which is not followed: {problem}",
@@ -68,6 +68,6 @@ def _problem(request: Request, status: int, location: str, path: str, base_url: 
         return "it leads to another origin, which must not see the API key"
     if there.path != here.path + path or there.query not in {"", request.query}:
         return "it is not another spelling of the same path"
-    if status not in _KEEP_THE_METHOD and request.method not in {"GET", "HEAD"}:
+    if status not in _METHOD_KEEPING_STATUSES and request.method not in {"GET", "HEAD"}:
         return "it would change the method"
     return None

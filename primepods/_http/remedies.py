@@ -71,7 +71,7 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
 
 def _gateway_remedy(base_url: str) -> str:
     return (
-        f"This is not the API's own answer: a gateway, proxy or login page before {base_url} refused. Check "
+        f"This response is not from the API: a gateway, proxy or login page before {base_url} refused. Check "
         "the base URL and the network, or try later."
     )
 

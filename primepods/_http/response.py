@@ -69,7 +69,7 @@ class Response:
     resent: bool = False
 
 
-def decipher(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:
+def parse_response(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:
     """Return the data of a response, or raise the error that it reports.
 
     Args:
@@ -198,12 +198,14 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
-    begins = f" The answer begins: {excerpt!r}." if excerpt else ""
+    begins = f" The response begins: {excerpt!r}." if excerpt else ""
     if remedy is None:
         then = after_failure(request, "try later.")
         remedy = f"Check the base URL; if it is right, the API or a gateway before it failed: {then}"
     reason = key.scrub(reason)
-    text = f"{request.method} {request.path}: the API's answer is broken{where}: {reason}.{begins} {remedy}"
+    text = (
+        f"{request.method} {request.path}: the API's response is invalid{where}: {reason}.{begins} {remedy}"
+    )
     return ProtocolError(
         text, method=request.method, url_path=request.path, path=path, excerpt=excerpt, transient=transient
     )

@@ -115,7 +115,7 @@ def will_reuse_connection(http: aiohttp.ClientSession, wire: aiohttp.ClientReque
         return False
 
 
-def close_spoiled_connections(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> None:
+def close_broken_connections(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> None:
     """Close idle connections that have received data: aiohttp would read it as the next response.
 
     If a server or proxy sent a response twice, each later request would get the response to the previous one.

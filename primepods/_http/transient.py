@@ -7,7 +7,7 @@ from typing import Final
 
 _TRANSIENT_STATUSES: Final = frozenset({408, 421, 425, 429})
 """Besides 5xx: request timeout, misdirected request, too early, too many requests."""
-_LASTING_SERVER_ERRORS: Final = frozenset({501, 505})
+_PERMANENT_SERVER_ERRORS: Final = frozenset({501, 505})
 
 
 def is_transient(status: int, *, is_json: bool) -> bool:
@@ -16,5 +16,5 @@ def is_transient(status: int, *, is_json: bool) -> bool:
         # The API explains these in JSON; anything else is from a gateway and proves nothing about the key.
         return not is_json
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return status not in _LASTING_SERVER_ERRORS
+        return status not in _PERMANENT_SERVER_ERRORS
     return status in _TRANSIENT_STATUSES

@@ -35,7 +35,7 @@ from .sessions import (
     SessionFactory,
     Sessions,
     check_session,
-    close_spoiled_connections,
+    close_broken_connections,
     will_reuse_connection,
 )
 
@@ -241,7 +241,7 @@ class _Sending:
         # Added only here: no `auth` or .netrc can replace it, and no hook has recorded the headers.
         wire.headers["Authorization"] = self._authorization
         if self.http is not None:
-            close_spoiled_connections(self.http, wire)
+            close_broken_connections(self.http, wire)
         if self._is_replaceable(wire):
             try:
                 return await self._send(wire, handler)

@@ -10,9 +10,9 @@ from .pod_reference import PodRef, PodReference
 from .text import quote
 
 MAX_ID_LENGTH: Final = 512
-_SHORTEST_INTERVAL: Final = 0.05
+_MIN_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
-_LARGEST_SENT: Final = 2**31 - 1
+_MAX_SENT_INTEGER: Final = 2**31 - 1
 """The largest integer that the API accepts."""
 
 
@@ -92,7 +92,7 @@ def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
     return max(map(len, _RESERVED_IDS)) < min(map(len, words)) and max(map(len, words)) <= MAX_ID_LENGTH
 
 
-def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _LARGEST_SENT) -> int:
+def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _MAX_SENT_INTEGER) -> int:
     """Return ``value`` if it is an integer in range.
 
     Raises:
@@ -191,7 +191,7 @@ def check_interval(value: float) -> None:
         TypeError: Not a number.
         ValueError: Less than 0.05.
     """
-    check_seconds("interval", value, minimum=_SHORTEST_INTERVAL)
+    check_seconds("interval", value, minimum=_MIN_INTERVAL)
 
 
 def check_callable(name: str, value: object) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 from urllib.parse import unquote
 
-_SHORTEST: Final = 8
+_MIN_LENGTH: Final = 8
 
 
 class Secret(str):
@@ -33,7 +33,7 @@ class Secret(str):
 
         A secret shorter than 8 characters is not redacted: it may be part of any word.
         """
-        if len(self) < _SHORTEST or self.lower() not in unquote(text).lower():
+        if len(self) < _MIN_LENGTH or self.lower() not in unquote(text).lower():
             return text
         letters = ("|".join((re.escape(letter), _percent_encode(letter))) for letter in self)
         return re.sub("".join(f"(?:{letter})" for letter in letters), "[redacted]", text, flags=re.IGNORECASE)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-_LONGEST: Final = 100
+_MAX_LENGTH: Final = 100
 
 
-def quote(value: object, longest: int = _LONGEST) -> str:
+def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
     """Return a value's ``repr`` for a message: short and printable, for any value."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a repr may raise anything
         text = f"<{type(value).__name__}>"
-    text = "".join(char if char.isprintable() else " " for char in text[: longest + 1])
-    return clip(text, longest)
+    text = "".join(char if char.isprintable() else " " for char in text[: max_length + 1])
+    return clip(text, max_length)
 
 
 def one_line(text: str) -> str:
@@ -22,6 +22,6 @@ def one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def clip(text: str, longest: int) -> str:
+def clip(text: str, max_length: int) -> str:
     """Return a text, clipped with a mark if it is too long."""
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    return text if len(text) <= max_length else f"{text[:max_length]}…"

@@ -1,6 +1,6 @@
 """Forwarding of the shared poller's warnings to the logs of waiting tasks.
 
-The poller belongs to no task, so its warnings ("Waiting goes on, but …") go only to the triggerer's log,
+The poller belongs to no task, so its warnings ("Still waiting, but …") go only to the triggerer's log,
 which users of a task do not read.
 """
 

@@ -13,10 +13,10 @@ from ._svg import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, Chart, across, draw, escape,
 
 _LEGEND: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND
-_FINEST: Final = 4.0
+_MIN_STEP_PIXELS: Final = 4.0
 """Minimum pixels between two steps, so that a chart of a long time stays small."""
 _LABELS: Final = 6
-_SHORTEST: Final = timedelta(seconds=1)
+_MIN_SPAN: Final = timedelta(seconds=1)
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
@@ -53,7 +53,7 @@ def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Char
 
 
 def _plot(samples: Sequence[FleetSample]) -> list[str]:
-    begin, span = samples[0].time, max(_SHORTEST, samples[-1].time - samples[0].time)
+    begin, span = samples[0].time, max(_MIN_SPAN, samples[-1].time - samples[0].time)
     room = _RIGHT - LEFT
     columns = list(_thin([(LEFT + room * ((sample.time - begin) / span), sample) for sample in samples]))
     top, marks = scale(max(1, *(_height(sample, _STACK) for _, sample in columns)))
@@ -73,7 +73,7 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
 def _thin(columns: list[tuple[float, FleetSample]]) -> Iterator[tuple[float, FleetSample]]:
     """Drop samples that are too close together; keep the last of each group."""
     for number, (x, sample) in enumerate(columns):
-        if number + 1 == len(columns) or columns[number + 1][0] // _FINEST != x // _FINEST:
+        if number + 1 == len(columns) or columns[number + 1][0] // _MIN_STEP_PIXELS != x // _MIN_STEP_PIXELS:
             yield x, sample
 
 
@@ -83,12 +83,12 @@ def _height(sample: FleetSample, conditions: Sequence[Condition]) -> int:
 
 def _area(condition: Condition, under: list[tuple[float, float]], over: list[tuple[float, float]]) -> str:
     """Return the area between two lines."""
-    outline = [*_stairs(over), *reversed(list(_stairs(under)))]
+    outline = [*_step_path(over), *reversed(list(_step_path(under)))]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in outline)
     return f'<path fill="var(--{condition})" d="M{path}Z"><title>{escape(condition)}</title></path>'
 
 
-def _stairs(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
     """Return the corners of a step line."""
     yield points[0]
     for (_, level), (x, y) in pairwise(points):

@@ -12,12 +12,12 @@ from ..models import HistoryRecord
 from ._svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, across, draw, escape, nothing, scale, text
 
 _DAY: Final = timedelta(days=1)
-_MOST_DAYS: Final = 366
+_MAX_DAYS: Final = 366
 _LABELS: Final = 8
-_WIDEST: Final = 48.0
+_MAX_BAR_WIDTH: Final = 48.0
 _LABEL_RIGHT: Final = WIDTH - RIGHT - 36
 """Rightmost centre of a date's label: half a label must fit to its right."""
-_LONGEST_LIFE: Final = timedelta(days=3_660)
+_MAX_LIFETIME: Final = timedelta(days=3_660)
 """Longer records have no valid times: zero dates, or ends in the year 9999."""
 
 
@@ -54,7 +54,7 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
         title: The chart's heading.
     """
     everything = spend_per_day(records)
-    days = dict(list(everything.items())[-_MOST_DAYS:])
+    days = dict(list(everything.items())[-_MAX_DAYS:])
     if not days:
         return draw(title, "Nothing was billed.", [nothing("Nothing was billed.")])
     total = math.fsum(days.values())
@@ -73,7 +73,7 @@ def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
     """Add a record's amount to the days of its time."""
     start = record.created_at.astimezone(UTC)
     end = start if record.terminated_at is None else record.terminated_at.astimezone(UTC)
-    if not timedelta() < end - start < _LONGEST_LIFE:
+    if not timedelta() < end - start < _MAX_LIFETIME:
         spent[start.date()] += record.total_billed_price
         return
     day = start.date()
@@ -92,7 +92,7 @@ def _plot(days: Mapping[date, float]) -> list[str]:
     digits = max(0, -math.floor(math.log10(marks[1])))
     parts = across((bottom - mark * pixels, f"{mark:,.{digits}f}") for mark in marks)
     slot = room / len(days)
-    width = min(_WIDEST, slot * 0.8)
+    width = min(_MAX_BAR_WIDTH, slot * 0.8)
     every = math.ceil(len(days) / _LABELS)
     for number, (day, amount) in enumerate(days.items()):
         middle = LEFT + slot * (number + 0.5)

@@ -18,7 +18,7 @@ RIGHT: Final = 16
 TOP: Final = 52
 BOTTOM: Final = 34
 
-_LONGEST_LABEL: Final = 80
+_MAX_LABEL_LENGTH: Final = 80
 _LINES: Final = 4
 """Approximate number of grid lines."""
 # Scoped to this chart: in a notebook a style element applies to the whole page.
@@ -90,7 +90,7 @@ def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
 
 
-def escape(value: str, longest: int = _LONGEST_LABEL) -> str:
+def escape(value: str, longest: int = _MAX_LABEL_LENGTH) -> str:
     """Return untrusted text, safe for SVG: one short line without markup."""
     return html.escape(clip(one_line(value), longest))
 

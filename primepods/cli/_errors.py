@@ -82,7 +82,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
         (r"`?(?:client\.)?pods\.delete\('([^']*)'\)`?", r"`primepods delete \1`"),
         (r"pods\.wait_ready or ", ""),
-        (r" What runs on the pod is command=\.", ""),
+        (r" Pass the command for the pod as command=\.", ""),
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),

@@ -162,7 +162,7 @@ def explain(
         SettingSource(
             name="proxy",
             value="set" if has_proxy else None,
-            source="HTTPS_PROXY and its kin, but not for NO_PROXY",
+            source="HTTPS_PROXY and similar variables, except for hosts in NO_PROXY",
         ),
         _explained("lease_folder", folder),
     )

@@ -95,11 +95,11 @@ def find_proxy(url: SplitResult) -> Secret | None:
     kind = _proxy_kind(proxy)
     if kind is None:
         raise ConfigError(
-            f"The environment ({scheme.upper()}_PROXY) names a proxy by what is no URL. Correct or unset it."
+            f"The environment ({scheme.upper()}_PROXY) names a proxy that is not a URL. Correct or unset it."
         )
     if kind not in _DEFAULT_PORTS:
         raise ConfigError(
-            f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not speak. "
+            f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not support. "
             "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as "
             "one of aiohttp-socks."
         )

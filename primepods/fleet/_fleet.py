@@ -15,9 +15,9 @@ from ..models import Pod, PodChange, PodState, PodStatus
 from ._states import Condition, condition_of
 
 _ORDER: Final = {condition: number for number, condition in enumerate(Condition)}
-_MOST_GONE: Final = 1_000
+_MAX_GONE: Final = 1_000
 """Gone pods that are kept; of older ones only the number and the cost, since a watch may run for weeks."""
-_MOST_SAMPLES: Final = 1_000
+_MAX_SAMPLES: Final = 1_000
 _FIRST_STEP: Final = timedelta(seconds=0.2)
 
 
@@ -212,7 +212,7 @@ class Fleet:
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)
 
     def _forget(self, now: datetime) -> None:
-        while len(self._gone) > _MOST_GONE:
+        while len(self._gone) > _MAX_GONE:
             self._spent_by_forgotten += self._gone.pop(next(iter(self._gone))).spent(now)
 
     def _sample(self, now: datetime) -> None:
@@ -221,7 +221,7 @@ class Fleet:
             self._samples[-1] = attrs.evolve(sample, time=self._samples[-1].time)
             return
         self._samples.append(sample)
-        if len(self._samples) > _MOST_SAMPLES:
+        if len(self._samples) > _MAX_SAMPLES:
             self._samples = self._samples[::2]
             self._step *= 2
 

@@ -90,7 +90,7 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
         if not _may_pass(trouble) or not (found or fleet.listed):
             raise trouble
         if fleet.trouble is None:
-            _log.warning("Watching goes on, but the list cannot be read in full: %s", one_line(str(trouble)))
+            _log.warning("Still watching, but the list cannot be read in full: %s", one_line(str(trouble)))
     fleet.trouble = trouble
     if not fleet.listed:
         fleet.listed = True

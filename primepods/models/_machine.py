@@ -18,8 +18,8 @@ from ._states import InstallationState, PodState
 
 _JUPYTER_PORT = "8888"
 _FULL_PROGRESS = 100
-_LONGEST_TEXT = 100
-_HIGHEST_PORT = 65_535
+_MAX_TEXT_LENGTH = 100
+_MAX_PORT = 65_535
 _MAX_NODES = 1_000
 _STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
@@ -146,7 +146,7 @@ class Machine(Model, PodReference):
         """Return one line for people: condition, further facts, and the SSH command."""
         state = self.failure or ", ".join(filter(None, (self.status or "no status", self._progress())))
         shown = [state, *parts, self.ssh and str(self.ssh)]
-        return " · ".join(clip(one_line(part), _LONGEST_TEXT) for part in shown if part)
+        return " · ".join(clip(one_line(part), _MAX_TEXT_LENGTH) for part in shown if part)
 
     def _progress(self) -> str | None:
         """Return what an ACTIVE pod still lacks before it is ready, unless it has failed."""
@@ -175,7 +175,7 @@ class Machine(Model, PodReference):
             TypeError: Not an integer.
             ValueError: Not a port number.
         """
-        check_count("internal_port", internal_port, minimum=1, maximum=_HIGHEST_PORT)
+        check_count("internal_port", internal_port, minimum=1, maximum=_MAX_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
         wild = [m for m in self.prime_port_mapping if m.internal == "*"]
         found = (self._reach(mapping, internal_port) for mapping in exact + wild)
@@ -206,7 +206,7 @@ class Machine(Model, PodReference):
 
 def shown_id(pod_id: str) -> str:
     """Return an id for display in a line."""
-    return clip(one_line(pod_id), _LONGEST_TEXT)
+    return clip(one_line(pod_id), _MAX_TEXT_LENGTH)
 
 
 def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
@@ -216,7 +216,7 @@ def _as_nodes(value: str | tuple[str | None, ...] | None) -> tuple[str | None, .
 def _port(text: str) -> int | None:
     if not re.fullmatch(r"[0-9]{1,5}", text):
         return None
-    return int(text) if 1 <= int(text) <= _HIGHEST_PORT else None
+    return int(text) if 1 <= int(text) <= _MAX_PORT else None
 
 
 def _url_endpoint(url: str) -> Endpoint | None:

@@ -26,9 +26,9 @@ T = TypeVar("T")
 Bundle = dict[str, str]
 Draw = Callable[[Bundle], Awaitable[object] | object]
 
-_EVERY: Final = 1.0
+_MIN_DRAW_INTERVAL: Final = 1.0
 """Seconds between two checks for changes to draw."""
-_AT_LEAST_EVERY: Final = 10.0
+_MAX_DRAW_INTERVAL: Final = 10.0
 """Seconds after which it is redrawn without a change, since costs grow."""
 
 
@@ -195,10 +195,10 @@ async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
 async def _redraw(view: _View, on_change: Draw) -> None:
     drawn, due = -1, 0.0
     while True:
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(_MIN_DRAW_INTERVAL)
         now = time.monotonic()
         if view.fleet.version != drawn or now >= due:
-            drawn, due = view.fleet.version, now + _AT_LEAST_EVERY
+            drawn, due = view.fleet.version, now + _MAX_DRAW_INTERVAL
             outcome = on_change(view.render())
             if inspect.isawaitable(outcome):
                 await outcome

@@ -9,9 +9,9 @@ from .._utils.text import clip, one_line
 from ..charts import fleet_chart
 from ..fleet import Condition, Fleet, FleetPod
 
-_MOST_ROWS: Final = 12
-_LONGEST_CELL: Final = 80
-_LONGEST_LINE: Final = 400
+_MAX_ROWS: Final = 12
+_MAX_CELL_LENGTH: Final = 80
+_MAX_LINE_LENGTH: Final = 400
 _COLUMNS: Final = (
     "name",
     "condition",
@@ -39,7 +39,7 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
     line = f"{heading}: {figures(fleet)}"
     parts = [
         _STYLE,
-        f"<p><strong>{_text(heading)}</strong><br>{_text(figures(fleet), _LONGEST_LINE)}</p>",
+        f"<p><strong>{_text(heading)}</strong><br>{_text(figures(fleet), _MAX_LINE_LENGTH)}</p>",
         _trouble(fleet),
         _table(fleet),
         str(fleet_chart(fleet)) if fleet.samples else "",
@@ -60,11 +60,11 @@ def figures(fleet: Fleet) -> str:
 def _trouble(fleet: Fleet) -> str:
     if fleet.trouble is None:
         return ""
-    return f"<p>The list cannot be read in full: {_text(str(fleet.trouble), _LONGEST_LINE)}</p>"
+    return f"<p>The list cannot be read in full: {_text(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
 
 
 def _table(fleet: Fleet) -> str:
-    pods = fleet.pods(_MOST_ROWS)
+    pods = fleet.pods(_MAX_ROWS)
     if not pods:
         return ""
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
@@ -97,5 +97,5 @@ def _progress(pod: FleetPod) -> str:
     return f'<progress max="100" value="{progress}"></progress> {progress} %'
 
 
-def _text(value: str, longest: int = _LONGEST_CELL) -> str:
-    return html.escape(clip(one_line(value), longest))
+def _text(value: str, max_length: int = _MAX_CELL_LENGTH) -> str:
+    return html.escape(clip(one_line(value), max_length))

@@ -9,9 +9,9 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 
 T = TypeVar("T")
 
-_TIMES_ASKED_AGAIN: Final = 2
+_MAX_REREADS: Final = 2
 """Maximum repeated requests for a page that contradicts itself."""
-_PAGES_WITHOUT_PROGRESS: Final = 10
+_MAX_PAGES_WITHOUT_PROGRESS: Final = 10
 
 
 def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -58,13 +58,13 @@ class NumberedReader(Generic[T]):
     def _times_to_ask_again(self, page: FetchedPage[T], rows_before: int) -> int:
         """Return how many more requests for a page it takes to confirm the end of the list."""
         if (page.total_count or 0) > rows_before + len(page.rows):
-            return _TIMES_ASKED_AGAIN
+            return _MAX_REREADS
         is_expected = page.rows or (rows_before and page.total_count == rows_before)
         return 0 if is_expected else 1
 
     def _count_progress(self, *, is_new: bool) -> None:
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
-        if self._pages_without_progress > _PAGES_WITHOUT_PROGRESS:
+        if self._pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
             raise self.rows.error(
                 f"{self._pages_without_progress} pages in a row brought nothing new: the server ignores the "
                 "number of the page",

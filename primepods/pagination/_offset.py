@@ -26,7 +26,7 @@ _EMPTY_ANSWERS: Final = 2
 """Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
 """Maximum repeated reads of a list whose rows move during the read."""
-_PAGES_WITHOUT_PROGRESS: Final = 50
+_MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -214,7 +214,7 @@ class OffsetReader(Generic[T]):
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
         # Stepping back over known rows brings nothing new either, and may take as many pages as were read.
-        allowed = _PAGES_WITHOUT_PROGRESS + 4 * len(self.rows) // max(1, self._longest - 1)
+        allowed = _MAX_PAGES_WITHOUT_PROGRESS + 4 * len(self.rows) // max(1, self._longest - 1)
         if self._pages_without_progress > allowed:
             raise self.rows.error(
                 f"{self._pages_without_progress} pages in a row brought nothing new: the list changes faster "

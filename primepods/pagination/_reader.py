@@ -16,7 +16,7 @@ from ..models import Page
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST_ERRORS: Final = 6
+_MAX_ERRORS: Final = 6
 """Maximum errors of one list that are reported."""
 
 
@@ -149,10 +149,10 @@ class KnownRows(Generic[T]):
 
 def _first_of(errors: list[ProtocolError]) -> ProtocolError:
     """Return the first error, with notes about the others."""
-    for other in errors[1:_MOST_ERRORS]:
-        errors[0].add_note(f"Besides: {other}")
-    if len(errors) > _MOST_ERRORS:
-        errors[0].add_note(f"Besides: {len(errors) - _MOST_ERRORS:,} errors more")
+    for other in errors[1:_MAX_ERRORS]:
+        errors[0].add_note(f"Another error: {other}")
+    if len(errors) > _MAX_ERRORS:
+        errors[0].add_note(f"{len(errors) - _MAX_ERRORS:,} more errors")
     return errors[0]
 
 

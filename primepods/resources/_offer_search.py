@@ -15,7 +15,7 @@ from ..offers import GpuPrices, Offer
 
 _NO_GPU: Final = "CPU_NODE"
 _MAX_NAMES: Final = 12
-_TOO_DEAR: Final = "above that price"
+_TOO_EXPENSIVE: Final = "above that price"
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +94,7 @@ class OfferSearch:
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
             # A price of 0 means none: no machine is free.
             "without a price": not price and not (self.unavailable and self.max_price is None),
-            _TOO_DEAR: self.max_price is not None and (price or 0.0) > self.max_price,
+            _TOO_EXPENSIVE: self.max_price is not None and (price or 0.0) > self.max_price,
         }
         return next((reason for reason, holds in checks.items() if holds), None)
 
@@ -102,17 +102,17 @@ class OfferSearch:
         reasons = Counter(map(self._objection, offers))
         parts = _join(f"{count} {reason}" for reason, count in reasons.items())
         text = f"The API has {len(offers)} such offer{'s' * (len(offers) > 1)}: {parts}."
-        too_dear = [offer for offer in offers if self._objection(offer) == _TOO_DEAR]
-        if not too_dear:
+        too_expensive = [offer for offer in offers if self._objection(offer) == _TOO_EXPENSIVE]
+        if not too_expensive:
             return text
-        best = min(too_dear, key=_price_or_last)
+        best = min(too_expensive, key=_price_or_last)
         price = f"{best.price_hr:g} {best.prices.currency or ''}".rstrip()
-        return f"{text} The cheapest of those {_TOO_DEAR} costs {price} an hour."
+        return f"{text} The cheapest of those {_TOO_EXPENSIVE} costs {price} an hour."
 
     def _other_counts(self, prices: Iterable[GpuPrices]) -> str:
         counts = sorted({row.gpu_count for row in prices if self.has_gpu(row.gpu_type)} - {self.gpu_count})
         if self.gpu_count is None or not counts:
-            return "The API has no offer like that."
+            return "The API has no such offer."
         return f"The API lists it with {_join(map(str, counts))} GPUs."
 
     def _wish(self) -> str:

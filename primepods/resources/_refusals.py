@@ -22,7 +22,7 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[APIError], str], ...]] = (
     (
         re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
         BadRequestError,
-        "This offer wants to know the highest price that you take: set `PodSpec.max_price`.",
+        "This offer requires a maximum price: set `PodSpec.max_price`.",
     ),
     (
         re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
@@ -64,13 +64,13 @@ def explain(error: PrimePodsError) -> PrimePodsError:
         return error
     for words, kind, remedy in _KINDS:
         if words.search(error.message):
-            return _retold(error, kind, remedy)
+            return _reclassify(error, kind, remedy)
     if error.status_code in _BY_STATUS:
-        return _retold(error, *_BY_STATUS[error.status_code])
+        return _reclassify(error, *_BY_STATUS[error.status_code])
     return error
 
 
-def _retold(error: APIError, kind: type[APIError], remedy: str) -> APIError:
+def _reclassify(error: APIError, kind: type[APIError], remedy: str) -> APIError:
     told = kind(
         f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}",
         status_code=error.status_code,

@@ -211,7 +211,7 @@ class AsyncAvailability:
         )
         if limit is not None:
             check_count("limit", limit, minimum=1)
-        return search.select(await self._look_until_found(search, wait))[:limit]
+        return search.select(await self._poll_until_found(search, wait))[:limit]
 
     @operation("availability.cheapest")
     async def cheapest(
@@ -266,7 +266,7 @@ class AsyncAvailability:
             cloud_id=cloud_id,
             disks=disks,
         )
-        offers = await self._look_until_found(search, wait)
+        offers = await self._poll_until_found(search, wait)
         if found := search.select(offers):
             return found[0]
         raise search.sold_out(offers, [] if offers else await self.summary(), f"{_AVAILABILITY}/gpus")
@@ -280,7 +280,7 @@ class AsyncAvailability:
         path = f"{_AVAILABILITY}/gpu-summary"
         return await self._executor.call(Request(method="GET", path=path), decode_gpu_summary)
 
-    async def _look_until_found(self, search: OfferSearch, wait: float | None) -> list[Offer]:
+    async def _poll_until_found(self, search: OfferSearch, wait: float | None) -> list[Offer]:
         """Return the offers of the wanted GPU once one of them fits, or at the end of the time."""
         clock = self._executor.settings.clock
         ends_at = clock.time() + (0.0 if wait is None else check_seconds("wait", wait, minimum=0.0))
@@ -291,7 +291,7 @@ class AsyncAvailability:
             except (APIError, ProtocolError, TransportError) as exc:
                 if is_last or not exc.transient:
                     raise
-                _log.warning("the offers could not be read, looking again: %s", exc)
+                _log.warning("the offers could not be read, polling again: %s", exc)
                 offers = []
                 pause = max(pause, _retry_after(exc))
             if is_last or search.select(offers):
@@ -353,7 +353,7 @@ async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
             raise error
-        _log.warning("comparing those %d offers that could be read: %s", len(offers), error)
+        _log.warning("comparing only the %d readable offers: %s", len(offers), error)
     return offers
 
 

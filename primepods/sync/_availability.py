@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from .._blocking import Portal
 from ..offers import DiskOffer, GpuPrices, Offer
 from ..resources.availability import AsyncAvailability
-from ._iterators import Pager, run_through
+from ._iterators import Pager, materialize
 
 
 class Availability:
@@ -176,13 +176,13 @@ class Availability:
             max_price=max_price,
             spot=spot,
             provider=provider,
-            exclude_providers=run_through(exclude_providers),
-            regions=None if regions is None else run_through(regions),
+            exclude_providers=materialize(exclude_providers),
+            regions=None if regions is None else materialize(regions),
             socket=socket,
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
-            disks=None if disks is None else run_through(disks),
+            disks=None if disks is None else materialize(disks),
             unavailable=unavailable,
             limit=limit,
             wait=wait,
@@ -233,13 +233,13 @@ class Availability:
             max_price=max_price,
             spot=spot,
             provider=provider,
-            exclude_providers=run_through(exclude_providers),
-            regions=None if regions is None else run_through(regions),
+            exclude_providers=materialize(exclude_providers),
+            regions=None if regions is None else materialize(regions),
             socket=socket,
             security=security,
             data_center_id=data_center_id,
             cloud_id=cloud_id,
-            disks=None if disks is None else run_through(disks),
+            disks=None if disks is None else materialize(disks),
             wait=wait,
         )
 

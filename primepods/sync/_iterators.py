@@ -16,7 +16,7 @@ from ..waiting import AsyncWatch
 T = TypeVar("T")
 
 
-def run_through(items: Iterable[T]) -> Iterable[T]:
+def materialize(items: Iterable[T]) -> Iterable[T]:
     """Return the items as a list, built in the caller's thread: a lazy iterable may call the client.
 
     A value of the wrong type is returned as it is: the call raises the error.

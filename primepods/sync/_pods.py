@@ -12,7 +12,7 @@ from ..resources.pods import AsyncPods, SortBy, SortOrder
 from ..results import Deletions, PodStatuses
 from ..specs import PodSpec
 from ..waiting import OnChange, Until, ready
-from ._iterators import Pager, Watch, run_through
+from ._iterators import Pager, Watch, materialize
 
 
 class Pods:
@@ -112,7 +112,7 @@ class Pods:
             does not prove that they are gone) and ``.errors`` (one error for each id that the API refuses,
             that makes requests fail, or whose row is unreadable; it proves nothing about the pod).
         """
-        return self._portal.call(self._async.statuses, run_through(pod_ids))
+        return self._portal.call(self._async.statuses, materialize(pod_ids))
 
     def watch(
         self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
@@ -170,7 +170,7 @@ class Pods:
         """
         return self._portal.call(
             self._async.wait,
-            run_through(pod_ids),
+            materialize(pod_ids),
             until=until,
             timeout=timeout,
             interval=interval,
@@ -420,7 +420,7 @@ class Pods:
             A mapping from id to the state that the API returned, with ``.errors`` for the pods that were not
             deleted, and ``.raise_for_errors()``.
         """
-        return self._portal.call(self._async.delete_many, run_through(pod_ids), missing_ok=missing_ok)
+        return self._portal.call(self._async.delete_many, materialize(pod_ids), missing_ok=missing_ok)
 
     def history_page(
         self,

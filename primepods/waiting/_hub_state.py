@@ -157,7 +157,7 @@ class ThrottledWarnings:
     def failed(self, error: Exception, pods: int, of: int) -> None:
         """Warn that a request for ``pods`` of ``of`` pods failed."""
         self._warn(
-            "Waiting goes on, but a request for %d of %d pods failed: %s This is said at most once a minute.",
+            "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
             *(pods, of, one_line(str(error))),
         )
 
@@ -173,7 +173,7 @@ class ThrottledWarnings:
         if is_new and cause is not self._said:
             self._said, self.next_at = cause, -math.inf
         self._warn(
-            "Waiting goes on, but the API asked for a pause, and nothing is asked for another %.0f s: %s",
+            "Still waiting, but the API asked for a pause, and no request is sent for another %.0f s: %s",
             *(self._pace.paused_until - self._clock.time(), one_line(str(cause))),
         )
 

@@ -17,7 +17,7 @@ _SHARE: Final = 0.1
 """Maximum by which a tick comes early to share requests with another interval, as a fraction of its own."""
 _GATHER: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval."""
-_LONGEST_SLEEP: Final = 60.0
+_MAX_SLEEP: Final = 60.0
 
 
 @attrs.define
@@ -38,13 +38,13 @@ class _Interval:
     next_at: float = -math.inf
     subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
 
-    def advance(self, now: float, chance: float) -> None:
+    def advance(self, now: float, rand: float) -> None:
         """Advance to the next tick after ``now``.
 
         Missed ticks are skipped. A late tick does not delay the next ones.
         """
         self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
-        self.next_at = self.epoch + (self.ticks + JITTER * chance) * self.interval
+        self.next_at = self.epoch + (self.ticks + JITTER * rand) * self.interval
 
 
 class PollSchedule:
@@ -108,7 +108,7 @@ class PollSchedule:
     def next_at(self) -> float:
         """Return the time of the next poll."""
         # No interval means no subscriptions: the hub is about to end.
-        idle = self._clock.time() + _LONGEST_SLEEP
+        idle = self._clock.time() + _MAX_SLEEP
         ticks = (group.next_at for group in self._intervals.values())
         extra = (when for pod, when in self._extra.items() if not pod.in_flight)
         return min([idle, self._newcomers_at, *ticks, *extra])

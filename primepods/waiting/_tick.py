@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from .._status_reader import StatusReader, is_about_ids
+from .._status_reader import StatusReader, may_be_caused_by_ids
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
 from ._hub_state import HubState, is_refusal
@@ -267,4 +267,4 @@ class Tick:
 def _is_about_pods(error: Exception) -> bool:
     """Tell whether some of a request's pods may have caused its failure."""
     is_answer = isinstance(error, APIError) and not isinstance(error, RateLimitError)
-    return is_answer or is_about_ids(error)
+    return is_answer or may_be_caused_by_ids(error)

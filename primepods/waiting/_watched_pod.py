@@ -87,8 +87,8 @@ class WatchedPod:
         looking_up: Whether a GET is in flight.
         lookup_at: Earliest time of the next GET.
         subscriptions: Its subscribers.
-        to_tell: Subscribers to notify of the next response even if nothing changed: new ones, and those whose
-            grace period ends with a response.
+        force_notify: Subscribers to notify of the next response even if nothing changed: new ones, and those
+            whose grace period ends with a response.
     """
 
     pod_id: str
@@ -109,7 +109,7 @@ class WatchedPod:
     looking_up: bool = False
     lookup_at: float = -math.inf
     subscriptions: set[Subscriber] = attrs.field(factory=set[Subscriber])
-    to_tell: set[Subscriber] = attrs.field(factory=set[Subscriber])
+    force_notify: set[Subscriber] = attrs.field(factory=set[Subscriber])
     _address: Pod | None = None
     _lacks_address: bool = False
     _misses: int = 0
@@ -118,7 +118,7 @@ class WatchedPod:
     def add(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of changes from now on."""
         self.subscriptions.add(subscription)
-        self.to_tell.add(subscription)
+        self.force_notify.add(subscription)
         if self._missing and not self.absent:
             # Without a row, only `get` has news: do not keep a new subscriber waiting for it.
             self.lookup_at = -math.inf
@@ -126,7 +126,7 @@ class WatchedPod:
     def remove(self, subscription: Subscriber) -> None:
         """Undo :meth:`add`."""
         self.subscriptions.discard(subscription)
-        self.to_tell.discard(subscription)
+        self.force_notify.discard(subscription)
 
     def wants_lookup(self, now: float) -> bool:
         """Tell whether the status rows are incomplete and a GET is due."""
@@ -142,7 +142,7 @@ class WatchedPod:
             self._miss(sequence, now)
             return
         self.seen_at = now
-        if row is self.row and not (self._misses or self.to_tell or self.gone):
+        if row is self.row and not (self._misses or self.force_notify or self.gone):
             # The usual case: nothing has changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
@@ -240,12 +240,12 @@ class WatchedPod:
 
     def _show(self, status: PodStatus | None, sequence: int) -> None:
         """Set the state, and notify subscribers from before request ``sequence``; only some if unchanged."""
-        who = self.to_tell
+        who = self.force_notify
         if status != self.status:
             self.status, who = status, self.subscriptions
         for subscription in list(who):
             if subscription.since < sequence:
-                self.to_tell.discard(subscription)
+                self.force_notify.discard(subscription)
                 subscription.notify(self)
 
 

@@ -76,6 +76,6 @@ def holds(until: Until, status: PodStatus | None) -> bool:
 
 def _not_plain(until: object) -> TypeError:
     return TypeError(
-        f"until must be a plain function that returns a bool, but {quote(until)} is to be awaited. Do what "
-        "needs awaiting in `on_change`, or iterate `pods.watch`."
+        f"until must be a plain function that returns a bool, but {quote(until)} is async. Await in "
+        "`on_change`, or iterate `pods.watch`."
     )

@@ -120,7 +120,7 @@ class Subscription(Subscriber):
         if pod.absent:
             # An outage proves nothing: only a response from after the grace period does.
             if pod.seen_at < self._appear_by:
-                pod.to_tell.add(self)
+                pod.force_notify.add(self)
                 return None
             self.never_appeared.add(pod_id)
         self.reported[pod_id] = pod.status
@@ -214,5 +214,5 @@ def _is_closed(loop: asyncio.AbstractEventLoop | None) -> bool:
 
 def _closed_error() -> ClientClosedError:
     return ClientClosedError(
-        "The client was closed while it waited. The pods go on; wait again with another."
+        "The client was closed while it waited. The pods keep running; wait again with a new client."
     )

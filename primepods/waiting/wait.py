@@ -97,7 +97,7 @@ class Wait:
             return
         elif in_grace:
             # The grace period ends with the first response after it.
-            pod.to_tell.add(subscription)
+            pod.force_notify.add(subscription)
         elif pod_id in subscription.never_appeared:
             raise missing_row("GET", f"{PODS}/status", pod_id)
         elif is_over(status):
@@ -130,7 +130,7 @@ def _explain(status: PodStatus | None) -> tuple[str, str, str]:
     """Return the outcome of a pod, the same as a reason, and a hint."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
-        happened = "is gone: somebody, or the provider, has terminated it"
+        happened = "is gone: another user or the provider has terminated it"
     elif status.status == PodState.TERMINATED:
         happened = "was terminated (status TERMINATED)"
     elif status.status == PodState.STOPPED:
@@ -151,14 +151,14 @@ def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
     pending, reported = tuple(subscription.pods), subscription.reported
     shown = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_MAX_NAMED])
     more = f" and {len(pending) - _MAX_NAMED} more" if len(pending) > _MAX_NAMED else ""
-    failing = _what_kept_failing(subscription)
+    failing = _recent_failures(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
         advice = _advise(seen, len(pending))
     elif failing:
-        advice = "Nothing was seen of any of them: wait again with the same ids."
+        advice = "None of them was seen: wait again with the same ids."
     else:
-        advice = "The API knows none of them (yet): check the ids."
+        advice = "The API knows none of them yet: check the ids."
     text = (
         f"{failing}After {timeout:g} s {len(pending)} of {len(subscription.pod_ids)} pods are still pending: "
         f"{shown}{more}. {advice}"
@@ -166,15 +166,15 @@ def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
     return WaitTimeoutError(text, statuses=subscription.statuses(), pending=pending)
 
 
-def _what_kept_failing(subscription: Subscription) -> str:
+def _recent_failures(subscription: Subscription) -> str:
     if subscription.hub.pause is not None:
-        return f"The API asked for a pause, in which nothing is asked: {subscription.hub.pause} "
+        return f"The API asked for a pause in requests: {subscription.hub.pause} "
     pods = subscription.pods.values()
     troubles = (pod.trouble or pod.lookup_trouble for pod in pods)
     if trouble := next((error for error in troubles if error is not None), None):
-        return f"Asking kept failing: {trouble} "
+        return f"Requests kept failing: {trouble} "
     if any(pod.seen_at == -math.inf for pod in pods):
-        return "The API has not answered yet. "
+        return "The API has not responded yet. "
     return ""
 
 
@@ -182,8 +182,8 @@ def _advise(seen: list[PodStatus], pending: int) -> str:
     """Return the cost of the pods that were seen, and a hint."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
     cost = f"They cost at least {sum(prices):.2f} an hour. " if prices else ""
-    who = "They go" if len(seen) == pending else "Those that were seen go"
-    return f"{cost}{who} on and are billed: wait again with the same ids, or delete them."
+    subject = "They" if len(seen) == pending else "The pods that were seen"
+    return f"{cost}{subject} keep running and are billed: wait again with the same ids, or delete them."
 
 
 def _describe(status: PodStatus | None) -> str:

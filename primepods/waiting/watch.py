@@ -102,7 +102,7 @@ class _Iteration:
             ClientClosedError: The client or the watch was closed.
         """
         if self._busy:
-            msg = "Another task waits for this watch's next change already: iterate it in one task."
+            msg = "Another task already waits for this watch's next change: iterate it in one task."
             raise RuntimeError(msg)
         if self._end is not None:
             # The same exception each time, without the frames of earlier raises.

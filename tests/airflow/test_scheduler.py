@@ -118,7 +118,7 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     run = cluster.run(dag_id, pod_id=pod_id)
     wait_for("the wait", lambda: len(emulator.requests) > 2)
     emulator.stop()
-    wait_for("the line", lambda: "Waiting goes on, but" in run.log("wait"))
+    wait_for("the line", lambda: "Still waiting, but" in run.log("wait"))
     emulator.start()
     emulator.delete_pod(pod_id)
     assert run.wait_until_done() == "failed"

@@ -203,7 +203,7 @@ async def test_a_wait_outlives_all_of_them(decoder: str) -> None:
 async def test_what_kept_failing_is_named(decoder: str) -> None:
     """A wait that saw nothing else ends in its time, and says what was wrong."""
     for answer in (Reply(200, b"<html>"), reply({"data": [5]})):
-        with pytest.raises(primepods.WaitTimeoutError, match=r"Asking kept failing: .*answer is broken"):
+        with pytest.raises(primepods.WaitTimeoutError, match=r"Requests kept failing: .*response is invalid"):
             await answer_of(lambda client: client.pods.wait(["a"], timeout=60), answer)
 
 

@@ -435,13 +435,13 @@ async def test_several_errors_at_the_end_are_all_told() -> None:
     assert error is not None
     assert error.path == "row-00003"
     notes = error.__notes__
-    assert notes[:2] == ["Besides: row-00103 cannot be read", "Besides: row-00203 cannot be read"]
+    assert notes[:2] == ["Another error: row-00103 cannot be read", "Another error: row-00203 cannot be read"]
     assert "counts 500, but 300 could be read" in notes[2]
     api.unreadable = frozenset(names(300))
     found, error = await read_until_error(pager(fetch))
     assert found == []
     assert error is not None
-    assert error.__notes__[-1] == "Besides: 295 errors more"
+    assert error.__notes__[-1] == "295 more errors"
 
 
 async def test_collect_returns_what_came_and_the_error() -> None:

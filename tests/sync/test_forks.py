@@ -171,7 +171,7 @@ for work in (refused, closed, forgotten):
     in_both_ways(work)
 print("parent", client.pods.get("p0").id, next(items).id)
 """)
-    error = "This began in the parent process and cannot go on after the fork: begin again."
+    error = "This began in the parent process and cannot continue after the fork: start again."
     assert lines == [error] * 4 + ["closed 50"] * 2 + ["forgotten p0"] * 2 + ["parent p0 p1"]
 
 
@@ -192,7 +192,7 @@ except primepods.PrimePodsError as error:
     print(error, client.pods.get("p0").id, flush=True)
     os._exit(0)
 """)
-    error = "This began in the parent process and cannot go on after the fork: begin again."
+    error = "This began in the parent process and cannot continue after the fork: start again."
     assert lines == [f"{error} p0", "child 0", "parent ['p0']"]
 
 

@@ -19,7 +19,7 @@ from primepods import (
 )
 from primepods._http import response as _answers
 from primepods._http.request import PODS, Request
-from primepods._http.response import Response, decipher
+from primepods._http.response import Response, parse_response
 from primepods._utils.secret import Secret
 
 KEY = Secret("pit_0123456789_secret_of_the_tests")
@@ -45,7 +45,7 @@ def respond(status: int, body: Any = b"", **headers: str) -> Response:
 
 def read(response: Response, request: Request | None = None) -> Any:
     """The data of an answer."""
-    return decipher(request or ask(), response, key=KEY, base_url=BASE_URL, now=NOW.timestamp())
+    return parse_response(request or ask(), response, key=KEY, base_url=BASE_URL, now=NOW.timestamp())
 
 
 def fail(status: int, body: Any = b"", request: Request | None = None, **headers: str) -> APIError:

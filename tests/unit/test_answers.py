@@ -61,7 +61,9 @@ def test_an_empty_body_is_nothing_where_nothing_is_asked_for(body: bytes) -> Non
     assert read(respond(204, body)) is None
     assert read(respond(200, body), ask(text_allowed=True)) is None
     error = refuse(respond(200, body))
-    assert str(error).startswith(f"GET {PATH}: the API's answer is broken: an empty body. Check the base URL")
+    assert str(error).startswith(
+        f"GET {PATH}: the API's response is invalid: an empty body. Check the base URL"
+    )
     assert error.excerpt == ""
 
 
@@ -83,7 +85,7 @@ def test_a_success_that_is_no_json_breaks_the_contract(
 ) -> None:
     """Says what was asked, what came back and how it begins, and suspects the base URL."""
     error = refuse(respond(200, body, **headers))
-    assert str(error).startswith(f"GET {PATH}: the API's answer is broken: {reason}")
+    assert str(error).startswith(f"GET {PATH}: the API's response is invalid: {reason}")
     assert "Check the base URL" in str(error)
     assert (error.method, error.url_path, error.path) == ("GET", PATH, "")
     assert error.excerpt
@@ -116,7 +118,7 @@ MESSAGES: list[tuple[type[APIError], str]] = [
     (PaymentRequiredError, "Insufficient funds."),
     (RateLimitError, "Too many requests."),
     (ServerError, "502 Bad Gateway."),
-    (ServerError, "The answer has no text."),
+    (ServerError, "The response has no text."),
 ]
 
 
@@ -204,14 +206,14 @@ def test_odd_complaints_are_told_as_well(body: Any, errors: tuple[Any, ...], mes
         (["m"], '["m"].'),
         (5, "5."),
         (True, "true."),
-        (None, "The answer has no text."),
-        ({}, "The answer has no text."),
-        ([], "The answer has no text."),
-        ("", "The answer has no text."),
+        (None, "The response has no text."),
+        ({}, "The response has no text."),
+        ([], "The response has no text."),
+        ("", "The response has no text."),
         ({"detail": {"detail": {"detail": {"detail": {"detail": {"detail": "m"}}}}}}, '{"detail": "m"}.'),
         (b"upstream connect error\nor reset", "upstream connect error or reset."),
         (b"\xff\xfe", "\ufffd\ufffd."),
-        (b" \n", "The answer has no text."),
+        (b" \n", "The response has no text."),
         (
             b"<html><head><title>\n 504 Gateway </title><style>b{}</style></head><body>x</body></html>",
             "504 Gateway.",
@@ -219,7 +221,7 @@ def test_odd_complaints_are_told_as_well(body: Any, errors: tuple[Any, ...], mes
         (b"<h1>Bad&nbsp;Gateway &lt;nginx&gt;</h1><hr>", "Bad Gateway <nginx>."),
         (b"<title></title><p>Words", "Words."),
         (b"<?xml version='1.0'?><Error><Message>Words</Message></Error>", "Words."),
-        (b"<br><br>", "The answer has no text."),
+        (b"<br><br>", "The response has no text."),
         (b"a < b", "a < b."),
     ],
 )
@@ -275,7 +277,7 @@ def test_a_refusal_that_is_not_json_is_transient(body: bytes) -> None:
     for status, kind in ((401, AuthenticationError), (403, PermissionDeniedError)):
         error = fail(status, body)
         assert (type(error), error.transient) == (kind, True)
-        assert "not the API's own answer" in str(error)
+        assert "not from the API" in str(error)
     for content_type in ("text/html", "text/plain", "application/json"):
         missing = refuse(respond(404, body, content_type=content_type))
         assert missing.transient

@@ -649,7 +649,7 @@ def test_a_proxy_that_is_not_spoken_is_said_to_be_one(
     """To go around it in silence could be forbidden; a session of one's own helps."""
     monkeypatch.setenv(name, f"{kind}://me:{KEY}@proxy:1080")
     message = refuse(api_key=KEY)
-    assert f"({name}) names a {kind.lower()} proxy, which aiohttp does not speak" in message
+    assert f"({name}) names a {kind.lower()} proxy, which aiohttp does not support" in message
     assert "NO_PROXY" in message
     assert settings(api_key="k", own_connections=False).proxy is None
 
@@ -665,7 +665,7 @@ def test_a_proxy_that_is_no_url_is_said_to_be_none(monkeypatch: pytest.MonkeyPat
     """At construction, not as somebody else's exception at the first request; the password is not shown."""
     monkeypatch.setenv("HTTPS_PROXY", value)
     message = refuse(api_key=KEY)
-    assert message.startswith("The environment (HTTPS_PROXY) names a proxy by what is no URL.")
+    assert message.startswith("The environment (HTTPS_PROXY) names a proxy that is not a URL.")
 
 
 # --- All the rest ----------------------------------------------------------------------------------

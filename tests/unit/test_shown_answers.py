@@ -123,8 +123,8 @@ def test_the_place_of_a_wrong_shape_is_in_the_message() -> None:
         ask(), "expected an integer, got 'many'", "many", KEY, path="data[3].gpuCount", remedy="Do."
     )
     assert str(error) == (
-        f"GET {PATH}: the API's answer is broken at data[3].gpuCount: expected an integer, got 'many'. "
-        "The answer begins: '\"many\"'. Do."
+        f"GET {PATH}: the API's response is invalid at data[3].gpuCount: expected an integer, got 'many'. "
+        "The response begins: '\"many\"'. Do."
     )
     assert (error.path, error.url_path, error.excerpt) == ("data[3].gpuCount", PATH, '"many"')
     assert "begins" not in str(protocol_error(ask(), "is missing", None, KEY))

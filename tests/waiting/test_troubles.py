@@ -205,7 +205,7 @@ async def test_a_row_that_cannot_be_read_hurts_nobody_else(
     await stage.advance(90)
     text = str(raised(gone, primepods.WaitTimeoutError))
     assert text.startswith(
-        "Asking kept failing: GET /api/v1/pods/status: the API's answer is broken at data[0]."
+        "Requests kept failing: GET /api/v1/pods/status: the API's response is invalid at data[0]."
     )
 
 
@@ -522,7 +522,7 @@ async def test_an_outage_is_said_at_once_and_once_a_minute(
     await stage.advance(1)
     assert len(lines(caplog)) == 1
     assert lines(caplog)[0].startswith(
-        "Waiting goes on, but a request for 100 of 300 pods failed: GET /api/v1/pods"
+        "Still waiting, but a request for 100 of 300 pods failed: GET /api/v1/pods"
     )
     assert named in lines(caplog)[0]
     assert caplog.records[-1].name == "primepods"
@@ -530,7 +530,7 @@ async def test_an_outage_is_said_at_once_and_once_a_minute(
     assert len(lines(caplog)) == 3
     await stage.advance(30)
     text = str(raised(waits[ids[0]], primepods.WaitTimeoutError))
-    assert text.startswith("Asking kept failing: GET /api/v1/pods/status")
+    assert text.startswith("Requests kept failing: GET /api/v1/pods/status")
     assert "billed" not in text
 
 
@@ -567,7 +567,7 @@ async def test_a_pause_is_said_also_to_those_who_come_later(
     stage.start(stage.client().pods.wait_ready("pod00000"))
     await stage.advance(1)
     assert len(lines(caplog)) == 1
-    assert "asked for a pause, and nothing is asked for another 250 s: GET" in lines(caplog)[0]
+    assert "asked for a pause, and no request is sent for another 250 s: GET" in lines(caplog)[0]
     for pod_id in list(fleet.states):
         stage.start(stage.client().pods.wait_ready(pod_id, timeout=50))
     late = stage.tasks[-1]
@@ -576,9 +576,7 @@ async def test_a_pause_is_said_also_to_those_who_come_later(
     assert "another 249 s" in lines(caplog)[1]
     await stage.advance(50)
     text = str(raised(late, primepods.WaitTimeoutError))
-    assert text.startswith(
-        "The API asked for a pause, in which nothing is asked: GET /api/v1/pods/status: 429"
-    )
+    assert text.startswith("The API asked for a pause in requests: GET /api/v1/pods/status: 429")
     assert "billed" not in text
     await stage.advance(100)
     assert len(lines(caplog)) == 4

@@ -295,7 +295,7 @@ async def test_a_timeout_says_who_is_pending_and_what_they_cost(stage: Stage, fl
     assert "and 3 more." in text
     assert "They cost at least 8.75 an hour." in text
     assert text.endswith(
-        "Those that were seen go on and are billed: wait again with the same ids, or delete them."
+        "The pods that were seen keep running and are billed: wait again with the same ids, or delete them."
     )
     assert error.pending == (*ids[1:], "unseen")
     assert list(error.statuses) == ids
@@ -312,8 +312,8 @@ async def test_a_timeout_of_a_single_pod_is_short(stage: Stage, fleet: Fleet) ->
     await stage.advance(3)
     text = str(raised(wait, primepods.WaitTimeoutError))
     assert text == (
-        "After 3 s 1 of 1 pods are still pending: a (PROVISIONING). They go on and are billed: wait again "
-        "with the same ids, or delete them."
+        "After 3 s 1 of 1 pods are still pending: a (PROVISIONING). They keep running and are billed: "
+        "wait again with the same ids, or delete them."
     )
 
 
@@ -340,7 +340,7 @@ async def test_a_timeout_names_what_kept_failing(
     wait = stage.start(stage.client().pods.wait_ready("a", timeout=58))
     await stage.advance(58)
     error = raised(wait, primepods.WaitTimeoutError)
-    assert re.match(r"Asking kept failing: GET /api/v1/pods/|The API asked for a pause", str(error))
+    assert re.match(r"Requests kept failing: GET /api/v1/pods/|The API asked for a pause", str(error))
     assert any(word in str(error) for word in named.split("|"))
     assert ("billed" in str(error)) == (on == "get")
 
@@ -366,8 +366,8 @@ async def test_a_timeout_says_if_nothing_was_answered_at_all(stage: Stage, fleet
     await stage.advance(10)
     text = str(raised(wait, primepods.WaitTimeoutError))
     assert "pod00000 (not seen)" in text
-    assert text.startswith("The API has not answered yet. After 10 s")
-    assert text.endswith("Nothing was seen of any of them: wait again with the same ids.")
+    assert text.startswith("The API has not responded yet. After 10 s")
+    assert text.endswith("None of them was seen: wait again with the same ids.")
 
 
 async def test_time_runs_out_also_in_on_change(stage: Stage, fleet: Fleet) -> None:

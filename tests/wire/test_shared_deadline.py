@@ -25,7 +25,7 @@ async def test_deleting_many_ends_with_one_deadline_while_nothing_is_answered(cl
     assert [request.method for request in server.requests] == ["DELETE"] * 2
     assert not deletions
     sent, unsent = [deletions.errors[key] for key in ids[:2]], [deletions.errors[key] for key in ids[2:]]
-    assert all("no answer in time; deadline of 0.5 s" in str(error) for error in sent)
+    assert all("no response in time; deadline of 0.5 s" in str(error) for error in sent)
     for pod_id, error in zip(ids[2:], unsent, strict=True):
         assert isinstance(error, primepods.RequestTimeoutError)
         assert f"DELETE /api/v1/pods/{pod_id} on {server.url}: was not sent" in str(error)
@@ -92,10 +92,10 @@ async def test_statuses_end_with_one_deadline_while_nothing_is_answered(answered
         if answered:
             found = await client.pods.statuses(ids)
             assert list(found) == ids[:100]
-            assert "no answer in time" in str(found.errors[ids[100]])
+            assert "no response in time" in str(found.errors[ids[100]])
             assert all("was not sent" in str(found.errors[pod_id]) for pod_id in ids[200:])
         else:
-            with pytest.raises(primepods.RequestTimeoutError, match="no answer in time"):
+            with pytest.raises(primepods.RequestTimeoutError, match="no response in time"):
                 await client.pods.statuses(ids)
     assert clock.elapsed == pytest.approx(0.5, abs=0.01)
     assert len(server.requests) == answered + 1

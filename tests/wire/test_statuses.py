@@ -254,7 +254,7 @@ async def test_rows_that_a_replica_lost_are_asked_for_again() -> None:
 async def test_an_answer_of_another_shape_is_an_error(data: object) -> None:
     """A `ProtocolError` says where in the answer, in the wire's words, and of which request."""
     async with Server(default=reply({"data": data})) as server, make_client(server.url) as client:
-        with pytest.raises(primepods.ProtocolError, match="broken at data") as caught:
+        with pytest.raises(primepods.ProtocolError, match="invalid at data") as caught:
             await client.pods.statuses(["a"])
     assert caught.value.url_path == STATUS
 

@@ -72,4 +72,4 @@ def _page(call: Call, rows: Iterable[Row], wanted: Row) -> Reply:
         if all(row[key] == value for key, value in values.items())
         and (not regions or row["region"] in regions)
     ]
-    return shapes.offers_answer(found[(page - 1) * size : page * size], len(found))
+    return shapes.offers_response(found[(page - 1) * size : page * size], len(found))

@@ -127,8 +127,8 @@ def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
     return value
 
 
-def query_page(call: Call, longest: int) -> tuple[int, int]:
+def query_page(call: Call, max_limit: int) -> tuple[int, int]:
     """Return offset and limit of a list, clamped: the schema accepts any integer."""
     offset = max(0, query_integer(call, "offset", 0))
     limit = max(0, query_integer(call, "limit", 100))
-    return offset, min(limit, longest)
+    return offset, min(limit, max_limit)

@@ -46,7 +46,7 @@ class PodsApi:
         view = self._account.view(call.lag)
         wanted = dict.fromkeys(query_values(call, "pod_ids"))
         rows = [shapes.status_row(view.pods[pod_id], view.now) for pod_id in wanted if pod_id in view.pods]
-        return Reply(200, shapes.status_answer(rows))
+        return Reply(200, shapes.status_response(rows))
 
     def _history(self, call: Call) -> Reply:
         offset, limit = query_page(call, self._longest)

@@ -24,7 +24,7 @@ def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes
     return head + b",".join(rows) + b'],"status":null}'
 
 
-def status_answer(rows: Iterable[bytes]) -> bytes:
+def status_response(rows: Iterable[bytes]) -> bytes:
     """Return the response to a status request from encoded rows."""
     return b'{"data":[' + b",".join(rows) + b'],"status":null}'
 

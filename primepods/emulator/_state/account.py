@@ -88,7 +88,7 @@ class Account:
         unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
         if unknown:
             known = ", ".join(PodOverrides.__annotations__)
-            raise TypeError(f"a pod has no {unknown}; what can be fixed: name, {known}")
+            raise TypeError(f"a pod has no {unknown}; fields that can be set: name, {known}")
         with self.lock:
             record = self.create(name, overrides)
             self.add(record)

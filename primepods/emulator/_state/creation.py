@@ -97,9 +97,9 @@ def _draw_timeline(
 ) -> Timeline:
     drawn = draw_duration(rng, config.boot_seconds, provider.boot_factor)
     duration = overrides.get("boot_seconds", drawn)
-    chance, number = rng.random(), rng.choice((1, 1, 2))
+    rand, number = rng.random(), rng.choice((1, 1, 2))
     if outcome is None:
-        fails = chance < config.failure_rate
+        fails = rand < config.failure_rate
         outcome = BootOutcome(fails=fails, retries=rng.random() < config.flaky_rate)
     if overrides["failure"] is not None if "failure" in overrides else outcome.fails:
         return failed_boot(rng, duration, overrides.get("failure"))
