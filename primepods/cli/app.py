@@ -19,6 +19,7 @@ from . import (
     create,
     delete,
     demo,
+    doctor,
     emulator,
     exec_command,
     get,
@@ -200,6 +201,7 @@ _COMMANDS = (
     ("Renting", "history", history.command),
     ("Renting", "sweep", sweep.command),
     ("More", "config", config.command),
+    ("More", "doctor", doctor.command),
     ("More", "demo", demo.command),
     ("More", "emulator", emulator.command),
 )

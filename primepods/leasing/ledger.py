@@ -8,9 +8,11 @@ from typing import Final
 
 import attrs
 
+from .._utils.unique_names import unique_name
+from ..config import Settings
 from ..errors import ConfigError
-from ._lease_file import DRAFT, SUFFIX
-from ._record import LeaseRecord, read_record
+from ._lease_file import DRAFT, SUFFIX, LeaseFile
+from ._record import LeaseRecord, new_record, read_record
 
 _DRAFT_SECONDS: Final = 24 * 3600.0
 """Age of a draft whose process must have ended: writing one takes milliseconds."""
@@ -71,3 +73,27 @@ def _is_record(path: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+def try_folder(folder: Path, settings: Settings) -> bool:
+    """Write a file as a lease does, and remove it; return whether its lock keeps others out.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    existed = folder.exists()
+    record = new_record(unique_name("trial", settings.clock.random), settings, settings.team_id)
+    file = LeaseFile.create(folder, record)
+    try:
+        is_locked = LeaseFile.claim(file.path) is None
+        file.close()
+        # Without locks, nobody takes over the file of a process that lives.
+        other = LeaseFile.claim(file.path)
+        if other is not None:
+            other.close()
+    finally:
+        file.remove()
+    if not existed:
+        with contextlib.suppress(OSError):  # a lease has begun meanwhile
+            folder.rmdir()
+    return is_locked and other is not None

@@ -108,6 +108,7 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
 
 
 CALLING = [
+    "doctor",
     "list",
     "get",
     "status",

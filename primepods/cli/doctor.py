@@ -1,0 +1,41 @@
+"""`primepods doctor`: checks of the settings, the API and this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from ._command import Api, api_command
+from ._errors import ExitCode, word_for_shell
+from ._output import Output, OutputOption, write_rows
+from ._table import has_colour, paint, write
+from ._text import printable
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
+_MAX_LENGTH = 2_000
+
+
+@api_command
+def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
+    """Check key, API, permissions, clock, ssh and lease folder; fit for a report, without the key.
+
+    Rents nothing and deletes nothing. The exit code is 1 if a check fails, and 0 for warnings.
+    """
+    import asyncio
+
+    from primepods.doctor import diagnose
+
+    timeout = {} if api.timeout is None else {"timeout": api.timeout}
+    work = diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **timeout)
+    checks = asyncio.run(work)
+    checks = [check.edited(word_for_shell) for check in checks]
+    if output is not Output.TABLE:
+        write_rows([check.to_dict() for check in checks], output, ["name", "result", "detail", "remedy"])
+    else:
+        colours = _COLOURS if has_colour() else {}
+        for check in checks:
+            mark = paint(f"{check.result:7}", colours.get(check.result))
+            write(f"{mark}  {check.name}: {printable(check.detail, max_length=_MAX_LENGTH)}\n")
+            if check.remedy is not None:
+                write(f"{'':9}{printable(check.remedy, max_length=_MAX_LENGTH)}\n")
+    if any(check.result == "failure" for check in checks):
+        raise typer.Exit(ExitCode.FAILED)

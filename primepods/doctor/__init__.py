@@ -1,0 +1,46 @@
+"""Checks of the settings, the API and this machine; they rent nothing, and change nothing at the API.
+
+``primepods doctor`` prints them. No check holds the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .._utils.arguments import check_seconds
+from ._api import check_api, check_settings
+from ._check import Check
+from ._machine import check_folder, check_ssh, check_versions
+
+__all__ = ["Check", "diagnose"]
+
+
+async def diagnose(
+    *,
+    base_url: str | None = None,
+    context: str | None = None,
+    team_id: str | None = None,
+    timeout: float = 10.0,
+) -> list[Check]:
+    """Check versions, settings, the API, ssh and the folder of lease files.
+
+    Sends five GETs. What is wrong is a check with its remedy, not an exception.
+
+    Args:
+        base_url: As for a client.
+        context: As for a client.
+        team_id: As for a client.
+        timeout: Seconds for each request.
+    """
+    settings, checks = check_settings(
+        base_url=base_url, context=context, team_id=team_id, timeout=check_seconds("timeout", timeout)
+    )
+    keys: frozenset[str] | None = None
+    if settings is not None:
+        of_api, keys = await check_api(settings)
+        checks += of_api
+    checks = [check_versions(), *checks, await check_ssh(keys), check_folder(settings)]
+    if settings is not None:
+        checks = [each.edited(settings.api_key.scrub) for each in checks]
+    # The home folder has the user's name.
+    return [each.edited(lambda text: text.replace(str(Path.home()), "~")) for each in checks]

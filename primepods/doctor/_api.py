@@ -1,0 +1,164 @@
+"""Checks of the settings and of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from .._decoding.rows import decode_page
+from .._http.executor import RequestExecutor
+from .._http.request import PODS, page_request
+from .._http.transport import Transport
+from ..config import (
+    DEFAULT_MAX_CONCURRENCY,
+    KEY_PAGE,
+    Settings,
+    explain,
+    resolve,
+)
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    ConfigError,
+    PermissionDeniedError,
+    PrimePodsError,
+)
+from ..keys import SSHKey
+from ..models import HistoryRecord, Pod
+from ..retry import RetryPolicy
+from ._check import Check, failure, ok, warning
+
+_MAX_SKEW: Final = 30.0
+"""Seconds by which the clock may differ from the server's; its ``Date`` has whole seconds."""
+_SLOW: Final = 2.0
+_ROWS: Final = 100
+_KEYS: Final = "/api/v1/ssh_keys/"
+_OFFERS: Final = "/api/v1/availability/gpu-summary"
+
+
+def check_settings(
+    *, base_url: str | None, context: str | None, team_id: str | None, timeout: float
+) -> tuple[Settings | None, list[Check]]:
+    """Check the key and its source, and the other settings; ``None`` if no client can be built with them."""
+    try:
+        sources = {each.name: each for each in explain(base_url=base_url, context=context, team_id=team_id)}
+        settings = resolve(
+            api_key=None,
+            base_url=base_url,
+            team_id=team_id,
+            context=context,
+            timeout=timeout,
+            deadline=timeout,
+            max_concurrency=DEFAULT_MAX_CONCURRENCY,
+            retry=RetryPolicy(attempts=1),
+            user_agent=None,
+            own_connections=True,
+        )
+    except ConfigError as exc:
+        return None, [failure("settings", str(exc), "See `primepods config`.")]
+    key = sources.pop("api_key")
+    others = "; ".join(f"{each.name} {each.value} ({each.source})" for each in sources.values() if each.value)
+    return settings, [ok("key", f"set, from {key.source}"), ok("settings", others)]
+
+
+async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | None]:
+    """Check the way to the API, its clock, and what the key may read.
+
+    Returns:
+        The checks, and the account's public SSH keys; ``None`` if they cannot be read.
+    """
+    transport = Transport(settings, None)
+    try:
+        return await _Api(RequestExecutor(settings, transport), transport).check()
+    finally:
+        await transport.aclose()
+
+
+class _Api:
+    """The checks that send requests.
+
+    Args:
+        executor: Sends the requests.
+        transport: Its connections.
+    """
+
+    def __init__(self, executor: RequestExecutor, transport: Transport) -> None:
+        self._executor = executor
+        self._transport = transport
+        self._clock = executor.settings.clock
+
+    async def check(self) -> tuple[list[Check], frozenset[str] | None]:
+        """Make all checks; none but the first if the API cannot be reached."""
+        name, url = "API", self._executor.settings.base_url
+        started = self._clock.time()
+        first = await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
+        middle = self._clock.time()
+        if isinstance(first, PrimePodsError) and not isinstance(first, APIError):
+            remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
+            return [failure(name, str(first), remedy)], None
+        await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
+        seconds = self._clock.time() - middle
+        detail = (
+            f"{url} responds in {seconds * 1e3:.0f} ms, {(middle - started) * 1e3:.0f} ms with connecting"
+        )
+        latency = ok(name, detail)
+        if seconds > _SLOW:
+            latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
+        history = await self._read(f"{PODS}/history", partial(_decode, model=HistoryRecord), limit=1)
+        offers = await self._read(_OFFERS, lambda data: data)
+        keys = await self._read(_KEYS, partial(_decode, model=SSHKey), limit=_ROWS)
+        reads = {"pods": first, "history": history, "offers": offers, "SSH keys": keys}
+        checks = [latency, self._check_clock(), *_check_permissions(reads)]
+        if isinstance(keys, Exception):
+            return checks, None
+        return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys.data)
+
+    async def _read(self, path: str, decode: Callable[[Any], Any], **params: int) -> Any:
+        """Return the decoded response of a GET, or its error."""
+        try:
+            return await self._executor.call(page_request(path, **params), decode)
+        except PrimePodsError as exc:
+            return exc.with_traceback(None)
+
+    def _check_clock(self) -> Check:
+        server_time = self._transport.server_clock.now()
+        if server_time is None:
+            remedy = "Sweeps by age will refuse to delete anything; look for a proxy that removes `Date`."
+            return warning("clock", "the server does not state its time", remedy)
+        skew = self._clock.wall() - server_time
+        detail = f"{abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
+        if abs(skew) <= _MAX_SKEW:
+            return ok("clock", detail)
+        remedy = "Set this machine's clock (NTP): ages are shown wrong, and certificates may be refused."
+        return warning("clock", detail, remedy)
+
+
+def _decode(data: Any, model: type[Any]) -> Any:
+    page, errors = decode_page(data, model=model, offset=0, limit=1)
+    if errors:
+        raise errors[0]
+    return page
+
+
+def _check_permissions(reads: dict[str, Any]) -> list[Check]:
+    """Return what the key may read; what it may write cannot be found out without ordering or deleting."""
+    errors = {what: result for what, result in reads.items() if isinstance(result, PrimePodsError)}
+    readable = ", ".join(what for what in reads if what not in errors)
+    for what, error in errors.items():
+        if isinstance(error, AuthenticationError):
+            remedy = f"Make a key at {KEY_PAGE}, and set PRIME_API_KEY."
+            return [failure("permissions", f"the API does not accept the key: {error}", remedy)]
+        if not isinstance(error, PermissionDeniedError):
+            return [
+                failure(
+                    "permissions", f"{what} cannot be read: {error}", "Try again later; else report this."
+                )
+            ]
+    if not errors:
+        detail = f"reads {readable}; only an order or a deletion shows whether it may write"
+        return [ok("permissions", detail)]
+    remedy = f"Give the key these permissions at {KEY_PAGE}, or check the team."
+    result = failure if "pods" in errors else warning
+    detail = f"may not read {', '.join(errors)}" + (f"; reads {readable}" if readable else "")
+    return [result("permissions", detail, remedy)]

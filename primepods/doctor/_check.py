@@ -1,0 +1,49 @@
+"""The result of one check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import attrs
+
+from .._utils.plain import ToDict
+
+Result = Literal["ok", "warning", "failure"]
+
+
+@attrs.frozen(kw_only=True)
+class Check(ToDict):
+    """The result of one check.
+
+    Attributes:
+        name: What was checked.
+        result: ``ok``, ``warning`` or ``failure``.
+        detail: What was found.
+        remedy: What to do about it; ``None`` if there is nothing to do.
+    """
+
+    name: str
+    result: Result
+    detail: str
+    remedy: str | None = None
+
+    def edited(self, edit: Callable[[str], str]) -> Check:
+        """Return it with other texts."""
+        remedy = None if self.remedy is None else edit(self.remedy)
+        return attrs.evolve(self, detail=edit(self.detail), remedy=remedy)
+
+
+def ok(name: str, detail: str) -> Check:
+    """Return the result of a check that found nothing wrong."""
+    return Check(name=name, result="ok", detail=detail)
+
+
+def warning(name: str, detail: str, remedy: str) -> Check:
+    """Return a warning."""
+    return Check(name=name, result="warning", detail=detail, remedy=remedy)
+
+
+def failure(name: str, detail: str, remedy: str) -> Check:
+    """Return a failure."""
+    return Check(name=name, result="failure", detail=detail, remedy=remedy)

@@ -1,0 +1,116 @@
+"""Checks of this machine: versions, ssh, and the folder of lease files."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from .._version import __version__
+from ..config import Settings, environment_without_key, lease_folder
+from ..errors import ConfigError
+from ..leasing.ledger import try_folder
+from ._check import Check, failure, ok, warning
+
+_REQUIRED: Final = ("aiohttp", "anyio", "attrs", "cattrs")
+_OPTIONAL: Final = ("orjson", "rich", "typer")
+_SSH_TIMEOUT: Final = 5.0
+_NO_KEY = (
+    "Make a key with `ssh-keygen -t ed25519`, and add it to the account: client.ssh_keys.add(name, line)."
+)
+
+
+def check_versions() -> Check:
+    """Return the versions of the package, of Python and of what it uses."""
+    words = [f"primepods {__version__}", f"Python {platform.python_version()}"]
+    words += [f"{name} {found}" for name in (*_REQUIRED, *_OPTIONAL) if (found := _version(name))]
+    detail = f"{', '.join(words)}; {platform.system()} {platform.machine()}"
+    missing = [name for name in _REQUIRED if not _version(name)]
+    if missing:
+        return failure(
+            "versions", f"{detail}; not installed: {', '.join(missing)}", "Install primepods anew."
+        )
+    return ok("versions", detail)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+async def check_ssh(account_keys: frozenset[str] | None) -> Check:
+    """Check that there is an ``ssh`` and a key that the account has.
+
+    Args:
+        account_keys: The account's public keys; ``None`` if they are unknown.
+    """
+    if shutil.which("ssh") is None:
+        return warning("ssh", "not installed", "Install OpenSSH, to log in to pods and copy files.")
+    program = await asyncio.to_thread(_run, "ssh", "-V") or "ssh -V fails"
+    local = _key_files() | _lines(await asyncio.to_thread(_run, "ssh-add", "-L"), "the agent")
+    if not local:
+        return warning("ssh", f"{program}; no key in ~/.ssh or the agent", _NO_KEY)
+    places = ", ".join(sorted(set(local.values())))
+    if account_keys is None:
+        remedy = "Let the API key read the account's SSH keys: see permissions."
+        return warning("ssh", f"{program}; {places}; the account's keys are unknown", remedy)
+    shared = sorted({place for key, place in local.items() if key in account_keys})
+    if shared:
+        return ok("ssh", f"{program}; the account has the key of {', '.join(shared)}")
+    return warning("ssh", f"{program}; the account has none of the keys of {places}", _NO_KEY)
+
+
+def _run(*command: str) -> str:
+    """Return what a command prints, on one line of each; empty if it cannot be run."""
+    try:
+        done = subprocess.run(  # noqa: S603 - constants
+            command,
+            capture_output=True,
+            check=False,
+            text=True,
+            errors="replace",
+            timeout=_SSH_TIMEOUT,
+            env=environment_without_key(),
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (done.stdout or done.stderr).strip()
+
+
+def _key_files() -> dict[str, str]:
+    """Return the public keys in the user's ssh folder, and their files' names."""
+    keys: dict[str, str] = {}
+    try:
+        for file in sorted((Path.home() / ".ssh").glob("*.pub")):
+            keys |= _lines(file.read_text(encoding="utf-8", errors="replace"), file.name)
+    except (OSError, RuntimeError):
+        pass
+    return keys
+
+
+def _lines(text: str, place: str) -> dict[str, str]:
+    keys = [line.split()[:2] for line in text.splitlines() if line.startswith(("ssh-", "ecdsa-", "sk-"))]
+    return {" ".join(key): place for key in keys}
+
+
+def check_folder(settings: Settings | None) -> Check:
+    """Check that the folder of lease files can be written, and that a file's lock keeps others out."""
+    name = "lease folder"
+    try:
+        folder = lease_folder()
+        if settings is None:
+            return ok(name, f"{folder}; not tried without settings")
+        has_locks = try_folder(folder, settings)
+    except ConfigError as exc:
+        return failure(name, str(exc), "Without it no pod can be leased.")
+    if has_locks:
+        return ok(name, f"{folder} can be written, and locks work")
+    remedy = "Sweeps cannot tell whether a process lives: set PRIMEPODS_STATE_DIR to a local folder."
+    return warning(name, f"{folder} can be written, but its file system has no locks", remedy)

@@ -1,0 +1,147 @@
+"""`primepods doctor`: what it finds, and that a report holds no key."""
+
+import json
+import os
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import primepods
+from primepods.emulator import Emulator
+from tests.cli.conftest import Run
+from tests.support.server import Answer, Hang, Received, Reply, Reset, Server, reply
+
+KEY = "pit_a_key_of_doctor_0123456789"
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFdoYXRldmVyIGl0IGlzLCBpdCBpcyAzMi4"
+
+
+@pytest.fixture(autouse=True)
+def machine(clean_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with an ssh key, programs of its own, and a folder for lease files."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, words in (("ssh", "OpenSSH_9.9 >&2"), ("ssh-add", "The agent has no identities.")):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\n[ -z "$PRIME_API_KEY" ] && echo {words}\n', encoding="utf-8")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs) + os.pathsep + "/usr/bin:/bin")
+    folder = clean_environment / ".ssh"
+    folder.mkdir()
+    (folder / "id_ed25519.pub").write_text(f"{PUBLIC_KEY} me@here\n", encoding="utf-8")
+    return clean_environment
+
+
+def checks(result: Any) -> dict[str, tuple[str, str, str | None]]:
+    """What a run found, by the names of the checks."""
+    return {row["name"]: (row["result"], row["detail"], row["remedy"]) for row in json.loads(result.stdout)}
+
+
+def test_all_is_well(emulator: Emulator, run: Run, machine: Path) -> None:
+    """Each check has a line; only GETs are sent; no key and no home is shown, and no lease file is left."""
+    with primepods.Client() as client:
+        client.ssh_keys.add("mine", PUBLIC_KEY)
+    sent = len(emulator.requests)
+    result = run("doctor", "--json")
+    found = checks(result)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {name: state for name, (state, _, _) in found.items()} == dict.fromkeys(
+        ["versions", "key", "settings", "API", "clock", "permissions", "ssh", "lease folder"], "ok"
+    )
+    assert f"primepods {primepods.__version__}, Python 3." in found["versions"][1]
+    assert found["key"][1] == "set, from environment variable PRIME_API_KEY"
+    assert found["ssh"][1] == "OpenSSH_9.9; the account has the key of id_ed25519.pub"
+    assert {entry.method for entry in list(emulator.requests)[sent:]} == {"GET"}
+    assert emulator.api_key not in result.output
+    assert str(machine) not in result.output
+    assert not list(machine.glob("**/*.json"))
+    lines = run("doctor").stdout.splitlines()
+    assert len(lines) == len(found)
+    assert all(line.startswith("ok       ") for line in lines)
+
+
+def test_without_a_key(run: Run) -> None:
+    """What can be checked is; the failure has its remedy, and the exit code says so."""
+    result = run("doctor", "-o", "json")
+    found = checks(result)
+    assert result.exit_code == 1
+    assert found["settings"][0] == "failure"
+    assert "Make one at" in found["settings"][1]
+    assert "API" not in found
+    assert found["ssh"][0] == "warning"
+    shown = run("doctor").stdout.splitlines()
+    assert shown[1].startswith("failure  settings: No API key")
+    assert shown[2].startswith("         ")
+
+
+def answer_keys(status: int) -> Callable[[Received], Answer]:
+    """The lists can be read, but not the SSH keys."""
+
+    def answer(request: Received) -> Answer:
+        return reply({"detail": "no"}, status) if "ssh_keys" in request.path else well(request)
+
+    return answer
+
+
+def well(request: Received, **headers: str) -> Answer:
+    """An empty account."""
+    headers = {"Date": formatdate(usegmt=True)} | headers
+    return reply([] if "gpu-summary" in request.path else {"data": [], "total_count": 0}, headers=headers)
+
+
+FINDINGS: dict[str, tuple[Any, str, str, str]] = {
+    "another key": (reply({"detail": "Not authenticated"}, 401), "permissions", "failure", "does not accept"),
+    "nothing may be read": (reply({"detail": "no"}, 403), "permissions", "failure", "may not read pods"),
+    "ssh keys may not be read": (answer_keys(403), "permissions", "warning", "may not read SSH keys; reads"),
+    "a web page": (Reply(200, b"<html>log in"), "API", "failure", "API"),
+    "a row that is none": (reply({"data": [7], "total_count": 1}), "API", "failure", "data[0]"),
+    "an outage": (Reply(503), "permissions", "failure", "503"),
+    "the key in an error": (reply({"detail": f"bad {KEY}"}, 400), "permissions", "failure", "[redacted]"),
+    "no response": (Hang(), "API", "failure", "in time"),
+    "a reset": (Reset(), "API", "failure", "reset"),
+    "no time": (lambda request: well(request, Date=""), "clock", "warning", "does not state its time"),
+    "another time": (
+        lambda request: well(request, Date="Mon, 05 Jan 2026 00:00:00 GMT"),
+        "clock",
+        "warning",
+        "s ahead of the server's",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "name", "state", "words"), FINDINGS.values(), ids=FINDINGS)
+def test_what_is_wrong_with_the_api(
+    run: Run, monkeypatch: pytest.MonkeyPatch, *, answer: Any, name: str, state: str, words: str
+) -> None:
+    """Whatever a server does, it is a line with a remedy, without the key; the other checks are made."""
+    made = Server(default=answer) if isinstance(answer, Answer) else Server(answer)
+    with made.in_thread() as server:
+        monkeypatch.setenv("PRIME_API_KEY", KEY)
+        monkeypatch.setenv("PRIME_API_BASE_URL", server.url)
+        result = run("doctor", "--json", "--timeout", "0.3s")
+    found = checks(result)
+    assert found[name][0] == state, found
+    assert words in found[name][1]
+    assert found[name][2]
+    assert found["lease folder"][0] == "ok"
+    assert result.exit_code == (state == "failure")
+    assert KEY not in result.output
+
+
+def test_what_is_wrong_with_this_machine(
+    emulator: Emulator, run: Run, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the account lacks, no ssh at all, and a lease folder that is none."""
+    assert "the account has none of the keys of id_ed25519.pub" in run("doctor").stdout
+    (machine / ".ssh" / "id_ed25519.pub").unlink()
+    assert "no key in ~/.ssh" in run("doctor").stdout
+    monkeypatch.setenv("PATH", str(machine))
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(machine / ".ssh" / "x"))
+    (machine / ".ssh" / "x").touch()
+    result = run("doctor", "--json")
+    found = checks(result)
+    assert found["ssh"][:2] == ("warning", "not installed")
+    assert found["lease folder"][0] == "failure"
+    assert result.exit_code == 1
