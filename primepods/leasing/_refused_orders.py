@@ -33,7 +33,8 @@ class RefusedOrders:
                 team_id = account.settings.team_id
                 if team_id not in listings:
                     listings[team_id] = await account.shared_list.read(account)
-                if await rental.resolve_refusal(*listings[team_id]):
+                listed, is_complete = listings[team_id]
+                if await rental.resolve_refusal(listed, is_complete=is_complete):
                     undecided.remove(rental)
         finally:
             self._rentals.extendleft(reversed(undecided))

@@ -10,10 +10,13 @@ import logging
 import math
 from typing import Final
 
+import attrs
+
 from .._utils.clock import Clock
 from ..errors import NotFoundError, PrimePodsError, WaitTimeoutError
 from ..models import PodState
 from ._steps import INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
+from .account import Account
 from .options import LeaseOptions
 from .pods_api import PodsAPI, ended_pods, has_ended, is_named
 
@@ -37,50 +40,43 @@ class AnotherPodError(Exception):
     """The API shows the pod with another name: it is somebody else's."""
 
 
+@attrs.define(kw_only=True, eq=False)
 class Release:
     """The release of one pod.
 
-    Args:
-        pods: What shows it.
-        deleting: What deletes it.
+    Attributes:
+        account: The account that rented it.
+        steps: The steps of its lease, and their interruptions.
+        options: Timeouts and intervals.
         pod_id: The pod.
         name: Its unique name.
         what: The pod, for messages.
-        options: How long to try.
-        clock: Tells the time.
-        steps: What interrupts it.
-        doubt_until: Until when the pod may still appear, by the clock, if nothing has ever shown it: a 404
-            proves nothing then, and at that time the release is given up. ``None`` if it was seen.
+        doubt_until: Time until which the pod may still appear, if no response has shown it: a 404 proves
+            nothing then, and at that time the release is given up. ``None`` if it was shown.
         is_proved: Whether the API has shown the pod with its name.
     """
 
-    def __init__(  # noqa: PLR0913 - what a release is made of
-        self,
-        pods: PodsAPI,
-        deleting: PodsAPI,
-        pod_id: str,
-        name: str,
-        what: str,
-        *,
-        options: LeaseOptions,
-        clock: Clock,
-        steps: Steps,
-        doubt_until: float | None,
-        is_proved: bool,
-    ) -> None:
-        self._pods = pods
-        self._deleting = deleting
-        self._pod_id = pod_id
-        self._name = name
-        self._what = what
-        self._options = options
-        self._clock = clock
-        self._steps = steps
-        self._doubt_until = doubt_until
-        self._is_proved = is_proved
-        self._must_delete = True
-        self._accepted_at = math.inf
-        self._logged_at = -math.inf
+    account: Account
+    steps: Steps
+    options: LeaseOptions
+    pod_id: str
+    name: str
+    what: str
+    doubt_until: float | None
+    is_proved: bool
+    _must_delete: bool = attrs.field(default=True, init=False)
+    _accepted_at: float = attrs.field(default=math.inf, init=False)
+    _logged_at: float = attrs.field(default=-math.inf, init=False)
+    _ends_at: float = attrs.field(default=math.inf, init=False)
+
+    @property
+    def _clock(self) -> Clock:
+        return self.account.settings.clock
+
+    @property
+    def _deleting(self) -> PodsAPI:
+        """Without retries for a pod that was never shown: a 404 must not be that of a repeated deletion."""
+        return self.account.pods if self.doubt_until is None else self.account.pods_once
 
     async def run(self) -> str | None:
         """Delete the pod and confirm that it is gone; return why it may be running, if it may.
@@ -88,13 +84,13 @@ class Release:
         Raises:
             AnotherPodError: It has another name, and is not deleted.
         """
-        self._ends_at = self._clock.time() + self._options.release_timeout
+        self._ends_at = self._clock.time() + self.options.release_timeout
         failures, last = 0, ""
         while True:
             try:
                 if failures:
                     pause = self._clock.wait(asyncio.Event(), min(_MAX_PAUSE, 0.25 * 2.0**failures))
-                    await self._steps.run(pause, self._interrupt, until=self._confirm_until)
+                    await self.steps.run(pause, self._interrupt, until=self._confirm_until)
                 await self._delete_and_confirm()
             except GivenUpError:
                 return f"its release was interrupted{last}"
@@ -114,20 +110,20 @@ class Release:
     async def _delete_and_confirm(self) -> None:
         while True:
             if self._must_delete:
-                if await self._steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at):
+                if await self.steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at):
                     return
                 self._must_delete = False
                 self._accepted_at = min(self._accepted_at, self._clock.time())
             left = max(SAME_INTERRUPTION, self._confirm_until() - self._clock.time())
-            gone = self._pods.wait_gone(
-                self._pod_id, timeout=min(left, _RESEND_AFTER), interval=self._options.interval
+            gone = self.account.pods.wait_gone(
+                self.pod_id, timeout=min(left, _RESEND_AFTER), interval=self.options.interval
             )
             try:
-                await self._steps.run(gone, self._interrupt, until=self._confirm_until)
+                await self.steps.run(gone, self._interrupt, until=self._confirm_until)
             except WaitTimeoutError as exc:
                 if self._clock.time() >= self._confirm_until():
                     raise
-                status = exc.statuses.get(self._pod_id)
+                status = exc.statuses.get(self.pod_id)
                 # Accepted, and then lost: the pod runs on.
                 self._must_delete = status is not None and status.status not in _ON_ITS_WAY_OUT
             else:
@@ -135,20 +131,20 @@ class Release:
 
     async def _delete(self) -> bool:
         """Send the deletion until it is accepted; return whether the history shows that the pod has ended."""
-        if not self._is_proved and await is_named(self._deleting, self._pod_id, self._name) is False:
+        if not self.is_proved and await is_named(self._deleting, self.pod_id, self.name) is False:
             raise AnotherPodError
         try:
-            state = await self._deleting.delete(self._pod_id, missing_ok=self._doubt_until is None)
+            state = await self._deleting.delete(self.pod_id, missing_ok=self.doubt_until is None)
         except NotFoundError:
             if await self._has_ended():
                 return True
             raise
-        if self._doubt_until is None or state != PodState.TERMINATED:
+        if self.doubt_until is None or state != PodState.TERMINATED:
             return False
         # It may be a 404 to a deletion that was sent again, of a pod that has not appeared yet.
         if await self._has_ended():
             return True
-        msg = f"Pod {self._pod_id} has not appeared in the API since its order."
+        msg = f"Pod {self.pod_id} has not appeared in the API since its order."
         raise PrimePodsError(msg)
 
     async def _has_ended(self) -> bool:
@@ -157,9 +153,9 @@ class Release:
         Raises:
             _NeverShownError: It does not, and it is too late for the pod to appear.
         """
-        if has_ended(self._name, self._pod_id, await ended_pods(self._pods)):
+        if has_ended(self.name, self.pod_id, await ended_pods(self.account.pods)):
             return True
-        if self._doubt_until is not None and self._clock.time() >= self._doubt_until:
+        if self.doubt_until is not None and self._clock.time() >= self.doubt_until:
             raise _NeverShownError
         return False
 
@@ -169,14 +165,14 @@ class Release:
         return self._accepted_at < math.inf
 
     def _confirm_until(self) -> float:
-        hurry_until = max(self._accepted_at, self._steps.interrupted_at) + _HURRY
-        return min(self._ends_at, hurry_until) if self._steps.interruptions else self._ends_at
+        hurry_until = max(self._accepted_at, self.steps.interrupted_at) + _HURRY
+        return min(self._ends_at, hurry_until) if self.steps.interruptions else self._ends_at
 
     def _interrupt(self) -> None:
-        self._steps.interrupt(self._what)
+        self.steps.interrupt(self.what)
 
     def _log_failure(self, error: PrimePodsError) -> None:
         """Log that a release takes longer: the first time, then once a minute."""
         if self._clock.time() >= self._logged_at + _REMIND_AFTER:
             self._logged_at = self._clock.time()
-            log.warning("%s is not released yet: %s", self._what, error)
+            log.warning("%s is not released yet: %s", self.what, error)

@@ -258,7 +258,8 @@ class Rental:
             reason = "the response to its order had the id of another pod, and the list does not show it"
         for pod_id in others:
             _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
-            reason = await self._delete(pod_id) or reason
+            if failure := await self._delete(pod_id):
+                reason = f"its second pod, {pod_id}, is not released: {failure}"
         self._spent = self.spent
         if reason is not None:
             self.fail(reason)
@@ -271,14 +272,12 @@ class Rental:
         is_listed = self.pod is None or pod_id != self.pod.id
         is_seen = is_listed or self.status is not None
         release = Release(
-            self.account.pods,
-            self.account.pods if is_seen else self.account.pods_once,
-            pod_id,
-            self.name,
-            self.what,
-            options=self._options,
-            clock=self._clock,
+            account=self.account,
             steps=self._steps,
+            options=self._options,
+            pod_id=pod_id,
+            name=self.name,
+            what=self.what,
             doubt_until=None if is_seen else self._made_at + _DOUBT,
             is_proved=is_listed or self._is_proved,
         )
@@ -301,7 +300,7 @@ class Rental:
             if is_same_name(self.name, pod.name) and (self.pod is None or pod.id != self.pod.id)
         ]
 
-    async def resolve_refusal(self, listed: list[Pod], is_complete: bool) -> bool:  # noqa: FBT001 - a Listing's
+    async def resolve_refusal(self, listed: list[Pod], *, is_complete: bool) -> bool:
         """Delete the pod of a refused order if the list shows it; return whether nothing is left to do."""
         pods = [pod for pod in listed if is_same_name(self.name, pod.name)]
         try:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal
-
 import attrs
 
 from .._utils.arguments import check_amount, check_flag, check_interval, check_seconds
@@ -45,14 +42,3 @@ class LeaseOptions:
     release_timeout: float = attrs.field(validator=_seconds)
     login: bool = attrs.field(default=False, validator=_flag)
     ssh: SSHOptions = attrs.field(factory=SSHOptions)
-
-    def hours_left(
-        self, *, used: float, spent: float, price_hr: float
-    ) -> tuple[float, Literal["hours", "spend"], float]:
-        """Return the hours left, the budget that ends first, and its limit."""
-        hours = math.inf if self.max_hours is None else self.max_hours - used
-        spend = math.inf if self.max_spend is None else self.max_spend - spent
-        spend_hours = spend / price_hr if price_hr > 0 else math.inf
-        if hours < spend_hours:
-            return hours, "hours", self.max_hours or 0.0
-        return spend_hours, "spend", self.max_spend or 0.0

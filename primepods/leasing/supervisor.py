@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -34,6 +35,7 @@ from ..remote import AsyncRemote, SSHOptions, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
+from ._budget import Budget
 from ._callback import call_back
 from ._cost import final_cost
 from ._ctrl_c import ctrl_c
@@ -95,8 +97,7 @@ class LeaseSupervisor:
         self._clock = orders[0][0].settings.clock
         self._steps = Steps(self._clock, self.interrupt)
         self._rental: Rental | None = None
-        self._first: Rental | None = None
-        self._spent_before = 0.0
+        self._budget = Budget(options)
         self._kept = self._has_refused = False
         self._task: asyncio.Task[None] | None = None
 
@@ -272,12 +273,12 @@ class LeaseSupervisor:
         errors: list[str] = []
         for number, (account, spec) in enumerate(self._orders, start=1):
             rental = self._rental = Rental(account, spec, self._options, self._steps)
-            self._first = self._first or rental
+            self._budget.add(rental)
             try:
                 await self._order(rental)
                 target = await self._boot(rental, account)
                 if self._options.login:
-                    await self._use(rental, self._log_in(rental, target))
+                    await self._use(self._log_in(rental, target))
             except _TRY_NEXT as exc:
                 for error in errors:
                     exc.add_note(f"Before that: {error}")
@@ -286,7 +287,6 @@ class LeaseSupervisor:
                 await self._release()
                 if self._steps.is_ending or rental.not_released is not None:
                     raise
-                self._spent_before += rental.spent
                 errors.append(f"{exc} {self._deletion(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
             else:
@@ -357,9 +357,9 @@ class LeaseSupervisor:
             interval=self._options.interval,
             on_change=changed,
         )
-        rental.note_status(await self._use(rental, work))
+        rental.note_status(await self._use(work))
         rental.check_price()
-        await self._use(rental, rental.prove())
+        await self._use(rental.prove())
         if rental.status is None or rental.status.ssh is None:
             reason = "it is ready, but the API names no address to log in at"
             raise PodFailedError(
@@ -376,48 +376,27 @@ class LeaseSupervisor:
         self.is_ready = True
         rental.tell("LeaseReady")
         self.ready.set_result(None)
-        await self._use(rental, self._check_refused())
+        await self._use(self._check_refused())
         while True:
-            await self._use(rental, self._clock.wait(asyncio.Event(), _TICK))
+            await self._use(self._clock.wait(asyncio.Event(), _TICK))
             if not self._kept and rental.file.is_lost():
                 _log.warning(
                     "the file %s of %s was removed: it is written again", rental.file.path, rental.what
                 )
                 await self._steps.run(asyncio.to_thread(rental.file.update))
 
-    async def _use(self, rental: Rental, work: Coroutine[Any, Any, T]) -> T:
+    async def _use(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work`` until the lease ends, or its budget is used up."""
 
         def until() -> float:
-            return self._clock.time() + min(self._hours_left(rental) * 3600, _TICK)
+            hours = math.inf if self._kept else self._budget.hours_left
+            return self._clock.time() + min(hours * 3600, _TICK)
 
         try:
             return await self._steps.run(work, until=until, in_use=True)
         except TooLateError:
-            _, budget, limit = self._budget(rental)
-            spent = self._spent_before + rental.spent
-            self.budget_error = BudgetExceededError(
-                f"{rental.what} has reached its budget, max_{budget}={limit:g}, which ends its lease; it has "
-                f"cost {spent:.2f}.",
-                pod_id=rental.pod.id if rental.pod else "",
-                budget=budget,
-                spent=spent,
-                limit=limit,
-            )
+            self.budget_error = self._budget.error()
             raise EndedError from None
-
-    def _hours_left(self, rental: Rental) -> float:
-        hours, _, _ = self._budget(rental)
-        return 1.0 if self._kept else hours
-
-    def _budget(self, rental: Rental) -> tuple[float, Literal["hours", "spend"], float]:
-        """Return the hours left, the budget that ends first, and its limit."""
-        first = self._first or rental
-        return self._options.hours_left(
-            used=first.seconds / 3600,
-            spent=self._spent_before + rental.spent,
-            price_hr=rental.price_hr,
-        )
 
 
 async def released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
@@ -425,12 +404,12 @@ async def released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | No
     cancelled: asyncio.CancelledError | None = None
     # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
     with anyio.CancelScope(shield=True):
-        while still_open := [lease for lease in supervisors if lease.is_open and not lease.is_stranded]:
+        while still_open := [each for each in supervisors if each.is_open and not each.is_stranded]:
             try:
-                tasks = [lease.task for lease in still_open]
+                tasks = [supervisor.task for supervisor in still_open]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError as exc:
                 cancelled = exc
-                for lease in still_open:
-                    lease.interrupt()
+                for supervisor in still_open:
+                    supervisor.interrupt()
     return cancelled
