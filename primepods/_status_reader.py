@@ -87,14 +87,14 @@ class StatusReader:
             batch = self._gathering
             if batch is None or batch.loop is not asyncio.get_running_loop():
                 batch = self._gathering = _Batch(self)
-            answer = await batch.wait_for(pod_id)
+            response = await batch.wait_for(pod_id)
             # Otherwise the batch's task was cancelled, but not this one: try again.
-            if answer is not None:
+            if response is not None:
                 break
-        error = answer.errors.get(pod_id)
+        error = response.errors.get(pod_id)
         if error is not None:
             raise copy_exception(error)
-        return answer.rows.get(pod_id)
+        return response.rows.get(pod_id)
 
     def close_batch(self, batch: _Batch) -> None:
         """Close ``batch`` to further calls."""
@@ -118,15 +118,15 @@ class StatusReader:
 
     def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
         asked, (rows, errors) = set(pod_ids), decode_statuses(data)
-        answer = StatusResponse({row.pod_id: row for row in rows if row.pod_id in asked})
+        response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in asked})
         for error in errors:
             wrong = self.executor.shape_error(request, error)
             # Without an id the row may be any pod's, so no id without a row can be called missing.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
-                if pod_id in asked and pod_id not in answer.rows:
-                    answer.errors.setdefault(pod_id, wrong)
-        return answer
+                if pod_id in asked and pod_id not in response.rows:
+                    response.errors.setdefault(pod_id, wrong)
+        return response
 
 
 class _Reading:
@@ -135,8 +135,8 @@ class _Reading:
     def __init__(self, reader: StatusReader) -> None:
         self._reader = reader
         self._executor = reader.executor.for_many()
-        self._answer = StatusResponse()
-        self._answered = False
+        self._response = StatusResponse()
+        self._has_success = False
         self._failures: list[PrimePodsError] = []
 
     async def read_chunk(self, pod_ids: list[str]) -> None:
@@ -151,7 +151,7 @@ class _Reading:
         if error is None:
             return
         if is_unsent(error):
-            self._answer.errors.update({pod_id: copy_exception(error) for pod_id in pod_ids})
+            self._response.errors.update({pod_id: copy_exception(error) for pod_id in pod_ids})
         else:
             await self._search(pod_ids, error, ends_at)
 
@@ -161,11 +161,11 @@ class _Reading:
         Raises:
             PrimePodsError: No request succeeded, and the ids may not be the cause.
         """
-        if self._failures and not self._answered:
+        if self._failures and not self._has_success:
             first = self._failures[0]
             if not isinstance(first, APIError) or first.status_code not in _ABOUT_IDS:
                 raise copy_exception(first)
-        return self._answer
+        return self._response
 
     async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
         """Find the ids that made a batch fail, and the rows of all others."""
@@ -174,7 +174,7 @@ class _Reading:
         executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
         search = FaultSearch(pod_ids, error)
         for _ in range(_MAX_REQUESTS):
-            search.answered = search.answered or self._answered
+            search.has_success = search.has_success or self._has_success
             ids = search.next_items()
             if not ids or settings.clock.time() >= ends_at:
                 break
@@ -184,29 +184,31 @@ class _Reading:
             else:
                 search.failed(ids, failure)
         for pod_id in search.undecided:
-            self._answer.errors[pod_id] = copy_exception(search.error)
-        self._answer.errors.update(search.culprits)
+            self._response.errors[pod_id] = copy_exception(search.error)
+        self._response.errors.update(search.culprits)
 
     async def _read(
         self, pod_ids: list[str], executor: RequestExecutor, ends_at: float
     ) -> PrimePodsError | None:
         """Send one request and keep its result; return its error if some of its ids may be the cause."""
         try:
-            answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
-            if not (answer.rows or answer.errors):
+            response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+            if not (response.rows or response.errors):
                 # A replica that lost its rows responds like this: accept it only when confirmed.
-                answer = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+                response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
                 raise
             self._failures.append(exc.with_traceback(None))
         else:
-            self._answered = True
-            self._answer.rows.update(answer.rows)
+            self._has_success = True
+            self._response.rows.update(response.rows)
             # Copy the exceptions: other calls, and several ids, may share them.
-            self._answer.errors.update({key: copy_exception(error) for key, error in answer.errors.items()})
+            self._response.errors.update(
+                {key: copy_exception(error) for key, error in response.errors.items()}
+            )
             return None
-        if len(self._failures) >= GIVE_UP_AFTER and not self._answered:
+        if len(self._failures) >= GIVE_UP_AFTER and not self._has_success:
             raise copy_exception(self._failures[0])
         return self._failures[-1]
 

@@ -464,7 +464,7 @@ class BudgetExceededError(PrimePodsError):
     """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted.
 
     Remedy:
-        The pod is gone. Rent again with a larger budget if the work must go on.
+        The pod is gone. Rent again with a larger budget if the work must continue.
 
     Attributes:
         pod_id: The pod.

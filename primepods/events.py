@@ -54,7 +54,7 @@ OnEvent: TypeAlias = Callable[[Event], object]
 
 @attrs.frozen(kw_only=True)
 class OperationStarted(Event):
-    """A public call has begun; told in the caller's context.
+    """A public call has begun; reported in the caller's context.
 
     Attributes:
         name: Such as ``pods.wait``.
@@ -206,7 +206,7 @@ class LeaseReady(_LeaseEvent):
 
 @attrs.frozen(kw_only=True)
 class LeaseKept(_LeaseEvent):
-    """A leased pod is kept, by ``pod.keep()``: its lease ends, and the pod goes on."""
+    """A leased pod is kept, by ``pod.keep()``: its lease ends, and the pod keeps running."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as a way out of every block."""
+"""Handling of SIGTERM and SIGHUP: leave every block, so that leased pods are deleted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from types import FrameType
 from typing import Final
 
 _KILLED: Final = 128
-"""What shells add to the number of the signal that has ended a process."""
+"""Shells add this to the number of the signal that ended a process."""
 
 
 @contextmanager
 def exit_on_sigterm() -> Generator[None]:
-    """Turn SIGTERM and SIGHUP into a way out of every block: ``with primepods.exit_on_sigterm():``.
+    """Make SIGTERM and SIGHUP leave every block, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
 
-    By themselves these signals end Python without leaving any block, so that leased pods go on. Within this
-    block the first one does what Ctrl-C does, in asyncio and in blocking code; further ones change nothing.
-    When the blocks within are left, pods given back, ``SystemExit`` is raised with the code that shells give
-    (143, 129). The handlers that were there before are there again afterwards. A SIGHUP that is ignored
-    (``nohup``) stays ignored, and SIGKILL cannot be handled.
+    By default these signals end Python without leaving any block, so that leased pods keep running. In this
+    block the first signal does what Ctrl-C does, in asyncio and in blocking code; further ones do nothing.
+    After all inner blocks are left, and their pods deleted, it raises ``SystemExit`` with the exit code of
+    shells (143, 129), and restores the previous handlers. A SIGHUP that is ignored (``nohup``) stays ignored;
+    SIGKILL cannot be handled.
 
     Raises:
-        RuntimeError: This is not the main thread, which alone gets signals.
+        RuntimeError: Not called in the main thread, which alone gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("exit_on_sigterm works only in the main thread, which alone gets signals")
@@ -45,7 +45,7 @@ def exit_on_sigterm() -> Generator[None]:
     except (KeyboardInterrupt, asyncio.CancelledError) as exc:
         if not received:
             raise
-        # What a lease has to say, such as a pod that may be billed.
+        # Notes of leases, such as a pod that may still be billed.
         notes = getattr(exc, "__notes__", [])
     finally:
         for number, handler in before.items():
@@ -69,13 +69,13 @@ def _current_task() -> asyncio.Task[object] | None:
 
 
 def _interrupt(frame: FrameType | None, task: asyncio.Task[object] | None) -> None:
-    """Do what Ctrl-C does."""
+    """Do the same as Ctrl-C."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
-        # asyncio's own cancels the main task; Python's raises KeyboardInterrupt.
+        # asyncio's handler cancels the main task; Python's raises KeyboardInterrupt.
         handler(signal.SIGINT, frame)
         return
-    # Ctrl-C is ignored, as in a shell's background jobs, and so asyncio has no handler of its own.
+    # Ctrl-C is ignored, as in a shell's background jobs, so asyncio has installed no handler.
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -249,9 +249,9 @@ class _Call(Generic[R]):
             self.end()
 
     async def _request_callback(self, change: object) -> None:
-        answered = asyncio.Event()
-        self._queue.put((change, answered))
-        await answered.wait()
+        is_handled = asyncio.Event()
+        self._queue.put((change, is_handled))
+        await is_handled.wait()
 
     def _cancel(self) -> None:
         if self._task is None:
@@ -277,11 +277,11 @@ class _Call(Generic[R]):
             if not loop.call_soon(self.start):
                 self.end(_closed("This client is closed."))
             while (request := self._next_callback()) is not None:
-                change, answered = request
+                change, is_handled = request
                 self._call_back(change)
                 # This process may be the child of a fork by now.
                 loop.check()
-                loop.call_soon(answered.set)
+                loop.call_soon(is_handled.set)
         except BaseException as exc:
             if not self._ended and loop.call_soon(self._cancel):
                 ends_at = time.monotonic() + _CANCEL_TIMEOUT
@@ -315,10 +315,10 @@ class _Call(Generic[R]):
     def _call_back(self, change: object) -> None:
         if self._callback is None:
             return
-        answer = self._callback.function(change)
-        if inspect.isawaitable(answer):
-            if inspect.iscoroutine(answer):
-                answer.close()
+        result = self._callback.function(change)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
             raise TypeError(
                 f"{self._callback_name} of the blocking client must be a plain function, not `async def`"
             )
@@ -436,7 +436,7 @@ class Streams:
 class Stream(Iterator[T]):
     """A blocking iterator over an asynchronous one, which it also closes.
 
-    After a cancelled ``anext`` the asynchronous one goes on where it was; so does this after an interruption.
+    After an interruption it continues where it was, as the asynchronous one does after a cancelled ``anext``.
     """
 
     def __init__(self, portal: Portal, source: Any, *, in_batches: bool) -> None:

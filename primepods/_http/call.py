@@ -1,4 +1,4 @@
-"""A call in progress, and what it logs and tells ``on_event`` about its attempts."""
+"""A call in progress: its attempts, logged and reported to ``on_event``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Call:
     resends: int = 0
 
     def note_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
-        """Log the end of an attempt, and tell ``on_event``.
+        """Log the end of an attempt, and report it to ``on_event``.
 
         Args:
             outcome: The outcome, or the exception that ended the attempt.
@@ -68,7 +68,7 @@ class Call:
         from ..events import RequestEnded  # noqa: PLC0415 - loaded with the first on_event
 
         self.resends += isinstance(outcome, Response) and outcome.resent
-        listeners.tell(
+        listeners.notify(
             RequestEnded(
                 method=request.method,
                 route=request.template,
@@ -81,7 +81,7 @@ class Call:
         )
 
     def note_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
-        """Log that the attempt is repeated after ``delay`` seconds, and tell ``on_event``."""
+        """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
         request, status = self.request, outcome.status if isinstance(outcome, Response) else None
         log.info(
             "retrying %s %s in %.2f s: %s (attempt %d)",
@@ -92,7 +92,7 @@ class Call:
             return
         from ..events import RetryScheduled  # noqa: PLC0415 - as above
 
-        listeners.tell(
+        listeners.notify(
             RetryScheduled(
                 method=request.method,
                 route=request.template,

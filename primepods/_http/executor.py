@@ -227,7 +227,9 @@ class RequestExecutor:
             error.attempts, error.maybe_acted = call.attempt, call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:
-            call.last_failure = outcome.reason if isinstance(outcome, FailedAttempt) else "a broken answer"
+            call.last_failure = (
+                outcome.reason if isinstance(outcome, FailedAttempt) else "an invalid response"
+            )
         call.rate_limited += rate_limited
         call.maybe_received = call.maybe_received or received
         # A 429 means that nothing was done; after any other failure the request may have been carried out.

@@ -92,8 +92,8 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
     if cause is not None:
         # Only the error itself: its context and traceback reference the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
-        told = f"{cause} {cause!r}"
-        cause = cause if key.scrub(told) == told else None
+        shown = f"{cause} {cause!r}"
+        cause = cause if key.scrub(shown) == shown else None
     return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
 
 

@@ -189,7 +189,7 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
 
     Args:
         request: The request.
-        reason: The end of the sentence "the answer is …".
+        reason: The end of the sentence "the response is …".
         found: The invalid bytes or JSON value, of which a short excerpt is shown.
         key: The key to redact from the excerpt.
         path: Path inside the response.

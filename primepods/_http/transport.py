@@ -108,12 +108,12 @@ class Transport:
                     URL(self._settings.base_url + request.target, encoded=True),
                     middlewares=(*_own_middlewares(http), sending),
                     **self._options(request, team_id),
-                ) as answer:
-                    self.server_clock.note(answer.headers.get("Date"))
+                ) as response:
+                    self.server_clock.note(response.headers.get("Date"))
                     return Response(
-                        status=answer.status,
-                        headers={name.lower(): value for name, value in answer.headers.items()},
-                        body=await _read(answer),
+                        status=response.status,
+                        headers={name.lower(): value for name, value in response.headers.items()},
+                        body=await _read(response),
                         resent=sending.times > 1,
                     )
         except Exception as exc:
@@ -296,13 +296,13 @@ def _headers(settings: Settings) -> Mapping[str, str]:
     return headers
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read the body, which aiohttp decompresses in pieces; never hold more than ``MAX_BODY`` bytes."""
-    if (answer.content_length or 0) > MAX_BODY:
+    if (response.content_length or 0) > MAX_BODY:
         raise BodyTooLargeError
     pieces: list[bytes] = []
     size = 0
-    async for piece in answer.content.iter_any():
+    async for piece in response.content.iter_any():
         size += len(piece)
         if size > MAX_BODY:
             raise BodyTooLargeError

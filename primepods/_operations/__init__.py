@@ -1,4 +1,4 @@
-"""Operations: public calls in progress, and who is told about what they do.
+"""Operations: public calls in progress, and the listeners of their events.
 
 A client without ``on_event`` pays one check per call and per attempt: what else is needed is loaded with the
 first ``on_event``.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 LISTENERS: Final[ContextVar[Listeners | None]] = ContextVar("primepods_listeners", default=None)
-"""Who is told about what the current task does; ``None`` for nobody."""
+"""Listeners of the current task's events, or ``None``."""
 
 
 class _Observed(Protocol):
@@ -60,7 +60,7 @@ def empty_context() -> Context:
 
 
 def begin(name: str, client: _Observed) -> Operation | None:
-    """Begin an operation of a client; the caller ends it. ``None`` if nobody is told."""
+    """Begin an operation of a client; the caller ends it. ``None`` without listeners."""
     return None if client.on_event is None else client.on_event.begin(name, client.clock)
 
 

@@ -1,4 +1,4 @@
-"""The hook of a client with ``on_event``: it begins operations, and tells events."""
+"""The hook of a client with ``on_event``: it begins operations and reports events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBERS: Final = itertools.count(1)
 class Hook:
     """Calls ``on_event``; logs the first exception that it raises, and ignores the others.
 
-    Hooks with equal functions are equal: clients with the same function are told once about a shared poll.
+    Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
 
     Args:
         function: The function.
@@ -60,11 +60,11 @@ class Hook:
 
         return call
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Call the function."""
         try:
             self._function(event)
-        except Exception:  # noqa: BLE001 - a callback must not break what it is told about
+        except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
             if not self._has_failed:
                 self._has_failed = True
                 _log.exception("on_event raised an exception; those that follow are not logged")
@@ -80,7 +80,7 @@ class Hook:
 
 
 class Listeners:
-    """The operations that a piece of work serves, by the hooks that are told about it.
+    """The operations that a piece of work serves, by the hooks that get its events.
 
     Args:
         numbers: The operations' numbers.
@@ -89,10 +89,10 @@ class Listeners:
     def __init__(self, numbers: Mapping[Hook, tuple[int, ...]]) -> None:
         self.numbers = numbers
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Tell each hook an event, with its own operations."""
         for hook, numbers in self.numbers.items():
-            hook.tell(attrs.evolve(event, operations=numbers))
+            hook.notify(attrs.evolve(event, operations=numbers))
 
 
 def merge(listeners: Iterable[Listeners]) -> Listeners:
@@ -105,15 +105,15 @@ def merge(listeners: Iterable[Listeners]) -> Listeners:
 
 
 class Operation:
-    """A public call in progress; in its ``with`` block, events are told as its own.
+    """A public call in progress; events in its ``with`` block belong to it.
 
     Args:
-        hook: Is told about it.
+        hook: Gets its events.
         name: Such as ``pods.wait``.
         clock: The client's clock.
 
     Attributes:
-        listeners: Who is told about what is done for it.
+        listeners: Listeners of the work that is done for it.
     """
 
     def __init__(self, hook: Hook, name: str, clock: Clock) -> None:
@@ -125,7 +125,7 @@ class Operation:
         self._started_at: float | None = clock.boottime()
         outer = LISTENERS.get()
         [parent, *_] = (outer.numbers.get(hook) if outer else None) or (None,)
-        self.listeners.tell(OperationStarted(name=name, parent=parent))
+        self.listeners.notify(OperationStarted(name=name, parent=parent))
 
     def end(self, error: BaseException | None) -> None:
         """End it, once."""
@@ -135,10 +135,10 @@ class Operation:
                 self._clock.boottime() - started_at,
                 None if error is None else type(error).__name__,
             )
-            self.listeners.tell(OperationEnded(name=self._name, seconds=seconds, error=kind))
+            self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function, whose events, and those of what it begins, are told as this operation's."""
+        """Call a function; its events, and those of operations that it begins, belong to this one."""
         context = copy_context()
         context.run(LISTENERS.set, self.listeners)
         return context.run(function)

@@ -27,7 +27,7 @@ class FaultSearch(Generic[T, E]):
     Attributes:
         error: The last failure.
         failures: Number of failed requests.
-        answered: Whether any request has succeeded, here or elsewhere at the same time: otherwise the items
+        has_success: Whether any request has succeeded, here or elsewhere at the same time: else the items
             may not be the cause at all.
         culprits: Items that fail alone, with the error of each.
     """
@@ -35,7 +35,7 @@ class FaultSearch(Generic[T, E]):
     def __init__(self, items: list[T], error: E) -> None:
         self.error: E = error
         self.failures: int = 0
-        self.answered: bool = False
+        self.has_success: bool = False
         self.culprits: dict[T, E] = {}
         self._answers = 0
         # Each group is believed to hold a culprit; the last group is halved first.
@@ -51,7 +51,7 @@ class FaultSearch(Generic[T, E]):
     @property
     def given_up(self) -> bool:
         """True if no request has succeeded: the items are not the cause."""
-        return self.failures >= GIVE_UP_AFTER and not self.answered
+        return self.failures >= GIVE_UP_AFTER and not self.has_success
 
     def next_items(self, *, last: bool = False) -> list[T]:
         """Return the items to request next; an empty list when the search is over.
@@ -62,7 +62,7 @@ class FaultSearch(Generic[T, E]):
         undecided = self.undecided
         if self.given_up or not undecided:
             return []
-        if not self.answered:
+        if not self.has_success:
             # Spread evenly, so that a few culprits cannot fail every probe.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (last and self._presumed):
@@ -73,7 +73,7 @@ class FaultSearch(Generic[T, E]):
 
     def passed(self, items: Iterable[T]) -> None:
         """Report that a request for ``items`` succeeded."""
-        self.answered = True
+        self.has_success = True
         self._answers += 1
         self.discard(items)
 

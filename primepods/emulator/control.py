@@ -58,7 +58,7 @@ class Control:
         ]
         self._router = Router([Route(path, verb, PREFIX + path, handler) for verb, path, handler in routes])
 
-    def answer(self, call: Call) -> Reply:
+    def respond(self, call: Call) -> Reply:
         """Handle a request; invalid input is a 422 with the reason, an unknown name or id a 404."""
         try:
             route, params = self._router.resolve(call)

@@ -341,7 +341,7 @@ class Rental:
             from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
 
             event = ReleaseFailed(pod_id=failed.pod_id, name=self.name, price_hr=failed.price_hr)
-            self._listeners.tell(event)
+            self._listeners.notify(event)
         self._give_up()
 
     def tell(
@@ -353,4 +353,4 @@ class Rental:
         from .. import events  # noqa: PLC0415 - as above
 
         fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
-        self._listeners.tell(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))
+        self._listeners.notify(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))

@@ -34,8 +34,8 @@ class AsyncPager(Generic[T]):
     and then raises a :class:`~primepods.ProtocolError`. It also raises one if the server cannot be paged: it
     ignores the offset, returns one row per page, never ends, or changes its list faster than it can be read.
 
-    A timeout around the next item loses nothing: the iterator goes on where it was. After an error, it raises
-    the same error again. Leaving the loop early leaks nothing; ``async with pager:`` makes the cleanup
+    A timeout around the next item loses nothing: the iterator continues where it was. After an error, it
+    raises the same error again. Leaving the loop early leaks nothing; ``async with pager:`` makes the cleanup
     immediate.
 
     Args:

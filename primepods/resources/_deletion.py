@@ -319,7 +319,7 @@ def _tell(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
         state, error = (
             (str(outcome), None) if isinstance(outcome, PodState) else (None, type(outcome).__name__)
         )
-        listeners.tell(DeletionEnded(pod_id=pod_id, state=state, error=error))
+        listeners.notify(DeletionEnded(pod_id=pod_id, state=state, error=error))
 
 
 def _open(deletions: list[_Deletion]) -> list[_Deletion]:

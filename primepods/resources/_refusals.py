@@ -71,7 +71,7 @@ def explain(error: PrimePodsError) -> PrimePodsError:
 
 
 def _reclassify(error: APIError, kind: type[APIError], remedy: str) -> APIError:
-    told = kind(
+    explained = kind(
         f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}",
         status_code=error.status_code,
         method=error.method,
@@ -82,5 +82,5 @@ def _reclassify(error: APIError, kind: type[APIError], remedy: str) -> APIError:
         retry_after=error.retry_after,
         transient=error.transient,
     )
-    told.attempts = error.attempts
-    return told
+    explained.attempts = error.attempts
+    return explained

@@ -241,8 +241,8 @@ class AsyncPods:
             that makes requests fail, or whose row is unreadable; it proves nothing about the pod).
         """
         ids = check_ids(pod_ids)
-        answer = await self._statuses.read(ids)
-        rows, errors = answer.rows, answer.errors
+        found = await self._statuses.read(ids)
+        rows, errors = found.rows, found.errors
         return PodStatuses(
             {pod_id: rows[pod_id] for pod_id in ids if pod_id in rows},
             missing=tuple(pod_id for pod_id in ids if pod_id not in rows and pod_id not in errors),
@@ -287,7 +287,7 @@ class AsyncPods:
 
         All waits of an event loop with equal settings share one poller: hundreds of waits for one pod each
         cost no more than one wait for hundreds. Waiting needs only the ids: after a crash, wait again. A wait
-        never deletes pods, however it ends: they go on, and are billed.
+        never deletes pods, however it ends: they keep running and are billed.
 
         Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING:
         the first at once, then once a minute). A refusal, such as of the key, ends a wait when it is
@@ -355,7 +355,7 @@ class AsyncPods:
         Raises:
             PodFailedError: The pod has failed, was stopped, or is being deleted or gone. Until it is
                 deleted it may be billed.
-            WaitTimeoutError: The time ran out: the pod goes on, and is billed.
+            WaitTimeoutError: The time ran out: the pod keeps running and is billed.
             NotFoundError: The pod never appeared.
         """
         pod_id = check_pod_id(pod_id)
@@ -533,7 +533,7 @@ class AsyncPods:
             older_than: Only pods ordered at least so many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
-            only: Only pods found by this earlier sweep, such as a dry run that somebody has reviewed.
+            only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.
             dry_run: Only find pods; delete nothing.
 
         Returns:

@@ -46,7 +46,7 @@ class Client:
             the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods goes on while responses arrive, and stops sending after this long without one.
+            pods continues while responses arrive, and stops sending after this long without one.
         max_concurrency: Maximum requests in flight from the calls of this client, for all threads together.
             The poller behind its waits and watches may have as many more.
         retry: The retry policy.

@@ -32,8 +32,8 @@ class Pager(Generic[T]):
 
     ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
     objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete; after an
-    interruption it goes on where it was, and after an error it raises the same error again. Leaving the loop
-    early leaks nothing; ``with pager:`` makes the cleanup immediate.
+    interruption it continues where it was, and after an error it raises the same error again. Leaving the
+    loop early leaks nothing; ``with pager:`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
@@ -96,7 +96,7 @@ class Watch:
 
     Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
     pod's newest state. Ends when all pods are gone. Each iteration is a new watch; after an interruption it
-    goes on where it was. Leaving it early leaks nothing; ``with`` makes the cleanup immediate.
+    continues where it was. Leaving it early leaks nothing; ``with`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:

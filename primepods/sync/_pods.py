@@ -145,7 +145,7 @@ class Pods:
         """Wait until ``until`` has held once for every pod; by default, until all are ready.
 
         Waiting needs only the ids: after a crash, wait again. A wait never deletes pods, however it ends:
-        they go on, and are billed.
+        they keep running and are billed.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -202,7 +202,7 @@ class Pods:
         Raises:
             PodFailedError: The pod has failed, was stopped, or is being deleted or gone. Until it is
                 deleted it may be billed.
-            WaitTimeoutError: The time ran out: the pod goes on, and is billed.
+            WaitTimeoutError: The time ran out: the pod keeps running and is billed.
             NotFoundError: The pod never appeared.
         """
         return self._portal.call(
@@ -316,7 +316,7 @@ class Pods:
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
             max_hours: Hours after the order, including this machine's sleep, at which the pod is
-                deleted. The block goes on, and raises :class:`~primepods.BudgetExceededError` at its end.
+                deleted. The block continues, and raises :class:`~primepods.BudgetExceededError` at its end.
             max_spend: The same for its cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
 
@@ -366,7 +366,7 @@ class Pods:
             older_than: Only pods ordered at least so many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
-            only: Only pods found by this earlier sweep, such as a dry run that somebody has reviewed.
+            only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.
             dry_run: Only find pods; delete nothing.
 
         Returns:

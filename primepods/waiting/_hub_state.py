@@ -255,7 +255,7 @@ class HubState:
         context = contextvars.Context()
         context.run(self.listen, self.pods.values())
         if (listeners := context.get(LISTENERS)) is not None:
-            listeners.tell(PollingPaused(seconds=self.pace.paused_until - self.clock.time()))
+            listeners.notify(PollingPaused(seconds=self.pace.paused_until - self.clock.time()))
 
     def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
         """End the waits for pods whose refusal is now confirmed; poll the others again to confirm it."""

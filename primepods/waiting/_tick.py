@@ -91,7 +91,7 @@ class Tick:
         self._pods = dict.fromkeys([*pods, *(pod for search in self._searches for pod in search.undecided)])
         for pod in self._pods:
             pod.in_flight = True
-        self._answered = False
+        self._has_success = False
         self._decided = asyncio.Event()
         self._refusals = asyncio.Lock()
         self._budget = SearchBudget(0)
@@ -110,7 +110,7 @@ class Tick:
             ask = partial(self._ask_batch, group)
             await self._reader.executor.map(ask, [*batches, *([pod] for pod in alone)])
             self._decided.set()
-        if batches and not self._answered:
+        if batches and not self._has_success:
             # An outage: no pod is the culprit.
             for search in self._searches:
                 self._clear(search.undecided)
@@ -152,7 +152,7 @@ class Tick:
                     pod.end(exc)
                 return exc
             else:
-                self._answered = True
+                self._has_success = True
                 self._decided.set()
                 self._release(pods)
                 return None
@@ -168,21 +168,21 @@ class Tick:
             pod.asked, pod.asked_at = sequence, sent_at
             self._state.schedule.forget(pod)
         self._state.listen(pods)
-        answer = await self._reader.read_batch([pod.pod_id for pod in pods])
+        response = await self._reader.read_batch([pod.pod_id for pod in pods])
         self._state.pace.note_response()
         now = self._state.clock.time()
         for pod in pods:
             pod.refused_at = pod.search = None
             pod.alone = False
-            pod.trouble = answer.errors.get(pod.pod_id)
+            pod.trouble = response.errors.get(pod.pod_id)
             if pod.trouble is None:
-                row = answer.rows.get(pod.pod_id)
+                row = response.rows.get(pod.pod_id)
                 if pod.row is not None and row == pod.row:
                     # Share the unchanged row: the cache keeps these rows, too.
-                    row = answer.rows[pod.pod_id] = pod.row
+                    row = response.rows[pod.pod_id] = pod.row
                 pod.observe(row, sequence, now)
                 self._look_up(pod)
-        for error in {id(error): error for error in answer.errors.values()}.values():
+        for error in {id(error): error for error in response.errors.values()}.values():
             self._state.note_failure(error, 1)
 
     def _release(self, pods: Iterable[WatchedPod]) -> None:
@@ -214,7 +214,7 @@ class Tick:
                     self._judge(batch, error)
                 else:
                     await self._search(FaultSearch(batch, error))
-        elif self._answered or again:
+        elif self._has_success or again:
             # Rotate: during an outage, each tick tries other pods.
             at = batch[0].asked % len(batch)
             await self._search(FaultSearch(batch[at:] + batch[:at], error))
@@ -222,8 +222,8 @@ class Tick:
 
     async def _search(self, search: PodSearch) -> None:
         """Send the next requests of a search, within this tick's budget."""
-        search.answered = search.answered or self._answered
-        if not search.answered:
+        search.has_success = search.has_success or self._has_success
+        if not search.has_success:
             self._budget.limit_to_outage()
         for asked in range(_REFUSAL_REQUESTS):
             refused = is_refusal(search.error)
@@ -233,7 +233,7 @@ class Tick:
             if not items or not has_request:
                 break
             error = await self._ask(items)
-            search.answered = search.answered or self._answered
+            search.has_success = search.has_success or self._has_success
             if error is None:
                 search.passed(items)
             elif _is_about_pods(error):
@@ -246,11 +246,11 @@ class Tick:
         """Act on the findings of a search so far."""
         for pod, error in search.culprits.items():
             self._judge([pod], error)
-            pod.alone = search.answered
+            pod.alone = search.has_success
         search.culprits.clear()
         undecided = search.undecided
         for pod in undecided:
-            pod.search = search if search.answered else None
+            pod.search = search if search.has_success else None
         if search.given_up:
             if is_refusal(search.error):
                 self._budget.give_up()

@@ -37,7 +37,7 @@ class Subscriber:
     Attributes:
         pod_ids: Ids of the pods, without duplicates.
         interval: Seconds between two polls of each.
-        listeners: Who is told about the polls; ``None`` for nobody.
+        listeners: Listeners of the polls, or ``None``.
         since: Number of the last request before it began; only responses to later requests count for it.
         pods: Pods that it still subscribes to.
     """

@@ -44,7 +44,7 @@ def settled(status: PodStatus | None) -> bool:
 
 
 def is_over(status: PodStatus | None) -> bool:
-    """Tell whether a pod will not become ready by itself: failed, stopped, being deleted, or gone."""
+    """Return whether a pod will not become ready without help: failed, stopped, being deleted, or gone."""
     return status is None or status.has_failed or status.status in _STOPPED_OR_ENDING
 
 

@@ -64,7 +64,7 @@ class Subscription(Subscriber):
         if self.listeners is not None:
             from ..events import WaitStarted  # noqa: PLC0415 - loaded with the first on_event
 
-            self.listeners.tell(WaitStarted(pods=len(self.pod_ids)))
+            self.listeners.notify(WaitStarted(pods=len(self.pod_ids)))
 
     def close(self) -> None:
         """Stop polling for it. Does nothing when it is already closed."""
@@ -73,7 +73,7 @@ class Subscription(Subscriber):
             from ..events import WaitEnded  # noqa: PLC0415 - as above
 
             seconds = self.clock.time() - began_at
-            self.listeners.tell(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
+            self.listeners.notify(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
         self._connection.disconnect(self)
         self.hub.remove(self, self._connection.client)
 
@@ -103,7 +103,7 @@ class Subscription(Subscriber):
         Cancelling it loses no change.
 
         Raises:
-            PrimePodsError: Polling cannot go on: closed, not authenticated, refused.
+            PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
         """
         await self.clock.wait(self._news, until - self.clock.time())
         if self._error is not None:

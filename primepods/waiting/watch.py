@@ -168,7 +168,7 @@ class _Iteration:
 
 
 class WatchIterator(AsyncIterator[PodChange]):
-    """One iteration of an :class:`AsyncWatch`; a class, since a cancelled generator cannot go on."""
+    """One iteration of an :class:`AsyncWatch`; a class, since a cancelled generator cannot continue."""
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration

@@ -31,7 +31,7 @@ def test_the_culprits_are_found_and_all_others_cleared(
     """Each with the error that it has alone; in about log2(n) requests each."""
     bad = {item for item in bad if item < count}
     search = Search(list(range(count)), ValueError("all"))
-    search.answered = True
+    search.has_success = True
     requests = run(search, bad, last=last)
     assert set(search.culprits) == bad
     assert all(str(error) == f"[{item}]" for item, error in search.culprits.items())
@@ -59,7 +59,7 @@ def test_a_few_culprits_are_no_reason_to_give_up(count: int, bad: set[int]) -> N
 def test_what_is_discarded_is_asked_for_no_more(count: int, data: st.DataObject) -> None:
     """At any time, also while a request for it is under way."""
     search = Search(list(range(count)), ValueError("all"))
-    search.answered = True
+    search.has_success = True
     bad = data.draw(st.sets(st.integers(0, count - 1)), label="bad")
     discarded: set[int] = set()
     while items := search.next_items():

@@ -23,7 +23,7 @@ class Target:
     """A request's operation (``None`` for an unknown path) and its handler."""
 
     operation: str | None
-    answer: Callable[[Call], Reply]
+    respond: Callable[[Call], Reply]
 
 
 class Api:

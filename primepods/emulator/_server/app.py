@@ -30,7 +30,7 @@ REDACTED = "***"
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 _FORBIDDEN = detail(
-    403, "This emulator answers only to 127.0.0.1, localhost and [::1]: the Host header names another server"
+    403, "This emulator accepts only 127.0.0.1, localhost and [::1]: the Host header names another server"
 )
 # A linger time of 0 makes close() send a reset. On Windows the structure has shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -59,7 +59,9 @@ class App:
             return self._response(_FORBIDDEN)
         if self.control is not None and call.path.startswith(PREFIX):
             read = await _read_body(request, call)
-            return await self._respond(request, self.control.answer(read) if isinstance(read, Call) else read)
+            return await self._respond(
+                request, self.control.respond(read) if isinstance(read, Call) else read
+            )
         target = self.api.resolve(call)
         faults = self.faults.pick(call, target.operation, self.clock.now())
         entry = self._log(call, faults)
@@ -98,9 +100,9 @@ class App:
         changed = call
         for fault in faults:
             changed = fault.received(changed)
-        reply = target.answer(changed)
+        reply = target.respond(changed)
         for other in filter(None, (fault.instead(call) for fault in faults)):
-            reply = self.api.resolve(other).answer(other)
+            reply = self.api.resolve(other).respond(other)
         # Some faults write the response's head themselves: they need the date here.
         return attrs.evolve(reply, headers={**self._date(), **reply.headers})
 
