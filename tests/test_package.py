@@ -137,6 +137,18 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return email.message_from_bytes(wheel.read(name))
 
 
+def test_the_description_suits_an_index_page(metadata: Message) -> None:
+    """The wheel's description is the README; each link in it leads somewhere without the project's files."""
+    text = metadata.get_payload()
+    assert isinstance(text, str)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert text.lstrip().startswith("# primepods")
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "<!--" not in text
+
+
 def required(metadata: Message) -> list[str]:
     """The names of what is installed with the package, without extras."""
     lines = [str(line) for line in metadata.get_all("Requires-Dist", [])]
