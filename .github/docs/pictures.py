@@ -66,9 +66,7 @@ def run(command: list[str], emulator: Emulator, *, seconds: float, columns: int,
         "TERM": "xterm-256color",
     }
     outside, inside = pty.openpty()
-    process = subprocess.Popen(  # noqa: S603 - the commands below
-        command, env=environment, stdin=inside, stdout=inside, stderr=inside
-    )
+    process = subprocess.Popen(command, env=environment, stdin=inside, stdout=inside, stderr=inside)
     os.close(inside)
     end = time.monotonic() + seconds
     printed = b""
