@@ -18,7 +18,7 @@ from pathlib import Path
 import griffe
 
 Loaded = griffe.Object | griffe.Alias
-MODULES = ("charts", "emulator", "fleet", "notebook")
+MODULES = ("charts", "emulator", "events", "fleet", "notebook", "otel")
 """Public modules, whose names are those of their ``__all__``."""
 
 
@@ -30,7 +30,8 @@ def public_paths(package: Loaded) -> dict[str, str]:
             table = ast.literal_eval(node.value)
     paths = {name: f"{module}.{name}" for module, names in table.items() for name in names.split()}
     for module in MODULES:
-        paths |= {f"{module}.{name}": f"{module}.{name}" for name in package[module].exports or ()}
+        names = package[module].exports or () if module in package.members else ()
+        paths |= {f"{module}.{name}": f"{module}.{name}" for name in names}
     return paths
 
 

@@ -13,17 +13,28 @@ import pytest
 import primepods
 import primepods.charts
 import primepods.emulator
+import primepods.events
 import primepods.fleet
 import primepods.notebook
+import primepods.otel
 from primepods.errors import PrimePodsError
 from tests.readme_blocks import ROOT
 
 pytestmark = pytest.mark.slow
+MODULES = (
+    primepods,
+    primepods.charts,
+    primepods.emulator,
+    primepods.events,
+    primepods.fleet,
+    primepods.notebook,
+    primepods.otel,
+)
 PUBLIC = [
     f"{module.__name__}.{name}"
-    for module in (primepods, primepods.charts, primepods.emulator, primepods.fleet, primepods.notebook)
+    for module in MODULES
     for name in module.__all__
-    if name != "__version__"
+    if name != "__version__" and (module is primepods or name not in primepods.__all__)
 ]
 INTERNALS = ("RequestExecutor", "HubConnection", "OpenLeases", "LeaseSupervisor", "RequestWindow")
 

@@ -15,6 +15,7 @@ import inspect
 import re
 import sys
 import typing
+from collections.abc import Iterable
 from importlib import import_module
 from textwrap import indent
 from typing import Any
@@ -42,9 +43,10 @@ _CONSTRUCTED = {
     "PodSpec",
     "RetryPolicy",
 }
+_DOCUMENTED = ("primepods", "primepods.emulator", "primepods.events", "primepods.fleet")
 _TYPE_VARIABLE = re.compile(r"[A-Z](_co)?")
 _EXTERNAL = {"IPython", "aiohttp", "anyio", "attrs", "pytest"}
-_ALIASES = ("OnChange", "OnLine", "OnProgress", "PodRef", "Until")
+_ALIASES = ("OnChange", "OnEvent", "OnLine", "OnProgress", "PodRef", "Until")
 _BASES = "Mapping, Sequence, Exception, str, Enum, Generic, dict, tuple"
 """Classes whose members are not repeated in the entries of classes derived from them."""
 _SEEN = "primepods_public_names"
@@ -114,7 +116,8 @@ def _read_page(app: Sphinx, _page: str, content: list[str]) -> None:
         if place[1] == "errors":
             return error_table()
         if place[1] == "module":
-            entries = [entry(place[2], name) for name in _ordered(import_module(place[2]).__all__)]
+            names = set(import_module(place[2]).__all__) - set(primepods.__all__)
+            entries = [entry(place[2], name) for name in _ordered(names)]
         else:
             seen.update(place[2].split())
             entries = [entry("primepods", name) for name in _ordered(public_names(place[2].split()))]
@@ -123,7 +126,7 @@ def _read_page(app: Sphinx, _page: str, content: list[str]) -> None:
     content[0] = _PLACE.sub(filled, content[0])
 
 
-def _ordered(names: list[str]) -> list[str]:
+def _ordered(names: Iterable[str]) -> list[str]:
     """Return names by alphabet, but first those of classes that users construct."""
     return sorted(names, key=lambda name: (name not in _CONSTRUCTED, name))
 
@@ -177,7 +180,7 @@ def _resolve(
     if target.partition(".")[0] in _EXTERNAL | sys.stdlib_module_names:
         return shown
     domain = env.domains.python_domain
-    for path in (f"primepods.{last}", f"primepods.emulator.{last}", f"primepods.fleet.{last}"):
+    for path in (f"{module}.{last}" for module in _DOCUMENTED):
         if path in domain.objects and path != target:
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", path, node, shown)
     return None
