@@ -12,8 +12,9 @@ from ..models import Endpoint, Pod, PodStatus
 from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
+from ._released import released
 from .open_leases import held_back_ctrl_c
-from .supervisor import LeaseSupervisor, released
+from .supervisor import LeaseSupervisor
 
 
 class LeasedPodView(PodReference):

@@ -53,7 +53,7 @@ class OpenLeases:
         supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
         if not supervisors:
             return
-        from .supervisor import released  # noqa: PLC0415 - loaded by now
+        from ._released import released  # noqa: PLC0415 - loaded by now
 
         for supervisor in supervisors:
             supervisor.end()

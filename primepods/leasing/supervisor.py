@@ -16,8 +16,6 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-import anyio
-
 from .._operations import LISTENERS, begin
 from ..errors import (
     BudgetExceededError,
@@ -397,19 +395,3 @@ class LeaseSupervisor:
         except TooLateError:
             self.budget_error = self._budget.error()
             raise EndedError from None
-
-
-async def released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
-    """Return when nothing is left to do; a cancellation interrupts the releases, and is returned."""
-    cancelled: asyncio.CancelledError | None = None
-    # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
-    with anyio.CancelScope(shield=True):
-        while still_open := [each for each in supervisors if each.is_open and not each.is_stranded]:
-            try:
-                tasks = [supervisor.task for supervisor in still_open]
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError as exc:
-                cancelled = exc
-                for supervisor in still_open:
-                    supervisor.interrupt()
-    return cancelled

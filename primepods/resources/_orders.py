@@ -1,0 +1,208 @@
+"""Orders of pods: their state, their request, and the meaning of their errors."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, Final
+
+import attrs
+
+from .._decoding.fields import DecodeError
+from .._decoding.rows import as_object, decode_object
+from .._http.request import PODS, Request
+from .._utils.arguments import check_id
+from .._utils.strict_json import dumps
+from .._utils.text import quote
+from .._utils.unique_names import UniqueName, is_respelled, is_same_name
+from ..errors import APIError, CreateUncertainError, PrimePodsError, TransportError
+from ..leasing.pods_api import LOOKUP_TIMEOUT
+from ..models import Pod
+from ..specs import CUSTOM_IMAGE, PodSpec
+
+log = logging.getLogger("primepods")
+
+_DATE_TOLERANCE: Final = 5.0
+"""Seconds by which the server's ``Date`` may be ahead of its creation times."""
+_UNPROVEN: Final = frozenset({HTTPStatus.CONFLICT, 499})
+"""Refusals that a gateway can cause by sending an order twice."""
+
+_WIRE_NAMES: Final[Mapping[str, str]] = {
+    "name": "name",
+    "cloud_id": "cloudId",
+    "gpu_type": "gpuType",
+    "socket": "socket",
+    "gpu_count": "gpuCount",
+    "disk_size": "diskSize",
+    "vcpus": "vcpus",
+    "memory": "memory",
+    "max_price": "maxPrice",
+    "image": "image",
+    "custom_template_id": "customTemplateId",
+    "data_center_id": "dataCenterId",
+    "country": "country",
+    "security": "security",
+    "jupyter_password": "jupyterPassword",
+    "ssh_key_id": "sshKeyId",
+    "auto_restart": "autoRestart",
+    "prepaid_for_hr": "prepaidForHr",
+}
+"""Fields of a spec that are copied unchanged under ``pod`` in the body."""
+
+
+@attrs.define(eq=False)
+class Order:
+    """State of one order.
+
+    Attributes:
+        spec: The ordered spec; it has a name.
+        namesakes: The pods that had the name before; ``None`` if the list could not be read completely.
+        is_alone: Whether this process had no other order of this name in flight meanwhile.
+        since: The server's time before the order; minus infinity if unknown.
+        response_id: The id in the response, even if it is another order's pod.
+        error: The error of the order.
+    """
+
+    spec: PodSpec
+    namesakes: frozenset[str] | None = frozenset()
+    is_alone: bool = True
+    since: float = -math.inf
+    response_id: str | None = None
+    error: PrimePodsError | None = None
+
+    @property
+    def name(self) -> str:
+        """The ordered name."""
+        return self.spec.name or ""
+
+    def decode(self, data: Any) -> Pod:
+        """Decode the response, and record its id even if the rest is invalid."""
+        if isinstance(pod_id := as_object(data).get("id"), str):
+            self.response_id = pod_id
+        pod = decode_object(data, Pod)
+        try:
+            check_id(pod.id)
+        except ValueError as exc:
+            raise DecodeError("id", str(exc), pod.id) from None
+        if not self.is_named(pod):
+            # A cache or proxy has mixed up responses: this is another order's pod.
+            raise DecodeError(
+                "name", f"expected {self.name!r} and a new pod, got {quote(pod.name)}", pod.name
+            )
+        return pod
+
+    def owns_response_id(self, pod: Pod) -> bool:
+        """Tell whether the pod of the response's id is this order's."""
+        if self.is_named(pod):
+            return True
+        # A server may drop or shorten a name: then the pod must at least be new.
+        can_be_named = pod.name is None or is_respelled(self.name, pod.name)
+        return can_be_named and self.since > -math.inf and self._is_new(pod)
+
+    def is_named(self, pod: Pod) -> bool:
+        """Tell whether a pod has the ordered name and did not exist before."""
+        is_older = self.namesakes is not None and pod.id in self.namesakes
+        return not is_older and is_same_name(self.name, pod.name)
+
+    def _is_new(self, pod: Pod) -> bool:
+        if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
+            return False
+        return pod.created_at.timestamp() >= self.since - _DATE_TOLERANCE
+
+    def may_be_ours(self, pod: Pod) -> bool:
+        """Tell whether a pod with the name can be this order's."""
+        if isinstance(self.spec.name, UniqueName):
+            return True
+        return self.is_alone and self._is_new(pod)
+
+
+_orders_under_way: Final[set[Order]] = set()
+"""Orders in flight under names that users chose."""
+
+
+@contextmanager
+def under_way(order: Order) -> Generator[None, None, None]:
+    """Mark concurrent orders of the same name in the block: a new pod could belong to either."""
+    for other in list(_orders_under_way):
+        if is_same_name(order.name, other.name):
+            order.is_alone = other.is_alone = False
+    _orders_under_way.add(order)
+    try:
+        yield
+    finally:
+        _orders_under_way.discard(order)
+
+
+@contextmanager
+def warn_if_interrupted(name: str) -> Generator[None, None, None]:
+    """Log the pod's name, and add it as a note, if the block is interrupted."""
+    try:
+        yield
+    except PrimePodsError:
+        raise
+    except BaseException as exc:
+        text = f"pods.create was interrupted: the pod {name!r} may exist. {_remedy(name)}"
+        log.warning("%s", text)
+        exc.add_note(text)
+        raise
+
+
+def order_request(spec: PodSpec, team_id: str | None) -> Request:
+    pod = {wire: getattr(spec, name) for name, wire in _WIRE_NAMES.items()}
+    if spec.image is None and spec.custom_template_id is not None:
+        pod["image"] = CUSTOM_IMAGE
+    if spec.env_vars:
+        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
+    body: dict[str, Any] = {
+        "pod": {key: value for key, value in pod.items() if value is not None},
+        "provider": {"type": spec.provider},
+    }
+    team = spec.team_id or team_id
+    optional = {
+        "disks": spec.disks,
+        "team": team and {"teamId": team},
+        # The schema spells these two in snake_case, unlike the other keys.
+        "team_member_ids": spec.team_member_ids,
+        "shared_with_team": spec.shared_with_team,
+    }
+    body |= {key: value for key, value in optional.items() if value}
+    return Request(method="POST", path=f"{PODS}/", body=dumps(body))
+
+
+def is_definitive_rejection(error: PrimePodsError) -> bool:
+    """Tell whether an error proves that no pod was created."""
+    if isinstance(error, TransportError):
+        return not error.maybe_received
+    if not isinstance(error, APIError) or error.maybe_acted:
+        return False
+    if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return True
+    is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    if error.status_code in _UNPROVEN:
+        return False
+    # Only a JSON body is the API's own: a gateway's page does not show what the API did.
+    return is_refusal and not error.transient and isinstance(error.body, dict)
+
+
+def uncertain_error(order: Order, namesakes: list[Pod], shown: str) -> CreateUncertainError:
+    ids = [pod.id for pod in namesakes]
+    if ids:
+        shown = f"of this name, but not provably of this order: {', '.join(ids)}"
+    if order.response_id is not None and order.response_id not in ids:
+        ids.append(order.response_id)
+        shown = f"the response named pod {order.response_id}, which is not provably of this order; {shown}"
+    text = (
+        f"Whether the pod {order.name!r} exists is unknown: {order.error} "
+        f"A search of {LOOKUP_TIMEOUT:g} s showed: {shown}. {_remedy(order.name)}"
+    )
+    return CreateUncertainError(text, name=order.name, candidates=tuple(ids))
+
+
+def _remedy(name: str) -> str:
+    return (
+        f"It may appear yet, and is billed from then on: look for {name!r} in `pods.list()`, and in "
+        "`pods.history()` in case it failed at once; delete what you do not want before you order again."
+    )
