@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import subprocess
-import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from primepods import AsyncClient, PodChange
 from primepods.emulator import Emulator, Status
 
-from .server import KEY, environment
+from .processes import children, serve
+from .server import KEY
 from .sync import machine
 
 HEAD = (
@@ -67,39 +65,24 @@ async def wait(url: str, interval: float, begin: float, ready_at: float, ids: li
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Run one plan."""
-    command = [sys.executable, "-m", "benchmarks.rate_limit", "--one"]
-    with Emulator(api_key=KEY) as emulator, ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(  # noqa: S603 - our own command
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-                )
-            )
-            for _ in range(plan.processes)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
+    with Emulator(api_key=KEY) as emulator, children("benchmarks.rate_limit", plan.processes) as processes:
         began = time.monotonic() + 2.0 + plan.pods * 0.001
         ready_at = began + plan.boot
         ids = [emulator.add_pod(boot_seconds=ready_at - time.monotonic()) for _ in range(plan.pods)]
         emulator.faults.add(Status(429, retry_after=1), on="status", beyond=plan.limit, window=1.0)
         for number, process in enumerate(processes):
-            assert process.stdin is not None
-            orders = [emulator.url, plan.interval, began, ready_at, ids[number :: plan.processes]]
-            process.stdin.write(json.dumps(orders) + "\n")
-            process.stdin.flush()
+            process.order(emulator.url, plan.interval, began, ready_at, ids[number :: plan.processes])
         assert time.monotonic() < began
         time.sleep(max(0.0, ready_at - time.monotonic()))
         before = len(emulator.requests)
-        found = [json.loads(process.stdout.read()) for process in processes if process.stdout is not None]
+        found = [process.result() for process in processes]
         seen = emulator.requests[before:]
     delays = sorted(delay for one in found for delay in one)
     return {
         "late": delays[int(len(delays) * 0.99) - 1],
         "last": delays[-1],
         "requests": len(seen),
-        "refused": sum(request.status == 429 for request in seen),  # noqa: PLR2004 - as it is
+        "refused": sum(request.status == HTTPStatus.TOO_MANY_REQUESTS for request in seen),
         "allowed": plan.limit * (delays[-1] + 1.0),
     }
 
@@ -128,8 +111,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print("up", flush=True)
-        print(json.dumps(asyncio.run(wait(*json.loads(sys.stdin.readline())))), flush=True)
+        serve(wait)
         return
     if options.quick:
         plans = [Plan(processes, pods=40, limit=4, interval=0.5, boot=1.0) for processes in (1, 4)]

@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from primepods import AsyncClient
 from primepods.emulator import Emulator, Status
 
-from .server import KEY, environment
+from .processes import children, serve
+from .server import KEY
 from .sync import machine
 
 TICKS = 6
@@ -85,47 +83,26 @@ async def wait(url: str, interval: float, begin: float, ready_at: dict[str, floa
     return {"delays": delays, "cpu": time.process_time() - began, "files": most_files}
 
 
-def serve_one() -> None:
-    """Run as a child process, which reads its pods from the standard input."""
-    print("up", flush=True)
-    print(json.dumps(asyncio.run(wait(*json.loads(sys.stdin.readline())))), flush=True)
-
-
 def measure(plan: Plan) -> dict[str, Any]:
     """Run one plan and return its figures."""
-    command = [sys.executable, "-m", "benchmarks.triggerers", "--one"]
-    with Emulator(api_key=KEY) as emulator, ExitStack() as stack:
+    with Emulator(api_key=KEY) as emulator, children("benchmarks.triggerers", plan.processes) as processes:
         if plan.limit:
             emulator.faults.add(Status(429, retry_after=1), on="status", beyond=plan.limit, window=1.0)
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(  # noqa: S603 - our own command
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-                )
-            )
-            for _ in range(plan.processes)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
         began = time.monotonic() + 1.0 + plan.processes * plan.waiters * _MAKING
         for number, process in enumerate(processes):
-            assert process.stdin is not None
             begin = began + (0.0 if plan.at_once else plan.interval * number / plan.processes)
-            orders = [emulator.url, plan.interval, begin, _pods(emulator, plan, number, began)]
-            process.stdin.write(json.dumps(orders) + "\n")
-            process.stdin.flush()
+            process.order(emulator.url, plan.interval, begin, _pods(emulator, plan, number, began))
         assert time.monotonic() < began
-        before, lasting = began + 2 * plan.interval, plan.interval * (TICKS - 1)
+        before, duration = began + 2 * plan.interval, plan.interval * (TICKS - 1)
         time.sleep(max(0.0, before - time.monotonic()))
         requests = len(emulator.requests)
-        time.sleep(max(0.0, before + lasting - time.monotonic()))
+        time.sleep(max(0.0, before + duration - time.monotonic()))
         seen = emulator.requests[requests:]
-        found = [json.loads(process.stdout.read()) for process in processes if process.stdout is not None]
+        found = [process.result() for process in processes]
     delays = sorted(delay for one in found for delay in one["delays"])
     return {
         "requests": len(seen) / (TICKS - 1),
-        "refused": sum(request.status == 429 for request in seen) / (TICKS - 1),  # noqa: PLR2004 - as it is
+        "refused": sum(request.status == HTTPStatus.TOO_MANY_REQUESTS for request in seen) / (TICKS - 1),
         "median": statistics.median(delays),
         "late": delays[int(len(delays) * 0.99)],
         "longest": delays[-1],
@@ -180,7 +157,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        serve_one()
+        serve(wait)
         return
     waiters, interval = (20, 0.5) if options.quick else (500, 5.0)
     print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n")
