@@ -15,15 +15,13 @@ import attrs
 from .._utils.clock import Clock
 from ..errors import NotFoundError, PrimePodsError, WaitTimeoutError
 from ..models import PodState
-from ._steps import INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
+from ._steps import HURRY, INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
 from .account import Account
 from .options import LeaseOptions
 from .pods_api import PodsAPI, ended_pods, has_ended, is_named
 
 log = logging.getLogger("primepods")
 
-_HURRY: Final = 10.0
-"""Seconds to confirm that a pod is gone after its deletion was accepted, once the release was interrupted."""
 _RESEND_AFTER: Final = 60.0
 """Seconds after which an accepted deletion is sent again, if the pod is not on its way out."""
 _MAX_PAUSE: Final = 10.0
@@ -165,7 +163,7 @@ class Release:
         return self._accepted_at < math.inf
 
     def _confirm_until(self) -> float:
-        hurry_until = max(self._accepted_at, self.steps.interrupted_at) + _HURRY
+        hurry_until = max(self._accepted_at, self.steps.interrupted_at) + HURRY
         return min(self._ends_at, hurry_until) if self.steps.interruptions else self._ends_at
 
     def _interrupt(self) -> None:

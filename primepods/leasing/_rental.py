@@ -24,7 +24,7 @@ from ..specs import PodSpec
 from ._lease_file import LeaseFile
 from ._record import as_time, new_record
 from ._release import AnotherPodError, Release
-from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps
+from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
 from .account import Account
 from .options import LeaseOptions
 from .pods_api import APPEARS_WITHIN, UNAUTHORIZED, find_namesakes, is_named
@@ -291,8 +291,9 @@ class Rental:
     async def _other_pods(self) -> list[str]:
         """Return the ids of the listed pods of the unique name, but for that of the response."""
         try:
-            listed, _ = await self._steps.run(self.account.shared_list.read(self.account))
-        except GivenUpError:
+            reading = self.account.shared_list.read(self.account)
+            listed, _ = await self._steps.run(reading, until=lambda: self._steps.hurry_until)
+        except (GivenUpError, TooLateError):
             return []
         return [
             pod.id

@@ -19,6 +19,8 @@ log = logging.getLogger("primepods")
 INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 SAME_INTERRUPTION: Final = 0.05
 """Seconds in which interruptions count as one: the end of a loop cancels block and keeper together."""
+HURRY: Final = 10.0
+"""Seconds to confirm that a pod is gone, once the release was interrupted."""
 _GIVE_UP: Final = 2
 """Interruptions of the release that end it."""
 
@@ -87,6 +89,11 @@ class Steps:
                 log.warning("%s is being deleted: interrupted again, it may be left running", what)
         self.interrupted_at = now
         self.end()
+
+    @property
+    def hurry_until(self) -> float:
+        """Time at which a release that was interrupted must end."""
+        return self.interrupted_at + HURRY if self.interruptions else math.inf
 
     def wake(self) -> None:
         """Wake the current step, so that it checks its conditions again."""

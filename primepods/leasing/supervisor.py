@@ -300,10 +300,9 @@ class LeaseSupervisor:
                 self._open_leases.refused.add(rental)
 
     async def _check_refused(self) -> None:
-        """Search for pods of refused orders; the next spec is tried before that."""
+        """Search for pods of refused orders: beside the block, and again at its end."""
         if self._has_refused:
             await self._open_leases.refused.check()
-            self._has_refused = False
 
     def _deletion(self, error: BaseException | None) -> str:
         """Return the note for the error of a wait, which says that its pod goes on."""
@@ -326,8 +325,8 @@ class LeaseSupervisor:
         try:
             await rental.release(is_kept=self._kept)
             if at_end:
-                await self._steps.run(self._check_refused())
-        except GivenUpError:
+                await self._steps.run(self._check_refused(), until=lambda: self._steps.hurry_until)
+        except (GivenUpError, TooLateError):
             return True
         except INTERRUPTS:
             self.interrupt()

@@ -15,7 +15,7 @@ import pytest
 
 import primepods
 from primepods.config import lease_folder
-from primepods.emulator import Edit, LostDeletion, Reset, Status
+from primepods.emulator import Delay, Edit, LostDeletion, Reset, Status
 from primepods.leasing._lease_file import LeaseFile
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import read_ledger
@@ -305,8 +305,9 @@ async def test_a_pod_that_was_seen_is_gone_with_its_first_404(folder: Path) -> N
 
 @pytest.mark.parametrize(("seconds", "left"), [(8.0, 0), (30.0, 1)])
 async def test_an_interrupted_release_has_ten_seconds(folder: Path, seconds: float, left: int) -> None:
-    """After the deletion was accepted, to confirm it; then its file stays."""
+    """After the deletion was accepted, to confirm it and to look for a twin; then its file stays."""
     async with stage(folder, delete_seconds=seconds) as it:
+        it.emulator.faults.add(Delay(300.0), on="list")
 
         async def use() -> None:
             async with it.client.pods.lease(it.spec, interval=0.5):
@@ -316,8 +317,10 @@ async def test_an_interrupted_release_has_ten_seconds(folder: Path, seconds: flo
         while not it.emulator.requests.where(method="DELETE"):
             await it.clock.sleep(0.5)
         task.cancel()
+        begun = it.clock.elapsed
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert it.clock.elapsed - begun <= 11
         assert len(it.records()) == left
 
 

@@ -90,6 +90,27 @@ async def test_the_next_spec_does_not_wait_for_the_search(folder: Path) -> None:
         assert (it.records(), it.records(refused=True)) == ([], [])
 
 
+async def test_a_pod_that_appears_in_the_block_is_found_at_its_end(folder: Path) -> None:
+    """A replica did not show it to the first search."""
+    async with stage(folder) as it:
+        refuse(it)
+        it.emulator.faults.add(Edit(put={"data": [], "total_count": 0}), on="list", times=2)
+        async with it.client.pods.lease([it.spec, it.spec]):
+            await it.clock.sleep(100)
+            assert len(it.running()) == 2
+        assert (it.running(), it.records(refused=True)) == ([], [])
+
+
+async def test_a_proof_is_asked_for_once(folder: Path) -> None:
+    """One `get` shows the pod's name, before it is handed over; its deletion needs no other."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            path = f"/api/v1/pods/{pod.id}"
+            assert len(it.emulator.requests.where(method="GET", path=path)) == 1
+        # The second confirms a response to the deletion that does not name the pod.
+        assert len(it.emulator.requests.where(method="GET", path=path, status=200)) == 2
+
+
 async def test_a_lease_that_ends_during_the_search_begins_it_again(folder: Path) -> None:
     """Also where the block is over at once."""
     async with stage(folder) as it:
