@@ -79,6 +79,8 @@ def test_each_public_name_has_one_entry(site: Path) -> None:
     reference = "".join(html for address, html in pages(site) if address.startswith("/reference/"))
     assert [name for name in public if reference.count(f'id="{name}"') != 1] == []
     assert [name for name in INTERNALS if name in reference] == []
+    signatures = re.findall(r'<dt class="sig .*?</dt>', reference, re.DOTALL)
+    assert [text for text in signatures if "&lt;" in text or "NOTHING" in text] == []
 
 
 def test_each_error_has_its_remedy(site: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.pycode import ModuleAnalyzer
@@ -71,8 +72,9 @@ def entry(module: str, name: str) -> str:
         return f".. autoexception:: {path}\n   :members:\n   :show-inheritance:\n"
     if issubclass(value, (Fault, tuple)):
         return f".. autoclass:: {path}\n"
-    more = "   :undoc-members:\n" if value is EmulatedPod else ""  # its fields speak for themselves
-    return f".. autoclass:: {path}\n   :members:\n   :inherited-members: {_BASES}\n{more}"
+    options = [":members:", f":inherited-members: {_BASES}", ":exclude-members: to_dict"]
+    options += [":undoc-members:"] if value is EmulatedPod else []  # its fields speak for themselves
+    return "\n   ".join([f".. autoclass:: {path}", *options]) + "\n"
 
 
 def _data_docstring(name: str) -> str:
@@ -155,6 +157,8 @@ def _signature(
     for alias in _ALIASES:
         spelled = stringify_annotation(getattr(primepods, alias), "smart")
         signature = signature.replace(spelled, f"~primepods.{alias}")
+    # What Python cannot read: a function as a default, and the mark of attrs for a new dict.
+    signature = re.sub(r"<function (\w+)[^>]*>", r"\1", signature).replace("= NOTHING", "= {}")
     return signature, returns
 
 
@@ -189,6 +193,9 @@ def _resolve(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     setattr(app, _SEEN, set())
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # as the docstrings say
     app.connect("source-read", _read_page)
     app.connect("env-check-consistency", _check_all_documented)
     app.connect("autodoc-process-signature", _signature)
