@@ -118,7 +118,7 @@ class Operation:
 
     def __init__(self, hook: Hook, name: str, clock: Clock) -> None:
         number = next(_NUMBERS)
-        self.listeners = Listeners({hook: (number,)})
+        self.listeners: Listeners = Listeners({hook: (number,)})
         self._name = name
         self._token: Token[Listeners | None] | None = None
         self._clock = clock

@@ -40,7 +40,7 @@ class LeaseFile:
 
     def __init__(self, path: Path, record: LeaseRecord, descriptor: int) -> None:
         self.path = path
-        self.record = record
+        self.record: LeaseRecord = record
         self._descriptor = descriptor
         self._process = os.getpid()
         self._is_removed = False

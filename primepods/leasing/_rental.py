@@ -59,7 +59,7 @@ class Rental:
     file: LeaseFile
 
     def __init__(self, account: Account, spec: PodSpec, options: LeaseOptions, steps: Steps) -> None:
-        self.spec = spec
+        self.spec: PodSpec = spec
         self.pod: Pod | None = None
         self.status: PodStatus | None = None
         self.not_released: NotReleasedError | None = None
@@ -69,7 +69,7 @@ class Rental:
         self._options = options
         self._steps = steps
         self._clock = account.settings.clock
-        self.is_refused = False
+        self.is_refused: bool = False
         self._has_ordered = self._has_response = self._is_proved = False
         self._ordered_at = self._made_at = 0.0
         self._spent: float | None = None

@@ -26,8 +26,8 @@ class OpenLeases:
     """
 
     def __init__(self) -> None:
-        self.shared_list = SharedList()
-        self.refused = RefusedOrders()
+        self.shared_list: SharedList = SharedList()
+        self.refused: RefusedOrders = RefusedOrders()
         self._open: set[LeaseSupervisor] = set()
         self._is_closing = False
 

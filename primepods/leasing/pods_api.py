@@ -16,7 +16,7 @@ from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager
 from ..waiting import OnChange
 
-log = logging.getLogger("primepods")
+log: logging.Logger = logging.getLogger("primepods")
 
 UNAUTHORIZED: Final = (AuthenticationError, PermissionDeniedError)
 """Refusals that an order brings each time it is sent, so that it was never carried out."""

@@ -11,7 +11,7 @@ from .._utils.unique_names import UniqueName, unique_name
 from ..errors import PrimePodsError
 from .pods_api import PodsAPI
 
-log = logging.getLogger("primepods")
+log: logging.Logger = logging.getLogger("primepods")
 
 _TOLERANCE: Final = 60.0
 """Maximum difference in seconds between two clocks that agree."""
