@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,13 @@ from tests.readme_blocks import PYTHON, ROOT, find_blocks
 PAPER = ROOT / ".github" / "ORCHESTRATORS.md"
 ONCE_SLOW = "if mkdir ../before; then touch started; sleep 60; else touch again; fi"
 """A command that does not end on the first pod, and does on the next one."""
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @attrs.frozen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from primepods.emulator import Reset
 
-from .conftest import Setting
+from .conftest import Setting, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -86,9 +85,7 @@ class Temporal:
 @pytest.fixture
 async def temporal(setting: Setting) -> Temporal:
     """A server that runs."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        made = Temporal(setting, int(listener.getsockname()[1]))
+    made = Temporal(setting, free_port())
     setting.recipe("Temporal")
     made.start_server()
     await made.connect()
