@@ -15,7 +15,7 @@ import pytest
 from anyio import sleep, to_thread
 
 if importlib.util.find_spec("ray") is None:
-    # Not imported: that freezes the garbage collector, of which hypothesis then complains.
+    # Not imported, which would take seconds: only the nodes and the driver use it.
     pytest.skip("needs Ray, which the step `recipes` of .ci/run installs", allow_module_level=True)
 
 import primepods

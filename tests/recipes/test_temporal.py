@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import attrs
 import pytest
 
 pytest.importorskip("temporalio", reason="needs Temporal's SDK, which the step `recipes` of .ci/run installs")
-if shutil.which("temporal") is None and not Path(sys.executable).with_name("temporal").exists():
+if not Path(sys.executable).with_name("temporal").exists():
     pytest.skip(
         "needs Temporal's server, which the step `recipes` of .ci/run installs", allow_module_level=True
     )
