@@ -18,7 +18,7 @@ from tests.readme_blocks import PAPERS, PYTHON, ROOT, find_blocks
 STUBS = {"pandas": "pandas-stubs"}
 """Libraries whose types come separately."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 PARTLY_TYPED = re.compile(
