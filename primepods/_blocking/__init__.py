@@ -1,8 +1,10 @@
 """Blocking calls, iterations and leases on top of the asynchronous client."""
 
+from ._call import in_calling_thread
 from ._lease import Lease, LeasedPod, OnChange, release_leases
-from ._portal import Portal, Streams, in_calling_thread
+from ._portal import Portal
 from ._remote import Remote
+from ._stream import Streams
 
 __all__ = [
     "Lease",

@@ -14,7 +14,8 @@ from ..leasing.lease import AsyncLease, LeasedPodView, add_notes, entry_error, e
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
 from ..remote import AsyncRemote
-from ._portal import Portal, in_calling_thread
+from ._call import in_calling_thread
+from ._portal import Portal
 from ._remote import Remote
 
 OnChange = Callable[[PodChange], object]
@@ -155,7 +156,7 @@ def _call(portal: Portal, supervisor: LeaseSupervisor, step: Callable[[], None])
 
 
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
-# Runs before the handler of `_portal`, registered earlier, which ends the loops.
+# Runs before the handler of `_loop`, registered earlier, which ends the loops.
 atexit.register(release_leases)
 
 

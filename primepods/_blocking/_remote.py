@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..remote import AsyncRemote, CommandResult, OnLine, OnProgress
-from ._portal import Portal, in_calling_thread
+from ._call import in_calling_thread
+from ._portal import Portal
 
 
 class Remote:

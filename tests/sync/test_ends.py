@@ -139,8 +139,8 @@ def test_a_slow_name_server_holds_nothing_up(run: Run) -> None:
     """Neither closing nor exit waits for a look-up that nobody wants any more."""
     ended = run("""
         import socket, threading, time, primepods
-        from primepods._blocking import _portal
-        _portal._JOIN_TIMEOUT = 60.0
+        from primepods._blocking import _loop
+        _loop._JOIN_TIMEOUT = 60.0
         asked = threading.Semaphore(0)
 
         def slow(*args, **kwargs):
@@ -273,7 +273,7 @@ def test_a_client_that_was_never_used_starts_nothing(api: Api) -> None:
 
 def test_closing_ends_the_calls_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Promptly, and with ClientClosedError; the server sees them given up."""
-    monkeypatch.setattr("primepods._blocking._portal._JOIN_TIMEOUT", 40.0)
+    monkeypatch.setattr("primepods._blocking._loop._JOIN_TIMEOUT", 40.0)
 
     def hold(request: Received) -> bool:
         return request.path != STATUS or len(request.values("pod_ids")) > 1
@@ -418,7 +418,7 @@ def test_a_forgotten_client_closes_itself(api: Api, hold: Callable[[Client], Any
 
 def test_a_finalizer_never_waits(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the loop is busy, what the garbage collector does takes no time."""
-    monkeypatch.setattr("primepods._blocking._portal._JOIN_TIMEOUT", 40.0)
+    monkeypatch.setattr("primepods._blocking._loop._JOIN_TIMEOUT", 40.0)
     client = client_of(api)
     busy, free = threading.Event(), threading.Event()
 

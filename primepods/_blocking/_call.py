@@ -1,0 +1,151 @@
+"""Calls of blocking clients: a coroutine runs in the client's loop while the calling thread waits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, cast
+
+from .._utils.text import quote
+from ..errors import PrimePodsError
+from ._loop import Loop, closed_error
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_CANCEL_TIMEOUT: Final = 1.0
+"""Seconds for a call to clean up when its caller was interrupted."""
+_SIGNAL_INTERVAL: Final = 0.2
+"""Seconds between two checks for signals in a waiting main thread: not all wake it, on Windows none."""
+
+
+class _CallerCallback:
+    """Callback that runs in the calling thread, not in the loop's thread."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+
+def in_calling_thread(callback: T) -> T:
+    """Mark a keyword argument of :meth:`Portal.call` as a callback to run in the calling thread."""
+    return cast("T", _CallerCallback(callback)) if callable(callback) else callback
+
+
+class Call(Generic[R]):
+    """One call: a coroutine function that a loop runs while the calling thread waits.
+
+    A keyword argument marked by :func:`in_calling_thread` is called in the waiting thread.
+    """
+
+    def __init__(self, function: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> None:
+        self._callback: _CallerCallback | None = None
+        for name, value in kwargs.items():
+            if isinstance(value, _CallerCallback):
+                self._callback, self._callback_name = value, name
+                kwargs[name] = self._request_callback
+        self._work = partial(function, *args, **kwargs)
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        self._result: R | None = None
+        self._error: BaseException | None = None
+        # Messages to the waiting thread: arguments for the callback; `None` at the end.
+        self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
+
+    # These run in the loop's thread.
+
+    def start(self) -> None:
+        """Start the task."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            self._result = await self._work()
+        except asyncio.CancelledError:
+            self.end(closed_error("The client was closed during the call."))
+        except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
+            # An API error needs no frames of the client. An error about an argument, in `until`, or of a
+            # defect keeps all frames below this one.
+            trace = None if isinstance(exc, PrimePodsError) else exc.__traceback__
+            self.end(exc.with_traceback(trace and trace.tb_next))
+        else:
+            self.end()
+
+    async def _request_callback(self, change: object) -> None:
+        is_handled = asyncio.Event()
+        self._queue.put((change, is_handled))
+        await is_handled.wait()
+
+    def _cancel(self) -> None:
+        if self._task is None:
+            # Interrupted before the loop started it.
+            self.end()
+        else:
+            self._task.cancel()
+            # A task cancelled before its first step cannot report its end itself.
+            self._task.add_done_callback(lambda _: self.end())
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Notify the waiting thread of the end, once."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._queue.put(None)
+
+    # These run in the calling thread.
+
+    def run(self, loop: Loop) -> R:
+        """Run it in ``loop`` and wait for its end. An interruption of the waiting thread cancels it."""
+        try:
+            loop.calls.add(self)
+            if not loop.call_soon(self.start):
+                self.end(closed_error("This client is closed."))
+            while (request := self._next_callback()) is not None:
+                change, is_handled = request
+                self._call_back(change)
+                # This process may be the child of a fork by now.
+                loop.check()
+                loop.call_soon(is_handled.set)
+        except BaseException as exc:
+            if not self._ended and loop.call_soon(self._cancel):
+                ends_at = time.monotonic() + _CANCEL_TIMEOUT
+                while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
+                    pass
+            if self._result is not None:
+                # The result may be a new pod that nothing else refers to.
+                exc.add_note(f"The call had succeeded by then: {quote(self._result)}")
+            raise
+        finally:
+            loop.calls.discard(self)
+        error, self._error = self._error, None
+        if error is None:
+            return cast("R", self._result)
+        try:
+            raise error
+        finally:
+            # Break the reference cycle between the traceback and this frame.
+            del error
+
+    def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
+        """Wait for the next call of the callback; ``None`` at the end, or after ``timeout`` seconds."""
+        look = timeout is None and threading.current_thread() is threading.main_thread()
+        while True:
+            try:
+                return self._queue.get(timeout=_SIGNAL_INTERVAL if look else timeout)
+            except queue.Empty:
+                if not look:
+                    return None
+
+    def _call_back(self, change: object) -> None:
+        if self._callback is None:
+            return
+        result = self._callback.function(change)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError(
+                f"{self._callback_name} of the blocking client must be a plain function, not `async def`"
+            )

@@ -1,0 +1,176 @@
+"""Event loop threads of blocking clients, one for each client, and their end: at ``close``, exit and fork."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+
+from ..errors import ClientClosedError, PrimePodsError
+
+if TYPE_CHECKING:
+    from ._call import Call
+
+R = TypeVar("R")
+
+_JOIN_TIMEOUT: Final = 5.0
+"""Seconds for loops to end, at ``close`` and at exit."""
+
+
+class Loops:
+    """All loops of this process."""
+
+    def __init__(self) -> None:
+        # Reentrant: a finalizer or signal handler may close a client in the thread that is starting one.
+        self.lock = threading.RLock()
+        self.running: set[Loop] = set()
+        self.exiting = False
+        self._inherited: set[Loop] = set()
+
+    def after_fork(self) -> None:
+        """Forget, in the child process, the loops whose threads only the parent has."""
+        self.lock = threading.RLock()
+        for loop in self.running:
+            loop.inherited = True
+        # Keep a reference: garbage collection would close the parent's sockets.
+        self._inherited |= self.running
+        self.running.clear()
+
+    def exit(self) -> None:
+        """End all loops before the interpreter exits."""
+        self.exiting = True
+        loops = list(self.running)
+        for loop in loops:
+            loop.request_stop()
+        ends_at = time.monotonic() + _JOIN_TIMEOUT
+        for loop in loops:
+            loop.join(max(0.0, ends_at - time.monotonic()))
+
+    def exit_daemon_thread(self) -> None:
+        """End the calling thread silently if the interpreter is exiting, which would end it anyway."""
+        if self.exiting and threading.current_thread().daemon:
+            sys.exit()
+
+
+LOOPS: Final = Loops()
+atexit.register(LOOPS.exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOOPS.after_fork)
+
+
+class Loop:
+    """An event loop and the thread that runs it.
+
+    Args:
+        aclose: Closes the client; awaited in the loop before it ends.
+    """
+
+    def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
+        self.calls: set[Call[Any]] = set()
+        self.inherited = False
+        """True for the copy of a parent process's loop, which does not run here."""
+        self._aclose = aclose
+        self._stop = asyncio.Event()
+        loop: Any = asyncio.new_event_loop()
+        loop.run_in_executor = _run_in_daemon_thread
+        self._loop: asyncio.AbstractEventLoop = loop
+        # A daemon: the interpreter joins other threads before the exit handler that ends this one.
+        self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        LOOPS.running.add(self)
+        try:
+            self._thread.start()
+        except BaseException as exc:
+            # The thread may run despite the interruption: it then ends at once and leaves the client open.
+            self._aclose = _nothing
+            self.request_stop()
+            if isinstance(exc, RuntimeError):
+                # No thread can be started.
+                self._end()
+            raise
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._main, backend_options={"loop_factory": lambda: self._loop})
+        finally:
+            self._end()
+
+    async def _main(self) -> None:
+        try:
+            await self._stop.wait()
+        finally:
+            await self._aclose()
+
+    def _end(self) -> None:
+        self._loop.close()
+        LOOPS.running.discard(self)
+        for call in list(self.calls):
+            call.end(closed_error("The client was closed during the call."))
+
+    def call_soon(self, callback: Callable[..., object]) -> bool:
+        """Schedule ``callback`` in the loop; return whether it is still open. Never blocks."""
+        try:
+            if not self.inherited:
+                self._loop.call_soon_threadsafe(callback)
+                return True
+        except RuntimeError:
+            # The loop is closed.
+            pass
+        return False
+
+    def request_stop(self) -> None:
+        """Ask the loop to close its client and end. Never blocks: safe in finalizers and signal handlers."""
+        self.call_soon(self._stop.set)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the loop has ended, at most ``timeout`` seconds; by default five."""
+        if not self.inherited and self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)
+
+    def check(self) -> None:
+        """Raise an error if the calling thread would wait forever."""
+        if self.inherited:
+            raise PrimePodsError(
+                "This began in the parent process and cannot continue after the fork: start again."
+            )
+        if self._thread is threading.current_thread():
+            raise PrimePodsError(
+                "Called from inside the client's own loop (by `until`?), which cannot wait for itself."
+            )
+
+
+def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+    """Run a host name lookup in a daemon thread, in place of the loop's executor.
+
+    The executor's threads delay the interpreter's exit until the last name server times out, and refuse work
+    once the main thread has ended, even if other threads still make calls.
+    """
+    future: Future[R] = Future()
+    future.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            future.set_result(func(*args))
+        except BaseException as exc:  # noqa: BLE001 - raised where the result is awaited
+            future.set_exception(exc)
+
+    threading.Thread(target=work, name="primepods-lookup", daemon=True).start()
+    return asyncio.wrap_future(future)
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+def closed_error(what: str) -> ClientClosedError:
+    return ClientClosedError(f"{what} Make a new one.")

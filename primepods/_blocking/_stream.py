@@ -1,0 +1,75 @@
+"""Blocking iterators over the asynchronous ones of pagers and watches."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from ..errors import ClientClosedError
+from ._call import Call
+from ._portal import Portal
+
+T = TypeVar("T")
+
+
+class Streams:
+    """The active iterations of a pager or a watch, in any threads."""
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+        self._open: weakref.WeakValueDictionary[int, Stream[Any]] = weakref.WeakValueDictionary()
+
+    def iterate(self, source: AsyncIterator[Any], *, in_batches: bool = False) -> Stream[Any]:
+        """Return an iterator over the items of ``source``, or over those of its batches."""
+        stream = Stream[Any](self._portal, source, in_batches=in_batches)
+        self._open[id(stream)] = stream
+        return stream
+
+    def close(self) -> None:
+        """Close all iterations, also those that wait for an item in another thread."""
+        for ref in self._open.valuerefs():
+            stream = ref()
+            if stream is not None:
+                stream.close()
+
+
+class Stream(Iterator[T]):
+    """A blocking iterator over an asynchronous one, which it also closes.
+
+    After an interruption it continues where it was, as the asynchronous one does after a cancelled ``anext``.
+    """
+
+    def __init__(self, portal: Portal, source: Any, *, in_batches: bool) -> None:
+        self._portal = portal
+        self._loop = portal.loop()
+        self._source = source
+        self._in_batches = in_batches
+        self._items: deque[T] = deque()
+
+    def __next__(self) -> T:
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                pass
+            if not self._portal.run(Call(self._pull), self._loop):
+                raise StopIteration
+
+    async def _pull(self) -> bool:
+        """Read the next items; return whether there were any. After an interruption, the items are kept."""
+        try:
+            item = await anext(self._source)
+        except StopAsyncIteration:
+            return False
+        self._items.extend(item if self._in_batches else (item,))
+        return True
+
+    def close(self) -> None:
+        """Close it, also if another thread waits for an item, and cancel its requests."""
+        self._items.clear()
+        if not self._loop.inherited:
+            with suppress(ClientClosedError):
+                self._portal.run(Call(self._source.aclose), self._loop)
