@@ -69,6 +69,10 @@ class Hook:
                 self._has_failed = True
                 _log.exception("on_event raised an exception; those that follow are not logged")
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        # Settings can be pickled; a function may not.
+        return type(None), ()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hook) and self._function == other._function
 

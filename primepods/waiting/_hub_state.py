@@ -159,6 +159,7 @@ class ThrottledWarnings:
         self._warn(
             "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
             *(pods, of, one_line(str(error))),
+            pods=pods,
         )
 
     def paused(self, *, is_new: bool) -> None:
@@ -172,16 +173,18 @@ class ThrottledWarnings:
             return
         if is_new and cause is not self._said:
             self._said, self.next_at = cause, -math.inf
+        seconds = self._pace.paused_until - self._clock.time()
         self._warn(
             "Still waiting, but the API asked for a pause, and no request is sent for another %.0f s: %s",
-            *(self._pace.paused_until - self._clock.time(), one_line(str(cause))),
+            *(seconds, one_line(str(cause))),
+            seconds=seconds,
         )
 
-    def _warn(self, text: str, *args: object) -> None:
+    def _warn(self, text: str, *args: object, **fields: float) -> None:
         now = self._clock.time()
         if now >= self.next_at:
             self.next_at = now + _WARNING_INTERVAL
-            log.warning(text, *args)
+            log.warning(text, *args, extra=fields)
 
 
 class HubState:

@@ -49,7 +49,9 @@ async def test_a_poll_belongs_to_all_waits_that_share_it(stage: Stage, fleet: Fl
         assert [(end.pods, end.pending, end.seconds) for end in ends] == [(1, 0, 5.25)] * count
 
 
-async def test_a_pause_is_told_to_all_who_wait(stage: Stage, fleet: Fleet) -> None:
+async def test_a_pause_is_told_to_all_who_wait(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
     """The API asks for a pause in one response: every wait and watch is paused, and told so."""
     events: list[Event] = []
     ids = fleet.add(2)
@@ -60,6 +62,7 @@ async def test_a_pause_is_told_to_all_who_wait(stage: Stage, fleet: Fleet) -> No
     assert all(isinstance(wait.exception(), primepods.WaitTimeoutError) for wait in waits)
     [paused] = [event for event in events if isinstance(event, PollingPaused)]
     assert paused.seconds >= 10
+    assert vars(caplog.records[0])["seconds"] == paused.seconds
     assert len(paused.operations) == 2
     ends = [event for event in events if isinstance(event, OperationEnded)]
     assert [(end.name, end.error) for end in ends] == [("pods.wait", "WaitTimeoutError")] * 2

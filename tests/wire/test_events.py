@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -202,6 +203,12 @@ def test_the_blocking_client_tells_the_same() -> None:
     for bad in (coroutine, "print"):
         with pytest.raises(TypeError, match="on_event must be a"):
             primepods.Client("key", on_event=bad)  # type: ignore[arg-type]  # what is refused
+
+
+def test_settings_with_it_are_pickled() -> None:
+    """Without the function, which may not be."""
+    client = primepods.AsyncClient("key", on_event=lambda _: None)
+    assert pickle.loads(pickle.dumps(client._executor.settings)).on_event is None
 
 
 def test_nothing_is_loaded_without_it() -> None:
