@@ -49,6 +49,21 @@ async def test_a_poll_belongs_to_all_waits_that_share_it(stage: Stage, fleet: Fl
         assert [(end.pods, end.pending, end.seconds) for end in ends] == [(1, 0, 5.25)] * count
 
 
+async def test_a_poll_belongs_only_to_waits_for_its_pods(stage: Stage, fleet: Fleet) -> None:
+    """Each of two full requests of one tick serves one of two waits."""
+    events: list[Event] = []
+    ids = fleet.add(200)
+    client = stage.client(on_event=events.append)
+    waits = [stage.start(client.pods.wait(half)) for half in (ids[:100], ids[100:])]
+    await stage.advance(1)
+    assert fleet.sizes == [100, 100]
+    polls = [event.operations for event in events if isinstance(event, RequestEnded)]
+    starts = [event.operations for event in events if isinstance(event, OperationStarted)]
+    assert sorted(polls) == sorted(starts)
+    for wait in waits:
+        wait.cancel()
+
+
 async def test_a_pause_is_told_to_all_who_wait(
     stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
