@@ -15,7 +15,7 @@ import primepods
 from primepods.errors import PrimePodsError
 from tests.readme_blocks import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 MODULES = ("charts", "emulator", "events", "fleet", "notebook", "otel")
 INTERNALS = ("RequestExecutor", "HubConnection", "OpenLeases", "LeaseSupervisor", "RequestWindow")
 
