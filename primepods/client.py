@@ -86,7 +86,7 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         deadline: float = DEFAULT_DEADLINE,
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
-        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
         session: aiohttp.ClientSession
         | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]

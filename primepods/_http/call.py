@@ -65,7 +65,7 @@ class Call:
         )
         if listeners is None:
             return
-        from ..events import RequestEnded  # noqa: PLC0415 - loaded with the first on_event
+        from ..events import RequestEnded
 
         self.resends += isinstance(outcome, Response) and outcome.resent
         listeners.notify(
@@ -90,7 +90,7 @@ class Call:
         )
         if (listeners := LISTENERS.get()) is None:
             return
-        from ..events import RetryScheduled  # noqa: PLC0415 - as above
+        from ..events import RetryScheduled
 
         listeners.notify(
             RetryScheduled(

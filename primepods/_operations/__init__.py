@@ -47,7 +47,7 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
     """
     if on_event is None:
         return None
-    from .hook import Hook  # noqa: PLC0415 - see above
+    from .hook import Hook
 
     return Hook(on_event)
 
@@ -68,7 +68,7 @@ def listen_for_all(listeners: Collection[Listeners | None]) -> None:
     """Tell, from now on in the current context, all of those who share what it does."""
     heard = {each for each in listeners if each is not None}
     if len(heard) > 1:
-        from .hook import merge  # noqa: PLC0415 - see above
+        from .hook import merge
 
         LISTENERS.set(merge(heard))
     else:

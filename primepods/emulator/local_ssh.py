@@ -88,7 +88,7 @@ def _user() -> str:
 
 
 def _fail(why: str) -> NoReturn:
-    print(f"local_ssh: {why}", file=sys.stderr)  # noqa: T201 - a command
+    sys.stderr.write(f"local_ssh: {why}\n")
     raise SystemExit(_FAILED)
 
 

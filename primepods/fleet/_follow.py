@@ -19,7 +19,7 @@ _PAGE_SIZE: Final = 1_000
 _log: Final = logging.getLogger("primepods")
 
 
-async def follow(  # noqa: PLR0913 - all but the first two have defaults
+async def follow(
     client: AsyncClient,
     fleet: Fleet,
     pod_ids: Iterable[PodRef] | None = None,

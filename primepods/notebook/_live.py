@@ -156,7 +156,7 @@ async def _wait(
         return await client.pods.wait(ids, on_change=view.fleet.add, **options)
 
 
-async def _watch(  # noqa: PLR0913 - what the call was given
+async def _watch(
     client: AsyncClient,
     view: _View,
     ids: list[str] | None,

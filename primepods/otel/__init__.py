@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -157,7 +158,7 @@ class _Metrics:
                     {} if status is None else {"http.response.status_code": status}
                 )
                 self._retries.add(1, attributes)
-                if status == 429:  # noqa: PLR2004 - HTTP
+                if status == HTTPStatus.TOO_MANY_REQUESTS:
                     self._pauses.add(1)
             case PollingPaused():
                 self._pauses.add(1)

@@ -253,7 +253,7 @@ class HubState:
 
     def _tell_pause(self) -> None:
         """Tell a pause to all listeners: it is for the whole poller."""
-        from ..events import PollingPaused  # noqa: PLC0415 - loaded with the first on_event
+        from ..events import PollingPaused
 
         context = contextvars.Context()
         context.run(self.listen, self.pods.values())

@@ -62,7 +62,7 @@ class Subscription(Subscriber):
         self.hub: Hub = connection.connect(self)
         self._began_at: float | None = self.clock.time()
         if self.listeners is not None:
-            from ..events import WaitStarted  # noqa: PLC0415 - loaded with the first on_event
+            from ..events import WaitStarted
 
             self.listeners.notify(WaitStarted(pods=len(self.pod_ids)))
 
@@ -70,7 +70,7 @@ class Subscription(Subscriber):
         """Stop polling for it. Does nothing when it is already closed."""
         began_at, self._began_at = self._began_at, None
         if self.listeners is not None and began_at is not None:
-            from ..events import WaitEnded  # noqa: PLC0415 - as above
+            from ..events import WaitEnded
 
             seconds = self.clock.time() - began_at
             self.listeners.notify(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
