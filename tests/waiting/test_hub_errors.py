@@ -112,7 +112,7 @@ async def test_the_poller_runs_in_an_empty_context(
     assert {" ".join(text.split()[:2]) for _, text in seen} == {
         "GET /api/v1/pods/status:",
         "GET /api/v1/pods/a:",
-        "Waiting goes",
+        "Still waiting,",
     }
     assert {value for value, _ in seen} == {"none"}
 
