@@ -61,7 +61,7 @@ def _describe(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        # In full or not at all: a part of a secret could not be recognised and redacted.
+        # Never show a part of the text: a part of a secret could not be recognised and redacted.
         text = repr(value)
         max_length = 60
         return text if len(text) <= max_length else f"{len(text):,} characters"

@@ -63,15 +63,15 @@ class Session:
         """
         mark = f"primepods-{secrets.token_hex(16)}"
         raw_stdout: BinaryIO | None = None
-        with ExitStack() as childs, ExitStack() as ours:
+        with ExitStack() as child_ends, ExitStack() as our_ends:
             stdin_of_child, writer = os.pipe()
-            childs.callback(os.close, stdin_of_child)
-            stdin = ours.enter_context(os.fdopen(writer, "wb"))
+            child_ends.callback(os.close, stdin_of_child)
+            stdin = our_ends.enter_context(os.fdopen(writer, "wb"))
             stdout_of_child = PIPE
             if is_raw:
                 reader, stdout_of_child = os.pipe()
-                childs.callback(os.close, stdout_of_child)
-                raw_stdout = ours.enter_context(os.fdopen(reader, "rb"))
+                child_ends.callback(os.close, stdout_of_child)
+                raw_stdout = our_ends.enter_context(os.fdopen(reader, "rb"))
             # Its own group: Ctrl-C does not reach ssh, and ssh's own children are killed with it.
             process = await anyio.open_process(
                 make_argv(bootstrap(mark)),
@@ -81,7 +81,7 @@ class Session:
                 env=environment_without_key(),
                 start_new_session=True,
             )
-            ours.pop_all()
+            our_ends.pop_all()
             return cls(process, mark, stdin, raw_stdout)
 
     async def is_ready(self) -> bool:

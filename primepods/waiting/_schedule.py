@@ -97,7 +97,7 @@ class PollSchedule:
         self._newcomers.pop(pod, None)
         self._extra.pop(pod, None)
 
-    def released(self, pod: WatchedPod) -> None:
+    def poll_if_overdue(self, pod: WatchedPod) -> None:
         """Poll a pod at once if it became due while a request for it was in flight, which has now ended."""
         if pod in self._newcomers:
             self._newcomers_at = -math.inf

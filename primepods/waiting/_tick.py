@@ -190,7 +190,7 @@ class Tick:
         for pod in pods:
             if self._pods.pop(pod, pod) is None:
                 pod.in_flight = False
-                self._state.schedule.released(pod)
+                self._state.schedule.poll_if_overdue(pod)
 
     async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
         again = any(pod.trouble is not None for pod in batch)

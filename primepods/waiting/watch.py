@@ -72,7 +72,7 @@ class _Iteration:
         connection: The client's connection to the poller.
         subscribe: Starts the polling.
         timeout: Seconds.
-        open_: Holds this until it is closed.
+        open_: The set of open iterations, which contains this one until it is closed.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class Listener:
         for _ in range(ACCEPTING):
             await asyncio.sleep(0)
         self._web.pre_shutdown()
-        await self._cut()
+        await self._close_connections()
         await self._web.shutdown(0.1)
         await self._server.wait_closed()
         self._server = self._web = None
@@ -63,7 +63,7 @@ class Listener:
     async def mount(self, app: App | None) -> None:
         """Close all connections of the current app; then serve another app, or none."""
         self._app = None
-        await self._cut()
+        await self._close_connections()
         self._app = app
 
     def opened(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
@@ -95,7 +95,7 @@ class Listener:
         finally:
             self._tasks.discard(task)
 
-    async def _cut(self) -> None:
+    async def _close_connections(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -133,7 +133,7 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if status >= web.HTTPInternalServerError.status_code:
-            self.log_exception("The emulator failed to answer %s", request.path, exc_info=exc)
+            self.log_exception("The emulator failed to handle %s", request.path, exc_info=exc)
         response = self._listener.refused(status, message or "Bad Request")
         response.force_close()
         return response
