@@ -361,7 +361,14 @@ async def test_without_the_servers_time_no_age_is_told(arguments: Any, date: str
 
 @pytest.mark.parametrize(
     ("hours", "is_found"),
-    [([0, 0, 0], False), ([9, 0, 0], False), ([9, 0, 8], False), ([9, 9, 9], True), ([0, 9, 9], False)],
+    [
+        ([0] * 3, False),
+        ([9, 0, 0], False),
+        ([9, 0, 8], False),
+        ([9, 9, 9], True),
+        ([0, 9, 9], False),
+        ([9, 2, 2], True),
+    ],
     ids=str,
 )
 async def test_one_wrong_date_makes_no_pod_old(hours: list[int], *, is_found: bool) -> None:
