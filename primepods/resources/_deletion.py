@@ -96,7 +96,7 @@ class _Deletion:
             self.outcome = error
         else:
             self._await_proof(str(error.status_code))
-            self.refusal, self.is_known = error, True
+            self.refusal = error
 
     def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
         self.response, self.is_accepted = response, is_accepted

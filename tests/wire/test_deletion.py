@@ -343,6 +343,19 @@ async def test_a_404_that_is_not_json_proves_nothing(
             await client.pods.get("a")
 
 
+@pytest.mark.parametrize("status", [400, 409, 410])
+async def test_a_refusal_of_a_pod_that_nothing_has_shown_is_no_deletion(status: int) -> None:
+    """Neither list nor history has it: it may appear later, and the refusal is the error."""
+    refused = reply({"detail": "Conflict"}, status)
+    async with (
+        api([refused], history=ended("b")) as server,
+        make_client(server.url, retry=ONCE) as client,
+    ):
+        with pytest.raises(primepods.APIError) as caught:
+            await client.pods.delete("a")
+    assert caught.value.status_code == status
+
+
 # Failures after which the deletion may have been carried out although nobody was told.
 LOST: dict[str, list[Answer]] = {
     "reset": [Reset()] * 2,
