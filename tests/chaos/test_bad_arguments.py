@@ -230,7 +230,7 @@ METHODS: dict[str, dict[str, Right]] = {
         **_SORTING,
     },
     "logs": {"pod_id": _is_id, "tail": _is_none_or(_is_whole(1, 2**31 - 1))},
-    "create": {"spec": lambda _: False},
+    "create": {"spec": lambda _: False, "max_hours": _is_none_or(_is_seconds(0))},
     "ensure": {"spec": lambda _: False},
     "remote": {"pod_id": _is_id, **_LOGIN},
     "lease": {
