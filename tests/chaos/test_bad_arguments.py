@@ -319,6 +319,7 @@ OPTIONS: dict[str, Right] = {
     "max_concurrency": _is_whole(1, math.inf),
     "retry": lambda _: False,
     "user_agent": _is_none_or(_is_header),
+    "on_event": _is_none_or(callable),
 }
 """The same of its construction."""
 POLICY: dict[str, Right] = {
