@@ -12,9 +12,11 @@ import pytest
 
 from tests.support.loops import LOOPS
 
+# A shell has its background jobs ignore Ctrl-C, and nohup a closed terminal; what a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell has its background jobs ignore Ctrl-C, and what a test starts and interrupts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

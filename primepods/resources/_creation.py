@@ -128,7 +128,8 @@ class PodCreator:
         found: list[Pod] = []
         with suppress(TimeoutError):
             async with self._clock.timeout_at(self._clock.time() + LIST_TIMEOUT):
-                listed, _ = await self._pods.list(page_size=LIST_PAGE_SIZE).collect()
+                # Without the error, which refers to the refusal that is being handled.
+                listed = (await self._pods.list(page_size=LIST_PAGE_SIZE).collect())[0]
                 found = [pod for pod in listed if is_same_name(name, pod.name)]
         if len(found) > 1:
             raise uncertain_error(Order(spec, error=refusal), found, "") from refusal

@@ -60,7 +60,7 @@ def test_a_line_for_each_change_of_state(run: Run, monkeypatch: pytest.MonkeyPat
 
 def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:
     """As `to_dict()` of a change, and the time."""
-    soon(lambda: emulator.delete_pod("pod0"), emulator, 3)
+    soon(lambda: emulator.delete_pod("pod0"), emulator, 6)
     result = run("watch", "pod0", "-o", "jsonl", *QUICK)
     first, last = map(json.loads, result.stdout.splitlines())
     assert set(first) == {"time", "pod_id", "before", "after"}
