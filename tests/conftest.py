@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.loops import LOOPS
 
-# A shell has its background jobs ignore Ctrl-C, and nohup a closed terminal; what a test starts would inherit that.
+# A shell has its background jobs ignore Ctrl-C, and nohup a closed terminal: what a test starts would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
