@@ -115,8 +115,9 @@ async def test_a_cancelled_wait_keeps_its_message(trigger_class: Any, connected:
     """By it Airflow tells whether a user has killed the task."""
     trigger = trigger_class(**arguments(connected.add_pod(boot_seconds=3600), delete_on_kill=True))
     task = asyncio.create_task(event_of(trigger))
-    await asyncio.sleep(0.5)
-    assert connected.requests[:]
+    async with asyncio.timeout(60):
+        while not connected.requests[:]:
+            await asyncio.sleep(0.05)
     task.cancel("a user has done it")
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
