@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
 _ABOUT_IDS: Final = frozenset({400, 413, 414, 422})
-"""Refusals because of ids or their number: each id gets its error, even if all are refused."""
+"""Refusals because of ids or their number: stored for each id, not raised, even if all ids are refused."""
 _MAYBE_ABOUT_IDS: Final = _ABOUT_IDS | {403, 404}
-"""These two may also be about the key or the base URL."""
+"""403 and 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
 """Maximum requests to search a failed batch; ids not cleared by then count as failed."""
 _PART_ATTEMPTS: Final = 2
@@ -64,7 +64,9 @@ class StatusReader:
         self._gathering: _Batch | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusResponse:
-        """Request checked, distinct ids concurrently in batches of 100; find ids that make a batch fail.
+        """Fetch the statuses of ids in concurrent batches of 100; find ids that make a batch fail.
+
+        The ids must be checked and distinct.
 
         Raises:
             PrimePodsError: A request failed, apparently not because of some of its ids.
@@ -88,9 +90,9 @@ class StatusReader:
             if batch is None or batch.loop is not asyncio.get_running_loop():
                 batch = self._gathering = _Batch(self)
             response = await batch.wait_for(pod_id)
-            # Otherwise the batch's task was cancelled, but not this one: try again.
             if response is not None:
                 break
+            # The batch's task was cancelled, but not the caller's: try again.
         error = response.errors.get(pod_id)
         if error is not None:
             raise copy_exception(error)
@@ -121,7 +123,7 @@ class StatusReader:
         response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in asked})
         for error in errors:
             wrong = self.executor.shape_error(request, error)
-            # Without an id the row may be any pod's, so no id without a row can be called missing.
+            # A row without an id may belong to any pod: all pods without a row get its error.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
                 if pod_id in asked and pod_id not in response.rows:
@@ -159,7 +161,7 @@ class _Reading:
         """Return the rows and errors of all batches.
 
         Raises:
-            PrimePodsError: No request succeeded, and the ids may not be the cause.
+            PrimePodsError: No request succeeded, and the first error is not certainly about ids.
         """
         if self._failures and not self._has_success:
             first = self._failures[0]
@@ -174,6 +176,7 @@ class _Reading:
         executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
         search = FaultSearch(pod_ids, error)
         for _ in range(_MAX_REQUESTS):
+            # Another batch may have succeeded meanwhile.
             search.has_success = search.has_success or self._has_success
             ids = search.next_items()
             if not ids or settings.clock.time() >= ends_at:

@@ -99,7 +99,7 @@ class PrimePodsError(Exception):
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # Required: OSError, and so TimeoutError, sets this in an __init__ that is not called here.
+    # Only `OSError.__init__`, which is not called here, sets `args` of a TimeoutError.
     error.args = args
     return error
 
@@ -192,7 +192,7 @@ class ProtocolError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         url_path: Path of the request.
-        path: Path in the response, as spelt on the wire: ``data[3].gpuCount``; empty for the whole response.
+        path: Path in the response's JSON, as spelt there: ``data[3].gpuCount``; empty for the whole response.
         excerpt: The beginning of the invalid part, at most 200 characters, without secrets.
         transient: Whether a retry can succeed; false if the response has the wrong structure.
     """
@@ -357,7 +357,8 @@ class ServerError(APIError):
 class SoldOutError(APIError):
     """No matching machine is available: an order was refused, or ``availability.cheapest`` found no offer.
 
-    A refused order is recognised by the API's message. ``cheapest`` reports the request and the stock.
+    A refused order is recognised by the API's message. The error of ``cheapest`` names the criteria and the
+    alternatives.
 
     Remedy:
         Order another offer, give ``pods.lease`` several specs, or poll with
@@ -469,8 +470,8 @@ class BudgetExceededError(PrimePodsError):
     Attributes:
         pod_id: The pod.
         budget: The budget that was reached: ``"hours"`` or ``"spend"``.
-        spent: Its cost, computed with the highest price seen.
-        limit: The budget.
+        spent: What the pod has cost, in the API's currency, computed with the highest price seen.
+        limit: ``max_hours`` or ``max_spend``, whichever was reached.
     """
 
     def __init__(

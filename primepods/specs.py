@@ -58,6 +58,7 @@ def _optional(check: Validator) -> Validator:
 
 
 def _text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    # What is left out of `repr` is left out of messages, too.
     check_text(f"PodSpec.{attribute.name}", value, is_secret=attribute.repr is False)
 
 
@@ -137,8 +138,8 @@ class PodSpec(ToDict):
         provider: Provider, such as ``hyperstack``.
         name: By default a new name for each order: ``primepods-`` and random letters. ``pods.lease`` adds a
             random suffix to your name (and shortens it if the result would be longer than 63 characters).
-            ``pods.create`` keeps it, but a name that others may choose proves nothing: if the response to an
-            order is lost, only a single new pod of that name is accepted as yours.
+            ``pods.create`` keeps it: if the response to an order is lost, the pod is looked up by this name,
+            and accepted as yours only if it is new and the only one, because others may choose the same name.
         image: By default the API's, ``ubuntu_22_cuda_12``; ``custom_template`` with a ``custom_template_id``.
         disk_size: GB of disk.
         vcpus: Virtual CPUs.
@@ -205,7 +206,7 @@ class PodSpec(ToDict):
             changes: Other fields of the spec.
 
         Raises:
-            ValueError: The offer does not have an amount; the message names its range. Or the offer has no
+            ValueError: The offer does not allow an amount; the message names its range. Or the offer has no
                 price, and ``max_price`` is not given.
         """
         if not isinstance(offer, Offer):

@@ -6,7 +6,7 @@ the loop, in the caller's context; the calling thread sleeps on a queue until th
 callback called. :class:`Portal` makes calls, ``_stream.Stream`` iterates.
 
 anyio's own BlockingPortal would take two hops per call, continue after Ctrl-C and hang after a fork, and an
-interrupt can leave the locks of its futures locked. A ``SimpleQueue`` has no such window.
+interrupt can leave the locks of its futures locked. An interrupt cannot leave a ``SimpleQueue`` locked.
 """
 
 from __future__ import annotations

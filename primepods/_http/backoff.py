@@ -62,7 +62,7 @@ def retry_delay(
     error: CallError,
     *,
     failures: int,
-    rate_limited: int,
+    rate_limits: int,
     rand: float,
 ) -> float | None:
     """Return the seconds to wait before the next retry, or ``None`` to give up.
@@ -71,7 +71,7 @@ def retry_delay(
         policy: The client's retry policy.
         error: The error of the last attempt.
         failures: Number of failed attempts of this call, without those that got a 429.
-        rate_limited: Number of attempts that got a 429.
+        rate_limits: Number of attempts that got a 429.
         rand: A random number from 0 to 1.
     """
     if not error.transient or policy.attempts == 1:
@@ -83,7 +83,7 @@ def retry_delay(
     is_limited = isinstance(error, RateLimitError)
     if not is_limited and failures >= policy.attempts:
         return None
-    delay = backoff(policy, rate_limited if is_limited else failures, rand)
+    delay = backoff(policy, rate_limits if is_limited else failures, rand)
     if retry_after is not None:
         delay = retry_after + (delay if policy.jitter else 0.0)
     return max(delay, _MIN_RATE_LIMIT_DELAY) if is_limited else delay

@@ -27,7 +27,7 @@ class Call:
         base_url: The client's base URL.
         deadline_at: The time at which the call must end.
         attempt: Number of the current attempt, from 1.
-        rate_limited: Number of attempts that got a 429.
+        rate_limit_count: Number of attempts that got a 429.
         maybe_received: Whether the server may have received any of the attempts.
         maybe_acted: Whether the server may have carried out an attempt that got no response or an error.
         redirected: Whether a redirect was followed.
@@ -39,7 +39,7 @@ class Call:
     base_url: str
     deadline_at: float
     attempt: int = 0
-    rate_limited: int = 0
+    rate_limit_count: int = 0
     maybe_received: bool = False
     maybe_acted: bool = False
     redirected: bool = False

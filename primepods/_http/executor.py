@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
@@ -97,7 +97,7 @@ class RequestExecutor:
                 error: CallError = self._transport_error(call, outcome)
                 cause = outcome.cause
             else:
-                # Set here because a redirect or a 429 may come between the lost response and the 404.
+                # Set before redirects and 429s are handled: a 404 after them may answer a request sent again.
                 call.maybe_acted = call.maybe_acted or outcome.resent
                 try:
                     if is_redirect(outcome):
@@ -139,7 +139,10 @@ class RequestExecutor:
             error: The error that ``decode`` of :meth:`call` raised, or that was found in one row.
         """
         return protocol_error(
-            *(request, error.reason, error.value, self.settings.api_key),
+            request,
+            error.reason,
+            error.value,
+            self.settings.api_key,
             path=error.path,
             remedy="The API may have changed: look for a newer primepods, and report this.",
             transient=False,
@@ -149,8 +152,9 @@ class RequestExecutor:
         """Wait for a free slot and send the request once; the deadline limits both."""
         slots = self.transport.slots
         try:
-            # Acquiring a free slot never waits, and a timeout would cost more.
-            async with self._clock.timeout_at(call.deadline_at) if slots.locked() else nullcontext():
+            # A free slot is acquired without waiting; a timeout costs more than that.
+            waits = slots.locked()
+            async with self._clock.timeout_at(call.deadline_at) if waits else nullcontext():
                 await slots.acquire()
         except TimeoutError:
             return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
@@ -171,7 +175,7 @@ class RequestExecutor:
             slots.release()
         call.note_attempt(outcome, self._clock.time() - started)
         if slots.locked():
-            # Let the next waiter send its request before this response is decoded, which takes time.
+            # Before decoding, which takes time: one turn of the loop wakes the next waiter, one lets it send.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         return outcome
@@ -197,9 +201,8 @@ class RequestExecutor:
     ) -> T:
         if response.status != HTTPStatus.OK:
             cache = None
-        if cache is not None and (kept := cache.get(request.target, response.body)) is not None:
-            known: T = kept
-            return known
+        if cache is not None and (cached := cache.get(request.target, response.body)) is not None:
+            return cast("T", cached)
         data = parse_response(
             request,
             response,
@@ -221,7 +224,7 @@ class RequestExecutor:
     def _note(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
         """Record a failed attempt in the call and in its error."""
         received = isinstance(outcome, Response) or outcome.maybe_received
-        rate_limited = isinstance(error, RateLimitError)
+        is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
             # Set before this attempt is added: only earlier attempts count here.
             error.attempts, error.maybe_acted = call.attempt, call.maybe_acted
@@ -230,24 +233,25 @@ class RequestExecutor:
             call.last_failure = (
                 outcome.reason if isinstance(outcome, FailedAttempt) else "an invalid response"
             )
-        call.rate_limited += rate_limited
+        if is_rate_limit:
+            call.rate_limit_count += 1
         call.maybe_received = call.maybe_received or received
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
-        call.maybe_acted = call.maybe_acted or (received and not rate_limited)
+        call.maybe_acted = call.maybe_acted or (received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt, or ``None`` to give up, with ``error`` completed."""
         now, policy = self._clock.time(), self.settings.retry
         if call.maybe_received and not is_idempotent(call.request.method):
             return None
-        # Some event loops call timers slightly early.
+        # Both: a timer may fire slightly before the deadline.
         if now >= call.deadline_at or (isinstance(error, RequestTimeoutError) and error.limit == "deadline"):
             return None
         delay = retry_delay(
             policy,
             error,
-            failures=call.attempt - call.rate_limited,
-            rate_limited=call.rate_limited,
+            failures=call.attempt - call.rate_limit_count,
+            rate_limits=call.rate_limit_count,
             rand=self._clock.random(),
         )
         if delay is None:

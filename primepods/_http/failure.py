@@ -41,6 +41,7 @@ class LostConnectionError(aiohttp.ClientConnectionError):
     def is_partial(self) -> bool:
         """True if part of the response was received."""
         cause = self.__cause__
+        # aiohttp's message is the response's head if that has been received, else a text.
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
 
 
@@ -50,8 +51,9 @@ class FailedAttempt:
 
     Attributes:
         reason: The cause, in one line.
-        kind: The error to raise: no usable connection, connect timeout, no response within the attempt's
-            timeout or the call's deadline, or an invalid response.
+        kind: The error to raise. ``transport``: no usable connection; ``connect``: no connection in time;
+            ``timeout`` and ``deadline``: no response within the attempt's timeout or the call's deadline;
+            ``protocol``: an invalid response.
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: Hint for the user.
@@ -92,8 +94,9 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
     if cause is not None:
         # Only the error itself: its context and traceback reference the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
-        shown = f"{cause} {cause!r}"
-        cause = cause if key.scrub(shown) == shown else None
+        text = f"{cause} {cause!r}"
+        contains_key = key.scrub(text) != text
+        cause = None if contains_key else cause
     return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
 
 
@@ -123,7 +126,10 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
 
 
 def _without_excerpt(text: str) -> str:
-    """Return an exception's text without the bytes that could not be parsed: they can hold passwords."""
+    """Return an exception's text without the bytes that could not be parsed: they can contain passwords.
+
+    aiohttp adds them after a line break, which may be escaped.
+    """
     return text.replace("\\n", "\n").partition("\n")[0]
 
 

@@ -41,7 +41,7 @@ def follow_redirect(
     path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     location = response.headers.get("location", "")
     if again:
-        problem: str | None = "redirected again after it was followed once"
+        problem: str | None = "the server redirects a second time"
     else:
         problem = _problem(request, response.status, location, path, base_url)
     if problem is None:

@@ -54,6 +54,10 @@ class Clock:
         """Return seconds since the epoch."""
         return time.time()
 
+    async def sleep(self, seconds: float) -> None:
+        """Return after ``seconds``."""
+        await asyncio.sleep(seconds)
+
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait until ``event`` is set or ``seconds`` (if finite) have passed; return whether it is set."""
         with suppress(TimeoutError):

@@ -108,11 +108,14 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
             an attrs class is a group: each ``Annotated`` field of the class is an option.
     """
     _, *declared = inspect.signature(body, eval_str=True).parameters.values()
-    groups = {one.name: one.annotation for one in declared if _is_group(one)}
+    groups = {parameter.name: parameter.annotation for parameter in declared if _is_group(parameter)}
     members = {name: _options_of(group) for name, group in groups.items()}
-    own = [option for one in declared for option in members.get(one.name, [one])]
+    # Each group is replaced by its options.
+    own = [option for parameter in declared for option in members.get(parameter.name, [parameter])]
     names = {parameter.name for parameter in own}
-    common = _COMMON.keys() - names - (set() if "output" in names else {"as_json"})
+    common = _COMMON.keys() - names
+    if "output" not in names:
+        common.discard("as_json")
 
     @wraps(body)
     def command(ctx: typer.Context, **options: Any) -> None:

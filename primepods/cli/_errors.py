@@ -72,6 +72,7 @@ def word_for_shell(text: str) -> str:
 
 
 def _option(found: re.Match[str]) -> str:
+    """Return ``--max-price`` for a parameter: of ``argument max_price``, and of ``max_price must``."""
     name = {"team_id": "team"}.get(found[1], found[1]).replace("_", "-")
     return found[0].replace(f"argument {found[1]}", f"--{name}").replace(f"{found[1]} must", f"--{name} must")
 
@@ -93,8 +94,9 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^pod_id ", "the id "),
         (r"Pass an `id` as (\S+ \S+) gives it", r"Give an id as \1 shows it"),
-        # Details that aiohttp adds, and a cause that is repeated.
+        # Details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
+        # A cause that is repeated: "reset (3 attempts; the attempt before failed with: reset)".
         (r": ([^:]+(?::\d+)?) \((\d+ attempts); the attempt before failed with: \1\)", r": \1 (\2)"),
     )
 )
@@ -141,8 +143,8 @@ def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
 
 def exit_for(errors: Mapping[str, Exception]) -> None:
     """Exit with the code of the first error, if there is one."""
-    for error in errors.values():
-        raise typer.Exit(_exit_code(error))
+    if errors:
+        raise typer.Exit(_exit_code(next(iter(errors.values()))))
 
 
 def _exit_code(error: Exception) -> ExitCode:

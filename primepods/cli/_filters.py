@@ -70,7 +70,7 @@ class PodFilter:
         ready: Whether the pod can be used.
         older_than: Minimum age in seconds.
         team: The pod's team.
-        exact_names: Those of ``name`` that are names of pods, and so are no patterns.
+        exact_names: Values of ``name`` that equal a pod's name; these are not used as patterns.
     """
 
     status: Status = None
@@ -84,7 +84,7 @@ class PodFilter:
     def __attrs_post_init__(self) -> None:
         """Reject empty texts: an unset shell variable must not select pods."""
         for option in ("status", "gpu", "name"):
-            if not all(getattr(self, option) or ["-"]):
+            if "" in (getattr(self, option) or ()):
                 raise ValueError(f"--{option} is empty: leave it out, or say what it must be")
 
     @property

@@ -99,7 +99,9 @@ class _Lines:
 
     def update(self, done: int, total: int | None, note: str = "") -> None:
         now = time.monotonic()
-        if done == self._shown or (done < self._due and done != total and now < self._at + _LINE_INTERVAL):
+        is_last = done == total
+        is_due = done >= self._due or now >= self._at + _LINE_INTERVAL
+        if done == self._shown or not (is_due or is_last):
             return
         of = "" if total is None else f" of {total}"
         self._screen.say(f"{self._what}: {done}{of}{f' ({note})' if note else ''}")

@@ -18,6 +18,8 @@ _PIECE = 8_192
 _MINOR_RANK = 2
 """Columns of this rank or above are shown only if the others keep a readable width."""
 _MAX_CELL_LENGTH = 200
+_LAST_RESORT_WIDTH = 2
+"""Width of a column where nothing else fits."""
 
 
 @attrs.frozen
@@ -28,8 +30,8 @@ class Column:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
         least: Minimum width when it is cut; ``None`` to cut it only as a last resort.
-        rank: Columns of a lower rank get their room first; rank 0 is always shown. A column of rank 2 or
-            more must not cut others to less than twice their minimum width.
+        rank: Columns of a lower rank are fitted first; rank 0 is always shown. A column of rank 2 or more is
+            left out if it would leave others less than twice their minimum width.
     """
 
     title: str
@@ -89,8 +91,10 @@ def print_table(
 
 def paint(text: str, colour: str | None) -> str:
     """Return text in a colour, ``bold`` or ``dim`` (a fixed grey would be invisible on some backgrounds)."""
-    if colour in {"bold", "dim"}:
-        return typer.style(text, bold=colour == "bold" or None, dim=colour == "dim" or None)
+    if colour == "bold":
+        return typer.style(text, bold=True)
+    if colour == "dim":
+        return typer.style(text, dim=True)
     return typer.style(text, fg=colour) if colour else text
 
 
@@ -170,7 +174,7 @@ def _fit(
         if rank == 0 or (not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width):
             kept.add(index)
     widths = [size if index in kept else 0 for index, size in enumerate(natural)]
-    for smallest in (readable, least, [_GAP] * len(widths)):
+    for smallest in (readable, least, [_LAST_RESORT_WIDTH] * len(widths)):
         widths = _cut_to(width, widths, smallest)
     return widths
 
@@ -178,10 +182,11 @@ def _fit(
 def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
     """Reduce the widest columns, each to its minimum, until the table fits."""
     while _total(widths) > width:
-        index = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
-        if widths[index] <= least[index]:
+        reducible = [index for index, size in enumerate(widths) if size > least[index]]
+        if not reducible:
             break
-        widths[index] -= 1
+        widest = max(reducible, key=lambda index: widths[index])
+        widths[widest] -= 1
     return widths
 
 

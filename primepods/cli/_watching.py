@@ -127,13 +127,16 @@ async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
     """Draw after changes, about once a second; at once if the screen's size changes."""
-    drawn, drawn_size, drawn_at = (-1, [""]), None, 0.0
+    drawn_state = drawn_size = None
+    drawn_at = 0.0
     while True:
-        now, size, state = time.monotonic(), live.console.size, (fleet.version, _notes(fleet, log))
-        due = _MIN_DRAW_INTERVAL if state != drawn else _MAX_DRAW_INTERVAL
-        if size != drawn_size or now - drawn_at >= due:
-            drawn, drawn_size, drawn_at = state, size, now
-            frame = render_fleet(fleet, _view(live.console), state[1])
+        now, size = time.monotonic(), live.console.size
+        notes = _notes(fleet, log)
+        state = fleet.version, notes
+        interval = _MIN_DRAW_INTERVAL if state != drawn_state else _MAX_DRAW_INTERVAL
+        if size != drawn_size or now - drawn_at >= interval:
+            drawn_state, drawn_size, drawn_at = state, size, now
+            frame = render_fleet(fleet, _view(live.console), notes)
             live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
         await asyncio.sleep(_CHECK_INTERVAL)
 
@@ -144,9 +147,11 @@ def _view(console: Console) -> View:
 
 
 def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
-    if log.text or fleet.trouble is None:
-        return [log.text] if log.text else []
-    return [f"the list cannot be read in full: {fleet.trouble}"]
+    if log.text:
+        return [log.text]
+    if fleet.trouble is not None:
+        return [f"the list cannot be read in full: {fleet.trouble}"]
+    return []
 
 
 class _LastWarning(logging.Handler):

@@ -113,6 +113,7 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
+            # Replaces typer's own method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 

@@ -32,7 +32,7 @@ Uploads = Annotated[
     list[str] | None,
     typer.Option(
         "--upload",
-        help="Copy this to the pod first; the command runs in the first folder. May be repeated.",
+        help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
         metavar="LOCAL[:REMOTE]",
         rich_help_panel=_PANEL,
     ),
@@ -55,6 +55,7 @@ MaxSpend = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="Beginning of the pod's name.", metavar="NAME")]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
+"""Accepted because `docker run` has it; the pod is deleted anyway."""
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
 
 
@@ -173,13 +174,14 @@ def _download(text: str) -> tuple[str, str]:
     local = local or posixpath.basename(remote.rstrip("/")) or "."
     # Checked now: after hours of work, when the pod is about to be deleted, it would be too late.
     target = Path(local).absolute()
-    there = next(path for path in (target, *target.parents) if path.exists())
-    if there.is_dir():
-        can_write = os.access(there, os.W_OK | os.X_OK)
+    nearest = next(path for path in (target, *target.parents) if path.exists())
+    if nearest.is_dir():
+        can_write = os.access(nearest, os.W_OK | os.X_OK)
     else:
-        can_write = there == target and os.access(there.parent, os.W_OK | os.X_OK)
+        # A file is replaced, so its folder must be writable.
+        can_write = nearest == target and os.access(nearest.parent, os.W_OK | os.X_OK)
     if not can_write:
-        raise CommandError(f"--download {text}: {there} cannot be written here", ExitCode.USAGE)
+        raise CommandError(f"--download {text}: {nearest} cannot be written here", ExitCode.USAGE)
     return remote, local
 
 
@@ -201,9 +203,9 @@ class _Run:
 
     async def execute(self, client: primepods.AsyncClient) -> int:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
-        # Here and not around the event loop: in a process that ignores Ctrl-C, it needs the current task.
+        # Entered in the event loop: where SIGINT is ignored, exit_on_sigterm needs the current task.
         with primepods.exit_on_sigterm():
-            # A task of its own: this one shows at once that Ctrl-C was noticed, before the pod is deleted.
+            # In a second task, so that the current one can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent(client))
             try:
                 return await asyncio.shield(work)
@@ -309,7 +311,8 @@ class _Run:
         """Report the pod's progress, but not each percent of an installation."""
         self._has_pod = True
         after = change.after
-        stage = change.pod_id, after and (after.status, after.installation_status, after.is_ready)
+        progress = None if after is None else (after.status, after.installation_status, after.is_ready)
+        stage = (change.pod_id, progress)
         if after is not None and stage != self._stage:
             print_info(str(after))
         self._stage = stage

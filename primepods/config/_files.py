@@ -36,8 +36,9 @@ class File:
     """Content of one of the official command's files.
 
     Attributes:
-        key_base_url: The base URL saved with the file's key, if only the key is taken from the file.
-        context: The built-in context, if only the key is taken from the file.
+        key_base_url: Set only for the built-in context, which uses nothing but the file's key: the base URL
+            that was saved with the key.
+        context: The built-in context, or ``None``.
     """
 
     path: Path
@@ -73,7 +74,7 @@ def read_files(context: Found | None) -> list[File]:
     if context is None:
         return files
     if context.value.lower() == BUILT_IN_CONTEXT:
-        # The file's key (if it is for that host), the vendor's host, no team.
+        # The vendor's host and no team; of the file only the key. The caller checks that it is for that host.
         if config is None:
             return []
         key_only = {"api_key": config.fields.get("api_key")}
@@ -81,7 +82,8 @@ def read_files(context: Found | None) -> list[File]:
     shown = f"The context {quote(context.value)} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
         raise ConfigError(
-            f"{shown} cannot be: names have up to 100 letters, digits, hyphens and underscores. Correct it."
+            f"{shown} is not a valid name: names have up to 100 letters, digits, hyphens and underscores. "
+            "Correct it."
         )
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
@@ -91,7 +93,7 @@ def read_files(context: Found | None) -> list[File]:
 
 
 def _read_file(path: Path) -> File | None:
-    # Raised outside the `except`, or the error would reference the document, and so the key.
+    # Raised after the `except`: otherwise the error's context would keep the file's content, with the key.
     try:
         fields = json.loads(path.read_bytes())
         if is_object(fields):

@@ -2,7 +2,7 @@
 
 It takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
 environment and in the pod's own home directory, below the directory for temporary files. As with ``ssh``, the
-command continues when this process is killed, and its standard input is then at its end.
+command continues when this process is killed, and then reads the end of its standard input.
 """
 
 import os
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command may hold its standard input, or the input would never end.
+    # Only the command reads it: otherwise whoever writes to it would not notice that the command has ended.
     sys.stdin.close()
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -109,8 +109,9 @@ def _skip_options(words: list[str]) -> None:
         if word == "--":
             return
         # Flags may be combined with an option that has a value: -Tp 22.
-        with_value = next((n for n, letter in enumerate(word) if n and letter in _WITH_VALUE), 0)
-        if with_value == len(word) - 1 and with_value:
+        positions = [n for n, letter in enumerate(word) if n > 0 and letter in _WITH_VALUE]
+        is_value_next = bool(positions) and positions[0] == len(word) - 1
+        if is_value_next:
             del words[:1]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from .._utils.arguments import check_interval, check_seconds
 from .._utils.clock import Clock
 from ..errors import WaitTimeoutError
@@ -29,7 +27,7 @@ async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float
         billed = billed if price is None else price
         if clock.time() + interval > ends_at:
             break
-        await clock.wait(asyncio.Event(), interval)
+        await clock.sleep(interval)
     found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
     raise WaitTimeoutError(
         f"After {timeout:g} s the bill of pod {pod_id} has not settled: {found}. Look at `pods.history()` "

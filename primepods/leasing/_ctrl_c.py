@@ -1,8 +1,8 @@
 """Ctrl-C while pods are released in the main thread's event loop: noted instead of raised.
 
-Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. In an event loop these
-can be the ones that hand a response to the task that awaits it: the deletion of a pod would then wait for a
-response that has come, until its timeout or forever.
+Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. If that happens while the
+event loop hands a response to the task that awaits it, the response is lost, and the deletion of a pod would
+wait for it until its timeout or forever.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final
 
 Handler = Callable[[int, FrameType | None], Any]
 
-_BLOCKED: Final = 1.0
-"""Seconds after which a loop that has not heard of a Ctrl-C is taken for blocked: the next one is raised."""
+_BLOCKED_AFTER: Final = 1.0
+"""Seconds after a Ctrl-C to which the loop has not reacted: the next Ctrl-C raises ``KeyboardInterrupt``."""
 
 
 class _CtrlC:
@@ -32,20 +32,22 @@ class _CtrlC:
         self._ours: Handler | None = None
         self._unheard_since: float | None = None
         if hasattr(os, "register_at_fork"):
-            # What is released is the parent's; a Ctrl-C of the child is the child's.
+            # A forked child releases nothing, so its Ctrl-C must work as usual.
             os.register_at_fork(after_in_child=self._releases.clear)
 
     def hold_back(self, note: Callable[[], None]) -> None:
-        """Call ``note`` in the running loop where Ctrl-C would raise; outside the main thread it never does.
+        """Let Ctrl-C call ``note`` in the running loop instead of raising ``KeyboardInterrupt``.
+
+        Does nothing outside the main thread, where Ctrl-C never raises.
 
         Args:
-            note: What to call; the same once more changes nothing.
+            note: The callback; registering it twice has no effect.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
         if handler is not self._ours and callable(handler):
-            # One for each that is found: a handler set meanwhile may call the last one of ours.
+            # A new wrapper for each handler: a handler installed later may call our previous wrapper.
             ours = partial(self._on_sigint, handler)
             # Not in a subinterpreter, which gets no signals.
             with suppress(ValueError):
@@ -75,8 +77,8 @@ class _CtrlC:
             now = running[0][1].time()
             if self._unheard_since is None:
                 self._unheard_since = now
-            elif now - self._unheard_since >= _BLOCKED:
-                # By what somebody waits for to end, and by nothing of ours.
+            elif now - self._unheard_since >= _BLOCKED_AFTER:
+                # The user's code blocks the loop, and the user wants to interrupt that code.
                 raise
             for note, loop in running:
                 loop.call_soon_threadsafe(note)

@@ -5,7 +5,6 @@ It is given up after ``release_timeout`` seconds, or when it was interrupted twi
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from typing import Final
@@ -87,7 +86,7 @@ class Release:
         while True:
             try:
                 if failures:
-                    pause = self._clock.wait(asyncio.Event(), min(_MAX_PAUSE, 0.25 * 2.0**failures))
+                    pause = self._clock.sleep(min(_MAX_PAUSE, 0.25 * 2.0**failures))
                     await self.steps.run(pause, self._interrupt, until=self._confirm_until)
                 await self._delete_and_confirm()
             except GivenUpError:

@@ -129,7 +129,7 @@ class Rental:
         self.file.record = attrs.evolve(self.file.record, **changes)
         await self._steps.run(asyncio.to_thread(self.file.update))
 
-    async def prove(self) -> None:
+    async def confirm_ownership(self) -> None:
         """Check that the API shows the pod with its name: a cache or proxy may have mixed up responses.
 
         Raises:

@@ -23,8 +23,8 @@ class Ledger:
     """Content of the folder of leases.
 
     Attributes:
-        records: What each file says, drafts among them that a process has left before it could rename them.
-        unreadable: Why each of the others cannot be read: it may speak for a pod.
+        records: The record of each file, including drafts whose process died before it renamed them.
+        unreadable: The reason for each file that cannot be read; it may be the record of a pod.
     """
 
     records: dict[Path, LeaseRecord]
@@ -35,7 +35,7 @@ def read_ledger(folder: Path) -> Ledger:
     """Read all files of leases.
 
     Raises:
-        ConfigError: What the folder holds cannot be told.
+        ConfigError: The folder cannot be read.
     """
     ledger = Ledger({}, {})
     try:
@@ -87,7 +87,7 @@ def try_folder(folder: Path, settings: Settings) -> bool:
     try:
         is_locked = LeaseFile.claim(file.path) is None
         file.close()
-        # Without locks, nobody takes over the file of a process that lives.
+        # Unlocked now, so this claim must succeed; it fails where locks do not work.
         other = LeaseFile.claim(file.path)
         if other is not None:
             other.close()

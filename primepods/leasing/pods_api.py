@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -86,7 +85,7 @@ async def find_namesakes(
         left = ends_at - clock.time()
         if is_enough(found) or left <= 0:
             return found, shown
-        await clock.wait(asyncio.Event(), min(pause, left))
+        await clock.sleep(min(pause, left))
         pause = min(2 * pause, _MAX_PAUSE)
 
 

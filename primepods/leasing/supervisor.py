@@ -1,10 +1,14 @@
 """The lifecycle of a lease: order pods until one is ready, hand it over, delete it and confirm that.
 
-One task, the supervisor's, does all of it, so that nothing in the ``with`` block can stop a deletion. An
-interruption of the block starts the release. An interruption of the release lets it continue until the
-deletion is accepted, and then for 10 seconds to confirm it; the next one ends it, and the pod is named in an
-error, in the log and in the lease's file. The end of the event loop, which cancels the supervisor's task, is
-such an interruption, and so is a Ctrl-C that Python raises inside that task.
+One task, the supervisor's, does all of it, so that nothing in the ``with`` block can stop a deletion. Of the
+interruptions of a lease
+
+1. the first starts the release;
+2. the second hurries it: the deletion must be accepted, and is confirmed for 10 seconds at most;
+3. the third gives it up: the pod is named in an error, in the log and in the lease's file.
+
+The end of the event loop, which cancels the supervisor's task, is an interruption, and so is a Ctrl-C that
+Python raises inside that task.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ T = TypeVar("T")
 _log = logging.getLogger("primepods")
 
 _TICK: Final = 60.0
-"""Seconds between two checks of the file, and of the budget, whose clock runs while the machine sleeps."""
+"""Seconds between two checks of the file and of the budget, whose clock, unlike timers, runs in standby."""
 _TRY_NEXT: Final = (
     SoldOutError,
     PriceTooHighError,
@@ -96,7 +100,8 @@ class LeaseSupervisor:
         self._steps = Steps(self._clock, self.interrupt)
         self._rental: Rental | None = None
         self._budget = Budget(options)
-        self._kept = self._has_refused = False
+        self._kept = False
+        self._has_refused_order = False
         self._task: asyncio.Task[None] | None = None
 
     def check_unused(self) -> None:
@@ -127,7 +132,7 @@ class LeaseSupervisor:
             context.run(LISTENERS.set, operation.listeners)
         self._task = loop.create_task(self._run(), context=context)
         if operation is not None:
-            # What was not released outweighs why.
+            # A failed release is reported rather than the error that ended the lease.
             self._task.add_done_callback(
                 lambda _: operation.end(self.not_released or self.budget_error or self.error)
             )
@@ -203,16 +208,16 @@ class LeaseSupervisor:
 
     def end(self) -> None:
         """Start the release, if it has not started; in the event loop."""
-        if self._can_go_on():
+        if self._prepare_release():
             self._steps.end()
 
     def interrupt(self) -> None:
         """Start the release; a second call hurries it, a third gives it up; in the event loop."""
-        if self._can_go_on():
+        if self._prepare_release():
             was_ending = self._steps.is_ending
             self._steps.interrupt("A pod" if self._rental is None else self._rental.what)
             if self.is_ready and not was_ending and self.on_lost is not None:
-                # Something has cancelled this task, and perhaps not the block's.
+                # This task was cancelled; the task of the `with` block may not know.
                 _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
                 self.on_lost()
 
@@ -222,7 +227,12 @@ class LeaseSupervisor:
         loop = self._loop
         return loop is not asyncio.get_running_loop() and not loop.is_running()
 
-    def _can_go_on(self) -> bool:
+    def _prepare_release(self) -> bool:
+        """Hold back Ctrl-C for an open lease.
+
+        Returns:
+            ``False``, with the failure noted, if its event loop has ended.
+        """
         if not self.is_open:
             return True
         if self.is_stranded:
@@ -256,7 +266,7 @@ class LeaseSupervisor:
             self.error = exc
         self.end()
         await self._release(at_end=True)
-        if self.error is not None and (note := self._deletion(self.error)):
+        if self.error is not None and (note := self._deletion_note(self.error)):
             self.error.add_note(note)
         self.is_ready = False
         if not self.ready.done():
@@ -285,27 +295,27 @@ class LeaseSupervisor:
                 await self._release()
                 if self._steps.is_ending or rental.not_released is not None:
                     raise
-                errors.append(f"{exc} {self._deletion(exc)}".rstrip())
+                errors.append(f"{exc} {self._deletion_note(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
             else:
                 return rental
-        raise EndedError
+        raise AssertionError("a lease has at least one order")
 
     async def _order(self, rental: Rental) -> None:
         try:
             await rental.order()
         finally:
             if rental.is_refused:
-                self._has_refused = True
+                self._has_refused_order = True
                 self._open_leases.refused.add(rental)
 
     async def _check_refused(self) -> None:
-        """Search for pods of refused orders: beside the block, and again at its end."""
-        if self._has_refused:
+        """Search for pods of refused orders: while the block runs, and again at its end."""
+        if self._has_refused_order:
             await self._open_leases.refused.check()
 
-    def _deletion(self, error: BaseException | None) -> str:
-        """Return the note for the error of a wait, which says that its pod goes on."""
+    def _deletion_note(self, error: BaseException | None) -> str:
+        """Return a note that the pod is deleted, for the error of a wait, which says that the pod runs on."""
         rental = self._rental
         if not isinstance(error, WaitError) or rental is None or rental.pod is None or rental.not_released:
             return ""
@@ -319,7 +329,7 @@ class LeaseSupervisor:
     async def _is_released(self, *, at_end: bool) -> bool:
         """Release the pod; return whether there is nothing left to do."""
         rental = self._rental
-        # In the child of a fork this is the copy of a task of the parent's, which cares for the pod.
+        # In a forked child there is nothing to do: the parent process releases the pod.
         if rental is None or not self.is_ours:
             return True
         try:
@@ -356,7 +366,7 @@ class LeaseSupervisor:
         )
         rental.note_status(await self._use(work))
         rental.check_price()
-        await self._use(rental.prove())
+        await self._use(rental.confirm_ownership())
         if rental.status is None or rental.status.ssh is None:
             reason = "it is ready, but the API names no address to log in at"
             raise PodFailedError(
@@ -375,7 +385,7 @@ class LeaseSupervisor:
         self.ready.set_result(None)
         await self._use(self._check_refused())
         while True:
-            await self._use(self._clock.wait(asyncio.Event(), _TICK))
+            await self._use(self._clock.sleep(_TICK))
             if not self._kept and rental.file.is_lost():
                 _log.warning(
                     "the file %s of %s was removed: it is written again", rental.file.path, rental.what
@@ -386,6 +396,7 @@ class LeaseSupervisor:
         """Await ``work`` until the lease ends, or its budget is used up."""
 
         def until() -> float:
+            # Called again each tick at least: too late is only the end of the budget.
             hours = math.inf if self._kept else self._budget.hours_left
             return self._clock.time() + min(hours * 3600, _TICK)
 

@@ -21,7 +21,7 @@ from .account import Account
 from .ledger import read_ledger, remove_broken_drafts
 from .pods_api import ended_pods
 from .server_time import confirmed_time
-from .sweep import SkippedLease, Sweep
+from .sweep import OrphanedPod, SkippedLease, Sweep
 
 _EXPIRED_MARGIN: Final = 900.0
 """Seconds after its expiry in which a pod's own lease may still delete it."""
@@ -73,7 +73,7 @@ class Sweeper:
             return Sweep(found=(), skipped=tuple(self._skipped))
         listed, error = await self._pods.list().collect()
         await self._read_time()
-        # After the list: each listed pod of a living process has a file now, or had one before.
+        # Again, after the list: a pod ordered since the first read has its file now, and is no orphan.
         records = await asyncio.to_thread(self._read)
         try:
             orphans = await self._find(records, listed, is_complete=error is None)
@@ -125,16 +125,18 @@ class Sweeper:
                 method="GET",
                 url_path="/api/v1/pods/",
             )
-        # If it is unknown, everything counts as just ordered: no 404 proves anything.
+        # Unknown: every age is negative, so everything counts as just ordered, and no 404 proves anything.
         self._now = -math.inf if server_time is None else server_time
 
     async def _find(
         self, records: Mapping[Path, LeaseRecord], listed: list[Pod], *, is_complete: bool
     ) -> list[Orphan]:
-        """Return the leases of dead processes whose pods run, or may run; unless only expired pods count."""
+        """Return the leases of dead processes whose pods run, or may run; none if only expired pods count."""
+        if self._expired:
+            return []
         found: list[Orphan] = []
         unlisted: list[Orphan] = []
-        for orphan in [] if self._expired else self._claim_all(records):
+        for orphan in self._claim_all(records):
             orphan.add_listed([pod for pod in listed if orphan.owns(pod)])
             renamed = next((pod for pod in listed if orphan.has_id_of(pod)), None)
             if orphan.is_listed:
@@ -144,7 +146,10 @@ class Sweeper:
             else:
                 unlisted.append(orphan)
         ended = await ended_pods(self._pods) if unlisted else []
-        found += [orphan for orphan in unlisted if self._may_run(orphan, ended, is_complete=is_complete)]
+        for orphan in unlisted:
+            if self._classify_unlisted(orphan, ended, is_complete=is_complete):
+                orphan.add_unlisted()
+                found.append(orphan)
         return found
 
     def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[Orphan]:
@@ -185,8 +190,8 @@ class Sweeper:
             return None
         if record.is_elsewhere:
             return (
-                f"whether its process on host {record.host} lives cannot be seen, since that is another "
-                "machine or container, or was started anew: give an age (older_than)"
+                f"it cannot be seen whether its process lives: host {record.host} is another machine or "
+                "container, or was restarted. Give an age (older_than)"
             )
         return f"its process {record.pid} lives"
 
@@ -203,8 +208,8 @@ class Sweeper:
             f"it is not, delete it by its id, and remove {orphan.files[0].path}",
         )
 
-    def _may_run(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
-        """Tell whether the pod of a lease that the list does not show may be running, or appear yet."""
+    def _classify_unlisted(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
+        """Tell whether to delete an unlisted pod; otherwise note that it has ended, or skip it."""
         if orphan.has_ended(ended) or (orphan.is_refused and orphan.is_late and is_complete):
             self._ended.append(orphan)
         elif orphan.is_refused:
@@ -220,7 +225,7 @@ class Sweeper:
                 f"know that it does not, remove {orphan.files[0].path}",
             )
         else:
-            orphan.add_unlisted()
+            # Its id is known, or its order is recent: it may be running, or still appear.
             return True
         return False
 
@@ -231,11 +236,14 @@ class Sweeper:
             if not self._matches(pod.name, pod.created_at) or _is_recorded(pod, records):
                 continue
             expires_at = expiry_of(pod.name)
-            # Until then its lease, elsewhere, may live.
-            is_leased = expires_at is not None and self._now < expires_at + _EXPIRED_MARGIN
-            if not self._expired and expires_at is not None and is_leased:
-                self._skip_pod(pod, expires_at)
-            elif not is_leased and (expires_at is not None or not self._expired):
+            if expires_at is None:
+                is_wanted = not self._expired
+            else:
+                # Until then, its lease may be alive on another machine.
+                is_wanted = self._now >= expires_at + _EXPIRED_MARGIN
+                if not is_wanted and not self._expired:
+                    self._skip_pod(pod, expires_at)
+            if is_wanted:
                 orphans.append(Orphan.without_file(pod, self._age(pod.created_at)))
         return orphans
 
@@ -260,16 +268,11 @@ class Sweeper:
         return math.inf if since is None else self._now - since.timestamp()
 
     def _is_chosen(self, orphan: Orphan) -> bool:
-        """Tell whether the earlier sweep, if any, found all of it; by name if an id is unknown."""
+        """Tell whether the earlier sweep, if any, found every pod of the orphan."""
         if self._only is None:
             return True
-        return all(
-            any(
-                pod.pod_id == found.pod_id if pod.pod_id and found.pod_id else pod.name == found.name
-                for found in self._only.found
-            )
-            for pod in orphan.pods
-        )
+        earlier = self._only.found
+        return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphans: list[Orphan]) -> dict[str, PrimePodsError | None]:
         """Delete the pods of orphans; return what went wrong, by id or else by name."""
@@ -278,6 +281,13 @@ class Sweeper:
         limit = self._settings.max_concurrency
         outcomes = await map_bounded(lambda orphan: orphan.delete(self._account), orphans, limit)
         return {pod_id: problem for outcome in outcomes for pod_id, problem in outcome.items()}
+
+
+def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
+    """Compare by id; by name if one of the ids is unknown."""
+    if pod.pod_id and other.pod_id:
+        return pod.pod_id == other.pod_id
+    return pod.name == other.name
 
 
 def _as_text(path: object) -> str:

@@ -3,10 +3,10 @@
 One page is a snapshot. A page is *grounded* when it begins at offset 0 or its first row is already known.
 The rows of a page are contiguous, so no lasting row is skipped between one grounded page and the next. Pages
 therefore overlap by one row. When a page is not grounded (rows before it were deleted), the reader drops the
-pages requested ahead and steps back to a grounded one; offset 0 always is. The proof needs no order among the
-requests, so pages may be requested ahead; it only needs lasting rows to keep their order. To find rows that
-move (records of the history that end), the reader compares the server's count with the rows received, and
-reads the list again if they differ.
+pages requested ahead and steps back to a grounded one; offset 0 always is. This holds in whatever order the
+requests are answered, so pages may be requested ahead; it only needs lasting rows to keep their order. To
+find rows that move (records of the history that end), the reader compares the server's count with the rows
+received, and reads the list again if they differ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _FULL_OVERLAP: Final = 100
-"""Page size from which an extra row per page costs more than one extra page in a hundred."""
+"""Page size from which no extra row is requested for the overlap: sharing one costs 1% more pages at most."""
 _ANSWERS: Final = 3
 """Responses that confirm that the list ends before its stated count."""
 _EMPTY_ANSWERS: Final = 2
@@ -27,6 +27,8 @@ _EMPTY_ANSWERS: Final = 2
 _MAX_REREADS: Final = 3
 """Maximum repeated reads of a list whose rows move during the read."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
+_MAX_BACKTRACKS: Final = 4
+"""How many times all pages read may be stepped over without progress, beyond these 50."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -85,10 +87,14 @@ class OffsetReader(Generic[T]):
             page = yield from self._settled_page(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
                 return offset, page
-            before = self._last.total_count if self._last else None
-            step = max(step, (before or 0) - (page.total_count or 0))
-            offset, step = max(0, offset - step), step * 2
-            self._is_searching, self._confirmations = True, 0
+            # Step back by as many rows as were deleted, and at least by 1, 2, 4, ...
+            count_before = (self._last.total_count or 0) if self._last else 0
+            deleted = count_before - (page.total_count or 0)
+            step = max(step, deleted)
+            offset = max(0, offset - step)
+            step *= 2
+            self._is_searching = True
+            self._confirmations = 0
             self._count_page_without_progress()
 
     def _settled_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
@@ -97,11 +103,11 @@ class OffsetReader(Generic[T]):
         for _ in range(_ANSWERS - 1):
             if offset == 0 or page.rows:
                 break
-            # A replica that lags, or has lost its rows, returns none.
+            # A replica that lags, or has lost its rows, returns none: that does not confirm the end.
             if self._counted(page) > offset:
                 self._confirmations = 0
             page = yield from self._page(offset)
-        return (yield from self._check_offset_counts(offset, page))
+        return (yield from self._check_offset_is_used(offset, page))
 
     def _following(self, offset: int, page: FetchedPage[T]) -> Reading[T, int | None]:
         """Return the offset of the page after a grounded one; ``None`` at the end of the list."""
@@ -125,13 +131,17 @@ class OffsetReader(Generic[T]):
         """Tell whether more rows may follow a page.
 
         A full page may be followed by more, whatever the count says. A shorter one is the last if the count
-        agrees.
+        agrees. A page of one row is only the overlap.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
     def _must_ask_again(self, page: FetchedPage[T], end: int) -> bool:
-        """Tell whether another response must confirm that a page is the last."""
+        """Tell whether another response must confirm that a page is the last.
+
+        Three must agree if the server counts more rows than it returns, or has counted more before; two if
+        the list is empty.
+        """
         if self._counted(page) > end:
             self._contradictions += 1
             self._confirmations = 0
@@ -151,11 +161,12 @@ class OffsetReader(Generic[T]):
             ProtocolError: Several reads have not found them.
         """
         known = len(self.rows)
-        # Two equal reads: nothing moves, but the server lists some rows twice.
+        # The last reread found nothing new: the server's count includes rows that it lists twice.
         is_settled = self._rereads > 0 and known == self._known_before_reread
         if known >= self._highest_count or is_settled:
             return False
         if self._rereads == _MAX_REREADS:
+            # With fewer rows than even the older, lower count, rows are missing and not only new.
             if known < self._count_before_reread:
                 raise self.rows.incomplete(counted=self._highest_count, found=known)
             return False
@@ -174,14 +185,14 @@ class OffsetReader(Generic[T]):
         return page
 
     def _refuse_single_rows(self, page: FetchedPage[T]) -> Reading[T, None]:
-        """Accept the end of the list where no page shows more, unless no page can show two rows.
+        """Check that the server can return more than one row per page, after a list of one row.
 
         Raises:
             ProtocolError: The server returns one row per page, so that pages cannot overlap.
         """
         if page.total_count == 1 and page.limit != 1:
             return
-        # No change of the list explains this: a row is second before and after a first page without it.
+        # Proof: the row at offset 1 is the same before and after a page at offset 0 that lacks it.
         second = (yield from self._page(1)).keys[:1]
         if not second:
             return
@@ -190,7 +201,7 @@ class OffsetReader(Generic[T]):
         if len(first) == 1 and first != second == again:
             raise self.rows.error("no page holds more than one row", "Report it.")
 
-    def _check_offset_counts(self, offset: int, page: FetchedPage[T]) -> Reading[T, FetchedPage[T]]:
+    def _check_offset_is_used(self, offset: int, page: FetchedPage[T]) -> Reading[T, FetchedPage[T]]:
         """Distinguish a list that shifted by a whole page from a server that ignores ``offset``.
 
         Returns:
@@ -213,8 +224,9 @@ class OffsetReader(Generic[T]):
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
-        # Stepping back over known rows brings nothing new either, and may take as many pages as were read.
-        allowed = _MAX_PAGES_WITHOUT_PROGRESS + 4 * len(self.rows) // max(1, self._longest - 1)
+        # Stepping back over known rows brings nothing new either, and may take all pages read, a few times.
+        pages_read = len(self.rows) // max(1, self._longest - 1)
+        allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_BACKTRACKS * pages_read
         if self._pages_without_progress > allowed:
             raise self.rows.error(
                 f"{self._pages_without_progress} pages in a row brought nothing new: the list changes faster "

@@ -23,8 +23,8 @@ class AsyncPager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it anew.
 
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
-    :class:`Page` objects. The first page is requested when the first item is wanted, and the second when a
-    second page is; from then on pages are requested ahead.
+    :class:`Page` objects. The first page is requested when the first item is wanted. When a second
+    page is wanted, it and the following ones are requested ahead.
 
     *An iteration that ends normally is complete*, according to the API's own count. Every item that exists
     from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile;
@@ -80,7 +80,7 @@ class AsyncPager(Generic[T]):
             predicate: Tells whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any; those may be other items.
+            The items, and the error about unreadable rows, if any; such rows may be items of yours.
 
         Raises:
             PrimePodsError: The list could not be read to the end.
@@ -164,6 +164,7 @@ class _PageIterator(Generic[T]):
                 if isinstance(found, Page):
                     return found
                 if found is None:
+                    # The iteration has ended: the next turn raises.
                     await self._window.aclose()
                 else:
                     # Unlike `await found`, cancelling this does not cancel the request.
@@ -175,7 +176,10 @@ class _PageIterator(Generic[T]):
     def _go_on(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
         """Read until the next page, a request to wait for, or the end of the iteration."""
         try:
-            while isinstance(step := self._step(), WantedPage):
+            while True:
+                step = self._step()
+                if not isinstance(step, WantedPage):
+                    return step
                 self._wanted = step
         except StopIteration:
             self._end = StopAsyncIteration()
@@ -183,8 +187,6 @@ class _PageIterator(Generic[T]):
             # An API error's frames would keep the response alive; a defect needs them for its report.
             self._traceback = None if isinstance(exc, PrimePodsError) else exc.__traceback__
             self._end = exc.with_traceback(None)
-        else:
-            return step
         return None
 
     def _step(self) -> WantedPage | Page[T] | asyncio.Task[FetchedPage[T]]:

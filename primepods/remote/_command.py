@@ -18,9 +18,12 @@ from ._scripts import run_script
 from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
-_MAX_KEPT: Final = 16 << 20
-_MAX_KEPT_OF_STREAMED: Final = 64 << 10
+_MAX_CAPTURED: Final = 16 << 20
+"""Bytes of output to keep; the rest is dropped from the beginning."""
+_MAX_CAPTURED_WITH_ON_LINE: Final = 64 << 10
+"""Bytes of output to keep where ``on_line`` receives it."""
 _MAX_SHOWN: Final = 500
+"""Characters of output in a message."""
 
 
 class Command:
@@ -43,7 +46,7 @@ class Command:
         if on_line is not None:
             check_callable("on_line", on_line)
         if on_line is not None and not capture:
-            raise ValueError("on_line needs the output, which capture=False does not keep: use one of them")
+            raise ValueError("on_line and capture=False exclude each other: use one of them")
         if not isinstance(input, str | bytes | None):
             raise TypeError(f"input must be text or bytes, got {quote(input)}")
         data = input.encode() if isinstance(input, str) else input
@@ -71,6 +74,7 @@ class Command:
                 await self._stdout.end()
                 await self._stderr.end()
             seconds = anyio.current_time() - begun
+        # The script reports it on stderr, at the end.
         code = session.stderr.exit_code
         if code is None or scope.cancelled_caught:
             raise self._unfinished(login.pod_id, seconds, is_timeout=scope.cancelled_caught)
@@ -125,7 +129,7 @@ class _Output:
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool) -> None:
         is_streamed = on_line is not None or not capture
-        self.kept = Tail(_MAX_KEPT_OF_STREAMED if is_streamed else _MAX_KEPT)
+        self.kept = Tail(_MAX_CAPTURED_WITH_ON_LINE if is_streamed else _MAX_CAPTURED)
         self._stream: Stream = stream
         self._on_line = on_line
         self._lines = Lines()

@@ -87,8 +87,8 @@ def _check_state(word: str) -> PodState:
     if not state.is_known and not isinstance(word, PodState):
         known = ", ".join(PodState)
         raise ValueError(
-            f"status must be one of {known}, got {quote(word)}. PodState({quote(word)}) is one that this "
-            "version does not know."
+            f"status must be one of {known}, got {quote(word)}. To filter by a status that this "
+            f"version does not know, pass PodState({quote(word)})."
         )
     return state
 

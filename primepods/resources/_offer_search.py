@@ -86,13 +86,14 @@ class OfferSearch:
     def _objection(self, offer: Offer) -> str | None:
         """Return the reason why an offer does not fit, as a phrase; ``None`` if it does."""
         provider, price = offer.provider.lower(), offer.price_hr
-        is_other = self.provider not in {None, provider} or provider in self.exclude_providers
+        is_other = self.provider is not None and self.provider != provider
         checks = {
-            "from other providers": is_other,
+            "from other providers": is_other or provider in self.exclude_providers,
             "spot": bool(offer.is_spot) and not self.spot,
             "sold out": not (offer.is_available or self.unavailable),
+            # With `unavailable`, the offers are only to be looked at.
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
-            # A price of 0 means none: no machine is free.
+            # The API gives 0 where it knows no price.
             "without a price": not price and not (self.unavailable and self.max_price is None),
             _TOO_EXPENSIVE: self.max_price is not None and (price or 0.0) > self.max_price,
         }

@@ -99,8 +99,8 @@ class Order:
         if self.is_named(pod):
             return True
         # A server may drop or shorten a name: then the pod must at least be new.
-        can_be_named = pod.name is None or is_respelled(self.name, pod.name)
-        return can_be_named and self.since > -math.inf and self._is_new(pod)
+        name_may_be_ours = pod.name is None or is_respelled(self.name, pod.name)
+        return name_may_be_ours and self.since > -math.inf and self._is_new(pod)
 
     def is_named(self, pod: Pod) -> bool:
         """Tell whether a pod has the ordered name and did not exist before."""
@@ -125,7 +125,10 @@ _orders_under_way: Final[set[Order]] = set()
 
 @contextmanager
 def under_way(order: Order) -> Generator[None, None, None]:
-    """Mark concurrent orders of the same name in the block: a new pod could belong to either."""
+    """Register an order for the block; concurrent orders of one name are no longer alone.
+
+    A new pod of that name could belong to either.
+    """
     for other in list(_orders_under_way):
         if is_same_name(order.name, other.name):
             order.is_alone = other.is_alone = False
@@ -188,14 +191,22 @@ def is_definitive_rejection(error: PrimePodsError) -> bool:
 
 
 def uncertain_error(order: Order, namesakes: list[Pod], shown: str) -> CreateUncertainError:
+    """Return the error of an order whose pod was not found.
+
+    Args:
+        order: The order.
+        namesakes: Pods of its name that may be of other orders.
+        shown: What the search showed, where there are no such pods.
+    """
     ids = [pod.id for pod in namesakes]
     if ids:
         shown = f"of this name, but not provably of this order: {', '.join(ids)}"
+    response = ""
     if order.response_id is not None and order.response_id not in ids:
+        response = f"The response named pod {order.response_id}, which is not provably of this order. "
         ids.append(order.response_id)
-        shown = f"the response named pod {order.response_id}, which is not provably of this order; {shown}"
     text = (
-        f"Whether the pod {order.name!r} exists is unknown: {order.error} "
+        f"Whether the pod {order.name!r} exists is unknown: {order.error} {response}"
         f"A search of {LOOKUP_TIMEOUT:g} s showed: {shown}. {_remedy(order.name)}"
     )
     return CreateUncertainError(text, name=order.name, candidates=tuple(ids))

@@ -50,17 +50,20 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[APIError], str], ...]] = (
 """Texts of refusals, their error classes and remedies; the first match counts."""
 _BY_STATUS: Final[dict[int, tuple[type[APIError], str]]] = {
     HTTPStatus.NOT_FOUND: (NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
-    HTTPStatus.CONFLICT: (ConflictError, f"{_LOOK_AGAIN}, and whether the pod exists, with `pods.list()`."),
+    HTTPStatus.CONFLICT: (
+        ConflictError,
+        f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
+    ),
 }
-_IN_PROSE: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
-"""Besides 5xx: the statuses of refusals that only their text distinguishes."""
+_AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+"""Statuses of refusals whose kind only their text shows; as with all 5xx."""
 
 
 def explain(error: PrimePodsError) -> PrimePodsError:
     """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
     if not isinstance(error, APIError):
         return error
-    if error.status_code not in _IN_PROSE and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.status_code not in _AMBIGUOUS and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return error
     for words, kind, remedy in _KINDS:
         if words.search(error.message):

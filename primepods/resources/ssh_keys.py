@@ -47,7 +47,8 @@ class AsyncSSHKeys:
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. A key that exists already is returned.
 
-        Safe to repeat after any interruption: it adds no duplicate. Two concurrent calls may add one.
+        Safe to repeat after any interruption: it adds no duplicate. Two concurrent calls may add the
+        key twice.
 
         Args:
             name: Name of the key.

@@ -40,10 +40,10 @@ MAX_RETRY_AFTER: Final = 300.0
 CONFIRM_AFTER: Final = 2.0
 """Seconds between a refusal and the request that confirms it: a single one can be a stray response."""
 _TOLERANCE: Final = 0.01
-_NEIGHBOURS: Final = 3
+_REFUSAL_LIFETIME: Final = 3
 """Intervals after which a refusal is forgotten if only failures have followed."""
-_MIN_INTERVAL: Final = 5.0
-"""Minimum seconds for an interval in that calculation."""
+_MIN_REFUSAL_INTERVAL: Final = 5.0
+"""Shorter intervals count as this many seconds in a refusal's lifetime."""
 _WARNING_INTERVAL: Final = 60.0
 """Minimum seconds between two warnings."""
 
@@ -88,23 +88,25 @@ class PollPace:
             turn_at = max(now, self._free_at)
             self._free_at = turn_at + (0.5 + self._clock.random()) / self._rate
             if turn_at > now:
-                await self._clock.wait(asyncio.Event(), turn_at - now)
+                await self._clock.sleep(turn_at - now)
         self._note_sent()
 
     def note_response(self) -> None:
         """Raise the rate and reset the length of pauses after a response."""
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
-            requests = self._rate * _PACE_WINDOW
-            self._rate += min(_RELATIVE_INCREASE * self._rate, _INCREASE / _PACE_WINDOW / max(requests, 1.0))
+            requests_per_window = max(self._rate * _PACE_WINDOW, 1.0)
+            # `_INCREASE` per window, spread over the window's responses.
+            increase = _INCREASE / _PACE_WINDOW / requests_per_window
+            self._rate += min(increase, _RELATIVE_INCREASE * self._rate)
             if self._rate > _MAX_RATE:
                 self._rate = math.inf
 
     def apply_rate_limit(self, limit: RateLimitError) -> bool:
         """Pause, and lower the rate; return whether this began a pause, or made one longer.
 
-        Of several 429s for the same pause, the first counts. The longest of many random pauses is about the
-        same in every process: all would resume together.
+        Of several 429s for the same pause, the first counts: if the longest random pause counted, it would be
+        nearly the same in every process, and all would resume together.
         """
         now = self._clock.time()
         if limit.retry_after is None and now < self.paused_until:
@@ -154,12 +156,14 @@ class ThrottledWarnings:
         self._pace = pace
         self._said: RateLimitError | None = None
 
-    def failed(self, error: Exception, pods: int, of: int) -> None:
-        """Warn that a request for ``pods`` of ``of`` pods failed."""
+    def failed(self, error: Exception, pods: int, total: int) -> None:
+        """Warn that a request for ``pods`` of ``total`` pods failed."""
         self._warn(
             "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
-            *(pods, of, one_line(str(error))),
-            pods=pods,
+            pods,
+            total,
+            one_line(str(error)),
+            fields={"pods": pods},
         )
 
     def paused(self, *, is_new: bool) -> None:
@@ -176,11 +180,12 @@ class ThrottledWarnings:
         seconds = self._pace.paused_until - self._clock.time()
         self._warn(
             "Still waiting, but the API asked for a pause, and no request is sent for another %.0f s: %s",
-            *(seconds, one_line(str(cause))),
-            seconds=seconds,
+            seconds,
+            one_line(str(cause)),
+            fields={"seconds": seconds},
         )
 
-    def _warn(self, text: str, *args: object, **fields: float) -> None:
+    def _warn(self, text: str, *args: object, fields: dict[str, float]) -> None:
         now = self._clock.time()
         if now >= self.next_at:
             self.next_at = now + _WARNING_INTERVAL
@@ -199,7 +204,8 @@ class HubState:
         pace: The rate limiter of the requests.
         warnings: The log warnings.
         pods: All pods with a subscription.
-        numbers: Numbers requests and subscriptions: a response counts only for older ones.
+        numbers: Counter of requests and subscriptions: a response counts only for subscriptions with a lower
+            number than its request.
         jobs: The running tasks.
         listening: Number of subscriptions with listeners.
     """
@@ -237,7 +243,7 @@ class HubState:
             job.add_done_callback(lambda _: on_end())
 
     def listen(self, pods: Iterable[WatchedPod]) -> None:
-        """Tell, from now on in the current task, the listeners of all subscriptions to ``pods``."""
+        """Send events of the current task to the listeners of all subscriptions to ``pods``."""
         if self.listening:
             subscriptions = {each for pod in pods for each in pod.subscriptions}
             listen_for_all([each.listeners for each in subscriptions])
@@ -263,7 +269,7 @@ class HubState:
     def refuse(self, pods: Iterable[WatchedPod], error: Exception) -> None:
         """End the waits for pods whose refusal is now confirmed; poll the others again to confirm it."""
         for pod in pods:
-            interval = max(pod.interval, _MIN_INTERVAL)
+            interval = max(pod.interval, _MIN_REFUSAL_INTERVAL)
             pod.refused_at = self.first_refusal(pod.refused_at, sent_at=pod.asked_at, interval=interval)
             if self.is_confirmed(error, pod.refused_at):
                 pod.end(error)
@@ -280,7 +286,7 @@ class HubState:
             sent_at: Time at which the refused request was sent.
             interval: Seconds between two requests.
         """
-        if refused_at is None or sent_at - refused_at > _NEIGHBOURS * interval:
+        if refused_at is None or sent_at - refused_at > _REFUSAL_LIFETIME * interval:
             return self.clock.time()
         return refused_at
 

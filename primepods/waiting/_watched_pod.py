@@ -75,7 +75,7 @@ class WatchedPod:
         gone: Whether it existed and is confirmed gone.
         absent: Whether it was never seen, and is confirmed not to exist.
         trouble: Error of its last status request; ``None`` if that succeeded.
-        refused_at: Time of the first of its current, unbroken refusals; ``None`` if there are none.
+        refused_at: Time at which the current series of refusals began; ``None`` if there is none.
         lookup_trouble: Error of the last GET.
         lookup_refused_at: The same as ``refused_at``, for GETs.
         search: The search for the pods that make its batch fail, while it is a suspect.
@@ -88,7 +88,7 @@ class WatchedPod:
         lookup_at: Earliest time of the next GET.
         subscriptions: Its subscribers.
         force_notify: Subscribers to notify of the next response even if nothing changed: new ones, and those
-            whose grace period ends with a response.
+            whose grace period has passed.
     """
 
     pod_id: str
@@ -162,6 +162,7 @@ class WatchedPod:
         elif self._misses or self.row is None:
             self.gone = self.absent = False
             self.seen_at = now
+            # An old row shows that the pod existed; `get` shows its current state.
             self.row = self.row or _as_status(pod)
             self._show(_as_status(pod), sequence)
         elif self._lacks_address:
@@ -189,7 +190,7 @@ class WatchedPod:
             self._show(None, sequence)
 
     def lookup_failed(self, error: PrimePodsError) -> None:
-        """Record that a GET failed. An address can wait; a confirmation is retried after the next tick."""
+        """Record that a GET failed; it is retried at the next tick if it was to confirm an end."""
         self.lookup_trouble = error
         if self._missing or self._terminated:
             self.lookup_at = -math.inf
@@ -239,11 +240,15 @@ class WatchedPod:
         return status
 
     def _show(self, status: PodStatus | None, sequence: int) -> None:
-        """Set the state, and notify subscribers from before request ``sequence``; only some if unchanged."""
-        who = self.force_notify
+        """Set the state, and notify subscribers.
+
+        Only those that subscribed before request ``sequence`` are notified; if the state is unchanged, only
+        those in ``force_notify``.
+        """
+        to_notify = self.force_notify
         if status != self.status:
-            self.status, who = status, self.subscriptions
-        for subscription in list(who):
+            self.status, to_notify = status, self.subscriptions
+        for subscription in list(to_notify):
             if subscription.since < sequence:
                 self.force_notify.discard(subscription)
                 subscription.notify(self)
@@ -262,6 +267,6 @@ def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:
 
 
 def _as_status(pod: Pod) -> PodStatus:
-    fields = attrs.fields_dict(Pod).keys() & attrs.fields_dict(PodStatus).keys() - {"extra"}
+    fields = attrs.fields_dict(Pod).keys() & (attrs.fields_dict(PodStatus).keys() - {"extra"})
     shared = {field: getattr(pod, field) for field in fields}
     return PodStatus(pod_id=pod.id, cost_per_hr=pod.price_hr, **shared)

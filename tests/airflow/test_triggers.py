@@ -12,6 +12,7 @@ import pytest
 from primepods import AsyncClient
 from primepods.emulator import Emulator
 from primepods.emulator.faults import Status
+from tests.support.eventually import eventually
 
 from .conftest import connection
 
@@ -115,9 +116,7 @@ async def test_a_cancelled_wait_keeps_its_message(trigger_class: Any, connected:
     """By it Airflow tells whether a user has killed the task."""
     trigger = trigger_class(**arguments(connected.add_pod(boot_seconds=3600), delete_on_kill=True))
     task = asyncio.create_task(event_of(trigger))
-    async with asyncio.timeout(60):
-        while not connected.requests[:]:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: connected.requests[:])
     task.cancel("a user has done it")
     with pytest.raises(asyncio.CancelledError) as caught:
         await task

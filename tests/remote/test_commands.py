@@ -15,6 +15,7 @@ import pytest
 import primepods
 from primepods import CommandResult, OutputLine
 from primepods.remote import AsyncRemote
+from tests.support.eventually import eventually
 
 from .conftest import LOCAL_SSH, Pod
 from .sshd import is_running
@@ -217,7 +218,4 @@ def read_if_there(file: Path) -> str:
 
 async def eventually_ended(*pids: int) -> None:
     """Wait until none of the processes lives."""
-    ends_at = time.monotonic() + 15
-    while any(map(is_running, pids)):
-        assert time.monotonic() < ends_at, pids
-        await asyncio.sleep(0.05)
+    await eventually(lambda: not any(map(is_running, pids)))

@@ -15,6 +15,7 @@ import pytest
 
 import primepods
 from primepods.remote import AsyncRemote
+from tests.support.eventually import eventually
 
 from .conftest import Pod
 
@@ -245,8 +246,7 @@ async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) 
 
     with pytest.raises(LookupError):
         await slow.upload(tmp_path / "big", "other", on_progress=refuse)
-    await anyio.sleep(0.5)
-    assert [path.name for path in emulated.home.iterdir()] == ["big"]
+    await eventually(lambda: [path.name for path in emulated.home.iterdir()] == ["big"])
 
 
 def slow_ssh(pod: Pod) -> str:

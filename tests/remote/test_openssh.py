@@ -13,6 +13,7 @@ import pytest
 
 import primepods
 from primepods.remote import AsyncRemote, wait_for_login
+from tests.support.eventually import eventually
 
 from .conftest import Pod
 from .sshd import SSHServer, make_key
@@ -116,9 +117,8 @@ async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
     ):
         with pytest.raises(primepods.ConnectionLostError, match="The target is unchanged"):
             await copy
-    await asyncio.sleep(2)  # for the pod to notice
     for folder in (openssh.home / "old", tmp_path / "old"):
-        assert [path.name for path in folder.iterdir()] == ["big"]
+        await eventually(lambda folder=folder: [path.name for path in folder.iterdir()] == ["big"])
         assert (folder / "big").read_text(encoding="utf-8") == "old"
 
 

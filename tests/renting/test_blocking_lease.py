@@ -16,7 +16,7 @@ import pytest
 import primepods
 from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files, spec_of
-from tests.renting.test_processes import PRELUDE, line, process
+from tests.renting.test_processes import PRELUDE, interrupt_until_its_end, line, process
 
 
 class Blocking:
@@ -333,9 +333,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
     with Emulator(boot_seconds=0) as emulator, process(emulator, folder, PRELUDE + source) as running:
         pod_id = line(running)
         emulator.faults.add(Status(503), on="delete")
-        for _ in range(4):
-            running.send_signal(signal.SIGINT)
-            time.sleep(0.4)
+        interrupt_until_its_end(running)
         _, errors = running.communicate(timeout=50)
         assert pod_id in errors
         assert pod_id in emulator.pods

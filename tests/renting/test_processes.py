@@ -100,6 +100,14 @@ def process(emulator: Emulator, folder: Path, source: str) -> Iterator[subproces
             running.kill()
 
 
+def interrupt_until_its_end(running: subprocess.Popen[str]) -> None:
+    """Send SIGINT every 0.4 s until the process ends: a busy process merges pending signals."""
+    ends_at = time.monotonic() + 50
+    while running.poll() is None and time.monotonic() < ends_at:
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.4)
+
+
 def line(running: subprocess.Popen[str]) -> str:
     """The next line that it prints."""
     assert running.stdout is not None
@@ -140,9 +148,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, ASYNC) as running:
         pod_id = line(running).split()[1]
         emulator.faults.add(Status(503), on="delete")
-        for _ in range(4):
-            running.send_signal(signal.SIGINT)
-            time.sleep(0.3)
+        interrupt_until_its_end(running)
         _, errors = running.communicate(timeout=50)
         assert pod_id in errors
         assert pod_id in emulator.pods

@@ -58,6 +58,7 @@ class PodsApi:
 
     def _delete(self, call: Call, pod_id: str) -> Reply:
         record, _ = self._find(call, pod_id)
+        # Seconds after which the provider forgets the deletion: a fault.
         return ok({"status": self._account.delete(record, lost_after=call.deletion_lost_after)})
 
     def _log(self, call: Call, pod_id: str) -> Reply:

@@ -105,13 +105,15 @@ class Account:
     def set_stock(self, cloud_id: str, left: int) -> None:
         """Set the remaining stock of an offer; raises ``KeyError`` for an unknown offer."""
         with self.lock:
-            self.market.capacities[self.market.offer(cloud_id).cloud_id] = left + self._ordered(cloud_id)
+            self.market.check_known(cloud_id)
+            self.market.capacities[cloud_id] = left + self._ordered(cloud_id)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
         """Set the price of an offer from now on; raises ``KeyError`` for an unknown offer."""
         check_amount("price_hr", price_hr)
         with self.lock:
-            self.market.prices[self.market.offer(cloud_id).cloud_id] = price_hr
+            self.market.check_known(cloud_id)
+            self.market.prices[cloud_id] = price_hr
 
     def add_funds(self, dollars: float) -> None:
         """Add funds; an account with unlimited funds then has the amount spent so far plus this."""
@@ -177,7 +179,7 @@ class Account:
     def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
         """Delete a pod as the API does, within ``delete_seconds``; return the status for the response.
 
-        With ``lost_after``, the deletion is lost after that many seconds, and the pod is as before.
+        With ``lost_after``, the provider forgets the deletion after that many seconds: the pod runs on.
         """
         now = self.catch_up()
         if not record.is_deleting(now):
@@ -222,7 +224,7 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        # A pod that ends before it appears still passes through the list, for no time, into the history.
+        # A pod that ends before it appears is added to the list, and moved to the history at once.
         due = [r for r in self.hidden if r.appears <= now or (r.gone is not None and r.gone <= now)]
         self.hidden = [record for record in self.hidden if record not in due]
         self.pods.update((record.id, record) for record in sorted(due, key=lambda record: record.appears))

@@ -79,7 +79,7 @@ GPUS = (
     Gpu(name="RTX3090_24GB", memory=24, socket="PCIe", price=0.22),
 )
 
-CLUSTER_GPUS = GPUS[:1] + GPUS[2:4]
+CLUSTER_GPUS = tuple(gpu for gpu in GPUS if gpu.socket in {"SXM5", "SXM6"})
 
 CPU_NODE = Gpu(name="CPU_NODE", memory=0, socket="PCIe", price=0.012)
 """Machines without a GPU; the price is per vCPU and hour."""

@@ -37,7 +37,9 @@ def create_pod(
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    nodes = overrides.get("nodes", rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1)
+    # Drawn even if overridden, so that an override changes nothing else about the pod.
+    drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
+    nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))
     gpu = _draw_gpu(rng, overrides)
     count = overrides.get("gpu_count", 8 * nodes if nodes > 1 else rng.choice(GPU_COUNTS))
@@ -97,11 +99,13 @@ def _draw_timeline(
 ) -> Timeline:
     drawn = draw_duration(rng, config.boot_seconds, provider.boot_factor)
     duration = overrides.get("boot_seconds", drawn)
-    rand, number = rng.random(), rng.choice((1, 1, 2))
+    failure_draw = rng.random()
+    retry_count = rng.choice((1, 1, 2))
     if outcome is None:
-        fails = rand < config.failure_rate
+        fails = failure_draw < config.failure_rate
         outcome = BootOutcome(fails=fails, retries=rng.random() < config.flaky_rate)
-    if overrides["failure"] is not None if "failure" in overrides else outcome.fails:
+    fails = overrides["failure"] is not None if "failure" in overrides else outcome.fails
+    if fails:
         return failed_boot(rng, duration, overrides.get("failure"))
-    retries = overrides.get("retries", number if outcome.retries else 0)
+    retries = overrides.get("retries", retry_count if outcome.retries else 0)
     return retried_boot(rng, duration, retries) if retries else successful_boot(rng, duration)

@@ -95,6 +95,11 @@ class Market:
         price = self.prices.get(cloud_id)
         return offer if price is None else attrs.evolve(offer, price=price)
 
+    def check_known(self, cloud_id: str) -> None:
+        """Raise ``KeyError`` if there is no such offer."""
+        if cloud_id not in self._offers:
+            raise KeyError(cloud_id)
+
     def capacity(self, cloud_id: str, now: float) -> int | None:
         """Return the stock of an offer at ``now``, including those ordered; ``None`` for unlimited."""
         if cloud_id in self.capacities:
