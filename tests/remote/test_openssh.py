@@ -107,7 +107,8 @@ async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
     (tmp_path / "new").mkdir()
     with (tmp_path / "new" / "big").open("wb") as big:
         big.truncate(20 << 30)  # a file that is all hole
-    for folder in (openssh.home / "old", tmp_path / "old"):
+    folders = (openssh.home / "old", tmp_path / "old")
+    for folder in folders:
         folder.mkdir()
         (folder / "big").write_text("old", encoding="utf-8")
     remote = openssh.remote()
@@ -117,8 +118,8 @@ async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
     ):
         with pytest.raises(primepods.ConnectionLostError, match="The target is unchanged"):
             await copy
-    for folder in (openssh.home / "old", tmp_path / "old"):
-        await eventually(lambda folder=folder: [path.name for path in folder.iterdir()] == ["big"])
+    await eventually(lambda: all([path.name for path in folder.iterdir()] == ["big"] for folder in folders))
+    for folder in folders:
         assert (folder / "big").read_text(encoding="utf-8") == "old"
 
 

@@ -69,7 +69,7 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
         ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
         ({"key_fingerprint": "0"}, "another API key"),
         ({"team_id": "team-9"}, "of team team-9"),
-        ({"host": "elsewhere"}, "on host elsewhere"),
+        ({"host": "elsewhere"}, "host elsewhere is another machine"),
         ({"boot_id": "another start"}, "cannot be seen"),
         ({"pid_namespace": "pid:[4026539999]"}, "cannot be seen"),
         ({}, "its process "),

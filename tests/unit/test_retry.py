@@ -87,9 +87,9 @@ def test_delays_by_error_and_number_of_attempts(
     error: CallError, failures: int, rate_limited: int, delay: float | None
 ) -> None:
     """Doubling; 429s have a count of their own and no end but the deadline; what lasts ends at once."""
-    assert retry_delay(PLAIN, error, failures=failures, rate_limited=rate_limited, rand=0.3) == delay
+    assert retry_delay(PLAIN, error, failures=failures, rate_limits=rate_limited, rand=0.3) == delay
     once = attrs.evolve(PLAIN, attempts=1)
-    assert retry_delay(once, error, failures=failures, rate_limited=rate_limited, rand=0.3) is None
+    assert retry_delay(once, error, failures=failures, rate_limits=rate_limited, rand=0.3) is None
 
 
 @given(POLICIES, ERRORS, st.integers(0, 2_000), st.integers(0, 2_000), CHANCES)
@@ -99,7 +99,7 @@ def test_a_delay_has_bounds(
 ) -> None:
     """Never negative, and never above `max_delay` but for the jitter on a `Retry-After`."""
     failures, rate_limited = max(1, failures), max(1, rate_limited)
-    delay = retry_delay(policy, error, failures=failures, rate_limited=rate_limited, rand=rand)
+    delay = retry_delay(policy, error, failures=failures, rate_limits=rate_limited, rand=rand)
     if delay is None:
         return
     assert error.transient

@@ -91,7 +91,7 @@ async def test_a_circle_is_walked_once() -> None:
         Server(lambda request: redirect(other(request.target))) as server,
         make_client(server.url, retry=ONCE) as client,
     ):
-        with pytest.raises(primepods.ProtocolError, match="redirected again"):
+        with pytest.raises(primepods.ProtocolError, match="redirects a second time"):
             await client.pods.page()
     assert len(server.requests) == 2
 
