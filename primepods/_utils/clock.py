@@ -56,7 +56,7 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds``."""
-        await asyncio.sleep(seconds)
+        await self.wait(asyncio.Event(), seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait until ``event`` is set or ``seconds`` (if finite) have passed; return whether it is set."""
