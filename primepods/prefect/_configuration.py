@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from prefect.client.utilities import inject_client
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, PrivateAttr
 
 from .. import AsyncClient, Pod, PodSpec
 from ._credentials import PrimeCredentials
+from ._job_variables import find_problems, find_spec_problems
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
 
@@ -21,14 +24,10 @@ _POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_BEGINNING = 7
 """Max length of the name's prefix: with the flow run's id and the lease's suffix it has 63 characters."""
 _MAX_OFFERS = 3
+_DEFAULT_MAX_HOURS = 24.0
+"""Default of ``max_hours``: a flow that hangs is billed for a day at most. Only a pod with a limit has its
+expiry in its name, by which a sweep finds it when no worker is left."""
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
-
-
-def _credentials() -> Any:
-    return Field(
-        default=None,
-        description="A Prime Credentials block; without one, PRIME_API_KEY of the worker's environment.",
-    )
 
 
 class PrimePodVariables(BaseVariables):
@@ -36,59 +35,92 @@ class PrimePodVariables(BaseVariables):
 
     name: str | None = Field(
         default="prefect",
-        title="Pod name",
-        description="The beginning of the pod's name, up to 7 letters; the flow run's id follows.",
+        title="Pod Name",
+        description="Prefix of the pod's name, up to 7 letters; the flow run's id follows.",
     )
-    credentials: PrimeCredentials | None = _credentials()
+    credentials: PrimeCredentials | None = Field(
+        default=None,
+        title="Prime Credentials",
+        description="The API key to use; without this block, PRIME_API_KEY of the worker's environment.",
+    )
     gpu_type: str | None = Field(
-        default=None, title="GPU", description="Such as H100_80GB; without one, the cheapest."
+        default=None,
+        title="GPU",
+        description="GPU of the pod; without one, the cheapest.",
+        examples=["H100_80GB"],
     )
-    gpu_count: int = Field(default=1, ge=1, title="Number of GPUs")
-    regions: list[str] | None = Field(default=None, description="Such as united_states or eu_north.")
+    gpu_count: int = Field(default=1, ge=1, title="Number of GPUs", description="GPUs of the pod.")
+    regions: list[str] | None = Field(
+        default=None,
+        title="Regions",
+        description="Only offers in these regions; without any, all regions.",
+        examples=[["united_states", "eu_north"]],
+    )
     spot: bool = Field(
         default=False,
-        title="Spot machines",
-        description="Whether machines count that the provider may take away at any time.",
+        title="Spot Machines",
+        description="Also order machines that the provider may take away at any time.",
     )
     max_price: float | None = Field(
-        default=None, gt=0, title="Highest price", description="The highest price per hour."
+        default=None, gt=0, title="Highest Price", description="Highest price per hour of the pod."
     )
     spec: dict[str, Any] = Field(
         default_factory=dict,
-        title="Pod specification",
+        title="Pod Specification",
         description=(
             "Other fields of primepods.PodSpec, such as image, disk_size, ssh_key_id or custom_template_id. "
-            "With a cloud_id, it is ordered as it stands here, and the cheapest offer is not looked for."
+            "With a cloud_id, it is the whole order, and no offer is searched for."
         ),
     )
     ready_timeout: float = Field(
-        default=1800.0, gt=0, description="Seconds for the pod to become ready, or it is deleted."
+        default=1800.0,
+        gt=0,
+        title="Ready Timeout (Seconds)",
+        description="Seconds for the pod to become ready; then the next offer is tried.",
     )
-    poll_interval: float = Field(default=5.0, ge=0.05, description="Seconds between two looks at the pod.")
+    poll_interval: float = Field(
+        default=5.0,
+        ge=0.05,
+        title="Poll Interval (Seconds)",
+        description="Seconds between two polls of the pod.",
+    )
     max_hours: float | None = Field(
-        default=None, gt=0, description="Hours after which the pod is deleted and the run crashes."
+        default=_DEFAULT_MAX_HOURS,
+        gt=0,
+        title="Maximum Run Time (Hours)",
+        description="Hours after the order, the pod is deleted and the run crashes; null: no limit.",
     )
     max_spend: float | None = Field(
-        default=None, gt=0, description="What the pod may cost before it is deleted and the run crashes."
+        default=None,
+        gt=0,
+        title="Maximum Spend",
+        description="Cost of the pod at which it is deleted and the run crashes.",
     )
     ssh_command: str = Field(
-        default="ssh", title="ssh program", description="The program that logs in, and its first words."
+        default="ssh",
+        title="ssh Command",
+        description="Program that logs in, and its first words.",
     )
     ssh_options: list[str] = Field(
         default_factory=list,
-        title="ssh options",
-        description="A word each, such as -i and the file of the private key; they win over ours.",
+        title="ssh Options",
+        description="Options of ssh, one word each, which override the worker's own.",
+        examples=[["-i", "/home/worker/.ssh/id_ed25519"]],
     )
     login_timeout: float = Field(
-        default=120.0, gt=0, description="Seconds in which a ready pod must let the worker log in."
+        default=120.0,
+        gt=0,
+        title="Login Timeout (Seconds)",
+        description="Seconds for a ready pod to accept the login; then the next offer is tried.",
     )
     setup: str | None = Field(
         default=None,
-        title="Set-up script",
-        description="Shell lines that run on the pod before the command, such as: pip install -q prefect",
+        title="Set-up Script",
+        description="Shell lines to run on the pod before the command, which gets their exports.",
+        examples=["pip install -q prefect"],
     )
     stream_output: bool = Field(
-        default=True, description="Whether what the command prints goes to the flow run's log."
+        default=True, title="Stream Output", description="Send the command's output to the flow run's log."
     )
 
 
@@ -105,7 +137,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     spec: dict[str, Any] = Field(default_factory=dict)
     ready_timeout: float = Field(default=1800.0, gt=0)
     poll_interval: float = Field(default=5.0, ge=0.05)
-    max_hours: float | None = Field(default=None, gt=0)
+    max_hours: float | None = Field(default=_DEFAULT_MAX_HOURS, gt=0)
     max_spend: float | None = Field(default=None, gt=0)
     ssh_command: str = "ssh"
     ssh_options: list[str] = Field(default_factory=list)
@@ -114,6 +146,21 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     stream_output: bool = True
 
     _pod_name: str = PrivateAttr(default="")
+    _problems: list[str] = PrivateAttr(default_factory=list[str])
+
+    @classmethod
+    @inject_client
+    async def from_template_and_values(
+        cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
+    ) -> Self:
+        """Return the configuration of some job variables; remember those that have no effect.
+
+        They are no error yet: also a configuration with a misspelt variable must be able to delete a pod.
+        """
+        configuration = await super().from_template_and_values(base_job_template, values, client=client)
+        problems = find_problems(base_job_template, values, cls.model_fields)
+        configuration._problems = problems  # noqa: SLF001 - its own class
+        return configuration
 
     def prepare_for_flow_run(  # noqa: PLR0913, PLR0917 - Prefect's own parameters
         self,
@@ -129,6 +176,15 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         # Prefect on the pod sends its log to the server itself: printed lines would appear twice.
         self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
         self._pod_name = pod_name(self.name, flow_run.id)
+
+    def check(self) -> None:
+        """Check that each job variable has an effect; to be called before anything is rented.
+
+        Raises:
+            ValueError: A name is misspelt, or the work pool's template does not use it.
+        """
+        if problems := self._problems + find_spec_problems(self.spec):
+            raise ValueError(" ".join(problems))
 
     @property
     def pod_name(self) -> str:
@@ -151,7 +207,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
         Raises:
             SoldOutError: No offer matches.
-            TypeError: The spec has unknown fields.
+            TypeError: The spec lacks fields.
             ValueError: A field is invalid.
         """
         changes: dict[str, Any] = {**self.spec, "name": self.pod_name}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from prefect.blocks.abstract import CredentialsBlock
+from pydantic import Field, HttpUrl, SecretStr
 
 from .. import AsyncClient
 
 
-class PrimeCredentials(Block):
+class PrimeCredentials(CredentialsBlock):
     """Credentials for Prime Intellect.
 
     Prefect encrypts the key in its database, and shows stars instead of it.
@@ -19,14 +19,32 @@ class PrimeCredentials(Block):
         api_key: The API key, with the permission Instances: Read and Write.
         team_id: The team that pays; default: the worker's ``PRIME_TEAM_ID``, or no team.
         base_url: The API's base URL; default: the worker's ``PRIME_API_BASE_URL``, or the public API.
+
+    Example:
+        Load stored credentials:
+        ```python
+        from primepods.prefect import PrimeCredentials
+
+        credentials = PrimeCredentials.load("BLOCK_NAME")
+        ```
     """
 
     _block_type_name: ClassVar[str | None] = "Prime Credentials"
     _block_type_slug: ClassVar[str | None] = "prime-credentials"
     _description: ClassVar[str | None] = "Log in to Prime Intellect to rent GPU pods."
+    # The vendor's page: our guide has no public address yet. No address of a logo is known to be permanent.
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://docs.primeintellect.ai/api-reference/api-keys"
+    )
 
-    api_key: SecretStr = Field(description="An API key with the permission Instances: Read and Write.")
-    team_id: str | None = Field(default=None, title="Team", description="The id of the team that pays.")
+    api_key: SecretStr = Field(
+        title="API Key", description="An API key with the permission Instances: Read and Write."
+    )
+    team_id: str | None = Field(
+        default=None,
+        title="Team ID",
+        description="The team that pays; without one, PRIME_TEAM_ID of the worker's environment, or no team.",
+    )
     base_url: str | None = Field(
         default=None, title="Base URL", description="Address of the API, if it is not the public one."
     )

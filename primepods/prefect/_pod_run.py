@@ -80,6 +80,7 @@ class PodRun:
     async def _on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
         config = self.configuration
         # Validate before anything is rented.
+        config.check()
         line, env = shell_line(config.command or "", config.setup), checked_env(config.env)
         specs = await config.pod_specs(client)
         for spec in specs[:1]:

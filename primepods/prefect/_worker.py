@@ -51,8 +51,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
     job_configuration = PrimePodJobConfiguration
     job_configuration_variables = PrimePodVariables
 
-    _display_name = "Prime Intellect pod"
+    _display_name = "Prime Intellect Pod"
     _description = "Execute flow runs on GPU pods of Prime Intellect, one for each, deleted when it ends."
+    # The vendor's page, as in PrimeCredentials; no address of a logo is known to be permanent.
     _documentation_url = "https://docs.primeintellect.ai/api-reference/managing-pods"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -98,6 +98,14 @@ class PrefectServer:
             **more,
         }
 
+    def stop_answering(self) -> None:
+        """Freeze it: requests wait until they time out."""
+        self._process.send(signal.SIGSTOP)
+
+    def answer_again(self) -> None:
+        """Have it go on."""
+        self._process.send(signal.SIGCONT)
+
     def __enter__(self) -> Self:
         port = self.url.split(":")[2].removesuffix("/api")
         self._process = Process(["server", "start", "--port", port, "--no-ui"], self.environment(), self.log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,15 +15,28 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
+from primepods import AsyncClient
+from primepods._utils.unique_names import expiry_of
+from primepods.emulator import Emulator, SystemClock
 from primepods.prefect import PrimeCredentials
-from primepods.prefect._configuration import pod_name
+from primepods.prefect._configuration import flow_run_id_of, pod_name
 
-from .server import HEARTBEAT, Setting, eventually
+from .server import HEARTBEAT, PrefectServer, Setting, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
 
 CANCELLING = State[object](type=StateType.CANCELLING)
 SLOW_BOOT = 300.0
+
+
+class JumpingClock(SystemClock):
+    """The time of the API's server, which a test can put forward."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        """Return seconds since it was made, and those that it was put forward."""
+        return super().now() + self.ahead
 
 
 async def test_four_flow_runs_leave_no_pod(setting: Setting) -> None:
@@ -126,6 +140,50 @@ async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
     assert crashed.state is not None
     assert crashed.state_name == "Crashed"
     assert "worker has ended" in str(crashed.state.message)
+
+
+async def test_a_pod_whose_workers_are_all_dead_expires(
+    prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name says when, also with the default limit: any machine with the key deletes it after that."""
+    clock = JumpingClock()
+    with Emulator(boot_seconds=SLOW_BOOT, delete_seconds=0.5, clock=clock) as emulator:
+        async with Setting(prefect_server, emulator, tmp_path) as setting:
+            worker = await setting.start_worker()
+            run = await setting.start("train")
+            pod_id = await setting.has_pod()
+            worker.stop(signal.SIGKILL)
+            other = emulator.add_pod(pod_name("prefect", uuid4()))
+        # Another machine, which has no file of the lease.
+        monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
+        async with AsyncClient(emulator.api_key, base_url=emulator.url) as client:
+            name = (await client.pods.get(pod_id)).name
+            assert flow_run_id_of(name) == run
+            hours = (expiry_of(name) or 0.0) / 3600 - clock.epoch.timestamp() / 3600
+            assert hours == pytest.approx(24, abs=0.1)
+            for jump, deleted in ((23.9, ()), (0.5, (pod_id,))):
+                clock.ahead += jump * 3600
+                assert (await client.pods.sweep(expired=True)).deleted == deleted
+        assert set(emulator.pods) == {other}
+
+
+async def test_the_server_is_away_while_the_flow_runs(setting: Setting) -> None:
+    """The run goes on, and reports when the server is back."""
+    worker = await setting.start_worker(PREFECT_API_REQUEST_TIMEOUT="1", PREFECT_CLIENT_MAX_RETRIES="0")
+    command = "touch began; while ! test -e done; do sleep 0.1; done"
+    run = await setting.start("train", command=command)
+    await eventually(lambda: bool(list(setting.folder.glob("primepods-local-ssh/*/began"))))
+    await setting.log_has(run, "submitted to infrastructure")
+    setting.server.stop_answering()
+    try:
+        await eventually(lambda: "Cannot see which flow runs" in worker.log.read_text(), worker)
+        assert setting.emulator.pods
+    finally:
+        setting.server.answer_again()
+    [began] = setting.folder.glob("primepods-local-ssh/*/began")
+    began.with_name("done").touch()
+    await setting.log_has(run, "exit code 0")
+    await eventually(lambda: not setting.emulator.pods)
 
 
 async def test_pods_that_appear_late_are_deleted(setting: Setting) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodVariables, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, pod_name
 from primepods.prefect._log_text import log_text
-from primepods.prefect._pod_run import PodRun, checked_env
+from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
 
 from .server import LOCAL_SSH, eventually
 
@@ -123,6 +124,33 @@ async def test_a_command_runs_and_the_pod_goes(configure: Configure, emulator: E
     """The exit code is the command's, and no pod is left."""
     assert await pod_run(configure(command="exit 5")).execute(wanted) == 5
     assert len(emulator.requests.where(method="POST")) == 1
+    assert not emulator.pods
+
+
+async def test_a_lost_connection_ends_the_run(
+    configure: Configure, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the exit code of ssh, as when the provider takes the machine away; no pod is left."""
+    with caplog.at_level(logging.INFO, "test"):
+        assert await pod_run(configure(command="exit 255")).execute(wanted) == SSH_FAILED
+    assert "The pod may have failed." in caplog.text
+    assert not emulator.pods
+
+
+async def test_a_pod_that_refuses_the_login_is_replaced(
+    configure: Configure, emulator: Emulator, tmp_path: Path
+) -> None:
+    """By a pod of the next offer."""
+    first = tmp_path / "first"
+    script = f"""
+        for word; do case "$word" in *@*) host="$word" ;; esac; done
+        test -e {first} || printf %s "$host" >{first}
+        test "$host" != "$(cat {first})" || exit 255
+        exec {LOCAL_SSH} "$@"
+    """
+    login = shlex.join(["sh", "-c", script, "ssh"])
+    assert await pod_run(configure(command="true", ssh_command=login, login_timeout=3)).execute(wanted) == 0
+    assert len(emulator.requests.where(method="POST")) == 2
     assert not emulator.pods
 
 

@@ -1,0 +1,92 @@
+"""Job variables that would have no effect: Prefect drops each value that a pool's template does not use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+import attrs
+from prefect.utilities.templating import PlaceholderType, find_placeholders
+from prefect.workers.base import BaseVariables
+
+from .. import PodSpec
+
+_STANDARD: Final = frozenset(BaseVariables.model_fields)
+"""Prefect's own variables, which any pool accepts."""
+_SPEC: Final = frozenset(field.name for field in attrs.fields(PodSpec))
+_CUTOFF: Final = 0.5
+
+
+def find_problems(
+    base_job_template: Mapping[str, Any], values: Mapping[str, Any], fields: Collection[str]
+) -> list[str]:
+    """Return a sentence for each value that Prefect would drop, with the most similar name that exists.
+
+    Args:
+        base_job_template: The work pool's.
+        values: Job variables of the deployment and the flow run.
+        fields: Fields of the job configuration.
+    """
+    template: dict[str, Any] = base_job_template["job_configuration"]
+    used = {
+        _root(placeholder.name)
+        for placeholder in find_placeholders(template)
+        if placeholder.type is PlaceholderType.STANDARD
+    }
+    variables: Mapping[str, Any] = base_job_template["variables"].get("properties", {})
+    return [
+        *_of_values(values, used, fields),
+        *_of_defaults(variables, used),
+        *(
+            f"The work pool's base job template sets {name!r} in `job_configuration`, which has no such field"
+            f"{_hint(name, fields)}"
+            for name in template
+            if name not in fields
+        ),
+    ]
+
+
+def find_spec_problems(spec: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each field of the job variable ``spec`` that ``PodSpec`` does not have."""
+    return [
+        f"The job variable `spec` has no field {name!r}{_hint(name, _SPEC)}"
+        for name in spec
+        if name not in _SPEC
+    ]
+
+
+def _of_values(values: Mapping[str, Any], used: Collection[str], fields: Collection[str]) -> Iterator[str]:
+    for name in dict.fromkeys(map(_root, values)):
+        if name in used or name in _STANDARD:
+            continue
+        if name in fields:
+            yield (
+                f"The job variable {name!r} would have no effect: the work pool's base job template does not "
+                f"use it. Remove it, or have the template use {{{{ {name} }}}}."
+            )
+        elif name in _SPEC:
+            place = f"{{'spec': {{{name!r}: …}}}}"
+            yield f"There is no job variable {name!r}: it is a field of `spec`, as in {place}."
+        else:
+            yield f"There is no job variable {name!r}{_hint(name, used)}"
+
+
+def _of_defaults(variables: Mapping[str, Any], used: Collection[str]) -> Iterator[str]:
+    for name, schema in variables.items():
+        if schema.get("default") is not None and name not in used and name not in _STANDARD:
+            yield (
+                f"The work pool's base job template has a default of {name!r}, which its `job_configuration` "
+                f"does not use{_hint(name, used)}"
+            )
+
+
+def _root(name: str) -> str:
+    """Return the variable of a dotted name: Prefect reads ``env.TOKEN`` as ``TOKEN`` in ``env``."""
+    return name.partition(".")[0]
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    """Return the end of a sentence about a name: the most similar one, or all."""
+    similar = get_close_matches(name, sorted(known), n=1, cutoff=_CUTOFF)
+    return f": did you mean {similar[0]!r}?" if similar else f"; known: {', '.join(sorted(known))}."
