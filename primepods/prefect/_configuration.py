@@ -7,7 +7,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from prefect.client.utilities import inject_client
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, PrivateAttr
 
@@ -149,7 +148,6 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     _problems: list[str] = PrivateAttr(default_factory=list[str])
 
     @classmethod
-    @inject_client
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
@@ -157,7 +155,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
         They are no error yet: also a configuration with a misspelt variable must be able to delete a pod.
         """
-        configuration = await super().from_template_and_values(base_job_template, values, client=client)
+        configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
         configuration._problems = problems  # noqa: SLF001 - its own class
         return configuration

@@ -82,7 +82,7 @@ async def test_a_set_up_script_comes_first(setting: Setting) -> None:
     await setting.log_has(good, "exit code 0")
     [ended] = await setting.ended(bad)
     assert ended.state_name == "Crashed"
-    assert not list(setting.folder.glob("primepods-local-ssh/*/ran"))
+    assert not list(setting.folder.glob("primepods-local-ssh*/*/ran"))
 
 
 @pytest.mark.parametrize("boot_seconds", [SLOW_BOOT])
@@ -169,10 +169,10 @@ async def test_a_pod_whose_workers_are_all_dead_expires(
 
 async def test_the_server_is_away_while_the_flow_runs(setting: Setting) -> None:
     """The run goes on, and reports when the server is back."""
-    worker = await setting.start_worker(PREFECT_API_REQUEST_TIMEOUT="1", PREFECT_CLIENT_MAX_RETRIES="0")
+    worker = await setting.start_worker(PREFECT_API_REQUEST_TIMEOUT="5", PREFECT_CLIENT_MAX_RETRIES="0")
     command = "touch began; while ! test -e done; do sleep 0.1; done"
     run = await setting.start("train", command=command)
-    await eventually(lambda: bool(list(setting.folder.glob("primepods-local-ssh/*/began"))))
+    await eventually(lambda: bool(list(setting.folder.glob("primepods-local-ssh*/*/began"))))
     await setting.log_has(run, "submitted to infrastructure")
     setting.server.stop_answering()
     try:
@@ -180,7 +180,7 @@ async def test_the_server_is_away_while_the_flow_runs(setting: Setting) -> None:
         assert setting.emulator.pods
     finally:
         setting.server.answer_again()
-    [began] = setting.folder.glob("primepods-local-ssh/*/began")
+    [began] = setting.folder.glob("primepods-local-ssh*/*/began")
     began.with_name("done").touch()
     await setting.log_has(run, "exit code 0")
     await eventually(lambda: not setting.emulator.pods)

@@ -131,8 +131,17 @@ async def test_a_lost_connection_ends_the_run(
     configure: Configure, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the exit code of ssh, as when the provider takes the machine away; no pod is left."""
+    # Kills the process that stands for ssh, and all between it and the command.
+    command = """
+        id=$$
+        until grep -q "local[_]ssh" /proc/$id/cmdline; do
+            ids="$id $ids"
+            id=$(ps -o ppid= -p $id | tr -d " ")
+        done
+        kill -9 $id $ids
+    """
     with caplog.at_level(logging.INFO, "test"):
-        assert await pod_run(configure(command="exit 255")).execute(wanted) == SSH_FAILED
+        assert await pod_run(configure(command=command)).execute(wanted) == SSH_FAILED
     assert "The pod may have failed." in caplog.text
     assert not emulator.pods
 
