@@ -157,7 +157,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
-        configuration._problems = problems  # noqa: SLF001 - its own class
+        configuration._problems = problems
         return configuration
 
     def prepare_for_flow_run(  # noqa: PLR0913, PLR0917 - Prefect's own parameters
