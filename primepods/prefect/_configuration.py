@@ -37,6 +37,7 @@ class PrimePodVariables(BaseVariables):
         title="Pod Name",
         description="Prefix of the pod's name, up to 7 letters; the flow run's id follows.",
     )
+    labels: dict[str, str] = Field(default_factory=dict, description="Not used: pods have no labels.")
     credentials: PrimeCredentials | None = Field(
         default=None,
         title="Prime Credentials",
