@@ -69,7 +69,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         began = time.monotonic() + 2.0 + plan.pods * 0.001
         ready_at = began + plan.boot
         ids = [emulator.add_pod(boot_seconds=ready_at - time.monotonic()) for _ in range(plan.pods)]
-        emulator.faults.add(Status(429, retry_after=1), on="status", beyond=plan.limit, window=1.0)
+        emulator.faults.add(Status(429, retry_after=1), on="status", rate_limit=plan.limit, window=1.0)
         for number, process in enumerate(processes):
             process.order(emulator.url, plan.interval, began, ready_at, ids[number :: plan.processes])
         assert time.monotonic() < began

@@ -87,7 +87,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     """Run one plan and return its figures."""
     with Emulator(api_key=KEY) as emulator, children("benchmarks.triggerers", plan.processes) as processes:
         if plan.limit:
-            emulator.faults.add(Status(429, retry_after=1), on="status", beyond=plan.limit, window=1.0)
+            emulator.faults.add(Status(429, retry_after=1), on="status", rate_limit=plan.limit, window=1.0)
         began = time.monotonic() + 1.0 + plan.processes * plan.waiters * _MAKING
         for number, process in enumerate(processes):
             begin = began + (0.0 if plan.at_once else plan.interval * number / plan.processes)

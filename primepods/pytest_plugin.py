@@ -72,7 +72,7 @@ def primepods_emulator(
     # The folder is not created here: most tests rent nothing.
     leases = tmp_path_factory.getbasetemp() / "primepods-leases" / os.urandom(8).hex()
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(leases))
-    with Emulator(**_options(request)).on(primepods_emulator_host) as emulator:
+    with Emulator(**_options(request)).serve_on(primepods_emulator_host) as emulator:
         yield emulator
 
 

@@ -97,16 +97,16 @@ class Transport:
             ClientClosedError: The client, or the caller's session, is closed.
         """
         sessions = self.check()
-        sending = _Sending(request, self._authorization)
+        middleware = _SendMiddleware(request, self._authorization)
         limit = self._settings.clock.timeout_at(ends_at)
         self._limits.add(limit)
         try:
             async with limit:
-                http = sending.http = await sessions.get(fresh=not is_idempotent(request.method))
+                http = middleware.http = await sessions.get(fresh=not is_idempotent(request.method))
                 async with http.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    middlewares=(*_own_middlewares(http), sending),
+                    middlewares=(*_own_middlewares(http), middleware),
                     **self._options(request, team_id),
                 ) as response:
                     self.server_clock.note(response.headers.get("Date"))
@@ -114,12 +114,13 @@ class Transport:
                         status=response.status,
                         headers={name.lower(): value for name, value in response.headers.items()},
                         body=await _read(response),
-                        resent=sending.times > 1,
+                        resent=middleware.times > 1,
                     )
         except Exception as exc:
             expired = isinstance(exc, TimeoutError) and limit.expired()
-            failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=sending.times > 0)
-            is_closed = self.closed or (sending.http is not None and sending.http.closed)
+            maybe_received = middleware.times > 0
+            failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=maybe_received)
+            is_closed = self.closed or (middleware.http is not None and middleware.http.closed)
             if failed is None and not is_closed:
                 raise
         finally:
@@ -211,8 +212,8 @@ class Transport:
         return ClientClosedError(f"{what} is closed. Make a new client, or close it later.")
 
 
-class _Sending:
-    """The innermost middleware: it runs after all that aiohttp and the caller's session do to a request.
+class _SendMiddleware:
+    """The innermost aiohttp middleware: it runs after those of the caller's session, just before sending.
 
     It stops aiohttp from repeating a request, so that attempts are counted correctly. One case is sent
     again at once: an idempotent request on a reused connection that ended without a byte of response,

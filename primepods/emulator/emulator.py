@@ -281,7 +281,7 @@ class Emulator:
             self._host = None
 
     @contextmanager
-    def on(self, host: Host) -> Generator[Self]:
+    def serve_on(self, host: Host) -> Generator[Self]:
         """Serve on the shared socket of ``host``, as the pytest fixtures do."""
         self._check_free()
         host.mount(self._app)

@@ -31,7 +31,7 @@ class When:
     probability: float = attrs.field(validator=share)
     start: float
     end: float | None
-    beyond: int = attrs.field(validator=amount)
+    rate_limit: int = attrs.field(validator=amount)
     window: float = attrs.field(validator=amount)
 
     def matches(self, call: Call, operation: str | None, now: float) -> bool:
@@ -73,18 +73,20 @@ class Rule:
         if not when.matches(call, operation, now) or (when.times is not None and self.hits >= when.times):
             return False
         self._seen += 1
-        if self._seen <= when.skip or not self._is_crowded(now) or self._rng.random() >= when.probability:
+        if self._seen <= when.skip or not self._exceeds_rate_limit(now):
+            return False
+        if self._rng.random() >= when.probability:
             return False
         self.hits += 1
         return True
 
-    def _is_crowded(self, now: float) -> bool:
-        """Return whether the rate limit of ``beyond`` requests per ``window`` seconds is reached."""
-        if not self.when.beyond:
+    def _exceeds_rate_limit(self, now: float) -> bool:
+        """Return whether a request comes after ``rate_limit`` others within ``window`` seconds."""
+        if not self.when.rate_limit:
             return True
         while self._recent and self._recent[0] <= now - self.when.window:
             self._recent.popleft()
-        if len(self._recent) >= self.when.beyond:
+        if len(self._recent) >= self.when.rate_limit:
             return True
         self._recent.append(now)
         return False
@@ -122,8 +124,8 @@ class FaultPlan:
         skip: int = 0,
         probability: float = 1.0,
         after: float = 0.0,
-        lasting: float | None = None,
-        beyond: int = 0,
+        duration: float | None = None,
+        rate_limit: int = 0,
         window: float = 1.0,
     ) -> Rule:
         """Apply ``fault`` to every request that matches all conditions; return the rule, which counts hits.
@@ -141,15 +143,15 @@ class FaultPlan:
             skip: Number of matching requests to skip first.
             probability: Share of affected requests, drawn from the emulator's seed.
             after: Seconds from now until the rule is active.
-            lasting: Seconds for which it is active then.
-            beyond: Rate limit: affects only requests beyond this many in ``window`` seconds; 0: all.
+            duration: Seconds for which the rule is active then; ``None``: until it is removed.
+            rate_limit: Only requests beyond this many in ``window`` seconds; 0: all.
             window: Seconds of the rate limit's window.
 
         Raises:
             ValueError: An operation is unknown, or a number is invalid.
         """
         check_amount("after", after)
-        check_amount("lasting", lasting or 0.0)
+        check_amount("duration", duration or 0.0)
         start = self._clock.now() + after
         when = When(
             on=self._checked(on),
@@ -159,8 +161,8 @@ class FaultPlan:
             skip=skip,
             probability=probability,
             start=start,
-            end=None if lasting is None else start + lasting,
-            beyond=beyond,
+            end=None if duration is None else start + duration,
+            rate_limit=rate_limit,
             window=window,
         )
         with self._lock:

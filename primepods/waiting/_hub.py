@@ -39,11 +39,11 @@ _DEADLINE: Final = 3600.0
 _CACHE_BYTES: Final = 32 * 1024 * 1024
 
 
-class Heir(Protocol):
-    """Receiver of the connections of a hub that ends, so that the next wait can reuse them."""
+class TransportKeeper(Protocol):
+    """A client, which keeps the connections of a hub that ends, so that the next wait can reuse them."""
 
-    def inherit(self, transport: Transport) -> bool:
-        """Take over the connections; return whether it did."""
+    def keep_transport(self, transport: Transport) -> bool:
+        """Keep the connections; return whether it does."""
         ...
 
 
@@ -57,7 +57,7 @@ class Hub:
 
     def __init__(self, settings: Settings, transport: Transport) -> None:
         self._transport = transport
-        self._heir: Heir | None = None
+        self._keeper: TransportKeeper | None = None
         executor = RequestExecutor(settings, self._transport)
         self._state = HubState(settings.clock)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
@@ -89,12 +89,12 @@ class Hub:
                 del self._state.pods[pod.pod_id]
                 self._state.schedule.forget(pod)
 
-    def remove(self, subscription: Subscriber, heir: Heir) -> None:
+    def remove(self, subscription: Subscriber, keeper: TransportKeeper) -> None:
         """Stop polling for ``subscription``; with the last one, shut the poller down.
 
         Args:
             subscription: Removed if it is still there.
-            heir: Takes over the connections if it was the last one.
+            keeper: Keeps the connections if it was the last one.
         """
         if subscription not in self._subscriptions:
             return
@@ -104,7 +104,7 @@ class Hub:
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
-            self._heir = heir
+            self._keeper = keeper
             self._retire()
             with suppress(RuntimeError):  # The loop is already closed.
                 self._state.schedule.changed.set()
@@ -151,7 +151,7 @@ class Hub:
         try:
             if self._state.jobs:
                 await asyncio.wait(self._state.jobs)
-            if error is None and self._heir is not None and self._heir.inherit(self._transport):
+            if error is None and self._keeper is not None and self._keeper.keep_transport(self._transport):
                 return
         except BaseException:
             await self._transport.aclose()

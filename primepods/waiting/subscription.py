@@ -184,7 +184,7 @@ class HubConnection:
         transport, self._spare, self._spare_loop = self._spare, None, None
         return transport
 
-    def inherit(self, transport: Transport) -> bool:
+    def keep_transport(self, transport: Transport) -> bool:
         """Keep the connections of a poller that ends for the next one; idle connections close by themselves.
 
         Returns:

@@ -142,7 +142,7 @@ def test_faults_are_added_listed_and_removed(call: Caller) -> None:
         {"kind": "edit", "put": {"total_count": 9}, "drop": ["data.0"], "rows": 3},
         {"kind": "status", "status": 404, "text": ""},
         {"kind": "drip", "seconds": 1, "pieces": 2},
-        {"kind": "bad_chunk", "probability": 0.5, "lasting": 3},
+        {"kind": "bad_chunk", "probability": 0.5, "duration": 3},
     ],
 )
 def test_every_fault_has_a_name_over_http(call: Caller, fault: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def test_every_fault_has_a_name_over_http(call: Caller, fault: dict[str, Any]) -
     listed = done(call, "POST", "faults", fault)
     assert listed["kind"] == fault.pop("kind")
     assert {**listed["fault"], **listed["when"]}.items() >= {
-        k: v for k, v in fault.items() if k != "lasting"
+        k: v for k, v in fault.items() if k != "duration"
     }.items()
 
 

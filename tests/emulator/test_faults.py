@@ -454,7 +454,7 @@ def test_faults_strike_by_chance_and_the_seed_repeats_it(serve: Serve) -> None:
 def test_faults_strike_by_time(call: Caller) -> None:
     """From then on, for so long."""
     call.emulator.advance(100)
-    call.emulator.faults.add(Status(500), after=10, lasting=5)
+    call.emulator.faults.add(Status(500), after=10, duration=5)
     seen: list[int] = []
     for seconds in (0, 9, 1, 4, 1):
         call.emulator.advance(seconds)
@@ -464,7 +464,7 @@ def test_faults_strike_by_time(call: Caller) -> None:
 
 def test_faults_strike_what_is_too_much(call: Caller) -> None:
     """A rate limit: three in any ten seconds are let through."""
-    call.emulator.faults.add(Status(429, retry_after=1), beyond=3, window=10)
+    call.emulator.faults.add(Status(429, retry_after=1), rate_limit=3, window=10)
     assert statuses(call, 5) == [200, 200, 200, 429, 429]
     call.emulator.advance(10)
     assert statuses(call, 4) == [200, 200, 200, 429]
@@ -488,8 +488,8 @@ def test_the_first_rule_that_fits_decides(call: Caller) -> None:
         {"times": -1},
         {"probability": 1.5},
         {"after": -1},
-        {"lasting": math.nan},
-        {"beyond": -1},
+        {"duration": math.nan},
+        {"rate_limit": -1},
         {"skip": -1},
     ],
 )

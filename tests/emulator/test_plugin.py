@@ -266,7 +266,7 @@ def test_between_tests_nobody_is_served() -> None:
     host.mount(None)
     host.start()
     try:
-        with Emulator().on(host) as emu, pytest.raises(RuntimeError, match="already"):
+        with Emulator().serve_on(host) as emu, pytest.raises(RuntimeError, match="already"):
             emu.start()
         answer = PlainCaller(f"http://127.0.0.1:{host.port}", "")("GET", PODS)
         assert (answer.status, answer.json) == (503, {"detail": "No emulator is served here at the moment"})

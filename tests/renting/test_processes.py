@@ -190,7 +190,7 @@ def test_a_client_whose_loop_is_gone_stops_no_release_at_exit(folder: Path) -> N
         lost, slow = line(running).split()
         emulator.faults.add(Status(503), on="delete", pod_id=lost)
         # Longer than a loop has at its own end.
-        emulator.faults.add(Status(503), on="delete", pod_id=slow, lasting=16.0)
+        emulator.faults.add(Status(503), on="delete", pod_id=slow, duration=16.0)
         running.communicate("\n", timeout=50)
         assert list(emulator.pods) == [lost]
         assert [record.pod_id for _, record in lease_files(folder)] == [lost]
