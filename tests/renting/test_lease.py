@@ -83,6 +83,26 @@ async def test_what_a_callback_raises_ends_no_task(
         assert (it.running(), it.records()) == ([], [])
 
 
+async def test_a_callback_that_is_cancelled_is_not_blamed(folder: Path) -> None:
+    """Something cancels all tasks while `on_change` runs: the pod is deleted, and no error says it raised."""
+    running: list[asyncio.Task[Any] | None] = []
+
+    async def wait(_: object) -> None:
+        running.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    async with stage(folder) as it:
+        entering = asyncio.create_task(it.client.pods.lease(it.spec, on_change=wait).__aenter__())
+        while not running:
+            await it.clock.sleep(1)
+        (task,) = running
+        assert task is not None
+        task.cancel()
+        with pytest.raises(primepods.ClientClosedError, match="It is deleted"):
+            await entering
+        assert (it.running(), it.records()) == ([], [])
+
+
 async def test_what_is_being_deleted_cannot_be_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """When its budget is used up; it says so, and the file stays for a sweep."""
     async with stage(folder) as it:

@@ -233,6 +233,20 @@ async def test_what_nothing_has_ever_shown_stays_in_its_file(folder: Path) -> No
         assert it.records() == []
 
 
+async def test_a_404_proves_nothing_for_ten_minutes(folder: Path) -> None:
+    """A pod that was just ordered may appear yet: its file stays, and the error says so; later it goes."""
+    async with stage(folder) as it:
+        await asyncio.to_thread(left_by, it, pod_id="pod-1", given_up=True)
+        await it.clock.sleep(590)
+        sweep = await it.client.pods.sweep()
+        assert (sweep.deleted, list(sweep.errors)) == ((), ["pod-1"])
+        assert "may appear yet" in sweep.errors["pod-1"].__notes__[-1]
+        assert len(it.records()) == 1
+        await it.clock.sleep(20)
+        sweep = await it.client.pods.sweep()
+        assert (sweep.deleted, sweep.errors, it.records()) == (("pod-1",), {}, [])
+
+
 async def test_the_history_proves_that_a_pod_has_ended(folder: Path) -> None:
     """By its unique name: nothing is deleted, and the file goes."""
     async with stage(folder) as it:
