@@ -145,23 +145,29 @@ def parse_ssh(text: str | None) -> SSHTarget | None:
     words = text.split()
     if words[:1] == ["ssh"]:
         del words[0]
-    # Parse word by word: a host may be called `gpu-p100`, which does not set a port.
-    flag = next((n for n, word in enumerate(words) if word.startswith("-p")), None)
-    port = None
-    if flag is not None:
-        given = words.pop(flag).removeprefix("-p") or (words.pop(flag) if flag < len(words) else "")
-        port = _port(given)
-        if port is None:
-            return None
-    if len(words) != 1:
+    given = _take_port(words)
+    if len(words) != 1 or (given is not None and _port(given) is None):
         return None
     user, at, host = words[0].rpartition("@")
-    host, host_port = _split_port(host)
-    port = host_port if port is None else port
+    host, port = _split_port(host)
+    if given is not None:
+        port = _port(given)
     try:
         return SSHTarget(user if at else "root", host, 22 if port is None else port)
     except ValueError:
         return None
+
+
+def _take_port(words: list[str]) -> str | None:
+    """Remove the option ``-p`` from the words and return its value; ``None`` if there is no such option."""
+    # Word by word: a host may be called `gpu-p100`, which does not set a port.
+    flag = next((n for n, word in enumerate(words) if word.startswith("-p")), None)
+    if flag is None:
+        return None
+    value = words.pop(flag).removeprefix("-p")
+    if not value and flag < len(words):
+        value = words.pop(flag)
+    return value
 
 
 def _port(text: str) -> int | None:

@@ -110,10 +110,7 @@ class Call(Generic[R]):
                 loop.check()
                 loop.call_soon(is_handled.set)
         except BaseException as exc:
-            if not self._ended and loop.call_soon(self._cancel):
-                ends_at = time.monotonic() + _CANCEL_TIMEOUT
-                while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
-                    pass
+            self._cancel_in(loop)
             if self._result is not None:
                 # The result may be a new pod that nothing else refers to.
                 exc.add_note(f"The call had succeeded by then: {quote(self._result)}")
@@ -128,6 +125,13 @@ class Call(Generic[R]):
         finally:
             # Break the reference cycle between the traceback and this frame.
             del error
+
+    def _cancel_in(self, loop: Loop) -> None:
+        """Cancel it if it has not ended, and give it a moment to clean up."""
+        if not self._ended and loop.call_soon(self._cancel):
+            ends_at = time.monotonic() + _CANCEL_TIMEOUT
+            while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
+                pass
 
     def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
         """Wait for the next call of the callback; ``None`` at the end, or after ``timeout`` seconds."""

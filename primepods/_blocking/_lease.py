@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 from collections.abc import Callable
+from itertools import product
 from types import TracebackType
 from typing import Final
 
@@ -127,25 +128,29 @@ class Lease:
 
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of a client, or of all clients, together, even if their blocks go on."""
-    # A copy, since other threads may lease pods meanwhile.
-    of_all = list(_portals.items())
-    leases = [(supervisor, of) for supervisor, of in of_all if portal in {None, of} and supervisor.is_open]
+    leases = _open_leases(portal)
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
-    # Wait twice, in case an interruption came between two steps of the first wait.
-    for wait in (_call, _wait_for_release, _wait_for_release):
-        for supervisor, of in leases:
-            step = supervisor.end if interrupted is None else supervisor.interrupt
-            try:
-                interrupted = wait(of, supervisor, step) or interrupted
-            except PrimePodsError as exc:
-                # Its client's loop is gone, and with it the supervisor; still release the others.
-                failed = exc
-            except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, still release the others
-                interrupted = exc
+    # Start all, then wait for all: twice, in case an interruption came between two steps of the first wait.
+    for wait, (supervisor, of) in product((_call, _wait_for_release, _wait_for_release), leases):
+        step = supervisor.end if interrupted is None else supervisor.interrupt
+        try:
+            interrupted = wait(of, supervisor, step) or interrupted
+        except PrimePodsError as exc:
+            # Its client's loop is gone, and with it the supervisor; still release the others.
+            failed = exc
+        except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, still release the others
+            interrupted = exc
     error = interrupted or failed
     if error is not None:
         raise error
+
+
+def _open_leases(portal: Portal | None) -> list[tuple[LeaseSupervisor, Portal]]:
+    """Return the leases of a client, or of all clients, that have something left to do."""
+    # A copy, since other threads may lease pods meanwhile.
+    of_all = list(_portals.items())
+    return [(supervisor, of) for supervisor, of in of_all if portal in {None, of} and supervisor.is_open]
 
 
 def _call(portal: Portal, supervisor: LeaseSupervisor, step: Callable[[], None]) -> BaseException | None:

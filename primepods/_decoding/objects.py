@@ -58,13 +58,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     names, aliases = wire_names(model), ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
-    may_be_empty, kinds = _may_be_empty(model), get_type_hints(model)
-    # Read like null: an offer without `prices`.
-    required_objects = dict.fromkeys(
-        names[field.name]
-        for field in attrs.fields(model)
-        if field.default is attrs.NOTHING and _may_be_empty(kinds[field.name])
-    )
+    may_be_empty, required_objects = _may_be_empty(model), dict.fromkeys(_required_objects(model, names))
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
@@ -73,15 +67,13 @@ def object_hook(model: Any, converter: Converter) -> Hook:
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
-        extra, spelt = unknown_fields(row, known), names
+        extra = unknown_fields(row, known)
         row = {**required_objects, **row}
-        for name, alias in aliases.items():
-            if row.get(names[name]) is None and alias in row:
-                row, spelt = {**row, names[name]: row[alias]}, {**spelt, name: alias}
+        aliased = _read_aliases(row, names, aliases)
         try:
             made = structure(row, kind)
         except ClassValidationError as exc:
-            error = _first_error(exc, spelt)
+            error = _first_error(exc, {**names, **aliased})
         else:
             return attrs.evolve(made, extra=extra) if extra else made
         try:
@@ -91,6 +83,23 @@ def object_hook(model: Any, converter: Converter) -> Hook:
             del error
 
     return read_object
+
+
+def _read_aliases(
+    row: dict[str, Any], names: Mapping[str, str], aliases: Mapping[str, str]
+) -> dict[str, str]:
+    """Set absent fields of a row to the values of their aliases; return the aliases used, by field."""
+    used = {name: alias for name, alias in aliases.items() if row.get(names[name]) is None and alias in row}
+    for name, alias in used.items():
+        row[names[name]] = row[alias]
+    return used
+
+
+def _required_objects(model: Any, names: Mapping[str, str]) -> list[str]:
+    """Return the keys of required objects that are read like null if absent: an offer's ``prices``."""
+    kinds = get_type_hints(model)
+    required = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
+    return [names[name] for name in required if _may_be_empty(kinds[name])]
 
 
 def _may_be_empty(kind: Any) -> bool:

@@ -92,17 +92,16 @@ def _field_errors(body: Any) -> tuple[FieldError, ...]:
     """Parse ``{"errors": [{param, details}]}`` and ``{"detail": [{loc, msg}]}``."""
     if not is_object(body):
         return ()
-    found: list[FieldError] = []
-    for entries in (body.get("errors"), body.get("detail")):
-        for entry in entries[:_MAX_ERRORS] if is_list(entries) else ():
-            if is_object(entry):
-                found.append(_field_error(entry))
-            elif isinstance(entry, str):
-                found.append(FieldError("", one_line(entry)))
-    return tuple(found)
+    lists = [entries for entries in (body.get("errors"), body.get("detail")) if is_list(entries)]
+    found = [_field_error(entry) for entries in lists for entry in entries[:_MAX_ERRORS]]
+    return tuple(error for error in found if error is not None)
 
 
-def _field_error(entry: dict[str, Any]) -> FieldError:
+def _field_error(entry: Any) -> FieldError | None:
+    if isinstance(entry, str):
+        return FieldError("", one_line(entry))
+    if not is_object(entry):
+        return None
     place = entry.get("loc")
     if is_list(place):
         parts = [_words(part) for part in place]

@@ -93,23 +93,16 @@ class RequestExecutor:
         while True:
             call.attempt += 1
             outcome = await self._attempt(call)
-            if isinstance(outcome, FailedAttempt):
-                error: CallError = self._transport_error(call, outcome)
-                cause = outcome.cause
+            try:
+                if self._follow_redirect(call, outcome):
+                    continue
+                result = self._read(call, outcome, decode, cache)
+            except (APIError, TransportError, ProtocolError) as exc:
+                # Without its frames: their variables hold the response, including passwords.
+                error: CallError = exc.with_traceback(None)
             else:
-                # Set before redirects and 429s are handled: a 404 after them may answer a request sent again.
-                call.maybe_acted = call.maybe_acted or outcome.resent
-                try:
-                    if is_redirect(outcome):
-                        self._follow(call, outcome)
-                        continue
-                    result = self._read(call.request, outcome, decode, cache)
-                except (APIError, ProtocolError) as exc:
-                    # Without its frames: their variables hold the response, including passwords.
-                    cause, error = None, exc.with_traceback(None)
-                else:
-                    self.transport.budget.give()
-                    return result
+                self.transport.budget.give()
+                return result
             self._note(call, outcome, error)
             delay = self._next_delay(call, error)
             if delay is None:
@@ -118,10 +111,10 @@ class RequestExecutor:
             await self.transport.pause(delay)
         try:
             # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
-            raise error from cause
+            raise error from outcome.cause if isinstance(outcome, FailedAttempt) else None
         finally:
             # The error references this frame, which would keep the error and the response alive.
-            del error, cause, outcome
+            del error, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         """Return ``[await function(item) for item in items]``, where ``function`` makes calls.
@@ -174,38 +167,47 @@ class RequestExecutor:
         finally:
             slots.release()
         call.note_attempt(outcome, self._clock.time() - started)
+        # Set before redirects and 429s are handled: a 404 after them may answer a request sent again.
+        call.maybe_acted |= isinstance(outcome, Response) and outcome.resent
         if slots.locked():
             # Before decoding, which takes time: one turn of the loop wakes the next waiter, one lets it send.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         return outcome
 
-    def _follow(self, call: Call, response: Response) -> None:
-        """Point the next attempt, which is not counted, to the target of a redirect."""
+    def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
+        """Point the next attempt, which is not counted, to a redirect's target; return whether it is one."""
+        if isinstance(outcome, FailedAttempt) or not is_redirect(outcome):
+            return False
         call.request = follow_redirect(
             call.request,
-            response,
+            outcome,
             base_url=self.settings.base_url,
             key=self.settings.api_key,
             again=call.redirected,
         )
         call.redirected = True
         call.attempt -= 1
+        return True
 
     def _read(
         self,
-        request: Request,
-        response: Response,
+        call: Call,
+        outcome: Response | FailedAttempt,
         decode: Callable[[Any], T],
         cache: ResponseCache | None,
     ) -> T:
-        if response.status != HTTPStatus.OK:
+        """Return the decoded response of an attempt, or raise its error."""
+        if isinstance(outcome, FailedAttempt):
+            raise self._transport_error(call, outcome)
+        request = call.request
+        if outcome.status != HTTPStatus.OK:
             cache = None
-        if cache is not None and (cached := cache.get(request.target, response.body)) is not None:
+        if cache is not None and (cached := cache.get(request.target, outcome.body)) is not None:
             return cast("T", cached)
         data = parse_response(
             request,
-            response,
+            outcome,
             key=self.settings.api_key,
             base_url=self.settings.base_url,
             now=self._clock.wall(),
@@ -216,7 +218,7 @@ class RequestExecutor:
             error = self.shape_error(request, exc)
         else:
             if cache is not None:
-                cache.put(request.target, response.body, result)
+                cache.put(request.target, outcome.body, result)
             return result
         # Raised outside the `except`: the decoder's error holds a part of the response.
         raise error
@@ -242,10 +244,7 @@ class RequestExecutor:
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt, or ``None`` to give up, with ``error`` completed."""
         now, policy = self._clock.time(), self.settings.retry
-        if call.maybe_received and not is_idempotent(call.request.method):
-            return None
-        # Both: a timer may fire slightly before the deadline.
-        if now >= call.deadline_at or (isinstance(error, RequestTimeoutError) and error.limit == "deadline"):
+        if not self._may_retry(call, error):
             return None
         delay = retry_delay(
             policy,
@@ -270,6 +269,15 @@ class RequestExecutor:
             )
             return None
         return delay
+
+    def _may_retry(self, call: Call, error: CallError) -> bool:
+        """Return whether the request may be sent again, and the deadline is not over."""
+        if call.maybe_received and not is_idempotent(call.request.method):
+            return False
+        if isinstance(error, RequestTimeoutError) and error.limit == "deadline":
+            # Some event loops call timers slightly early.
+            return False
+        return self._clock.time() < call.deadline_at
 
     def _unsent_error(self, request: Request) -> RequestTimeoutError:
         return RequestTimeoutError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote as percent_encode
 from urllib.parse import urlencode
 
@@ -116,17 +116,19 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
     for key, value in params.items():
         if not isinstance(key, str):
             raise TypeError(f"params must have strings for keys, got {quote(key)}")
-        values: Iterable[object] = [value]
-        if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-            values = value
-        for item in values:
-            if item is None:
-                continue
+        for item in _values(value):
             if not isinstance(item, str | int | float):
                 raise TypeError(
                     f"params[{quote(key)}] must be strings, numbers or lists of them, got {quote(item)}"
                 )
             yield _sendable(key, key), _sendable(key, item)
+
+
+def _values(value: object) -> list[object]:
+    """Return the values of a parameter, which may be a list of them, without ``None``."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    values = cast("Iterable[object]", value) if is_list else [value]
+    return [item for item in values if item is not None]
 
 
 def _sendable(key: str, value: str | float) -> str:

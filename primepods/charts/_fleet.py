@@ -61,12 +61,14 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
     pixels = (bottom - TOP) / top
     marks = [mark for mark in marks if mark == int(mark)]
     parts = across([(bottom - mark * pixels, f"{mark:,.0f}") for mark in marks], _RIGHT)
+
+    def top_line(conditions: Sequence[Condition]) -> list[tuple[float, float]]:
+        """Return the line above some conditions, stacked."""
+        return [(x, bottom - _height(sample, conditions) * pixels) for x, sample in columns]
+
     for number, condition in enumerate(_STACK):
-        lower, upper = _STACK[:number], _STACK[: number + 1]
         if any(sample.counts.get(condition) for _, sample in columns):
-            under = [(x, bottom - _height(sample, lower) * pixels) for x, sample in columns]
-            over = [(x, bottom - _height(sample, upper) * pixels) for x, sample in columns]
-            parts.append(_area(condition, under, over))
+            parts.append(_area(condition, top_line(_STACK[:number]), top_line(_STACK[: number + 1])))
     return parts + list(_times(begin, span))
 
 

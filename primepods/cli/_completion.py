@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -30,18 +30,23 @@ def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     An id is returned only if its beginning was typed, or if its pod has no unique name.
     """
     chosen = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
-    pods = _read(ctx, lambda client: client.pods.list())
+    words = _pod_words(_read(ctx, lambda client: client.pods.list()), incomplete)
+    return [
+        (word, _UNSAFE.sub("_", help_text))
+        for word, help_text in words
+        if _SAFE.fullmatch(word) and not chosen & {word, help_text}
+    ]
+
+
+def _pod_words(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple[str, str]]:
+    """Return the name or the id of each pod that matches, with the other one as its help text."""
     names = [pod.name or "" for pod in pods]
     own = {name for name in names if names.count(name) == 1 and _SAFE.fullmatch(name)}
-    found: list[tuple[str, str]] = []
     for pod, name in zip(pods, names, strict=True):
-        if chosen & {pod.id, name}:
-            continue
         if name in own and name.startswith(incomplete):
-            found.append((name, pod.id))
+            yield name, pod.id
         elif pod.id.startswith(incomplete) and (incomplete or name not in own):
-            found.append((pod.id, name))
-    return [(word, _UNSAFE.sub("_", text)) for word, text in found if _SAFE.fullmatch(word)]
+            yield pod.id, name
 
 
 def complete_statuses(incomplete: str) -> list[str]:

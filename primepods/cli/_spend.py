@@ -118,10 +118,15 @@ def print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
         return
     shown = dict(list(days.items())[-_MAX_BARS:])
     highest, labels = max(shown.values()), {day: price(amount) for day, amount in shown.items()}
-    longest, block = max(map(len, labels.values())), "█" if has_unicode() else "#"
+    longest = max(map(len, labels.values()))
     room = max(10, min(terminal_width() or 80, 100) - longest - 14)
     write(f"\nBilled per day (UTC){f', the last {len(shown)} days' if len(shown) < len(days) else ''}\n")
     for day, amount in shown.items():
-        bar = block * max(round(amount / highest * room), 1 if amount > 0 else 0) if highest > 0 else ""
-        shade = typer.style(bar, fg="cyan") if has_colour() else bar
-        write(f"{day:%Y-%m-%d}  {labels[day]:>{longest}}  {shade}".rstrip() + "\n")
+        # Any amount has a bar, however short.
+        size = max(1, round(amount / highest * room)) if amount > 0 else 0
+        write(f"{day:%Y-%m-%d}  {labels[day]:>{longest}}  {_bar(size)}".rstrip() + "\n")
+
+
+def _bar(size: int) -> str:
+    bar = ("█" if has_unicode() else "#") * size
+    return typer.style(bar, fg="cyan") if has_colour() else bar

@@ -167,11 +167,10 @@ def _fit(
         for column, size in zip(columns, natural, strict=True)
     ]
     readable = [min(size, 2 * smallest) for size, smallest in zip(natural, least, strict=True)]
-    kept: set[int] = set()
+    kept = {index for index, column in enumerate(columns) if column.rank == 0}
     for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
-        rank = columns[index].rank
-        needed = least if rank < _MINOR_RANK else readable
-        if rank == 0 or (not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width):
+        needed = least if columns[index].rank < _MINOR_RANK else readable
+        if not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width:
             kept.add(index)
     widths = [size if index in kept else 0 for index, size in enumerate(natural)]
     for smallest in (readable, least, [_LAST_RESORT_WIDTH] * len(widths)):

@@ -60,50 +60,68 @@ def command(
         raise CommandError("name the pods in one way: ids, filters, or --all", ExitCode.USAGE)
     handles = read_handles(pods or [])
     with api.client() as client:
-        deletion = _Deletion(command=api.command, client=client, missing_ok=missing_ok, wait=wait)
-        if pods and yes and are_whole_ids(handles):
+        deletion = _Deletion(api=api, client=client, missing_ok=missing_ok, wait=wait, is_confirmed=yes)
+        if not pods:
+            errors = deletion.run_matching(attrs.evolve(filters, team=api.team))
+        elif yes and are_whole_ids(handles):
             errors = deletion.run(handles)
-        elif pods:
-            index = PodIndex.read(client, team=api.team)
-            ids = index.resolve(handles)
-            _show([index[pod_id] for pod_id in ids if pod_id in index])
-            for pod_id in (pod_id for pod_id in ids if pod_id not in index):
-                print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
-            confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
-            errors = deletion.run(ids)
         else:
-            with read_all(client.pods.list()) as found:
-                wanted = attrs.evolve(filters, team=api.team)
-                chosen = wanted.choose(found)
-                if not chosen:
-                    print_info(wanted.no_match_message(found))
-                    return
-                _show(chosen)
-                confirm(f"Delete {count(chosen, 'pod')}?", yes=yes)
-                errors = deletion.run([pod.id for pod in chosen])
+            errors = deletion.run_named(handles)
     exit_for(errors)
-
-
-def _show(pods: Sequence[primepods.Pod]) -> None:
-    """Show on stderr which pods will be deleted, and their prices."""
-    PODS.print(pods, Form(), err=True)
 
 
 @attrs.frozen(kw_only=True)
 class _Deletion:
-    """A deletion of pods that reports its results."""
+    """A deletion of pods that reports its results.
 
-    command: str
+    Attributes:
+        api: The API options.
+        client: The client.
+        missing_ok: Whether a pod that does not exist is no failure.
+        wait: Seconds to wait until they are gone; ``None`` not to wait.
+        is_confirmed: Whether the user has confirmed it in advance.
+    """
+
+    api: Api
     client: primepods.Client
     missing_ok: bool
     wait: float | None
+    is_confirmed: bool
+
+    def run_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
+        """Delete the pods with these ids, names or beginnings of ids, after confirmation."""
+        index = PodIndex.read(self.client, team=self.api.team)
+        ids = index.resolve(handles)
+        listed = [pod_id for pod_id in ids if pod_id in index]
+        self._confirm(ids, [index[pod_id] for pod_id in listed])
+        return self.run(ids)
+
+    def run_matching(self, wanted: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
+        """Delete the pods that match the filters, after confirmation."""
+        with read_all(self.client.pods.list()) as found:
+            chosen = wanted.choose(found)
+            if not chosen:
+                print_info(wanted.no_match_message(found))
+                return {}
+            ids = [pod.id for pod in chosen]
+            self._confirm(ids, chosen)
+            return self.run(ids)
+
+    def _confirm(self, ids: Sequence[str], listed: Sequence[primepods.Pod]) -> None:
+        """Show on stderr which pods will be deleted, and their prices; ask for confirmation."""
+        PODS.print(listed, Form(), err=True)
+        known = {pod.id for pod in listed}
+        for pod_id in ids:
+            if pod_id not in known:
+                print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
+        confirm(f"Delete {count(ids, 'pod')}?", yes=self.is_confirmed)
 
     def run(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
         """Delete pods and print the ids of those whose deletion was accepted; return the errors."""
         try:
             deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
         except KeyboardInterrupt:
-            print_error(self.command, "some pods may still be running and billed: see primepods list")
+            print_error(self.api.command, "some pods may still be running and billed: see primepods list")
             raise
         going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
         more = f" ({going:,} not gone yet)" if going else ""
@@ -111,7 +129,7 @@ class _Deletion:
         left = len(deletions.errors) - len(missing)
         failed = f", {left:,} failed and may still be billed" if left else ""
         print_info(f"{count(deletions, 'pod')} deleted{more}{failed}.")
-        print_errors(self.command, deletions.errors)
+        print_errors(self.api.command, deletions.errors)
         write_ids(deletions)
         if self.wait is not None and deletions:
             self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import typer
 
 from ._command import Api, api_command
@@ -9,6 +12,9 @@ from ._errors import ExitCode, word_for_shell
 from ._output import Output, OutputOption, write_rows
 from ._table import has_colour, paint, write
 from ._text import printable
+
+if TYPE_CHECKING:
+    from primepods.doctor import Check
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 _MAX_LENGTH = 2_000
@@ -28,14 +34,18 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     work = diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **timeout)
     checks = asyncio.run(work)
     checks = [check.edited(word_for_shell) for check in checks]
-    if output is not Output.TABLE:
-        write_rows([check.to_dict() for check in checks], output, ["name", "result", "detail", "remedy"])
+    if output is Output.TABLE:
+        _print_lines(checks)
     else:
-        colours = _COLOURS if has_colour() else {}
-        for check in checks:
-            mark = paint(f"{check.result:7}", colours.get(check.result))
-            write(f"{mark}  {check.name}: {printable(check.detail, max_length=_MAX_LENGTH)}\n")
-            if check.remedy is not None:
-                write(f"{'':9}{printable(check.remedy, max_length=_MAX_LENGTH)}\n")
+        write_rows([check.to_dict() for check in checks], output, ["name", "result", "detail", "remedy"])
     if any(check.result == "failure" for check in checks):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _print_lines(checks: Iterable[Check]) -> None:
+    colours = _COLOURS if has_colour() else {}
+    for check in checks:
+        mark = paint(f"{check.result:7}", colours.get(check.result))
+        write(f"{mark}  {check.name}: {printable(check.detail, max_length=_MAX_LENGTH)}\n")
+        if check.remedy is not None:
+            write(f"{'':9}{printable(check.remedy, max_length=_MAX_LENGTH)}\n")

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
+import attrs
 import typer
 
 import primepods
@@ -77,20 +78,11 @@ def command(
       primepods history --kind instance --name 'train-*' -o csv
     """
     (_RECORDS if by is None else groups_by(by)).chosen(form)
-    kinds: set[str] = set()
-
-    def wanted(record: primepods.HistoryRecord) -> bool:
-        kinds.add(record.type)
-        ended = record.terminated_at or record.created_at
-        return (
-            (not kind or record.type.lower() in {word.lower() for word in kind})
-            and (not name or any(name_matches(pattern, record.name) for pattern in name))
-            and (since is None or ended >= since)
-            and (until is None or ended < until)
-            and (api.team is None or record.team_id == api.team)
-        )
-
-    with api.client() as client, read_all(islice(filter(wanted, client.pods.history()), limit)) as records:
+    wanted = _Filter(kind or [], name or [], since, until, team=api.team)
+    with (
+        api.client() as client,
+        read_all(islice(filter(wanted.matches, client.pods.history()), limit)) as records,
+    ):
         if by is None:
             _RECORDS.print(records, form)
             if form.is_table:
@@ -101,9 +93,48 @@ def command(
             _draw(chart, records)
             print_info(f"The chart of the spend per day is in {chart}.")
         if not records:
-            unknown = [word for word in kind or () if word.lower() not in map(str.lower, kinds)]
-            known = f": none is of the kind {', '.join(unknown)}. Yours: {', '.join(sorted(kinds))}"
-            print_info(f"No records match{known if unknown and kinds else ''}.")
+            print_info(wanted.no_match_message())
+
+
+@attrs.define
+class _Filter:
+    """Conditions of the records to show.
+
+    Attributes:
+        kinds: Kinds; all if empty.
+        names: Names or patterns; all if empty.
+        since: The earliest end.
+        until: The time before which they ended.
+        team: Their team.
+        seen_kinds: Kinds of all records so far.
+    """
+
+    kinds: list[str]
+    names: list[str]
+    since: datetime | None
+    until: datetime | None
+    team: str | None
+    seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
+
+    def matches(self, record: primepods.HistoryRecord) -> bool:
+        """Return whether a record matches."""
+        self.seen_kinds.add(record.type)
+        ended = record.terminated_at or record.created_at
+        return (
+            (not self.kinds or record.type.lower() in map(str.lower, self.kinds))
+            and (not self.names or any(name_matches(pattern, record.name) for pattern in self.names))
+            and (self.since is None or ended >= self.since)
+            and (self.until is None or ended < self.until)
+            and (self.team is None or record.team_id == self.team)
+        )
+
+    def no_match_message(self) -> str:
+        """Return the message if no record matches; it points out an unknown kind."""
+        unknown = [word for word in self.kinds if word.lower() not in map(str.lower, self.seen_kinds)]
+        if unknown and self.seen_kinds:
+            seen = ", ".join(sorted(self.seen_kinds))
+            return f"No records match: none is of the kind {', '.join(unknown)}. Yours: {seen}."
+        return "No records match."
 
 
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:

@@ -122,14 +122,24 @@ def _blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> st
         # If two pods have the same name, both get their ids.
         if not _HOST_NAME.fullmatch(pod.name or "") or any(claims[name] > 1 for name in names):
             names = _numbered(pod.id, pod)
-        for number, (name, machine) in enumerate(zip(names, pod.nodes, strict=True), start=1):
-            if machine.ssh is None or node not in (None, number):
-                continue
-            try:
-                blocks.append(machine.ssh.config_block(name))
-            except ValueError:
-                print_error(command, f"left out {pod.id!r}: ssh can use neither its name nor its id")
+        try:
+            blocks += _pod_blocks(pod, names, node)
+        except ValueError:
+            print_error(command, f"left out {pod.id!r}: ssh can use neither its name nor its id")
     return "\n".join(blocks)
+
+
+def _pod_blocks(pod: primepods.Pod, names: Sequence[str], node: int | None) -> list[str]:
+    """Return a block for each node of a pod with an address, or only for the one with a number.
+
+    Raises:
+        ValueError: A block cannot have this name.
+    """
+    return [
+        machine.ssh.config_block(name)
+        for number, (name, machine) in enumerate(zip(names, pod.nodes, strict=True), start=1)
+        if machine.ssh is not None and node in (None, number)
+    ]
 
 
 def _numbered(host: str, pod: primepods.Pod) -> list[str]:

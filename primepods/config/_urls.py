@@ -38,12 +38,7 @@ def check_base_url(found: Found) -> SplitResult:
         ConfigError: It is not a URL, or would send the key unencrypted to another machine.
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
-    # Values that may hold a secret stay out of the message and of this frame's variables.
-    for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
-        if any(sign in found.value for sign in signs):
-            raise ConfigError(
-                f"The base URL ({found.source}) holds a {what}; remove it. The key goes in api_key."
-            )
+    _check_no_secret(found)
     text = found.value.strip()
     shown = f"The base URL {quote(text)} ({found.source})"
     parts = _split_url(text)
@@ -59,6 +54,15 @@ def check_base_url(found: Found) -> SplitResult:
     netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
     path = parts.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
     return SplitResult(parts.scheme, netloc, path, "", "")
+
+
+def _check_no_secret(found: Found) -> None:
+    """Refuse a URL with parts that may hold a secret, without the URL in the message."""
+    for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
+        if any(sign in found.value for sign in signs):
+            raise ConfigError(
+                f"The base URL ({found.source}) holds a {what}; remove it. The key goes in api_key."
+            )
 
 
 def _split_url(text: str) -> SplitResult | None:

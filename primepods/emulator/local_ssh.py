@@ -20,6 +20,8 @@ _FAILED = 255
 """Exit code of ``ssh`` for its own errors."""
 _WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"
 """Options of ``ssh`` that are followed by a value, in the same word or the next."""
+_NEEDS_NEXT_WORD = f"-[^{_WITH_VALUE}]*[{_WITH_VALUE}]"
+"""An option whose value is the next word; flags may be combined with it: ``-Tp 22``."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -108,10 +110,7 @@ def _skip_options(words: list[str]) -> None:
         word = words.pop(0)
         if word == "--":
             return
-        # Flags may be combined with an option that has a value: -Tp 22.
-        positions = [n for n, letter in enumerate(word) if n > 0 and letter in _WITH_VALUE]
-        is_value_next = bool(positions) and positions[0] == len(word) - 1
-        if is_value_next:
+        if re.fullmatch(_NEEDS_NEXT_WORD, word):
             del words[:1]
 
 

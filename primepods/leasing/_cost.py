@@ -17,17 +17,13 @@ async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float
     check_seconds("timeout", timeout)
     check_interval(interval)
     ends_at = clock.time() + timeout
-    billed: float | None = None
-    while True:
-        price = next(
-            (record.total_billed_price for record in await ended_pods(pods) if record.id == pod_id), None
-        )
-        if price is not None and price == billed:
-            return price
-        billed = billed if price is None else price
-        if clock.time() + interval > ends_at:
-            break
+    billed = await _read_bill(pods, pod_id)
+    while clock.time() + interval <= ends_at:
         await clock.sleep(interval)
+        before, now = billed, await _read_bill(pods, pod_id)
+        if now is not None and now == before:
+            return now
+        billed = before if now is None else now
     found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
     raise WaitTimeoutError(
         f"After {timeout:g} s the bill of pod {pod_id} has not settled: {found}. Look at `pods.history()` "
@@ -35,3 +31,9 @@ async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float
         statuses={},
         pending=(pod_id,),
     )
+
+
+async def _read_bill(pods: PodsAPI, pod_id: str) -> float | None:
+    """Return what the history says was billed for a pod; ``None`` if it has no record of its end."""
+    records = await ended_pods(pods)
+    return next((record.total_billed_price for record in records if record.id == pod_id), None)

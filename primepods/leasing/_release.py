@@ -64,6 +64,7 @@ class Release:
     _must_delete: bool = attrs.field(default=True, init=False)
     _accepted_at: float = attrs.field(default=math.inf, init=False)
     _logged_at: float = attrs.field(default=-math.inf, init=False)
+    _last_failure: str = attrs.field(default="", init=False)
     _ends_at: float = attrs.field(default=math.inf, init=False)
 
     @property
@@ -82,49 +83,67 @@ class Release:
             AnotherPodError: It has another name, and is not deleted.
         """
         self._ends_at = self._clock.time() + self.options.release_timeout
-        failures, last = 0, ""
+        try:
+            await self._until_gone()
+        except GivenUpError:
+            return f"its release was interrupted{self._last_failure}"
+        except (TooLateError, WaitTimeoutError):
+            accepted = "was accepted, but it is not gone" if self._is_accepted else "is not accepted"
+            return f"its deletion {accepted} in time{self._last_failure}"
+        except _NeverShownError:
+            return "no response has shown it since its order, nor that it has ended"
+        return None
+
+    async def _until_gone(self) -> None:
+        """Delete the pod and confirm that it is gone; try again after a failure or an interruption."""
+        failures = 0
         while True:
             try:
                 if failures:
                     pause = self._clock.sleep(min(_MAX_PAUSE, 0.25 * 2.0**failures))
                     await self.steps.run(pause, self._interrupt, until=self._confirm_until)
                 await self._delete_and_confirm()
-            except GivenUpError:
-                return f"its release was interrupted{last}"
-            except (TooLateError, WaitTimeoutError):
-                accepted = "was accepted, but it is not gone" if self._is_accepted else "is not accepted"
-                return f"its deletion {accepted} in time{last}"
-            except _NeverShownError:
-                return "no response has shown it since its order, nor that it has ended"
+            except WaitTimeoutError:
+                raise
             except INTERRUPTS:
                 self._interrupt()
             except PrimePodsError as exc:
                 self._log_failure(exc)
-                failures, last = failures + 1, f"; the last failure: {str(exc).rstrip('.')}"
+                self._last_failure = f"; the last failure: {str(exc).rstrip('.')}"
+                failures += 1
             else:
-                return None
+                return
 
     async def _delete_and_confirm(self) -> None:
-        while True:
+        is_gone = False
+        while not is_gone:
             if self._must_delete:
                 if await self.steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at):
                     return
                 self._must_delete = False
                 self._accepted_at = min(self._accepted_at, self._clock.time())
-            left = max(SAME_INTERRUPTION, self._confirm_until() - self._clock.time())
-            gone = self.account.pods.wait_gone(
-                self.pod_id, timeout=min(left, _RESEND_AFTER), interval=self.options.interval
-            )
-            try:
-                await self.steps.run(gone, self._interrupt, until=self._confirm_until)
-            except WaitTimeoutError as exc:
-                if self._clock.time() >= self._confirm_until():
-                    raise
-                status = exc.statuses.get(self.pod_id)
-                # Accepted, and then lost: the pod runs on.
-                self._must_delete = status is not None and status.status not in _ON_ITS_WAY_OUT
-            else:
-                return
+            is_gone = await self._is_confirmed_gone()
+
+    async def _is_confirmed_gone(self) -> bool:
+        """Wait until the pod is gone; if it is not, note whether its deletion must be sent again.
+
+        Raises:
+            WaitTimeoutError: It is not, and the time is over.
+        """
+        left = max(SAME_INTERRUPTION, self._confirm_until() - self._clock.time())
+        gone = self.account.pods.wait_gone(
+            self.pod_id, timeout=min(left, _RESEND_AFTER), interval=self.options.interval
+        )
+        try:
+            await self.steps.run(gone, self._interrupt, until=self._confirm_until)
+        except WaitTimeoutError as exc:
+            if self._clock.time() >= self._confirm_until():
+                raise
+            status = exc.statuses.get(self.pod_id)
+            # Accepted, and then lost: the pod runs on.
+            self._must_delete = status is not None and status.status not in _ON_ITS_WAY_OUT
+            return False
+        return True
 
     async def _delete(self) -> bool:
         """Send the deletion until it is accepted; return whether the history shows that the pod has ended."""

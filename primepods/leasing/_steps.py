@@ -128,12 +128,7 @@ class Steps:
         try:
             while not task.done():
                 self._signal = loop.create_future()
-                if self.interruptions >= _GIVE_UP or not self.is_ours:
-                    raise GivenUpError
-                if in_use and self.is_ending:
-                    raise EndedError
-                if self._clock.time() >= until():
-                    raise TooLateError
+                self._check_may_wait(until(), in_use=in_use)
                 try:
                     await self._wait({task, self._signal}, until())
                 except INTERRUPTS:
@@ -141,6 +136,15 @@ class Steps:
             return task.result()
         finally:
             task.cancel()
+
+    def _check_may_wait(self, until: float, *, in_use: bool) -> None:
+        """Raise what ends the current step early, if anything does; see :meth:`run`."""
+        if self.interruptions >= _GIVE_UP or not self.is_ours:
+            raise GivenUpError
+        if in_use and self.is_ending:
+            raise EndedError
+        if self._clock.time() >= until:
+            raise TooLateError
 
     async def _wait(self, futures: set[asyncio.Future[Any]], until: float) -> None:
         """Return when one of them is done, or the clock says ``until``."""

@@ -38,17 +38,7 @@ def read_ledger(folder: Path) -> Ledger:
         ConfigError: The folder cannot be read.
     """
     ledger = Ledger({}, {})
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in {SUFFIX, DRAFT})
-    except FileNotFoundError:
-        return ledger
-    except OSError as exc:
-        msg = (
-            f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
-            "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
-        )
-        raise ConfigError(msg) from None
-    for path in paths:
+    for path in _files(folder):
         try:
             ledger.records[path] = read_record(path)
         except FileNotFoundError:
@@ -57,6 +47,19 @@ def read_ledger(folder: Path) -> Ledger:
             if path.suffix == SUFFIX:
                 ledger.unreadable[path] = str(exc)
     return ledger
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in {SUFFIX, DRAFT})
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        msg = (
+            f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
+            "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
+        )
+        raise ConfigError(msg) from None
 
 
 def remove_broken_drafts(ledger_folder: Path, now: float) -> None:

@@ -278,28 +278,39 @@ class LeaseSupervisor:
         """Return the first of the pods that becomes ready; there is at most one at a time."""
         if self._options.login:
             self._options.ssh.check_program()
-        errors: list[str] = []
-        for number, (account, spec) in enumerate(self._orders, start=1):
-            rental = self._rental = Rental(account, spec, self._options, self._steps)
-            self._budget.add(rental)
+        *others, (account, spec) = self._orders
+        failures: list[str] = []
+        for other in others:
             try:
-                await self._order(rental)
-                target = await self._boot(rental, account)
-                if self._options.login:
-                    await self._use(self._log_in(rental, target))
+                return await self._make_ready(*other, failures)
             except _TRY_NEXT as exc:
-                for error in errors:
-                    exc.add_note(f"Before that: {error}")
-                if number == len(self._orders):
-                    raise
                 await self._release()
-                if self._steps.is_ending or rental.not_released is not None:
+                if self._steps.is_ending or self.not_released is not None:
                     raise
-                errors.append(f"{exc} {self._deletion_note(exc)}".rstrip())
+                failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
-            else:
-                return rental
-        raise AssertionError("a lease has at least one order")
+        return await self._make_ready(account, spec, failures)
+
+    async def _make_ready(self, account: Account, spec: PodSpec, failures: list[str]) -> Rental:
+        """Order one pod, and return it when it is ready.
+
+        Args:
+            account: Where to order it.
+            spec: What to order.
+            failures: Errors of the specs before this one, for the notes of its error.
+        """
+        rental = self._rental = Rental(account, spec, self._options, self._steps)
+        self._budget.add(rental)
+        try:
+            await self._order(rental)
+            target = await self._boot(rental, account)
+            if self._options.login:
+                await self._use(self._log_in(rental, target))
+        except _TRY_NEXT as exc:
+            for failure in failures:
+                exc.add_note(f"Before that: {failure}")
+            raise
+        return rental
 
     async def _order(self, rental: Rental) -> None:
         try:

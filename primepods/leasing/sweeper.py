@@ -138,12 +138,9 @@ class Sweeper:
         unlisted: list[Orphan] = []
         for orphan in self._claim_all(records):
             orphan.add_listed([pod for pod in listed if orphan.owns(pod)])
-            renamed = next((pod for pod in listed if orphan.has_id_of(pod)), None)
             if orphan.is_listed:
                 found.append(orphan)
-            elif renamed is not None:
-                self._skip_renamed(orphan, renamed)
-            else:
+            elif not self._skip_renamed(orphan, listed):
                 unlisted.append(orphan)
         ended = await ended_pods(self._pods) if unlisted else []
         for orphan in unlisted:
@@ -153,7 +150,9 @@ class Sweeper:
         return found
 
     def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[Orphan]:
-        """Lock the files of dead processes, and note what is skipped."""
+        """Lock the files of dead processes, and note what is skipped; none if only expired pods count."""
+        if self._expired:
+            return []
         orphans: dict[str, Orphan] = {}
         for path, record in records.items():
             if not self._matches(record.name, record.ordered_at):
@@ -201,12 +200,17 @@ class Sweeper:
         )
         self._skipped.append(skipped)
 
-    def _skip_renamed(self, orphan: Orphan, pod: Pod) -> None:
+    def _skip_renamed(self, orphan: Orphan, listed: list[Pod]) -> bool:
+        """Skip a lease whose pod is listed with another name; return whether it is."""
+        pod = next((pod for pod in listed if orphan.has_id_of(pod)), None)
+        if pod is None:
+            return False
         self._skip(
             orphan.record,
             f"the API shows pod {pod.id} with another name, {quote(pod.name)}: it may be somebody else's. If "
             f"it is not, delete it by its id, and remove {orphan.files[0].path}",
         )
+        return True
 
     def _classify_unlisted(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
         """Tell whether to delete an unlisted pod; otherwise note that it has ended, or skip it."""
@@ -232,19 +236,18 @@ class Sweeper:
     def _without_file(self, listed: Iterable[Pod], records: list[LeaseRecord]) -> list[Orphan]:
         """Return the pods without a file that the arguments of the sweep ask for."""
         orphans: list[Orphan] = []
-        for pod in listed:
-            if not self._matches(pod.name, pod.created_at) or _is_recorded(pod, records):
+        wanted = [pod for pod in listed if self._matches(pod.name, pod.created_at)]
+        for pod in wanted:
+            if _is_recorded(pod, records):
                 continue
             expires_at = expiry_of(pod.name)
-            if expires_at is None:
-                is_wanted = not self._expired
-            else:
-                # Until then, its lease may be alive on another machine.
-                is_wanted = self._now >= expires_at + _EXPIRED_MARGIN
-                if not is_wanted and not self._expired:
-                    self._skip_pod(pod, expires_at)
-            if is_wanted:
+            if self._expired and expires_at is None:
+                continue
+            # Until then, its lease may be alive on another machine.
+            if expires_at is None or self._now >= expires_at + _EXPIRED_MARGIN:
                 orphans.append(Orphan.without_file(pod, self._age(pod.created_at)))
+            elif not self._expired:
+                self._skip_pod(pod, expires_at)
         return orphans
 
     def _skip_pod(self, pod: Pod, expires_at: float) -> None:

@@ -63,6 +63,14 @@ class _Packer:
             return
         if name and self.exclusion.matches(name, is_folder=member.isdir()):
             return
+        self._add_member(path, member)
+        _forget_members(self.archive)
+        if member.isdir():
+            for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+                self.add(path / entry.name, f"{name}/{entry.name}".lstrip("/"))
+
+    def _add_member(self, path: Path, member: tarfile.TarInfo) -> None:
+        """Write a member, without its owner; a file with its content."""
         member.uid = member.gid = 0
         member.uname = member.gname = ""
         if member.isreg():
@@ -71,10 +79,6 @@ class _Packer:
         else:
             member.mode |= _OWN if member.isdir() else 0
             self.archive.addfile(member)
-        _forget_members(self.archive)
-        if member.isdir():
-            for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-                self.add(path / entry.name, f"{name}/{entry.name}".lstrip("/"))
 
 
 class _Counted:

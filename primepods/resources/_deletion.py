@@ -108,6 +108,11 @@ class _Deletion:
         if state in _ON_ITS_WAY_OUT:
             self.outcome = state
 
+    def note_list(self, listed: set[str]) -> None:
+        """Record that the list shows the pod, though `get` does not, if it does."""
+        if self.pod_id in listed:
+            self.shown, self.is_known = "in the list, though not by its id", True
+
     def note_trouble(self, error: PrimePodsError) -> None:
         """Record an error of reading the pod; a permanent one ends the deletion."""
         error.add_note(
@@ -261,8 +266,7 @@ class Deleter:
                 each.note_trouble(copy_exception(exc).with_traceback(None))
             return
         for each in deletions:
-            if each.pod_id in listed:
-                each.shown, each.is_known = "in the list, though not by its id", True
+            each.note_list(listed)
         absent = [each for each in deletions if each.pod_id not in listed]
         is_doubtful = any(not each.is_known and each.missing is None for each in absent)
         ended_ids = await self._ended_ids(ends_at) if is_doubtful else set[str]()

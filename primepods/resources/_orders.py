@@ -154,15 +154,8 @@ def warn_if_interrupted(name: str) -> Generator[None, None, None]:
 
 
 def order_request(spec: PodSpec, team_id: str | None) -> Request:
-    pod = {wire: getattr(spec, name) for name, wire in _WIRE_NAMES.items()}
-    if spec.image is None and spec.custom_template_id is not None:
-        pod["image"] = CUSTOM_IMAGE
-    if spec.env_vars:
-        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
-    body: dict[str, Any] = {
-        "pod": {key: value for key, value in pod.items() if value is not None},
-        "provider": {"type": spec.provider},
-    }
+    """Build the request that orders a pod, for the spec's team or else the client's."""
+    body: dict[str, Any] = {"pod": _pod_fields(spec), "provider": {"type": spec.provider}}
     team = spec.team_id or team_id
     optional = {
         "disks": spec.disks,
@@ -173,6 +166,15 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
     }
     body |= {key: value for key, value in optional.items() if value}
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
+
+
+def _pod_fields(spec: PodSpec) -> dict[str, Any]:
+    pod = {wire: getattr(spec, name) for name, wire in _WIRE_NAMES.items()}
+    if spec.image is None and spec.custom_template_id is not None:
+        pod["image"] = CUSTOM_IMAGE
+    if spec.env_vars:
+        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
+    return {key: value for key, value in pod.items() if value is not None}
 
 
 def is_definitive_rejection(error: PrimePodsError) -> bool:

@@ -140,27 +140,29 @@ class Tick:
         """Send one request, unless polling is paused, and process its response; return its error, if any."""
         if self._state.pace.cause is None:
             await self._state.pace.wait_for_turn()
-        error: PrimePodsError | None = self._state.pace.cause
-        if error is None:
-            try:
-                await self._read(pods)
-            except PrimePodsError as exc:
-                self._state.note_failure(exc, len(pods))
-                error = exc.with_traceback(None)
-            except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
-                for pod in pods:
-                    pod.end(exc)
-                return exc
-            else:
-                self._has_success = True
-                self._decided.set()
-                self._release(pods)
-                return None
-        for pod in pods:
-            pod.trouble = error
-            if isinstance(error, RateLimitError):
-                self._state.schedule.ask_at(pod, self._state.pace.next_at)
+        error = self._state.pace.cause or await self._try_read(pods)
+        if isinstance(error, PrimePodsError):
+            for pod in pods:
+                pod.trouble = error
+                if isinstance(error, RateLimitError):
+                    self._state.schedule.ask_at(pod, self._state.pace.next_at)
         return error
+
+    async def _try_read(self, pods: list[WatchedPod]) -> Exception | None:
+        """Send one request and process its response; return its error, if any."""
+        try:
+            await self._read(pods)
+        except PrimePodsError as exc:
+            self._state.note_failure(exc, len(pods))
+            return exc.with_traceback(None)
+        except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
+            for pod in pods:
+                pod.end(exc)
+            return exc
+        self._has_success = True
+        self._decided.set()
+        self._release(pods)
+        return None
 
     async def _read(self, pods: list[WatchedPod]) -> None:
         sequence, sent_at = next(self._state.numbers), self._state.clock.time()
@@ -222,7 +224,7 @@ class Tick:
 
     async def _search(self, search: PodSearch) -> None:
         """Send the next requests of a search, within this tick's budget."""
-        search.has_success = search.has_success or self._has_success
+        search.has_success |= self._has_success
         if not search.has_success:
             self._budget.limit_to_outage()
         for asked in range(_REFUSAL_REQUESTS):
@@ -233,7 +235,7 @@ class Tick:
             if not items or not has_request:
                 break
             error = await self._ask(items)
-            search.has_success = search.has_success or self._has_success
+            search.has_success |= self._has_success
             if error is None:
                 search.passed(items)
             elif _is_about_pods(error):

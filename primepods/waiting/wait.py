@@ -20,16 +20,15 @@ from .conditions import Until, check_until, failed, gone, holds, is_over, settle
 from .subscription import HubConnection, Subscription
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
-"""Callback for each change of a pod; it may be async, except in the blocking client."""
-
-_MAX_NAMED: Final = 5
-_MAX_STATE_LENGTH: Final = 50
-_MAX_REASON_LENGTH: Final = 500
 """Callback for each :class:`~primepods.PodChange` of a wait; an exception that it raises ends the wait.
 
 The asynchronous client awaits its result if that is awaitable; the blocking one calls it in the caller's
 thread.
 """
+
+_MAX_NAMED: Final = 5
+_MAX_STATE_LENGTH: Final = 50
+_MAX_REASON_LENGTH: Final = 500
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -79,12 +78,16 @@ class Wait:
         while subscription.pods:
             for pod in await subscription.changed():
                 change = subscription.report(pod)
-                if change is not None and self.on_change is not None:
-                    outcome = self.on_change(change)
-                    if inspect.isawaitable(outcome):
-                        await outcome
+                if change is not None:
+                    await self._call_back(change)
                 if change is not None or pod.pod_id in self._grace_ends:
                     self._judge(pod, subscription)
+
+    async def _call_back(self, change: PodChange) -> None:
+        if self.on_change is not None:
+            outcome = self.on_change(change)
+            if inspect.isawaitable(outcome):
+                await outcome
 
     def _judge(self, pod: WatchedPod, subscription: Subscription) -> None:
         """Decide whether a pod is done, has failed, or is still pending."""

@@ -146,12 +146,12 @@ class _Iteration:
 
     async def _next_change(self, subscription: Subscription) -> PodChange:
         while True:
-            for pod in self._changed:
-                change = subscription.report(pod)
-                if change is not None:
-                    if change.after is None:
-                        subscription.drop(change.pod_id)
-                    return change
+            # Only up to the first change: the next call continues with the other pods.
+            change = next(filter(None, map(subscription.report, self._changed)), None)
+            if change is not None:
+                if change.after is None:
+                    subscription.drop(change.pod_id)
+                return change
             if not subscription.pods:
                 raise StopAsyncIteration
             if subscription.clock.time() >= self._ends_at:

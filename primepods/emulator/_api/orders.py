@@ -99,11 +99,7 @@ class Order:
         for key, value in {**fixed, **places}.items():
             if self.pod.get(key) is not None:
                 yield from self._mismatch(offer, key, self.pod[key], value)
-        for key, amount in {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}.items():
-            size = self.pod.get(key)
-            if size is not None and not amount.allows(int(size)):
-                steps = f"in steps of {amount.step or 1}"
-                yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
+        yield from self._size_objections(offer)
         yield from self._price_objections(offer)
         if self._image == CUSTOM and self.pod.get("customTemplateId") is None:
             yield "customTemplateId is required for the image custom_template"
@@ -113,6 +109,13 @@ class Order:
     def _mismatch(self, offer: Offer, key: str, ordered: object, offered: object) -> Iterator[str]:
         if ordered != offered:
             yield f"Offer {offer.cloud_id} has {key} {offered}, not {ordered}"
+
+    def _size_objections(self, offer: Offer) -> Iterator[str]:
+        for key, amount in {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}.items():
+            size = self.pod.get(key)
+            if size is not None and not amount.allows(int(size)):
+                steps = f"in steps of {amount.step or 1}"
+                yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
 
     def _price_objections(self, offer: Offer) -> Iterator[str]:
         if offer.variable and "maxPrice" not in self.pod:

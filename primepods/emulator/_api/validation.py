@@ -107,17 +107,23 @@ def object_of(
         if not isinstance(value, dict):
             yield at or "body", "Input should be a valid object"
             return
-        given = cast("dict[str, object]", value)
-        prefix = f"{at}." if at else ""
-        for name in required.keys() - given.keys():
+        fields, prefix = cast("dict[str, object]", value), f"{at}." if at else ""
+        for name in required.keys() - fields.keys():
             yield prefix + name, "Field required"
-        for name, item in given.items():
-            if name in known:
-                yield from known[name](item, prefix + name)
-            elif closed:
-                yield prefix + name, "Extra inputs are not permitted"
+        yield from _check_fields(fields, prefix, known, closed=closed)
 
     return check
+
+
+def _check_fields(
+    fields: Mapping[str, object], prefix: str, known: Mapping[str, Check], *, closed: bool
+) -> Iterator[Problem]:
+    """Check each field of an object; an unknown one is a problem with ``closed``."""
+    for name, item in fields.items():
+        if name in known:
+            yield from known[name](item, prefix + name)
+        elif closed:
+            yield prefix + name, "Extra inputs are not permitted"
 
 
 def _no_constant(name: str) -> NoReturn:

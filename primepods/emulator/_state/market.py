@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from random import Random
 
 import attrs
@@ -111,23 +112,25 @@ class Market:
 
 
 def _draw_offers(seed: int) -> Iterator[Offer]:
-    """Draw the offers of single machines and clusters, some of them also at spot prices."""
+    """Draw the offers of single machines, of clusters and of machines without a GPU."""
     rng = random_for(seed, "offers")
     for provider in PROVIDERS:
         for gpu in rng.sample(GPUS, 4):
-            for count in (1, 2, 4, 8):
-                offer = _offer(rng, provider, gpu, count, nodes=1)
-                yield offer
-                if rng.random() < SPOT_RATE:
-                    price = round(offer.price * SPOT_DISCOUNT, 2)
-                    yield attrs.evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
-    for provider in CLUSTER_PROVIDERS:
-        for gpu in CLUSTER_GPUS:
-            for nodes in (2, 4):
-                yield _offer(rng, provider, gpu, 8 * nodes, nodes=nodes)
-    for provider in PROVIDERS[:3]:
-        for vcpus in VCPUS:
-            yield _cpu_offer(provider, vcpus)
+            yield from _machine_offers(rng, provider, gpu)
+    for provider, gpu, nodes in product(CLUSTER_PROVIDERS, CLUSTER_GPUS, (2, 4)):
+        yield _offer(rng, provider, gpu, 8 * nodes, nodes=nodes)
+    for provider, vcpus in product(PROVIDERS[:3], VCPUS):
+        yield _cpu_offer(provider, vcpus)
+
+
+def _machine_offers(rng: Random, provider: Provider, gpu: Gpu) -> Iterator[Offer]:
+    """Draw the offers of single machines with a GPU, some of them also at a spot price."""
+    for count in (1, 2, 4, 8):
+        offer = _offer(rng, provider, gpu, count, nodes=1)
+        yield offer
+        if rng.random() < SPOT_RATE:
+            price = round(offer.price * SPOT_DISCOUNT, 2)
+            yield attrs.evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
 
 
 def _offer(rng: Random, provider: Provider, gpu: Gpu, count: int, *, nodes: int) -> Offer:
