@@ -121,7 +121,7 @@ class Release:
                 if await self.steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at):
                     return
                 self._must_delete = False
-                self._accepted_at = min(self._accepted_at, self._clock.time())
+                self._accepted_at = self._clock.time()
             is_gone = await self._is_confirmed_gone()
 
     async def _is_confirmed_gone(self) -> bool:

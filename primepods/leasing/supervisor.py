@@ -397,7 +397,7 @@ class LeaseSupervisor:
         await self._use(self._check_refused())
         while True:
             await self._use(self._clock.sleep(_TICK))
-            if not self._kept and rental.file.is_lost():
+            if rental.file.is_lost():
                 _log.warning(
                     "the file %s of %s was removed: it is written again", rental.file.path, rental.what
                 )

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import primepods
-from primepods.emulator import Reset, Status
+from primepods.emulator import Edit, Reset, Status
 from tests.renting.stage import Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +34,17 @@ async def test_a_pod_for_a_block(folder: Path) -> None:
         assert pod.id not in it.emulator.pods
         cost = await pod.final_cost()
         assert cost == pytest.approx(pod.spent(), rel=0.1)
+
+
+async def test_a_final_cost_is_the_bill_that_has_settled(folder: Path) -> None:
+    """Two responses in a row have the same figure: the first ones are of a bill that still grows."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            pass
+        for bill in (1.0, 2.0):
+            it.emulator.faults.add(Edit(put={"data.0.totalBilledPrice": bill}), on="history", times=1)
+        it.emulator.faults.add(Edit(put={"data.0.totalBilledPrice": 3.0}), on="history")
+        assert await pod.final_cost() == 3.0
 
 
 @pytest.mark.parametrize("bad", [{"timeout": math.nan}, {"interval": 0}])

@@ -324,6 +324,17 @@ async def test_an_interrupted_release_has_ten_seconds(folder: Path, seconds: flo
         assert len(it.records()) == left
 
 
+async def test_a_kept_pod_has_no_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also minutes later, in its block: a sweep would take it for an orphan when the process has ended."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            pod.keep()
+            await it.clock.sleep(300)
+            assert it.records() == []
+        assert (it.running(), it.records()) == ([pod.id], [])
+        assert "written again" not in caplog.text
+
+
 async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:
     """Also where it is kept in the last minute."""
     async with stage(folder) as it:
