@@ -89,9 +89,10 @@ def _read_aliases(
     row: dict[str, Any], names: Mapping[str, str], aliases: Mapping[str, str]
 ) -> dict[str, str]:
     """Set absent fields of a row to the values of their aliases; return the aliases used, by field."""
-    used = {name: alias for name, alias in aliases.items() if row.get(names[name]) is None and alias in row}
-    for name, alias in used.items():
-        row[names[name]] = row[alias]
+    used: dict[str, str] = {}
+    for name, alias in aliases.items():
+        if row.get(names[name]) is None and alias in row:
+            row[names[name]], used[name] = row[alias], alias
     return used
 
 
