@@ -145,8 +145,9 @@ class ModelTable(Generic[M]):
     ) -> None:
         by_name = {column.name: column for column in self.cells}
         columns = [by_name[name] for name in names]
-        is_short = not form.full_ids and terminal_width(err=err) is not None
-        ids = shorten_ids([*map(self.id_of, models), *among]) if is_short else {}
+        ids: Mapping[str, str] = {}
+        if not form.full_ids and terminal_width(err=err) is not None:
+            ids = shorten_ids([*map(self.id_of, models), *among])
 
         def cell(model: M, column: Column) -> str | Cell:
             shown = self.cells[column](model)
