@@ -127,8 +127,7 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
 def _values(value: object) -> list[object]:
     """Return the values of a parameter, which may be a list of them, without ``None``."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-    values: Iterable[object] = cast("Any", value) if is_list else (value,)
-    return [item for item in values if item is not None]
+    return [item for item in cast("list[object]", value if is_list else [value]) if item is not None]
 
 
 def _sendable(key: str, value: str | float) -> str:
