@@ -1,6 +1,3 @@
-"""Hypothesis without its stopwatch: a machine that does other things besides is no failure."""
+"""Hypothesis waits as long as it takes."""
 
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("decoding", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("decoding")
+import tests.support.hypothesis_profile  # noqa: F401 - loads it

@@ -17,8 +17,8 @@ from primepods import (
 from primepods._http.response import Response, protocol_error
 from primepods._utils import strict_json as _json
 from primepods._utils.text import one_line
+from tests.protocol.answers import KEY, PATH, ask, fail, outcome, read, refuse, respond, told
 from tests.support.json_values import VALUES
-from tests.unit.answers import KEY, PATH, ask, fail, outcome, read, refuse, respond, told
 
 
 def is_json(body: bytes) -> bool:

@@ -31,8 +31,8 @@ from primepods._http.response import Response, missing_row, read_retry_after
 from primepods._utils import strict_json as _json
 from primepods.config import KEY_PAGE
 from tests.fixtures import document
+from tests.protocol.answers import BASE_URL, NOW, PATH, ask, fail, outcome, read, refuse, respond
 from tests.support.json_values import VALUES
-from tests.unit.answers import BASE_URL, NOW, PATH, ask, fail, outcome, read, refuse, respond
 
 # --- Success ---------------------------------------------------------------------------------------
 

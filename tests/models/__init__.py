@@ -1,0 +1,1 @@
+"""Models: what they say, and as JSON, text and tables."""
