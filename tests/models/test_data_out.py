@@ -236,11 +236,12 @@ def test_no_text_becomes_markup() -> None:
 
 
 def test_a_page_is_a_sequence() -> None:
-    """An item by its place, several as a tuple."""
+    """An item by its place, several as a tuple; an empty one is false, as a list would be."""
     page = Page(total_count=3, offset=0, limit=3, data=("a", "b", "c"))
     assert (page[0], page[-1], page[1:], list(page), len(page)) == ("a", "c", ("b", "c"), ["a", "b", "c"], 3)
     with pytest.raises(IndexError):
         page[3]
+    assert not Page[Pod](total_count=None, offset=0, limit=1, data=())
 
 
 def test_results_become_json() -> None:

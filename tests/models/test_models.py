@@ -534,14 +534,6 @@ def test_a_status_becomes_json_again() -> None:
     assert (told["status"], told["ip"], told["extra"]) == ("ACTIVE", ["10.0.0.1", "10.0.0.2"], {})
 
 
-def test_pages_are_iterated_and_measured() -> None:
-    """A page is its data; an empty one is false, as a list would be."""
-    page = decode_page(document("pods_page"), Pod, 0, 10)[0]
-    assert list(page) == list(page.data)
-    assert (len(page), page.total_count, page.offset, page.limit) == (2, 15, 0, 10)
-    assert not Page[Pod](total_count=None, offset=0, limit=1, data=())
-
-
 def test_a_row_with_a_million_addresses_is_read_quickly() -> None:
     """A pod has at most a thousand nodes, and an ssh string is parsed once, however often it comes."""
     row = status(ip=["1.2.3.4"] * 1_000_000, sshConnection=["root@1.2.3.4 -p 22"] * 1_000_000)

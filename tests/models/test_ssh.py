@@ -137,9 +137,36 @@ def lines() -> st.SearchStrategy[str]:
     return st.lists(pieces | st.text(max_size=3), max_size=10).map("".join)
 
 
-@given(ANY_TEXT | lines())
+_WORDS = st.builds(
+    " ".join,
+    st.lists(
+        st.sampled_from(
+            [
+                *("ssh", "root@1.2.3.4", "-p", "22", "-p22", "-oProxyCommand=id", "root@-oProxyCommand=id"),
+                *(
+                    "-oProxyCommand=id@host",
+                    "a b@c",
+                    "$(id)@h",
+                    "root@`id`",
+                    "root@h;id",
+                    "u@h\nx",
+                    "@",
+                    "root@",
+                ),
+                *("[::1]:22", "root@[::1]", "host:99999", "root@host:22", "-", "--", "-F/etc/passwd", "''@h"),
+                *("-l@host", "-Fx@host", "-E@1.2.3.4", "root@-Fx", "--@h", "-@-"),
+                *("../../etc@h", "root@%h", "root@$HOME", "root@h|id", "~@h", "root@{a,b}", "a@b@c"),
+            ]
+        ),
+        max_size=5,
+    ),
+)
+
+
+@given(ANY_TEXT | lines() | _WORDS)
 @example("root@-p22")
 @example("--@h")
+@example("-oProxyCommand=touch${IFS}/tmp/x@1.2.3.4")
 def test_no_text_yields_more_than_one_word_or_an_option(text: str) -> None:
     """Whatever is sent, the outcome is nothing, or a command whose every word is what it seems to be."""
     target = parse_ssh(text)

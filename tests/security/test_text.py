@@ -21,7 +21,6 @@ from primepods import SSHTarget
 from primepods.cli import demo
 from primepods.cli._screen import Screen
 from primepods.emulator import Emulator
-from primepods.ssh import parse_ssh
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Reply, Server, reply
@@ -178,49 +177,6 @@ async def test_the_command_shows_names_and_reasons_as_text(*, terminal: bool) ->
         assert part not in shown, f"{part!r} is shown"
     assert "\x1b]8;" not in shown, "a link was made"
     assert terminal or "\x1b" not in shown
-
-
-SSH_TEXTS = st.text(max_size=40) | st.builds(
-    " ".join,
-    st.lists(
-        st.sampled_from(
-            [
-                *("ssh", "root@1.2.3.4", "-p", "22", "-p22", "-oProxyCommand=id", "root@-oProxyCommand=id"),
-                *(
-                    "-oProxyCommand=id@host",
-                    "a b@c",
-                    "$(id)@h",
-                    "root@`id`",
-                    "root@h;id",
-                    "u@h\nx",
-                    "@",
-                    "root@",
-                ),
-                *("[::1]:22", "root@[::1]", "host:99999", "root@host:22", "-", "--", "-F/etc/passwd", "''@h"),
-                *("-l@host", "-Fx@host", "-E@1.2.3.4", "root@-Fx", "--@h", "-@-"),
-                *("../../etc@h", "root@%h", "root@$HOME", "root@h|id", "~@h", "root@{a,b}", "a@b@c"),
-            ]
-        ),
-        max_size=5,
-    ),
-)
-
-
-@settings(max_examples=300)
-@given(text=SSH_TEXTS)
-@example(text="-oProxyCommand=touch${IFS}/tmp/x@1.2.3.4")
-def test_no_ssh_line_becomes_an_option_or_a_command(text: str) -> None:
-    """Whatever the API writes, what we make of it is a user, a host and a port, and nothing to a shell."""
-    target = parse_ssh(text)
-    if target is None:
-        return
-    command, *options, place = target.argv()
-    assert [command, *options] == ["ssh", "-p", str(target.port), "--"]
-    assert not place.startswith("-")
-    assert not target.host.startswith("-")
-    words = str(target).split(" ")
-    assert words == ["ssh", "-p", str(target.port), place]
-    assert not set("$`;|&<>(){}*?~!#'\"\\\n\r\t\x00") & set(str(target))
 
 
 @pytest.fixture(scope="module")
