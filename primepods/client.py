@@ -59,10 +59,10 @@ class AsyncClient:
         user_agent: Prefix of the ``User-Agent`` header.
         session: Your own ``aiohttp.ClientSession``, which is never closed, or a function (also an async one)
             that makes one: called in the client's event loop at first use (once more by the poller of waits),
-            closed with the client. Connector, proxy, CA and tracing are then yours. An order (POST) can meet
-            a pooled connection that the server has just closed, and the client then has to search for the
-            pod: give the connector ``force_close=True`` to rule that out. Requests that your middlewares
-            repeat are not counted as attempts.
+            closed with the client. You then choose connector, proxy, CA and tracing. If an order (POST) is
+            sent on a pooled connection that the server has just closed, the client has to search for the pod:
+            ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
+            counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
             deletions. A plain function, called in the event loop: it must be quick, and must not call
             the client. The first exception that it raises is logged; all are ignored.
@@ -93,7 +93,7 @@ class AsyncClient:
         | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        # First, since a traceback of an error below may show the local variables of this frame.
+        # Hide the key first: a traceback of an error below may show the local variables of this frame.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         settings = resolve(
             api_key=api_key,
@@ -116,12 +116,12 @@ class AsyncClient:
         transport: Transport,
         *,
         owner: bool,
-        client: HubConnection | None = None,
+        parent_hub: HubConnection | None = None,
         open_leases: OpenLeases | None = None,
     ) -> None:
         self._executor = RequestExecutor(settings, transport)
         self._owner = owner
-        self._hub = HubConnection(settings, transport.given, client)
+        self._hub = HubConnection(settings, transport.given, parent_hub)
         self._open_leases = OpenLeases() if open_leases is None else open_leases
         self.pods = AsyncPods(self._executor, self._hub, self._open_leases)
 
@@ -163,7 +163,7 @@ class AsyncClient:
             changed,
             self._executor.transport,
             owner=False,
-            client=self._hub,
+            parent_hub=self._hub,
             open_leases=self._open_leases,
         )
         return view
@@ -172,8 +172,8 @@ class AsyncClient:
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 
-        A POST, PUT or PATCH without a response may have taken effect, and is not retried: to rent a pod use
-        ``pods.create``, which finds out.
+        A POST, PUT or PATCH without a response may have taken effect, and is not retried. To rent a pod, use
+        ``pods.create``: it finds out whether the order succeeded.
 
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
@@ -185,17 +185,16 @@ class AsyncClient:
             The decoded JSON of the response, or ``None`` for an empty one.
 
         Raises:
-            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; then its
-                ``maybe_acted`` is true.
+            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; the
+                error's ``maybe_acted`` is then true.
         """
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 
     async def aclose(self) -> None:
         """Release open leases, then close the connections (not a session that you brought).
 
-        Later calls and calls in progress, also between two attempts, raise
-        :class:`~primepods.ClientClosedError`. A cancellation hurries the release of leases, as in their
-        blocks; the client is still closed.
+        Calls in progress and later calls raise :class:`~primepods.ClientClosedError`. A cancellation hurries
+        the release of leases, as in their blocks; the client is still closed.
         """
         if self._owner:
             try:
@@ -224,5 +223,5 @@ class AsyncClient:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
-            "A client holds connections and a key and is not pickled. Build one where it is used."
+            "A client holds connections and a key and cannot be pickled. Build one where it is used."
         )

@@ -277,7 +277,7 @@ class BadRequestError(APIError):
     """400: the API did not accept the request.
 
     Remedy:
-        Change what the API's message names: unchanged, the request fails again.
+        Correct what the API's message names: the same request would fail again.
     """
 
 

@@ -1,12 +1,12 @@
-"""Events of a client: what it calls ``on_event`` with.
+"""Events that a client passes to ``on_event``.
 
 ``primepods.AsyncClient(on_event=print)``: a plain function, called in the client's event loop, in the middle
 of requests. It must be quick, and must not call the client. The first exception that it raises is logged; all
 are ignored. No event holds the key, a header or a body.
 
-An operation is a public call in progress, such as ``pods.wait``, which also stands for ``wait_ready`` and
-``wait_gone``; an iterator has one for each page. Every event names the operations that it belongs to by their
-numbers, unique in the process. A poll that several waits share belongs to all of them.
+An operation is a public call in progress, such as ``pods.wait``, the name also of ``wait_ready`` and
+``wait_gone``; an iterator begins one for each page. Every event names the operations that it belongs to by
+their numbers, which are unique in the process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class RequestEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class RetryScheduled(Event):
-    """An attempt has failed, and is repeated.
+    """An attempt has failed, and will be repeated.
 
     Attributes:
         method: The HTTP method.
@@ -179,7 +179,7 @@ class DeletionEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class _LeaseEvent(Event):
-    """Something about a leased pod.
+    """Base of the events about a leased pod.
 
     Attributes:
         pod_id: The pod.
@@ -214,7 +214,7 @@ class LeaseReleased(_LeaseEvent):
     """A leased pod is confirmed terminated.
 
     Attributes:
-        spent: What it has cost, at the highest price that was seen.
+        spent: Cost of the pod, at the highest price that was seen.
     """
 
     spent: float
@@ -225,7 +225,7 @@ class ReleaseFailed(Event):
     """A leased pod could not be confirmed terminated: it may be running, and billed.
 
     Attributes:
-        pod_id: The pod; ``None`` if whether it was created is unknown.
+        pod_id: The pod; ``None`` if it is unknown whether the pod was created.
         name: Its unique name.
         price_hr: The highest price per hour that was seen, or ``None``.
     """

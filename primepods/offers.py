@@ -39,9 +39,10 @@ class SpecRange(Model):
 
     def allows(self, count: int) -> bool:
         """Return whether this amount can be ordered, as far as the offer says."""
-        least = self.min_count or 0
-        too_many = self.max_count is not None and count > self.max_count
-        return least <= count and not too_many and (count - least) % (self.step or 1) == 0
+        minimum = self.min_count or 0
+        if count < minimum or (self.max_count is not None and count > self.max_count):
+            return False
+        return (count - minimum) % (self.step or 1) == 0
 
     def price_hr(self, count: int | None = None) -> float:
         """Return the price per hour that this amount adds to the offer's price.
@@ -50,8 +51,10 @@ class SpecRange(Model):
             count: The amount; by default ``default_count``.
         """
         default = self.default_count or 0
-        free = default if self.default_included_in_price else 0
-        return max(0, (default if count is None else count) - free) * (self.price_per_unit or 0.0)
+        if count is None:
+            count = default
+        included = default if self.default_included_in_price else 0
+        return max(0, count - included) * (self.price_per_unit or 0.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,8 +77,16 @@ class Offer(Model):
 
     _DERIVED = (("price_hr", float | None), ("is_available", bool))
     _SUMMARY = (
-        *("cloud_id", "gpu_count", "gpu_type", "socket", "provider", "country"),
-        *("stock_status", "is_spot", "prepaid_time", "price_hr"),
+        "cloud_id",
+        "gpu_count",
+        "gpu_type",
+        "socket",
+        "provider",
+        "country",
+        "stock_status",
+        "is_spot",
+        "prepaid_time",
+        "price_hr",
     )
 
     cloud_id: str
@@ -113,17 +124,17 @@ class Offer(Model):
     interconnect_type: str | None = None
     """Interconnect, such as ``Infiniband``."""
     provisioning_time: int | None = None
-    """Estimated minutes until it is running."""
+    """Estimated minutes from the order until the machine is running."""
     stock_status: str | None = None
     """``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a word added later."""
     security: str | None = None
     """Kind of cloud: ``secure_cloud`` or ``community_cloud``."""
     images: tuple[str, ...] = ()
-    """Images that it can be ordered with."""
+    """Images that can be ordered with this offer."""
     is_spot: bool | None = None
     """True if the provider may terminate it (a spot machine)."""
     prepaid_time: float | None = None
-    """Hours that are charged when it is ordered, used or not."""
+    """Hours that are charged with the order, used or not."""
 
     @property
     def is_available(self) -> bool:
@@ -151,8 +162,8 @@ class Offer(Model):
         base = self._base_price
         if base is None:
             return None
-        chosen = self.disk.price_hr(disk_size) + self.vcpu.price_hr(vcpus) + self.memory.price_hr(memory)
-        return base + chosen + self.shared_disk.price_hr()
+        amounts = self.disk.price_hr(disk_size) + self.vcpu.price_hr(vcpus) + self.memory.price_hr(memory)
+        return base + amounts + self.shared_disk.price_hr()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields except ``extra``, with ``price_hr`` and ``is_available``, as values for JSON."""
@@ -161,11 +172,16 @@ class Offer(Model):
     def __str__(self) -> str:
         """Return one line for people: GPUs, provider and place, price per hour, stock, special features."""
         place = self.country or self.region
-        price = "no price" if self.price_hr is None else f"{self.price_hr:g} {self.prices.currency or ''}"
+        if self.price_hr is None:
+            price = "no price"
+        elif self.prices.currency:
+            price = f"{self.price_hr:g} {self.prices.currency} an hour"
+        else:
+            price = f"{self.price_hr:g} an hour"
         parts = [
             f"{self.gpu_count} x {self.gpu_type} {self.socket}",
             f"{self.provider} in {place}" if place else self.provider,
-            price if self.price_hr is None else f"{price.rstrip()} an hour",
+            price,
             self.stock_status,
             "spot" if self.is_spot else None,
             f"{self.prepaid_time:g} hours charged in advance" if self.prepaid_time else None,
@@ -182,7 +198,7 @@ class Offer(Model):
 
 @attrs.frozen(kw_only=True)
 class GpuPrices(Model):
-    """Lowest prices in all regions of one number of GPUs of one type: a row of ``availability.summary()``."""
+    """Lowest prices of a GPU type and number of GPUs, in all regions: a row of ``availability.summary()``."""
 
     gpu_type: str
     """GPU type, such as ``H100_80GB``."""

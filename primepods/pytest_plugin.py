@@ -32,8 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, if pytest-asyncio is in use, fixtures for it."""
     config.addinivalue_line(
         "markers",
-        "primepods(**options): what the emulator behind primepods_emulator, primepods_client and "
-        "primepods_async_client is like: the keyword arguments of primepods.emulator.Emulator.",
+        "primepods(**options): keyword arguments of primepods.emulator.Emulator, for the emulator of "
+        "primepods_emulator, primepods_client and primepods_async_client.",
     )
     if _has_pytest_asyncio(config):
         # If this version of pytest-asyncio cannot create the fixtures, only tests that use them must fail.
@@ -62,7 +62,7 @@ def primepods_emulator(
 ) -> Generator[Emulator]:
     """Provide this test's own ``primepods.emulator.Emulator``, with control routes enabled.
 
-    It starts without pods, at 100 times real time; ``@pytest.mark.primepods(...)`` changes that. A
+    The emulator starts without pods, at 100 times real time; ``@pytest.mark.primepods(...)`` changes that. A
     ``ManualClock`` in the mark is a template: each test gets its own, moved with
     ``primepods_emulator.advance``. Pods, faults, requests, connections and key are discarded after the test.
     Lease files go to the test's own folder, set as PRIMEPODS_STATE_DIR.

@@ -109,10 +109,11 @@ class Deletions(_ByPod[PodState]):
             return
         if len(errors) == 1:
             raise errors[0]
-        shown = "; ".join(f"{pod_id}: {error}".rstrip(".") for pod_id, error in list(self.errors.items())[:5])
+        first_errors = list(self.errors.items())[:5]
+        examples = "; ".join(f"{pod_id}: {error}".rstrip(".") for pod_id, error in first_errors)
         total = len(self) + len(errors)
         raise PrimePodsErrorGroup(
-            f"{len(errors)} of {total} pods were not deleted and may still be billed: {shown}. "
+            f"{len(errors)} of {total} pods were not deleted and may still be billed: {examples}. "
             "See `.errors` for all, and try those ids again.",
             errors,
         )

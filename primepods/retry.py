@@ -16,15 +16,15 @@ class RetryPolicy:
     seconds, at most ``max_delay``, times a random number from 0 to 1 with ``jitter``.
 
     Each request sent counts as an attempt, with one exception: a GET or DELETE on a reused connection that
-    ends without a byte of response is sent again at once, because the server had most likely closed that
-    connection before. A POST, PUT or PATCH always has a new connection.
+    ends without a byte of response is sent again at once, because the server had most likely closed the
+    connection before the request. A POST, PUT or PATCH always has a new connection.
 
     A 429 does not count as an attempt: it is retried, with the same kind of backoff (from 0.25 s), until the
-    call's ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected (plus some jitter); a longer one
-    raises at once, with the error's ``retry_after`` set.
+    call's ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected (plus some jitter); after a longer
+    one, the error is raised at once, with its ``retry_after`` set.
 
-    All calls of a client share a budget of 100 retries, so that they do not overload an API that is down. A
-    retry takes one, except after a 429; every success and every second give one back; the last 20 are
+    All calls of a client share a budget of 100 retries, so that they do not overload an API that is down.
+    Every retry takes one, except after a 429; every success and every second add one; the last 20 are
     reserved for deletions. When the budget is used up, errors are raised without a retry, and say so.
 
     Attributes:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-_KILLED: Final = 128
-"""Shells add this to the number of the signal that ended a process."""
+_SIGNAL_EXIT_CODE: Final = 128
+"""Exit code of shells for a process that a signal has ended, minus the signal's number."""
 
 
 @contextmanager
@@ -38,20 +38,20 @@ def exit_on_sigterm() -> Generator[None]:
             _interrupt(frame, task)
 
     handled = [number for number in _numbers() if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, on_signal) for number in handled}
+    previous = {number: signal.signal(number, on_signal) for number in handled}
     notes: list[str] = []
     try:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError) as exc:
         if not received:
             raise
-        # Notes of leases, such as a pod that may still be billed.
+        # Keep the notes of leases, such as that a pod may still be billed.
         notes = getattr(exc, "__notes__", [])
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
     if received:
-        error = SystemExit(_KILLED + received[0])
+        error = SystemExit(_SIGNAL_EXIT_CODE + received[0])
         for note in notes:
             error.add_note(note)
         raise error
@@ -80,5 +80,6 @@ def _interrupt(frame: FrameType | None, task: asyncio.Task[object] | None) -> No
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise KeyboardInterrupt from None
-    for each in [task] if task is not None else asyncio.all_tasks(loop):
+    tasks = asyncio.all_tasks(loop) if task is None else {task}
+    for each in tasks:
         loop.call_soon_threadsafe(each.cancel)

@@ -19,10 +19,11 @@ from ._utils.arguments import check_string
 from ._utils.plain import ToDict
 from ._utils.text import quote
 
-# Refuse anything that is an option, a second word, or special in a shell into which it is pasted.
+# These refuse anything that ssh reads as an option or a second word, or that is special in a shell.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_LENGTH = 512
+_DEFAULT_PORT = 22
 
 
 def _check_user(_: object, __: object, value: str) -> None:
@@ -145,28 +146,29 @@ def parse_ssh(text: str | None) -> SSHTarget | None:
     words = text.split()
     if words[:1] == ["ssh"]:
         del words[0]
-    given = _take_port(words)
-    if len(words) != 1 or (given is not None and _port(given) is None):
+    option = _take_port_option(words)
+    port = None if option is None else _port(option)
+    if len(words) != 1 or (option is not None and port is None):
         return None
     user, at, host = words[0].rpartition("@")
-    host, port = _split_port(host)
-    if given is not None:
-        port = _port(given)
+    host, host_port = _split_port(host)
+    if port is None:
+        port = _DEFAULT_PORT if host_port is None else host_port
     try:
-        return SSHTarget(user if at else "root", host, 22 if port is None else port)
+        return SSHTarget(user if at else "root", host, port)
     except ValueError:
         return None
 
 
-def _take_port(words: list[str]) -> str | None:
-    """Remove the option ``-p`` from the words and return its value; ``None`` if there is no such option."""
-    # Word by word: a host may be called `gpu-p100`, which does not set a port.
-    flag = next((n for n, word in enumerate(words) if word.startswith("-p")), None)
-    if flag is None:
+def _take_port_option(words: list[str]) -> str | None:
+    """Remove ``-p 22`` or ``-p22`` from ``words``; return its value, or ``None`` without such an option."""
+    # Compare the words' beginnings only: a host may be called `gpu-p100`.
+    index = next((index for index, word in enumerate(words) if word.startswith("-p")), None)
+    if index is None:
         return None
-    value = words.pop(flag).removeprefix("-p")
-    if not value and flag < len(words):
-        value = words.pop(flag)
+    value = words.pop(index).removeprefix("-p")
+    if not value and index < len(words):
+        value = words.pop(index)
     return value
 
 

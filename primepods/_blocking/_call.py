@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 _CANCEL_TIMEOUT: Final = 1.0
 """Seconds for a call to clean up when its caller was interrupted."""
 _SIGNAL_INTERVAL: Final = 0.2
-"""Seconds between two checks for signals in a waiting main thread: not all wake it, on Windows none."""
+"""Seconds between two checks for signals while the main thread waits: not all signals end a wait."""
 
 
 class _CallerCallback:
@@ -36,6 +37,11 @@ def in_calling_thread(callback: T) -> T:
     return cast("T", _CallerCallback(callback)) if callable(callback) else callback
 
 
+def _without_first_frame(error: BaseException) -> BaseException:
+    trace = error.__traceback__
+    return error if trace is None else error.with_traceback(trace.tb_next)
+
+
 class Call(Generic[R]):
     """One call: a coroutine function that a loop runs while the calling thread waits.
 
@@ -46,7 +52,8 @@ class Call(Generic[R]):
         self._callback: _CallerCallback | None = None
         for name, value in kwargs.items():
             if isinstance(value, _CallerCallback):
-                self._callback, self._callback_name = value, name
+                self._callback = value
+                self._callback_name = name
                 kwargs[name] = self._request_callback
         self._work = partial(function, *args, **kwargs)
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +63,7 @@ class Call(Generic[R]):
         # Messages to the waiting thread: arguments for the callback; `None` at the end.
         self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
 
-    # These run in the loop's thread.
+    # The following methods run in the loop's thread.
 
     def start(self) -> None:
         """Start the task."""
@@ -68,10 +75,12 @@ class Call(Generic[R]):
         except asyncio.CancelledError:
             self.end(closed_error("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
-            # An API error needs no frames of the client. An error about an argument, in `until`, or of a
-            # defect keeps all frames below this one.
-            trace = None if isinstance(exc, PrimePodsError) else exc.__traceback__
-            self.end(exc.with_traceback(trace and trace.tb_next))
+            if isinstance(exc, PrimePodsError):
+                # The client's frames say nothing to the user of an API error.
+                self.end(exc.with_traceback(None))
+            else:
+                # Other errors, such as a bug in `until`, need all frames except this one.
+                self.end(_without_first_frame(exc))
         else:
             self.end()
 
@@ -82,7 +91,7 @@ class Call(Generic[R]):
 
     def _cancel(self) -> None:
         if self._task is None:
-            # Interrupted before the loop started it.
+            # Interrupted before the loop started the task.
             self.end()
         else:
             self._task.cancel()
@@ -92,13 +101,14 @@ class Call(Generic[R]):
     def end(self, error: BaseException | None = None) -> None:
         """Notify the waiting thread of the end, once."""
         if not self._ended:
-            self._ended, self._error = True, error
+            self._ended = True
+            self._error = error
             self._queue.put(None)
 
-    # These run in the calling thread.
+    # The following methods run in the calling thread.
 
     def run(self, loop: Loop) -> R:
-        """Run it in ``loop`` and wait for its end. An interruption of the waiting thread cancels it."""
+        """Run the call in ``loop`` and wait for its end. An interruption of the waiting thread cancels it."""
         try:
             loop.calls.add(self)
             if not loop.call_soon(self.start):
@@ -106,14 +116,14 @@ class Call(Generic[R]):
             while (request := self._next_callback()) is not None:
                 change, is_handled = request
                 self._call_back(change)
-                # This process may be the child of a fork by now.
+                # The callback may have forked: raise an error in the child process.
                 loop.check()
                 loop.call_soon(is_handled.set)
         except BaseException as exc:
             self._cancel_in(loop)
             if self._result is not None:
                 # The result may be a new pod that nothing else refers to.
-                exc.add_note(f"The call had succeeded by then: {quote(self._result)}")
+                exc.add_note(f"The call had succeeded: {quote(self._result)}")
             raise
         finally:
             loop.calls.discard(self)
@@ -135,13 +145,14 @@ class Call(Generic[R]):
 
     def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
         """Wait for the next call of the callback; ``None`` at the end, or after ``timeout`` seconds."""
-        look = timeout is None and threading.current_thread() is threading.main_thread()
-        while True:
-            try:
-                return self._queue.get(timeout=_SIGNAL_INTERVAL if look else timeout)
-            except queue.Empty:
-                if not look:
-                    return None
+        if timeout is None and threading.current_thread() is threading.main_thread():
+            while True:
+                with suppress(queue.Empty):
+                    return self._queue.get(timeout=_SIGNAL_INTERVAL)
+        try:
+            return self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return None
 
     def _call_back(self, change: object) -> None:
         if self._callback is None:

@@ -26,7 +26,7 @@ _MAX_INTERRUPTIONS: Final = 100
 
 
 class LeasedPod(LeasedPodView, Remote):
-    """A pod that is ready, and is deleted at the end of the block: what ``with pods.lease(…)`` gives.
+    """A leased pod, as ``with pods.lease(…)`` gives it: ready, and deleted at the end of the block.
 
     Attributes:
         pod: The pod, as it was ordered.
@@ -34,7 +34,7 @@ class LeasedPod(LeasedPodView, Remote):
         name: Its name, with the suffix that no other pod has.
         ssh: The ssh target of the first node.
 
-    It can do what a :class:`Remote` can: ``run`` commands, ``upload`` and ``download``.
+    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
@@ -42,7 +42,7 @@ class LeasedPod(LeasedPodView, Remote):
         Remote.__init__(self, portal, AsyncRemote(self.pod.id, self.ssh, supervisor.ssh_options))
 
     def keep(self) -> None:
-        """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it.
+        """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
 
         The name of a pod with ``max_hours`` says when it expires: ``sweep(expired=True)`` deletes it then.
         """
@@ -64,11 +64,11 @@ class LeasedPod(LeasedPodView, Remote):
 
 
 class Lease:
-    """A context manager that rents a pod and gives it back; made by ``pods.lease``, and used once.
+    """A context manager that rents a pod and deletes it; made by ``pods.lease``, and used once.
 
-    ``with`` it: the block gets a :class:`LeasedPod` that is ready. On every exit the pod is deleted and
-    confirmed terminated; else the block ends with a :class:`~primepods.NotReleasedError`, or with a note on
-    the exception that ends it.
+    The ``with`` block gets a :class:`LeasedPod` that is ready. On every exit, the pod is deleted and
+    confirmed terminated. If that fails, the block raises a :class:`~primepods.NotReleasedError`, or the
+    exception that ended it gets a note.
     """
 
     def __init__(self, portal: Portal, lease: AsyncLease, on_change: OnChange | None) -> None:
@@ -82,14 +82,14 @@ class Lease:
     def __enter__(self) -> LeasedPod:
         supervisor = self._lease.supervisor
         if self._is_entered:
-            # Check first: the code below would end the block that already uses it.
+            # Check first: the error handling below would end the block that already uses this lease.
             supervisor.check_unused()
         self._is_entered = True
         try:
             _portals[supervisor] = self._portal
             return self._begin_block(supervisor)
         except BaseException as exc:
-            # The loop's thread may be about to send its order.
+            # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.abandon()
             if supervisor.has_begun:
                 _wait_for_release(self._portal, supervisor, supervisor.end)
@@ -102,19 +102,22 @@ class Lease:
     ) -> None:
         supervisor = self._lease.supervisor
         interrupted: BaseException | None = None
-        step = supervisor.end
+        begin_release = supervisor.end
         while True:
             try:
                 if not supervisor.is_ours:
                     return
-                interrupted = _wait_for_release(self._portal, supervisor, step) or interrupted
+                interrupted = _wait_for_release(self._portal, supervisor, begin_release) or interrupted
                 break
             except PrimePodsError:
                 raise
-            except BaseException as again:  # noqa: BLE001 - Ctrl-C between two steps of this
-                interrupted, step = again, supervisor.interrupt
+            except BaseException as again:  # noqa: BLE001 - Ctrl-C outside the `try` of _wait_for_release
+                interrupted = again
+                begin_release = supervisor.interrupt
         _portals.pop(supervisor, None)
-        error = interrupted or (exit_error(supervisor) if exc is None else None)
+        error = interrupted
+        if error is None and exc is None:
+            error = exit_error(supervisor)
         add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
@@ -131,13 +134,15 @@ def release_leases(portal: Portal | None = None) -> None:
     leases = _open_leases(portal)
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
-    # Start all, then wait for all: twice, in case an interruption came between two steps of the first wait.
-    for wait, (supervisor, of) in product((_call, _wait_for_release, _wait_for_release), leases):
-        step = supervisor.end if interrupted is None else supervisor.interrupt
+    # Start all releases before waiting for one. Wait twice: Ctrl-C may have ended the first wait early.
+    for release, (supervisor, owner) in product(
+        (_start_release, _wait_for_release, _wait_for_release), leases
+    ):
+        begin_release = supervisor.end if interrupted is None else supervisor.interrupt
         try:
-            interrupted = wait(of, supervisor, step) or interrupted
+            interrupted = release(owner, supervisor, begin_release) or interrupted
         except PrimePodsError as exc:
-            # Its client's loop is gone, and with it the supervisor; still release the others.
+            # The lease's client has no loop any more; still release the others.
             failed = exc
         except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, still release the others
             interrupted = exc
@@ -149,14 +154,20 @@ def release_leases(portal: Portal | None = None) -> None:
 def _open_leases(portal: Portal | None) -> list[tuple[LeaseSupervisor, Portal]]:
     """Return the leases of a client, or of all clients, that have something left to do."""
     # A copy, since other threads may lease pods meanwhile.
-    of_all = list(_portals.items())
-    return [(supervisor, of) for supervisor, of in of_all if portal in {None, of} and supervisor.is_open]
+    leases = list(_portals.items())
+    return [
+        (supervisor, owner)
+        for supervisor, owner in leases
+        if (portal is None or owner is portal) and supervisor.is_open
+    ]
 
 
-def _call(portal: Portal, supervisor: LeaseSupervisor, step: Callable[[], None]) -> BaseException | None:
-    """Run one step of the release in the loop."""
+def _start_release(
+    portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
+) -> BaseException | None:
+    """Begin the release in the loop, and do not wait for it."""
     del supervisor
-    portal.call(_as_coroutine, step)
+    portal.call(_as_coroutine, begin_release)
     return None
 
 
@@ -166,29 +177,29 @@ atexit.register(release_leases)
 
 
 def _wait_for_release(
-    portal: Portal, supervisor: LeaseSupervisor, first: Callable[[], None]
+    portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
 ) -> BaseException | None:
     """Wait for the end of the release; return the interruption that hurried it, if any."""
     interrupted: BaseException | None = None
-    step = first
     for _ in range(_MAX_INTERRUPTIONS):
         if not supervisor.is_open:
             # Already released when its client was closed.
             break
         try:
-            portal.call(_until_released, supervisor, step)
+            portal.call(_until_released, supervisor, begin_release)
         except PrimePodsError:
-            # The client's loop is gone, and with it the supervisor.
+            # The client's loop has ended, and the release with it.
             raise
         except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
-            interrupted, step = exc, supervisor.interrupt
+            interrupted = exc
+            begin_release = supervisor.interrupt
         else:
             break
     return interrupted
 
 
-async def _until_released(supervisor: LeaseSupervisor, step: Callable[[], None]) -> None:
-    step()
+async def _until_released(supervisor: LeaseSupervisor, begin_release: Callable[[], None]) -> None:
+    begin_release()
     await asyncio.wait({supervisor.task})
 
 

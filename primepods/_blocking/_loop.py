@@ -95,7 +95,7 @@ class Loop:
             self._aclose = _nothing
             self.request_stop()
             if isinstance(exc, RuntimeError):
-                # No thread can be started.
+                # The system starts no more threads: `_run` will never end the loop.
                 self._end()
             raise
 
@@ -118,15 +118,15 @@ class Loop:
             call.end(closed_error("The client was closed during the call."))
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
-        """Schedule ``callback`` in the loop; return whether it is still open. Never blocks."""
+        """Schedule ``callback`` in the loop; return ``False`` if the loop has ended. Never blocks."""
+        if self.inherited:
+            return False
         try:
-            if not self.inherited:
-                self._loop.call_soon_threadsafe(callback)
-                return True
+            self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
             # The loop is closed.
-            pass
-        return False
+            return False
+        return True
 
     def request_stop(self) -> None:
         """Ask the loop to close its client and end. Never blocks: safe in finalizers and signal handlers."""

@@ -51,10 +51,9 @@ class Stream(Iterator[T]):
 
     def __next__(self) -> T:
         while True:
-            try:
+            # Not `if self._items`: another thread may take the last item in between.
+            with suppress(IndexError):
                 return self._items.popleft()
-            except IndexError:
-                pass
             if not self._portal.run(Call(self._pull), self._loop):
                 raise StopIteration
 
@@ -68,7 +67,7 @@ class Stream(Iterator[T]):
         return True
 
     def close(self) -> None:
-        """Close it, also if another thread waits for an item, and cancel its requests."""
+        """Close the iterator and cancel its requests, even while another thread waits for an item."""
         self._items.clear()
         if not self._loop.inherited:
             with suppress(ClientClosedError):

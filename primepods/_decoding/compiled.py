@@ -82,15 +82,18 @@ def _unfrozen(model: Any) -> Any:
 
 def _conversion(name: str, kind: Any, space: dict[str, Any], converter: Converter) -> str:
     """Return the source line that converts ``value`` to a field's type if it has another type."""
-    arms = [arm for arm in typing.get_args(kind) if arm is not type(None)]
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
     is_optional = type(None) in typing.get_args(kind)
-    plain = arms[0] if is_optional and len(arms) == 1 else kind
-    space[f"hook_{name}"], space[f"type_{name}"] = converter.get_structure_hook(plain), plain
+    plain = members[0] if is_optional and len(members) == 1 else kind
+    space[f"hook_{name}"] = converter.get_structure_hook(plain)
+    space[f"type_{name}"] = plain
     conversion = f"hook_{name}(value, type_{name})"
-    done = ["value is None"] if is_optional else []
+    already_right = ["value is None"] if is_optional else []
     if plain in _ALREADY_RIGHT:
-        done.append(_ALREADY_RIGHT[plain])
+        already_right.append(_ALREADY_RIGHT[plain])
     elif isinstance(plain, type) and issubclass(plain, Enum):
         space[f"words_{name}"] = {word.value: word for word in plain}
         conversion = f"words_{name}.get(value) or {conversion}"
-    return f"  if not ({' or '.join(done) or False}): value = {conversion}"
+    if not already_right:
+        return f"  value = {conversion}"
+    return f"  if not ({' or '.join(already_right)}): value = {conversion}"

@@ -77,9 +77,10 @@ def as_text(value: Any, _: Any = str) -> str:
 
 
 def _as_number(value: Any, _: Any = float) -> float:
-    # Python also accepts `1_000` and digits of other scripts.
-    plain = isinstance(value, str) and value.isascii() and "_" not in value
-    if not plain and (isinstance(value, bool) or not isinstance(value, int | float)):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # `float` would also accept `1_000` and digits of other scripts.
+    may_be_number = isinstance(value, str) and value.isascii() and "_" not in value
+    if not (is_number or may_be_number):
         raise wrong_type("a number", value)
     try:
         number = float(value)
@@ -109,8 +110,10 @@ def _as_datetime(value: Any, _: Any) -> datetime:
     """Read a time, in UTC if it has no offset; refuse week dates and times that UTC cannot represent."""
     if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
+    # `fromisoformat` does not accept a lower-case `z`.
+    text = f"{value[:-1]}Z" if value.endswith("z") else value
     try:
-        moment = datetime.fromisoformat(value if value[-1:] != "z" else f"{value[:-1]}Z")
+        moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             return moment.replace(tzinfo=UTC)
         moment.astimezone(UTC)
@@ -136,7 +139,7 @@ def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
     raise wrong_type("a string or a list of strings", value)
 
 
-def _as_word(value: Any, kind: Any) -> Any:
+def _as_state(value: Any, kind: Any) -> Any:
     return kind(as_text(value))
 
 
@@ -146,8 +149,8 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     float: _as_number,
     bool: _as_boolean,
     datetime: _as_datetime,
-    PodState: _as_word,
-    InstallationState: _as_word,
+    PodState: _as_state,
+    InstallationState: _as_state,
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }

@@ -63,7 +63,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # Like an absent list, which is empty: an offer's `disk`.
+            # Null is an object with all defaults, such as an offer's `disk`.
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
@@ -77,7 +77,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         else:
             return attrs.evolve(made, extra=extra) if extra else made
         try:
-            # Raised here so that it references no frame whose variables hold the response.
+            # Raised outside the `except`: its exception references frames that hold the response.
             raise error
         finally:
             del error
@@ -104,13 +104,15 @@ def _required_objects(model: Any, names: Mapping[str, str]) -> list[str]:
 
 
 def _may_be_empty(kind: Any) -> bool:
+    """Return whether a type is a model whose fields all have defaults."""
     return attrs.has(kind) and all(field.default is not attrs.NOTHING for field in attrs.fields(kind))
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
     """Return the first of the errors that cattrs collected, with the wire name of its field."""
     drop_tracebacks(group)
-    (cause, note), *_ = group.group_exceptions()[0]
+    errors_with_notes, _ = group.group_exceptions()
+    cause, note = errors_with_notes[0]
     if isinstance(cause, KeyError):
         cause = DecodeError("", "is missing", None)
     if not isinstance(cause, DecodeError):

@@ -15,7 +15,7 @@ _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output
 
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
-    """Decode the response of ``GET /pods/{id}``; ``pod_id`` is used if it has no id."""
+    """Decode the response of ``GET /pods/{id}``; a response without an id gets ``pod_id``."""
     row = as_object(data)
     pod = decode_object(row if row.get("id") is not None else {**row, "id": pod_id}, Pod)
     if pod.id != pod_id:
@@ -49,7 +49,7 @@ def decode_deletion(data: Any) -> DeletionResponse:
     return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))
 
 
-def decode_shown_state(data: Any, pod_id: str) -> PodState | None:
+def decode_state(data: Any, pod_id: str) -> PodState | None:
     """Decode only the state from the response to ``GET /pods/{id}``, which must have the pod's id."""
     row = as_object(data)
     if _id_text(row.get("id")) != pod_id:

@@ -62,7 +62,10 @@ def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of li
 def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     """Decode only the ids of a page of a listing; the rest of its rows may be unreadable.
 
-    A row without an id is listed as its own text. At least one must have an id: any server may have lists.
+    A row without an id is listed as its JSON text.
+
+    Raises:
+        DecodeError: No row has an id: this is the list of another server.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)
@@ -99,7 +102,9 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
             done.append(hook(row, model))
         except DecodeError as exc:
             error = exc.inside(index).inside(key)
-            error.row, error.row_id, error.index = row, _row_id(row, model), index
+            error.row = row
+            error.row_id = _row_id(row, model)
+            error.index = index
             errors.append(error)
     return done, errors
 

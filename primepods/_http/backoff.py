@@ -11,11 +11,11 @@ from ..retry import RetryPolicy
 CallError = APIError | TransportError | ProtocolError
 
 _IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-_BUDGET: Final = 100
-_RESERVE: Final = 20
+_MAX_TOKENS: Final = 100
+_RESERVED_TOKENS: Final = 20
 _REFILL_PER_SECOND: Final = 1.0
 _MIN_RATE_LIMIT_DELAY: Final = 0.25
-"""First delay in seconds after a 429, which does not count as an attempt."""
+"""Min seconds before a retry after a 429: the number of these retries is not limited."""
 
 
 class RetryBudget:
@@ -30,7 +30,7 @@ class RetryBudget:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._tokens = float(_BUDGET)
+        self._tokens = float(_MAX_TOKENS)
         self._filled_at: float | None = None
 
     def take(self, method: str) -> bool:
@@ -39,7 +39,8 @@ class RetryBudget:
         if self._filled_at is not None:
             self._add((now - self._filled_at) * _REFILL_PER_SECOND)
         self._filled_at = now
-        if self._tokens < 1 + (0 if method == "DELETE" else _RESERVE):
+        reserved = 0 if method == "DELETE" else _RESERVED_TOKENS
+        if self._tokens < 1 + reserved:
             return False
         self._tokens -= 1
         return True
@@ -49,7 +50,7 @@ class RetryBudget:
         self._add(1)
 
     def _add(self, tokens: float) -> None:
-        self._tokens = min(_BUDGET, self._tokens + tokens)
+        self._tokens = min(_MAX_TOKENS, self._tokens + tokens)
 
 
 def is_idempotent(method: str) -> bool:
@@ -85,12 +86,13 @@ def retry_delay(
         return None
     delay = backoff(policy, rate_limits if is_limited else failures, rand)
     if retry_after is not None:
-        delay = retry_after + (delay if policy.jitter else 0.0)
+        jitter = delay if policy.jitter else 0.0
+        delay = retry_after + jitter
     return max(delay, _MIN_RATE_LIMIT_DELAY) if is_limited else delay
 
 
 def backoff(policy: RetryPolicy, attempt: int, rand: float) -> float:
     """Return the seconds between attempt ``attempt`` and the next; ``rand`` is a random number below 1."""
     # 2.0 ** 1024 overflows; the result is limited to max_delay long before.
-    longest = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
-    return longest * (rand if policy.jitter else 1.0)
+    delay = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
+    return delay * rand if policy.jitter else delay

@@ -32,7 +32,7 @@ class Call:
         maybe_acted: Whether the server may have carried out an attempt that got no response or an error.
         redirected: Whether a redirect was followed.
         last_failure: Reason of the previous failure.
-        resends: Number of attempts that were sent twice, since a kept connection was closed.
+        resends: Number of attempts that were sent twice, because the server had closed a kept connection.
     """
 
     request: Request
@@ -60,14 +60,20 @@ class Call:
         request = self.request
         log.debug(
             "%s %s: %s, %.1f ms, attempt %d",
-            *(request.method, request.path, result, seconds * 1e3, self.attempt),
+            request.method,
+            request.path,
+            result,
+            seconds * 1e3,
+            self.attempt,
             extra=self._fields(status=status, error=error, seconds=seconds),
         )
         if listeners is None:
             return
         from ..events import RequestEnded
 
-        self.resends += isinstance(outcome, Response) and outcome.resent
+        if isinstance(outcome, Response) and outcome.resent:
+            self.resends += 1
+        redirects = 1 if self.redirected else 0
         listeners.notify(
             RequestEnded(
                 method=request.method,
@@ -75,20 +81,26 @@ class Call:
                 base_url=self.base_url,
                 status=status,
                 error=error,
-                resend_count=self.attempt - 1 + self.redirected + self.resends,
+                resend_count=self.attempt - 1 + redirects + self.resends,
                 seconds=seconds,
             )
         )
 
     def note_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
-        request, status = self.request, outcome.status if isinstance(outcome, Response) else None
+        request = self.request
+        status = outcome.status if isinstance(outcome, Response) else None
         log.info(
             "retrying %s %s in %.2f s: %s (attempt %d)",
-            *(request.method, request.path, delay, self.last_failure, self.attempt + 1),
+            request.method,
+            request.path,
+            delay,
+            self.last_failure,
+            self.attempt + 1,
             extra=self._fields(status=status, delay=delay, reason=self.last_failure),
         )
-        if (listeners := LISTENERS.get()) is None:
+        listeners = LISTENERS.get()
+        if listeners is None:
             return
         from ..events import RetryScheduled
 
@@ -105,13 +117,13 @@ class Call:
         )
 
     def _fields(self, **fields: float | str | None) -> dict[str, Any]:
-        """Return the fields of a log record, besides its text."""
-        about = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
-        return about | {name: value for name, value in fields.items() if value is not None}
+        """Return extra fields of a log record: those of the call, and the given ones except ``None``."""
+        call = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
+        return call | {name: value for name, value in fields.items() if value is not None}
 
 
 def _describe(outcome: Response | FailedAttempt | BaseException) -> tuple[int | None, str | None, str]:
-    """Return the status, the kind of error, and both in a few words."""
+    """Return the status, the kind of error, and a short text for the log."""
     if isinstance(outcome, Response):
         return outcome.status, None, f"{outcome.status}, {len(outcome.body)} bytes"
     if isinstance(outcome, FailedAttempt):

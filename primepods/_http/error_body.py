@@ -105,7 +105,9 @@ def _field_error(entry: Any) -> FieldError | None:
     place = entry.get("loc")
     if is_list(place):
         parts = [_words(part) for part in place]
-        param = ".".join(parts[1:] if parts[:1] in (["body"], ["query"], ["path"]) and parts[1:] else parts)
+        if len(parts) > 1 and parts[0] in {"body", "query", "path"}:
+            del parts[0]
+        param = ".".join(parts)
     else:
         param = _words(entry.get("param") or "")
     details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
@@ -113,7 +115,8 @@ def _field_error(entry: Any) -> FieldError | None:
 
 
 def _words(value: Any) -> str:
-    return (value if isinstance(value, str) else show(value))[:_MAX_TEXT_LENGTH]
+    text = value if isinstance(value, str) else show(value)
+    return text[:_MAX_TEXT_LENGTH]
 
 
 def _sentence(text: str) -> str:

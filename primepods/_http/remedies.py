@@ -14,10 +14,10 @@ MISSING_POD: Final = (
     "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`."
 )
 _NOT_SUPPORTED: Final = (
-    "The server does not support this request, and will not later: check the base URL and the proxy."
+    "The server does not support this request, and a retry does not help: check the base URL and the proxy."
 )
 _BY_STATUS: Final[Mapping[int, str]] = {
-    400: "Change what the API's message names: unchanged, the request fails again.",
+    400: "Correct what the API's message names: the same request would fail again.",
     402: "Add funds to the wallet.",
     409: "Look at the state of the pod with `pods.get()`, then try again.",
     413: "Send less at once.",
@@ -51,13 +51,13 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
     return "See the API's message."
 
 
-def after_failure(request: Request, otherwise: str) -> str:
-    """Return a hint for a request that failed after it was sent."""
+def after_failure(request: Request, if_idempotent: str) -> str:
+    """Return a hint for a request that failed after it was sent; ``if_idempotent`` for an idempotent one."""
     if is_idempotent(request.method):
-        return otherwise
+        return if_idempotent
     return (
-        f"the {request.method} may have been carried out all the same. Look for its effect before you send "
-        "it again, such as with `pods.list()` for a pod that was to be created."
+        f"the {request.method} may still have been carried out. Look for its effect before you send it "
+        "again: a new pod is found with `pods.list()`."
     )
 
 
@@ -71,22 +71,22 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
 
 def _gateway_remedy(base_url: str) -> str:
     return (
-        f"This response is not from the API: a gateway, proxy or login page before {base_url} refused. Check "
-        "the base URL and the network, or try later."
+        f"This response is not from the API: a gateway, proxy or login page before {base_url} refused the "
+        "request. Check the base URL and the network, or try later."
     )
 
 
 def _key_remedy(status: int, request: Request) -> str:
     need = "that allows this"
     if request.path.startswith(PODS):
-        reads = request.method in {"GET", "HEAD", "OPTIONS"}
-        need = f"with the permission Instances: {'Read' if reads else 'Read and Write'}"
+        permission = "Read" if request.method in {"GET", "HEAD", "OPTIONS"} else "Read and Write"
+        need = f"with the permission Instances: {permission}"
     if status == HTTPStatus.UNAUTHORIZED:
         return (
             f"The API key is missing, wrong or expired: make one {need} at {KEY_PAGE} and pass it as api_key "
             "or set PRIME_API_KEY."
         )
     return (
-        f"This needs an API key {need}; see {KEY_PAGE}. The API also says so to a key that it does not know, "
+        f"This needs an API key {need}; see {KEY_PAGE}. The API responds in the same way to an unknown key, "
         "and for pods of another team."
     )

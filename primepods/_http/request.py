@@ -33,7 +33,7 @@ class Request:
         query: Percent-encoded, without the question mark.
         body: Encoded JSON.
         text_allowed: Whether a response that is not JSON may be plain text.
-        route: The path with ``{id}`` in place of an id; ``None`` if it has no id, empty if that is unknown.
+        route: The path with ``{id}`` in place of an id; ``None`` if the path has no id, empty if unknown.
     """
 
     method: str
@@ -51,7 +51,9 @@ class Request:
     @property
     def template(self) -> str | None:
         """The path with ``{id}`` in place of an id, for statistics; ``None`` if unknown."""
-        return self.path if self.route is None else self.route or None
+        if self.route is None:
+            return self.path
+        return self.route or None
 
 
 def pod_path(pod_id: str) -> str:
@@ -137,7 +139,7 @@ def _sendable(key: str, value: str | float) -> str:
         text.encode()
     except ValueError:
         raise ValueError(
-            f"params[{quote(key)}] must be text that UTF-8 can carry, or shorter, got {quote(value)}"
+            f"params[{quote(key)}] must be text in UTF-8, or a shorter number, got {quote(value)}"
         ) from None
     return text
 

@@ -32,7 +32,7 @@ from .remedies import MISSING_POD, after_failure, remedy_for
 from .request import Request
 from .transient import is_transient
 
-_EXCERPT: Final = 200
+_MAX_EXCERPT_LENGTH: Final = 200
 _EPOCH_SECONDS: Final = 1_000_000_000
 """A ``Retry-After`` of at least this is a time since the epoch: as a duration it would be 31 years."""
 _CLASSES: Final[Mapping[int, type[APIError]]] = {
@@ -115,7 +115,8 @@ def _failure(
     if status == HTTPStatus.NOT_FOUND and not is_json:
         # Not from the API: a pod that a gateway does not know may be running, and billed.
         return protocol_error(request, "no JSON, with the status 404", response.body, key)
-    kind = _CLASSES.get(status, ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError)
+    default = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
+    kind = _CLASSES.get(status, default)
     fields: dict[str, Any] = {
         "status_code": status,
         "method": request.method,
@@ -166,13 +167,15 @@ def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
         seconds = float(text)
         if seconds < _EPOCH_SECONDS:
             return seconds
-        at: float | None = seconds
+        retry_at: float | None = seconds
     else:
-        at = parse_http_date(text)
-    if at is None:
+        retry_at = parse_http_date(text)
+    if retry_at is None:
         return None
     sent_at = parse_http_date(headers.get("date", ""))
-    return max(0.0, at - (now if sent_at is None else sent_at))
+    if sent_at is None:
+        sent_at = now
+    return max(0.0, retry_at - sent_at)
 
 
 def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
@@ -198,14 +201,12 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
-    begins = f" The response begins: {excerpt!r}." if excerpt else ""
+    beginning = f" The response begins: {excerpt!r}." if excerpt else ""
     if remedy is None:
-        then = after_failure(request, "try later.")
-        remedy = f"Check the base URL; if it is right, the API or a gateway before it failed: {then}"
-    reason = key.scrub(reason)
-    text = (
-        f"{request.method} {request.path}: the API's response is invalid{where}: {reason}.{begins} {remedy}"
-    )
+        hint = after_failure(request, "try later.")
+        remedy = f"Check the base URL; if it is right, the API or a gateway before it failed: {hint}"
+    problem = f"the API's response is invalid{where}: {key.scrub(reason)}."
+    text = f"{request.method} {request.path}: {problem}{beginning} {remedy}"
     return ProtocolError(
         text, method=request.method, url_path=request.path, path=path, excerpt=excerpt, transient=transient
     )
@@ -219,4 +220,6 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    return one_line(_PASSWORD.sub(r'\1"[redacted]"', text[: 4 * _EXCERPT]))[:_EXCERPT]
+    # Some characters more, since redacting passwords and joining lines shorten the text.
+    clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
+    return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

@@ -7,7 +7,7 @@ from typing import Any, Final
 from .._utils.clock import Clock
 
 MAX_AGE: Final = 15.0
-"""Seconds after which an unused entry is dropped: pollers ask for new sets of pods all the time."""
+"""Seconds after which an unused entry is dropped: the set of polled pods changes all the time."""
 
 
 class ResponseCache:
@@ -29,11 +29,15 @@ class ResponseCache:
     def get(self, target: str, body: bytes) -> Any | None:
         """Return the decoded value of ``body``, or ``None`` if it differs from the last response."""
         entry = self._entries.get(target)
-        if entry is None or entry[0] != body:
+        if entry is None:
             return None
+        cached_body, value, _ = entry
+        if cached_body != body:
+            return None
+        # Move the entry to the end, since the last is the most recently used.
         del self._entries[target]
-        self._entries[target] = body, entry[1], self._clock.time()
-        return entry[1]
+        self._entries[target] = body, value, self._clock.time()
+        return value
 
     def put(self, target: str, body: bytes, value: Any) -> None:
         """Store a response; drop entries that are too old or too many."""
@@ -54,4 +58,5 @@ class ResponseCache:
     def _drop(self, target: str) -> None:
         entry = self._entries.pop(target, None)
         if entry is not None:
-            self._size -= len(target) + len(entry[0])
+            body, _, _ = entry
+            self._size -= len(target) + len(body)

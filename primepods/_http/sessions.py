@@ -16,7 +16,8 @@ from ..errors import ConfigError
 
 _KEEP_ALIVE: Final = 15.0
 """Seconds after which an idle connection is closed."""
-_AT_ONCE: Final = 1e-9
+_NO_KEEP_ALIVE: Final = 1e-9
+"""Closes each connection after its request; aiohttp would never close idle connections after 0 seconds."""
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
@@ -35,6 +36,7 @@ class Sessions:
         self._given = given
         self._opening = asyncio.Lock()
         self._open: dict[bool, aiohttp.ClientSession] = {}
+        """The open sessions by ``fresh``, the argument of :meth:`get`."""
         self._stack = AsyncExitStack()
         self._closer: AsyncGenerator[None, None] | None = None
         self._closed = False
@@ -103,8 +105,8 @@ def check_session(session: object) -> aiohttp.ClientSession:
 def will_reuse_connection(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> bool:
     """Return whether a request sent now would reuse a connection.
 
-    Reads private attributes of aiohttp. If a version has others, it returns ``False``: then a request on
-    an idle connection that the server has closed counts as an attempt.
+    Reads private attributes of aiohttp. If a version lacks them, the result is ``False``: a request on an
+    idle connection that the server has closed then counts as an attempt.
     """
     try:
         connector = vars(http.connector)
@@ -140,7 +142,7 @@ async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:
 def _own_session(*, fresh: bool) -> aiohttp.ClientSession:
     # Not `force_close`: with it aiohttp adds a header to each request.
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_AT_ONCE if fresh else _KEEP_ALIVE),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_NO_KEEP_ALIVE if fresh else _KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )

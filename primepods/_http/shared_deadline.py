@@ -6,7 +6,7 @@ from typing import Final
 
 from .._utils.clock import Clock
 
-_EARLY: Final = 0.005
+_TIMER_TOLERANCE: Final = 0.005
 """Max seconds by which an event loop calls a timer early."""
 
 
@@ -22,7 +22,7 @@ class SharedDeadline:
         self._clock = clock
         self._seconds = seconds
         self._silent_since: float | None = None
-        """Time of the first request after the latest response."""
+        """Time of the first request after the latest response; ``None`` without such a request."""
 
     def note_request(self) -> None:
         """Record that a request is sent."""
@@ -37,4 +37,4 @@ class SharedDeadline:
     def is_over(self) -> bool:
         """True if no more requests may be sent."""
         since = self._silent_since
-        return since is not None and self._clock.time() >= since + self._seconds - _EARLY
+        return since is not None and self._clock.time() >= since + self._seconds - _TIMER_TOLERANCE

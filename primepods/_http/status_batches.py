@@ -29,7 +29,9 @@ def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
     room = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
     overhead = len("&pod_ids=")
     if _need_no_encoding(ids) and MAX_IDS_PER_REQUEST * (overhead + max(map(len, ids))) <= room:
-        yield from (ids[at : at + MAX_IDS_PER_REQUEST] for at in range(0, len(ids), MAX_IDS_PER_REQUEST))
+        # Even a hundred of the longest ids fit.
+        for start in range(0, len(ids), MAX_IDS_PER_REQUEST):
+            yield ids[start : start + MAX_IDS_PER_REQUEST]
         return
     chunk: list[str] = []
     used = 0
@@ -37,7 +39,8 @@ def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
         cost = overhead + len(encode_id(pod_id))
         if chunk and (len(chunk) == MAX_IDS_PER_REQUEST or used + cost > room):
             yield chunk
-            chunk, used = [], 0
+            chunk = []
+            used = 0
         chunk.append(pod_id)
         used += cost
     if chunk:

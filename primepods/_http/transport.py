@@ -69,7 +69,7 @@ class Transport:
         self._inherited: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._limits: set[Timeout] = set()
+        self._timeouts: set[Timeout] = set()
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
@@ -98,10 +98,10 @@ class Transport:
         """
         sessions = self.check()
         middleware = _SendMiddleware(request, self._authorization)
-        limit = self._settings.clock.timeout_at(ends_at)
-        self._limits.add(limit)
+        timeout = self._settings.clock.timeout_at(ends_at)
+        self._timeouts.add(timeout)
         try:
-            async with limit:
+            async with timeout:
                 http = middleware.http = await sessions.get(fresh=not is_idempotent(request.method))
                 async with http.request(
                     request.method,
@@ -117,14 +117,14 @@ class Transport:
                         resent=middleware.times > 1,
                     )
         except Exception as exc:
-            expired = isinstance(exc, TimeoutError) and limit.expired()
+            expired = isinstance(exc, TimeoutError) and timeout.expired()
             maybe_received = middleware.times > 0
             failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=maybe_received)
             is_closed = self.closed or (middleware.http is not None and middleware.http.closed)
             if failed is None and not is_closed:
                 raise
         finally:
-            self._limits.discard(limit)
+            self._timeouts.discard(timeout)
         # Raised here: inside the `except`, the error would reference the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
@@ -150,10 +150,10 @@ class Transport:
             # Calls in another loop notice it at the end of their pause.
             self._closing.set()
             # Also end calls that are connecting or use a session that is not closed here.
-            limits, self._limits = self._limits, set()
-            for limit in limits:
-                if not limit.expired():
-                    limit.reschedule(self._settings.clock.time())
+            timeouts, self._timeouts = self._timeouts, set()
+            for timeout in timeouts:
+                if not timeout.expired():
+                    timeout.reschedule(self._settings.clock.time())
         if self._sessions is not None:
             await self._sessions.aclose()
 
@@ -190,7 +190,8 @@ class Transport:
         """Bind to ``loop``: at first use, or after the previous loop has ended."""
         if self._process != os.getpid():
             # After a fork, the sockets belong to the parent. Keep them: collecting them would warn of leaks.
-            self._process, self._inherited = os.getpid(), self._sessions
+            self._process = os.getpid()
+            self._inherited = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError(
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
@@ -203,7 +204,7 @@ class Transport:
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._limits = set()  # after a fork, it would hold the limits of the parent's calls
+        self._timeouts = set()  # after a fork, it would hold the timeouts of the parent's calls
         self._sessions = Sessions(self.given)
         return self._sessions
 
@@ -243,15 +244,16 @@ class _SendMiddleware:
         wire.headers["Authorization"] = self._authorization
         if self.http is not None:
             close_broken_connections(self.http, wire)
-        if self._is_replaceable(wire):
+        if self._may_resend(wire):
             try:
                 return await self._send(wire, handler)
             except LostConnectionError as exc:
                 if exc.is_partial:
                     raise
+            # The connection was closed: send the request once more.
         return await self._send(wire, handler)
 
-    def _is_replaceable(self, wire: aiohttp.ClientRequest) -> bool:
+    def _may_resend(self, wire: aiohttp.ClientRequest) -> bool:
         """Return whether a request may be sent again at once if its connection turns out to be closed."""
         if self.http is None or self._request.body is not None or not is_idempotent(self._request.method):
             return False

@@ -1,6 +1,6 @@
 """Operations: public calls in progress, and the listeners of their events.
 
-A client without ``on_event`` pays one check per call and per attempt: what else is needed is loaded with the
+A client without ``on_event`` pays one check per call and per attempt; the code for events is loaded with the
 first ``on_event``.
 """
 
@@ -43,7 +43,7 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
     """Return the hook that calls ``on_event``.
 
     Raises:
-        TypeError: It is not a plain function.
+        TypeError: ``on_event`` is not a plain function.
     """
     if on_event is None:
         return None
@@ -53,30 +53,30 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
 
 
 def empty_context() -> Context:
-    """Return a context with nothing of the current one but its listeners."""
+    """Return a context that has only the listeners of the current one."""
     context = Context()
     context.run(LISTENERS.set, LISTENERS.get())
     return context
 
 
 def begin(name: str, client: _Observed) -> Operation | None:
-    """Begin an operation of a client; the caller ends it. ``None`` without listeners."""
+    """Begin an operation of a client, which the caller ends; return ``None`` if nothing listens."""
     return None if client.on_event is None else client.on_event.begin(name, client.clock)
 
 
 def listen_for_all(listeners: Collection[Listeners | None]) -> None:
-    """Tell, from now on in the current context, all of those who share what it does."""
-    heard = {each for each in listeners if each is not None}
-    if len(heard) > 1:
+    """Notify all of ``listeners`` of the events in the current context: they share its work."""
+    distinct = {each for each in listeners if each is not None}
+    if len(distinct) > 1:
         from .hook import merge
 
-        LISTENERS.set(merge(heard))
+        LISTENERS.set(merge(distinct))
     else:
-        LISTENERS.set(heard.pop() if heard else None)
+        LISTENERS.set(distinct.pop() if distinct else None)
 
 
 def operation(name: str) -> Callable[[F], F]:
-    """Make the calls of a method operations.
+    """Return a decorator that makes each call of a method an operation.
 
     Args:
         name: Such as ``pods.wait``.

@@ -35,7 +35,7 @@ class Hook:
         function: The function.
 
     Raises:
-        TypeError: It is not a plain function.
+        TypeError: ``function`` is not a plain function.
     """
 
     def __init__(self, function: OnEvent) -> None:
@@ -52,7 +52,7 @@ class Hook:
     def wrap(
         self, name: str, clock: Clock, function: Callable[P, Awaitable[T]]
     ) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Return ``function`` as one whose calls are operations."""
+        """Return a function that calls ``function`` as an operation."""
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
             with self.begin(name, clock):
@@ -70,7 +70,7 @@ class Hook:
                 _log.exception("on_event raised an exception; those that follow are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # Settings can be pickled; a function may not.
+        # Settings are pickled without the hook: many functions cannot be pickled.
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:
@@ -84,17 +84,17 @@ class Hook:
 
 
 class Listeners:
-    """The operations that a piece of work serves, by the hooks that get its events.
+    """Listeners of the events of some work: the hooks, and which of their operations the work serves.
 
     Args:
-        numbers: The operations' numbers.
+        numbers: For each hook, the numbers of its operations.
     """
 
     def __init__(self, numbers: Mapping[Hook, tuple[int, ...]]) -> None:
         self.numbers = numbers
 
     def notify(self, event: Event) -> None:
-        """Tell each hook an event, with its own operations."""
+        """Pass an event to each hook, with the numbers of the hook's operations."""
         for hook, numbers in self.numbers.items():
             hook.notify(attrs.evolve(event, operations=numbers))
 
@@ -127,22 +127,24 @@ class Operation:
         self._token: Token[Listeners | None] | None = None
         self._clock = clock
         self._started_at: float | None = clock.boottime()
+        """``None`` once the operation has ended."""
         outer = LISTENERS.get()
-        [parent, *_] = (outer.numbers.get(hook) if outer else None) or (None,)
+        outer_numbers = () if outer is None else outer.numbers.get(hook, ())
+        parent = outer_numbers[0] if outer_numbers else None
         self.listeners.notify(OperationStarted(name=name, parent=parent))
 
     def end(self, error: BaseException | None) -> None:
-        """End it, once."""
-        started_at, self._started_at = self._started_at, None
-        if started_at is not None:
-            seconds, kind = (
-                self._clock.boottime() - started_at,
-                None if error is None else type(error).__name__,
-            )
-            self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
+        """End the operation; further calls do nothing."""
+        started_at = self._started_at
+        if started_at is None:
+            return
+        self._started_at = None
+        seconds = self._clock.boottime() - started_at
+        kind = None if error is None else type(error).__name__
+        self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function; its events, and those of operations that it begins, belong to this one."""
+        """Call a function whose events, and those of operations that it begins, belong to this operation."""
         context = copy_context()
         context.run(LISTENERS.set, self.listeners)
         return context.run(function)
@@ -154,7 +156,7 @@ class Operation:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._token is not None:
-            # The garbage collector closes a coroutine in another context.
+            # Fails if the garbage collector closes the coroutine, since it does so in another context.
             with suppress(ValueError):
                 LISTENERS.reset(self._token)
         self.end(exc)

@@ -43,7 +43,7 @@ def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()
     elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
         problem = "would change the request's path"
     elif pod_id.lower() in _RESERVED_IDS:
-        problem = "is a word of the API's own"
+        problem = "is reserved by the API"
     else:
         return pod_id
     raise ValueError(f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it.")
@@ -81,7 +81,7 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Return whether all are alphanumeric strings that are long enough: the fast path."""
+    """Fast path: return whether all are alphanumeric strings, and longer than the reserved ids."""
     words = cast("list[str]", ids)
     try:
         text = "".join(words)
@@ -89,7 +89,8 @@ def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
         return False
     if not (text.isascii() and text.encode().isalnum()):
         return False
-    return max(map(len, _RESERVED_IDS)) < min(map(len, words)) and max(map(len, words)) <= MAX_ID_LENGTH
+    longest_reserved = max(map(len, _RESERVED_IDS))
+    return longest_reserved < min(map(len, words)) and max(map(len, words)) <= MAX_ID_LENGTH
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _MAX_SENT_INTEGER) -> int:
@@ -152,7 +153,8 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
         ValueError: Empty, or with control characters or surrounding spaces.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__ if is_secret else quote(value)}")
+        got = type(value).__name__ if is_secret else quote(value)
+        raise TypeError(f"{name} must be a string, got {got}")
     if not value or value != value.strip() or not value.isprintable():
         got = "" if is_secret else f", got {quote(value)}"
         raise ValueError(

@@ -77,16 +77,18 @@ class Clock:
         return _RANDOM.random()
 
 
-_EARLIEST: Final = 1_735_689_600
-_LATEST: Final = 3_723_321_600
-"""2025-01-01 and 2087-12-27: a server with a time outside has not set its clock yet."""
+# A server whose clock shows another time has not set it yet.
+_MIN_SERVER_TIME: Final = 1_735_689_600
+"""2025-01-01."""
+_MAX_SERVER_TIME: Final = 3_723_321_600
+"""2087-12-27."""
 
 
 class ServerClock:
     """The server's time, from the latest ``Date`` header: the only clock that two machines share.
 
     Args:
-        clock: The client's clock, which measures the time since then.
+        clock: The client's clock, which measures the time since that header.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -102,7 +104,7 @@ class ServerClock:
     def now(self) -> float | None:
         """Return whole seconds since the epoch; ``None`` if the latest header had no plausible time."""
         date = parse_http_date(self._date)
-        if date is None or not _EARLIEST <= date < _LATEST:
+        if date is None or not _MIN_SERVER_TIME <= date < _MAX_SERVER_TIME:
             return None
         return date + self._clock.boottime() - self._seen_at
 
@@ -113,7 +115,9 @@ def parse_http_date(text: str) -> float | None:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return date.timestamp()
 
 
 SYSTEM_CLOCK = Clock()

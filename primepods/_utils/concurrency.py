@@ -38,5 +38,5 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
         # The traceback references this frame: avoid a cycle. The group references its task.
         del group
         raise errors.pop()
-    # A worker that other code cancelled leaves its item undone.
-    return [results[at] if at in results else await function(item) for at, item in enumerate(items)]
+    # If other code has cancelled a worker, the worker's item has no result yet.
+    return [results[index] if index in results else await function(item) for index, item in enumerate(items)]

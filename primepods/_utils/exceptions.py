@@ -13,23 +13,23 @@ def drop_tracebacks(error: BaseException) -> None:
 
     Their frames keep all their variables alive, such as whole responses, until a garbage collection.
     """
-    left: list[BaseException | None] = [error]
+    pending: list[BaseException | None] = [error]
     seen: set[int] = set()
-    while left:
-        found = left.pop()
-        if found is None or id(found) in seen:
+    while pending:
+        exc = pending.pop()
+        if exc is None or id(exc) in seen:
             continue
-        seen.add(id(found))
-        found.__traceback__ = None
-        left += [found.__cause__, found.__context__]
-        if isinstance(found, BaseExceptionGroup):
-            left += cast("BaseExceptionGroup[BaseException]", found).exceptions
+        seen.add(id(exc))
+        exc.__traceback__ = None
+        pending += [exc.__cause__, exc.__context__]
+        if isinstance(exc, BaseExceptionGroup):
+            pending += cast("BaseExceptionGroup[BaseException]", exc).exceptions
 
 
 def copy_exception(error: E) -> E:
     """Return another exception of the same class, message and cause.
 
-    Each caller gets its own: the traceback and notes of one must not appear on another.
+    Each caller gets its own copy: the traceback and notes of one must not appear on another.
     """
     kind = type(error)
     try:
@@ -38,7 +38,8 @@ def copy_exception(error: E) -> E:
         made = kind.__new__(kind, *error.args)
         made.args = error.args
         made.__dict__.update(error.__dict__)
-    if notes := getattr(error, "__notes__", None):
+    notes = getattr(error, "__notes__", None)
+    if notes is not None:
         made.__notes__ = list(notes)
     made.__cause__ = error.__cause__
     return made

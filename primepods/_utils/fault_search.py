@@ -15,10 +15,9 @@ GIVE_UP_AFTER: Final = 8
 class FaultSearch(Generic[T, E]):
     """Search for the items that make a request fail. Request :meth:`next_items`, report the result, repeat.
 
-    Until a request succeeds, single items are tried. Then the suspects are halved: when a half fails, the
-    other half is presumed innocent, and is requested together with all others presumed so. One culprit
-    among n is found with log2(n) requests, plus one for the rest. A wrong presumption leads to a failure,
-    and is then searched in turn.
+    Until a request succeeds, single items are tried. Then the suspects are halved: when one half fails, the
+    other half is presumed innocent. At the end, one request checks all items that are presumed innocent; if
+    it fails, they are searched in turn. One culprit among n is found with log2(n) requests, plus this one.
 
     Args:
         items: The items of the failed request.
@@ -27,8 +26,8 @@ class FaultSearch(Generic[T, E]):
     Attributes:
         error: The last failure.
         failures: Number of failed requests.
-        has_success: Whether any request has succeeded, here or elsewhere at the same time: else the items
-            may not be the cause at all.
+        has_success: Whether any request has succeeded, here or elsewhere at the same time. If none has, the
+            items may not be the cause at all.
         culprits: Items that fail alone, with the error of each.
     """
 
@@ -37,7 +36,7 @@ class FaultSearch(Generic[T, E]):
         self.failures: int = 0
         self.has_success: bool = False
         self.culprits: dict[T, E] = {}
-        self._answers = 0
+        self._successes = 0
         # Each group is believed to hold a culprit; the last group is halved first.
         self._groups: list[list[T]] = []
         self._presumed = items
@@ -68,13 +67,15 @@ class FaultSearch(Generic[T, E]):
         if not self._groups or (last and self._presumed):
             return self._presumed
         group = self._groups[-1]
-        # If two parts have succeeded and only the first request has failed, the cause may be gone.
-        return group if self.failures == 1 and self._answers > 1 else group[len(group) // 2 :]
+        if self.failures == 1 and self._successes > 1:
+            # Only the first request has failed: the cause may be gone, and the whole group may succeed.
+            return group
+        return group[len(group) // 2 :]
 
     def passed(self, items: Iterable[T]) -> None:
         """Report that a request for ``items`` succeeded."""
         self.has_success = True
-        self._answers += 1
+        self._successes += 1
         self.discard(items)
 
     def failed(self, items: list[T], error: E) -> None:
@@ -82,15 +83,15 @@ class FaultSearch(Generic[T, E]):
         self.error = error
         self.failures += 1
         # Some may have been discarded since the request was sent.
-        asked = set(items)
-        suspects = [item for item in self.undecided if item in asked]
+        requested = set(items)
+        suspects = [item for item in self.undecided if item in requested]
         for group in self._groups:
             if suspects and suspects[0] in group:
                 self._groups.remove(group)
                 self._presumed = self._presumed + group
                 break
         self.discard(suspects)
-        if len(asked) == 1:
+        if len(requested) == 1:
             self.culprits.update(dict.fromkeys(suspects, error))
         elif suspects:
             self._groups.append(suspects)

@@ -36,7 +36,7 @@ def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
 
 
 def _forms(gpu: str) -> set[str]:
-    """Return a name with and without memory, without blanks and punctuation."""
+    """Return a GPU's name with its memory and without it, in letters and digits only."""
     return {_plain(gpu), _plain(_MEMORY.sub("", gpu))}
 
 

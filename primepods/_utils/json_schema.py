@@ -23,15 +23,15 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     """
     # Not a dependency: the caller has it installed.
     core_schema: Any = import_module("pydantic_core.core_schema")
-    given = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
+    type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
     shape = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
-    # The keys that its `to_dict` adds.
+    # The keys that `to_dict` of the model adds.
     shape |= dict(getattr(model, "_DERIVED", ()))
-    fields = {
-        name: core_schema.typed_dict_field(handler.generate_schema(_plain_type(hint, given)), required=True)
-        for name, hint in shape.items()
-    }
+    fields: dict[str, Any] = {}
+    for name, hint in shape.items():
+        schema = handler.generate_schema(_plain_type(hint, type_arguments))
+        fields[name] = core_schema.typed_dict_field(schema, required=True)
 
     def as_dict(value: Any) -> Any:
         return value.to_dict() if isinstance(value, model) else value
@@ -40,22 +40,23 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     return core_schema.no_info_before_validator_function(as_dict, shape_schema)
 
 
-def _plain_type(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """Return the JSON type of values of this type."""
+def _plain_type(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:
+    """Return the JSON type of values of the type ``hint``."""
     if isinstance(hint, TypeVar):
-        return given.get(hint, Any)
-    parts = [_plain_type(part, given) for part in get_args(hint) if part is not ...]
+        return type_arguments.get(hint, Any)
+    parts = [_plain_type(part, type_arguments) for part in get_args(hint) if part is not ...]
     if isinstance(hint, UnionType):
-        return reduce(_or, parts)
+        return reduce(_union, parts)
     if get_origin(hint) in {tuple, Mapping}:
-        made: Any = list if len(parts) == 1 else dict
-        return made[*parts]
+        container: Any = list if len(parts) == 1 else dict
+        return container[*parts]
     return str if _is_text(hint) else hint
 
 
-def _or(one: Any, other: Any) -> Any:
-    return one | other
+def _union(left: Any, right: Any) -> Any:
+    return left | right
 
 
 def _is_text(hint: Any) -> bool:
+    """Return whether ``to_dict`` converts values of this type to text."""
     return isinstance(hint, type) and issubclass(hint, Enum | datetime | BaseException)

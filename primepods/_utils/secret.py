@@ -25,7 +25,7 @@ class Secret(str):
         return Secret, ("",)
 
     def __getitem__(self, key: Any, /) -> Secret:
-        # Printers of local variables show the beginning of long strings.
+        # Traceback printers show the first characters of long strings.
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
@@ -35,8 +35,8 @@ class Secret(str):
         """
         if len(self) < _MIN_LENGTH or self.lower() not in unquote(text).lower():
             return text
-        letters = ("|".join((re.escape(letter), _percent_encode(letter))) for letter in self)
-        return re.sub("".join(f"(?:{letter})" for letter in letters), "[redacted]", text, flags=re.IGNORECASE)
+        pattern = "".join(f"(?:{re.escape(letter)}|{_percent_encode(letter)})" for letter in self)
+        return re.sub(pattern, "[redacted]", text, flags=re.IGNORECASE)
 
 
 def _percent_encode(text: str) -> str:

@@ -8,6 +8,7 @@ case, and the beginning is shortened so that no server has a reason to cut the s
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class UniqueName(str):
 
     @property
     def without_expiry(self) -> str:
-        """The part that must remain when a server shortens names, so that the pod can be recognised."""
+        """The part that must remain when a server shortens the name, so that the pod can be recognised."""
         expiry = _expiry_letters(self)
         return self[: -len(expiry) - 2] if expiry else self
 
@@ -57,10 +58,12 @@ def unique_name(
     """
     expiry = ""
     if expires_at is not None:
-        minutes = -int(-(expires_at - _EXPIRY_EPOCH) // 60)
+        minutes = math.ceil((expires_at - _EXPIRY_EPOCH) / 60)
         expiry = _encode(min(max(minutes, 0), 32**_EXPIRY_LENGTH - 1), _EXPIRY_LENGTH)
     letters = "".join(_LETTERS[int(rand() * len(_LETTERS))] for _ in range(_RANDOM_LENGTH))
-    end = f"-{letters}{_check(letters, expiry)}" + (f"-x{expiry}" if expiry else "")
+    end = f"-{letters}{_check_letters(letters, expiry)}"
+    if expiry:
+        end += f"-x{expiry}"
     return UniqueName(beginning[: _MAX_LENGTH - len(end)].rstrip("-") + end)
 
 
@@ -72,7 +75,7 @@ def is_unique(name: str) -> bool:
 def expiry_of(name: str | None) -> float | None:
     """Return the time after which the pod of this name is no longer needed, in seconds since the epoch.
 
-    ``None`` for any name that :func:`unique_name` did not make with an expiry, also for a shortened name.
+    ``None`` for a name without an expiry, a shortened name, and a name that :func:`unique_name` did not make.
     """
     letters = _expiry_letters((name or "").strip().lower())
     if not letters:
@@ -89,13 +92,14 @@ def _expiry_letters(name: str) -> str | None:
     if found is None:
         return None
     expiry = found[3] or ""
-    return expiry if found[2] == _check(found[1], expiry) else None
+    return expiry if found[2] == _check_letters(found[1], expiry) else None
 
 
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    A server may change case and blanks; in a unique name also punctuation, and may cut it after its suffix.
+    A server may change case and blanks. It may also change the punctuation of a unique name, and cut the name
+    after its suffix.
     """
     if theirs is None:
         return False
@@ -105,7 +109,7 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 
 
 def is_respelled(ours: str, theirs: str) -> bool:
-    """Return whether a server may have changed ``ours`` to ``theirs``: this alone proves nothing."""
+    """Return whether a server may have changed ``ours`` to ``theirs``; another pod's name may match, too."""
     mine, other = _plain(ours), _plain(theirs)
     return len(other) >= min(_MIN_CUT, len(mine)) and mine.startswith(other)
 
@@ -114,10 +118,11 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
 
 
-def _check(letters: str, expiry: str) -> str:
+def _check_letters(letters: str, expiry: str) -> str:
     digest = hashlib.blake2b(f"{letters}{expiry}".encode(), digest_size=4, person=b"primepods").digest()
     return _encode(int.from_bytes(digest) % 32**_CHECK_LENGTH, _CHECK_LENGTH)
 
 
 def _encode(number: int, length: int) -> str:
-    return "".join(_LETTERS[number >> 5 * place & 31] for place in reversed(range(length)))
+    """Return a number in base 32."""
+    return "".join(_LETTERS[number // 32**place % 32] for place in reversed(range(length)))

@@ -9,16 +9,30 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from ..models import HistoryRecord
-from ._svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, across, draw, escape, nothing, scale, text
+from ._svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Chart,
+    draw,
+    empty_chart_text,
+    escape,
+    grid_lines,
+    scale,
+    text,
+)
 
 _DAY: Final = timedelta(days=1)
 _MAX_DAYS: Final = 366
-_LABELS: Final = 8
+_MAX_LABELS: Final = 8
 _MAX_BAR_WIDTH: Final = 48.0
 _LABEL_RIGHT: Final = WIDTH - RIGHT - 36
 """Rightmost centre of a date's label: half a label must fit to its right."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
-"""Longer records have no valid times: zero dates, or ends in the year 9999."""
+"""Longer records have invalid times, such as zero dates or ends in the year 9999."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
@@ -39,9 +53,9 @@ def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
             _spread(record, spent)
     if not spent:
         return {}
-    days = (max(spent) - min(spent)).days + 1
-    first = min(spent)
-    return {day: spent.get(day, 0.0) for day in (first + _DAY * number for number in range(days))}
+    first, last = min(spent), max(spent)
+    days = [first + _DAY * number for number in range((last - first).days + 1)]
+    return {day: spent.get(day, 0.0) for day in days}
 
 
 def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per day (UTC)") -> Chart:
@@ -53,18 +67,19 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
         records: As ``client.pods.history()`` yields them, in any order and of any kind.
         title: The chart's heading.
     """
-    everything = spend_per_day(records)
-    days = dict(list(everything.items())[-_MAX_DAYS:])
+    all_days = spend_per_day(records)
+    days = dict(list(all_days.items())[-_MAX_DAYS:])
     if not days:
-        return draw(title, "Nothing was billed.", [nothing("Nothing was billed.")])
+        return draw(title, "Nothing was billed.", [empty_chart_text("Nothing was billed.")])
     total = math.fsum(days.values())
-    first, last, highest = min(days), max(days), max(days, key=days.__getitem__)
+    top_day = max(days, key=days.__getitem__)
     description = (
-        f"{total:,.2f} from {first} to {last}; the most on one day was {days[highest]:,.2f}, on {highest}."
+        f"{total:,.2f} from {min(days)} to {max(days)}; the most on one day was {days[top_day]:,.2f}, "
+        f"on {top_day}."
     )
     note = f"total {total:,.2f}"
-    if len(everything) > len(days):
-        before = math.fsum(everything.values()) - total
+    if len(all_days) > len(days):
+        before = math.fsum(all_days.values()) - total
         note = f"last {len(days)} days {total:,.2f}, before {before:,.2f}"
     return draw(title, description, _plot(days), note=note)
 
@@ -86,14 +101,15 @@ def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
 
 
 def _plot(days: Mapping[date, float]) -> list[str]:
-    bottom, room = HEIGHT - BOTTOM, WIDTH - LEFT - RIGHT
+    bottom = HEIGHT - BOTTOM
     top, marks = scale(max(0.0, *days.values()))
     pixels = (bottom - TOP) / top
-    digits = max(0, -math.floor(math.log10(marks[1])))
-    parts = across((bottom - mark * pixels, f"{mark:,.{digits}f}") for mark in marks)
-    slot = room / len(days)
+    # As many decimals as the smallest mark needs.
+    decimals = max(0, -math.floor(math.log10(marks[1])))
+    parts = grid_lines((bottom - mark * pixels, f"{mark:,.{decimals}f}") for mark in marks)
+    slot = (WIDTH - LEFT - RIGHT) / len(days)
     width = min(_MAX_BAR_WIDTH, slot * 0.8)
-    every = math.ceil(len(days) / _LABELS)
+    days_per_label = math.ceil(len(days) / _MAX_LABELS)
     for number, (day, amount) in enumerate(days.items()):
         middle = LEFT + slot * (number + 0.5)
         height = max(0.0, amount * pixels)
@@ -101,7 +117,8 @@ def _plot(days: Mapping[date, float]) -> list[str]:
             f'<rect class="bar" x="{middle - width / 2:.2f}" y="{bottom - height:.2f}" width="{width:.2f}" '
             f'height="{height:.2f}"><title>{escape(f"{day}: {amount:,.2f}")}</title></rect>'
         )
-        if number % every == 0:
-            x, anchor = (middle, "middle") if middle <= _LABEL_RIGHT else (WIDTH - RIGHT, "end")
-            parts.append(text(x, bottom + 20, str(day), kind="soft", anchor=anchor))
+        if number % days_per_label == 0 and middle <= _LABEL_RIGHT:
+            parts.append(text(middle, bottom + 20, str(day), kind="soft", anchor="middle"))
+        elif number % days_per_label == 0:
+            parts.append(text(WIDTH - RIGHT, bottom + 20, str(day), kind="soft", anchor="end"))
     return parts

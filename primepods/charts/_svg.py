@@ -19,7 +19,7 @@ TOP: Final = 52
 BOTTOM: Final = 34
 
 _MAX_LABEL_LENGTH: Final = 80
-_LINES: Final = 4
+_GRID_LINES: Final = 4
 """Approximate number of grid lines."""
 # Scoped to this chart: in a notebook a style element applies to the whole page.
 _STYLE: Final = """
@@ -70,7 +70,7 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
     body = "\n".join(
         [
             f"<title>{escape(title)}</title>",
-            f"<desc>{escape(description, longest=500)}</desc>",
+            f"<desc>{escape(description, max_length=500)}</desc>",
             f"<style>{_STYLE}</style>",
             '<rect class="page" width="100%" height="100%" rx="8"/>',
             text(16, 26, title, kind="head"),
@@ -90,26 +90,27 @@ def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
 
 
-def escape(value: str, longest: int = _MAX_LABEL_LENGTH) -> str:
+def escape(value: str, max_length: int = _MAX_LABEL_LENGTH) -> str:
     """Return untrusted text, safe for SVG: one short line without markup."""
-    return html.escape(clip(one_line(value), longest))
+    return html.escape(clip(one_line(value), max_length))
 
 
-def nothing(words: str) -> str:
-    """Return the text of an empty chart."""
+def empty_chart_text(words: str) -> str:
+    """Return the text of a chart without data."""
     return text(WIDTH / 2, HEIGHT / 2, words, kind="soft", anchor="middle")
 
 
 def scale(highest: float) -> tuple[float, list[float]]:
     """Return the end of a scale from 0 to at least ``highest``, and its round marks."""
-    rough = highest / _LINES
-    power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    count = max(1, math.ceil(highest / step - 1e-9))
-    return step * count, [step * number for number in range(count + 1)]
+    distance = highest / _GRID_LINES
+    power = 10.0 ** math.floor(math.log10(distance)) if distance > 0 else 1.0
+    round_distance = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= distance)
+    # Subtract a rounding error: 0.3 / 0.1 is a little above 3.
+    count = max(1, math.ceil(highest / round_distance - 1e-9))
+    return round_distance * count, [round_distance * number for number in range(count + 1)]
 
 
-def across(marks: Iterable[tuple[float, str]], right: float = WIDTH - RIGHT) -> list[str]:
+def grid_lines(marks: Iterable[tuple[float, str]], right: float = WIDTH - RIGHT) -> list[str]:
     """Return horizontal grid lines with labels at the left.
 
     Args:

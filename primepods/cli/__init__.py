@@ -22,14 +22,14 @@ def main() -> None:
             "  pip install 'primepods[cli]'"
         )
     except KeyboardInterrupt:
-        # Before or after a command; a running command reports the interruption itself.
+        # Interrupted before or after a command: a running command reports the interruption itself.
         sys.exit(130)
     finally:
         _close_unwritable_streams()
 
 
 def _prepare_streams() -> None:
-    """Prevent errors from closed streams and from characters that an encoding lacks."""
+    """Prevent errors from closed streams, and from characters that a stream's encoding lacks."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -43,6 +43,6 @@ def _close_unwritable_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # a full disk, or closed already
+        except (OSError, ValueError):  # the disk is full, or the stream is already closed
             with suppress(OSError):
                 stream.close()

@@ -84,11 +84,13 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the names of the account's SSH keys; the id of a key whose name would need quoting."""
-    keys = _read(ctx, lambda client: client.ssh_keys.list())
-    words = [(key.name, key.id) if _SAFE.fullmatch(key.name or "") else (key.id, key.name) for key in keys]
-    return [
-        (word, _UNSAFE.sub("_", text or "")) for word, text in words if word in _matching([word], incomplete)
-    ]
+    found: list[tuple[str, str]] = []
+    for key in _read(ctx, lambda client: client.ssh_keys.list()):
+        name = key.name or ""
+        word, text = (name, key.id) if _SAFE.fullmatch(name) else (key.id, name)
+        if _matching([word], incomplete):
+            found.append((word, _UNSAFE.sub("_", text)))
+    return found
 
 
 def _list_prices(client: primepods.Client) -> Iterable[primepods.GpuPrices]:
@@ -107,22 +109,24 @@ def _matching(words: Iterable[str | None], incomplete: str) -> list[str]:
 def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T]]) -> list[T]:
     """Return the rows that the API lists within the timeout; log nothing and raise nothing."""
     log = logging.getLogger("primepods")
-    log.disabled, was_disabled = True, log.disabled
-    given = {**ctx.find_root().params, **{name: value for name, value in ctx.params.items() if value}}
+    was_disabled = log.disabled
+    log.disabled = True
+    # Options may stand before the command's name or after it.
+    options = {**ctx.find_root().params, **{name: value for name, value in ctx.params.items() if value}}
     rows: list[T] = []
-    end = time.monotonic() + TIMEOUT
+    ends_at = time.monotonic() + TIMEOUT
     try:
         with primepods.Client(
-            base_url=given.get("base_url"),
-            context=given.get("context"),
-            team_id=given.get("team"),
+            base_url=options.get("base_url"),
+            context=options.get("context"),
+            team_id=options.get("team"),
             timeout=TIMEOUT,
             deadline=TIMEOUT,
             retry=primepods.RetryPolicy(attempts=1),
         ) as client:
             for row in islice(list_rows(client), _MAX_ROWS):
                 rows.append(row)
-                if time.monotonic() > end:
+                if time.monotonic() > ends_at:
                     break
     except Exception:  # noqa: BLE001 - an error here would be printed into the line that is being typed
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -15,9 +16,10 @@ _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 def parse_duration(text: str | float) -> float:
     """Return the seconds of a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``; an option's ``parser``.
 
-    Rejects a number without a unit, since 5 could mean hours. Typer also passes the default, a number.
+    Rejects a number without a unit, since 5 could mean hours.
     """
     if isinstance(text, int | float):
+        # Typer passes the option's default through the parser, too.
         return float(text)
     words = text.strip()
     if re.fullmatch(r"\d+(\.\d+)?", words):
@@ -51,8 +53,7 @@ def parse_day(text: str) -> datetime:
         return midnight
     try:
         if _PART.match(text):
-            days, rest = divmod(parse_duration(text), _UNITS["d"])
-            return midnight - timedelta(days=days + bool(rest))
+            return midnight - timedelta(days=math.ceil(parse_duration(text) / _UNITS["d"]))
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except (ValueError, OverflowError, typer.BadParameter):
         raise typer.BadParameter(f"{text!r} is no day: write it like 2026-11-01, 7d or today") from None

@@ -19,14 +19,15 @@ from ._text import count, printable
 _COLUMNS: Final = (
     Column("ID"),
     Column("NAME", least=8),
-    # As wide as its longest word, so that the following columns do not move.
+    # As wide as the longest condition, so that the following columns do not move.
     Column("STATE".ljust(max(map(len, Condition)))),
     Column("GPU", least=12, rank=3),
     Column("PRICE/H", right=True, rank=1),
     Column("AGE", right=True, rank=3),
     Column("PROGRESS", least=12, rank=2),
 )
-_STEPS: Final = 10
+_PROGRESS_WIDTH: Final = 10
+"""Characters of a pod's progress bar."""
 _MAX_NOTE_LENGTH: Final = 300
 _COLOURS: Final = {
     Condition.FAILED: "red",
@@ -66,16 +67,18 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
         notes: Lines at the end, such as warnings.
     """
     above = [*render_figures(fleet, view), _bar(fleet, view), ""]
-    said = (line for note in notes for line in wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width))
-    below = [_styled(line, "yellow", view) for line in said]
+    below: list[str] = []
+    for note in notes:
+        note_lines = wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width)
+        below += [_styled(line, "yellow", view) for line in note_lines]
     room = view.height - len(above) - len(below)
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
-    # The heading takes a line, and so does the number of further pods.
-    fits = room - 1 if total < room else room - 2
-    lines = _table(fleet.pods(max(0, fits)), view) if fits > 0 and total else []
-    more = total - fits
-    if 0 < more < total:
-        lines.append(_styled(f"and {more:,} more", "dim", view))
+    # The heading takes a line, and so does the number of hidden pods.
+    max_rows = room - 1 if total < room else room - 2
+    lines = _table(fleet.pods(max_rows), view) if max_rows > 0 and total else []
+    hidden = total - max_rows
+    if 0 < hidden < total:
+        lines.append(_styled(f"and {hidden:,} more", "dim", view))
     return "\n".join([*above, *lines, *below][: view.height])
 
 
@@ -84,11 +87,12 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
     costs = (count(fleet, "pod"), f"{price(fleet.cost_per_hr)} an hour", f"{price(fleet.spent)} so far")
-    words = [
+    counts = [
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
     ]
-    words += [Cell(f"{fleet.unseen:,} not seen yet")] if fleet.unseen else []
-    return [*_wrap([Cell(text, "bold") for text in costs], view), *_wrap(words, view)]
+    if fleet.unseen:
+        counts.append(Cell(f"{fleet.unseen:,} not seen yet"))
+    return [*_wrap([Cell(text, "bold") for text in costs], view), *_wrap(counts, view)]
 
 
 def describe(pod: FleetPod) -> str:
@@ -101,36 +105,44 @@ def describe(pod: FleetPod) -> str:
         return f"failed: {status.failure}"
     if pod.condition is Condition.INSTALLING and progress is not None:
         return f"installing {progress} %"
-    return f"ready: {status.ssh}" if pod.condition is Condition.READY and status.ssh else pod.condition
+    if pod.condition is Condition.READY and status.ssh:
+        return f"ready: {status.ssh}"
+    return pod.condition
 
 
 def _wrap(words: Sequence[Cell], view: View) -> list[str]:
     """Return words with gaps between them, wrapped into lines."""
-    lines, used = [""], 0
+    lines = [""]
+    width = 0
     for word in words:
-        gap = "   " if used else ""
-        if used and used + len(gap) + len(word.text) > view.width:
-            lines, used, gap = [*lines, ""], 0, ""
+        gap = "   " if width else ""
+        if width and width + len(gap) + len(word.text) > view.width:
+            lines.append("")
+            width = 0
+            gap = ""
         lines[-1] += gap + _styled(word.text, word.colour, view)
-        used += len(gap) + len(word.text)
+        width += len(gap) + len(word.text)
     return lines
 
 
 def _bar(fleet: Fleet, view: View) -> str:
-    """Return a bar with a segment for each condition; without colours, of its first letter."""
+    """Return a bar with a segment for each condition; without colours, a segment repeats its first letter."""
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
     }
     total = sum(counts.values())
+    block = "█" if view.unicode else "#"
     parts: list[str] = []
-    done = seen = 0
-    for left, (condition, number) in zip(reversed(range(len(counts))), counts.items(), strict=True):
-        seen += number
+    begin = 0
+    pods = 0
+    for position, (condition, number) in enumerate(counts.items(), start=1):
+        pods += number
         # Each condition has at least one cell, and leaves at least one for each that follows.
-        end = min(view.width - left, max(done + 1, round(seen * view.width / total)))
-        letter = ("█" if view.unicode else "#") if view.colour else condition[0]
-        parts.append(_styled(letter * (end - done), _COLOURS[condition], view))
-        done = end
+        following = len(counts) - position
+        end = min(view.width - following, max(begin + 1, round(pods * view.width / total)))
+        letter = block if view.colour else condition[0]
+        parts.append(_styled(letter * (end - begin), _COLOURS[condition], view))
+        begin = end
     return "".join(parts)
 
 
@@ -161,12 +173,14 @@ def _progress(pod: FleetPod, view: View) -> str | Cell:
     progress = status.installation_progress
     if pod.condition is Condition.INSTALLING and progress is not None:
         full, empty = ("█", "░") if view.unicode else ("#", ".")
-        steps = max(0, min(_STEPS, progress * _STEPS // 100))
-        return Cell(f"{full * steps}{empty * (_STEPS - steps)} {progress} %", "cyan")
+        done = max(0, min(_PROGRESS_WIDTH, progress * _PROGRESS_WIDTH // 100))
+        return Cell(f"{full * done}{empty * (_PROGRESS_WIDTH - done)} {progress} %", "cyan")
     if pod.condition is Condition.FAILED:
         # Only the reason: the state is in another column.
         return Cell(status.installation_failure or status.failure or "", "red")
-    return str(status.ssh) if pod.condition is Condition.READY and status.ssh is not None else ""
+    if pod.condition is Condition.READY and status.ssh is not None:
+        return str(status.ssh)
+    return ""
 
 
 def _styled(text: str, colour: str | None, view: View) -> str:

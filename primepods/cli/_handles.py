@@ -42,10 +42,13 @@ def read_handles(given: Iterable[str]) -> list[str]:
     Raises:
         CommandError: A handle is empty.
     """
-    words: dict[str, None] = {}
+    handles: list[str] = []
     for word in given:
-        words |= dict.fromkeys(sys.stdin.read().split() if word == "-" else [_not_empty(word)])
-    return list(words)
+        if word == "-":
+            handles += sys.stdin.read().split()
+        else:
+            handles.append(_not_empty(word))
+    return list(dict.fromkeys(handles))
 
 
 def is_single(given: Sequence[str]) -> bool:
@@ -54,7 +57,7 @@ def is_single(given: Sequence[str]) -> bool:
 
 
 def are_whole_ids(handles: Iterable[str]) -> bool:
-    """Return whether all handles have the form of the API's ids, and so need no listing."""
+    """Return whether all handles have the form of the API's ids: then the pods need not be listed."""
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
@@ -82,9 +85,10 @@ def resolve_handles(
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
     ids = index.resolve(handles)
-    for pod_id in ids if unlisted else ():
-        if pod_id not in index:
-            print_info(f"{pod_id} is not in the list of your pods; {unlisted}.")
+    if unlisted is not None:
+        for pod_id in ids:
+            if pod_id not in index:
+                print_info(f"{pod_id} is not in the list of your pods; {unlisted}.")
     return ids
 
 
@@ -93,19 +97,19 @@ class PodIndex:
 
     Args:
         pods: The pods, as listed.
-        team: The team whose pods names and beginnings of ids match; ``None`` for all.
-        error: The error that left the list incomplete, if any; then only whole ids are resolved.
+        team: Names and beginnings of ids match only pods of this team; ``None`` for all pods.
+        error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
     """
 
     def __init__(
         self, pods: Iterable[primepods.Pod], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._pods = {pod.id: pod for pod in pods}
-        meant = [pod for pod in self._pods.values() if team is None or pod.team_id == team]
-        self._sorted = sorted(pod.id for pod in meant)
-        self._named: defaultdict[str, list[str]] = defaultdict(list)
-        for pod in meant:
-            self._named[pod.name or ""].append(pod.id)
+        of_team = [pod for pod in self._pods.values() if team is None or pod.team_id == team]
+        self._sorted_ids = sorted(pod.id for pod in of_team)
+        self._ids_by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for pod in of_team:
+            self._ids_by_name[pod.name or ""].append(pod.id)
         self._error = error
 
     @classmethod
@@ -133,28 +137,28 @@ class PodIndex:
             return handle
         if self._error is not None:
             raise self._error
-        candidates = dict.fromkeys([*self._named.get(handle, ()), *self._beginning(handle)])
+        candidates = dict.fromkeys([*self._ids_by_name.get(handle, ()), *self._ids_beginning_with(handle)])
         if len(candidates) > 1:
-            raise CommandError(self._ambiguous(handle, list(candidates)), ExitCode.USAGE)
+            raise CommandError(self._ambiguity_message(handle, list(candidates)), ExitCode.USAGE)
         if not candidates and not _can_be_id(handle):
             raise CommandError(f"no pod is named {handle!r}: see primepods list", ExitCode.USAGE)
         return next(iter(candidates), handle)
 
-    def _beginning(self, handle: str) -> list[str]:
+    def _ids_beginning_with(self, handle: str) -> list[str]:
         """Return the ids that begin with a handle, if it is long enough."""
         if len(handle) < MIN_PREFIX:
             return []
-        start = end = bisect_left(self._sorted, handle)
-        while end < len(self._sorted) and self._sorted[end].startswith(handle):
+        start = end = bisect_left(self._sorted_ids, handle)
+        while end < len(self._sorted_ids) and self._sorted_ids[end].startswith(handle):
             end += 1
-        return self._sorted[start:end]
+        return self._sorted_ids[start:end]
 
-    def _ambiguous(self, handle: str, candidates: Sequence[str]) -> str:
-        shown = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
-        more = len(shown) - _MAX_CANDIDATES
-        rest = f" and {more:,} more" if more > 0 else ""
-        words = ", ".join(printable(text) for text in shown[:_MAX_CANDIDATES])
-        return f"{handle!r} matches {len(shown):,} pods: {words}{rest}. Nothing was done: give an id"
+    def _ambiguity_message(self, handle: str, candidates: Sequence[str]) -> str:
+        pods = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
+        hidden = len(pods) - _MAX_CANDIDATES
+        rest = f" and {hidden:,} more" if hidden > 0 else ""
+        words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
+        return f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id"
 
 
 def _not_empty(handle: str) -> str:

@@ -90,7 +90,7 @@ Spot = Annotated[
 Wait = Annotated[
     float | None,
     typer.Option(
-        help="Poll until there is an offer, at most so long, such as 2h.",
+        help="Poll until there is an offer, for at most this time, such as 2h.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
@@ -118,9 +118,9 @@ class OfferFilters:
         return without_unset(attrs.asdict(self))
 
 
-def pod_option(text: str, metavar: str, **more: Any) -> Any:
+def pod_option(text: str, metavar: str, **kwargs: Any) -> Any:
     """Return an option for a field of the order."""
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=_POD_PANEL, **more)
+    return typer.Option(help=text, metavar=metavar, rich_help_panel=_POD_PANEL, **kwargs)
 
 
 Image = Annotated[
@@ -147,11 +147,11 @@ def without_unset(values: dict[str, Any]) -> dict[str, Any]:
 
 def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
     """Return the id of an SSH key, given its id or its name."""
-    keys = [key for key in keys if wanted in (key.id, key.name)]
-    if len(keys) != 1:
-        reason = "several SSH keys have this name: give the id" if keys else "there is no such SSH key"
+    matches = [key for key in keys if wanted in (key.id, key.name)]
+    if len(matches) != 1:
+        reason = "several SSH keys have this name: give the id" if matches else "there is no such SSH key"
         raise CommandError(f"--ssh-key {wanted}: {reason}", ExitCode.USAGE)
-    return keys[0].id
+    return matches[0].id
 
 
 def announce_wait(seconds: float | None) -> None:

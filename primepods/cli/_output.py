@@ -21,7 +21,7 @@ from ._text import printable
 
 Row = Mapping[str, Any]
 _ID: Final = "id"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of cells that a spreadsheet takes for formulas."""
 
 
@@ -106,7 +106,15 @@ class ModelTable(Generic[M]):
     cells: Mapping[Column, Callable[[M], str | Cell]]
     totals: Callable[[Sequence[M]], Mapping[str, str]] | None = None
 
-    def chosen(self, form: Form) -> list[str]:
+    def check(self, form: Form) -> None:
+        """Check ``--columns`` before requests are sent.
+
+        Raises:
+            CommandError: ``--columns`` has an unknown name.
+        """
+        self._chosen(form)
+
+    def _chosen(self, form: Form) -> list[str]:
         """Return the names of the columns or fields to print.
 
         Raises:
@@ -128,10 +136,10 @@ class ModelTable(Generic[M]):
         Args:
             models: The models.
             form: The form.
-            among: Further ids from which the shortened ids must differ.
+            among: Further ids that no shortened id may match.
             err: Whether a table goes to stderr.
         """
-        names = self.chosen(form)
+        names = self._chosen(form)
         if form.ids_only:
             write_ids(map(self.id_of, models))
         elif not form.is_table:
@@ -150,25 +158,25 @@ class ModelTable(Generic[M]):
             ids = shorten_ids([*map(self.id_of, models), *among])
 
         def cell(model: M, column: Column) -> str | Cell:
-            shown = self.cells[column](model)
-            return ids.get(shown, shown) if isinstance(shown, str) and column.name == _ID else shown
+            text = self.cells[column](model)
+            if isinstance(text, str) and column.name == _ID:
+                return ids.get(text, text)
+            return text
 
+        rows = [[cell(model, column) for column in columns] for model in models]
         totals: Mapping[str, str] = {} if self.totals is None else self.totals(models)
-        print_table(
+        total = [totals.get(name, "") for name in names] if totals else ()
+        if form.columns:
             # Columns that the user named are never left out.
-            [attrs.evolve(column, rank=0) for column in columns] if form.columns else columns,
-            [[cell(model, column) for column in columns] for model in models],
-            total=[totals.get(name, "") for name in names] if totals else (),
-            err=err,
-        )
+            columns = [attrs.evolve(column, rank=0) for column in columns]
+        print_table(columns, rows, total=total, err=err)
 
 
 def print_model(model: Model, output: Output) -> None:
     """Print one model: a line for each field, or one object."""
     row = model.to_dict()
     if output is Output.TABLE:
-        known = {name: _as_text(value) for name, value in row.items() if value not in (None, [], {})}
-        _print_fields(known)
+        _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})
     elif output is Output.JSON:
         write(json.dumps(row, indent=2) + "\n")
     else:
@@ -177,11 +185,14 @@ def print_model(model: Model, output: Output) -> None:
 
 def _print_fields(fields: Mapping[str, str]) -> None:
     """Print a line for each field; wrap the values in a narrow terminal."""
-    width, longest = terminal_width(), max(map(len, fields))
+    width = terminal_width()
+    name_width = max(map(len, fields))
     rows: list[tuple[str, str]] = []
     for name, value in fields.items():
-        lines = [value] if width is None else wrap(value, max(10, width - longest - 2)) or [""]
-        rows += zip([name, *[""] * len(lines)], lines, strict=False)
+        lines = [value] if width is None else wrap(value, max(10, width - name_width - 2))
+        first, *others = lines or [""]
+        rows.append((name, first))
+        rows += [("", line) for line in others]
     write(render_table((Column("FIELD"), Column("VALUE")), rows, width=None, colour=has_colour()))
 
 
@@ -201,7 +212,8 @@ def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> No
 def _csv(rows: Iterable[Row], fields: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([fields, *([_cell(row[field]) for field in fields] for row in rows)])
+    writer.writerow(fields)
+    writer.writerows([_cell(row[field]) for field in fields] for row in rows)
     return text.getvalue()
 
 
@@ -216,7 +228,7 @@ def _cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = printable(value, max_length=len(value)) if sys.stdout.isatty() else value
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text
 
 
 def _as_text(value: Any) -> str:

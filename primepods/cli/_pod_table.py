@@ -29,8 +29,9 @@ def price(value: float | None, currency: str | None = None) -> str:
     """Format an amount of money, such as ``$2.50``."""
     if value is None:
         return ""
+    sign = "-" if value < 0 else ""
     symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
-    return f"{'-' if value < 0 else ''}{symbol}{abs(value):,.2f}"
+    return f"{sign}{symbol}{abs(value):,.2f}"
 
 
 def status_cell(status: str | None) -> Cell:
@@ -58,7 +59,7 @@ def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
     gpus = sum(pod.gpu_count for pod in pods)
     return {
         "id": count(pods, "pod"),
-        "gpu": f"{gpus:,} GPU{'' if gpus == 1 else 's'}",
+        "gpu": "1 GPU" if gpus == 1 else f"{gpus:,} GPUs",
         "price": price(math.fsum(pod.price_hr for pod in pods)),
     }
 

@@ -1,4 +1,4 @@
-"""Shared by the commands that work on pods: ssh options, environment variables, progress."""
+"""Options and progress bars of the commands that log in to pods."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class SshOptions:
 
 
 def line_of(words: list[str]) -> str | list[str]:
-    """Return the command to run: one word is a line for the pod's shell, several are a program's words.
+    """Return the command to run: one word is a line for the pod's shell, several are a program and arguments.
 
     Raises:
         CommandError: The command is empty.
@@ -96,16 +96,18 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
         if found is None:
             # Do not show the text: it may hold a secret.
             raise CommandError("--env must be of the form NAME or NAME=VALUE", ExitCode.USAGE)
-        value = found[2] if found[2] is not None else environment_variable(found[1])
+        name, value = found[1], found[2]
         if value is None:
-            raise CommandError(f"--env {found[1]}: there is no such variable here", ExitCode.USAGE)
-        variables[found[1]] = value
+            value = environment_variable(name)
+        if value is None:
+            raise CommandError(f"--env {name}: there is no such variable here", ExitCode.USAGE)
+        variables[name] = value
     return variables
 
 
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr if that is a terminal; yield the callback for it."""
+    """Show the progress of a copy on stderr if that is a terminal; yield the callback that updates it."""
     from ._screen import Screen, stderr_console
 
     screen = Screen(stderr_console())

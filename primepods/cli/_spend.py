@@ -80,25 +80,25 @@ def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
         )
         for value, part in parts.items()
     ]
-    return sorted(groups, key=lambda one: -one.billed)
+    return sorted(groups, key=lambda row: row.billed, reverse=True)
 
 
 def groups_by(by: By) -> ModelTable[Group]:
     """Return the table of groups."""
     return ModelTable(
         blank=lambda: Group(by=by, value=None, records=0, gpu_hours=0, billed=0),
-        id_of=lambda one: one.value or "-",
+        id_of=lambda row: row.value or "-",
         cells={
-            Column(by.upper(), least=8): lambda one: one.value or "-",
-            Column("RECORDS", right=True): lambda one: f"{one.records:,}",
-            Column("GPU HOURS", right=True, rank=1): lambda one: f"{one.gpu_hours:,.1f}",
-            Column("BILLED", right=True): lambda one: price(one.billed),
+            Column(by.upper(), least=8): lambda row: row.value or "-",
+            Column("RECORDS", right=True): lambda row: f"{row.records:,}",
+            Column("GPU HOURS", right=True, rank=1): lambda row: f"{row.gpu_hours:,.1f}",
+            Column("BILLED", right=True): lambda row: price(row.billed),
         },
-        totals=lambda groups: {
+        totals=lambda rows: {
             by.value: "all",
-            "records": f"{sum(one.records for one in groups):,}",
-            "gpu-hours": f"{math.fsum(one.gpu_hours for one in groups):,.1f}",
-            "billed": price(math.fsum(one.billed for one in groups)),
+            "records": f"{sum(row.records for row in rows):,}",
+            "gpu-hours": f"{math.fsum(row.gpu_hours for row in rows):,.1f}",
+            "billed": price(math.fsum(row.billed for row in rows)),
         },
     )
 
@@ -116,17 +116,22 @@ def print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     days = spend_per_day(records)
     if not days:
         return
-    shown = dict(list(days.items())[-_MAX_BARS:])
-    highest, labels = max(shown.values()), {day: price(amount) for day, amount in shown.items()}
-    longest = max(map(len, labels.values()))
-    room = max(10, min(terminal_width() or 80, 100) - longest - 14)
-    write(f"\nBilled per day (UTC){f', the last {len(shown)} days' if len(shown) < len(days) else ''}\n")
-    for day, amount in shown.items():
-        # Any amount has a bar, however short.
-        size = max(1, round(amount / highest * room)) if amount > 0 else 0
-        write(f"{day:%Y-%m-%d}  {labels[day]:>{longest}}  {_bar(size)}".rstrip() + "\n")
+    last_days = dict(list(days.items())[-_MAX_BARS:])
+    prices = {day: price(amount) for day, amount in last_days.items()}
+    price_width = max(map(len, prices.values()))
+    # Each line has a date and two gaps besides its price.
+    max_bar = max(10, min(terminal_width() or 80, 100) - price_width - 14)
+    highest = max(last_days.values())
+    omission = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
+    write(f"\nBilled per day (UTC){omission}\n")
+    for day, amount in last_days.items():
+        bar = _bar(amount, highest, max_bar)
+        write(f"{day:%Y-%m-%d}  {prices[day]:>{price_width}}  {bar}".rstrip() + "\n")
 
 
-def _bar(size: int) -> str:
-    bar = ("█" if has_unicode() else "#") * size
+def _bar(amount: float, highest: float, max_length: int) -> str:
+    if amount <= 0:
+        return ""
+    block = "█" if has_unicode() else "#"
+    bar = block * max(1, round(amount / highest * max_length))
     return typer.style(bar, fg="cyan") if has_colour() else bar

@@ -37,11 +37,12 @@ def command(
       primepods cp train:work/results/ results
     """
     from_pod, to_pod = _split(source), _split(target)
-    if (from_pod is None) == (to_pod is None):
+    location = to_pod if from_pod is None else from_pod
+    if location is None or (from_pod is not None and to_pod is not None):
         raise CommandError("one argument must be POD:PATH, the other a local path", ExitCode.USAGE)
     if exclude and not to_pod:
         raise CommandError("--exclude is only for copies to a pod", ExitCode.USAGE)
-    handle, path = from_pod or to_pod or ("", "")
+    handle, path = location
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, handle, team=api.team)
         remote = client.pods.remote(pod_id, **ssh.arguments())

@@ -116,13 +116,18 @@ def _order(
         offer = _choose(client, wanted)
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
-        # Named here to show the name before the order: if this process is killed, the name finds the pod.
+        # Choose the name here and show it before the order: if this process is killed, it finds the pod.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes)).named()
-        _show(offer, spec, wanted.filters.max_price)
+        price_hr = offer.price_hr if spec.max_price is None else spec.max_price
+        _check_price(price_hr, offer, wanted.filters.max_price)
+        _show(offer, spec, price_hr)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
-        # Before the id goes to stdout, whose reader may be gone; on a terminal both are visible.
-        print_info(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
+        # Printed before the id goes to stdout, since writing to stdout may fail.
+        if sys.stdout.isatty():
+            print_info(f"Ordered {pod.name}.")
+        else:
+            print_info(f"Ordered {pod.name}: {pod.id}")
         return pod
 
 
@@ -147,18 +152,22 @@ def _find_offer(client: primepods.Client, wanted: str) -> primepods.Offer:
         for offer in offers:
             if offer_id(offer) == wanted and offer.is_available and offer.price_hr is not None:
                 return offer
-        errors += [error] if error is not None else []
-    for error in errors:
-        raise error
+        if error is not None:
+            errors.append(error)
+    if errors:
+        raise errors[0]
     raise CommandError(f"no offer {wanted} can be rented now: see primepods offers")
 
 
-def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | None) -> None:
-    """Show the order and its price on stderr; reject it if the price is above ``max_price``."""
-    asked = offer.price_hr if spec.max_price is None else spec.max_price
-    if max_price is not None and (asked or 0) > max_price:
-        costs = price(asked, offer.prices.currency)
+def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: float | None) -> None:
+    """Raise an error if the price is above ``--max-price``."""
+    if max_price is not None and price_hr is not None and price_hr > max_price:
+        costs = price(price_hr, offer.prices.currency)
         raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
+
+
+def _show(offer: primepods.Offer, spec: primepods.PodSpec, price_hr: float | None) -> None:
+    """Show the order and its price on stderr."""
     kind = " (spot: the provider may take it back)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
     machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{kind}"
@@ -167,16 +176,16 @@ def _show(offer: primepods.Offer, spec: primepods.PodSpec, max_price: float | No
     print_info(f"Offer {offer_id(offer)}: {machine}")
     print_info(", ".join([spec.image or "The default image", *parts]))
     print_info(f"Name: {spec.name}")
-    print_info(f"Price per hour: {price(asked, offer.prices.currency)}")
+    print_info(f"Price per hour: {price(price_hr, offer.prices.currency)}")
     if offer.prepaid_time:
         print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")
 
 
 def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]:
     """Return the environment variables; those of the command line replace those of the file."""
-    lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
+    file_lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
     variables: dict[str, str] = {}
-    for line in [*lines, *given]:
+    for line in [*file_lines, *given]:
         entry = _ENTRY.fullmatch(line.rstrip("\r\n"))
         if entry is None:
             # Do not show the line: it may hold a secret.

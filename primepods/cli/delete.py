@@ -39,7 +39,7 @@ def command(
     wait: Annotated[
         float | None,
         typer.Option(
-            help="Wait until they are confirmed gone, at most so long, such as 10m.",
+            help="Wait until they are confirmed gone, for at most this time, such as 10m.",
             metavar="TIME",
             parser=parse_duration,
         ),
@@ -56,7 +56,8 @@ def command(
       primepods delete --name 'train-*' --older-than 12h
       primepods list --ids --gpu H100 | primepods delete --yes -
     """
-    if [bool(pods), not filters.is_empty, everything].count(True) != 1:
+    selections = [bool(pods), not filters.is_empty, everything]
+    if selections.count(True) != 1:
         raise CommandError("name the pods in one way: ids, filters, or --all", ExitCode.USAGE)
     handles = read_handles(pods or [])
     with api.client() as client:
@@ -123,12 +124,14 @@ class _Deletion:
         except KeyboardInterrupt:
             print_error(self.api.command, "some pods may still be running and billed: see primepods list")
             raise
-        going = sum(state != primepods.PodState.TERMINATED for state in deletions.values())
-        more = f" ({going:,} not gone yet)" if going else ""
-        missing = [e for e in deletions.errors.values() if isinstance(e, primepods.NotFoundError)]
-        left = len(deletions.errors) - len(missing)
-        failed = f", {left:,} failed and may still be billed" if left else ""
-        print_info(f"{count(deletions, 'pod')} deleted{more}{failed}.")
+        not_gone = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
+        still_there = [e for e in deletions.errors.values() if not isinstance(e, primepods.NotFoundError)]
+        summary = f"{count(deletions, 'pod')} deleted"
+        if not_gone:
+            summary += f" ({len(not_gone):,} not gone yet)"
+        if still_there:
+            summary += f", {len(still_there):,} failed and may still be billed"
+        print_info(f"{summary}.")
         print_errors(self.api.command, deletions.errors)
         write_ids(deletions)
         if self.wait is not None and deletions:

@@ -31,7 +31,7 @@ EXTRA_TIMEOUT = 30.0
 INTERVAL = 0.25
 """Real seconds between two polls."""
 MAX_EXAMPLES = 5
-"""Maximum number of examples of anything."""
+"""Maximum number of rows that each part shows as examples."""
 _FLEET = (
     Column("STATE"),
     Column("GPU"),
@@ -79,27 +79,27 @@ def command(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    limit = BOOT_SECONDS * MAX_BOOT_FACTOR / speed + EXTRA_TIMEOUT
+    timeout = BOOT_SECONDS * MAX_BOOT_FACTOR / speed + EXTRA_TIMEOUT
     try:
-        asyncio.run(_run(emulator, screen, limit))
+        asyncio.run(_run(emulator, screen, timeout))
     except (primepods.PrimePodsError, OSError) as error:
         screen.say(safe(f"primepods demo: {error}", max_length=1_000), style="bold red")
         raise typer.Exit(1) from None
 
 
-async def _run(emulator: Emulator, screen: Screen, limit: float) -> None:
-    begun = time.monotonic()
+async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
+    started_at = time.monotonic()
     async with emulator, primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client:
         screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
         pods = await _list(client, screen)
-        statuses = await _settle(client, pods, screen, limit)
+        statuses = await _settle(client, pods, screen, timeout)
         _show_fleet(screen, pods, statuses)
         _show_failures(screen, pods, statuses)
         _show_ssh(screen, pods, statuses)
         deleted = await _delete(client, screen, statuses)
-        await client.pods.wait(deleted, until=primepods.gone, timeout=limit, interval=INTERVAL)
+        await client.pods.wait(deleted, until=primepods.gone, timeout=timeout, interval=INTERVAL)
         _show_bill(screen, [record async for record in client.pods.history() if record.id in deleted])
-    _show_requests(screen, emulator, time.monotonic() - begun)
+    _show_requests(screen, emulator, time.monotonic() - started_at)
 
 
 async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
@@ -113,7 +113,7 @@ async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
 
 
 async def _settle(
-    client: AsyncClient, pods: Iterable[str], screen: Screen, limit: float
+    client: AsyncClient, pods: Iterable[str], screen: Screen, timeout: float
 ) -> Mapping[str, PodStatus]:
     """Wait until each pod is ready or has failed."""
     from primepods.fleet import Condition, Fleet
@@ -127,15 +127,19 @@ async def _settle(
 
         def show(change: PodChange) -> None:
             fleet.add(change)
-            (settled.add if primepods.settled(change.after) else settled.discard)(change.pod_id)
-            ready, failed = (fleet.counts.get(key, 0) for key in (Condition.READY, Condition.FAILED))
+            if primepods.settled(change.after):
+                settled.add(change.pod_id)
+            else:
+                settled.discard(change.pod_id)
+            ready = fleet.counts.get(Condition.READY, 0)
+            failed = fleet.counts.get(Condition.FAILED, 0)
             note = f"{ready} ready, {failed} failed, {len(fleet) - len(settled)} to go"
             meter.update(len(settled), len(fleet), note)
 
         return await client.pods.wait(
             pods,
             until=primepods.settled,
-            timeout=limit,
+            timeout=timeout,
             interval=INTERVAL,
             on_change=show,
             install_grace=0.0,

@@ -34,8 +34,8 @@ def command(
 ) -> None:
     """Run a command on a pod.
 
-    Stdout, stderr and the exit code are the command's; 255 may also mean that ssh has failed. When this is
-    interrupted, the command on the pod ends, too.
+    Stdout, stderr and the exit code are those of the command; 255 may also mean that ssh has failed. An
+    interruption also ends the command on the pod.
 
     Examples:
       primepods exec train -- nvidia-smi

@@ -22,7 +22,7 @@ def command(
 
     As JSON, one id prints an object, several (or -) print an array.
     """
-    PODS.chosen(form)
+    PODS.check(form)
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
     found, errors = api.run(lambda client: _get(client, ids))

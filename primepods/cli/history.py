@@ -77,7 +77,10 @@ def command(
       primepods history --by gpu
       primepods history --kind instance --name 'train-*' -o csv
     """
-    (_RECORDS if by is None else groups_by(by)).chosen(form)
+    if by is None:
+        _RECORDS.check(form)
+    else:
+        groups_by(by).check(form)
     wanted = _Filter(kind or [], name or [], since, until, team=api.team)
     with (
         api.client() as client,

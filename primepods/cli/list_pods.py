@@ -58,13 +58,15 @@ def command(
       primepods list --gpu H100 --older-than 1d --sort price --reverse
       primepods list -o json | jq '.[].ssh.command'
     """
-    PODS.chosen(form)
+    PODS.check(form)
     wanted = attrs.evolve(filters, team=api.team)
     with api.client() as client, read_all(client.pods.list()) as found:
         pods = sorted(wanted.choose(found), key=_KEYS[sort], reverse=reverse)
-        PODS.print(pods[:limit], form, among=[pod.id for pod in found])
-        if pods[limit or len(pods) :]:
-            print_info(f"{count(pods[limit:], 'more pod')}; all without --limit.")
+        shown = pods[:limit]
+        hidden = pods[len(shown) :]
+        PODS.print(shown, form, among=[pod.id for pod in found])
+        if hidden:
+            print_info(f"{count(hidden, 'more pod')}; all without --limit.")
         if not pods:
             print_info(wanted.no_match_message(found))
 

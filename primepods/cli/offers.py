@@ -28,13 +28,13 @@ class Order(StrEnum):
 
 
 @attrs.frozen
-class _Named:
+class _OfferRow:
     """An offer with the id that `primepods create --id` takes."""
 
     offer: primepods.Offer
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the offer's fields, the id first."""
+        """Return the id and the offer's fields."""
         return {"id": offer_id(self.offer), **self.offer.to_dict()}
 
 
@@ -67,13 +67,13 @@ def command(
       primepods offers --spot --sort per-gpu --limit 10
       primepods offers --gpu-type B200 --exclude-provider runpod --wait 2h
     """
-    _OFFERS.chosen(form)
+    _OFFERS.check(form)
     announce_wait(filters.wait)
     wanted: dict[str, Any] = {"gpu_count": None, **filters.given()}
     with api.client() as client:
         found = client.availability.find(unavailable=unavailable, **wanted)
     offers = sorted(found, key=_KEYS[sort])[:limit]
-    _OFFERS.print([_Named(offer) for offer in offers], form)
+    _OFFERS.print([_OfferRow(offer) for offer in offers], form)
     if not offers:
         print_info("No offers match now.")
 
@@ -91,16 +91,19 @@ def _money(offer: primepods.Offer, amount: float | None) -> str:
 
 
 def _per_gpu(offer: primepods.Offer) -> float | None:
-    return None if offer.price_hr is None or not offer.gpu_count else offer.price_hr / offer.gpu_count
+    if offer.price_hr is None or not offer.gpu_count:
+        return None
+    return offer.price_hr / offer.gpu_count
 
 
-def _by_gpu_price(offer: primepods.Offer) -> float:
-    each = _per_gpu(offer)
-    return float("inf") if each is None else each
+def _per_gpu_or_last(offer: primepods.Offer) -> float:
+    """Return the price per GPU as a sort key; offers without a price come last."""
+    per_gpu = _per_gpu(offer)
+    return float("inf") if per_gpu is None else per_gpu
 
 
 _OFFERS: Final = ModelTable(
-    blank=lambda: _Named(
+    blank=lambda: _OfferRow(
         primepods.Offer(
             cloud_id="", gpu_type="", socket="", provider="", gpu_count=0, prices=primepods.Prices()
         )
@@ -126,7 +129,7 @@ _OFFERS: Final = ModelTable(
 )
 _KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
     Order.PRICE: price_or_last,
-    Order.PER_GPU: _by_gpu_price,
+    Order.PER_GPU: _per_gpu_or_last,
     Order.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_or_last(offer)),
     Order.PROVIDER: lambda offer: (offer.provider, price_or_last(offer)),
 }

@@ -24,7 +24,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 Rest = Annotated[
     list[str] | None,
     typer.Argument(
-        help="A command for the pod; or, after --, options of ssh, and after another -- a command.",
+        help="A command for the pod. After --: options of ssh, then, after another --, a command.",
         metavar="SSH_ARGS",
         show_default=False,
     ),
@@ -72,7 +72,7 @@ def command(
         return
     from primepods.config import environment_without_key
 
-    # ssh replaces this process, so that nothing of it, such as the key, is left.
+    # ssh replaces this process, so that the key does not stay in memory.
     try:
         os.execvpe(argv[0], argv, environment_without_key())  # noqa: S606 - no shell: host and user are checked
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def command(
 
 def _split(rest: list[str]) -> tuple[list[str], str]:
     """Return the options of ssh, and the command line for the pod, joined as ssh does."""
-    if rest[:1] and not rest[0].startswith("-"):
+    if rest and not rest[0].startswith("-"):
         return [], " ".join(rest)
     if "--" in rest:
         end = rest.index("--")
@@ -148,4 +148,6 @@ def _numbered(host: str, pod: primepods.Pod) -> list[str]:
     No host name contains an underscore, so a pod named ``github.com`` cannot replace that host.
     """
     count = len(pod.nodes)
-    return [f"pod_{host}"] if count == 1 else [f"pod_{host}-{number}" for number in range(1, count + 1)]
+    if count == 1:
+        return [f"pod_{host}"]
+    return [f"pod_{host}-{number}" for number in range(1, count + 1)]

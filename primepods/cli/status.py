@@ -38,7 +38,7 @@ def command(
 
     Reads up to a hundred pods per request. As JSON, one id prints an object, several (or -) print an array.
     """
-    STATUSES.chosen(form)
+    STATUSES.check(form)
     with api.client() as client:
         statuses = client.pods.statuses(resolve_handles(client, read_handles(pods), team=api.team))
     rows = list(statuses.values())

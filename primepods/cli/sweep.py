@@ -26,7 +26,7 @@ def command(
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="Only pods whose names begin with this; also those that no file names: you vouch for them.",
+            help="Only pods whose names begin with this; also pods without a lease file, so be sure.",
             metavar="TEXT",
         ),
     ] = None,
@@ -40,7 +40,7 @@ def command(
         bool,
         typer.Option(
             "--expired",
-            help="Only pods, of any machine, whose max_hours have passed, by their names.",
+            help="Only pods, of any machine, whose names say that their max_hours have passed.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
@@ -49,8 +49,8 @@ def command(
     """Delete leased pods whose processes are dead.
 
     No other command deletes these. Never deletes a pod whose process runs on this machine, nor a pod of
-    another API or key. Includes pods of other machines with the same home folder only with --older-than, and
-    pods that no file names only with --prefix and --older-than, or with --expired.
+    another API or key. Pods of other machines with the same home folder need --older-than. Pods without a
+    lease file need --prefix and --older-than, or --expired.
     """
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
@@ -73,5 +73,5 @@ def command(
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:
     seconds = age(pod.created_at)
-    shown = "" if seconds is None else short_duration(seconds)
-    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), shown]
+    duration = "" if seconds is None else short_duration(seconds)
+    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), duration]

@@ -61,11 +61,11 @@ def command(
     Progress goes to stderr. Deletes nothing: the pods keep running and are billed.
 
     Exit code 4: a pod has failed, which ends the wait. 3: timed out.
-    The pods that are ready by then are printed in any case.
+    In both cases, prints the pods that are ready.
 
     With --until settled, waits for all pods; exit code 4 if one has failed.
     """
-    STATUSES.chosen(form)
+    STATUSES.check(form)
     handles = read_handles(pods)
     if not handles:
         raise CommandError("no ids: there is nothing to wait for", ExitCode.USAGE)
@@ -115,7 +115,10 @@ def _wait(
 
         def show(change: primepods.PodChange) -> None:
             fleet.add(change)
-            (done.add if condition(change.after) else done.discard)(change.pod_id)
+            if condition(change.after):
+                done.add(change.pod_id)
+            else:
+                done.discard(change.pod_id)
             _update(meter, fleet, len(done), len(ids))
 
         _update(meter, fleet, 0, len(ids))

@@ -15,7 +15,7 @@ from ._filters import PodFilter
 from ._handles import OptionalPodHandles, read_handles, resolve_handles
 
 
-class Lines(StrEnum):
+class WatchOutput(StrEnum):
     """Values of ``--output`` of ``watch``."""
 
     TABLE = "table"
@@ -28,9 +28,9 @@ def command(
     pods: OptionalPodHandles = None,
     *,
     output: Annotated[
-        Lines,
+        WatchOutput,
         typer.Option("--output", "-o", help="A live table, or a line for each change.", case_sensitive=False),
-    ] = Lines.TABLE,
+    ] = WatchOutput.TABLE,
     interval: Annotated[
         float,
         typer.Option(
@@ -59,4 +59,4 @@ def command(
     from ._watching import watch
 
     wanted = attrs.evolve(filters, team=api.team)
-    watch(api, ids, wanted.matches, interval=interval, as_json=output is Lines.JSONL)
+    watch(api, ids, wanted.matches, interval=interval, as_json=output is WatchOutput.JSONL)

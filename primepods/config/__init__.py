@@ -77,7 +77,7 @@ class Settings:
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
-    """No part of equality, by which clients share a poller: each wait has its own."""
+    """Not compared: clients with equal settings share a poller, and each wait has its own ``on_event``."""
 
 
 def resolve(
@@ -158,7 +158,7 @@ def explain(
         _explained("base_url", found.url),
         _explained("team_id", found.team, "your own account"),
         _explained("context", found.context, "none is chosen"),
-        # Its address may hold a password.
+        # Without the address, which may hold a password.
         SettingSource(
             name="proxy",
             value="set" if has_proxy else None,
@@ -169,10 +169,10 @@ def explain(
 
 
 def _explained(
-    name: str, found: Found | None, otherwise: str = "", *, is_secret: bool = False
+    name: str, found: Found | None, if_missing: str = "", *, is_secret: bool = False
 ) -> SettingSource:
     if found is None:
-        return SettingSource(name=name, value=None, source=otherwise)
+        return SettingSource(name=name, value=None, source=if_missing)
     return SettingSource(name=name, value="set" if is_secret else found.value, source=found.source)
 
 
@@ -211,21 +211,25 @@ class _Sources:
 
 def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None) -> _Sources:
     """Find the settings in their sources, in order."""
-    named = from_argument("context", context)
-    # An explicit context means its own account: ignore other accounts in the environment.
-    key = from_argument("api_key", api_key) or (None if named else from_environment(variables.API_KEY))
-    url = from_argument("base_url", base_url) or (None if named else from_environment(variables.BASE_URL))
-    team = from_argument("team_id", team_id) or (None if named else from_environment(variables.TEAM_ID))
-    if key and url and not named:
-        # The files cannot matter: their team belongs to their own key and host.
-        return _Sources(key=key, url=url, team=team, context=None)
-    context_found = named or from_environment(variables.CONTEXT)
-    files = read_files(context_found)
+    chosen_context = from_argument("context", context)
+    key = from_argument("api_key", api_key)
+    url = from_argument("base_url", base_url)
+    team = from_argument("team_id", team_id)
+    # A context given as an argument selects an account: the environment may belong to another one.
+    if chosen_context is None:
+        key = key or from_environment(variables.API_KEY)
+        url = url or from_environment(variables.BASE_URL)
+        team = team or from_environment(variables.TEAM_ID)
+        if key and url:
+            # No file is needed: the team of a file belongs to the file's own key and host.
+            return _Sources(key=key, url=url, team=team, context=None)
+        chosen_context = from_environment(variables.CONTEXT)
+    files = read_files(chosen_context)
     return _Sources(
         key=key or _key_of(files),
         url=url or _url_of(files),
         team=team or _team_of(files),
-        context=context_found,
+        context=chosen_context,
     )
 
 

@@ -13,7 +13,7 @@ TEAM_ID: Final = ("PRIME_TEAM_ID",)
 CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
 SSH_COMMAND: Final = "PRIMEPODS_SSH_COMMAND"
-"""Variable that only the command reads."""
+"""Variable that only the command ``primepods`` reads."""
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:

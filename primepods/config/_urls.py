@@ -40,14 +40,14 @@ def check_base_url(found: Found) -> SplitResult:
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
     _check_no_secret(found)
     text = found.value.strip()
-    shown = f"The base URL {quote(text)} ({found.source})"
+    subject = f"The base URL {quote(text)} ({found.source})"
     parts = _split_url(text)
     port = None if parts is None else parts.port
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
-        raise ConfigError(f"{shown} is not of the form https://host. {remedy}")
+        raise ConfigError(f"{subject} is not of the form https://host. {remedy}")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError(
-            f"{shown} is plain http, which would send the API key unencrypted. Use https; http is accepted "
+            f"{subject} is plain http, which would send the API key unencrypted. Use https; http is accepted "
             "for loopback addresses only."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -66,12 +66,12 @@ def _check_no_secret(found: Found) -> None:
 
 
 def _split_url(text: str) -> SplitResult | None:
-    """Split a URL; ``None`` if its host is not valid or it cannot be sent."""
+    """Split a URL; ``None`` if its host or port is not valid, or if it has characters that cannot be sent."""
     if not re.fullmatch(r"[!-~]+", text):
         return None
     try:
         parts = urlsplit(text)
-        _ = parts.port
+        _ = parts.port  # raises if the port is not valid
         if "[" in parts.netloc:
             ipaddress.IPv6Address(parts.hostname or "")
             return parts
@@ -114,7 +114,7 @@ def _proxy_kind(proxy: str) -> str | None:
     """Return the scheme of a proxy's URL, or ``None`` if it is not a URL."""
     try:
         parts = urlsplit(str(proxy))
-        usable = parts.hostname and parts.port != 0
+        is_usable = parts.hostname and parts.port != 0
     except ValueError:
         return None
-    return parts.scheme if usable else None
+    return parts.scheme if is_usable else None

@@ -1,6 +1,6 @@
 """Checks of the settings, the API and this machine; they rent nothing, and change nothing at the API.
 
-``primepods doctor`` prints them. No check holds the key.
+``primepods doctor`` prints them. The texts never contain the key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    Sends five GETs. What is wrong is a check with its remedy, not an exception.
+    Sends five GETs. Problems are returned as checks with a remedy, not raised as exceptions.
 
     Args:
         base_url: As for a client.
@@ -37,10 +37,10 @@ async def diagnose(
     )
     keys: frozenset[str] | None = None
     if settings is not None:
-        of_api, keys = await check_api(settings)
-        checks += of_api
+        api_checks, keys = await check_api(settings)
+        checks += api_checks
     checks = [check_versions(), *checks, await check_ssh(keys), check_folder(settings)]
     if settings is not None:
         checks = [each.edited(settings.api_key.scrub) for each in checks]
-    # The home folder has the user's name.
+    # The path of the home folder contains the user's name.
     return [each.edited(lambda text: text.replace(str(Path.home()), "~")) for each in checks]

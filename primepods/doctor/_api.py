@@ -31,8 +31,9 @@ from ._check import Check, failure, ok, warning
 
 _MAX_SKEW: Final = 30.0
 """Seconds by which the clock may differ from the server's; its ``Date`` has whole seconds."""
-_SLOW: Final = 2.0
-_ROWS: Final = 100
+_SLOW_RESPONSE: Final = 2.0
+"""Seconds above which a response is slow."""
+_MAX_KEYS: Final = 100
 _KEYS: Final = "/api/v1/ssh_keys/"
 _OFFERS: Final = "/api/v1/availability/gpu-summary"
 
@@ -40,7 +41,7 @@ _OFFERS: Final = "/api/v1/availability/gpu-summary"
 def check_settings(
     *, base_url: str | None, context: str | None, team_id: str | None, timeout: float
 ) -> tuple[Settings | None, list[Check]]:
-    """Check the key and its source, and the other settings; ``None`` if no client can be built with them."""
+    """Check all settings; return them, or ``None`` if no client can be built, and the checks."""
     try:
         sources = {each.name: each for each in explain(base_url=base_url, context=context, team_id=team_id)}
         settings = resolve(
@@ -63,7 +64,7 @@ def check_settings(
 
 
 async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | None]:
-    """Check the way to the API, its clock, and what the key may read.
+    """Check the connection to the API, this machine's clock, and what the key may read.
 
     Returns:
         The checks, and the account's public SSH keys; ``None`` if they cannot be read.
@@ -80,7 +81,7 @@ class _Api:
 
     Args:
         executor: Sends the requests.
-        transport: Its connections.
+        transport: The connections of the executor.
     """
 
     def __init__(self, executor: RequestExecutor, transport: Transport) -> None:
@@ -89,26 +90,27 @@ class _Api:
         self._clock = executor.settings.clock
 
     async def check(self) -> tuple[list[Check], frozenset[str] | None]:
-        """Make all checks; none but the first if the API cannot be reached."""
-        name, url = "API", self._executor.settings.base_url
-        started = self._clock.time()
-        first = await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
-        middle = self._clock.time()
-        if isinstance(first, PrimePodsError) and not isinstance(first, APIError):
+        """Run all checks, or only the first if the API cannot be reached."""
+        name = "API"
+        started_at = self._clock.time()
+        pods = await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
+        connected_at = self._clock.time()
+        if isinstance(pods, PrimePodsError) and not isinstance(pods, APIError):
             remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
-            return [failure(name, str(first), remedy)], None
+            return [failure(name, str(pods), remedy)], None
+        # Measure again: the first request had to open a connection.
         await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
-        seconds = self._clock.time() - middle
-        detail = (
-            f"{url} responds in {seconds * 1e3:.0f} ms, {(middle - started) * 1e3:.0f} ms with connecting"
-        )
+        seconds = self._clock.time() - connected_at
+        with_connecting = (connected_at - started_at) * 1e3
+        url = self._executor.settings.base_url
+        detail = f"{url} responds in {seconds * 1e3:.0f} ms, {with_connecting:.0f} ms with connecting"
         latency = ok(name, detail)
-        if seconds > _SLOW:
+        if seconds > _SLOW_RESPONSE:
             latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
         history = await self._read(f"{PODS}/history", partial(_decode, model=HistoryRecord), limit=1)
         offers = await self._read(_OFFERS, lambda data: data)
-        keys = await self._read(_KEYS, partial(_decode, model=SSHKey), limit=_ROWS)
-        reads = {"pods": first, "history": history, "offers": offers, "SSH keys": keys}
+        keys = await self._read(_KEYS, partial(_decode, model=SSHKey), limit=_MAX_KEYS)
+        reads = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
         checks = [latency, self._check_clock(), *_check_permissions(reads)]
         if isinstance(keys, Exception):
             return checks, None
@@ -142,7 +144,7 @@ def _decode(data: Any, model: type[Any]) -> Any:
 
 
 def _check_permissions(reads: dict[str, Any]) -> list[Check]:
-    """Return what the key may read; what it may write cannot be found out without ordering or deleting."""
+    """Check what the key may read; checking what it may write would need an order or a deletion."""
     errors = {what: result for what, result in reads.items() if isinstance(result, PrimePodsError)}
     readable = ", ".join(what for what in reads if what not in errors)
     for what, error in errors.items():
@@ -152,13 +154,18 @@ def _check_permissions(reads: dict[str, Any]) -> list[Check]:
         if not isinstance(error, PermissionDeniedError):
             return [
                 failure(
-                    "permissions", f"{what} cannot be read: {error}", "Try again later; else report this."
+                    "permissions",
+                    f"{what} cannot be read: {error}",
+                    "Try again later; if it still fails, report this.",
                 )
             ]
     if not errors:
         detail = f"reads {readable}; only an order or a deletion shows whether it may write"
         return [ok("permissions", detail)]
     remedy = f"Give the key these permissions at {KEY_PAGE}, or check the team."
-    result = failure if "pods" in errors else warning
-    detail = f"may not read {', '.join(errors)}" + (f"; reads {readable}" if readable else "")
-    return [result("permissions", detail, remedy)]
+    detail = f"may not read {', '.join(errors)}"
+    if readable:
+        detail += f"; reads {readable}"
+    if "pods" in errors:
+        return [failure("permissions", detail, remedy)]
+    return [warning("permissions", detail, remedy)]

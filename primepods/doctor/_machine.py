@@ -25,15 +25,14 @@ _NO_KEY = (
 
 
 def check_versions() -> Check:
-    """Return the versions of the package, of Python and of what it uses."""
-    words = [f"primepods {__version__}", f"Python {platform.python_version()}"]
-    words += [f"{name} {found}" for name in (*_REQUIRED, *_OPTIONAL) if (found := _version(name))]
-    detail = f"{', '.join(words)}; {platform.system()} {platform.machine()}"
-    missing = [name for name in _REQUIRED if not _version(name)]
+    """Return the versions of the package, of Python and of the dependencies."""
+    versions: dict[str, str | None] = {"primepods": __version__, "Python": platform.python_version()}
+    versions |= {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
+    installed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
+    detail = f"{installed}; {platform.system()} {platform.machine()}"
+    missing = [name for name in _REQUIRED if not versions[name]]
     if missing:
-        return failure(
-            "versions", f"{detail}; not installed: {', '.join(missing)}", "Install primepods anew."
-        )
+        return failure("versions", f"{detail}; not installed: {', '.join(missing)}", "Reinstall primepods.")
     return ok("versions", detail)
 
 
@@ -53,7 +52,7 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
     if shutil.which("ssh") is None:
         return warning("ssh", "not installed", "Install OpenSSH, to log in to pods and copy files.")
     program = await asyncio.to_thread(_run, "ssh", "-V") or "ssh -V fails"
-    local = _key_files() | _lines(await asyncio.to_thread(_run, "ssh-add", "-L"), "the agent")
+    local = _key_files() | _public_keys(await asyncio.to_thread(_run, "ssh-add", "-L"), "the agent")
     if not local:
         return warning("ssh", f"{program}; no key in ~/.ssh or the agent", _NO_KEY)
     places = ", ".join(sorted(set(local.values())))
@@ -67,7 +66,7 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
 
 
 def _run(*command: str) -> str:
-    """Return what a command prints, on one line of each; empty if it cannot be run."""
+    """Return the output of a command; empty if it cannot be run."""
     try:
         done = subprocess.run(  # noqa: S603 - constants
             command,
@@ -89,19 +88,20 @@ def _key_files() -> dict[str, str]:
     keys: dict[str, str] = {}
     try:
         for file in sorted((Path.home() / ".ssh").glob("*.pub")):
-            keys |= _lines(file.read_text(encoding="utf-8", errors="replace"), file.name)
+            keys |= _public_keys(file.read_text(encoding="utf-8", errors="replace"), file.name)
     except (OSError, RuntimeError):
         pass
     return keys
 
 
-def _lines(text: str, place: str) -> dict[str, str]:
+def _public_keys(text: str, place: str) -> dict[str, str]:
+    """Return the public keys in a text, without comments, each with the place where it was found."""
     keys = [line.split()[:2] for line in text.splitlines() if line.startswith(("ssh-", "ecdsa-", "sk-"))]
     return {" ".join(key): place for key in keys}
 
 
 def check_folder(settings: Settings | None) -> Check:
-    """Check that the folder of lease files can be written, and that a file's lock keeps others out."""
+    """Check that the folder of lease files can be written, and that file locks work."""
     name = "lease folder"
     try:
         folder = lease_folder()

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MANUAL_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -59,6 +59,14 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds) / self.speed)
 
 
+class _Sleeper(NamedTuple):
+    """A task that sleeps until a time of a manual clock."""
+
+    ends_at: float
+    loop: asyncio.AbstractEventLoop
+    event: asyncio.Event
+
+
 class ManualClock:
     """A clock that moves only by ``advance``; thread-safe.
 
@@ -77,7 +85,7 @@ class ManualClock:
         self.epoch: datetime = epoch
         self._now = 0.0
         self._lock = threading.Lock()
-        self._sleepers: list[tuple[float, asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._sleepers: list[_Sleeper] = []
 
     def now(self) -> float:
         """Return the seconds by which this clock has been advanced."""
@@ -93,21 +101,21 @@ class ManualClock:
             raise ValueError(f"a clock moves forward by a finite number of seconds, not by {seconds!r}")
         with self._lock:
             self._now += seconds
-            due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self._now]
-            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self._now]
-        for _, loop, event in due:
+            due = [sleeper for sleeper in self._sleepers if sleeper.ends_at <= self._now]
+            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper.ends_at > self._now]
+        for sleeper in due:
             # A closed loop has no sleeping tasks any more.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
+            if not sleeper.loop.is_closed():
+                sleeper.loop.call_soon_threadsafe(sleeper.event.set)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep until ``advance`` has moved the clock by ``seconds``."""
         event = asyncio.Event()
         with self._lock:
-            deadline = self._now + seconds
-            if deadline <= self._now:
+            ends_at = self._now + seconds
+            if ends_at <= self._now:
                 return
-            sleeper = (deadline, asyncio.get_running_loop(), event)
+            sleeper = _Sleeper(ends_at, asyncio.get_running_loop(), event)
             self._sleepers.append(sleeper)
         try:
             await event.wait()

@@ -111,7 +111,7 @@ class Control:
         self._account.add_funds(_body(call, dollars=number)["dollars"])
 
     def _faults(self, _call: Call) -> dict[str, object]:
-        return {"faults": [_shown(rule) for rule in self._plan]}
+        return {"faults": [_describe(rule) for rule in self._plan]}
 
     def _add_fault(self, call: Call) -> dict[str, object]:
         body = _body(call)
@@ -122,13 +122,14 @@ class Control:
         arguments = {name: body.pop(name) for name in names}
         if arguments.get("seconds") == FOR_EVER:
             arguments["seconds"] = math.inf
-        return _shown(self._plan.add(kind(**arguments), **body))
+        return _describe(self._plan.add(kind(**arguments), **body))
 
     def _clear_faults(self, _call: Call) -> None:
         self._plan.clear()
 
     def _remove_fault(self, _call: Call, number: str) -> None:
-        {str(rule.number): rule for rule in self._plan}[number].remove()
+        rules = {str(rule.number): rule for rule in self._plan}
+        rules[number].remove()
 
     def _requests(self, _call: Call) -> dict[str, object]:
         return {"requests": [attrs.asdict(entry) for entry in self._log[:]]}
@@ -139,10 +140,12 @@ class Control:
 
 def _body(call: Call, **required: Check) -> dict[str, Any]:
     """Return the JSON object of a request, with at least these fields; empty if there is no body."""
-    return json_body(call if call.body else attrs.evolve(call, body=b"{}"), object_of(required))
+    if not call.body:
+        call = attrs.evolve(call, body=b"{}")
+    return json_body(call, object_of(required))
 
 
-def _shown(rule: Rule) -> dict[str, object]:
+def _describe(rule: Rule) -> dict[str, object]:
     return {
         "number": rule.number,
         "kind": next(name for name, kind in KINDS.items() if kind is type(rule.fault)),

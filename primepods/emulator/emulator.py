@@ -141,9 +141,9 @@ class Emulator:
         self.clock = _clock(clock, speed)
         self.api_key = f"emu_{secrets.token_hex(20)}" if api_key is None else api_key
         _check_key(self.api_key)
-        self._start_with: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
+        self._initial_state: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
         self._account = Account(config, self.clock)
-        self._account.reset(**self._start_with)
+        self._account.reset(**self._initial_state)
         self._app = self._make_app(control=control, latency=latency)
         self._address = (host, port)
         self._bound: int | None = None
@@ -241,7 +241,7 @@ class Emulator:
 
     def reset(self) -> None:
         """Reset to the initial state: the same fleet, created now; no faults, requests or ssh keys."""
-        self._account.reset(**self._start_with)
+        self._account.reset(**self._initial_state)
         self.faults.clear()
         self.requests.clear()
 
@@ -253,7 +253,7 @@ class Emulator:
         """Restore the state of a ``snapshot``, as if no time had passed.
 
         Raises:
-            ValueError: It is not a snapshot; nothing changes then.
+            ValueError: ``saved`` is not a snapshot; the state is unchanged.
         """
         restore(self._account, saved)
 
@@ -271,7 +271,8 @@ class Emulator:
         self._check_free()
         host = Host(self._address[0], self._port(), self._app)
         host.start()
-        self._host, self._bound = host, host.port
+        self._host = host
+        self._bound = host.port
         return self
 
     def stop(self) -> None:
@@ -285,7 +286,8 @@ class Emulator:
         """Serve on the shared socket of ``host``, as the pytest fixtures do."""
         self._check_free()
         host.mount(self._app)
-        self._host, self._bound = host, host.port
+        self._host = host
+        self._bound = host.port
         try:
             yield self
         finally:
@@ -339,7 +341,7 @@ class Emulator:
             raise RuntimeError("this emulator is being served already")
 
     def _port(self) -> int:
-        # After a restart, clients find it on the same port.
+        # Keep the port after a restart, so that clients find the emulator again.
         return self._bound if self._bound is not None else self._address[1]
 
 

@@ -67,10 +67,12 @@ class Rule:
         """Remove the rule from its plan; does nothing if it is removed already."""
         self._plan.remove(self)
 
-    def strikes(self, call: Call, operation: str | None, now: float) -> bool:
-        """Return whether the fault affects a request, and count it."""
+    def count(self, call: Call, operation: str | None, now: float) -> bool:
+        """Count a request; return whether the fault affects it."""
         when = self.when
-        if not when.matches(call, operation, now) or (when.times is not None and self.hits >= when.times):
+        if not when.matches(call, operation, now):
+            return False
+        if when.times is not None and self.hits >= when.times:
             return False
         self._seen += 1
         if self._seen <= when.skip or not self._exceeds_rate_limit(now):
@@ -89,7 +91,7 @@ class Rule:
         if len(self._recent) >= self.when.rate_limit:
             return True
         self._recent.append(now)
-        return False
+        return True
 
     def __enter__(self) -> Self:
         """Return the rule, which is active already."""
@@ -130,8 +132,8 @@ class FaultPlan:
     ) -> Rule:
         """Apply ``fault`` to every request that matches all conditions; return the rule, which counts hits.
 
-        If several rules match, the first decides the response; delays and lags before it add up. So several
-        rules with ``times=1`` make a sequence of responses.
+        If several rules match, the first that changes the response ends the search; the delays and lags of
+        earlier rules add up. So several rules with ``times=1`` make a sequence of responses.
 
         Args:
             fault: The fault to inject.
@@ -154,7 +156,7 @@ class FaultPlan:
         check_amount("duration", duration or 0.0)
         start = self._clock.now() + after
         when = When(
-            on=self._checked(on),
+            on=self._check_operations(on),
             path=path,
             pod_id=pod_id,
             times=times,
@@ -193,16 +195,16 @@ class FaultPlan:
 
     def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
         """Return the faults for a request: delays and lags, and at most one that decides the response."""
-        struck: list[Fault] = []
+        faults: list[Fault] = []
         with self._lock:
             for rule in self._rules:
-                if rule.strikes(call, operation, now):
-                    struck.append(rule.fault)
+                if rule.count(call, operation, now):
+                    faults.append(rule.fault)
                     if rule.fault.ends:
                         break
-        return struck
+        return faults
 
-    def _checked(self, on: str | Collection[str] | None) -> frozenset[str] | None:
+    def _check_operations(self, on: str | Collection[str] | None) -> frozenset[str] | None:
         if on is None:
             return None
         names = frozenset({on} if isinstance(on, str) else on)

@@ -63,12 +63,12 @@ class RequestLog(Sequence[Request]):
     def where(
         self, *, method: str | None = None, path: str | None = None, status: int | Iterable[int] | None = None
     ) -> list[Request]:
-        """Return the requests with this method, this exact path, and this status or one of these."""
-        wanted = {status} if isinstance(status, int) else None if status is None else set(status)
+        """Return the requests with this method, this exact path, and this status or one of several."""
+        statuses = {status} if isinstance(status, int) else set(status or ())
         return [
             entry
             for entry in self._entries[:]
-            if method in {None, entry.method}
-            and path in {None, entry.path}
-            and (wanted is None or entry.status in wanted)
+            if (method is None or entry.method == method)
+            and (path is None or entry.path == path)
+            and (status is None or entry.status in statuses)
         ]

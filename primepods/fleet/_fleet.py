@@ -18,7 +18,7 @@ _ORDER: Final = {condition: number for number, condition in enumerate(Condition)
 _MAX_GONE: Final = 1_000
 """Gone pods that are kept; of older ones only the number and the cost, since a watch may run for weeks."""
 _MAX_SAMPLES: Final = 1_000
-_FIRST_STEP: Final = timedelta(seconds=0.2)
+_MIN_SAMPLE_INTERVAL: Final = timedelta(seconds=0.2)
 
 
 @attrs.define(kw_only=True)
@@ -43,22 +43,26 @@ class FleetPod:
 
     @property
     def name(self) -> str:
-        """Its name, or its id if it has none."""
-        return (self.pod and self.pod.name) or self.pod_id
+        """The pod's name, or its id if it has no name."""
+        if self.pod is None or not self.pod.name:
+            return self.pod_id
+        return self.pod.name
 
     def spent(self, now: datetime) -> float:
-        """Return its approximate cost until ``now``, since its creation if that is known."""
+        """Return the pod's approximate cost until ``now``, since its creation if that is known."""
         hours = 0.0 if self._since is None else (now - self._since).total_seconds() / 3600
         return self._spent + self.price_hr * max(0.0, hours)
 
     def update(self, status: PodStatus | None, now: datetime) -> None:
-        """Update it to a new status."""
-        created = None if self.pod is None else self.pod.created_at
-        if self._since is None and created is not None:
-            self._since = created
+        """Set a new status, and the condition and price that follow from it."""
+        created_at = None if self.pod is None else self.pod.created_at
+        if self._since is None and created_at is not None:
+            self._since = created_at
         else:
-            self._spent, self._since = self.spent(now), now
-        self.status, self.condition = status, condition_of(status)
+            self._spent = self.spent(now)
+            self._since = now
+        self.status = status
+        self.condition = condition_of(status)
         self.price_hr = self._price()
 
     def _price(self) -> float:
@@ -66,8 +70,10 @@ class FleetPod:
             return 0.0
         price = self.status.cost_per_hr
         if self.pod is not None:
-            stopped = self.pod.stopped_price_hr if self.status.status == PodState.STOPPED else None
-            price = next(known for known in (stopped, price, self.pod.price_hr) if known is not None)
+            if price is None:
+                price = self.pod.price_hr
+            if self.status.status == PodState.STOPPED and self.pod.stopped_price_hr is not None:
+                price = self.pod.stopped_price_hr
         return price if price is not None and math.isfinite(price) else 0.0
 
 
@@ -96,8 +102,8 @@ class Fleet:
 
     Attributes:
         version: Number that increases with each change.
-        listed: Whether :func:`~primepods.fleet.follow` has read the list; before, emptiness proves nothing.
-        trouble: The error with which :func:`~primepods.fleet.follow` currently fails to read the list.
+        listed: Whether :func:`~primepods.fleet.follow` has read the list; before, the fleet may look empty.
+        trouble: The error because of which :func:`~primepods.fleet.follow` currently cannot read the list.
     """
 
     def __init__(self, pods: Iterable[Pod | str] = (), *, now: Callable[[], datetime] | None = None) -> None:
@@ -111,7 +117,7 @@ class Fleet:
         self._cost_per_hr = 0.0
         self._spent_by_forgotten = 0.0
         self._samples: list[FleetSample] = []
-        self._step = _FIRST_STEP
+        self._sample_interval = _MIN_SAMPLE_INTERVAL
         self.expect(pods)
 
     def expect(self, pods: Iterable[Pod | str]) -> list[str]:
@@ -126,18 +132,21 @@ class Fleet:
         new: list[str] = []
         for item in pods:
             pod_id = item if isinstance(item, str) else item.id
-            known = self._pods.get(pod_id) or self._gone.get(pod_id)
-            if known is None:
-                known = self._pods[pod_id] = FleetPod(pod_id=pod_id)
+            fleet_pod = self._pods.get(pod_id) or self._gone.get(pod_id)
+            if fleet_pod is None:
+                fleet_pod = FleetPod(pod_id=pod_id)
+                self._pods[pod_id] = fleet_pod
                 new.append(pod_id)
             if not isinstance(item, str):
-                known.pod = item
-        self.version += bool(new)
+                fleet_pod.pod = item
+        if new:
+            self.version += 1
         return new
 
     def add(self, change: PodChange) -> None:
         """Apply a change; use it as ``on_change``, or in a loop over a watch."""
-        now, pod_id = self._now(), change.pod_id
+        now = self._now()
+        pod_id = change.pod_id
         pod = self._pods.get(pod_id) or self._gone.pop(pod_id, None) or FleetPod(pod_id=pod_id)
         self._pods[pod_id] = pod
         if pod.condition is not None:
@@ -183,7 +192,7 @@ class Fleet:
     @property
     def cost_per_hr(self) -> float:
         """The pods' current cost per hour, according to the API."""
-        # A running total, since callers may read it at each change of many pods; `max` hides rounding.
+        # A running total, since callers may read it at each change of many pods; `max` hides rounding errors.
         return max(0.0, self._cost_per_hr)
 
     @property
@@ -200,7 +209,9 @@ class Fleet:
     @property
     def samples(self) -> tuple[FleetSample, ...]:
         """History of the counts; over a long time, thinned to about 1,000 samples."""
-        return (*self._samples, FleetSample(time=self._now(), counts=self.counts)) if self._samples else ()
+        if not self._samples:
+            return ()
+        return (*self._samples, FleetSample(time=self._now(), counts=self.counts))
 
     def pods(self, most: int | None = None) -> list[FleetPod]:
         """Return the pods in the order of :class:`Condition`, those that need attention first, then by name.
@@ -213,17 +224,18 @@ class Fleet:
 
     def _forget(self, now: datetime) -> None:
         while len(self._gone) > _MAX_GONE:
-            self._spent_by_forgotten += self._gone.pop(next(iter(self._gone))).spent(now)
+            oldest_id = next(iter(self._gone))
+            self._spent_by_forgotten += self._gone.pop(oldest_id).spent(now)
 
     def _sample(self, now: datetime) -> None:
         sample = FleetSample(time=now, counts=self.counts)
-        if self._samples and now - self._samples[-1].time < self._step:
+        if self._samples and now - self._samples[-1].time < self._sample_interval:
             self._samples[-1] = attrs.evolve(sample, time=self._samples[-1].time)
             return
         self._samples.append(sample)
         if len(self._samples) > _MAX_SAMPLES:
             self._samples = self._samples[::2]
-            self._step *= 2
+            self._sample_interval *= 2
 
 
 def _utc_now() -> datetime:

@@ -28,11 +28,11 @@ async def follow(
     interval: float = 5.0,
     on_change: Callable[[PodChange], object] | None = None,
 ) -> None:
-    """Keep ``fleet`` up to date: with the named pods until all are gone, else with all until cancelled.
+    """Keep ``fleet`` up to date: with the named pods until all are gone, or with all pods until cancelled.
 
-    All includes pods created meanwhile: the list is read again every third interval. Transient errors do not
-    end it, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble`` is the error, which is
-    logged once (WARNING).
+    "All pods" includes new ones: the list is read again every third interval. Transient errors do not end the
+    call, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble`` is the error, which is logged
+    once (WARNING).
 
     Args:
         client: An open client.
@@ -40,11 +40,11 @@ async def follow(
         pod_ids: Ids, or pods; ``None`` for the whole account.
         wanted: Predicate of the account's pods to follow; a pod that matched once stays.
         interval: Seconds between two polls of a pod, from 0.05.
-        on_change: Callback for each change, after the fleet's update; an exception that it raises ends this.
+        on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
-        PrimePodsError: Any error of ``pods.list`` before its first item, a permanent one later, or any error
-            of ``pods.watch``.
+        PrimePodsError: Any error of ``pods.list`` before its first item, a permanent one of it later, or any
+            error of ``pods.watch``.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
@@ -83,11 +83,12 @@ async def _watch(
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
     """Add the account's pods to the fleet; return the ids of new ones.
 
-    Pods read before an error count; an unreadable row does not hide the others.
+    An error does not discard the pods that were read before it.
     """
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
-        if not _may_pass(trouble) or not (found or fleet.listed):
+        has_read_any = found or fleet.listed
+        if not has_read_any or not _is_transient(trouble):
             raise trouble
         if fleet.trouble is None:
             _log.warning("Still watching, but the list cannot be read in full: %s", one_line(str(trouble)))
@@ -98,20 +99,21 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
     return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
 
 
-def _may_pass(error: PrimePodsError) -> bool:
-    return isinstance(error, ProtocolError) or (
-        isinstance(error, APIError | TransportError) and error.transient
-    )
+def _is_transient(error: PrimePodsError) -> bool:
+    if isinstance(error, ProtocolError):
+        return True
+    return isinstance(error, APIError | TransportError) and error.transient
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:
-    """Sleep, unless a watch fails; drop ended watches."""
+    """Sleep; drop watches that end meanwhile, and raise the error of one that fails."""
     pause = asyncio.create_task(asyncio.sleep(seconds))
     try:
         while not pause.done():
             await asyncio.wait({pause, *watches}, return_when=asyncio.FIRST_COMPLETED)
-            for watch in [watch for watch in watches if watch.done()]:
-                watches.discard(watch)
-                watch.result()
+            for watch in list(watches):
+                if watch.done():
+                    watches.discard(watch)
+                    watch.result()
     finally:
         pause.cancel()

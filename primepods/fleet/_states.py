@@ -50,4 +50,6 @@ def condition_of(status: PodStatus | None) -> Condition:
         return Condition.FAILED
     if status.is_ready:
         return Condition.READY
-    return Condition.UNKNOWN if status.status is None else _BY_STATE.get(status.status, Condition.UNKNOWN)
+    if status.status is None:
+        return Condition.UNKNOWN
+    return _BY_STATE.get(status.status, Condition.UNKNOWN)

@@ -22,23 +22,26 @@ class Budget:
         self._rentals: list[Rental] = []
 
     def add(self, rental: Rental) -> None:
-        """Count the hours from the first order, and the cost of this one, too."""
+        """Add an order: its cost counts. The hours count from the first order."""
         self._rentals.append(rental)
 
     @property
     def hours_left(self) -> float:
         """Hours until a limit is reached, at the highest price seen."""
-        return min(self._hours_of_time, self._hours_of_money)
+        return min(self._hours_until_max_hours, self._hours_until_max_spend)
 
     @property
-    def _hours_of_time(self) -> float:
-        limit = self._options.max_hours
-        return math.inf if limit is None else limit - self._rentals[0].seconds / 3600
+    def _hours_until_max_hours(self) -> float:
+        max_hours = self._options.max_hours
+        return math.inf if max_hours is None else max_hours - self._rentals[0].seconds / 3600
 
     @property
-    def _hours_of_money(self) -> float:
-        limit, price_hr = self._options.max_spend, self._rentals[-1].price_hr
-        return math.inf if limit is None or price_hr <= 0 else (limit - self._spent) / price_hr
+    def _hours_until_max_spend(self) -> float:
+        max_spend = self._options.max_spend
+        price_hr = self._rentals[-1].price_hr
+        if max_spend is None or price_hr <= 0:
+            return math.inf
+        return (max_spend - self._spent) / price_hr
 
     @property
     def _spent(self) -> float:
@@ -46,9 +49,15 @@ class Budget:
 
     def error(self) -> BudgetExceededError:
         """Return the error that says which limit is reached."""
-        kind: Literal["hours", "spend"] = "hours" if self._hours_of_time < self._hours_of_money else "spend"
-        limit = (self._options.max_hours if kind == "hours" else self._options.max_spend) or 0.0
-        rental, spent = self._rentals[-1], self._spent
+        kind: Literal["hours", "spend"]
+        if self._hours_until_max_hours < self._hours_until_max_spend:
+            kind = "hours"
+            limit = self._options.max_hours or 0.0
+        else:
+            kind = "spend"
+            limit = self._options.max_spend or 0.0
+        rental = self._rentals[-1]
+        spent = self._spent
         return BudgetExceededError(
             f"{rental.what} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
             f"{spent:.2f}.",

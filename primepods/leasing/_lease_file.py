@@ -33,8 +33,8 @@ class LeaseFile:
     Writing waits for the disk: in an event loop, call :meth:`create` and :meth:`update` in a thread.
 
     Args:
-        path: Where it is.
-        record: What it says.
+        path: Path of the file.
+        record: Content of the file.
         descriptor: The open file that holds the lock.
     """
 
@@ -67,10 +67,10 @@ class LeaseFile:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Take over a file whose process has ended; ``None`` if it lives, or the file is gone.
+        """Take over a file whose process has ended; ``None`` if the process lives, or the file is gone.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
             ValueError: The file is not a lease's.
         """
         try:
@@ -78,12 +78,14 @@ class LeaseFile:
         except FileNotFoundError:
             return None
         try:
-            if lock(descriptor) and _is_still(path, descriptor):
+            if lock(descriptor) and _is_same_file(path, descriptor):
                 return cls(path, read_record(path), descriptor)
         except LocksUnavailableError:
             os.close(descriptor)
             record = read_record(path)
-            return cls(path, record, -1) if record.given_up or record.is_dead else None
+            if record.given_up or record.is_dead:
+                return cls(path, record, -1)
+            return None
         except BaseException:
             os.close(descriptor)
             raise
@@ -94,7 +96,7 @@ class LeaseFile:
         """Write changed fields; if that fails, log it and keep the old file."""
         with self._writing:
             if self._process != os.getpid() or self._is_removed:
-                # The child of a fork: the file is its parent's.
+                # In the child of a fork, the file is the parent's.
                 return
             self.record = attrs.evolve(self.record, **changes)
             try:
@@ -106,7 +108,7 @@ class LeaseFile:
             self._descriptor = descriptor
 
     def is_lost(self) -> bool:
-        """Tell whether the file of an open lease, or its folder, was removed."""
+        """Return whether the file of an open lease, or its folder, was removed."""
         return self._process == os.getpid() and not self._is_removed and not self.path.exists()
 
     def remove(self) -> None:
@@ -118,8 +120,10 @@ class LeaseFile:
                     self.path.unlink(missing_ok=True)
                 except OSError as exc:
                     log.warning(
-                        "the file %s of pod %r is needed no more, and cannot be removed: %s",
-                        *(self.path, self.record.name, exc),
+                        "the file %s of pod %r is no longer needed, but cannot be removed: %s",
+                        self.path,
+                        self.record.name,
+                        exc,
                     )
             self.close()
 
@@ -139,7 +143,7 @@ def _write(path: Path, record: LeaseRecord) -> int:
     try:
         with contextlib.suppress(LocksUnavailableError):
             lock(descriptor)
-        # Not os.write: where room runs out it writes a part, and raises nothing.
+        # Not os.write, which may write only a part on a full disk, and raises no error.
         with open(descriptor, "wb", closefd=False) as file:
             file.write(json.dumps(data, indent=1).encode())
         os.fsync(descriptor)
@@ -150,7 +154,7 @@ def _write(path: Path, record: LeaseRecord) -> int:
         draft.unlink(missing_ok=True)
         raise
     if not HAS_LOCKS:
-        # An open file could neither be replaced nor deleted there.
+        # On systems without these locks (Windows), an open file can be neither replaced nor deleted.
         os.close(descriptor)
         return -1
     return descriptor
@@ -170,8 +174,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Tell whether a file was not replaced between opening and locking it."""
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    """Return whether an open file is still at its path, and was not replaced before it was locked."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

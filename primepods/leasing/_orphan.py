@@ -18,7 +18,7 @@ from .sweep import OrphanedPod
 
 _RELEASE_TIMEOUT: Final = 600.0
 _INTERVAL: Final = 1.0
-"""Seconds between two polls of a pod that is being deleted: somebody waits at a terminal."""
+"""Seconds between two polls of a pod that is being deleted; short, since a user waits at a terminal."""
 
 
 @attrs.define
@@ -28,10 +28,10 @@ class Orphan:
     Attributes:
         name: The pod's name.
         ordered_at: When it was ordered.
-        age: Seconds since then, by the server's time.
-        files: Its files, locked: a process that was killed while it wrote one leaves two.
-        pods: Its pods: more than one where a gateway has sent the order twice.
-        is_listed: Whether the list shows them.
+        age: Seconds since the order, by the server's time.
+        files: Its locked files; two if the process was killed while it wrote one.
+        pods: Its pods; several if a gateway has sent the order twice.
+        is_listed: Whether the list shows the pods.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Orphan:
 
     @property
     def record(self) -> LeaseRecord:
-        """Content of its first file."""
+        """Content of the first file."""
         return self.files[0].record
 
     @property
@@ -60,16 +60,16 @@ class Orphan:
 
     @property
     def is_late(self) -> bool:
-        """Whether its pod would have appeared by now."""
+        """Whether the order is so old that its pod, if there is one, has appeared."""
         return self.age >= APPEARS_WITHIN
 
     @property
     def is_refused(self) -> bool:
-        """Whether its order was refused, so that a pod is improbable."""
+        """Whether the order was refused, so that a pod is improbable."""
         return self.pod_id is None and all(file.record.is_refused for file in self.files)
 
     def add_listed(self, pods: list[Pod]) -> None:
-        """Add the pods that the list shows of it."""
+        """Set the pods to those that the list shows."""
         self.is_listed = bool(pods)
         self.pods = [
             OrphanedPod(name=pod.name, pod_id=pod.id, price_hr=pod.price_hr, created_at=self.ordered_at)
@@ -77,7 +77,7 @@ class Orphan:
         ]
 
     def add_unlisted(self) -> None:
-        """Add the pod that the list does not show, but which may exist."""
+        """Set the pods to one that the list does not show, but that may exist."""
         record = self.record
         self.pods = [
             OrphanedPod(
@@ -89,7 +89,7 @@ class Orphan:
         ]
 
     def owns(self, pod: Pod) -> bool:
-        """Tell whether a listed pod is its own: by the unique name, or by the id unless the name differs."""
+        """Return whether a listed pod is of this lease: by its unique name, or its id and a similar name."""
         return any(
             is_same_name(file.record.name, pod.name)
             or (pod.id == file.record.pod_id and can_be_named(pod, file.record.name))
@@ -97,20 +97,23 @@ class Orphan:
         )
 
     def has_id_of(self, pod: Pod) -> bool:
-        """Tell whether a file has the id of a pod."""
+        """Return whether a file has the id of a pod."""
         return any(file.record.pod_id == pod.id for file in self.files)
 
     def has_ended(self, ended: list[HistoryRecord]) -> bool:
-        """Tell whether the history shows its end."""
+        """Return whether the history shows that the pod has ended."""
         return has_ended(self.record.name, self.pod_id, ended)
 
     def remove_files(self) -> None:
-        """Remove its files: nothing is left of it."""
+        """Remove the files, when the pods are gone."""
         for file in self.files:
             file.remove()
 
     async def delete(self, account: Account) -> dict[str, PrimePodsError | None]:
-        """Delete its pods, and confirm it; return what went wrong, by id or else by name."""
+        """Delete the pods and confirm that they are terminated; return each pod's error or ``None``.
+
+        The keys are ids, or the name if no id is known.
+        """
         pod_ids = [pod.pod_id for pod in self.pods if pod.pod_id is not None]
         try:
             if not pod_ids:
@@ -123,31 +126,32 @@ class Orphan:
         return outcome
 
     async def _search(self, account: Account) -> list[str]:
-        """Return the ids of the pods of a lease whose process died before it knew one.
+        """Search by the name for the pods of a lease whose files have no id; return their ids.
 
         Raises:
-            CreateUncertainError: There is none yet.
+            CreateUncertainError: No pod has appeared yet.
         """
-        found, shown = await find_namesakes(account.pods, self.record.name, account.settings.clock)
+        found, result = await find_namesakes(account.pods, self.record.name, account.settings.clock)
         if not found:
-            text = f"Whether the pod {self.name!r} exists is unknown: {shown}. Sweep again: it may appear."
+            text = f"Whether the pod {self.name!r} exists is unknown: {result}. Sweep again: it may appear."
             raise CreateUncertainError(text, name=self.name)
         return [pod.id for pod in found]
 
     async def _delete(self, pod_id: str, account: Account) -> PrimePodsError | None:
-        """Delete one pod and confirm that it is terminated; return what went wrong."""
+        """Delete one pod and confirm that it is terminated; return the error if that fails."""
+        # A 404 proves nothing about a pod that may still appear.
         must_exist = not self.is_listed and not self.is_late
         try:
-            # Without retries: a 404 must not be that of a deletion that was repeated.
-            deleting = account.pods_once if must_exist else account.pods
-            await deleting.delete(pod_id, missing_ok=not must_exist)
+            # With retries, a 404 after a lost response would count as success.
+            pods = account.pods_once if must_exist else account.pods
+            await pods.delete(pod_id, missing_ok=not must_exist)
             await account.pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except NotFoundError as exc:
-            exc.add_note("It was ordered so recently that it may appear yet: sweep again in ten minutes.")
+            exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
             return exc
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
-            # Something else wrote the file, with an id that is none.
+            # Another program wrote the file, with an invalid id.
             return PrimePodsError(f"The file of {self.name!r} cannot be used: {exc} Remove it by hand.")
         return None

@@ -32,8 +32,7 @@ _MAX_TEXT: Final = 1_000
 def _is_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         raise TypeError(attribute.name)
-    # Half of a surrogate pair could not be printed.
-    value.encode()
+    value.encode()  # raises for half of a surrogate pair, which cannot be printed
 
 
 def _is_optional_text(record: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -58,18 +57,18 @@ class LeaseRecord:
 
     Attributes:
         name: The pod's unique name.
-        pod_id: Its id; ``None`` until the API has answered the order.
+        pod_id: Its id; ``None`` until the response to the order.
         price_hr: Price per hour; ``None`` while it is not known.
         base_url: Address of the API.
         key_fingerprint: Tells keys apart; the key cannot be found from it.
         team_id: The team that it was rented for.
         host: Name of the machine.
-        boot_id: Tells the starts of a system apart, and machines of one name; ``None`` if unknown.
-        pid_namespace: Where ``pid`` means something; ``None`` if unknown.
+        boot_id: Identifies the start of the operating system; ``None`` if unknown.
+        pid_namespace: The namespace of ``pid``, such as a container's; ``None`` if unknown.
         pid: The process that holds the lease.
         process_start: When that process was started, in the system's units; ``None`` if unknown.
         ordered_at: When the order was about to be sent, by the server's time.
-        given_up: Whether that process has tried to delete the pod, and tries no more.
+        given_up: Whether the process has stopped trying to delete the pod.
         is_refused: Whether the API refused the order, though it may have carried it out.
     """
 
@@ -89,9 +88,10 @@ class LeaseRecord:
     is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def is_orphaned(self, older_than: float | None) -> bool:
-        """Return whether the lease may be abandoned, as far as can be told without the lock.
+        """Return whether the lease may be abandoned, without looking at the lock.
 
-        Whether a process elsewhere lives cannot be seen: only its age can tell, if the caller says so.
+        A process on another machine cannot be checked: its lease counts as abandoned only if the caller has
+        given a minimum age.
         """
         if self.given_up:
             return True
@@ -144,7 +144,7 @@ def new_record(name: str, settings: Settings, team_id: str | None, now: float | 
 
 
 def as_time(seconds: float) -> datetime:
-    """Return seconds since the epoch as a time."""
+    """Return seconds since the epoch as a ``datetime``."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -152,10 +152,10 @@ def read_record(path: Path) -> LeaseRecord:
     """Read a lease file.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is not a lease's, or a later version's.
+        OSError: The file cannot be read.
+        ValueError: The file is not a lease's, or is of a later version.
     """
-    # A pipe must not be waited for.
+    # Opening a pipe must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -168,8 +168,8 @@ def read_record(path: Path) -> LeaseRecord:
         version = data["version"]
         if version != VERSION:
             raise ValueError(f"it is of version {version!r}, and this primepods reads version {VERSION}")
-        known = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
-        fields: dict[str, Any] = {name: data[name] for name in known}
+        names = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
+        fields: dict[str, Any] = {name: data[name] for name in names}
         fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
         return LeaseRecord(**fields)
     except (AttributeError, KeyError, TypeError, RecursionError, OverflowError) as exc:

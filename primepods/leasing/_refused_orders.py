@@ -13,10 +13,10 @@ _MAX_ORDERS: Final = 1_000
 
 
 class RefusedOrders:
-    """The refused orders of a client for which the list has not proved yet that there is no pod."""
+    """The refused orders of a client that may still have a pod: the list has not disproved it yet."""
 
     def __init__(self) -> None:
-        # The files of those that are dropped remain for a sweep.
+        # If an order is dropped from the full queue, its file remains for a sweep.
         self._rentals: deque[Rental] = deque(maxlen=_MAX_ORDERS)
 
     def add(self, rental: Rental) -> None:
@@ -25,7 +25,8 @@ class RefusedOrders:
 
     async def check(self) -> None:
         """Search the list once for their pods; delete those that exist."""
-        undecided, self._rentals = self._rentals, deque(maxlen=_MAX_ORDERS)
+        undecided = self._rentals
+        self._rentals = deque(maxlen=_MAX_ORDERS)
         listings: dict[str | None, Listing] = {}
         try:
             for rental in list(undecided):

@@ -1,6 +1,6 @@
-"""Release of a leased pod: delete it, confirm that it is gone, or say why that was given up.
+"""Release of a leased pod: delete it and confirm that it is gone, or return why this was given up.
 
-It is given up after ``release_timeout`` seconds, or when it was interrupted twice.
+A release is given up after ``release_timeout`` seconds, or when it was interrupted twice.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .pods_api import PodsAPI, ended_pods, has_ended, is_named
 log = logging.getLogger("primepods")
 
 _RESEND_AFTER: Final = 60.0
-"""Seconds after which an accepted deletion is sent again, if the pod is not on its way out."""
+"""Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated."""
 _MAX_PAUSE: Final = 10.0
 _REMIND_AFTER: Final = 60.0
 """Seconds between two lines of the log about a release that fails."""
-_ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
 class _NeverShownError(Exception):
@@ -34,7 +34,7 @@ class _NeverShownError(Exception):
 
 
 class AnotherPodError(Exception):
-    """The API shows the pod with another name: it is somebody else's."""
+    """The API shows the pod with another name: it belongs to another order."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -48,8 +48,8 @@ class Release:
         pod_id: The pod.
         name: Its unique name.
         what: The pod, for messages.
-        doubt_until: Time until which the pod may still appear, if no response has shown it: a 404 proves
-            nothing then, and at that time the release is given up. ``None`` if it was shown.
+        doubt_until: If no response has shown the pod: the time until which it may still appear. Before that,
+            a 404 proves nothing; after that, the release is given up. ``None`` if the pod was shown.
         is_proved: Whether the API has shown the pod with its name.
     """
 
@@ -72,15 +72,18 @@ class Release:
         return self.account.settings.clock
 
     @property
-    def _deleting(self) -> PodsAPI:
-        """Without retries for a pod that was never shown: a 404 must not be that of a repeated deletion."""
+    def _pods_to_delete(self) -> PodsAPI:
+        """The API for deletions; without retries if no response has shown the pod.
+
+        With retries, a 404 after a lost response would count as success, though the pod may still appear.
+        """
         return self.account.pods if self.doubt_until is None else self.account.pods_once
 
     async def run(self) -> str | None:
-        """Delete the pod and confirm that it is gone; return why it may be running, if it may.
+        """Delete the pod and confirm that it is gone; return the reason if it may still be running.
 
         Raises:
-            AnotherPodError: It has another name, and is not deleted.
+            AnotherPodError: The pod has another name, and is not deleted.
         """
         self._ends_at = self._clock.time() + self.options.release_timeout
         try:
@@ -141,33 +144,33 @@ class Release:
                 raise
             status = exc.statuses.get(self.pod_id)
             # Accepted, and then lost: the pod runs on.
-            self._must_delete = status is not None and status.status not in _ON_ITS_WAY_OUT
+            self._must_delete = status is not None and status.status not in _ENDING
             return False
         return True
 
     async def _delete(self) -> bool:
         """Send the deletion until it is accepted; return whether the history shows that the pod has ended."""
-        if not self.is_proved and await is_named(self._deleting, self.pod_id, self.name) is False:
+        if not self.is_proved and await is_named(self._pods_to_delete, self.pod_id, self.name) is False:
             raise AnotherPodError
         try:
-            state = await self._deleting.delete(self.pod_id, missing_ok=self.doubt_until is None)
+            state = await self._pods_to_delete.delete(self.pod_id, missing_ok=self.doubt_until is None)
         except NotFoundError:
             if await self._has_ended():
                 return True
             raise
         if self.doubt_until is None or state != PodState.TERMINATED:
             return False
-        # It may be a 404 to a deletion that was sent again, of a pod that has not appeared yet.
+        # TERMINATED may stand for a 404, which proves nothing while the pod may still appear.
         if await self._has_ended():
             return True
         msg = f"Pod {self.pod_id} has not appeared in the API since its order."
         raise PrimePodsError(msg)
 
     async def _has_ended(self) -> bool:
-        """Tell whether the history shows that the pod has ended.
+        """Return whether the history shows that the pod has ended.
 
         Raises:
-            _NeverShownError: It does not, and it is too late for the pod to appear.
+            _NeverShownError: The history does not show it, and it is too late for the pod to appear.
         """
         if has_ended(self.name, self.pod_id, await ended_pods(self.account.pods)):
             return True
@@ -181,14 +184,16 @@ class Release:
         return self._accepted_at < math.inf
 
     def _confirm_until(self) -> float:
-        hurry_until = max(self._accepted_at, self.steps.interrupted_at) + HURRY
-        return min(self._ends_at, hurry_until) if self.steps.interruptions else self._ends_at
+        """Return the time at which the release must end; earlier after an interruption."""
+        if not self.steps.interruptions:
+            return self._ends_at
+        return min(self._ends_at, max(self._accepted_at, self.steps.interrupted_at) + HURRY)
 
     def _interrupt(self) -> None:
         self.steps.interrupt(self.what)
 
     def _log_failure(self, error: PrimePodsError) -> None:
-        """Log that a release takes longer: the first time, then once a minute."""
+        """Log a failure of the release: the first one, then at most one a minute."""
         if self._clock.time() >= self._logged_at + _REMIND_AFTER:
             self._logged_at = self._clock.time()
             log.warning("%s is not released yet: %s", self.what, error)

@@ -32,27 +32,27 @@ from .server_time import expiring_name
 
 _log = logging.getLogger("primepods")
 
-_DOUBT: Final = 60.0
-"""Seconds after its order for which the release of a pod that nothing has shown goes on."""
+_DOUBT_TIMEOUT: Final = 60.0
+"""Seconds after the order in which a pod that no response has shown may still appear."""
 
 
 class Rental:
     """One order, from its name until its pod is confirmed terminated.
 
     Args:
-        account: Through what it is ordered.
-        spec: What to order, without the suffix of its name.
-        options: How.
+        account: The account that orders the pod.
+        spec: The pod to order; its name has no suffix yet.
+        options: The parameters of the lease.
         steps: The steps of the lease.
 
     Attributes:
-        account: Through what it is ordered.
-        spec: What is ordered.
+        account: The account that orders the pod.
+        spec: The ordered pod.
         pod: The pod as ordered; ``None`` before that.
-        status: Its status as last seen.
-        file: Its file.
-        price_hr: The highest price an hour that any response had; before that, what it may cost at most.
-        not_released: Why it may be running.
+        status: The pod's last status.
+        file: The lease file.
+        price_hr: The highest price per hour in any response; before the first, the order's maximum price.
+        not_released: The error that says why the pod may still be running, or ``None``.
         is_refused: Whether the API refused the order, though it may have carried it out.
     """
 
@@ -70,8 +70,11 @@ class Rental:
         self._steps = steps
         self._clock = account.settings.clock
         self.is_refused: bool = False
-        self._has_ordered = self._has_response = self._is_proved = False
-        self._ordered_at = self._made_at = 0.0
+        self._has_ordered = False
+        self._has_response = False
+        self._is_proved = False
+        self._ordered_at = 0.0
+        self._made_at = 0.0
         self._spent: float | None = None
         self._listeners = LISTENERS.get()
 
@@ -81,8 +84,8 @@ class Rental:
         Raises:
             EndedError: The lease ended before it was ordered.
             GivenUpError: The order was interrupted, and may have been carried out.
-            PriceTooHighError: It costs more than ``spec.max_price``, and has to be released.
-            PrimePodsError: Any other one: see ``pods.create``.
+            PriceTooHighError: The pod costs more than ``spec.max_price``, and must be released.
+            PrimePodsError: Any other error of ``pods.create``.
         """
         await self._write_file()
         try:
@@ -106,7 +109,9 @@ class Rental:
         except (GivenUpError, *INTERRUPTS):
             self.fail("its order was interrupted")
             raise GivenUpError from None
-        self.pod, self._made_at, self._has_response = pod, self._clock.time(), True
+        self.pod = pod
+        self._made_at = self._clock.time()
+        self._has_response = True
         self.note_price(pod.price_hr)
         self.tell("LeaseStarted")
         await self._update_file(pod_id=pod.id, price_hr=self.price_hr)
@@ -121,11 +126,12 @@ class Rental:
         self.file.close()
 
     async def _update_file(self, **changes: Any) -> None:
-        """Write what has become known into the file."""
-        if (server_time := self.account.server_clock.now()) is not None:
-            # Before the first response it may not have been known.
+        """Write changed fields into the file."""
+        server_time = self.account.server_clock.now()
+        if server_time is not None:
+            # The server's time may have been unknown when the file was created.
             changes["ordered_at"] = as_time(server_time)
-        # Known to a later update, even if this one is interrupted before it is written.
+        # Set the record first: if this write is interrupted, the next one includes the changes.
         self.file.record = attrs.evolve(self.file.record, **changes)
         await self._steps.run(asyncio.to_thread(self.file.update))
 
@@ -133,23 +139,24 @@ class Rental:
         """Check that the API shows the pod with its name: a cache or proxy may have mixed up responses.
 
         Raises:
-            ProtocolError: It has another name.
+            ProtocolError: The pod has another name.
         """
         if self.pod is None or self._is_proved:
             return
-        pod_id, is_ours = self.pod.id, await is_named(self.account.pods, self.pod.id, self.name)
+        pod_id = self.pod.id
+        is_ours = await is_named(self.account.pods, pod_id, self.name)
         if is_ours is False:
             self._disown()
             raise ProtocolError(
-                f"The order of pod {self.name!r} brought the id {pod_id}, and the API shows that pod with "
-                "another name: it is neither used nor deleted. The ordered pod is looked for by its name.",
+                f"The response to the order of pod {self.name!r} has the id {pod_id}, and the API shows that "
+                "pod with another name: it is neither used nor deleted. The ordered pod is searched by name.",
                 method="POST",
                 url_path="/api/v1/pods/",
             )
         self._is_proved = is_ours is True
 
     def _disown(self) -> None:
-        """Forget the id in the response, which is another pod's."""
+        """Forget the id in the response, which is that of another pod."""
         self.pod = None
         self.file.record = attrs.evolve(self.file.record, pod_id=None)
 
@@ -159,19 +166,21 @@ class Rental:
         Raises:
             ConfigError: The folder cannot be written.
         """
-        settings, wanted = self.account.settings, self.spec.name or "primepods"
-        account, hours = self.account, self._options.max_hours
+        account = self.account
+        beginning = self.spec.name or "primepods"
+        hours = self._options.max_hours
         if hours is None:
-            name = unique_name(wanted, self._clock.random)
+            name = unique_name(beginning, self._clock.random)
         else:
             naming = expiring_name(
-                wanted, hours, pods=account.pods, server_clock=account.server_clock, clock=self._clock
+                beginning, hours, pods=account.pods, server_clock=account.server_clock, clock=self._clock
             )
             name = await self._steps.run(naming)
-        if not name.startswith(wanted):
-            _log.info("the name %r is shortened, since the whole would be longer than 63 characters", wanted)
+        if not name.startswith(beginning):
+            _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", beginning)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         self.spec = attrs.evolve(self.spec, name=name)
+        settings = account.settings
         record = new_record(name, settings, settings.team_id, account.server_clock.now())
         write = asyncio.to_thread(LeaseFile.create, account.folder, record)
         try:
@@ -183,14 +192,15 @@ class Rental:
             raise EndedError
 
     async def _order(self) -> Pod:
-        self._has_ordered, self._ordered_at = True, self._clock.boottime()
+        self._has_ordered = True
+        self._ordered_at = self._clock.boottime()
         return await self.account.order(self.spec)
 
     async def _find(self) -> Pod:
-        found, shown = await find_namesakes(self.account.pods, self.name, self._clock)
+        found, result = await find_namesakes(self.account.pods, self.name, self._clock)
         if len(found) == 1:
             return found[0]
-        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {shown}."
+        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {result}."
         raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
 
     @property
@@ -207,7 +217,7 @@ class Rental:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the order, also those in which the machine slept."""
+        """Seconds since the order, including those in which the machine slept."""
         return self._clock.boottime() - self._ordered_at if self._has_ordered else 0.0
 
     @property
@@ -219,8 +229,13 @@ class Rental:
 
     def note_price(self, price_hr: float | None) -> None:
         """Update the price; 0 means unknown."""
-        if price_hr is not None and price_hr > 0:
-            self.price_hr = max(self.price_hr, price_hr) if self._has_price else price_hr
+        if price_hr is None or price_hr <= 0:
+            return
+        if self._has_price:
+            self.price_hr = max(self.price_hr, price_hr)
+        else:
+            # The first price replaces the order's maximum price.
+            self.price_hr = price_hr
             self._has_price = True
 
     def note_status(self, status: PodStatus | None) -> None:
@@ -243,14 +258,14 @@ class Rental:
             )
 
     async def release(self, *, is_kept: bool = False) -> None:
-        """Delete the pod and confirm that it is terminated; else say that it may be running.
+        """Delete the pod and confirm that it is terminated; report it if it may be running.
 
         Args:
             is_kept: Whether to delete only other pods of its name: a gateway that repeats an order makes two.
         """
         if not self._has_response:
             return
-        reason = None
+        reason: str | None = None
         if self.pod is not None and not is_kept:
             reason = await self._delete(self.pod.id)
         others = await self._other_pods()
@@ -258,7 +273,8 @@ class Rental:
             reason = "the response to its order had the id of another pod, and the list does not show it"
         for pod_id in others:
             _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
-            if failure := await self._delete(pod_id):
+            failure = await self._delete(pod_id)
+            if failure is not None:
                 reason = f"its second pod, {pod_id}, is not released: {failure}"
         self._spent = self.spent
         if reason is not None:
@@ -278,7 +294,7 @@ class Rental:
             pod_id=pod_id,
             name=self.name,
             what=self.what,
-            doubt_until=None if is_seen else self._made_at + _DOUBT,
+            doubt_until=None if is_seen else self._made_at + _DOUBT_TIMEOUT,
             is_proved=is_listed or self._is_proved,
         )
         try:
@@ -289,7 +305,7 @@ class Rental:
             return None
 
     async def _other_pods(self) -> list[str]:
-        """Return the ids of the listed pods of the unique name, but for that of the response."""
+        """Return the ids of the listed pods with the unique name, except the ordered one."""
         try:
             reading = self.account.shared_list.read(self.account)
             listed, _ = await self._steps.run(reading, until=lambda: self._steps.hurry_until)
@@ -314,7 +330,7 @@ class Rental:
         except PrimePodsError as exc:
             _log.error("pod %s may be running and billed: %s `primepods sweep` removes it.", self.name, exc)
             return False
-        # A pod that is not listed yet may appear.
+        # Until APPEARS_WITHIN has passed, a pod that is not listed may still appear.
         is_decided = bool(pods) or (is_complete and self.seconds >= APPEARS_WITHIN)
         if is_decided:
             self.file.remove()
@@ -326,29 +342,30 @@ class Rental:
         self.file.close()
 
     def fail(self, reason: str) -> None:
-        """Report everywhere that the pod may be running."""
+        """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
         if not self._steps.is_ours or self.not_released is not None:
             return
         pod = self.pod
-        self.not_released = failed = NotReleasedError(
-            f"{self.what} may be running and billed: {reason}. `primepods sweep` removes it, or "
-            + (f"`client.pods.delete({pod.id!r})`." if pod else "look for that name in `pods.list()`."),
+        remedy = "look for that name in `pods.list()`" if pod is None else f"`client.pods.delete({pod.id!r})`"
+        error = NotReleasedError(
+            f"{self.what} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
             pod_id=None if pod is None else pod.id,
             name=self.name,
             price_hr=None if pod is None else self.price_hr,
         )
-        _log.error("%s", self.not_released, extra={"pod_id": failed.pod_id, "pod_name": self.name})
+        self.not_released = error
+        _log.error("%s", error, extra={"pod_id": error.pod_id, "pod_name": self.name})
         if self._listeners is not None:
             from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
 
-            event = ReleaseFailed(pod_id=failed.pod_id, name=self.name, price_hr=failed.price_hr)
+            event = ReleaseFailed(pod_id=error.pod_id, name=self.name, price_hr=error.price_hr)
             self._listeners.notify(event)
         self._give_up()
 
     def tell(
         self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float
     ) -> None:
-        """Tell ``on_event`` what has become of the pod."""
+        """Report an event of the lease to ``on_event``."""
         if self._listeners is None or self.pod is None:
             return
         from .. import events  # noqa: PLC0415 - as above

@@ -18,11 +18,11 @@ log = logging.getLogger("primepods")
 
 INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 SAME_INTERRUPTION: Final = 0.05
-"""Seconds in which interruptions count as one: the end of a loop cancels block and keeper together."""
+"""Seconds in which interruptions count as one: the end of a loop cancels all tasks of a lease together."""
 HURRY: Final = 10.0
 """Seconds to confirm that a pod is gone, once the release was interrupted."""
-_GIVE_UP: Final = 2
-"""Interruptions of the release that end it."""
+_MAX_INTERRUPTIONS: Final = 2
+"""Number of interruptions at which a release is given up."""
 
 
 class GivenUpError(Exception):
@@ -41,13 +41,13 @@ class Steps:
     """The steps of one lease, and their interruptions.
 
     Args:
-        clock: Tells the time.
-        on_interrupt: Notes an interruption, where a step says nothing else.
+        clock: The client's clock.
+        on_interrupt: Called when a step is interrupted that has no such callback of its own.
 
     Attributes:
-        is_ending: Whether the lease ends.
-        interruptions: How often its release was interrupted.
-        interrupted_at: When something was last interrupted, by the clock.
+        is_ending: Whether the lease is ending.
+        interruptions: Number of interruptions of the release.
+        interrupted_at: Time of the last interruption.
     """
 
     def __init__(self, clock: Clock, on_interrupt: Callable[[], None]) -> None:
@@ -71,7 +71,8 @@ class Steps:
     def end(self) -> None:
         """Start the release, if it has not started."""
         if not self.is_ending:
-            # What cancels all tasks at once may end the block first.
+            # If all tasks are cancelled at once, the block may end before this task gets its cancellation,
+            # which must not count as a second interruption.
             self.interrupted_at = self._clock.time()
         self.is_ending = True
         self.wake()
@@ -80,7 +81,7 @@ class Steps:
         """Start the release; a second call hurries it, a third gives it up.
 
         Args:
-            what: What is released, for the log.
+            what: The pod, for the log.
         """
         now = self._clock.time()
         if self.is_ending and now - self.interrupted_at >= SAME_INTERRUPTION:
@@ -108,22 +109,24 @@ class Steps:
         until: Callable[[], float] = lambda: math.inf,
         in_use: bool = False,
     ) -> T:
-        """Await ``work`` in its own task; note interruptions of this one, and keep waiting.
+        """Await ``work`` in a task of its own; an interruption of the current task does not end the wait.
 
         Args:
-            work: What to await; cancelled when it is waited for no longer.
-            on_interrupt: Notes an interruption; by default as the lease does.
-            until: When that is at the latest, by the clock; asked anew after each interruption.
-            in_use: Whether it is also ended by the end of the lease.
+            work: The coroutine; it is cancelled if the wait ends before it is done.
+            on_interrupt: Called at each interruption; by default, the callback of the lease.
+            until: Returns the time at which to give up; called again after each interruption.
+            in_use: Whether the end of the lease also ends the wait.
 
         Raises:
-            TooLateError: It was not done in time.
-            EndedError: The lease ends.
+            TooLateError: ``work`` was not done in time.
+            EndedError: The lease is ending.
             GivenUpError: The release is given up.
-            CancelledError: ``work`` was cancelled: the event loop ends.
+            CancelledError: ``work`` was cancelled, since the event loop ends.
         """
         loop = asyncio.get_running_loop()
+        note_interruption = on_interrupt or self._on_interrupt
         task = loop.create_task(work)
+        # Retrieve the exception: asyncio logs one that nobody retrieves.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             while not task.done():
@@ -132,14 +135,14 @@ class Steps:
                 try:
                     await self._wait({task, self._signal}, until())
                 except INTERRUPTS:
-                    (on_interrupt or self._on_interrupt)()
+                    note_interruption()
             return task.result()
         finally:
             task.cancel()
 
     def _check_may_wait(self, until: float, *, in_use: bool) -> None:
         """Raise what ends the current step early, if anything does; see :meth:`run`."""
-        if self.interruptions >= _GIVE_UP or not self.is_ours:
+        if self.interruptions >= _MAX_INTERRUPTIONS or not self.is_ours:
             raise GivenUpError
         if in_use and self.is_ending:
             raise EndedError
@@ -147,7 +150,7 @@ class Steps:
             raise TooLateError
 
     async def _wait(self, futures: set[asyncio.Future[Any]], until: float) -> None:
-        """Return when one of them is done, or the clock says ``until``."""
+        """Return when one of the futures is done, or at the time ``until``."""
         limit = contextlib.nullcontext() if until == math.inf else self._clock.timeout_at(until)
         with contextlib.suppress(TimeoutError):
             async with limit:

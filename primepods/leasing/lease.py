@@ -1,4 +1,4 @@
-"""Lease context managers: they give a pod that is ready, and take it back."""
+"""Lease context managers: they provide a pod that is ready, and delete it."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return the cost since its order, at the highest price seen.
+        """Return the pod's cost since its order, at the highest price seen.
 
-        The API bills by its own clock, and other prices while a pod is provisioned: see ``final_cost``.
+        The API bills by its own clock, and other prices during provisioning: ``final_cost`` is the bill.
         """
         return self._supervisor.spent()
 
@@ -67,7 +67,7 @@ class LeasedPodView(PodReference):
 
 
 class AsyncLeasedPod(LeasedPodView, AsyncRemote):
-    """A pod that is ready, and is deleted at the end of the block: what ``async with pods.lease(…)`` gives.
+    """A leased pod, as ``async with pods.lease(…)`` gives it: ready, and deleted at the end of the block.
 
     Attributes:
         pod: The pod, as it was ordered.
@@ -75,7 +75,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         name: Its name, with the suffix that no other pod has.
         ssh: How to log in to the first node.
 
-    It can do what an :class:`AsyncRemote` can: ``run`` commands, ``upload`` and ``download``.
+    It has the methods of an :class:`AsyncRemote`: ``run``, ``upload`` and ``download``.
     """
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
@@ -83,7 +83,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         AsyncRemote.__init__(self, self.pod.id, self.ssh, supervisor.ssh_options)
 
     def keep(self) -> None:
-        """Do not delete the pod at the end of the block: it goes on, and is billed, until you delete it.
+        """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
 
         The name of a pod with ``max_hours`` says when it expires: ``sweep(expired=True)`` deletes it then.
         """
@@ -105,22 +105,24 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
 
 
 class AsyncLease:
-    """A context manager that rents a pod and gives it back; made by ``pods.lease``, and used once.
+    """A context manager that rents a pod and deletes it; made by ``pods.lease``, and used once.
 
-    ``async with`` it: the block gets an :class:`AsyncLeasedPod` that is ready. On every way out the pod is
-    deleted and confirmed terminated; else the block ends with a :class:`~primepods.NotReleasedError`, or a
-    note on the exception that is under way.
+    The ``async with`` block gets an :class:`AsyncLeasedPod` that is ready. On every exit, the pod is deleted
+    and confirmed terminated. If that fails, the block raises a :class:`~primepods.NotReleasedError`, or the
+    exception that ended it gets a note.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
         self.supervisor = supervisor
         self._on_change = on_change
         self._task: asyncio.Task[object] | None = None
-        self._in_block = self._has_cancelled = False
+        self._in_block = False
+        self._has_cancelled = False
         self._cancelling = 0
+        """Number of cancellations of the task before the block."""
 
     async def __aenter__(self) -> AsyncLeasedPod:
-        supervisor, task = self.supervisor, asyncio.current_task()
+        supervisor = self.supervisor
         supervisor.check_unused()
         supervisor.on_lost = self._cancel_block
         try:
@@ -135,7 +137,8 @@ class AsyncLease:
             error = held_back_ctrl_c([supervisor]) or entry_error(supervisor)
             add_notes(error, supervisor)
             raise error
-        self._task, self._cancelling = task, task.cancelling() if task else 0
+        self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task else 0
         self._in_block = True
         return AsyncLeasedPod(supervisor)
 
@@ -150,10 +153,11 @@ class AsyncLease:
         cancelled = await released(supervisor)
         if self._has_cancelled and supervisor.budget_error and await self._uncancel(exc, cancelled):
             cancelled = None
-            exc = None if isinstance(exc, asyncio.CancelledError) else exc
-        error = (
-            cancelled or held_back_ctrl_c([supervisor]) or (exit_error(supervisor) if exc is None else None)
-        )
+            if isinstance(exc, asyncio.CancelledError):
+                exc = None
+        error: BaseException | None = cancelled or held_back_ctrl_c([supervisor])
+        if error is None and exc is None:
+            error = exit_error(supervisor)
         add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
@@ -165,16 +169,16 @@ class AsyncLease:
             self._task.cancel()
 
     async def _uncancel(self, *delivered: BaseException | None) -> bool:
-        """Undo :meth:`_cancel_block`; return whether nobody else has cancelled the task."""
+        """Undo :meth:`_cancel_block`; return whether no other code has cancelled the task."""
         if not any(isinstance(exc, asyncio.CancelledError) for exc in delivered):
-            # Asked for when the block had just ended: it would be raised at the next await.
+            # The block ended before the cancellation was raised: receive it here.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
         return self._task is None or self._task.uncancel() <= self._cancelling
 
 
 def entry_error(supervisor: LeaseSupervisor) -> BaseException:
-    """Return the error of a lease that got no pod; :func:`add_notes` adds what may be left of it."""
+    """Return the error of a lease that got no pod; :func:`add_notes` adds that a pod may still be running."""
     return (
         supervisor.budget_error
         or supervisor.error

@@ -1,6 +1,6 @@
 """The leases of a client that are not released yet.
 
-Each client has them, so this loads nothing of what a lease needs.
+Every client creates this object, so this module imports nothing that only leases need.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class OpenLeases:
 
         Raises:
             ClientClosedError: The client is being closed.
-            RuntimeError: It was begun before.
+            RuntimeError: The lease was begun before.
         """
         if self._is_closing:
-            # Its pod would be there when the client is closed.
+            # The lease's pod would outlive the client.
             msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
             raise ClientClosedError(msg)
         supervisor.check_unused()
-        # Before its task exists, which may start at once.
+        # Add it first: its task may run as soon as it exists.
         self._open.add(supervisor)
         supervisor.start(on_change)
         supervisor.task.add_done_callback(lambda _: self._open.discard(supervisor))
 
     async def release(self) -> None:
-        """Release all of them; a cancellation hurries it, and is raised at the end."""
+        """Release all leases; a cancellation hurries the release, and is raised at its end."""
         supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
         if not supervisors:
             return

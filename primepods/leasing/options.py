@@ -31,7 +31,7 @@ class LeaseOptions:
     """Validated parameters of ``pods.lease`` except the spec.
 
     Raises:
-        TypeError: No number.
+        TypeError: Not a number.
         ValueError: Out of range.
     """
 

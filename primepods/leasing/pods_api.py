@@ -18,19 +18,19 @@ from ..waiting import OnChange
 log: logging.Logger = logging.getLogger("primepods")
 
 UNAUTHORIZED: Final = (AuthenticationError, PermissionDeniedError)
-"""Refusals that an order brings each time it is sent, so that it was never carried out."""
+"""Rejections of the key, which do not depend on the order: an order with one was never carried out."""
 LOOKUP_TIMEOUT: Final = 20.0
-"""Seconds for a pod to appear whose order brought no usable response."""
+"""Seconds to search for the pod of an order that got no usable response."""
 _MIN_PAUSE: Final = 0.5
 _MAX_PAUSE: Final = 5.0
 APPEARS_WITHIN: Final = 600.0
-"""Seconds after its order in which a pod may appear, whatever a 404 or an empty list says."""
+"""Seconds after its order in which a pod may appear, even after a 404 or an empty list."""
 _MAX_RECORDS: Final = 1_000
 """Maximum number of history records, the latest first, that are searched."""
 
 
 class PodsAPI(Protocol):
-    """The methods of ``client.pods`` that leases use; that module is above this one."""
+    """The methods of ``client.pods`` that leases use; its module imports this one, and not the reverse."""
 
     def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
@@ -69,11 +69,12 @@ async def find_namesakes(
     """Search for pods with a name until there are enough, or for 20 seconds.
 
     Returns:
-        The pods, and what the last search showed, for messages.
+        The pods, and the result of the last search as a phrase for messages.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
     pause = _MIN_PAUSE
-    found, shown = list[Pod](), "the list could not be read in time"
+    found: list[Pod] = []
+    result = "the list could not be read in time"
     while True:
         with suppress(TimeoutError):
             async with clock.timeout_at(ends_at):
@@ -81,10 +82,10 @@ async def find_namesakes(
                 if isinstance(error, ClientClosedError):
                     raise error
                 found = [pod for pod in listed if is_same_name(name, pod.name)]
-                shown = f"the list could not be read: {error}" if error else "no pod has this name"
+                result = f"the list could not be read: {error}" if error else "no pod has this name"
         left = ends_at - clock.time()
         if is_enough(found) or left <= 0:
-            return found, shown
+            return found, result
         await clock.sleep(min(pause, left))
         pause = min(2 * pause, _MAX_PAUSE)
 
@@ -100,12 +101,12 @@ async def is_named(pods: PodsAPI, pod_id: str, name: str) -> bool | None:
 
 
 def can_be_named(pod: Pod, name: str) -> bool:
-    """Return whether a server may have changed or dropped ``name``, so that the pod is shown as it is."""
+    """Return whether a pod may have been ordered as ``name``: a server may change or drop names."""
     return pod.name is None or is_respelled(name, pod.name)
 
 
 async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
-    """Return the pods that have ended by the history, the latest first; none if it cannot be read."""
+    """Return the ended pods of the history, the latest first; after an error, those read before it."""
     ended: list[HistoryRecord] = []
     seen = 0
     try:
@@ -118,12 +119,12 @@ async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
     except ClientClosedError:
         raise
     except PrimePodsError as exc:
-        log.info("the history could not be read as a whole: %s", exc)
+        log.info("the history could not be read to its end: %s", exc)
     return ended
 
 
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
-    """Tell whether the history shows the end of a pod, by its id or else by its unique name."""
+    """Return whether the history shows the end of a pod, by its id, or by its unique name without an id."""
     if pod_id is not None:
         return any(record.id == pod_id for record in ended)
     return any(is_same_name(name, record.name) for record in ended)

@@ -15,31 +15,36 @@ log: logging.Logger = logging.getLogger("primepods")
 
 _TOLERANCE: Final = 60.0
 """Maximum difference in seconds between two clocks that agree."""
+_MAX_READINGS: Final = 3
 
 
 async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, clock: Clock) -> float | None:
     """Return the server's time, if another response or this machine's clock agrees; ``None`` if not."""
-    ahead_by = [0.0]
-    for is_last in (False, False, True):
-        if (now := server_clock.now()) is not None:
-            ahead = now - clock.wall()
-            if any(abs(ahead - other) <= _TOLERANCE for other in ahead_by):
-                return now
-            ahead_by.append(ahead)
-        if not is_last:
+    # Differences from this machine's clock; the first is that of this clock itself.
+    differences = [0.0]
+    for reading in range(_MAX_READINGS):
+        if reading > 0:
             with suppress(PrimePodsError):
                 await pods.page(limit=1)
+        now = server_clock.now()
+        if now is None:
+            continue
+        difference = now - clock.wall()
+        if any(abs(difference - other) <= _TOLERANCE for other in differences):
+            return now
+        differences.append(difference)
     return None
 
 
 async def expiring_name(
     beginning: str, hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
 ) -> UniqueName:
-    """Return a unique name that contains when its pod expires; without that if the time is not confirmed.
+    """Return a unique name that contains when its pod expires, if the server's time is confirmed.
 
-    Two machines have only the server's time in common.
+    The server's time is used because other machines, which may read the name, have other clocks.
     """
     now = await confirmed_time(pods, server_clock, clock)
     if now is None:
         log.warning("the server's time is unknown: the name of the pod does not contain when it expires")
-    return unique_name(beginning, clock.random, None if now is None else now + 3600 * hours)
+        return unique_name(beginning, clock.random)
+    return unique_name(beginning, clock.random, expires_at=now + 3600 * hours)

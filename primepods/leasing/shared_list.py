@@ -15,7 +15,7 @@ LIST_TIMEOUT: Final = 10.0
 LIST_PAGE_SIZE: Final = 1_000
 
 Listing: TypeAlias = "tuple[list[Pod], bool]"
-"""The listed pods, and whether these are all."""
+"""The listed pods, and whether the list is complete."""
 
 
 class SharedList:
@@ -26,15 +26,18 @@ class SharedList:
 
     async def read(self, account: Account) -> Listing:
         """Return the pods of the account's team, as far as they could be read within 10 seconds."""
-        loop, team_id = asyncio.get_running_loop(), account.settings.team_id
+        loop = asyncio.get_running_loop()
+        team_id = account.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not loop:
-            # An empty context: the cancel scopes of this caller must not reach the others.
+            # In an empty context, so that a cancel scope of this caller does not affect the others.
             reading = loop.create_task(_read(account), context=empty_context())
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
         await asyncio.wait({reading})
-        return ([], False) if reading.cancelled() else reading.result()
+        if reading.cancelled():
+            return [], False
+        return reading.result()
 
 
 async def _read(account: Account) -> Listing:

@@ -17,9 +17,9 @@ class OrphanedPod(ToDict):
 
     Attributes:
         name: Its name.
-        pod_id: Its id; ``None`` if its process died before it knew it, and the list does not show it yet.
-        price_hr: What it costs an hour, if that is known.
-        created_at: When it was created, or ordered; ``None`` if the API does not say.
+        pod_id: Its id; ``None`` if its process died before the response, and the list does not show it yet.
+        price_hr: Its price per hour, if known.
+        created_at: When it was created or ordered; ``None`` if unknown.
     """
 
     name: str | None
@@ -33,11 +33,11 @@ class SkippedLease(ToDict):
     """A lease that a sweep has left alone, with the reason.
 
     Attributes:
-        name: Its pod's name; the file's if that cannot be read.
-        pod_id: Its pod's id; ``None`` if that is not known.
-        price_hr: What the pod costs an hour, if that is known.
-        reason: Why: its process lives, it is another host's, API's, key's or team's, it cannot be read, or
-            nothing has ever shown whether its pod was made.
+        name: The pod's name; the name of the file if the file cannot be read.
+        pod_id: The pod's id; ``None`` if unknown.
+        price_hr: The pod's price per hour, if known.
+        reason: The reason: its process lives; it belongs to another host, API, key or team; its file cannot
+            be read; or it is unknown whether the pod was ever created.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Sweep(ToDict):
     """Result of a sweep.
 
     Attributes:
-        found: The pods that it found, those of ``errors`` among them.
-        deleted: Ids of those that it deleted and confirmed terminated; empty with ``dry_run``.
-        errors: What went wrong, by the pod's id, or by its name where it has none: they may be billed. Under
-            ``pods.list``, why the list of pods is incomplete.
-        skipped: The leases of that prefix and age that it has left alone, and why.
+        found: The pods that the sweep found, including those of ``errors``.
+        deleted: Ids of the pods that it deleted and confirmed terminated; empty with ``dry_run``.
+        errors: Errors by the pod's id, or by its name if it has no id: these pods may be billed. The key
+            ``pods.list`` has the error that left the list of pods incomplete.
+        skipped: The leases of that prefix and age that the sweep has left alone, with the reasons.
     """
 
     found: tuple[OrphanedPod, ...]
@@ -65,5 +65,5 @@ class Sweep(ToDict):
 
     @property
     def price_hr(self) -> float:
-        """Price per hour of all that was found, as far as it is known."""
+        """Price per hour of all found pods, as far as known."""
         return sum(pod.price_hr or 0.0 for pod in self.found)

@@ -33,7 +33,9 @@ NO_EXTRA: Mapping[str, Any] = _NoExtra()
 
 def in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Put the id first, for readers of the ``repr``, and ``extra`` last, also if they are inherited."""
-    return sorted(fields, key=lambda field: (field.name == "extra", field.name not in {"id", "pod_id"}))
+    first = [field for field in fields if field.name in {"id", "pod_id"}]
+    last = [field for field in fields if field.name == "extra"]
+    return [*first, *(field for field in fields if field not in first and field not in last), *last]
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +46,7 @@ class Model(ToDict):
     """Fields of the response that this version does not know."""
 
     def __repr__(self) -> str:
-        """Return its identity and condition in less than 200 characters."""
+        """Return the main fields in less than 200 characters."""
         return short_repr(self, [name for name in summary_fields(type(self)) if name != "ssh"])
 
     def _repr_html_(self) -> str:

@@ -46,7 +46,7 @@ class Node(ToDict):
     """One machine of a pod."""
 
     ip: str | None
-    """Its address, once assigned."""
+    """Address of the node, once assigned."""
     ssh: SSHTarget | None
     """SSH target, once known."""
 
@@ -82,7 +82,7 @@ class Machine(Model, PodReference):
     ssh_connection: str | tuple[str | None, ...] | None = None
     """SSH login as the API spells it: one line, or one per node; see :attr:`ssh`."""
     ip: str | tuple[str | None, ...] | None = None
-    """Its address, or one per node; see :attr:`nodes`."""
+    """Address of the pod, or one per node; see :attr:`nodes`."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -123,7 +123,7 @@ class Machine(Model, PodReference):
 
     @property
     def has_failed(self) -> bool:
-        """True if it cannot become ready without help: ERROR, or a failed installation.
+        """True if the pod cannot become ready without help: ERROR, or a failed installation.
 
         An ``installation_failure`` alone means that a retry is in progress. STOPPED, DELETING and TERMINATED
         are states that a user asked for, not failures.
@@ -134,7 +134,7 @@ class Machine(Model, PodReference):
 
     @property
     def failure(self) -> str | None:
-        """Reason of its failure, in one line; ``None`` if it has not failed."""
+        """Reason of the pod's failure, in one line; ``None`` if it has not failed."""
         if not self.has_failed:
             return None
         is_error = self.status == PodState.ERROR
@@ -144,9 +144,13 @@ class Machine(Model, PodReference):
 
     def _line(self, *parts: str | None) -> str:
         """Return one line for people: condition, further facts, and the SSH command."""
-        state = self.failure or ", ".join(filter(None, (self.status or "no status", self._progress())))
-        shown = [state, *parts, self.ssh and str(self.ssh)]
-        return " · ".join(clip(one_line(part), _MAX_TEXT_LENGTH) for part in shown if part)
+        state = self.status or "no status"
+        progress = self._progress()
+        if progress is not None:
+            state = f"{state}, {progress}"
+        ssh = None if self.ssh is None else str(self.ssh)
+        all_parts = [self.failure or state, *parts, ssh]
+        return " · ".join(clip(one_line(part), _MAX_TEXT_LENGTH) for part in all_parts if part)
 
     def _progress(self) -> str | None:
         """Return what an ACTIVE pod still lacks before it is ready, unless it has failed."""
@@ -177,9 +181,12 @@ class Machine(Model, PodReference):
         """
         check_count("internal_port", internal_port, minimum=1, maximum=_MAX_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
-        wild = [m for m in self.prime_port_mapping if m.internal == "*"]
-        found = (self._reach(mapping, internal_port) for mapping in exact + wild)
-        return next((endpoint for endpoint in found if endpoint is not None), None)
+        wildcards = [m for m in self.prime_port_mapping if m.internal == "*"]
+        for mapping in exact + wildcards:
+            endpoint = self._endpoint_of(mapping, internal_port)
+            if endpoint is not None:
+                return endpoint
+        return None
 
     @property
     def jupyter_url(self) -> str | None:
@@ -187,21 +194,26 @@ class Machine(Model, PodReference):
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
         for mapping in by_use + by_port:
-            endpoint = self._reach(mapping, _port(mapping.internal))
+            endpoint = self._endpoint_of(mapping, _port(mapping.internal))
             if endpoint is not None:
                 return endpoint.url
         return None
 
-    def _reach(self, mapping: PortMapping, internal_port: int | None) -> Endpoint | None:
+    def _endpoint_of(self, mapping: PortMapping, internal_port: int | None) -> Endpoint | None:
         if "://" in mapping.external:
             return _url_endpoint(mapping.external)
-        hosts = (node.ip or (node.ssh and node.ssh.host) for node in self.nodes)
-        host = next((host for host in hosts if host), None)
+        host = next((host for host in map(_host_of, self.nodes) if host), None)
         port = internal_port if mapping.external == "*" else _port(mapping.external)
         if not host or port is None:
             return None
-        shown = f"[{host}]" if ":" in host else host
-        return Endpoint(host=host, port=port, url=f"http://{shown}:{port}")
+        url_host = f"[{host}]" if ":" in host else host
+        return Endpoint(host=host, port=port, url=f"http://{url_host}:{port}")
+
+
+def _host_of(node: Node) -> str | None:
+    if node.ip:
+        return node.ip
+    return None if node.ssh is None else node.ssh.host
 
 
 def shown_id(pod_id: str) -> str:

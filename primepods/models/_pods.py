@@ -31,7 +31,7 @@ class AttachedResource(Model):
     """A disk attached to a pod."""
 
     id: str
-    """Its id, as text in all cases."""
+    """Id of the disk, always as text."""
     resource_type: str | None = None
     """``DISK``, or a type added later."""
     status: str | None = None
@@ -127,8 +127,14 @@ class PodStatus(Machine):
     """A row of ``GET /api/v1/pods/status``."""
 
     _SUMMARY = (
-        *("pod_id", "status", "installation_status", "installation_progress"),
-        *("cost_per_hr", "is_ready", "failure", "ssh"),
+        "pod_id",
+        "status",
+        "installation_status",
+        "installation_progress",
+        "cost_per_hr",
+        "is_ready",
+        "failure",
+        "ssh",
     )
 
     pod_id: str
@@ -149,12 +155,20 @@ class HistoryRecord(Model):
     """One past rental: a row of ``GET /api/v1/pods/history``."""
 
     _SUMMARY = (
-        *("id", "name", "type", "gpu_count", "gpu_name", "provider_type"),
-        *("created_at", "terminated_at", "price_hr", "total_billed_price"),
+        "id",
+        "name",
+        "type",
+        "gpu_count",
+        "gpu_name",
+        "provider_type",
+        "created_at",
+        "terminated_at",
+        "price_hr",
+        "total_billed_price",
     )
 
     id: str
-    """Its id; for a pod, the pod's id."""
+    """Id of the rental; for a pod, the pod's id."""
     type: str
     """``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a type added later."""
     gpu_name: str
@@ -170,7 +184,7 @@ class HistoryRecord(Model):
     created_at: datetime
     """Time of the order."""
     name: str | None = None
-    """Its name."""
+    """Name of the rental."""
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None

@@ -24,8 +24,10 @@ class _OpenEnum(StrEnum):
         return type(self), (self.value,)
 
     def __repr__(self) -> str:
-        # A word from an unknown server may hold anything: show it escaped.
-        return super().__repr__() if self.is_known else f"{type(self).__name__}({str(self)!r})"
+        if self.is_known:
+            return super().__repr__()
+        # Show an unknown word escaped: it may hold any characters.
+        return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def is_known(self) -> bool:

@@ -25,7 +25,7 @@ def show(bundle: dict[str, str]) -> Output:
         ModuleNotFoundError: The extra is not installed.
     """
     try:
-        # By name, since type checkers may run without it.
+        # Imported by name, since type checkers may run without IPython.
         ipython: Any = importlib.import_module("IPython")
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:

@@ -29,7 +29,7 @@ Draw = Callable[[Bundle], Awaitable[object] | object]
 _MIN_DRAW_INTERVAL: Final = 1.0
 """Seconds between two checks for changes to draw."""
 _MAX_DRAW_INTERVAL: Final = 10.0
-"""Seconds after which it is redrawn without a change, since costs grow."""
+"""Seconds after which the output is redrawn without a change, since costs grow."""
 
 
 class WaitOptions(TypedDict, total=False):
@@ -73,11 +73,14 @@ def wait(
     fleet.expect(ref for ref in refs if isinstance(ref, Pod))
     until = options.get("until", ready)
     goal = getattr(until, "__name__", "")
-    view = _View(fleet, f"Waiting for {_pods(ids)} until {goal if goal.isidentifier() else 'done'}")
+    if not goal.isidentifier():
+        # A lambda has no usable name.
+        goal = "done"
+    view = _View(fleet, f"Waiting for {_pods(ids)} until {goal}")
     if isinstance(client, Client):
         with view:
             return run_in_client(client, _wait, view, ids, options, on_change=in_calling_thread(view.draw))
-    return _shown(view, _wait(client, view, ids, options, on_change=view.draw))
+    return _run_in_view(view, _wait(client, view, ids, options, on_change=view.draw))
 
 
 @overload
@@ -106,10 +109,9 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show the state of pods live: the named ones until all are gone, else the whole account.
+    """Show the state of pods live: the named ones until all are gone, or all pods of the account.
 
-    Interrupting the cell (or cancelling the task) ends it. If no pods are named, new ones appear as they are
-    created.
+    Interrupting the cell (or cancelling the task) ends the watch. Without ``pods``, new pods appear, too.
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
@@ -117,7 +119,7 @@ def watch(
         wanted: Predicate of the account's pods to show. With the blocking client it runs in the client's own
             thread and must not call the client.
         interval: Seconds between two polls of a pod, from 0.05.
-        duration: Seconds after which it ends; ``None`` for never.
+        duration: Seconds after which the watch ends; ``None`` for never.
 
     Returns:
         The last state of the :class:`~primepods.fleet.Fleet`.
@@ -137,11 +139,11 @@ def watch(
             return run_in_client(
                 client, _watch, view, ids, duration, options, on_change=in_calling_thread(view.draw)
             )
-    return _shown(view, _watch(client, view, ids, duration, options, on_change=view.draw))
+    return _run_in_view(view, _watch(client, view, ids, duration, options, on_change=view.draw))
 
 
 def _pods(ids: list[str]) -> str:
-    return f"{len(ids):,} pod{'' if len(ids) == 1 else 's'}"
+    return "1 pod" if len(ids) == 1 else f"{len(ids):,} pods"
 
 
 class _WatchOptions(TypedDict):
@@ -165,25 +167,25 @@ async def _watch(
     *,
     on_change: Draw,
 ) -> Fleet:
-    limit = asyncio.timeout(duration)
+    timeout = asyncio.timeout(duration)
     async with _redrawn(view, on_change):
         try:
-            async with limit:
+            async with timeout:
                 await follow(client, view.fleet, ids, **options)
         except TimeoutError:
-            if not limit.expired():
+            if not timeout.expired():
                 raise
     return view.fleet
 
 
-async def _shown(view: _View, work: Coroutine[Any, Any, T]) -> T:
+async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
     with view:
         return await work
 
 
 @asynccontextmanager
 async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
-    """Redraw while the block runs."""
+    """Redraw the view while the block runs."""
     task = asyncio.create_task(_redraw(view, on_change))
     try:
         yield
@@ -193,12 +195,14 @@ async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
 
 
 async def _redraw(view: _View, on_change: Draw) -> None:
-    drawn, due = -1, 0.0
+    drawn_version = -1
+    draw_at = 0.0
     while True:
         await asyncio.sleep(_MIN_DRAW_INTERVAL)
         now = time.monotonic()
-        if view.fleet.version != drawn or now >= due:
-            drawn, due = view.fleet.version, now + _MAX_DRAW_INTERVAL
+        if view.fleet.version != drawn_version or now >= draw_at:
+            drawn_version = view.fleet.version
+            draw_at = now + _MAX_DRAW_INTERVAL
             outcome = on_change(view.render())
             if inspect.isawaitable(outcome):
                 await outcome
@@ -215,12 +219,12 @@ class _View:
     def __init__(self, fleet: Fleet, heading: str) -> None:
         self.fleet = fleet
         self._heading = heading
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
         self._output: Output | None = None
 
     def render(self, end: str = "") -> Bundle:
         """Return the current page. Call it only in the fleet's thread."""
-        minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
+        minutes, seconds = divmod(int(time.monotonic() - self._started_at), 60)
         return bundle(self.fleet, f"{self._heading} · {end}{minutes}:{seconds:02}")
 
     def draw(self, page: Bundle) -> None:

@@ -49,12 +49,13 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
 
 def figures(fleet: Fleet) -> str:
     """Return a fleet's figures in a line."""
-    unseen = fleet.unseen
-    words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
-    words += [f"{unseen:,} not seen yet"] if unseen else []
-    costs = f"{fleet.cost_per_hr:,.2f} an hour · {fleet.spent:,.2f} so far"
-    none = "no pods" if fleet.listed else "no pod seen yet"
-    return f"{' · '.join(words) or none} · {costs}"
+    parts = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
+    if fleet.unseen:
+        parts.append(f"{fleet.unseen:,} not seen yet")
+    if not parts:
+        parts.append("no pods" if fleet.listed else "no pod seen yet")
+    parts += [f"{fleet.cost_per_hr:,.2f} an hour", f"{fleet.spent:,.2f} so far"]
+    return " · ".join(parts)
 
 
 def _trouble(fleet: Fleet) -> str:
@@ -75,8 +76,8 @@ def _table(fleet: Fleet) -> str:
 
 
 def _row(pod: FleetPod) -> str:
-    status, listed = pod.status, pod.pod
-    why = None if status is None else status.failure or status.ssh
+    listed = pod.pod
+    failure_or_login = None if pod.status is None else pod.status.failure or pod.status.ssh
     cells = (
         _text(pod.name),
         _text(pod.condition or "not seen yet"),
@@ -84,7 +85,7 @@ def _row(pod: FleetPod) -> str:
         _text("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
         f"{pod.price_hr:,.2f}",
         _text(pod.pod_id),
-        _text("" if why is None else str(why)),
+        _text("" if failure_or_login is None else str(failure_or_login)),
     )
     return "".join(f"<td>{cell}</td>" for cell in cells)
 

@@ -40,7 +40,7 @@ __all__ = ["OpenTelemetryEvents"]
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Bucket boundaries of the semantic conventions."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_ERROR: Final = 400
+_MIN_ERROR_STATUS: Final = 400
 
 
 class OpenTelemetryEvents:
@@ -89,19 +89,19 @@ class OpenTelemetryEvents:
         span.end()
 
     def _add_attempt(self, event: RequestEnded) -> None:
-        """Add the span of an attempt: a child of the oldest of its operations, with links to the others."""
+        """Add the span of an attempt: a child of its oldest operation, with links to its other operations."""
         ended_at = time.time_ns()
-        served = [span for number in event.operations if (span := self._spans.get(number)) is not None]
+        parents = [self._spans[number] for number in event.operations if number in self._spans]
         attributes = _attributes(event)
         if event.resend_count:
             attributes["http.request.resend_count"] = event.resend_count
         span = self._tracer.start_span(
             event.method if event.route is None else f"{event.method} {event.route}",
-            set_span_in_context(served[0]) if served else None,
+            set_span_in_context(parents[0]) if parents else None,
             SpanKind.CLIENT,
             attributes,
-            [Link(each.get_span_context()) for each in served[1:]],
-            ended_at - int(event.seconds * 1e9),
+            links=[Link(parent.get_span_context()) for parent in parents[1:]],
+            start_time=ended_at - int(event.seconds * 1e9),
         )
         if "error.type" in attributes:
             span.set_status(StatusCode.ERROR)
@@ -112,7 +112,8 @@ class OpenTelemetryEvents:
         fields = {name: value for name, value in event.to_dict().items() if name != "operations"}
         attributes = {f"primepods.{name}": value for name, value in fields.items() if value is not None}
         for number in event.operations:
-            if (span := self._spans.get(number)) is not None:
+            span = self._spans.get(number)
+            if span is not None:
                 span.add_event(type(event).__name__, attributes)
 
 
@@ -154,9 +155,9 @@ class _Metrics:
             case RequestEnded():
                 self._duration.record(event.seconds, _attributes(event))
             case RetryScheduled(status=status):
-                attributes = {"http.request.method": event.method} | (
-                    {} if status is None else {"http.response.status_code": status}
-                )
+                attributes: dict[str, AttributeValue] = {"http.request.method": event.method}
+                if status is not None:
+                    attributes["http.response.status_code"] = status
                 self._retries.add(1, attributes)
                 if status == HTTPStatus.TOO_MANY_REQUESTS:
                     self._pauses.add(1)
@@ -174,13 +175,14 @@ class _Metrics:
     def _record_lease(self, event: Event) -> None:
         match event:
             case LeaseStarted(name=name, price_hr=price_hr) | LeaseReady(name=name, price_hr=price_hr):
-                self._leased.add(0 if name in self._prices else 1)
+                if name not in self._prices:
+                    self._leased.add(1)
                 self._price.add(price_hr - self._prices.get(name, 0.0))
                 self._prices[name] = price_hr
             case LeaseReleased(name=name) | LeaseKept(name=name) | ReleaseFailed(name=name):
                 if isinstance(event, ReleaseFailed):
                     self._failed.add(1)
-                # No order may have come first: then nothing was counted.
+                # A lease whose order has failed was never counted.
                 if name in self._prices:
                     self._leased.add(-1)
                     self._price.add(-self._prices.pop(name))
@@ -189,9 +191,11 @@ class _Metrics:
 
 
 def _attributes(event: RequestEnded) -> dict[str, AttributeValue]:
-    """Return an attempt's attributes. Not its URL, which can hold a hundred ids."""
+    """Return an attempt's attributes, without the URL, which can hold a hundred ids."""
     parts = urlsplit(event.base_url)
-    error = event.error or (str(event.status) if event.status and event.status >= _ERROR else None)
+    error = event.error
+    if error is None and event.status is not None and event.status >= _MIN_ERROR_STATUS:
+        error = str(event.status)
     attributes: Mapping[str, AttributeValue | None] = {
         "http.request.method": event.method,
         "http.response.status_code": event.status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Generic, TypeVar
 
 from ._pager import AsyncPager
@@ -38,35 +39,43 @@ class NumberedReader(Generic[T]):
 
     def read(self) -> Reading[T, None]:
         """Read the list; see :class:`PageReader`."""
-        number, rows_before, times_asked_again, until = 1, 0, 0, 0
+        number = 1
+        rows_before = 0
+        rereads = 0
+        until = 0
         while True:
             page = yield WantedPage(position=number, until=until)
             is_new = yield from self.rows.add(page)
             self._count_progress(is_new=is_new)
-            counted, found = page.total_count or 0, rows_before + len(page.rows)
+            counted = page.total_count or 0
+            found = rows_before + len(page.rows)
             if page.rows and (counted > found or len(page.rows) >= self.limit):
-                number, rows_before, times_asked_again = number + 1, found, 0
-                until = -(-counted // self.limit) + 1
-            elif times_asked_again < self._times_to_ask_again(page, rows_before):
-                times_asked_again, until = times_asked_again + 1, 0
+                number += 1
+                rows_before = found
+                rereads = 0
+                until = math.ceil(counted / self.limit) + 1
+            elif rereads < self._max_rereads(page, rows_before):
+                rereads += 1
+                until = 0
             elif counted > found:
                 raise self.rows.incomplete(counted=counted, found=found)
             else:
                 self.rows.finish()
                 return
 
-    def _times_to_ask_again(self, page: FetchedPage[T], rows_before: int) -> int:
-        """Return how many more requests for a page it takes to confirm the end of the list."""
+    def _max_rereads(self, page: FetchedPage[T], rows_before: int) -> int:
+        """Return how often to request a page again before it counts as the end of the list."""
         if (page.total_count or 0) > rows_before + len(page.rows):
             return _MAX_REREADS
-        is_expected = page.rows or (rows_before and page.total_count == rows_before)
-        return 0 if is_expected else 1
+        has_all_rows = rows_before > 0 and page.total_count == rows_before
+        # An empty page is unexpected if the count does not confirm it.
+        return 0 if page.rows or has_all_rows else 1
 
     def _count_progress(self, *, is_new: bool) -> None:
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
         if self._pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row brought nothing new: the server ignores the "
-                "number of the page",
+                f"{self._pages_without_progress} pages in a row had no new rows: the server ignores the page "
+                "number",
                 "Check the base URL; a cache or gateway may drop the query.",
             )

@@ -25,10 +25,10 @@ class FetchedPage(Generic[T]):
     """One page as received.
 
     Attributes:
-        total_count: Total rows by the server's count; ``None`` if it states none.
+        total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
         limit: Maximum rows of the page, as stated by the server.
-        rows: The items; in place of an unreadable one, its error.
+        rows: The items; for an unreadable one, its error.
         keys: Identity of each row: rows with equal keys are the same item.
     """
 
@@ -76,7 +76,7 @@ class Source(Generic[T]):
 
 
 class KnownRows(Generic[T]):
-    """The rows received so far: yields none twice, and keeps the errors of unreadable ones.
+    """The rows received so far: yields each row once, and keeps the errors of unreadable rows.
 
     Args:
         source: The source of the pages.
@@ -104,13 +104,13 @@ class KnownRows(Generic[T]):
         Returns:
             Whether a row was new.
         """
-        known = len(self)
+        count_before = len(self)
         new = self._new_items(page)
         if self._keep is not None:
             new = list(filter(self._keep, new))
         if new:
             yield page.holding(tuple(new))
-        return len(self) > known
+        return len(self) > count_before
 
     def _new_items(self, page: FetchedPage[T]) -> list[T]:
         new: list[T] = []
@@ -136,8 +136,8 @@ class KnownRows(Generic[T]):
     def incomplete(self, *, counted: int, found: int) -> ProtocolError:
         """Return the error for a list with fewer rows than the API counts."""
         return self.error(
-            f"the API counts {counted:,}, but {found:,} could be read, also when asked again",
-            "What is missing may exist: list again later, and report this if it stays so.",
+            f"the API counts {counted:,}, but {found:,} could be read, also with repeated requests",
+            "The missing rows may exist: list again later, and report this if it does not help.",
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
@@ -174,8 +174,8 @@ class WantedPage:
 Reading: TypeAlias = Generator[WantedPage | Page[T], FetchedPage[T], R]
 """A read of a list or a part of it, without I/O.
 
-Yields either the page that it needs, and is sent that page, or a page of items for the user. It never waits,
-so cancelling a caller that waits for a page leaves it where it was.
+Yields a ``WantedPage``, and is sent that page, or yields a page of items for the user. It never awaits, so
+cancelling a caller that waits for a page does not change the state of the read.
 """
 
 
@@ -243,10 +243,11 @@ class RequestWindow(Generic[T]):
             await asyncio.wait(self._running)
 
     def _send(self, position: int) -> None:
-        source, most = self._reader.source, self._reader.source.max_requests
+        source = self._reader.source
         self._requests += 1
-        if self._requests > most:
-            raise self._reader.rows.error(f"the list has no end after {most:,} requests", "Report it.")
+        if self._requests > source.max_requests:
+            problem = f"the list has no end after {source.max_requests:,} requests"
+            raise self._reader.rows.error(problem, "Report it.")
         task = asyncio.ensure_future(source.fetch(position, self._reader.limit))
         self._running.add(task)
         task.add_done_callback(self._note_end)
@@ -255,5 +256,5 @@ class RequestWindow(Generic[T]):
     def _note_end(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Otherwise asyncio logs the failure of a request whose page is no longer needed.
+            # Retrieve the exception: asyncio would log that of a request whose page is no longer needed.
             task.exception()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -13,10 +14,10 @@ import attrs
 from ..errors import TransferError
 from ._exclude import Exclusion
 
-_CHUNK: Final = 1 << 18
-_MODES: Final = 0o755
+_CHUNK_SIZE: Final = 256 * 1024
+_KEPT_MODES: Final = 0o755
 """Bits of a pod's modes that a download keeps: no write permission for others."""
-_OWN: Final = 0o700
+_OWNER_MODES: Final = 0o700
 """Permissions of the owner that every folder gets, so that it can be filled and renamed."""
 
 
@@ -32,7 +33,7 @@ class Progress:
 
 
 def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryIO) -> None:
-    """Write a file or a folder as ``data``, and then ``end``, which proves to the reader that it is complete.
+    """Write a file or a folder as member ``data``, then a member ``end``, which shows that all was received.
 
     Links stay links. Sockets, pipes and devices are left out.
 
@@ -57,7 +58,7 @@ class _Packer:
 
     def add(self, path: Path, name: str) -> None:
         """Add a file or a folder; ``name`` is its path below the source, empty for the source itself."""
-        # None for a socket, whatever the type says.
+        # `gettarinfo` returns None for a socket, in spite of its annotation.
         member: tarfile.TarInfo | None = self.archive.gettarinfo(path, f"data/{name}".rstrip("/"))
         if not member or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
             return
@@ -77,7 +78,8 @@ class _Packer:
             with path.open("rb") as file:
                 self.archive.addfile(member, _Counted(file, self.progress))
         else:
-            member.mode |= _OWN if member.isdir() else 0
+            if member.isdir():
+                member.mode |= _OWNER_MODES
             self.archive.addfile(member)
 
 
@@ -114,10 +116,11 @@ def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             if member.isdir():
                 path.mkdir(exist_ok=True)
-                path.chmod(member.mode & _MODES | _OWN)
+                path.chmod((member.mode & _KEPT_MODES) | _OWNER_MODES)
             elif member.isreg():
                 _write(archive, member, path, progress)
             elif not links.add(name, member):
+                # A hard link to a file, which is already written.
                 os.link(folder / _inside(member.linkname), path)
     return links.make(folder)
 
@@ -140,7 +143,7 @@ class _Links:
         return True
 
     def make(self, folder: Path) -> list[str]:
-        """Make the links that stay in the folder; return the other members, for a message."""
+        """Make the links that stay in the folder; return the members that are left out, for a message."""
         left_out: list[str] = []
         for name, target in self._targets.items():
             if _stays_inside(name, target):
@@ -151,17 +154,19 @@ class _Links:
 
 
 def _forget_members(archive: Any) -> None:
-    """Clear an archive's list of members, which would otherwise grow until the end."""
+    """Clear an archive's list of its members, which grows with each member."""
     archive.members.clear()
 
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, progress: Progress) -> None:
     source = archive.extractfile(member)
     with path.open("xb") as file:
-        while source and (chunk := source.read(_CHUNK)):
+        chunk = source.read(_CHUNK_SIZE) if source is not None else b""
+        while source is not None and chunk:
             file.write(chunk)
             progress.done += len(chunk)
-    path.chmod(member.mode & _MODES)
+            chunk = source.read(_CHUNK_SIZE)
+    path.chmod(member.mode & _KEPT_MODES)
     os.utime(path, (member.mtime, member.mtime))
 
 
@@ -179,9 +184,11 @@ def _inside(name: str) -> str:
 
 def _stays_inside(name: str, target: str) -> bool:
     """Return whether a link stays in the folder; ``..`` is allowed only at the beginning of its target."""
+    if not target or target.startswith("/"):
+        return False
     parts = [part for part in target.split("/") if part not in {"", "."}]
-    ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
-    return bool(target) and not target.startswith("/") and ".." not in parts[ups:] and ups <= name.count("/")
+    levels_up = len(list(takewhile(lambda part: part == "..", parts)))
+    return ".." not in parts[levels_up:] and levels_up <= name.count("/")
 
 
 def make_staging(target: Path, *, is_into: bool) -> Path:
@@ -193,9 +200,9 @@ def make_staging(target: Path, *, is_into: bool) -> Path:
     """
     if is_into:
         target.mkdir(parents=True, exist_ok=True)
-    beside = target if target.is_dir() else target.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=".primepods-", dir=beside))
+    parent = target if target.is_dir() else target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=".primepods-", dir=parent))
 
 
 def place(made: Path, target: Path) -> None:

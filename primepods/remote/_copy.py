@@ -25,12 +25,13 @@ from ._scripts import download_script, upload_script
 from ._session import Session, Sink, in_thread
 from .results import OnProgress, Stream
 
-_CHUNK: Final = 1 << 16
-_MAX_SAID: Final = 1_000
+_CHUNK_SIZE: Final = 64 * 1024
+_MAX_MESSAGE_LENGTH: Final = 1_000
 _PROGRESS_INTERVAL: Final = 0.2
-_CHANGED: Final = "file changed as we read it"
-_SOME_CHANGED: Final = 1
-"""Exit code of GNU's ``tar`` when files grew while they were read; the archive is nevertheless complete."""
+_FILE_CHANGED: Final = "file changed as we read it"
+"""Message of GNU's ``tar`` for a file that grew while it was read; the archive is complete all the same."""
+_FILES_CHANGED: Final = 1
+"""Exit code of GNU's ``tar`` with such a message."""
 
 
 class _Copy:
@@ -42,27 +43,27 @@ class _Copy:
         self._what = what
         self._on_progress = on_progress
         self._progress = Progress()
-        self._said = Tail(_CHUNK)
+        self._stderr = Tail(_CHUNK_SIZE)
 
     async def _exchange(
         self,
         session: Session,
         script: bytes,
         write: Callable[[BinaryIO], object],
-        beside: Work | None = None,
+        read_output: Work | None = None,
     ) -> None:
         """Run the script until it ends or the connection is lost; report progress meanwhile."""
-        sinks: dict[Stream, Sink] = {"stderr": self._add_said}
+        sinks: dict[Stream, Sink] = {"stderr": self._add_stderr}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
         with first_error():
             async with anyio.create_task_group() as group:
                 group.start_soon(self._report)
-                await exchange(session, script, write, sinks, beside)
+                await exchange(session, script, write, sinks, read_output)
                 group.cancel_scope.cancel()
 
-    async def _add_said(self, piece: bytes) -> None:
-        self._said.add(piece)
+    async def _add_stderr(self, piece: bytes) -> None:
+        self._stderr.add(piece)
 
     async def _report(self) -> None:
         while self._on_progress is not None:
@@ -71,19 +72,22 @@ class _Copy:
 
     def _check(self, exit_code: int | None, pod_id: str) -> None:
         """Raise an error unless the script on the pod succeeded."""
-        said = self._said.text()
-        shown = clip(one_line(said), _MAX_SAID)
+        stderr = self._stderr.text()
+        message = clip(one_line(stderr), _MAX_MESSAGE_LENGTH)
         what = f"Could not copy {self._what} (pod {pod_id})"
         if exit_code is None:
             raise ConnectionLostError(
                 f"{what}: the connection was lost after {self._progress.done:,} bytes. The target is "
-                f"unchanged. {shown}".rstrip(),
+                f"unchanged. {message}".rstrip(),
                 pod_id=pod_id,
-                stderr=said,
+                stderr=stderr,
             )
-        has_only_changed = all(_CHANGED in line for line in said.splitlines())
-        if exit_code and not (exit_code == _SOME_CHANGED and said and has_only_changed):
-            raise TransferError(f"{what}. Message of the pod: {shown or f'exit code {exit_code}'}")
+        if exit_code == _FILES_CHANGED and stderr:
+            is_complete = all(_FILE_CHANGED in line for line in stderr.splitlines())
+        else:
+            is_complete = exit_code == 0
+        if not is_complete:
+            raise TransferError(f"{what}. Message of the pod: {message or f'exit code {exit_code}'}")
 
 
 class Upload(_Copy):
@@ -102,7 +106,7 @@ class Upload(_Copy):
         kind = "folder" if self._source.is_dir() else "file"
         if kind == "file" and not self._source.is_file():
             raise TransferError(
-                f"{os.fspath(local)} is neither a file nor a folder. Nothing else can be copied."
+                f"{os.fspath(local)} is neither a file nor a folder. Only these can be copied."
             )
         self._script = upload_script(remote, kind=kind, name=self._source.name)
 
@@ -145,7 +149,7 @@ class Download(_Copy):
         try:
             async with login.session(is_raw=True) as session:
                 await self._exchange(
-                    session, self._script, _close, lambda: in_thread(self._receive, session, made)
+                    session, self._script, _write_nothing, lambda: in_thread(self._receive, session, made)
                 )
             self._check(session.stderr.exit_code, login.pod_id)
             if self._problem is not None:
@@ -154,7 +158,7 @@ class Download(_Copy):
                 )
             await in_thread(self._place, made, target)
             if self._left_out:
-                names = clip(", ".join(self._left_out), _MAX_SAID)
+                names = clip(", ".join(self._left_out), _MAX_MESSAGE_LENGTH)
                 raise TransferError(
                     f"Copied {self._what} (pod {login.pod_id}), except links that leave the folder, pipes "
                     f"and devices ({len(self._left_out):,}): {names}"
@@ -169,8 +173,10 @@ class Download(_Copy):
         if stream is None:
             raise TypeError("the session was not started with is_raw=True")
         ready = f"{session.mark} ready\n".encode()
-        while (line := stream.readline()) and not line.endswith(ready):
-            pass
+        # Skip the output of the login before the mark.
+        line = stream.readline()
+        while line and not line.endswith(ready):
+            line = stream.readline()
         kind = stream.readline()
         self._is_folder = kind == b"folder\n"
         if self._is_folder or kind == b"file\n":
@@ -179,7 +185,8 @@ class Download(_Copy):
                 self._left_out = unpack(stream, made, self._progress)
             except (tarfile.TarError, ValueError, OverflowError) as exc:
                 self._problem = exc  # ignored if the connection was lost
-        while stream.read(_CHUNK):
+        # Read the rest, so that the script on the pod can end.
+        while stream.read(_CHUNK_SIZE):
             pass
 
     def _place(self, made: Path, target: Path) -> None:
@@ -201,6 +208,6 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
     return Path(local)
 
 
-def _close(stdin: BinaryIO) -> None:
+def _write_nothing(stdin: BinaryIO) -> None:
     """Write no input: the script reads none."""
     stdin.flush()

@@ -22,7 +22,7 @@ async def exchange(
     script: bytes,
     write: Callable[[BinaryIO], object] | None,
     sinks: Mapping[Stream, Sink],
-    beside: Work | None = None,
+    read_output: Work | None = None,
 ) -> None:
     """Run a script until it ends or the connection is lost; stop it on cancellation.
 
@@ -31,29 +31,29 @@ async def exchange(
         script: The script.
         write: Writes the script's input, in a thread.
         sinks: Callbacks for its output, by stream.
-        beside: Reads the output of a stream without a sink; awaited, too.
+        read_output: Reads the output of a stream without a sink, until its end.
 
     Raises:
-        Exception: The first error of a sink, of ``write`` or of ``beside``.
+        Exception: The first error of a sink, of ``write`` or of ``read_output``.
     """
-    is_read = anyio.Event()
+    has_read = anyio.Event()
 
-    async def read_beside() -> None:
-        if beside is not None:
-            await beside()
-        is_read.set()
+    async def read() -> None:
+        if read_output is not None:
+            await read_output()
+        has_read.set()
 
     with first_error():
         async with anyio.create_task_group() as group:
             group.start_soon(session.send, script, write)
-            group.start_soon(read_beside)
+            group.start_soon(read)
             try:
                 async with anyio.create_task_group() as pumps:
                     for stream, sink in sinks.items():
                         pumps.start_soon(session.pump, stream, sink)
-                await is_read.wait()
+                await has_read.wait()
             finally:
-                # Ends the threads that the task group waits for.
+                # The task group waits for threads: this ends them.
                 session.stop()
 
 
@@ -66,7 +66,7 @@ def first_error() -> Generator[None]:
         first = _leaf(group)
     else:
         return
-    # Outside the `except`: the group as a context would only repeat the error.
+    # Raised outside the `except`: the group as its context would only repeat the error.
     raise first
 
 

@@ -23,7 +23,7 @@ from .options import SSHOptions, host_alias, known_hosts
 
 _RETRY_INTERVAL: Final = 2.0
 _MAX_LOGINS: Final = 4
-"""Concurrent logins: OpenSSH's server starts to refuse others when ten are in progress."""
+"""Max concurrent logins: OpenSSH's server starts to refuse logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_SAID: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
@@ -54,7 +54,7 @@ class Login:
         """Log in, with retries, and yield a session that waits for its script.
 
         Args:
-            is_raw: Whether a thread reads its standard output.
+            is_raw: Whether a thread reads the standard output.
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
@@ -68,7 +68,8 @@ class Login:
 
     async def _log_in(self, *, is_raw: bool) -> Session:
         said = ""
-        next_warning = begun = anyio.current_time()
+        started_at = anyio.current_time()
+        next_warning = started_at
         with anyio.move_on_after(self.options.login_timeout):
             while True:
                 async with self._slots:
@@ -78,7 +79,7 @@ class Login:
                 self._raise_if_permanent(said)
                 if anyio.current_time() >= next_warning:
                     next_warning = anyio.current_time() + _WARNING_INTERVAL
-                    seconds = anyio.current_time() - begun
+                    seconds = anyio.current_time() - started_at
                     _log.warning(
                         "Cannot log in to pod %s yet (%.0f s, %.0f s at most): %s",
                         self.pod_id,
@@ -103,12 +104,15 @@ class Login:
         finally:
             if not is_ready:
                 await session.aclose()
-        return (session, "") if is_ready else (None, _shown(session.stderr.noise) or "ssh said nothing")
+        if is_ready:
+            return session, ""
+        return None, _one_line(session.stderr.noise) or "ssh said nothing"
 
     def _raise_if_permanent(self, said: str) -> None:
-        """Raise an error that a retry cannot mend."""
+        """Raise an error if another attempt cannot succeed."""
         if _HOST_KEY_CHANGED in said:
-            file, alias = known_hosts(), host_alias(self.pod_id)
+            file = known_hosts()
+            alias = host_alias(self.pod_id)
             raise LoginError(
                 f"Pod {self.pod_id} at {self.target.host} has another host key than at the first login: it "
                 f"was reinstalled, or the connection is intercepted. Nothing was sent. ssh said: {said} If "
@@ -151,6 +155,6 @@ class Login:
         return []
 
 
-def _shown(said: str) -> str:
+def _one_line(said: str) -> str:
     """Return the messages of ``ssh`` on one line."""
     return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_SAID)

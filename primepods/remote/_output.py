@@ -33,7 +33,7 @@ class MarkedOutput:
         return "" if self.is_ready else self._held.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
-        """Parse a chunk, and return the command's output that is certain by now."""
+        """Parse a chunk; return the command's output, except an end that may be the beginning of a mark."""
         if self.exit_code is not None:
             return b""
         self._held += data
@@ -42,25 +42,31 @@ class MarkedOutput:
             if not found:
                 self._held = self._held[-_MAX_NOISE:]
                 return b""
-            self.is_ready, self._held = True, rest
+            self.is_ready = True
+            self._held = rest
         output, found, code = self._held.partition(self._exit)
         if not found:
             split = len(output) - self._len_of_partial_mark(output)
             output, self._held = output[:split], output[split:]
-        elif code.endswith(b"\n") or b"\n" in code:
-            self.exit_code, self._held = int(code.partition(b"\n")[0]), b""
+        elif b"\n" in code:
+            self.exit_code = int(code.partition(b"\n")[0])
+            self._held = b""
         else:
             self._held = found + code
         return output
 
     def end(self) -> bytes:
         """Return the rest of the output, at the end of the stream."""
-        held, self._held = self._held if self.is_ready else b"", b""
-        return held
+        rest = self._held if self.is_ready else b""
+        self._held = b""
+        return rest
 
     def _len_of_partial_mark(self, output: bytes) -> int:
-        longest = min(len(self._exit) - 1, len(output))
-        return next((n for n in range(longest, 0, -1) if output.endswith(self._exit[:n])), 0)
+        """Return the length of the beginning of an exit mark with which the output ends."""
+        for length in range(min(len(self._exit) - 1, len(output)), 0, -1):
+            if output.endswith(self._exit[:length]):
+                return length
+        return 0
 
 
 class Lines:
@@ -80,6 +86,7 @@ class Lines:
         text = self._rest + new
         self._is_after_return = text.endswith("\r")
         *parts, self._rest = _END_OF_LINE.split(text)
+        # Progress bars print empty lines that end with a carriage return: drop these.
         lines = [line for line, end in zip(parts[::2], parts[1::2], strict=True) if line or end != "\r"]
         if len(self._rest) >= _MAX_LINE:
             lines.append(self._rest)

@@ -1,7 +1,7 @@
 """Shell scripts that run on a pod. They need a POSIX shell; copies also need ``tar`` and ``find``.
 
 The command line of ``ssh`` is only :data:`_BOOTSTRAP`, so that no process list shows a secret. It prints
-a mark, and then reads a script from its standard input: before that mark nothing was run.
+a mark, and then reads a script from its standard input: before the mark, no part of the script was run.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ printf '%s exit %s\\n' "$1" "$code" >&2
 exit "$code"
 """
 
-# The command has its own process group, which is killed when the connection ends: that is when standard input
-# ends or, if the command reads that itself, when the server's process ends. %s exports the variables.
+# The command has its own process group, which is killed when the connection ends. The end of the connection
+# shows as the end of standard input or, if the command reads that itself, as the end of the server's process.
+# %s exports the variables.
 _RUN: Final = """
 exec 3<&0 </dev/null
 if command -v setsid >/dev/null 2>&1; then group=-; set -- "$1" setsid; else group=; set -- "$1"; fi

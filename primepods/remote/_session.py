@@ -33,10 +33,10 @@ class Session:
     """Connection to a pod, for one script.
 
     Attributes:
-        mark: Prefix of the marks around its output.
-        stdout: Parser of its standard output, unless a thread reads that.
-        stderr: Parser of its standard error.
-        raw_stdout: With ``is_raw``: its standard output with the marks, for a thread.
+        mark: Prefix of the marks around the script's output.
+        stdout: Parser of the standard output, unless a thread reads ``raw_stdout``.
+        stderr: Parser of the standard error.
+        raw_stdout: With ``is_raw``: the standard output with the marks, for a thread.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Session:
         self._process = process
         self._stdin = stdin
         self._ends_with_stdin = False
+        """Whether closing the standard input ends the script."""
 
     @classmethod
     async def start(cls, make_argv: Callable[[str], list[str]], *, is_raw: bool) -> Self:
@@ -56,7 +57,7 @@ class Session:
 
         Args:
             make_argv: Returns the arguments of ``ssh`` for a command line on the pod.
-            is_raw: Whether a thread reads its standard output.
+            is_raw: Whether a thread reads the standard output.
 
         Raises:
             OSError: The program does not exist.
@@ -72,7 +73,7 @@ class Session:
                 reader, stdout_of_child = os.pipe()
                 child_ends.callback(os.close, stdout_of_child)
                 raw_stdout = our_ends.enter_context(os.fdopen(reader, "rb"))
-            # Its own group: Ctrl-C does not reach ssh, and ssh's own children are killed with it.
+            # In its own process group: Ctrl-C does not reach ssh, and its children are killed with it.
             process = await anyio.open_process(
                 make_argv(bootstrap(mark)),
                 stdin=stdin_of_child,
@@ -98,8 +99,8 @@ class Session:
 
         Args:
             script: The script.
-            write: Writes the input, in a thread; without it the standard input stays open, and closing it
-                stops the script.
+            write: Writes the input, in a thread. Without it, the standard input stays open until the script
+                is to be stopped.
 
         Raises:
             OSError: An error of ``write``, except a broken pipe.
@@ -108,7 +109,7 @@ class Session:
         self._ends_with_stdin = write is None
 
     def _send(self, script: bytes, write: Callable[[BinaryIO], object] | None) -> None:
-        # A broken pipe says nothing: the exit code of ssh or of the script says why it ended.
+        # Ignore a broken pipe: the exit code of ssh or of the script gives the reason.
         with suppress(BrokenPipeError):
             self._stdin.write(script)
             self._stdin.flush()
@@ -124,12 +125,14 @@ class Session:
 
     async def pump(self, stream: Stream, sink: Sink) -> None:
         """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
-        source, output = (
-            (self._process.stdout, self.stdout) if stream == "stdout" else (self._process.stderr, self.stderr)
-        )
+        if stream == "stdout":
+            source, output = self._process.stdout, self.stdout
+        else:
+            source, output = self._process.stderr, self.stderr
         while output.exit_code is None:
             data = await _receive(source)
-            if piece := output.feed(data) if data else output.end():
+            piece = output.feed(data) if data else output.end()
+            if piece:
                 await sink(piece)
             if not data:
                 return
@@ -171,13 +174,13 @@ class Session:
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a blocking function in a thread; wait for its end even if cancelled."""
-    # Without anyio's shared limit: threads that wait for each other could deadlock.
+    # Without anyio's shared limit, under which threads that wait for each other could deadlock.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=limiter)
 
 
 async def _receive(stream: anyio.abc.ByteReceiveStream | None) -> bytes:
-    """Return a chunk; an empty one at the end of the stream."""
+    """Return a chunk; empty at the end of the stream."""
     try:
         return b"" if stream is None else await stream.receive(_CHUNK)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):

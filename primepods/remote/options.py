@@ -30,7 +30,7 @@ _DEFAULTS: Final = {
     "RemoteCommand": "none",
     "LogLevel": "ERROR",
 }
-_OURS: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
+_FIXED: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
 """Options that users cannot override: each command needs its own connection, whose end the pod notices."""
 
 
@@ -81,7 +81,7 @@ class SSHOptions:
         """Check that the program is installed.
 
         Raises:
-            ConfigError: It is not.
+            ConfigError: The program is not installed.
         """
         if shutil.which(self.ssh_command[0]) is None:
             raise self.missing_program("not found")
@@ -110,14 +110,17 @@ class SSHOptions:
             "UserKnownHostsFile": f'"{known_hosts()}"',
             "HostKeyAlias": host_alias(pod_id),
         }
-        ours = [word for name, value in defaults.items() for word in ("-o", f"{name}={value}")]
-        options = [*_OURS, *first, *self.ssh_options, *ours]
+        default_options = [word for name, value in defaults.items() for word in ("-o", f"{name}={value}")]
+        # The first value of an option wins.
+        options = [*_FIXED, *first, *self.ssh_options, *default_options]
         return [*self.ssh_command, *target.argv(*options, command=line)[1:]]
 
 
 def host_alias(pod_id: str) -> str:
     """Return the name under which a pod's host key is stored."""
-    return pod_id if _ALIAS.fullmatch(pod_id) else hashlib.sha256(pod_id.encode()).hexdigest()
+    if _ALIAS.fullmatch(pod_id):
+        return pod_id
+    return hashlib.sha256(pod_id.encode()).hexdigest()
 
 
 def known_hosts() -> str:

@@ -50,20 +50,20 @@ class AsyncRemote:
         """Run a command on the pod, and return how it ended.
 
         A command that is cancelled or times out also ends on the pod: its process group gets SIGTERM, and
-        SIGKILL ten seconds later. So it does after a lost connection, once the pod's ssh server notices.
+        SIGKILL ten seconds later. The same happens once the pod's ssh server notices a lost connection.
         Background processes of a command that ends by itself continue.
 
         Args:
             command: A line for the shell on the pod, or a list of arguments.
             env: Environment variables; sent through standard input, so that no argument or log shows them.
             cwd: The working directory, relative to the home directory.
-            input: Its standard input; by default it has none.
-            timeout: Seconds from its start.
+            input: The command's standard input; by default empty.
+            timeout: Seconds from the start of the command.
             on_line: Callback, plain or async, for each :class:`~primepods.OutputLine` of standard output and
-                error; the last 64 KiB of each are kept then.
+                error. With it, the result holds only the last 64 KiB of each.
             check: Whether a nonzero exit code is an error.
-            capture: ``False`` passes its output to this process's own standard output and error, byte for
-                byte, as it arrives; nothing is kept.
+            capture: ``False`` passes the output to this process's own standard output and error, byte for
+                byte, as it arrives; the result holds none of it.
 
         Raises:
             LoginError: The pod refused all logins. Nothing was run.

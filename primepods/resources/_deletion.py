@@ -1,8 +1,8 @@
 """Deleting pods: success requires proof.
 
 A status code proves nothing: ingresses and routers return 404, too, replicas lag behind, and a 200 may be
-about another pod, or say that this one is ACTIVE. If the response to DELETE proves nothing, a later read of
-the pod decides: its row, or a 404 together with a list that lacks it.
+about another pod, or say that the pod is ACTIVE. If the response to DELETE proves nothing, a later read
+decides: the pod's row, or a 404 together with a list without the pod.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .._decoding.pods import DeletionResponse, decode_deletion, decode_shown_state
+from .._decoding.pods import DeletionResponse, decode_deletion, decode_state
 from .._decoding.rows import decode_listed_ids
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
@@ -29,7 +29,7 @@ from ..models import HistoryRecord, PodState
 from ..pagination import FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
 
-_ON_ITS_WAY_OUT: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
 """Refusals of a deletion that may mean that the pod is already being deleted."""
 _LIST_PAGE_SIZE: Final = 1_000
@@ -42,10 +42,10 @@ class _Deletion:
     Attributes:
         pod_id: The pod.
         may_be_missing: Whether a 404 can be success.
-        is_known: Whether the pod has existed, by any response, or need not: then absence is success.
+        is_known: Whether absence means success: a response has shown the pod, or it need not exist.
         response: The response to DELETE, for messages.
-        is_accepted: Whether it said DELETING or TERMINATED, without naming the pod.
-        shown: The pod's state in the API, for messages; empty while unknown.
+        is_accepted: Whether that response said DELETING or TERMINATED, without naming the pod.
+        shown: What the API shows of the pod, for messages; empty while unknown.
         is_absent: Whether the pod does not exist in the API.
         trouble: The error of reading the pod, if another attempt may help.
         refusal: The error of DELETE, final unless the pod is already being deleted.
@@ -66,13 +66,13 @@ class _Deletion:
     outcome: PodState | PrimePodsError | None = None
 
     @property
-    def must_be_looked_at(self) -> bool:
+    def needs_lookup(self) -> bool:
         """True while the pod's state in the API is unknown."""
         return self.outcome is None and not self.shown and not self.is_absent
 
     def note_response(self, response: DeletionResponse) -> None:
         """Record the response to DELETE: a proof if it names the pod and says DELETING or TERMINATED."""
-        is_accepted = response.state in _ON_ITS_WAY_OUT
+        is_accepted = response.state in _ENDING
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
         elif response.pod_id not in {None, self.pod_id}:
@@ -82,10 +82,11 @@ class _Deletion:
         else:
             self._await_proof("a response that names neither DELETING nor TERMINATED")
         # The deletion may take effect later: from now on a 404 can mean success.
-        self.may_be_missing = self.is_known = True
+        self.may_be_missing = True
+        self.is_known = True
 
     def note_not_found(self, error: NotFoundError) -> None:
-        """Record a 404 of DELETE: success if the pod may be missing, else the error to raise if it is."""
+        """Record a 404 of DELETE: success, or the error to raise, if a later read does not find the pod."""
         self.may_be_missing = self.may_be_missing or error.maybe_acted
         self._await_proof("404")
         self.missing = None if self.may_be_missing else error
@@ -99,13 +100,20 @@ class _Deletion:
             self.refusal = error
 
     def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
-        self.response, self.is_accepted = response, is_accepted
-        self.shown, self.is_absent, self.trouble, self.refusal, self.missing = "", False, None, None, None
+        """Record an inconclusive response, and forget what was known after the previous one."""
+        self.response = response
+        self.is_accepted = is_accepted
+        self.shown = ""
+        self.is_absent = False
+        self.trouble = None
+        self.refusal = None
+        self.missing = None
 
     def note_state(self, state: PodState | None) -> None:
         """Record the pod's state in the API."""
-        self.shown, self.is_known = f"with status {state}", True
-        if state in _ON_ITS_WAY_OUT:
+        self.shown = f"with status {state}"
+        self.is_known = True
+        if state in _ENDING:
             self.outcome = state
 
     def note_list(self, listed: set[str]) -> None:
@@ -115,9 +123,7 @@ class _Deletion:
 
     def note_trouble(self, error: PrimePodsError) -> None:
         """Record an error of reading the pod; a permanent one ends the deletion."""
-        error.add_note(
-            f"Whether pod {self.pod_id} is deleted could not be seen: its DELETE brought {self.response}."
-        )
+        error.add_note(f"It is unknown whether pod {self.pod_id} is deleted: its DELETE got {self.response}.")
         if isinstance(error, ProtocolError) and not error.transient:
             self.trouble = error
         else:
@@ -186,20 +192,21 @@ class Deleter:
         deletions = [
             _Deletion(pod_id=pod_id, may_be_missing=missing_ok, is_known=missing_ok) for pod_id in pod_ids
         ]
-        pending, attempt = deletions, 0
+        pending = deletions
+        attempt = 0
         while pending:
             attempt += 1
             await self._executor.map(partial(self._send, ends_at=ends_at), pending)
-            await self._confirm(_open(pending), ends_at)
+            await self._confirm(_undecided(pending), ends_at)
             for each in pending:
                 each.end_if_refused()
-            pending = _open(pending)
+            pending = _undecided(pending)
             if pending and not await self._pause(attempt, ends_at):
                 for each in pending:
                     each.fail(attempt)
                 break
         outcomes = {each.pod_id: each.outcome for each in deletions if each.outcome is not None}
-        _tell(outcomes)
+        _report_events(outcomes)
         return outcomes
 
     async def _pause(self, attempt: int, ends_at: float | None) -> bool:
@@ -229,27 +236,28 @@ class Deleter:
         """Read the state of pods whose responses prove nothing."""
         if len(deletions) > 1:
             await self._read_statuses(deletions)
-        unseen = [each for each in deletions if each.must_be_looked_at]
-        await self._executor.map(partial(self._look, ends_at=ends_at), unseen)
-        if absent := [each for each in _open(deletions) if each.is_absent]:
+        unseen = [each for each in deletions if each.needs_lookup]
+        await self._executor.map(partial(self._read_pod, ends_at=ends_at), unseen)
+        absent = [each for each in _undecided(deletions) if each.is_absent]
+        if absent:
             await self._check_list(absent, ends_at)
 
     async def _read_statuses(self, deletions: list[_Deletion]) -> None:
         """Read the status of many pods, a hundred per request."""
         try:
-            answer = await self._statuses.read([each.pod_id for each in deletions])
+            response = await self._statuses.read([each.pod_id for each in deletions])
         except PrimePodsError:
             return  # each pod is then read separately
         for each in deletions:
-            if each.pod_id in answer.rows:
-                each.note_state(answer.rows[each.pod_id].status)
-            elif each.is_accepted and each.pod_id not in answer.errors:
+            if each.pod_id in response.rows:
+                each.note_state(response.rows[each.pod_id].status)
+            elif each.is_accepted and each.pod_id not in response.errors:
                 each.is_absent = True
 
-    async def _look(self, deletion: _Deletion, *, ends_at: float | None) -> None:
+    async def _read_pod(self, deletion: _Deletion, *, ends_at: float | None) -> None:
         """Read one pod."""
         request = pod_request("GET", deletion.pod_id)
-        decode = partial(decode_shown_state, pod_id=deletion.pod_id)
+        decode = partial(decode_state, pod_id=deletion.pod_id)
         try:
             deletion.note_state(await self._executor.call(request, decode, ends_at=ends_at))
         except NotFoundError:
@@ -258,7 +266,7 @@ class Deleter:
             deletion.note_trouble(exc.with_traceback(None))
 
     async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
-        """Confirm by the list that pods are gone: a misrouted request always gets a 404."""
+        """Confirm by the list that pods are gone: a 404 may also come from a misrouted request."""
         try:
             listed = await self._listed_ids(ends_at)
         except PrimePodsError as exc:
@@ -313,29 +321,31 @@ class Deleter:
         return set(ids)
 
 
-def _tell(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
-    """Tell ``on_event`` how deletions have ended."""
-    if (listeners := LISTENERS.get()) is None:
+def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
+    """Report the outcomes of deletions to ``on_event``."""
+    listeners = LISTENERS.get()
+    if listeners is None:
         return
     from ..events import DeletionEnded  # noqa: PLC0415 - loaded with the first on_event
 
     for pod_id, outcome in outcomes.items():
-        state, error = (
-            (str(outcome), None) if isinstance(outcome, PodState) else (None, type(outcome).__name__)
-        )
-        listeners.notify(DeletionEnded(pod_id=pod_id, state=state, error=error))
+        if isinstance(outcome, PodState):
+            event = DeletionEnded(pod_id=pod_id, state=str(outcome), error=None)
+        else:
+            event = DeletionEnded(pod_id=pod_id, state=None, error=type(outcome).__name__)
+        listeners.notify(event)
 
 
-def _open(deletions: list[_Deletion]) -> list[_Deletion]:
+def _undecided(deletions: list[_Deletion]) -> list[_Deletion]:
     return [each for each in deletions if each.outcome is None]
 
 
 def _unproven_error(deletion: _Deletion) -> ProtocolError:
     path = pod_path(deletion.pod_id)
     return ProtocolError(
-        f"DELETE {path}: brought {deletion.response}, and an earlier attempt no usable response. Neither the "
-        "list nor the history shows the pod: it is gone, or has not appeared yet and is billed from then on. "
-        "Look at it again with `pods.get()`, and in `pods.history()`.",
+        f"DELETE {path}: got {deletion.response}, and an earlier attempt got no usable response. Neither the "
+        "list nor the history shows the pod: it is gone, or it has not appeared yet and will be billed. Look "
+        "for it again with `pods.get()`, and in `pods.history()`.",
         method="DELETE",
         url_path=path,
     )
@@ -343,9 +353,9 @@ def _unproven_error(deletion: _Deletion) -> ProtocolError:
 
 def _not_deleted_error(deletion: _Deletion, attempts: int) -> ProtocolError:
     path = pod_path(deletion.pod_id)
-    times = f"{attempts} attempt{'s' if attempts > 1 else ''}"
+    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     return ProtocolError(
-        f"DELETE {path}: brought {deletion.response}, and the API still shows the pod, {deletion.shown} "
+        f"DELETE {path}: got {deletion.response}, and the API still shows the pod, {deletion.shown} "
         f"({times}). It may be running, and billed: try again, and look at it with `pods.get()`.",
         method="DELETE",
         url_path=path,

@@ -32,7 +32,8 @@ def page_source(
         fetch: Requests one page.
         path: The path, for messages.
         keep: Accepts the items to yield.
-        name: Operation that the request of a page is, such as ``pods.list``; ``None`` for none of its own.
+        name: Name of the operation that each request of a page begins, such as ``pods.list``; ``None`` if
+            the caller has begun one.
     """
     settings = executor.settings
     if name is not None and settings.on_event is not None:
@@ -72,9 +73,10 @@ async def fetch_page(
     rows: list[T | ProtocolError] = list(page.data)
     row_keys = [key(item) for item in page.data]
     for error in errors:
-        # In ascending order, so that each index is right.
-        rows.insert(error.index or 0, executor.shape_error(request, error))
-        row_keys.insert(error.index or 0, show(error.row) if error.row_id is None else error.row_id)
+        # The errors are in ascending order, so each index is right when its error is inserted.
+        index = error.index or 0
+        rows.insert(index, executor.shape_error(request, error))
+        row_keys.insert(index, show(error.row) if error.row_id is None else error.row_id)
     return FetchedPage(
         total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=row_keys
     )

@@ -186,7 +186,7 @@ class AsyncAvailability:
             disks: Ids of disks: only offers to which they can be attached.
             unavailable: Whether to include offers that are sold out, have no price, or are prepaid.
             limit: Maximum number of offers; by default all.
-            wait: Seconds to poll, about every 10, until an offer fits. Transient errors do not end it.
+            wait: Seconds to poll, about every 10 s, until an offer fits. Transient errors do not end it.
 
         Returns:
             The offers; an empty list if none fits.
@@ -267,9 +267,11 @@ class AsyncAvailability:
             disks=disks,
         )
         offers = await self._poll_until_found(search, wait)
-        if found := search.select(offers):
-            return found[0]
-        raise search.sold_out(offers, [] if offers else await self.summary(), f"{_AVAILABILITY}/gpus")
+        matches = search.select(offers)
+        if matches:
+            return matches[0]
+        prices = [] if offers else await self.summary()
+        raise search.sold_out(offers, prices, f"{_AVAILABILITY}/gpus")
 
     @operation("availability.summary")
     async def summary(self) -> list[GpuPrices]:
@@ -281,13 +283,16 @@ class AsyncAvailability:
         return await self._executor.call(Request(method="GET", path=path), decode_gpu_summary)
 
     async def _poll_until_found(self, search: OfferSearch, wait: float | None) -> list[Offer]:
-        """Return the offers of the wanted GPU once one of them fits, or at the end of the time."""
+        """Return the offers of the wanted GPU once one of them fits, or after ``wait`` seconds."""
         clock = self._executor.settings.clock
-        ends_at = clock.time() + (0.0 if wait is None else check_seconds("wait", wait, minimum=0.0))
+        timeout = 0.0 if wait is None else check_seconds("wait", wait, minimum=0.0)
+        ends_at = clock.time() + timeout
         while True:
-            is_last, pause = clock.time() >= ends_at, _INTERVAL * (0.75 + clock.random() / 2)
+            is_last = clock.time() >= ends_at
+            # From 0.75 to 1.25 intervals, so that many clients do not poll at the same time.
+            pause = _INTERVAL * (0.75 + clock.random() / 2)
             try:
-                offers = await self._look(search)
+                offers = await self._read_offers(search)
             except (APIError, ProtocolError, TransportError) as exc:
                 if is_last or not exc.transient:
                     raise
@@ -298,7 +303,7 @@ class AsyncAvailability:
                 return offers
             await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
 
-    async def _look(self, search: OfferSearch) -> list[Offer]:
+    async def _read_offers(self, search: OfferSearch) -> list[Offer]:
         """Return the offers of the wanted GPU, including those that do not fit."""
 
         async def read(path: str) -> list[Offer]:
@@ -344,11 +349,14 @@ class AsyncAvailability:
 
 
 def _retry_after(error: PrimePodsError) -> float:
-    return (error.retry_after if isinstance(error, APIError) else None) or 0.0
+    """Return the seconds that the API asks to wait; 0 if it does not."""
+    if not isinstance(error, APIError) or error.retry_after is None:
+        return 0.0
+    return error.retry_after
 
 
 async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return all readable offers: an unreadable one, or a wrong count, hides no others."""
+    """Return all readable offers; an unreadable offer or a wrong count is only logged."""
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -392,15 +400,16 @@ def _filters(
     **texts: str | None,
 ) -> dict[str, Any]:
     """Return the given parameters, checked."""
-    found: dict[str, Any] = {
+    filters: dict[str, Any] = {
         name: check_text(name, value) for name, value in texts.items() if value is not None
     }
     if gpu_count is not None:
-        found["gpu_count"] = check_count("gpu_count", gpu_count, minimum=1)
-    for name, values in (("regions", regions), ("disks", disks)):
-        if values is not None:
-            found[name] = check_texts(name, values)
-    return found
+        filters["gpu_count"] = check_count("gpu_count", gpu_count, minimum=1)
+    if regions is not None:
+        filters["regions"] = check_texts("regions", regions)
+    if disks is not None:
+        filters["disks"] = check_texts("disks", disks)
+    return filters
 
 
 def _offer_key(offer: Offer) -> str:

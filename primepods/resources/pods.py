@@ -146,11 +146,11 @@ class AsyncPods:
         Raises:
             LoginError: The API names no address.
         """
-        # Not its status, which can lack the address.
+        # Not from the status, which may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(
-                f"The API names no address to log in to: {pod}. Wait until it is ready, with "
+                f"The API names no address to log in to: {pod}. Wait until the pod is ready, with "
                 "pods.wait_ready or `primepods wait`.",
                 pod_id=pod_id,
                 said="",
@@ -241,8 +241,8 @@ class AsyncPods:
             that makes requests fail, or whose row is unreadable; it proves nothing about the pod).
         """
         ids = check_ids(pod_ids)
-        found = await self._statuses.read(ids)
-        rows, errors = found.rows, found.errors
+        response = await self._statuses.read(ids)
+        rows, errors = response.rows, response.errors
         return PodStatuses(
             {pod_id: rows[pod_id] for pod_id in ids if pod_id in rows},
             missing=tuple(pod_id for pod_id in ids if pod_id not in rows and pod_id not in errors),
@@ -291,8 +291,8 @@ class AsyncPods:
 
         Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING:
         the first at once, then once a minute). A refusal, such as of the key, ends a wait when it is
-        confirmed after two seconds. When the API asks for a pause (429), polling pauses for as long as it
-        says, at most five minutes, plus a random extra of up to half of that.
+        confirmed after two seconds. When the API asks for a pause (429), polling pauses for the time that the
+        API asks for, at most five minutes, plus a random extra of up to half of that.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -397,23 +397,25 @@ class AsyncPods:
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
         if the API may have received it. If no response proves the outcome, the client searches for the pod by
-        name for 20 seconds. Without a name of yours, the name is unique. A name of yours proves nothing: the
-        client lists the pods that have it before the order, and afterwards accepts only a single new one that
-        is in no lease file.
+        name for 20 seconds. If you choose no name, the pod gets a unique one. If you choose a name, other
+        pods may have it: the client lists them before the order, and afterwards accepts only a single new pod
+        of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
-        you have to delete. The error, and the log in both cases, name it; ``.candidates`` are the ids of
-        pods that may be it. Any other error of this package means that no pod was created.
+        you have to delete. The error, and in both cases the log, give the pod's name; ``.candidates`` are the
+        ids of the pods that may be the ordered one. Any other error of this package means that no pod was
+        created.
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
-            max_hours: Hours after which nothing needs the pod. Its name then ends with a unique suffix and
-                this time: after it, ``sweep(expired=True)`` deletes it, from any machine; nothing else does.
+            max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
+                time. After that time, ``sweep(expired=True)`` on any machine deletes the pod; nothing else
+                does.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.
             SoldOutError: The machine is no longer available.
-            PriceTooHighError: It costs more than ``spec.max_price``.
+            PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
         """
@@ -423,10 +425,10 @@ class AsyncPods:
     async def ensure(self, spec: PodSpec) -> Pod:
         """Return the live pod with exactly the spec's name; if there is none, rent it.
 
-        For orders that are retried, as by a job's retry or a repeated deployment, under a name that nobody
-        else uses: only the name identifies the pod. A pod that was stopped, has failed or is being deleted
-        does not count. Of several, the oldest is returned. Concurrent calls can each rent one, in one
-        process or in several.
+        For orders that may be repeated, as by a job's retry or a second deployment. Only the name identifies
+        the pod: choose one that nobody else uses. A pod that was stopped, has failed or is being deleted does
+        not count. If several pods have the name, the oldest is returned. Concurrent calls can each rent a
+        pod, in one process or in several.
 
         Args:
             spec: The pod to rent; it must have a name.
@@ -455,40 +457,39 @@ class AsyncPods:
     ) -> AsyncLease:
         """Rent a pod for a block: ``async with pods.lease(spec) as pod``. It is deleted on every exit.
 
-        The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
-        cancellation, a timeout, a failed boot or Ctrl-C it is deleted and confirmed terminated. After a first
-        interruption of that, the block waits until the deletion is accepted, and then at most 10 s; a second
-        one gives up. A random suffix of its name identifies it. From before the order until it is
+        The block begins when the pod is ready. At the end of the block, after an exception, a cancellation, a
+        timeout, a failed boot or Ctrl-C, the pod is deleted and confirmed terminated. If this release is
+        interrupted, it waits until the deletion is accepted, and then at most 10 s; a second interruption
+        ends it. A random suffix of the pod's name identifies it. From before the order until the pod is
         terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with which
         :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
         :func:`primepods.exit_on_sigterm`.
 
         Args:
-            spec: The pod to rent; or several specs in order of preference: the next one is tried when one
+            spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
                 is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
-                A pod rented for it is deleted first; the last error has the others as notes.
+                The pod of the failed spec is deleted first; the last error has the earlier ones as notes.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
-            login_timeout: Seconds for that; see :meth:`remote`, also for the next two.
+            login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
             ssh_options: Arguments for ``ssh``.
             ssh_command: Command and arguments to use instead of ``ssh``.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Callback (sync or async) for each :class:`~primepods.PodChange` until it is ready.
-            max_hours: Hours after the order, including this machine's sleep, at which the pod is
-                deleted, and then :class:`~primepods.BudgetExceededError` raised in the block, whose task is
-                cancelled for it.
-            max_spend: The same for its cost, at the highest price seen.
+            max_hours: Hours after the order, including this machine's sleep, after which the pod is deleted:
+                the block's task is cancelled, and the block raises :class:`~primepods.BudgetExceededError`.
+            max_spend: The same for the pod's cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
             CreateUncertainError: The pod may have been created, and has not appeared yet. Its file stays.
-            PodFailedError: It has failed to boot. It is deleted.
-            WaitTimeoutError: It did not become ready in time. It is deleted.
-            LoginError: ``ssh`` could not log in to it in time. It is deleted.
-            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
-            NotReleasedError: It may be running, and billed. If another exception is
-                being raised, it gets a note instead.
+            PodFailedError: The pod has failed to boot. It is deleted.
+            WaitTimeoutError: The pod did not become ready in time. It is deleted.
+            LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
+            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
+            NotReleasedError: The pod may be running, and billed. If another exception is
+                being raised, that one gets a note instead.
         """
         from ..leasing.lease import AsyncLease
         from ..leasing.options import LeaseOptions
@@ -526,11 +527,11 @@ class AsyncPods:
         hosts with the same home need ``older_than``, since their processes cannot be checked from here.
 
         Args:
-            prefix: Only pods whose names begin with this; includes pods without a lease file, for which no
-                proof is needed: with a prefix, *you* say that all pods so named and so old are yours and no
-                longer needed. Requires ``older_than``, longer than any lease or job under that prefix takes.
-                Excludes pods whose name says that their lease still lasts.
-            older_than: Only pods ordered at least so many seconds ago, by the server's time.
+            prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
+                *you* assert that all pods of such a name and age are yours and no longer needed. Requires
+                ``older_than``, longer than any lease or job under that prefix takes. Excludes pods whose name
+                says that their lease still lasts.
+            older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
             only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.
@@ -572,9 +573,9 @@ class AsyncPods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Success requires proof: a response that names the pod and DELETING or TERMINATED; or, if it does not
-        name the pod, one request for the pod that shows the same; or a 404 of ``get`` while the list of all
-        pods lacks it. While the API shows another state, the deletion is retried, as often as the client's
+        Success requires proof: a response that names the pod and DELETING or TERMINATED; or a later read of
+        the pod that shows such a state; or a 404 of ``get`` and a list of all pods without this one. While
+        the API shows another state, the deletion is retried, as often as the client's
         :class:`~primepods.RetryPolicy` allows.
 
         Args:
@@ -684,11 +685,11 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path, route = f"{pod_path(check_pod_id(pod_id))}/log", f"{POD_ROUTE}/log"
+        path = f"{pod_path(check_pod_id(pod_id))}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1)}"
-        request = Request(method="GET", path=path, query=query, text_allowed=True, route=route)
+        request = Request(method="GET", path=path, query=query, text_allowed=True, route=f"{POD_ROUTE}/log")
         return await self._executor.call(request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:

@@ -53,10 +53,10 @@ class Client:
         user_agent: Prefix of the ``User-Agent`` header.
         session: A function (also an async one) that makes an ``aiohttp.ClientSession``: called in the
             client's event loop at first use (once more by the poller of waits), closed with the client.
-            Connector, proxy, CA and tracing are then yours. An order (POST) can meet a pooled connection that
-            the server has just closed, and the client then has to search for the pod: give the connector
-            ``force_close=True`` to rule that out. Requests that your middlewares repeat are not counted as
-            attempts.
+            You then choose connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
+            connection that the server has just closed, the client has to search for the pod:
+            ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
+            counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
             deletions. A plain function, called in the client's thread: it must be quick, and must not call
             the client. The first exception that it raises is logged; all are ignored.
@@ -85,7 +85,7 @@ class Client:
         session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        # See AsyncClient.
+        # Hide the key first, as AsyncClient does.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         if session is not None and not callable(session):
             raise TypeError(
@@ -143,8 +143,8 @@ class Client:
     def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 
-        A POST, PUT or PATCH without a response may have taken effect, and is not retried: to rent a pod use
-        ``pods.create``, which finds out.
+        A POST, PUT or PATCH without a response may have taken effect, and is not retried. To rent a pod, use
+        ``pods.create``: it finds out whether the order succeeded.
 
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
@@ -156,8 +156,8 @@ class Client:
             The decoded JSON of the response, or ``None`` for an empty one.
 
         Raises:
-            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; then its
-                ``maybe_acted`` is true.
+            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; the
+                error's ``maybe_acted`` is then true.
         """
         return self._portal.call(self._async.request, method, path, params=params, json=json)
 
@@ -188,8 +188,10 @@ class Client:
         if not hasattr(self, "_async"):
             return "<Client, not built>"
         text = repr(self._async).replace("Async", "", 1)
-        # A client closed before its first call had no loop in which to close the asynchronous one.
-        return text.replace(">", " closed>") if self._portal.closed and " closed" not in text else text
+        if self._portal.closed and " closed" not in text:
+            # Closed before its first call: there was no loop in which to close the asynchronous client.
+            return text.replace(">", " closed>")
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._async.__reduce__()

@@ -60,10 +60,10 @@ class Pager(Generic[T]):
         """Return the items for which ``predicate`` holds, even if other rows cannot be read.
 
         Args:
-            predicate: Tells whether an item is wanted.
+            predicate: Returns whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any; those may be other items.
+            The items, and the error about unreadable rows, if any; such rows may be further items.
 
         Raises:
             PrimePodsError: The list could not be read to the end.

@@ -251,13 +251,14 @@ class Pods:
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
-            max_hours: Hours after which nothing needs the pod. Its name then ends with a unique suffix and
-                this time: after it, ``sweep(expired=True)`` deletes it, from any machine; nothing else does.
+            max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
+                time. After that time, ``sweep(expired=True)`` on any machine deletes the pod; nothing else
+                does.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.
             SoldOutError: The machine is no longer available.
-            PriceTooHighError: It costs more than ``spec.max_price``.
+            PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
         """
@@ -266,8 +267,8 @@ class Pods:
     def ensure(self, spec: PodSpec) -> Pod:
         """Return the live pod with exactly the spec's name; if there is none, rent it.
 
-        For orders that are retried, under a name that nobody else uses: only the name identifies the pod.
-        Concurrent calls can each rent one.
+        For orders that may be repeated. Only the name identifies the pod: choose one that nobody else uses.
+        Concurrent calls can each rent a pod.
 
         Args:
             spec: The pod to rent; it must have a name.
@@ -296,39 +297,39 @@ class Pods:
     ) -> Lease:
         """Rent a pod for a block: ``with pods.lease(spec) as pod``. It is deleted on every exit.
 
-        The pod is created, waited for, and handed over ready. At the end of the block, after an exception, a
-        timeout, a failed boot or Ctrl-C it is deleted and confirmed terminated; ``close`` and the
-        interpreter's exit do so for open leases. After a Ctrl-C meanwhile, the block waits until the
-        deletion is accepted, and then at most 10 s; a second one gives up. From before the order until the
-        pod is terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with
-        which :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
+        The block begins when the pod is ready. At the end of the block, after an exception, a timeout, a
+        failed boot or Ctrl-C, the pod is deleted and confirmed terminated; ``close`` and the interpreter's
+        exit do the same for open leases. If Ctrl-C interrupts this release, it waits until the deletion is
+        accepted, and then at most 10 s; a second Ctrl-C ends it. From before the order until the pod is
+        terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with which
+        :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
         :func:`primepods.exit_on_sigterm`.
 
         Args:
-            spec: The pod to rent; or several specs in order of preference: the next one is tried when one
+            spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
                 is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
-                A pod rented for it is deleted first; the last error has the others as notes.
+                The pod of the failed spec is deleted first; the last error has the earlier ones as notes.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
-            login_timeout: Seconds for that; see :meth:`remote`, also for the next two.
+            login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
             ssh_options: Arguments for ``ssh``.
             ssh_command: Command and arguments to use instead of ``ssh``.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
-            max_hours: Hours after the order, including this machine's sleep, at which the pod is
-                deleted. The block continues, and raises :class:`~primepods.BudgetExceededError` at its end.
-            max_spend: The same for its cost, at the highest price seen.
+            max_hours: Hours after the order, including this machine's sleep, after which the pod is deleted.
+                The block continues, and raises :class:`~primepods.BudgetExceededError` at its end.
+            max_spend: The same for the pod's cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
             CreateUncertainError: The pod may have been created, and has not appeared yet. Its file stays.
-            PodFailedError: It has failed to boot. It is deleted.
-            WaitTimeoutError: It did not become ready in time. It is deleted.
-            LoginError: ``ssh`` could not log in to it in time. It is deleted.
-            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. It is deleted.
-            NotReleasedError: It may be running, and billed. If another exception is
-                being raised, it gets a note instead.
+            PodFailedError: The pod has failed to boot. It is deleted.
+            WaitTimeoutError: The pod did not become ready in time. It is deleted.
+            LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
+            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
+            NotReleasedError: The pod may be running, and billed. If another exception is
+                being raised, that one gets a note instead.
         """
         lease = self._async.lease(
             spec,
@@ -359,11 +360,11 @@ class Pods:
         hosts with the same home need ``older_than``.
 
         Args:
-            prefix: Only pods whose names begin with this; includes pods without a lease file, for which no
-                proof is needed: with a prefix, *you* say that all pods so named and so old are yours and no
-                longer needed. Requires ``older_than``, longer than any lease or job under that prefix takes.
-                Excludes pods whose name says that their lease still lasts.
-            older_than: Only pods ordered at least so many seconds ago, by the server's time.
+            prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
+                *you* assert that all pods of such a name and age are yours and no longer needed. Requires
+                ``older_than``, longer than any lease or job under that prefix takes. Excludes pods whose name
+                says that their lease still lasts.
+            older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
             only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.

@@ -33,6 +33,7 @@ class PodLookups:
     def __init__(self, state: HubState, executor: RequestExecutor) -> None:
         self._state = state
         self._executor = executor
+        # A quarter of the slots, so that lookups do not delay the polls.
         self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
         self._terminated: set[str] = set()
         self._history_at = -math.inf
@@ -45,13 +46,14 @@ class PodLookups:
 
     async def _look_up(self, pod: WatchedPod) -> None:
         async with self._slots:
-            # A lookup that a pause skips is repeated after the next tick.
+            # If polling is paused, skip the lookup: it is repeated after the next tick.
             await self._state.pace.wait_for_turn()
             if pod.subscriptions and self._state.pace.cause is None:
                 await self._get(pod)
 
     async def _get(self, pod: WatchedPod) -> None:
-        sequence, sent_at = next(self._state.numbers), self._state.clock.time()
+        sequence = next(self._state.numbers)
+        sent_at = self._state.clock.time()
         pod.lookup_at = sent_at + LOOKUP_INTERVAL
         decode = partial(decode_pod, pod_id=pod.pod_id)
         try:
@@ -86,7 +88,7 @@ class PodLookups:
             self._state.start(self._read_history, [pod])
 
     async def _read_history(self) -> None:
-        """Note which pods the history shows as ended; a later lookup retries after a failure."""
+        """Record which pods have ended by the history; after a failure, a later lookup tries again."""
         sequence = next(self._state.numbers)
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"
@@ -99,7 +101,8 @@ class PodLookups:
             return
         self._terminated = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._terminated:
-            if pod := self._state.pods.get(pod_id):
+            pod = self._state.pods.get(pod_id)
+            if pod is not None:
                 pod.ended(sequence)
 
 

@@ -13,9 +13,9 @@ from ._watched_pod import Subscriber, WatchedPod
 
 JITTER: Final = 0.1
 """Maximum random delay of a tick, as a fraction of its interval."""
-_SHARE: Final = 0.1
-"""Maximum by which a tick comes early to share requests with another interval, as a fraction of its own."""
-_GATHER: Final = 0.05
+_MAX_ADVANCE: Final = 0.1
+"""Maximum by which a tick may be early, to share requests with another interval; a fraction of its own."""
+_GATHER_TIME: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval."""
 _MAX_SLEEP: Final = 60.0
 
@@ -70,14 +70,16 @@ class PollSchedule:
 
     def add(self, subscription: Subscriber) -> None:
         """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
-        now, interval = self._clock.time(), subscription.interval
+        now = self._clock.time()
+        interval = subscription.interval
         group = self._intervals.get(interval)
         if group is None:
-            group = self._intervals[interval] = _Interval(interval, now)
+            group = _Interval(interval, now)
             group.advance(now, self._clock.random())
+            self._intervals[interval] = group
         group.subscriptions[subscription] = None
         self._newcomers |= dict.fromkeys(subscription.pods.values())
-        self._newcomers_at = min(self._newcomers_at, now + _GATHER * interval)
+        self._newcomers_at = min(self._newcomers_at, now + _GATHER_TIME * interval)
         self.changed.set()
 
     def remove(self, subscription: Subscriber) -> None:
@@ -98,7 +100,7 @@ class PollSchedule:
         self._extra.pop(pod, None)
 
     def poll_if_overdue(self, pod: WatchedPod) -> None:
-        """Poll a pod at once if it became due while a request for it was in flight, which has now ended."""
+        """Poll a pod at once if it became due while a request for it, which has ended, was in flight."""
         if pod in self._newcomers:
             self._newcomers_at = -math.inf
             self.changed.set()
@@ -107,7 +109,7 @@ class PollSchedule:
 
     def next_at(self) -> float:
         """Return the time of the next poll."""
-        # No interval means no subscriptions: the hub is about to end.
+        # Without intervals there are no subscriptions, and the hub is about to end.
         idle = self._clock.time() + _MAX_SLEEP
         ticks = (group.next_at for group in self._intervals.values())
         extra = (when for pod, when in self._extra.items() if not pod.in_flight)
@@ -117,23 +119,21 @@ class PollSchedule:
         """Return the pods that are due, and advance to the next ticks."""
         now = self._clock.time()
         due = self._take_due_intervals(now)
-        pods = {
-            pod: None
-            for group in due
-            for subscription in group.subscriptions
-            for pod in subscription.pods.values()
-        }
+        pods: dict[WatchedPod, None] = {}
+        for group in due:
+            for subscription in group.subscriptions:
+                pods |= dict.fromkeys(subscription.pods.values())
         if due or self._newcomers_at <= now:
             pods |= self._newcomers
             self._newcomers_at = math.inf
         return pods | dict.fromkeys(pod for pod, when in self._extra.items() if when <= now)
 
     def _take_due_intervals(self, now: float) -> list[_Interval]:
-        """Return the intervals whose tick is due; if there are any, also those whose tick is near."""
+        """Return the intervals whose tick is due; if there is one, also those whose tick is soon due."""
         groups = self._intervals.values()
         if all(group.next_at > now for group in groups):
             return []
-        due = [group for group in groups if group.next_at <= now + _SHARE * group.interval]
+        due = [group for group in groups if group.next_at <= now + _MAX_ADVANCE * group.interval]
         for group in due:
             group.advance(now, self._clock.random())
         return due

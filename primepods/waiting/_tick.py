@@ -3,7 +3,7 @@
 A batch can fail because of a single pod (one that makes the API fail, or one of another team). Such a pod
 must not hide the others of its batch: a search by halving finds it (see :class:`FaultSearch`), and it is then
 polled alone. A tick sends fewer than twice as many requests as there would be batches without searches.
-While no request succeeds at all, there is no search: that is an outage.
+While no request succeeds at all, there is an outage, and no search.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ._hub_state import HubState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests of a tick with a single batch, if it is searched."""
+"""Requests that a tick may always send, so that it can search a single batch."""
 _OUTAGE_REQUESTS: Final = 2
-"""Requests besides the batches while no request succeeds."""
+"""Max requests of a tick besides its batches, while no request succeeds."""
 _REFUSAL_REQUESTS: Final = 60
-"""Requests per tick for a refused batch: its culprits leave, so this cost occurs once."""
-_HALVINGS: Final = 2
-"""Requests of a search for culprits, before the tick's last one goes to the pods presumed innocent."""
+"""Max requests per tick and refused batch: the waits for its culprits end, so this cost occurs once."""
+_MIN_HALVINGS: Final = 2
+"""Requests of a search before the tick's last request may go to the pods presumed innocent."""
 _MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
@@ -48,20 +48,21 @@ class SearchBudget:
 
     def take(self, *, is_refused: bool) -> bool:
         """Take a request from the budget; return whether one was left."""
-        self._left -= not is_refused
+        if not is_refused:
+            self._left -= 1
         return self._left >= 0
 
     def is_last(self, requests: int, *, is_refused: bool) -> bool:
-        """Tell whether the request just taken is the tick's last, after so many requests of its search."""
-        return not is_refused and self._left < 1 and requests >= _HALVINGS
+        """Return whether the request just taken is the tick's last, after ``requests`` of its search."""
+        return not is_refused and self._left < 1 and requests >= _MIN_HALVINGS
 
-    def give_up(self) -> None:
+    def count_refused_batch(self) -> None:
         """Count a batch whose requests were all refused."""
         self._refused_batches += 1
 
     @property
-    def has_given_up(self) -> bool:
-        """True when too many batches were refused to search another."""
+    def has_too_many_refused_batches(self) -> bool:
+        """True if no further refused batch is searched."""
         return self._refused_batches >= _MAX_REFUSED_BATCHES
 
 
@@ -93,22 +94,25 @@ class Tick:
             pod.in_flight = True
         self._has_success = False
         self._decided = asyncio.Event()
+        """Set when a request has succeeded, or all batches have failed."""
         self._refusals = asyncio.Lock()
+        """Held by the search of a refused batch: refused batches are searched one after the other."""
         self._budget = SearchBudget(0)
 
     async def run(self) -> None:
         """Poll all pods, and search the batches that fail."""
         batches = self._batches()
         alone = [pod for pod in self._pods if pod.alone]
-        usual = self._split(self._pods) if self._searches or alone else batches
-        most = max(2 * len(usual) - 1, _MIN_REQUESTS)
-        del alone[max(0, most - len(batches) - len(self._searches)) :]
-        self._budget = SearchBudget(most - len(batches) - len(alone))
+        usual_batches = self._split(self._pods) if self._searches or alone else batches
+        max_requests = max(2 * len(usual_batches) - 1, _MIN_REQUESTS)
+        # Leave a request for each search: pods beyond that are polled at a later tick.
+        del alone[max(0, max_requests - len(batches) - len(self._searches)) :]
+        self._budget = SearchBudget(max_requests - len(batches) - len(alone))
         async with asyncio.TaskGroup() as group:
             for search in self._searches:
                 group.create_task(self._search(search))
-            ask = partial(self._ask_batch, group)
-            await self._reader.executor.map(ask, [*batches, *([pod] for pod in alone)])
+            send = partial(self._send_batch, group)
+            await self._reader.executor.map(send, [*batches, *([pod] for pod in alone)])
             self._decided.set()
         if batches and not self._has_success:
             # An outage: no pod is the culprit.
@@ -122,7 +126,7 @@ class Tick:
     def _batches(self) -> list[list[WatchedPod]]:
         """Return the batches to request at once: all pods except those being searched."""
         plain = [pod for pod in self._pods if not pod.search and not pod.alone]
-        # In separate requests, so that they do not get the other pods refused.
+        # Refused pods go into batches of their own: the others would be refused with them.
         refused = [pod for pod in plain if pod.refused_at is not None]
         fresh = [pod for pod in plain if pod.refused_at is None]
         return self._split(refused) + self._split(fresh)
@@ -136,7 +140,7 @@ class Tick:
         for pod in pods:
             pod.search = None
 
-    async def _ask(self, pods: list[WatchedPod]) -> Exception | None:
+    async def _send(self, pods: list[WatchedPod]) -> Exception | None:
         """Send one request, unless polling is paused, and process its response; return its error, if any."""
         if self._state.pace.cause is None:
             await self._state.pace.wait_for_turn()
@@ -165,61 +169,66 @@ class Tick:
         return None
 
     async def _read(self, pods: list[WatchedPod]) -> None:
-        sequence, sent_at = next(self._state.numbers), self._state.clock.time()
+        sequence = next(self._state.numbers)
+        sent_at = self._state.clock.time()
         for pod in pods:
-            pod.asked, pod.asked_at = sequence, sent_at
+            pod.asked = sequence
+            pod.asked_at = sent_at
             self._state.schedule.forget(pod)
         self._state.listen(pods)
         response = await self._reader.read_batch([pod.pod_id for pod in pods])
         self._state.pace.note_response()
         now = self._state.clock.time()
         for pod in pods:
-            pod.refused_at = pod.search = None
+            pod.refused_at = None
+            pod.search = None
             pod.alone = False
             pod.trouble = response.errors.get(pod.pod_id)
             if pod.trouble is None:
                 row = response.rows.get(pod.pod_id)
                 if pod.row is not None and row == pod.row:
-                    # Share the unchanged row: the cache keeps these rows, too.
-                    row = response.rows[pod.pod_id] = pod.row
+                    # Share the unchanged row with the response cache, to save memory.
+                    row = pod.row
+                    response.rows[pod.pod_id] = row
                 pod.observe(row, sequence, now)
                 self._look_up(pod)
-        for error in {id(error): error for error in response.errors.values()}.values():
+        distinct_errors = {id(error): error for error in response.errors.values()}
+        for error in distinct_errors.values():
             self._state.note_failure(error, 1)
 
     def _release(self, pods: Iterable[WatchedPod]) -> None:
         """Mark ``pods`` as no longer in flight."""
         for pod in pods:
-            if self._pods.pop(pod, pod) is None:
+            if pod in self._pods:
+                del self._pods[pod]
                 pod.in_flight = False
                 self._state.schedule.poll_if_overdue(pod)
 
-    async def _ask_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
-        again = any(pod.trouble is not None for pod in batch)
-        error = await self._ask(batch)
+    async def _send_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
+        has_failed_before = any(pod.trouble is not None for pod in batch)
+        error = await self._send(batch)
         if isinstance(error, PrimePodsError):
-            group.create_task(self._follow_up(batch, error, again=again))
+            group.create_task(self._follow_up(batch, error, has_failed_before=has_failed_before))
 
-    async def _follow_up(self, batch: list[WatchedPod], error: PrimePodsError, *, again: bool) -> None:
+    async def _follow_up(
+        self, batch: list[WatchedPod], error: PrimePodsError, *, has_failed_before: bool
+    ) -> None:
         """Search a failed batch if other batches succeeded, or if it has failed before."""
-        # Once another batch has succeeded, do not wait for one that hangs.
+        # Wait for the first success only: another batch may hang.
         await self._decided.wait()
-        if (
-            len(batch) == 1
-            or not _is_about_pods(error)
-            or (is_refusal(error) and batch[0].refused_at is not None)
-        ):
+        is_refused_again = is_refusal(error) and batch[0].refused_at is not None
+        if len(batch) == 1 or not _is_about_pods(error) or is_refused_again:
             self._judge(batch, error)
         elif is_refusal(error):
             async with self._refusals:
-                if self._budget.has_given_up:
+                if self._budget.has_too_many_refused_batches:
                     self._judge(batch, error)
                 else:
                     await self._search(FaultSearch(batch, error))
-        elif self._has_success or again:
-            # Rotate: during an outage, each tick tries other pods.
-            at = batch[0].asked % len(batch)
-            await self._search(FaultSearch(batch[at:] + batch[:at], error))
+        elif self._has_success or has_failed_before:
+            # Rotate the batch, so that each tick of an outage tries other pods.
+            first = batch[0].asked % len(batch)
+            await self._search(FaultSearch(batch[first:] + batch[:first], error))
         self._release(batch)
 
     async def _search(self, search: PodSearch) -> None:
@@ -227,14 +236,15 @@ class Tick:
         search.has_success |= self._has_success
         if not search.has_success:
             self._budget.limit_to_outage()
-        for asked in range(_REFUSAL_REQUESTS):
-            refused = is_refusal(search.error)
-            has_request = self._budget.take(is_refused=refused)
+        for requests in range(_REFUSAL_REQUESTS):
+            is_refused = is_refusal(search.error)
+            has_request = self._budget.take(is_refused=is_refused)
             # The tick's last request goes to the pods presumed innocent, unless it comes too soon.
-            items = search.next_items(last=self._budget.is_last(asked, is_refused=refused))
+            is_last = self._budget.is_last(requests, is_refused=is_refused)
+            items = search.next_items(last=is_last)
             if not items or not has_request:
                 break
-            error = await self._ask(items)
+            error = await self._send(items)
             search.has_success |= self._has_success
             if error is None:
                 search.passed(items)
@@ -255,18 +265,19 @@ class Tick:
             pod.search = search if search.has_success else None
         if search.given_up:
             if is_refusal(search.error):
-                self._budget.give_up()
+                self._budget.count_refused_batch()
             self._judge(undecided, search.error)
         self._release(undecided)
 
     def _judge(self, pods: list[WatchedPod], error: Exception) -> None:
-        """Act on a failure that is not, or no longer, searched."""
+        """End the search of pods; end their waits if they were refused."""
         self._clear(pods)
         if is_refusal(error):
             self._state.refuse(pods, error)
 
 
 def _is_about_pods(error: Exception) -> bool:
-    """Tell whether some of a request's pods may have caused its failure."""
-    is_answer = isinstance(error, APIError) and not isinstance(error, RateLimitError)
-    return is_answer or may_be_caused_by_ids(error)
+    """Return whether some of a request's pods may have caused its failure."""
+    if isinstance(error, APIError) and not isinstance(error, RateLimitError):
+        return True
+    return may_be_caused_by_ids(error)

@@ -20,12 +20,12 @@ _STOPPED_OR_ENDING: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodS
 
 
 def ready(status: PodStatus | None) -> bool:
-    """Tell whether a pod can be used: ACTIVE, installed, and an address for every node."""
+    """Return whether a pod can be used: ACTIVE, installed, and an address for every node."""
     return status is not None and status.is_ready
 
 
 def failed(status: PodStatus | None) -> bool:
-    """Tell whether a pod has failed: ERROR, or an installation that ended in ERROR.
+    """Return whether a pod has failed: ERROR, or an installation that ended in ERROR.
 
     A wait accepts a failed installation once it has lasted for ``install_grace``. A pod that was stopped or
     deleted, or is gone, has not failed.
@@ -34,12 +34,12 @@ def failed(status: PodStatus | None) -> bool:
 
 
 def gone(status: PodStatus | None) -> bool:
-    """Tell whether the pod no longer exists."""
+    """Return whether the pod no longer exists."""
     return status is None
 
 
 def settled(status: PodStatus | None) -> bool:
-    """Tell whether a pod has settled: ready, failed, STOPPED, DELETING, TERMINATED or gone."""
+    """Return whether a pod has settled: ready, failed, STOPPED, DELETING, TERMINATED or gone."""
     return ready(status) or is_over(status)
 
 
@@ -55,8 +55,8 @@ def check_until(until: object) -> None:
         TypeError: It cannot be called, or it returns an awaitable, which would always be true.
     """
     check_callable("until", until)
-    called = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
-    if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(called):
+    call_method = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
+    if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(call_method):
         raise _not_plain(until)
 
 

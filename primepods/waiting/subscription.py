@@ -26,7 +26,7 @@ APPEAR_GRACE: Final = 60.0
 
 
 class Subscription(Subscriber):
-    """A subscription to pod changes: ``async with`` it, and await :meth:`changed`.
+    """A subscription to pod changes; in its ``async with`` block, await :meth:`changed`.
 
     Args:
         connection: The client's connection to the poller.
@@ -67,7 +67,7 @@ class Subscription(Subscriber):
             self.listeners.notify(WaitStarted(pods=len(self.pod_ids)))
 
     def close(self) -> None:
-        """Stop polling for it. Does nothing when it is already closed."""
+        """Stop polling for this subscription. Does nothing if it is already closed."""
         began_at, self._began_at = self._began_at, None
         if self.listeners is not None and began_at is not None:
             from ..events import WaitEnded
@@ -78,7 +78,7 @@ class Subscription(Subscriber):
         self.hub.remove(self, self._connection.client)
 
     async def aclose(self) -> None:
-        """Close it; if it was the poller's last subscription, wait until the poller has shut down."""
+        """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""
         self.close()
         await self.hub.ended()
 
@@ -100,7 +100,7 @@ class Subscription(Subscriber):
     async def changed(self, until: float = math.inf) -> list[WatchedPod]:
         """Wait for changes until the clock reaches ``until``; return each pod that may have changed, once.
 
-        Cancelling it loses no change.
+        A cancelled call loses no change.
 
         Raises:
             PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
@@ -109,16 +109,18 @@ class Subscription(Subscriber):
         if self._error is not None:
             raise copy_exception(self._error)
         self._news.clear()
-        changed, self._changed = self._changed, {}
+        changed = self._changed
+        self._changed = {}
         return [pod for pod in changed if pod.pod_id in self.pods]
 
     def report(self, pod: WatchedPod) -> PodChange | None:
         """Return the change of a pod since its last report, if any, and record it as reported."""
-        pod_id, before = pod.pod_id, self.reported.get(pod.pod_id)
+        pod_id = pod.pod_id
+        before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
         if pod.absent:
-            # An outage proves nothing: only a response from after the grace period does.
+            # Only a response after the grace period counts: there may have been an outage until then.
             if pod.seen_at < self._appear_by:
                 pod.force_notify.add(self)
                 return None
@@ -181,25 +183,28 @@ class HubConnection:
         loop = self._spare_loop
         if self._spare is None or (loop is not asyncio.get_running_loop() and not _is_closed(loop)):
             return Transport(self._settings, self._session)
-        transport, self._spare, self._spare_loop = self._spare, None, None
+        transport = self._spare
+        self._spare = None
+        self._spare_loop = None
         return transport
 
     def keep_transport(self, transport: Transport) -> bool:
         """Keep the connections of a poller that ends for the next one; idle connections close by themselves.
 
         Returns:
-            Whether they are kept: not if the client is closed, or already has others.
+            ``False`` if they are not kept, because the client is closed or already has spare connections.
         """
         if self.closed or self._spare is not None:
             return False
-        self._spare, self._spare_loop = transport, asyncio.get_running_loop()
+        self._spare = transport
+        self._spare_loop = asyncio.get_running_loop()
         return True
 
     async def aclose(self) -> None:
-        """End all subscriptions, also those of abandoned iterators."""
+        """End all subscriptions, including those of abandoned iterators."""
         self.closed = True
         for subscription in list(self.subscriptions):
-            # A forked child also holds the parent's subscriptions, whose loop does not run here.
+            # After a fork, the child also holds the parent's subscriptions, whose loop does not run here.
             if subscription.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()

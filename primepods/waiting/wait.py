@@ -22,11 +22,11 @@ from .subscription import HubConnection, Subscription
 OnChange = Callable[[PodChange], Awaitable[object] | object]
 """Callback for each :class:`~primepods.PodChange` of a wait; an exception that it raises ends the wait.
 
-The asynchronous client awaits its result if that is awaitable; the blocking one calls it in the caller's
-thread.
+It may be async, except in the blocking client, which calls it in the caller's thread.
 """
 
 _MAX_NAMED: Final = 5
+"""Max number of pending pods that an error names."""
 _MAX_STATE_LENGTH: Final = 50
 _MAX_REASON_LENGTH: Final = 500
 
@@ -62,15 +62,15 @@ class Wait:
         if not self.pod_ids:
             return PodStatuses({})
         clock = self.connection.clock
-        limit = clock.timeout_at(clock.time() + self.timeout)
+        timeout = clock.timeout_at(clock.time() + self.timeout)
         appear_grace = 0.0 if self.until is gone else self.appear_grace
         async with Subscription(self.connection, self.pod_ids, self.interval, appear_grace) as subscription:
             try:
-                async with limit:
+                async with timeout:
                     await self._until_done(subscription)
                     return subscription.statuses()
             except TimeoutError:
-                if not limit.expired():
+                if not timeout.expired():
                     raise
             raise timed_out(subscription, self.timeout)
 
@@ -91,10 +91,12 @@ class Wait:
 
     def _judge(self, pod: WatchedPod, subscription: Subscription) -> None:
         """Decide whether a pod is done, has failed, or is still pending."""
-        pod_id, status = pod.pod_id, subscription.reported[pod.pod_id]
+        pod_id = pod.pod_id
+        status = subscription.reported[pod_id]
         in_grace = self._in_install_grace(pod, status)
-        ours = self.until is settled or self.until is failed
-        if not (in_grace and ours) and holds(self.until, status):
+        # Both hold for a failed installation; they must wait for the end of the grace period.
+        accepts_failure = self.until is settled or self.until is failed
+        if not (in_grace and accepts_failure) and holds(self.until, status):
             subscription.drop(pod_id)
         elif self.until is gone:
             return
@@ -107,20 +109,25 @@ class Wait:
             raise _pod_failed(subscription, pod_id)
 
     def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
-        """Tell whether a failed installation may still recover; a response after the grace period decides."""
+        """Return whether a failed installation may still recover, until a response after the grace period."""
         if status is None or not status.has_failed or status.status == PodState.ERROR:
             self._grace_ends.pop(pod.pod_id, None)
             return False
-        return pod.seen_at < self._grace_ends.setdefault(pod.pod_id, pod.seen_at + self.install_grace)
+        grace_ends_at = self._grace_ends.setdefault(pod.pod_id, pod.seen_at + self.install_grace)
+        return pod.seen_at < grace_ends_at
 
 
 def _pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
     """Build the error for a pod that can no longer fulfil the condition."""
-    happened, reason, remedy = _explain(subscription.reported[pod_id])
+    outcome, reason, remedy = _explain(subscription.reported[pod_id])
     others = len(subscription.pods) - 1
-    rest = f" {others} other pod{'s were' if others > 1 else ' was'} still waited for." if others else ""
+    rest = ""
+    if others == 1:
+        rest = " 1 other pod was still waited for."
+    elif others > 1:
+        rest = f" {others} other pods were still waited for."
     return PodFailedError(
-        f"Pod {pod_id} {happened}. {remedy}{rest}",
+        f"Pod {pod_id} {outcome}. {remedy}{rest}",
         statuses=subscription.statuses(),
         pending=tuple(subscription.pods),
         pod_id=pod_id,
@@ -130,41 +137,45 @@ def _pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
 
 
 def _explain(status: PodStatus | None) -> tuple[str, str, str]:
-    """Return the outcome of a pod, the same as a reason, and a hint."""
+    """Return what happened to a pod, the reason for ``.reason``, and a hint."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
-        happened = "is gone: another user or the provider has terminated it"
+        outcome = "is gone: another user or the provider has terminated it"
     elif status.status == PodState.TERMINATED:
-        happened = "was terminated (status TERMINATED)"
+        outcome = "was terminated (status TERMINATED)"
     elif status.status == PodState.STOPPED:
-        happened = "was stopped (status STOPPED)"
-        remedy = "It can be started again: start it, then wait again. Until then its storage may be billed."
+        outcome = "was stopped (status STOPPED)"
+        remedy = (
+            "It can be started again: start it, then wait. While it is stopped, its storage may be billed."
+        )
     elif status.status == PodState.DELETING:
-        happened = "is being deleted (status DELETING)"
+        outcome = "is being deleted (status DELETING)"
         remedy = "Wait with `pods.wait_gone()` until it is gone; it may be billed until then."
     else:
         reason = (status.failure or f"status {status.status}")[:_MAX_REASON_LENGTH]
         remedy = "It may still be billed: look at `pods.get()` and `pods.logs()`, and delete it."
         return f"has failed: {reason}", reason, remedy
-    return happened, f"it {happened}", remedy
+    return outcome, f"it {outcome}", remedy
 
 
 def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
     """Build the timeout error: the last failures, the pending pods, and their cost."""
-    pending, reported = tuple(subscription.pods), subscription.reported
-    shown = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_MAX_NAMED])
-    more = f" and {len(pending) - _MAX_NAMED} more" if len(pending) > _MAX_NAMED else ""
-    failing = _recent_failures(subscription)
+    pending = tuple(subscription.pods)
+    reported = subscription.reported
+    names = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_MAX_NAMED])
+    if len(pending) > _MAX_NAMED:
+        names += f" and {len(pending) - _MAX_NAMED} more"
+    failures = _recent_failures(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
-        advice = _advise(seen, len(pending))
-    elif failing:
-        advice = "None of them was seen: wait again with the same ids."
+        remedy = _advise(seen, len(pending))
+    elif failures:
+        remedy = "None of them was seen: wait again with the same ids."
     else:
-        advice = "The API knows none of them yet: check the ids."
+        remedy = "The API knows none of them yet: check the ids."
+    total = len(subscription.pod_ids)
     text = (
-        f"{failing}After {timeout:g} s {len(pending)} of {len(subscription.pod_ids)} pods are still pending: "
-        f"{shown}{more}. {advice}"
+        f"{failures}After {timeout:g} s {len(pending)} of {total} pods are still pending: {names}. {remedy}"
     )
     return WaitTimeoutError(text, statuses=subscription.statuses(), pending=pending)
 
@@ -174,7 +185,8 @@ def _recent_failures(subscription: Subscription) -> str:
         return f"The API asked for a pause in requests: {subscription.hub.pause} "
     pods = subscription.pods.values()
     troubles = (pod.trouble or pod.lookup_trouble for pod in pods)
-    if trouble := next((error for error in troubles if error is not None), None):
+    trouble = next((error for error in troubles if error is not None), None)
+    if trouble is not None:
         return f"Requests kept failing: {trouble} "
     if any(pod.seen_at == -math.inf for pod in pods):
         return "The API has not responded yet. "
@@ -193,5 +205,7 @@ def _describe(status: PodStatus | None) -> str:
     if status is None:
         return "not seen"
     # An unknown state can be any text of any length.
-    state, progress = one_line(f"{status.status}")[:_MAX_STATE_LENGTH], status.installation_progress
-    return f"{state}, installation {progress} %" if progress is not None else state
+    state = one_line(f"{status.status}")[:_MAX_STATE_LENGTH]
+    if status.installation_progress is None:
+        return state
+    return f"{state}, installation {status.installation_progress} %"

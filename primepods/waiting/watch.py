@@ -118,7 +118,7 @@ class _Iteration:
         raise self._end
 
     async def aclose(self) -> None:
-        """End it, also while another task waits for the next change."""
+        """End the iteration, even while another task waits for the next change."""
         closed = ClientClosedError("The watch was closed before all its pods were gone. Watch them again.")
         self._end = self._end or closed
         if self._subscription is not None:
@@ -126,10 +126,10 @@ class _Iteration:
         await self._close()
 
     def abandon(self) -> None:
-        """Close an iteration without an iterator; in its loop, since this may be called in any thread."""
+        """Close an iteration whose iterator was garbage-collected; may be called in any thread."""
         self._open.discard(self)
         if self._subscription is not None:
-            with suppress(RuntimeError):  # The loop is closed, and with it the poller.
+            with suppress(RuntimeError):  # The loop is closed, and the poller has ended with it.
                 self._subscription.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
@@ -160,9 +160,10 @@ class _Iteration:
 
     def _begin(self) -> Subscription:
         self._operation = begin("pods.watch", self._connection)
-        self._subscription = (
-            self._subscribe() if self._operation is None else self._operation.run(self._subscribe)
-        )
+        if self._operation is None:
+            self._subscription = self._subscribe()
+        else:
+            self._subscription = self._operation.run(self._subscribe)
         self._ends_at = self._subscription.clock.time() + self._timeout
         return self._subscription
 

@@ -76,7 +76,7 @@ def test_a_pod_that_lets_nobody_in_is_exit_code_255(
     emulator.add_pod(id="booting", boot_seconds=1_000)
     code, _, stderr = exec_on(run, "booting", "--", "true")
     assert code == 255
-    assert "Wait until it is ready, with `primepods wait`" in stderr
+    assert "Wait until the pod is ready, with `primepods wait`" in stderr
 
 
 def test_ssh_is_started_without_the_key(

@@ -235,7 +235,7 @@ def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "remedy"),
     [
-        (400, BadRequestError, "Change what the API's message names: unchanged, the request fails again."),
+        (400, BadRequestError, "Correct what the API's message names: the same request would fail again."),
         (402, PaymentRequiredError, "Add funds to the wallet."),
         (
             404,
@@ -316,7 +316,7 @@ def test_a_post_that_failed_may_have_been_carried_out(status: int) -> None:
     """Its error says so, and how to see; for what can be repeated without harm that is no question."""
     for method, uncertain in (("POST", True), ("PATCH", True), ("GET", False), ("DELETE", False)):
         error = outcome(respond(status, b"<html>"), ask(method))
-        assert (f"the {method} may have been carried out" in str(error)) == uncertain
+        assert (f"the {method} may still have been carried out" in str(error)) == uncertain
         assert ("`pods.list()`" in str(error)) == uncertain
 
 

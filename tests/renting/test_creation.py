@@ -462,7 +462,12 @@ REFUSALS: dict[str, tuple[int, Any, type[primepods.PrimePodsError], str]] = {
     ),
     "key": (401, {"detail": "Invalid token"}, primepods.AuthenticationError, "API key"),
     "offer": (404, {"detail": "No such offer"}, primepods.NotFoundError, "client.availability"),
-    "image": (400, {"detail": "Image x is not available for this"}, primepods.BadRequestError, "Change what"),
+    "image": (
+        400,
+        {"detail": "Image x is not available for this"},
+        primepods.BadRequestError,
+        "Correct what",
+    ),
     "field": (
         422,
         {"errors": [{"param": "gpuCount", "details": "too many"}]},

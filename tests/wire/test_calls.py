@@ -223,10 +223,10 @@ async def test_the_last_failure_is_the_one_that_is_raised(attempts: int, pauses:
     ("method", "path", "answer", "advice"),
     [
         ("GET", "/api/v1/pods/", reply({"detail": "Not Found"}, 404), "check the base URL"),
-        ("POST", PATH, Reset(), "The POST may have been carried out all the same. Look for its effect"),
-        ("POST", PATH, Hang(), "The POST may have been carried out all the same. Look for its effect"),
-        ("POST", PATH, Reply(503), "the POST may have been carried out all the same. Look for its effect"),
-        ("POST", PATH, Reply(200, b"{", length=9), "the POST may have been carried out all the same."),
+        ("POST", PATH, Reset(), "The POST may still have been carried out. Look for its effect"),
+        ("POST", PATH, Hang(), "The POST may still have been carried out. Look for its effect"),
+        ("POST", PATH, Reply(503), "the POST may still have been carried out. Look for its effect"),
+        ("POST", PATH, Reply(200, b"{", length=9), "the POST may still have been carried out."),
         ("POST", PATH, Reply(429), "Nothing was done, and a POST is not repeated: send it again later."),
     ],
 )

@@ -209,7 +209,7 @@ async def test_what_cannot_be_seen_is_no_success() -> None:
     ):
         with pytest.raises(primepods.PermissionDeniedError) as caught:
             await client.pods.delete("a")
-    assert any("pod a is deleted could not be seen" in note for note in caught.value.__notes__)
+    assert any("unknown whether pod a is deleted" in note for note in caught.value.__notes__)
 
 
 async def test_a_first_404_is_a_mistyped_id() -> None:
@@ -254,7 +254,7 @@ async def test_a_list_of_another_kind_proves_no_api(listing: object) -> None:
     ):
         with pytest.raises(primepods.ProtocolError) as caught:
             await client.pods.delete("a", missing_ok=True)
-    assert any("could not be seen: its DELETE brought 404" in note for note in caught.value.__notes__)
+    assert any("is deleted: its DELETE got 404" in note for note in caught.value.__notes__)
 
 
 async def test_a_gateway_that_begins_to_answer_deletes_nothing() -> None:

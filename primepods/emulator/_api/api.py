@@ -44,7 +44,7 @@ class Api:
         except ReplyError as error:
             reply = error.reply
             return Target(None, lambda _call: reply)
-        return Target(route.name, partial(self._answer, route, params))
+        return Target(route.name, partial(self._respond, route, params))
 
     def authenticate(self, call: Call) -> None:
         """Check the API key; raises a 401 or 403."""
@@ -54,7 +54,7 @@ class Api:
         if not hmac.compare_digest(token.strip().encode(errors="replace"), self._api_key.encode()):
             raise ReplyError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
 
-    def _answer(self, route: Route, params: dict[str, str], call: Call) -> Reply:
+    def _respond(self, route: Route, params: dict[str, str], call: Call) -> Reply:
         try:
             self.authenticate(call)
             with self._account.lock:

@@ -66,10 +66,10 @@ def _page(call: Call, rows: Iterable[Row], wanted: Row) -> Reply:
         raise invalid(("regions", f"Input should be one of {', '.join(REGIONS)}"))
     place = {"dataCenter": query_value(call, "data_center_id"), "cloudId": query_value(call, "cloud_id")}
     values = {key: value for key, value in {**wanted, **place}.items() if value is not None}
-    found = [
+    matches = [
         row
         for row in rows
         if all(row[key] == value for key, value in values.items())
         and (not regions or row["region"] in regions)
     ]
-    return shapes.offers_response(found[(page - 1) * size : page * size], len(found))
+    return shapes.offers_response(matches[(page - 1) * size : page * size], len(matches))

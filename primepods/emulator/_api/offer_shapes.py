@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from .._state.market import Amount, DiskOffer, Offer
 from .http import Reply, ok
 
-LOW = 2
-MEDIUM = 5
+MAX_LOW = 2
+"""Largest remaining stock that is ``Low``."""
+MAX_MEDIUM = 5
+"""Largest remaining stock that is ``Medium``."""
 COMMUNITY = "community_cloud"
 
 Prices = dict[str, float | None]
@@ -22,8 +24,8 @@ def offers_response(rows: list[dict[str, object]], total: int) -> Reply:
 def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
     """Return the JSON row of an offer; ``left`` is the remaining stock (``None``: unlimited)."""
     provider = offer.provider
-    community = provider.security == COMMUNITY
-    cluster = offer.nodes > 1
+    is_community = provider.security == COMMUNITY
+    is_cluster = offer.nodes > 1
     return {
         "cloudId": offer.cloud_id,
         "gpuType": offer.gpu.name,
@@ -39,14 +41,14 @@ def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
         "vcpu": _amount(offer.vcpus),
         "memory": _amount(offer.memory),
         "internetSpeed": None,
-        "interconnect": 400 if cluster else None,
-        "interconnectType": "Infiniband" if cluster else None,
+        "interconnect": 400 if is_cluster else None,
+        "interconnectType": "Infiniband" if is_cluster else None,
         "provisioningTime": None,
         "stockStatus": _stock_status(left),
         "security": provider.security,
         "prices": {
-            "onDemand": None if community else offer.price,
-            "communityPrice": offer.price if community else None,
+            "onDemand": None if is_community else offer.price,
+            "communityPrice": offer.price if is_community else None,
             "isVariable": offer.variable,
             "currency": "USD",
         },
@@ -73,16 +75,21 @@ def disk_row(offer: DiskOffer) -> dict[str, object]:
 
 def summary(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, Prices]]]:
     """Return the cheapest prices by GPU and number of GPUs: on demand, community, spot."""
-    found: dict[str, dict[str, dict[str, Prices]]] = {}
+    by_gpu: dict[str, dict[str, dict[str, Prices]]] = {}
     for offer in offers:
         empty: Prices = {"onDemand": None, "communityPrice": None, "spotPrice": None}
-        by_count = found.setdefault(offer.gpu.name, {})
+        by_count = by_gpu.setdefault(offer.gpu.name, {})
         cheapest = by_count.setdefault(str(offer.count), {"cheapest": empty})["cheapest"]
-        community = offer.provider.security == COMMUNITY
-        kind = "spotPrice" if offer.spot else "communityPrice" if community else "onDemand"
+        kind = _price_kind(offer)
         best = cheapest[kind]
         cheapest[kind] = offer.price if best is None else min(best, offer.price)
-    return found
+    return by_gpu
+
+
+def _price_kind(offer: Offer) -> str:
+    if offer.spot:
+        return "spotPrice"
+    return "communityPrice" if offer.provider.security == COMMUNITY else "onDemand"
 
 
 def _stock_status(left: int | None) -> str:
@@ -91,17 +98,27 @@ def _stock_status(left: int | None) -> str:
         return "Available"
     if left <= 0:
         return "Unavailable"
-    return "Low" if left <= LOW else "Medium" if left <= MEDIUM else "High"
+    if left <= MAX_LOW:
+        return "Low"
+    return "Medium" if left <= MAX_MEDIUM else "High"
 
 
 def _amount(value: Amount | None) -> dict[str, object]:
-    """Return an amount with all keys, which clients require."""
-    return {
-        "minCount": value and value.minimum,
-        "defaultCount": value and value.default,
-        "maxCount": value and value.maximum,
-        "pricePerUnit": value and value.price,
-        "step": value and value.step,
-        "defaultIncludedInPrice": None if value is None else value.price is None,
+    """Return an amount with all keys, which clients require; all are null without a value."""
+    row: dict[str, object] = {
+        "minCount": None,
+        "defaultCount": None,
+        "maxCount": None,
+        "pricePerUnit": None,
+        "step": None,
+        "defaultIncludedInPrice": None,
         "additionalInfo": None,
     }
+    if value is not None:
+        row["minCount"] = value.minimum
+        row["defaultCount"] = value.default
+        row["maxCount"] = value.maximum
+        row["pricePerUnit"] = value.price
+        row["step"] = value.step
+        row["defaultIncludedInPrice"] = value.price is None
+    return row

@@ -83,20 +83,23 @@ class Order:
             offer = market.offer(self.pod["cloudId"])
         except KeyError:
             raise refuse(400, "No offer with this cloudId") from None
-        for objection in self._objections(offer):
-            raise refuse(400, objection)
+        first_objection = next(self._objections(offer), None)
+        if first_objection is not None:
+            raise refuse(400, first_objection)
         return offer
 
     def _objections(self, offer: Offer) -> Iterator[str]:
         provider = offer.provider
         yield from self._mismatch(offer, "provider", self._provider, provider.name)
-        fixed = {"gpuType": offer.gpu.name, "socket": offer.gpu.socket, "gpuCount": offer.count}
-        places = {
+        fixed = {
+            "gpuType": offer.gpu.name,
+            "socket": offer.gpu.socket,
+            "gpuCount": offer.count,
             "dataCenterId": provider.data_center,
             "country": provider.country,
             "security": provider.security,
         }
-        for key, value in {**fixed, **places}.items():
+        for key, value in fixed.items():
             if self.pod.get(key) is not None:
                 yield from self._mismatch(offer, key, self.pod[key], value)
         yield from self._size_objections(offer)

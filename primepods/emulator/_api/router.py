@@ -31,16 +31,16 @@ class Route:
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         """Return the path's parameters if it matches this route, else ``None``."""
-        own = self.path.split("/")
-        if len(parts) != len(own):
+        pattern = self.path.split("/")
+        if len(parts) != len(pattern):
             return None
-        found: dict[str, str] = {}
-        for mine, theirs in zip(own, parts, strict=True):
-            if mine.startswith("{") and theirs:
-                found[mine[1:-1]] = theirs
-            elif mine != theirs:
+        params: dict[str, str] = {}
+        for segment, part in zip(pattern, parts, strict=True):
+            if segment.startswith("{") and part:
+                params[segment[1:-1]] = part
+            elif segment != part:
                 return None
-        return found
+        return params
 
 
 class Router:
@@ -58,9 +58,9 @@ class Router:
         if matches:
             allow = ", ".join(sorted({route.method for route, _ in matches}))
             raise ReplyError(detail(405, "Method Not Allowed", {"Allow": allow}))
-        other = call.path[:-1] if call.path.endswith("/") else call.path + "/"
-        if self._matches(other):
-            raise ReplyError(_redirect(call, other))
+        other_spelling = call.path[:-1] if call.path.endswith("/") else call.path + "/"
+        if self._matches(other_spelling):
+            raise ReplyError(_redirect(call, other_spelling))
         raise refuse(404, "Not Found")
 
     def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
@@ -72,7 +72,7 @@ class Router:
 def _redirect(call: Call, path: str) -> Reply:
     """Return a 307 to another spelling of the path.
 
-    It keeps the request's host name: on a redirect from 127.0.0.1 to localhost, clients would drop the key.
+    The host stays as in the request: on a redirect from 127.0.0.1 to localhost, clients would drop the key.
     """
     target = f"{path}?{call.raw_query}" if call.raw_query else path
     location = f"http://{call.host}{target}" if call.host else target

@@ -102,8 +102,8 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
 
 
 def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
-    # Send all three: the page shows costPerHr and primePortMapping, the official client reads priceHr, and
-    # the schema has none of them.
+    # The schema lacks three of these fields: the API's documentation shows costPerHr and primePortMapping,
+    # and the official client reads priceHr.
     return {
         "podId": record.id,
         "providerType": record.provider,
@@ -123,11 +123,12 @@ def _addresses(record: PodRecord, stage: Stage) -> list[str | None]:
     addresses = record.addresses()
     if not record.staggered or stage.installation == FINISHED:
         return list(addresses)
-    up = 1 + (record.nodes - 1) * (stage.progress or 0) // 100
-    return [address if index < up else None for index, address in enumerate(addresses)]
+    nodes_up = 1 + (record.nodes - 1) * (stage.progress or 0) // 100
+    return [address if index < nodes_up else None for index, address in enumerate(addresses)]
 
 
 def _by_node(record: PodRecord, values: list[str | None]) -> str | list[str | None] | None:
+    """Return the list of a cluster's values, or the only value of a pod with one node."""
     return values if record.nodes > 1 else values[0]
 
 
@@ -138,7 +139,10 @@ def _ip(record: PodRecord, stage: Stage) -> str | list[str | None] | None:
 def _ssh(record: PodRecord, stage: Stage) -> str | list[str | None] | None:
     if not stage.addressed:
         return None
-    lines = [ip and f"{record.ssh_user}@{ip} -p {record.ssh_port}" for ip in _addresses(record, stage)]
+    lines = [
+        None if ip is None else f"{record.ssh_user}@{ip} -p {record.ssh_port}"
+        for ip in _addresses(record, stage)
+    ]
     return _by_node(record, lines)
 
 

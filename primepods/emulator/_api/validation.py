@@ -20,56 +20,56 @@ def json_body(call: Call, check: Check) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise invalid(("body", "JSON decode error")) from error
     # The API omits the prefix "pod." in field names.
-    problems = [(at.removeprefix("pod."), details) for at, details in sorted(check(body, ""))]
+    problems = [(place.removeprefix("pod."), details) for place, details in sorted(check(body, ""))]
     if problems:
         raise invalid(*problems)
     return cast("dict[str, Any]", body)
 
 
-def string(value: object, at: str) -> Iterator[Problem]:
+def string(value: object, place: str) -> Iterator[Problem]:
     """Check for a string without NUL bytes."""
     if not isinstance(value, str):
-        yield at, "Input should be a valid string"
+        yield place, "Input should be a valid string"
     elif "\0" in value:
-        yield at, "Input should not contain NUL bytes"
+        yield place, "Input should not contain NUL bytes"
 
 
-def boolean(value: object, at: str) -> Iterator[Problem]:
+def boolean(value: object, place: str) -> Iterator[Problem]:
     """Check for a boolean."""
     if not isinstance(value, bool):
-        yield at, "Input should be a valid boolean"
+        yield place, "Input should be a valid boolean"
 
 
-def number(value: object, at: str) -> Iterator[Problem]:
+def number(value: object, place: str) -> Iterator[Problem]:
     """Check for a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        yield at, "Input should be a valid number"
+        yield place, "Input should be a valid number"
     elif abs(value) >= INT64:
-        yield at, "Input should be a number that can be stored"
+        yield place, "Input should be a number that can be stored"
 
 
-def positive_number(value: object, at: str) -> Iterator[Problem]:
+def positive_number(value: object, place: str) -> Iterator[Problem]:
     """Check for a number above 0."""
-    problems = list(number(value, at))
+    problems = list(number(value, place))
     yield from problems
     if not problems and isinstance(value, int | float) and value <= 0:
-        yield at, "Input should be greater than 0"
+        yield place, "Input should be greater than 0"
 
 
-def positive_integer(value: object, at: str) -> Iterator[Problem]:
+def positive_integer(value: object, place: str) -> Iterator[Problem]:
     """Check for an integer above 0, which may be spelled ``1.0``."""
-    problems = list(positive_number(value, at))
+    problems = list(positive_number(value, place))
     yield from problems
     if not problems and isinstance(value, int | float) and value != value // 1:
-        yield at, "Input should be a valid integer"
+        yield place, "Input should be a valid integer"
 
 
 def one_of(*allowed: str) -> Check:
     """Return a check for one of these strings."""
 
-    def check(value: object, at: str) -> Iterator[Problem]:
+    def check(value: object, place: str) -> Iterator[Problem]:
         if value not in allowed:
-            yield at, "Input should be " + " or ".join(repr(each) for each in allowed)
+            yield place, "Input should be " + " or ".join(repr(each) for each in allowed)
 
     return check
 
@@ -77,9 +77,9 @@ def one_of(*allowed: str) -> Check:
 def nullable(inner: Check) -> Check:
     """Return a check for null or a value that passes ``inner``."""
 
-    def check(value: object, at: str) -> Iterator[Problem]:
+    def check(value: object, place: str) -> Iterator[Problem]:
         if value is not None:
-            yield from inner(value, at)
+            yield from inner(value, place)
 
     return check
 
@@ -87,12 +87,12 @@ def nullable(inner: Check) -> Check:
 def list_of(inner: Check) -> Check:
     """Return a check for a list of values that pass ``inner``."""
 
-    def check(value: object, at: str) -> Iterator[Problem]:
+    def check(value: object, place: str) -> Iterator[Problem]:
         if not isinstance(value, list):
-            yield at, "Input should be a valid list"
+            yield place, "Input should be a valid list"
             return
         for index, item in enumerate(cast("list[object]", value)):
-            yield from inner(item, f"{at}.{index}")
+            yield from inner(item, f"{place}.{index}")
 
     return check
 
@@ -103,11 +103,12 @@ def object_of(
     """Return a check for an object with these fields; others are ignored, or refused with ``closed``."""
     known = {**(optional or {}), **required}
 
-    def check(value: object, at: str) -> Iterator[Problem]:
+    def check(value: object, place: str) -> Iterator[Problem]:
         if not isinstance(value, dict):
-            yield at or "body", "Input should be a valid object"
+            yield place or "body", "Input should be a valid object"
             return
-        fields, prefix = cast("dict[str, object]", value), f"{at}." if at else ""
+        fields = cast("dict[str, object]", value)
+        prefix = f"{place}." if place else ""
         for name in required.keys() - fields.keys():
             yield prefix + name, "Field required"
         yield from _check_fields(fields, prefix, known, closed=closed)

@@ -50,18 +50,19 @@ class App:
     """Minimum response time, in real seconds."""
     _in_flight: int = 0
     _dated: tuple[int, dict[str, str]] | None = None
+    """The second of the cached ``Date`` header, and the header."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle one request."""
         call = _call(request)
         if not is_loopback_header(call.host):
-            self._log(call, []).status = _FORBIDDEN.status
+            entry = self._log(call, [])
+            entry.status = _FORBIDDEN.status
             return self._response(_FORBIDDEN)
         if self.control is not None and call.path.startswith(PREFIX):
-            read = await _read_body(request, call)
-            return await self._respond(
-                request, self.control.respond(read) if isinstance(read, Call) else read
-            )
+            complete = await _read_body(request, call)
+            reply = self.control.respond(complete) if isinstance(complete, Call) else complete
+            return await self._respond(request, reply)
         target = self.api.resolve(call)
         faults = self.faults.pick(call, target.operation, self.clock.now())
         entry = self._log(call, faults)
@@ -75,7 +76,8 @@ class App:
 
     def refused(self, status: int, message: str) -> web.Response:
         """Log a request that is not valid HTTP, and return the error response."""
-        self._log(Call(method="UNKNOWN", path="", query=[]), []).status = status
+        entry = self._log(Call(method="UNKNOWN", path="", query=[]), [])
+        entry.status = status
         return self._response(detail(status, message))
 
     async def _outcome(
@@ -83,26 +85,28 @@ class App:
     ) -> Reply | Raw:
         # Yield to the loop at least once, so that simultaneous requests count as in flight together.
         await asyncio.sleep(self.latency)
-        read = await _read_body(request, call)
-        if not isinstance(read, Call):
-            return read
+        complete = await _read_body(request, call)
+        if not isinstance(complete, Call):
+            return complete
         delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if delay:
             # Count from the arrival: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
-        reply = self._ask(target, read, faults)
+        reply = self._call_api(target, complete, faults)
         return faults[-1].outcome(reply) if faults else reply
 
-    def _ask(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
+    def _call_api(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
         """Pass the request to the API, unless a fault stops it, and return the response."""
         if not all(fault.reaches for fault in faults):
             return Reply(200, b"")
-        changed = call
+        received = call
         for fault in faults:
-            changed = fault.received(changed)
-        reply = target.respond(changed)
-        for other in filter(None, (fault.instead(call) for fault in faults)):
-            reply = self.api.resolve(other).respond(other)
+            received = fault.received(received)
+        reply = target.respond(received)
+        for fault in faults:
+            other = fault.instead(call)
+            if other is not None:
+                reply = self.api.resolve(other).respond(other)
         # Some faults write the response's head themselves: they need the date here.
         return attrs.evolve(reply, headers={**self._date(), **reply.headers})
 
@@ -154,7 +158,9 @@ class App:
 
     def _without_key(self, text: str) -> str:
         plain = unquote(text) if "%" in text else text
-        return plain.replace(self.api_key, REDACTED) if self.api_key in plain else text
+        if self.api_key not in plain:
+            return text
+        return plain.replace(self.api_key, REDACTED)
 
 
 def _call(request: web.BaseRequest) -> Call:

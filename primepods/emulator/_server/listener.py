@@ -10,14 +10,14 @@ from aiohttp.web_protocol import RequestHandler
 
 from .app import App
 
-# Quiet by default: a line per request would flood test logs, and there is the request log. INFO enables it.
+# Quiet by default: a line per request would flood test logs. Level INFO enables it.
 ACCESS_LOG = logging.getLogger("primepods.emulator.access")
 ACCESS_LOG.setLevel(logging.WARNING)
 
 MAX_LINE = 8190
 """Max request line and header size in bytes, as in common servers and proxies."""
 
-ACCEPTING = 5
+MAX_ACCEPT_ITERATIONS = 5
 """Max loop iterations between accepting a connection and its ``connection_made``."""
 
 
@@ -36,7 +36,8 @@ class Listener:
         """Bind to ``host`` and ``port`` (0: any free port), return the port; ``OSError`` if it is taken."""
         loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
-        manager = self._web = web.Server(self._serve)
+        manager = web.Server(self._serve)
+        self._web = manager
         self._server = await loop.create_server(
             lambda: _Connection(self, manager, loop), host, port, backlog=1024
         )
@@ -47,12 +48,12 @@ class Listener:
         """Stop listening, abandon requests in flight, close all connections."""
         if self._server is None or self._web is None:
             return
-        # asyncio leaks a connection that is being accepted while its server closes. A timer fires after all
-        # that the same loop iteration accepts, so this resumes after the last of them.
+        # asyncio leaks a connection that is accepted in the loop iteration in which its server closes. Timers
+        # fire at the end of an iteration, after all its connections are accepted.
         await asyncio.sleep(0.001)
         self._server.close()
-        # The last accepted connection is made within the next iterations: close it, too.
-        for _ in range(ACCEPTING):
+        # `connection_made` of these connections is called in the next iterations: close them, too.
+        for _ in range(MAX_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         self._web.pre_shutdown()
         await self._close_connections()

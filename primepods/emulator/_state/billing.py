@@ -18,10 +18,11 @@ def billed(record: PodRecord, now: float) -> float:
     Billed per started minute since ACTIVE, at least one; provisioning is free. Prepaid hours are charged with
     the order, used or not.
     """
-    active = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
+    active_age = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
     end = now if record.gone is None else min(now, record.gone)
-    used = end - record.created - active
-    return max(cost(used, record.price_hr) if used >= 0 else 0.0, record.prepaid_hours * record.price_hr)
+    used = end - record.created - active_age
+    prepaid = record.prepaid_hours * record.price_hr
+    return prepaid if used < 0 else max(prepaid, cost(used, record.price_hr))
 
 
 def cost(used: float, price_hr: float) -> float:

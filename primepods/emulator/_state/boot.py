@@ -24,9 +24,9 @@ FINISHED = "FINISHED"
 MAX_BOOT = 3.0
 """The longest boot, in multiples of ``boot_seconds``."""
 MIN_BOOT = 0.3
-PAUSE = 0.2
+PAUSE_SHARE = 0.2
 """Pause before the next attempt, as a share of the failed attempt's time."""
-EARLY = 0.3
+EARLY_FAILURE_SHARE = 0.3
 """Share of failing boots that never get a machine."""
 
 
@@ -88,8 +88,8 @@ def successful_boot(rng: Random, duration: float) -> Timeline:
 def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
     """Return a boot whose installation fails ``retries`` times, is retried by the platform, then succeeds.
 
-    After a failed attempt the installation is in ERROR; during the next attempt the failure text stays. It
-    ends within ``duration`` seconds.
+    After a failed attempt the installation is in ERROR; during the next attempt the failure text stays. The
+    boot ends within ``duration`` seconds.
     """
     if duration <= 0:
         return (_ready(0.0),)
@@ -101,7 +101,7 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
         begin = active + number * attempt
         steps.append(_installing(begin, rng.randint(5, 80), failure))
         failure = rng.choice(FAILURES_RETRIED)
-        at = begin + attempt * (1 - PAUSE)
+        at = begin + attempt * (1 - PAUSE_SHARE)
         failed = Stage(status=ACTIVE, installation=ERROR, failure=failure, addressed=True, since=at)
         steps.append(Step(at, failed))
     return (*steps, _installing(duration - attempt, 100, failure), _ready(duration))
@@ -110,15 +110,16 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
 def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Timeline:
     """Return a boot that ends in ERROR within ``duration`` seconds, for ``failure`` or a drawn reason."""
     pending, active = _draw_ages(rng, duration)
-    early = rng.random() < EARLY
-    text = failure if failure is not None else rng.choice(FAILURES_EARLY if early else FAILURES_INSTALL)
+    is_early = rng.random() < EARLY_FAILURE_SHARE
+    if failure is None:
+        failure = rng.choice(FAILURES_EARLY if is_early else FAILURES_INSTALL)
     if duration <= 0:
-        return (_failed(0.0, text),)
-    if early:
-        return (*_waiting(pending), _failed(active, text))
-    reached = rng.randint(5, 90)
-    at = active + (duration - active) * reached / 100
-    return (*_waiting(pending), _installing(active, reached), _failed(at, text))
+        return (_failed(0.0, failure),)
+    if is_early:
+        return (*_waiting(pending), _failed(active, failure))
+    progress = rng.randint(5, 90)
+    failed_at = active + (duration - active) * progress / 100
+    return (*_waiting(pending), _installing(active, progress), _failed(failed_at, failure))
 
 
 def deleting(before: Stage, since: float) -> Stage:

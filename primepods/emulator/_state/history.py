@@ -11,6 +11,7 @@ from .billing import billed, cost
 from .catalog import GPUS, PROVIDERS
 from .pods import PodRecord
 
+# Instances are three times as frequent as each other kind.
 KINDS = ("Instance",) * 3 + ("Cluster", "Disk", "Sandbox", "Inference", "Image", "Training")
 
 
@@ -65,7 +66,8 @@ def _by_creation(row: HistoryRow) -> tuple[float, str]:
 
 def _by_end(row: HistoryRow) -> tuple[float, str]:
     # Running resources sort as the oldest: last in the default order.
-    return (row.terminated if row.terminated is not None else float("-inf")), row.id
+    end = float("-inf") if row.terminated is None else row.terminated
+    return end, row.id
 
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:

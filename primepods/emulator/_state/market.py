@@ -14,9 +14,13 @@ from .randomness import random_for
 PERIOD = 300.0
 """Seconds for which stock does not change, except by orders."""
 VARIABLE_RATE = 0.1
+"""Share of offers that need a maximum price in the order."""
 RANGED_RATE = 0.15
+"""Share of offers whose amounts of disk, CPUs and memory can be chosen."""
 SPOT_RATE = 0.2
-SPOT_DISCOUNT = 0.45
+"""Share of machines that are also offered at a spot price."""
+SPOT_FACTOR = 0.45
+"""Spot price as a share of the price on demand."""
 VCPUS = (4, 16, 64)
 """Sizes of the machines without a GPU."""
 
@@ -129,16 +133,16 @@ def _machine_offers(rng: Random, provider: Provider, gpu: Gpu) -> Iterator[Offer
         offer = _offer(rng, provider, gpu, count, nodes=1)
         yield offer
         if rng.random() < SPOT_RATE:
-            price = round(offer.price * SPOT_DISCOUNT, 2)
+            price = round(offer.price * SPOT_FACTOR, 2)
             yield attrs.evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
 
 
 def _offer(rng: Random, provider: Provider, gpu: Gpu, count: int, *, nodes: int) -> Offer:
-    ranged = rng.random() < RANGED_RATE
+    is_ranged = rng.random() < RANGED_RATE
     disk = Amount(default=100 * count)
     vcpus = Amount(default=8 * count)
     memory = Amount(default=64 * count)
-    if ranged:
+    if is_ranged:
         disk = attrs.evolve(disk, minimum=50, maximum=2000, step=10, price=0.0001)
         vcpus = attrs.evolve(vcpus, minimum=count, maximum=16 * count, step=1)
         memory = attrs.evolve(memory, minimum=4 * count, maximum=64 * count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TypedDict
 
@@ -9,8 +10,9 @@ import attrs
 
 from .boot import Stage, Timeline, deleting, stage_at
 
-_FIRST_ADDRESS = 198 << 24 | 18 << 16
-_ADDRESSES = 1 << 17
+_FIRST_ADDRESS = int.from_bytes(bytes([198, 18, 0, 0]), "big")
+_ADDRESS_COUNT = 2**17
+"""Size of the block 198.18.0.0/15, which is reserved for benchmarks: no real machine has these addresses."""
 _MAX_NODES = 8
 
 
@@ -66,18 +68,18 @@ class PodRecord:
     """The offer's cloud id, for ordered pods."""
     spot: bool = False
     staggered: bool = False
-    """``True`` if its nodes get their addresses one after another."""
+    """``True`` if the nodes get their addresses one after another."""
     disk_ids: list[str] = attrs.field(factory=list[str])
     team_member_ids: list[str] = attrs.field(factory=list[str])
     shared_with_team: bool = False
     prepaid_hours: float = 0.0
     appears: float = 0.0
-    """Time from which list, get and status return it."""
+    """Time from which list, get and status return the pod."""
     delete_asked: float | None = None
     delete_lost: float | None = None
     """Time at which the provider loses the deletion."""
     gone: float | None = None
-    """Time at which it leaves list, get and status."""
+    """Time at which the pod leaves list, get and status."""
     pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     """Wire fields that override those of the pod, so that tests can make unusual responses."""
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
@@ -93,22 +95,27 @@ class PodRecord:
         """Return the pod's stage at ``now``."""
         if self.delete_asked is None or not self.is_deleting(now):
             return stage_at(self.timeline, now - self.created)
-        asked = self.delete_asked - self.created
-        return deleting(stage_at(self.timeline, asked), asked)
+        deleted_at_age = self.delete_asked - self.created
+        return deleting(stage_at(self.timeline, deleted_at_age), deleted_at_age)
 
     def rendered(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
         """Return the rendered stage at ``now``; render again only if the stage has changed."""
         stage = self.stage(now)
-        done = self._rendered.get(kind)
-        if done is None or (done[0] is not stage and done[0] != stage):
-            done = self._rendered[kind] = stage, render(stage)
-        return done[1]
+        cached = self._rendered.get(kind)
+        if cached is not None:
+            cached_stage, body = cached
+            # The identity is compared first because it is faster.
+            if cached_stage is stage or cached_stage == stage:
+                return body
+        body = render(stage)
+        self._rendered[kind] = stage, body
+        return body
 
     def addresses(self) -> list[str]:
-        """Return an address for each node, from the block reserved for benchmarks: never a real machine."""
+        """Return an address for each node, none of a real machine."""
         first = self.number * _MAX_NODES + 1
-        numbers = (_FIRST_ADDRESS + n % _ADDRESSES for n in range(first, first + self.nodes))
-        return [".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0)) for number in numbers]
+        numbers = [_FIRST_ADDRESS + index % _ADDRESS_COUNT for index in range(first, first + self.nodes)]
+        return [socket.inet_ntoa(number.to_bytes(4, "big")) for number in numbers]
 
     def seen_at(self, now: float) -> EmulatedPod:
         """Return the pod's state at ``now``."""
@@ -147,14 +154,14 @@ class PodOverrides(TypedDict, total=False):
     nodes: int
     """At most 8; with more than one, ``ip`` and ``sshConnection`` are lists."""
     staggered: bool
-    """``True`` if nodes get addresses one by one during installation; until then the lists hold nulls."""
+    """``True`` if nodes get addresses one by one during installation; a node without one is null."""
     team_id: str | None
     boot_seconds: float
     """Exact seconds from creation to ready; 0 for ready at once."""
     failure: str | None
     """Text of the ERROR in which the boot ends; ``None`` for a boot that succeeds."""
     retries: int
-    """Number of installation failures before it succeeds."""
+    """Number of installation failures before the installation succeeds."""
     spot: bool
     vanish_seconds: float | None
     """Seconds from creation until the provider removes the pod without notice."""

@@ -53,9 +53,9 @@ def config_of(saved: Mapping[str, object]) -> Fields:
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
-    """Replace the account's state by a snapshot, as if no time had passed since.
+    """Replace the account's state by a snapshot, as if no time had passed since it was made.
 
-    Raises ``ValueError`` for an invalid snapshot, and changes nothing then.
+    Raises ``ValueError`` for an invalid snapshot, before anything is changed.
     """
     _check(saved)
     with account.lock:
@@ -65,12 +65,16 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
             terminated = [_load_pod(fields, now) for fields in saved["buried"]]
             rows = [HistoryRow(**_moved(fields, _ROW_TIMES, now)) for fields in saved["history"]]
             keys = [SSHKey(**_moved(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
-            created, funds, stock = int(saved["born"]), saved["funds"], dict(saved["stock"])
+            created = int(saved["born"])
+            funds = saved["funds"]
+            stock = dict(saved["stock"])
             prices = dict(saved.get("prices", {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"this snapshot is damaged: {error!r}") from error
         account.clear()
-        account.created, account.funds, account.terminated = created, funds, terminated
+        account.created = created
+        account.funds = funds
+        account.terminated = terminated
         account.history.extend(rows)
         for record in pods:
             account.add(record)
@@ -101,5 +105,6 @@ def _load_pod(fields: Fields, now: float) -> PodRecord:
 
 
 def _moved(fields: Fields, times: tuple[str, ...], seconds: float) -> Fields:
+    """Return the fields with ``seconds`` added to those in ``times``."""
     moved = {name: fields[name] + seconds for name in times if fields.get(name) is not None}
     return {**fields, **moved}

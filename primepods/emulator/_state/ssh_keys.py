@@ -45,8 +45,9 @@ class KeyRing:
     def make_primary(self, key: SSHKey, now: float) -> None:
         """Make this key the only primary one."""
         for other in self.keys.values():
-            if other.primary != (other is key):
-                other.primary = other is key
+            is_primary = other is key
+            if other.primary != is_primary:
+                other.primary = is_primary
                 other.updated = now
 
     def _draw_id(self) -> str:

@@ -56,8 +56,10 @@ class Rename(Fault):
         try:
             body: Any = json.loads(call.body)
             name: str = body["pod"]["name"]
-            name = name.lower() if self.lower else name
-            name = name.strip() if self.strip else name
+            if self.lower:
+                name = name.lower()
+            if self.strip:
+                name = name.strip()
             body["pod"]["name"] = name[: self.length]
         except (ValueError, LookupError, TypeError, AttributeError):
             return call

@@ -59,7 +59,8 @@ class Edit(Fault):
             _edit(body, place, drop=True)
         for place, value in self.put.items():
             _edit(body, place, value)
-        return attrs.evolve(reply, body=encode(body if self.change is None else self.change(body)))
+        changed = body if self.change is None else self.change(body)
+        return attrs.evolve(reply, body=encode(changed))
 
 
 @attrs.frozen
@@ -71,9 +72,9 @@ class EmptyData(Fault):
     def outcome(self, reply: Reply) -> Reply:
         """Return the response without rows."""
         rows: Any = None if self.null else []
-        nothing: dict[str, Any] = dict.fromkeys(_ROWS, rows) | dict.fromkeys(_TOTALS, 0)
-        empty = Edit(lambda body: body | {name: nothing[name] for name in nothing.keys() & body.keys()})
-        return empty.outcome(reply)
+        empty: dict[str, Any] = dict.fromkeys(_ROWS, rows) | dict.fromkeys(_TOTALS, 0)
+        edit = Edit(lambda body: {name: empty.get(name, value) for name, value in body.items()})
+        return edit.outcome(reply)
 
 
 @attrs.frozen
@@ -87,14 +88,15 @@ class Empty(Fault):
 
 def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:
     """Set or remove the value at a place, if the place exists."""
-    *way, last = place.split(".")
+    *parents, last = place.split(".")
+    target = body
     with suppress(LookupError, TypeError, ValueError):
-        for name in way:
-            body = body[_key(body, name)]
+        for name in parents:
+            target = target[_key(target, name)]
         if drop:
-            del body[_key(body, last)]
+            del target[_key(target, last)]
         else:
-            body[_key(body, last)] = value
+            target[_key(target, last)] = value
 
 
 def _key(parent: object, name: str) -> int | str:

@@ -42,19 +42,24 @@ class Status(UnansweredFault):
     def outcome(self, reply: Reply) -> Reply:
         """Return the error."""
         del reply
-        wait = self.retry_after
-        headers = {} if wait is None else {"Retry-After": wait if isinstance(wait, str) else f"{wait:g}"}
+        headers: dict[str, str] = {}
+        if isinstance(self.retry_after, str):
+            headers["Retry-After"] = self.retry_after
+        elif self.retry_after is not None:
+            headers["Retry-After"] = f"{self.retry_after:g}"
         if self.text is not None:
             return Reply(self.status, self.text.encode(), {"Content-Type": "text/plain", **headers})
         if self.body is None and self.status in _GATEWAY:
             return _html(self.status, headers)
-        default = _BODIES.get(self.status, {"detail": status_phrase(self.status)})
-        return Reply(self.status, encode(default if self.body is None else self.body), headers)
+        body = self.body
+        if body is None:
+            body = _BODIES.get(self.status, {"detail": status_phrase(self.status)})
+        return Reply(self.status, encode(body), headers)
 
 
 @attrs.frozen
 class Html(UnansweredFault):
-    """An HTML page instead of JSON, with any status: of a gateway, a login, a maintenance."""
+    """An HTML page instead of JSON, with any status, such as a gateway's error or a login page."""
 
     status: int = attrs.field(default=200, validator=_STATUS)
 
