@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import product
 from types import TracebackType
-from typing import Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
@@ -19,6 +19,8 @@ from ._call import in_calling_thread
 from ._portal import Portal
 from ._remote import Remote
 
+P = ParamSpec("P")
+R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
 _MAX_INTERRUPTIONS: Final = 100
@@ -34,7 +36,8 @@ class LeasedPod(LeasedPodView, Remote):
         name: Its name, with the suffix that no other pod has.
         ssh: The ssh target of the first node.
 
-    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``.
+    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``. When a budget of the lease has
+    ended it, these end and raise :class:`~primepods.BudgetExceededError`.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
@@ -61,6 +64,9 @@ class LeasedPod(LeasedPodView, Remote):
             WaitTimeoutError: The bill has not settled in time.
         """
         return self._portal.call(self._supervisor.final_cost, timeout=timeout, interval=interval)
+
+    def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._portal.call(_within_budget, self._supervisor, function, *args, **kwargs)
 
 
 class Lease:
@@ -201,6 +207,36 @@ def _wait_for_release(
 async def _until_released(supervisor: LeaseSupervisor, begin_release: Callable[[], None]) -> None:
     begin_release()
     await asyncio.wait({supervisor.task})
+
+
+async def _within_budget(
+    supervisor: LeaseSupervisor,
+    function: Callable[P, Coroutine[Any, Any, R]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """Do something on a leased pod; end it when a budget has ended the lease.
+
+    Raises:
+        BudgetExceededError: It was not done by then.
+    """
+    work = asyncio.current_task()
+
+    def stop(_: object) -> None:
+        if supervisor.budget_error is not None and work is not None:
+            work.cancel()
+
+    # Also called if the lease has ended before.
+    supervisor.task.add_done_callback(stop)
+    try:
+        return await function(*args, **kwargs)
+    except (asyncio.CancelledError, PrimePodsError) as exc:
+        if supervisor.budget_error is None:
+            raise
+        # A lost connection is the consequence: the pod is being deleted.
+        raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
+    finally:
+        supervisor.task.remove_done_callback(stop)
 
 
 async def _as_coroutine(function: Callable[[], None]) -> None:

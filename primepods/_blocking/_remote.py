@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from ..remote import AsyncRemote, CommandResult, OnLine, OnProgress
 from ._call import in_calling_thread
 from ._portal import Portal
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Remote:
@@ -63,7 +67,7 @@ class Remote:
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
-        return self._portal.call(
+        return self._call(
             self._remote.run,
             command,
             env=env,
@@ -105,7 +109,7 @@ class Remote:
             OSError: A local file cannot be read.
             ValueError: A path or a pattern is invalid.
         """
-        self._portal.call(
+        self._call(
             self._remote.upload, local, remote, exclude=exclude, on_progress=in_calling_thread(on_progress)
         )
 
@@ -132,7 +136,10 @@ class Remote:
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be written.
         """
-        self._portal.call(self._remote.download, remote, local, on_progress=in_calling_thread(on_progress))
+        self._call(self._remote.download, remote, local, on_progress=in_calling_thread(on_progress))
+
+    def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._portal.call(function, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
@@ -51,14 +52,20 @@ def _ended(client: Client, pod_id: str) -> PodEvent | None:
     return {"status": "failed", "message": message, "pod": None}
 
 
-def wait_here(  # noqa: PLR0913 - all parameters of a wait
-    client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
-) -> PodEvent:
-    """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""
+def change_logger(log: Any) -> Callable[[PodChange], None]:
+    """Return a callback that logs a pod's changes."""
 
     def tell(change: PodChange) -> None:
         log.info("%s", change.after or f"{change.pod_id} is gone")
 
+    return tell
+
+
+def wait_here(  # noqa: PLR0913 - all parameters of a wait
+    client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
+) -> PodEvent:
+    """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""
+    tell = change_logger(log)
     try:
         if until == "gone":
             client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=tell)

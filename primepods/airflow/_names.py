@@ -6,7 +6,9 @@ import hashlib
 import re
 from typing import Final
 
-_LONGEST_DAG: Final = 15
+_MAX_DAG: Final = 15
+_MAX_PREFIX: Final = 28
+"""Max letters of a prefix: with the suffix of a lease or of ``max_hours``, a name has 63 at most."""
 _DIGITS: Final = 16
 
 
@@ -14,7 +16,8 @@ def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_
     """Return the name of a task's pod; the same in every try, and unique to the task.
 
     Args:
-        prefix: Prefix of the name; default: ``airflow-`` and the beginning of the DAG's id.
+        prefix: Prefix of the name, of which 28 letters are used; default: ``airflow-`` and the beginning of
+            the DAG's id.
         dag_id: The DAG's id.
         run_id: The DAG run's id.
         task_id: The task's id.
@@ -23,6 +26,6 @@ def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_
     identity = "\0".join([dag_id, run_id, task_id, str(map_index)])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGITS]
     if prefix is None:
-        dag = re.sub("[^a-z0-9]+", "-", dag_id.lower())[:_LONGEST_DAG].strip("-")
+        dag = re.sub("[^a-z0-9]+", "-", dag_id.lower())[:_MAX_DAG].strip("-")
         prefix = f"airflow-{dag}"
-    return f"{prefix}-{digest}"
+    return f"{prefix[:_MAX_PREFIX].rstrip('-')}-{digest}"

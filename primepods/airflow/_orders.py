@@ -59,7 +59,7 @@ def find_specs(
     return PodSpec.from_offers(offers)
 
 
-def create_first(client: Client, specs: Sequence[PodSpec], log: Any) -> Pod:
+def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | None, log: Any) -> Pod:
     """Rent the first spec that is available.
 
     Raises:
@@ -68,7 +68,7 @@ def create_first(client: Client, specs: Sequence[PodSpec], log: Any) -> Pod:
     *others, last = specs
     for spec in others:
         try:
-            return client.pods.create(spec)
+            return client.pods.create(spec, max_hours=max_hours)
         except (SoldOutError, PriceTooHighError) as exc:
             log.info("%s Trying the next offer", exc)
-    return client.pods.create(last)
+    return client.pods.create(last, max_hours=max_hours)

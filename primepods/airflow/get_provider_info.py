@@ -36,7 +36,7 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": CONNECTION_FORM,
             }
         ],
-        "extra-links": ["primepods.airflow.operators.PrimePodsLink"],
+        "extra-links": ["primepods.airflow.links.PrimePodsLink"],
     }
 
 

@@ -1,15 +1,13 @@
-"""Operators to rent a pod, wait until it is ready, and delete it."""
+"""Operators to rent a pod, wait until it is ready, and delete it; or to rent one for one command."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Literal, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn
 
-import attrs
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
@@ -22,34 +20,30 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from .. import Client, NotFoundError, Pod, PodSpec, PodState, PrimePodsError
+from .. import Client, NotFoundError, Pod, PrimePodsError
 from ._events import PodEvent, pod_of
 from ._looks import find_in_history, look, wait_here
-from ._names import pod_name
-from ._orders import create_first, find_specs, read_spec
+from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, wait_by_name
+from ._run_operator import PrimeRunPodOperator
 from .hooks import PrimePodsHook
+from .links import PrimePodsLink
 from .triggers import Goal, PrimePodTrigger
 
-_KILL_TIMEOUT: Final = 4.0
-"""Timeout in seconds for all cleanup of a killed task; Airflow allows 5."""
-_PAUSE: Final = 1.0
+__all__ = [
+    "PrimeCreatePodOperator",
+    "PrimeDeletePodOperator",
+    "PrimePodsLink",
+    "PrimeRunPodOperator",
+    "PrimeWaitPodOperator",
+]
+
 _TRIGGERER_GRACE: Final = timedelta(seconds=60)
 _UNRUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
-_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
-class PrimePodsLink(BaseOperatorLink):
-    """Task button that opens the vendor's page of pods."""
-
-    name = "Prime Intellect"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the page's URL."""
-        return "https://app.primeintellect.ai/dashboard/pods"
-
-
-class PrimeCreatePodOperator(BaseOperator):
+class PrimeCreatePodOperator(RentingOperator):
     """Operator that rents a pod without waiting for it. The pod is billed until it is deleted.
 
     XCom: ``id``, ``name`` and ``price_hr``, each under its name, and all of them as the return value.
@@ -65,13 +59,12 @@ class PrimeCreatePodOperator(BaseOperator):
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
+        max_hours: Hours after which nothing needs the pod. Its name then ends with a unique suffix and this
+            time: after it, ``client.pods.sweep(expired=True)`` deletes the pod; nothing else does.
         prime_conn_id: The connection's id.
         appear_grace: Seconds for which a retry looks for the pod of the previous try.
     """
 
-    template_fields: Sequence[str] = ("spec", "gpu_type", "gpu_count", "max_price", "prime_conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"spec": "json"}
-    operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
     ui_color: str = "#d7f0e4"
 
     def __init__(  # noqa: PLR0913 - all have defaults
@@ -82,41 +75,32 @@ class PrimeCreatePodOperator(BaseOperator):
         gpu_count: int = 1,
         max_price: float | None = None,
         exclude_providers: Collection[str] = (),
+        max_hours: float | None = None,
         prime_conn_id: str = PrimePodsHook.default_conn_name,
         appear_grace: float = 20.0,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)
-        super().__init__(**kwargs)
-        if (spec is None) == (gpu_type is None):
-            msg = "give either spec, the fields of a PodSpec, or gpu_type, such as gpu_type='H100'"
-            raise ValueError(msg)
-        self.spec = spec
-        self.gpu_type = gpu_type
-        self.gpu_count = gpu_count
-        self.max_price = max_price
-        self.exclude_providers = exclude_providers
-        self.prime_conn_id = prime_conn_id
+        super().__init__(
+            spec=spec,
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            max_price=max_price,
+            exclude_providers=exclude_providers,
+            max_hours=max_hours,
+            prime_conn_id=prime_conn_id,
+            **kwargs,
+        )
         self.appear_grace = appear_grace
         self._name: str | None = None
         self._was_killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent the pod, or adopt the pod of an earlier try."""
-        task = context["ti"]
-        spec = None if self.spec is None else read_spec(cast("Mapping[str, Any]", self.spec))
-        self._name = name = pod_name(
-            None if spec is None else spec.name,
-            dag_id=task.dag_id,
-            run_id=task.run_id,
-            task_id=task.task_id,
-            map_index=-1 if task.map_index is None else task.map_index,
-        )
+        self._name = name = self._pod_name(context)
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            pod = self._adopt(client, name, self.appear_grace if task.try_number > 1 else 0.0)
+            pod = self._adopt(client, name, self.appear_grace if context["ti"].try_number > 1 else 0.0)
             if pod is None:
-                specs = self._find_specs(client) if spec is None else [spec]
-                pod = create_first(client, [attrs.evolve(each, name=name) for each in specs], self.log)
+                pod = create_first(client, self._specs(client, name), self._hours, self.log)
             if self._was_killed:
                 # The task was killed while its order was in flight.
                 client.pods.delete(pod, missing_ok=True)
@@ -125,32 +109,14 @@ class PrimeCreatePodOperator(BaseOperator):
     def on_kill(self) -> None:
         """Delete the pod by its name, since its id would be lost."""
         self._was_killed = True
-        if self._name is None:
-            return
-        self.log.info("The task was killed: deleting the pod %r, if it was made", self._name)
-        ends_at = time.monotonic() + _KILL_TIMEOUT
-        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            quick = client.with_options(deadline=_KILL_TIMEOUT / 2)
-            while not (pods := _namesakes(quick, self._name)) and time.monotonic() + _PAUSE < ends_at:
-                time.sleep(_PAUSE)
-            for pod in pods:
-                quick.pods.delete(pod, missing_ok=True)
-
-    def _find_specs(self, client: Client) -> list[PodSpec]:
-        return find_specs(
-            client,
-            # Rendered templates are strings.
-            gpu_type=str(self.gpu_type),
-            gpu_count=int(self.gpu_count),
-            max_price=None if self.max_price is None else float(self.max_price),
-            exclude_providers=self.exclude_providers,
-        )
+        if self._name is not None:
+            self.log.info("The task was killed: deleting the pod %r, if it was made", self._name)
+            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+                delete_by_name(client, self._name)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return the pod of an earlier try; delete other pods of this name."""
-        ends_at = time.monotonic() + grace
-        while not (pods := _namesakes(client, name)) and time.monotonic() + _PAUSE < ends_at:
-            time.sleep(_PAUSE)
+        pods = wait_by_name(client, name, grace)
         usable = [pod for pod in pods if not pod.has_failed]
         for pod in pods:
             if pod not in usable[:1]:
@@ -316,7 +282,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
 
     def _delete(self) -> None:
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            quick = client.with_options(deadline=_KILL_TIMEOUT)
+            quick = client.with_options(deadline=KILL_TIMEOUT)
             quick.pods.delete(id_of(self.pod_id), missing_ok=True)
 
 
@@ -405,11 +371,3 @@ class PrimeDeletePodOperator(_OnePodOperator):
 def default_deferrable() -> bool:
     """Return Airflow's configured default of ``deferrable``."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-
-
-def _namesakes(client: Client, name: str) -> list[Pod]:
-    """Return the pods of a name that are not being deleted; skips unreadable rows of other pods."""
-    pods, unreadable = client.pods.list().find(lambda pod: pod.name == name and pod.status not in _ENDING)
-    if unreadable is not None:
-        logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)
-    return pods

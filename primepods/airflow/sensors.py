@@ -19,7 +19,8 @@ from ._events import PodEvent, pod_of
 from ._looks import look, wait_here
 from ._pod_ids import PodId, id_of
 from .hooks import PrimePodsHook
-from .operators import PrimePodsLink, default_deferrable
+from .links import PrimePodsLink
+from .operators import default_deferrable
 from .triggers import PrimePodTrigger
 
 

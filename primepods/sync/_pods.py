@@ -317,7 +317,8 @@ class Pods:
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
             max_hours: Hours after the order, including this machine's sleep, after which the pod is deleted.
-                The block continues, and raises :class:`~primepods.BudgetExceededError` at its end.
+                Commands and copies on the pod then end and raise :class:`~primepods.BudgetExceededError`; a
+                block that does something else continues, and raises it at its end.
             max_spend: The same for the pod's cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
 

@@ -102,8 +102,11 @@ class Cluster:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            # For the emulated pods' folders.
+            "TMPDIR": str(self.home / "tmp"),
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
         }
+        (self.home / "tmp").mkdir(exist_ok=True)
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self._numbers = itertools.count()
 
@@ -127,7 +130,7 @@ class Cluster:
 
     def wait_until_up(self) -> None:
         """Return when the API answers and has all DAGs."""
-        dags = {"rent", "wait_deferred", "wait_here"}
+        dags = {"rent", "run_job", "wait_deferred", "wait_here"}
         wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120, interval=1.0)
 
     def kill(self, part: str) -> None:

@@ -1,11 +1,13 @@
 """Runs test DAGs in this process, with `dag.test()`: `python -m tests.airflow.run_dag`.
 
-It reads lines of JSON, a DAG's name and environment variables, and after each DAG's log prints a line that
-begins with RESULT: the run's state, the state and tries of each task, and all XComs.
+It reads lines of JSON, a DAG's name (or a file, a colon, and the name there of a DAG or of a function that
+makes one) and environment variables, and after each DAG's log prints a line that begins with RESULT: the
+run's state, the state and tries of each task, and all XComs.
 """
 
 import functools
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -27,14 +29,16 @@ def share_api() -> None:
         sdk.in_process_api_server = functools.cache(sdk.in_process_api_server)
 
 
-def load() -> Any:
-    """Return the module with the DAGs."""
-    found = importlib.util.spec_from_file_location("pipelines", DAGS)
+def load(name: str) -> Any:
+    """Return a DAG; its module is loaded anew, since it may read variables."""
+    file, _, name = name.rpartition(":")
+    found = importlib.util.spec_from_file_location("pipelines", file or DAGS)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    return module
+    dag = getattr(module, name)
+    return dag() if inspect.isfunction(dag) else dag
 
 
 def shown(row: Any) -> str:
@@ -64,4 +68,4 @@ if __name__ == "__main__":
     for line in sys.stdin:
         name, variables = json.loads(line)
         os.environ.update(variables)
-        print("RESULT", json.dumps(run(getattr(load(), name))), flush=True)  # noqa: T201 - as above
+        print("RESULT", json.dumps(run(load(name))), flush=True)  # noqa: T201 - as above

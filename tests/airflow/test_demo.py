@@ -14,14 +14,15 @@ from .cluster import Api, free_port, wait_for
 from .conftest import ROOT
 
 GUIDE = ROOT / "primepods" / "airflow" / "README.md"
-EXAMPLE = ROOT / "primepods" / "airflow" / "example_dags" / "train.py"
+EXAMPLES = ROOT / "primepods" / "airflow" / "example_dags"
 
 
-def test_the_guide_shows_the_example() -> None:
-    """Its pipeline is the one that the demo runs."""
+@pytest.mark.parametrize("name", ["train", "sweep"])
+def test_the_guide_shows_the_examples(name: str) -> None:
+    """Its pipeline is the one that the demo runs, and its sweep the one that is tested."""
     blocks = find_blocks(GUIDE.read_text(encoding="utf-8"))
-    [shown] = [block.text for block in blocks if block.language == "python"]
-    assert shown == EXAMPLE.read_text(encoding="utf-8")
+    shown = [block.text for block in blocks if block.language == "python"]
+    assert shown.count((EXAMPLES / f"{name}.py").read_text(encoding="utf-8")) == 1
 
 
 def test_the_guide_ends_with_the_demo() -> None:

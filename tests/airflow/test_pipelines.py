@@ -1,9 +1,11 @@
 """Whole DAGs in a real Airflow, with `dag.test()`, against an emulator."""
 
+import time
 from collections.abc import Generator
 
 import pytest
 
+from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator
 from primepods.emulator.faults import Reset, Status
 
@@ -136,6 +138,17 @@ def test_create_tried_again_adopts_its_pod(run: Run, emulator: Emulator) -> None
     assert set(done.states().values()) == {"success"}
     assert done.tasks["create"]["tries"] == 2
     assert (orders(emulator), len(emulator.pods)) == (1, 0)
+
+
+def test_a_pod_with_an_expiry_in_its_name_is_adopted(run: Run, emulator: Emulator) -> None:
+    """`max_hours` adds a suffix of the try's own, which the next one does not know."""
+    done = run("expiring", emulator)
+    assert set(done.states().values()) == {"success"}
+    assert done.tasks["create"]["tries"] == 2
+    assert (orders(emulator), len(emulator.pods)) == (1, 0)
+    name = done.xcoms["create.name"]
+    assert name.startswith("a-long-prefix-of-more-than-2-")
+    assert 7_000 < (expiry_of(name) or 0.0) - time.time() < 7_260
 
 
 def test_a_failed_pod_is_not_adopted(run: Run) -> None:

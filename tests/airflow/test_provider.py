@@ -51,5 +51,5 @@ print("FOUND", json.dumps([form.hook_class_name, fields, links, "primepods" in m
     hook, fields, links, installed = json.loads(done.stdout.partition("FOUND ")[2].splitlines()[0])
     assert hook == "primepods.airflow.hooks.PrimePodsHook"
     assert fields == {"host": "Base URL", "password": "API key", "login": "Team ID"}
-    assert "primepods.airflow.operators.PrimePodsLink" in links
+    assert "primepods.airflow.links.PrimePodsLink" in links
     assert installed

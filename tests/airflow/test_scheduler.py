@@ -8,6 +8,7 @@ import pytest
 
 from primepods.emulator import Emulator
 from primepods.emulator.faults import Delay, Drip, Status
+from tests.remote.sshd import is_running
 
 from .cluster import Cluster, wait_for
 from .conftest import connection, own_home
@@ -127,6 +128,53 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     emulator.delete_pod(pod_id)
     assert run.wait_until_done() == "failed"
     assert "is gone" in run.log("wait")
+
+
+def begun(folder: Path) -> str:
+    """What a command has made in its folder, once it runs on its pod."""
+    return wait_for("the command", lambda: next((path.name for path in folder.iterdir()), None))
+
+
+def test_a_job_that_is_marked_failed_gives_its_pod_back(
+    cluster: Cluster, emulator: Emulator, tmp_path: Path
+) -> None:
+    """Its command is ended, and its pod deleted, before Airflow kills the worker."""
+    run = cluster.run("run_job", command=f"touch {tmp_path}/$$; exec sleep 300")
+    pid = begun(tmp_path)
+    run.mark_failed("work")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    wait_for("the end of the command", lambda: not is_running(int(pid)))
+    assert counts(emulator) == (1, 1)
+    assert run.task("work")["state"] == "failed"
+
+
+@pytest.mark.newest
+def test_a_job_that_is_marked_failed_while_it_orders_deletes_the_pod(
+    cluster: Cluster, emulator: Emulator
+) -> None:
+    """The answer comes too late: the pod is found by its name."""
+    emulator.faults.add(Drip(30.0), on="create", times=1)
+    run = cluster.run("run_job", command="true")
+    wait_for("the order", lambda: emulator.pods)
+    run.mark_failed("work")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    assert counts(emulator) == (1, 1)
+
+
+@pytest.mark.newest
+def test_the_retry_of_a_job_whose_worker_was_killed_deletes_its_pod(
+    cluster: Cluster, emulator: Emulator, tmp_path: Path
+) -> None:
+    """And rents another, on which the command runs from its beginning."""
+    run = cluster.run("run_job", command=f"mkdir {tmp_path}/first && exec sleep 300; touch {tmp_path}/second")
+    begun(tmp_path)
+    run.kill_worker("work")
+    assert run.wait_until_done() == "success"
+    assert run.task("work")["try_number"] == 2
+    assert "which an earlier try has left" in run.log("work")
+    assert (tmp_path / "second").exists()
+    assert counts(emulator) == (2, 2)
+    wait_for("the end of the pods", lambda: gone(emulator))
 
 
 @pytest.mark.newest

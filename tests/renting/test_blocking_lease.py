@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -15,8 +16,11 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator, Status
+from tests.remote.sshd import is_running
 from tests.renting.stage import lease_files, spec_of
 from tests.renting.test_processes import PRELUDE, interrupt_until_its_end, line, process
+
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
 
 class Blocking:
@@ -28,7 +32,7 @@ class Blocking:
         self.folder = folder
         self.spec = spec_of(client.request("GET", "/api/v1/availability/gpus"))
 
-    def lease(self, **options: float) -> primepods.Lease:
+    def lease(self, **options: float | str) -> primepods.Lease:
         """A lease that looks often."""
         return self.client.pods.lease(self.spec, interval=0.05, **options)  # type: ignore[arg-type]
 
@@ -111,6 +115,40 @@ def test_a_budget_deletes_the_pod_in_time_and_is_told_at_the_end(it: Blocking) -
     assert isinstance(error, primepods.BudgetExceededError)
     assert (error.budget, steps) == ("hours", [0])
     assert it.left == (0, 0)
+
+
+def test_a_budget_ends_what_runs_on_the_pod(
+    it: Blocking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ends there, too, and the block with the budget's error; what follows is not begun."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    errors: list[BaseException] = []
+    lines: list[str] = []
+
+    def work(pod: primepods.LeasedPod) -> None:
+        try:
+            pod.run("echo $$; exec sleep 300", on_line=lambda line: lines.append(line.text))
+        except primepods.BudgetExceededError as exc:
+            errors.append(exc)
+        began_at = time.monotonic()
+        with pytest.raises(primepods.BudgetExceededError):
+            pod.upload(__file__, "again")
+        assert time.monotonic() - began_at < 5
+
+    def use() -> None:
+        with it.lease(ssh_command=LOCAL_SSH, **hours(3.0)) as pod:
+            work(pod)
+
+    began_at = time.monotonic()
+    (error,) = in_thread(use)
+    assert time.monotonic() - began_at < 20
+    assert errors == [error]
+    assert isinstance(error, primepods.BudgetExceededError)
+    assert it.left == (0, 0)
+    ends_at = time.monotonic() + 15
+    while is_running(int(lines[0])) and time.monotonic() < ends_at:
+        time.sleep(0.02)
+    assert not is_running(int(lines[0]))
 
 
 def test_a_budget_is_a_note_on_what_the_block_raises(it: Blocking) -> None:

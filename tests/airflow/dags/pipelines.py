@@ -93,6 +93,11 @@ limited = pipeline(
 wished = pipeline(
     "wished", create={"spec": None, "gpu_type": "rtx 3090", "exclude_providers": ["lambdalabs"]}
 )
+expiring = pipeline(
+    "expiring",
+    create={"spec": SPEC | {"name": "a-long-prefix-of-more-than-28-letters"}}
+    | {"max_hours": "{{ 2 }}", "post_execute": break_down_once},
+)
 misspelt_gpu = pipeline("misspelt_gpu", create={"spec": None, "gpu_type": "RTX3O90"})
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})
 

@@ -5,8 +5,14 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
+from primepods.airflow.operators import (
+    PrimeCreatePodOperator,
+    PrimeDeletePodOperator,
+    PrimeRunPodOperator,
+    PrimeWaitPodOperator,
+)
 from tests.airflow.dags.pipelines import SPEC
+from tests.airflow.dags.run_pipelines import LOCAL_SSH
 
 POD: Any = "{{ dag_run.conf['pod_id'] }}"
 ONE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0)}
@@ -24,4 +30,14 @@ with DAG("wait_deferred", schedule=None) as wait_deferred:
 with DAG("wait_here", schedule=None) as wait_here:
     PrimeWaitPodOperator(
         task_id="wait", pod_id=POD, interval=0.5, deferrable=False, delete_on_kill=True, **ONE_RETRY
+    )
+
+with DAG("run_job", schedule=None) as run_job:
+    PrimeRunPodOperator(
+        task_id="work",
+        spec=SPEC,
+        command="{{ dag_run.conf['command'] }}",
+        ssh_command=LOCAL_SSH,
+        interval=0.5,
+        **ONE_RETRY,
     )

@@ -1,0 +1,126 @@
+"""Base class of operators that rent pods, and the pods of a task by their names."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Final, cast
+
+import attrs
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, Context, XComArg
+
+from .. import Client, Pod, PodSpec, PodState
+from ._names import pod_name
+from ._orders import find_specs, read_spec
+from .links import PrimePodsLink
+
+KILL_TIMEOUT: Final = 4.0
+"""Timeout in seconds for all cleanup of a killed task; Airflow allows 5."""
+_PAUSE: Final = 1.0
+_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+
+
+class RentingOperator(BaseOperator):
+    """Base class of operators that rent a pod: by a spec, or by the GPU."""
+
+    template_fields: Sequence[str] = (
+        "spec",
+        "gpu_type",
+        "gpu_count",
+        "max_price",
+        "max_hours",
+        "prime_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"spec": "json"}
+    operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
+
+    def __init__(  # noqa: PLR0913 - all that an order needs
+        self,
+        *,
+        spec: Mapping[str, Any] | XComArg | None,
+        gpu_type: str | None,
+        gpu_count: int,
+        max_price: float | None,
+        exclude_providers: Collection[str],
+        max_hours: float | None,
+        prime_conn_id: str,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("multiple_outputs", True)
+        super().__init__(**kwargs)
+        if (spec is None) == (gpu_type is None):
+            msg = "give either spec, the fields of a PodSpec, or gpu_type, such as gpu_type='H100'"
+            raise ValueError(msg)
+        self.spec = spec
+        self.gpu_type = gpu_type
+        self.gpu_count = gpu_count
+        self.max_price = max_price
+        self.exclude_providers = exclude_providers
+        self.max_hours = max_hours
+        self.prime_conn_id = prime_conn_id
+
+    def _pod_name(self, context: Context) -> str:
+        """Return the name of the task's pods, or its beginning; the same in every try."""
+        task = context["ti"]
+        return pod_name(
+            None if self.spec is None else self._read_spec().name,
+            dag_id=task.dag_id,
+            run_id=task.run_id,
+            task_id=task.task_id,
+            map_index=-1 if task.map_index is None else task.map_index,
+        )
+
+    def _specs(self, client: Client, name: str) -> list[PodSpec]:
+        """Return what to order, in the order of preference."""
+        # Rendered templates are strings.
+        limit = None if self.max_price is None else float(self.max_price)
+        if self.spec is None:
+            specs = find_specs(
+                client,
+                gpu_type=str(self.gpu_type),
+                gpu_count=int(self.gpu_count),
+                max_price=limit,
+                exclude_providers=self.exclude_providers,
+            )
+        else:
+            specs = [self._read_spec()]
+            if limit is not None:
+                specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
+        return [attrs.evolve(spec, name=name) for spec in specs]
+
+    def _read_spec(self) -> PodSpec:
+        return read_spec(cast("Mapping[str, Any]", self.spec))
+
+    @property
+    def _hours(self) -> float | None:
+        return None if self.max_hours is None else float(self.max_hours)
+
+
+def find_by_name(client: Client, name: str) -> list[Pod]:
+    """Return the pods of a task that are not being deleted; skips unreadable rows of other pods."""
+
+    def is_ours(pod: Pod) -> bool:
+        # With max_hours, a unique suffix and the expiry follow.
+        found = pod.name or ""
+        return (found == name or found.startswith(f"{name}-")) and pod.status not in _ENDING
+
+    pods, unreadable = client.pods.list().find(is_ours)
+    if unreadable is not None:
+        logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)
+    return pods
+
+
+def wait_by_name(client: Client, name: str, seconds: float) -> list[Pod]:
+    """Return the pods of a task; look again, for so many seconds at most, until there are any."""
+    ends_at = time.monotonic() + seconds
+    while not (pods := find_by_name(client, name)) and time.monotonic() + _PAUSE < ends_at:
+        time.sleep(_PAUSE)
+    return pods
+
+
+def delete_by_name(client: Client, name: str) -> None:
+    """Delete the pods of a killed task, in the time that Airflow allows."""
+    quick = client.with_options(deadline=KILL_TIMEOUT / 2)
+    for pod in wait_by_name(quick, name, KILL_TIMEOUT):
+        quick.pods.delete(pod, missing_ok=True)

@@ -1,0 +1,263 @@
+"""Operator that rents a pod for one command."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Context, XComArg
+
+from .. import (
+    BudgetExceededError,
+    Client,
+    ConnectionLostError,
+    LeasedPod,
+    OutputLine,
+    PodSpec,
+    PrimePodsError,
+    TransferError,
+)
+from ._looks import change_logger
+from ._renting import RentingOperator, delete_by_name, find_by_name
+from .hooks import PrimePodsHook
+
+_LAST_LINES: Final = 10
+"""Lines of output in the error of a command that has failed."""
+
+
+class _KilledError(BaseException):
+    """Raised by ``on_kill`` during the task; as Airflow's timeout, no ``except Exception`` catches it."""
+
+
+class PrimeRunPodOperator(RentingOperator):
+    """Operator that rents a pod, runs one command on it, and gives the pod back: one pod for one task.
+
+    Logs in with the system's ``ssh``, uploads, runs, downloads. The command's output is the task's log, line
+    by line. On every exit the pod is deleted and confirmed terminated: after a failure, at
+    ``execution_timeout``, and when the task is marked failed, is cleared, or its worker is asked to end; the
+    command is ended, too. Retries rent another pod, and delete what a killed worker has left.
+
+    XCom: ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at the highest
+    price seen), each under its name, also of a command that has failed; all of them as the return value.
+
+    Not deferrable: the worker holds the connection. For a command of many hours, let it run in the background
+    of a pod of :class:`PrimeCreatePodOperator`.
+
+    Args:
+        command: A line for the shell on the pod, or a list of arguments.
+        spec: The fields of :class:`primepods.PodSpec`; its ``name`` is the prefix of the pod's name.
+        gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
+            turn, cheapest first, until one is available, boots and accepts the login.
+        gpu_count: Number of GPUs.
+        max_price: Max price per hour; default: each offer's price.
+        exclude_providers: Providers to skip.
+        max_hours: Hours from the order of a try until its pod is deleted. The task then fails without
+            retries. The pod's name contains this time: if the worker is killed, and no retry deletes the pod,
+            ``client.pods.sweep(expired=True)`` does.
+        env: Environment variables of the command.
+        cwd: Its working directory on the pod; default: the home directory.
+        upload: Local files and folders, each with its target on the pod.
+        exclude: Patterns of files to leave out, as of :meth:`primepods.Remote.upload`.
+        download: Paths on the pod, each with its local target; also after a command that has failed.
+        ssh_options: Arguments for ``ssh``, such as ``["-i", "/keys/id_ed25519"]``.
+        ssh_command: Command and arguments to use instead of ``ssh``.
+        login_timeout: Seconds for a ready pod to accept the login.
+        ready_timeout: Seconds for a pod to become ready.
+        interval: Seconds between two polls of the pod.
+        prime_conn_id: The connection's id.
+
+    Raises:
+        AirflowException: The command has failed, with its exit code and last lines; or the task was killed.
+        AirflowFailException: No retry helps: an argument is invalid, or ``max_hours`` is reached.
+        PrimePodsError: The pod could not be rented, logged in to, or given back.
+    """
+
+    template_fields: Sequence[str] = (
+        *RentingOperator.template_fields,
+        *("command", "env", "cwd", "upload", "download", "ssh_options"),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "spec": "json",
+        "command": "bash",
+        "env": "json",
+        "upload": "json",
+        "download": "json",
+    }
+    ui_color: str = "#b8e2cc"
+
+    def __init__(  # noqa: PLR0913 - all but the first have defaults
+        self,
+        *,
+        command: str | Sequence[str] | XComArg,
+        spec: Mapping[str, Any] | XComArg | None = None,
+        gpu_type: str | None = None,
+        gpu_count: int = 1,
+        max_price: float | None = None,
+        exclude_providers: Collection[str] = (),
+        max_hours: float = 24.0,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        upload: Mapping[str, str] | None = None,
+        exclude: Sequence[str] = (),
+        download: Mapping[str, str] | None = None,
+        ssh_options: Sequence[str] = (),
+        ssh_command: str = "ssh",
+        login_timeout: float = 300.0,
+        ready_timeout: float = 1800.0,
+        interval: float = 5.0,
+        prime_conn_id: str = PrimePodsHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            spec=spec,
+            gpu_type=gpu_type,
+            gpu_count=gpu_count,
+            max_price=max_price,
+            exclude_providers=exclude_providers,
+            max_hours=max_hours,
+            prime_conn_id=prime_conn_id,
+            **kwargs,
+        )
+        self.command = command
+        self.env = env
+        self.cwd = cwd
+        self.upload = upload
+        self.exclude = exclude
+        self.download = download
+        self.ssh_options = ssh_options
+        self.ssh_command = ssh_command
+        self.login_timeout = login_timeout
+        self.ready_timeout = ready_timeout
+        self.interval = interval
+        self._name = ""
+        self._client: Client | None = None
+        self._has_pod = False
+        self._can_be_killed = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Rent a pod, run the command on it, and give the pod back."""
+        self._name = self._pod_name(context)
+        self._check_arguments()
+        try:
+            self._can_be_killed = True
+            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+                self._client = client
+                if context["ti"].try_number > 1:
+                    self._delete_left(client)
+                return self._run(context, client, self._specs(client, self._name))
+        except _KilledError as exc:
+            raise AirflowException("The task was killed, which has ended its command and its pod.") from exc
+        except (BudgetExceededError, TypeError, ValueError) as exc:
+            raise AirflowFailException(str(exc)) from exc
+        finally:
+            self._can_be_killed = False
+
+    def on_kill(self) -> None:
+        """End the command and give the pod back, by leaving the lease in the midst of the task."""
+        # Airflow also calls this after `execution_timeout`, when the pod is gone.
+        if self._can_be_killed:
+            self._can_be_killed = False
+            self.log.info("The task was killed: ending its command, and deleting its pod")
+            if not self._has_pod:
+                threading.Thread(target=self._delete_ordered, daemon=True).start()
+            raise _KilledError
+
+    def _delete_ordered(self) -> None:
+        """Delete the pod by its name: the lease waits for the order's response, which may come too late."""
+        try:
+            if self._client is not None:
+                delete_by_name(self._client, self._name)
+        except PrimePodsError as exc:
+            self.log.info("Looking for pod %s: %s", self._name, exc)
+
+    def _check_arguments(self) -> None:
+        """Check what would fail only on a pod that is billed.
+
+        Raises:
+            AirflowException: There is nothing to upload on this worker.
+            AirflowFailException: An argument is invalid.
+        """
+        unset = [name for name, value in (self.env or {}).items() if not isinstance(value, str)]
+        if not self.command or unset:
+            problem = f"the variable {unset[0]} of env is no text" if unset else "command is empty"
+            raise AirflowFailException(f"Nothing was rented: {problem}.")
+        missing = [path for path in self.upload or {} if not Path(path).exists()]
+        if missing:
+            raise AirflowException(f"Nothing was rented: there is no {missing[0]} here to upload.")
+
+    def _delete_left(self, client: Client) -> None:
+        for pod in find_by_name(client, self._name):
+            self.log.warning("Deleting pod %s, which an earlier try has left", pod)
+            client.pods.delete(pod, missing_ok=True)
+
+    def _run(self, context: Context, client: Client, specs: list[PodSpec]) -> dict[str, Any]:
+        lease = client.pods.lease(
+            specs,
+            login=True,
+            login_timeout=self.login_timeout,
+            ssh_options=self.ssh_options,
+            ssh_command=self.ssh_command,
+            ready_timeout=self.ready_timeout,
+            interval=self.interval,
+            on_change=change_logger(self.log),
+            max_hours=self._hours,
+        )
+        with lease as pod:
+            self._has_pod = True
+            self.log.info("Logged in to pod %s (%s): %s", pod.name, pod.id, pod.ssh)
+            last = deque[str](maxlen=_LAST_LINES)
+            code = self._work(pod, last)
+            if code:
+                for key, value in _result(pod, code).items():
+                    context["ti"].xcom_push(key=key, value=value)
+                lines = "\n".join(["Its last lines:", *last] if last else ["It has written nothing."])
+                raise AirflowException(f"The command ended with exit code {code}. {lines}")
+        self.log.info("Pod %s is gone, after about %.4f", pod.name, pod.spent())
+        return _result(pod, 0)
+
+    def _work(self, pod: LeasedPod, last: deque[str]) -> int:
+        """Upload, run, download; return the exit code."""
+
+        def on_line(line: OutputLine) -> None:
+            last.append(line.text)
+            self.log.info("%s", line.text)
+
+        for local, remote in (self.upload or {}).items():
+            pod.upload(local, remote, exclude=self.exclude)
+            self.log.info("Uploaded %s to %s", local, remote)
+        try:
+            result = pod.run(self.command, env=self.env, cwd=self.cwd, on_line=on_line, check=False)  # type: ignore[arg-type]
+        except ConnectionLostError:
+            # Fetch the results so far, before the pod is deleted.
+            self._fetch(pod)
+            raise
+        problem = self._fetch(pod)
+        if problem is not None and not result.exit_code:
+            raise problem
+        return result.exit_code
+
+    def _fetch(self, pod: LeasedPod) -> Exception | None:
+        """Download all that can be; return the last error."""
+        problem: Exception | None = None
+        for remote, local in (self.download or {}).items():
+            try:
+                pod.download(remote, local)
+            except (TransferError, ConnectionLostError, OSError) as exc:
+                problem = exc
+                self.log.error("%s", exc)  # noqa: TRY400 - the message is enough
+            else:
+                self.log.info("Downloaded %s to %s", remote, local)
+        return problem
+
+
+def _result(pod: LeasedPod, exit_code: int) -> dict[str, Any]:
+    return {
+        "exit_code": exit_code,
+        "id": pod.id,
+        "name": pod.name,
+        "price_hr": pod.price_hr,
+        "spent": pod.spent(),
+    }

@@ -1,0 +1,17 @@
+"""Links on tasks in Airflow's UI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink
+
+
+class PrimePodsLink(BaseOperatorLink):
+    """Task button that opens the vendor's page of pods, which has no address for a single one."""
+
+    name = "Prime Intellect"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the page's URL."""
+        return "https://app.primeintellect.ai/dashboard/pods"

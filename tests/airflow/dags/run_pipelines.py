@@ -1,0 +1,66 @@
+"""DAGs with the run operator, and with leases inside of tasks; on pods that are folders of this machine."""
+
+import os
+import shlex
+import sys
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from primepods import PodSpec
+from primepods.airflow.hooks import PrimePodsHook
+from primepods.airflow.operators import PrimeRunPodOperator
+from tests.airflow.dags.pipelines import INTERVAL, RETRIES, SPEC
+
+FOLDER = os.environ.get("TEST_FOLDER", "/nowhere")
+"""The test's own."""
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+FOREVER = f"echo $$ > {FOLDER}/pid; exec sleep 300"
+
+
+def job(dag_id: str, **options: Any) -> DAG:
+    """One task on one pod."""
+    with DAG(dag_id, schedule=None) as dag:
+        defaults = RETRIES | {"spec": SPEC, "ssh_command": LOCAL_SSH, "interval": INTERVAL}
+        PrimeRunPodOperator(task_id="work", **(defaults | options))
+    return dag
+
+
+full = job(
+    "full",
+    spec=None,
+    gpu_type="rtx 3090",
+    exclude_providers=["lambdalabs"],
+    max_hours="{{ 1 + 1 }}",
+    command="echo all is well; cat data.txt >&2; echo $GREETING > result.txt",
+    env={"GREETING": "hello from {{ dag.dag_id }}"},
+    cwd="work",
+    upload={f"{FOLDER}/data": "work"},
+    exclude=["*.bin"],
+    download={"work": f"{FOLDER}/results/"},
+)
+failing = job(
+    "failing",
+    command="echo hello > result.txt; echo working; echo no space >&2; exit 3",
+    download={"result.txt": f"{FOLDER}/result.txt", "missing": f"{FOLDER}/missing"},
+    retries=1,
+)
+unfetched = job("unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
+limited = job("limited", command=FOREVER, execution_timeout=timedelta(seconds=4), retries=0)
+dear = job("dear", command=FOREVER, max_hours=3 / 3600)
+no_text = job("no_text", command="true", env={"NUMBER": None})
+nothing_to_upload = job("nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
+
+with DAG("leased", schedule=None) as leased:
+
+    @task
+    def lease() -> str:
+        """Rent a pod for a block."""
+        with (
+            PrimePodsHook().get_conn() as client,
+            client.pods.lease(PodSpec(**SPEC), interval=INTERVAL, on_change=print) as pod,  # type: ignore[arg-type]
+        ):
+            return pod.name
+
+    lease()

@@ -1,0 +1,167 @@
+"""The run operator in a real Airflow, on pods that are folders of this machine."""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from primepods._utils.unique_names import expiry_of, unique_name
+from primepods.emulator import Emulator
+from primepods.emulator.faults import Status
+from tests.readme_blocks import find_blocks
+from tests.remote.sshd import is_running
+
+from .cluster import wait_for
+from .conftest import ROOT, Done, Run
+
+pytestmark = pytest.mark.timeout(120)
+
+DAGS = ROOT / "tests" / "airflow" / "dags" / "run_pipelines.py"
+GUIDE = ROOT / "primepods" / "airflow" / "README.md"
+RunJob = Callable[[str], Done]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, str]:
+    """Variables that give a test pods and lease files of its own."""
+    (tmp_path / "tmp").mkdir()
+    return {
+        "TEST_FOLDER": str(tmp_path),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "PRIMEPODS_STATE_DIR": str(tmp_path / "state"),
+    }
+
+
+@pytest.fixture
+def run_job(run: Run, emulator: Emulator, folders: dict[str, str]) -> RunJob:
+    """Runs a DAG of the run operator."""
+    return lambda name: run(f"{DAGS}:{name}", emulator, **folders)
+
+
+def counts(emulator: Emulator) -> tuple[int, int]:
+    """How many pods were ordered, and how many are left."""
+    return len(emulator.requests.where(method="POST")), len(emulator.pods)
+
+
+def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
+    """Files arrive, output is in the log, the result in XComs; where one offer is sold out, on the next."""
+    emulator.faults.add(Status(400, body={"detail": "That machine is sold out"}), on="create", times=1)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.txt").write_text("the data\n")
+    (tmp_path / "data" / "large.bin").write_text("not for the pod")
+    done = run_job("full")
+    assert done.tasks["work"] == {"state": "success", "tries": 1}
+    assert counts(emulator) == (2, 0)
+    for line in ("all is well", "the data", "trying the next spec", "Logged in to pod", "is gone"):
+        assert line in done.log
+    assert (tmp_path / "results" / "result.txt").read_text() == "hello from full\n"
+    assert not (tmp_path / "results" / "large.bin").exists()
+    result = done.xcoms["work.return_value"]
+    assert result == {
+        key: done.xcoms[f"work.{key}"] for key in ("exit_code", "id", "name", "price_hr", "spent")
+    }
+    assert result["exit_code"] == 0
+    assert 0 < result["spent"] < result["price_hr"]
+    # The pod's name has the DAG, and its expiry.
+    assert result["name"].startswith("airflow-full-")
+    assert 7100 < (expiry_of(result["name"]) or 0) - time.time() < 7300
+
+
+def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
+    """With its exit code and its last lines; each try rents anew, and fetches what there is."""
+    done = run_job("failing")
+    assert done.tasks["work"] == {"state": "failed", "tries": 2}
+    assert counts(emulator) == (2, 0)
+    message = done.log[done.log.index("ended with exit code 3. Its last lines:") :]
+    assert "working" in message
+    assert "no space" in message
+    assert done.xcoms["work.exit_code"] == 3
+    assert (tmp_path / "result.txt").read_text() == "hello\n"
+    assert "missing" in done.log
+
+
+def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Emulator) -> None:
+    """A command that succeeds without it has not."""
+    done = run_job("unfetched")
+    assert done.tasks["work"]["state"] == "failed"
+    assert "TransferError" in done.log
+    assert counts(emulator) == (1, 0)
+
+
+def test_an_execution_timeout_gives_the_pod_back(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
+    """The command has ended, too."""
+    done = run_job("limited")
+    assert done.tasks["work"]["state"] == "failed"
+    assert "AirflowTaskTimeout" in done.log
+    assert counts(emulator) == (1, 0)
+    pid = int((tmp_path / "pid").read_text())
+    wait_for("the end of the command", lambda: not is_running(pid), seconds=15)
+
+
+def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
+    """Without retries, which would rent again for as long."""
+    done = run_job("dear")
+    assert done.tasks["work"] == {"state": "failed", "tries": 1}
+    assert "max_hours" in done.log
+    assert counts(emulator) == (1, 0)
+    pid = int((tmp_path / "pid").read_text())
+    wait_for("the end of the command", lambda: not is_running(pid), seconds=15)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("no_text", "the variable NUMBER of env"), ("nothing_to_upload", "there is no /nowhere/data")],
+)
+def test_what_cannot_work_rents_nothing(run_job: RunJob, emulator: Emulator, name: str, problem: str) -> None:
+    """What would fail on the pod is checked before."""
+    done = run_job(name)
+    assert done.tasks["work"] == {"state": "failed", "tries": 1}
+    assert problem in done.log
+    assert not emulator.requests[:]
+
+
+def test_a_lease_in_a_task_tells_its_progress(run_job: RunJob, emulator: Emulator) -> None:
+    """By `on_change` and by the library's own log records, both in the task's log."""
+    done = run_job("leased")
+    assert done.states() == {"lease": "success"}
+    assert "leasing a pod: its name is" in done.log
+    assert "ACTIVE" in done.log
+    assert counts(emulator) == (1, 0)
+
+
+def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
+    """Pods that have expired, by their names; none that has not, or has no expiry and is young."""
+    now = time.time()
+    expired = emulator.add_pod(unique_name("airflow-x", expires_at=now - 3600))
+    kept = {
+        emulator.add_pod(unique_name("airflow-x", expires_at=now + 3600)),
+        emulator.add_pod("train-1"),
+        emulator.add_pod("somebody's"),
+    }
+    done = run("primepods/airflow/example_dags/sweep.py:sweep_pods", emulator, **folders)
+    assert done.states() == {"sweep": "success"}
+    assert done.xcoms["sweep.return_value"] == [expired]
+    assert set(emulator.pods) == kept
+
+
+def test_the_guides_job_runs(run: Run, emulator: Emulator, folders: dict[str, str], tmp_path: Path) -> None:
+    """The DAG of the guide, with the emulator's ssh in the place of ssh."""
+    (tmp_path / "bin").mkdir()
+    words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+    for name, line in {"ssh": f'{words} "$@"', "python": "sh train.py"}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nexec {line}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    [block] = [b for b in find_blocks(GUIDE.read_text("utf-8")) if "PrimeRunPodOperator(" in b.text]
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "train.py").write_text("mkdir out; echo $EPOCHS > out/model")
+    text = block.text.replace("/srv", str(tmp_path)).replace("python train.py", "sh train.py")
+    (tmp_path / "guide.py").write_text(text)
+    path = f"{tmp_path / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+    done = run(f"{tmp_path / 'guide.py'}:train_in_one_task", emulator, PATH=path, **folders)
+    assert done.states() == {"work": "success"}, done.log
+    assert json.loads((tmp_path / "results" / "model").read_text())
+    assert counts(emulator) == (1, 0)
