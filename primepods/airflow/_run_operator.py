@@ -157,10 +157,10 @@ class PrimeRunPodOperator(RentingOperator):
 
     def on_kill(self) -> None:
         """End the command and give the pod back, by leaving the lease in the midst of the task."""
-        # Airflow also calls this after `execution_timeout`, when the pod is gone.
+        # Airflow also calls this after `execution_timeout`, when the pod is gone. It logs nothing: this is a
+        # signal handler, and the task may be writing a line of its log.
         if self._can_be_killed:
             self._can_be_killed = False
-            self.log.info("The task was killed: ending its command, and deleting its pod")
             if not self._has_pod:
                 threading.Thread(target=self._delete_ordered, daemon=True).start()
             raise _KilledError

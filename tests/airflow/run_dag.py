@@ -29,9 +29,20 @@ def share_api() -> None:
         sdk.in_process_api_server = functools.cache(sdk.in_process_api_server)
 
 
+def use_folder(folder: Path) -> None:
+    """Have Airflow find DAGs in a folder: it runs no others."""
+    bundle = {
+        "name": "tested",
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(folder)},
+    }
+    os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps([bundle])
+
+
 def load(name: str) -> Any:
     """Return a DAG; its module is loaded anew, since it may read variables."""
     file, _, name = name.rpartition(":")
+    use_folder(Path(file).parent if file else DAGS.parent)
     found = importlib.util.spec_from_file_location("pipelines", file or DAGS)
     assert found is not None
     assert found.loader is not None

@@ -42,14 +42,16 @@ from airflow.providers_manager import ProvidersManager
 manager = ProvidersManager()
 links = manager.extra_links_class_names
 fields = {name: getattr(form.standard_fields, name).title for name in ("host", "password", "login")}
-print("FOUND", json.dumps([form.hook_class_name, fields, links, "primepods" in manager.providers]))
+hidden = [name for name, field in form.standard_fields if field is not None and field.hidden]
+print("FOUND", json.dumps([form.hook_class_name, fields, hidden, links, "primepods" in manager.providers]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], env=airflow_home, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    hook, fields, links, installed = json.loads(done.stdout.partition("FOUND ")[2].splitlines()[0])
+    hook, fields, hidden, links, installed = json.loads(done.stdout.partition("FOUND ")[2].splitlines()[0])
     assert hook == "primepods.airflow.hooks.PrimePodsHook"
     assert fields == {"host": "Base URL", "password": "API key", "login": "Team ID"}
+    assert hidden == ["url_schema", "port"]
     assert "primepods.airflow.links.PrimePodsLink" in links
     assert installed

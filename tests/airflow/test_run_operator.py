@@ -1,6 +1,6 @@
 """The run operator in a real Airflow, on pods that are folders of this machine."""
 
-import json
+import os
 import shlex
 import sys
 import time
@@ -21,6 +21,7 @@ from .conftest import ROOT, Done, Run
 pytestmark = pytest.mark.timeout(120)
 
 DAGS = ROOT / "tests" / "airflow" / "dags" / "run_pipelines.py"
+SWEEP = ROOT / "primepods" / "airflow" / "example_dags" / "sweep.py"
 GUIDE = ROOT / "primepods" / "airflow" / "README.md"
 RunJob = Callable[[str], Done]
 
@@ -58,7 +59,7 @@ def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator,
     assert counts(emulator) == (2, 0)
     for line in ("all is well", "the data", "trying the next spec", "Logged in to pod", "is gone"):
         assert line in done.log
-    assert (tmp_path / "results" / "result.txt").read_text() == "hello from full\n"
+    assert (tmp_path / "results" / "result.txt").read_text() == "hello from run_full\n"
     assert not (tmp_path / "results" / "large.bin").exists()
     result = done.xcoms["work.return_value"]
     assert result == {
@@ -67,7 +68,7 @@ def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator,
     assert result["exit_code"] == 0
     assert 0 < result["spent"] < result["price_hr"]
     # The pod's name has the DAG, and its expiry.
-    assert result["name"].startswith("airflow-full-")
+    assert result["name"].startswith("airflow-run-full-")
     assert 7100 < (expiry_of(result["name"]) or 0) - time.time() < 7300
 
 
@@ -142,7 +143,7 @@ def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, fold
         emulator.add_pod("train-1"),
         emulator.add_pod("somebody's"),
     }
-    done = run("primepods/airflow/example_dags/sweep.py:sweep_pods", emulator, **folders)
+    done = run(f"{SWEEP}:sweep_pods", emulator, **folders)
     assert done.states() == {"sweep": "success"}
     assert done.xcoms["sweep.return_value"] == [expired]
     assert set(emulator.pods) == kept
@@ -150,18 +151,20 @@ def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, fold
 
 def test_the_guides_job_runs(run: Run, emulator: Emulator, folders: dict[str, str], tmp_path: Path) -> None:
     """The DAG of the guide, with the emulator's ssh in the place of ssh."""
-    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
     words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
-    for name, line in {"ssh": f'{words} "$@"', "python": "sh train.py"}.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nexec {line}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
+    ssh.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    ssh.chmod(0o755)
     [block] = [b for b in find_blocks(GUIDE.read_text("utf-8")) if "PrimeRunPodOperator(" in b.text]
     (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "train.py").write_text("mkdir out; echo $EPOCHS > out/model")
-    text = block.text.replace("/srv", str(tmp_path)).replace("python train.py", "sh train.py")
-    (tmp_path / "guide.py").write_text(text)
-    path = f"{tmp_path / 'bin'}:/usr/local/bin:/usr/bin:/bin"
-    done = run(f"{tmp_path / 'guide.py'}:train_in_one_task", emulator, PATH=path, **folders)
+    program = "import os; os.mkdir('out'); open('out/model', 'w').write(os.environ['EPOCHS'])"
+    (tmp_path / "project" / "train.py").write_text(program)
+    text = block.text.replace("/srv", str(tmp_path))
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "guide.py").write_text(text)
+    path = f"{ssh.parent}:{os.environ['PATH']}"
+    done = run(f"{tmp_path / 'dags' / 'guide.py'}:train_in_one_task", emulator, PATH=path, **folders)
     assert done.states() == {"work": "success"}, done.log
-    assert json.loads((tmp_path / "results" / "model").read_text())
+    assert (tmp_path / "results" / "model").read_text() == "10"
     assert counts(emulator) == (1, 0)

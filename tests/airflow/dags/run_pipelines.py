@@ -28,7 +28,7 @@ def job(dag_id: str, **options: Any) -> DAG:
 
 
 full = job(
-    "full",
+    "run_full",
     spec=None,
     gpu_type="rtx 3090",
     exclude_providers=["lambdalabs"],
@@ -41,16 +41,16 @@ full = job(
     download={"work": f"{FOLDER}/results/"},
 )
 failing = job(
-    "failing",
+    "run_failing",
     command="echo hello > result.txt; echo working; echo no space >&2; exit 3",
     download={"result.txt": f"{FOLDER}/result.txt", "missing": f"{FOLDER}/missing"},
     retries=1,
 )
-unfetched = job("unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
-limited = job("limited", command=FOREVER, execution_timeout=timedelta(seconds=4), retries=0)
-dear = job("dear", command=FOREVER, max_hours=3 / 3600)
-no_text = job("no_text", command="true", env={"NUMBER": None})
-nothing_to_upload = job("nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
+unfetched = job("run_unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
+limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=4), retries=0)
+dear = job("run_dear", command=FOREVER, max_hours=3 / 3600)
+no_text = job("run_no_text", command="true", env={"NUMBER": None})
+nothing_to_upload = job("run_nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
 
 with DAG("leased", schedule=None) as leased:
 
