@@ -66,7 +66,10 @@ class LeasedPod(LeasedPodView, Remote):
         return self._portal.call(self._supervisor.final_cost, timeout=timeout, interval=interval)
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._portal.call(_within_budget, self._supervisor, function, *args, **kwargs)
+        async def within_budget(*args: P.args, **kwargs: P.kwargs) -> R:
+            return await _within_budget(self._supervisor, function(*args, **kwargs))
+
+        return self._portal.call(within_budget, *args, **kwargs)
 
 
 class Lease:
@@ -209,27 +212,22 @@ async def _until_released(supervisor: LeaseSupervisor, begin_release: Callable[[
     await asyncio.wait({supervisor.task})
 
 
-async def _within_budget(
-    supervisor: LeaseSupervisor,
-    function: Callable[P, Coroutine[Any, Any, R]],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> R:
-    """Do something on a leased pod; end it when a budget has ended the lease.
+async def _within_budget(supervisor: LeaseSupervisor, work: Coroutine[Any, Any, R]) -> R:
+    """Await work on a leased pod; cancel it when a budget has ended the lease.
 
     Raises:
         BudgetExceededError: It was not done by then.
     """
-    work = asyncio.current_task()
+    task = asyncio.current_task()
 
     def stop(_: object) -> None:
-        if supervisor.budget_error is not None and work is not None:
-            work.cancel()
+        if supervisor.budget_error is not None and task is not None:
+            task.cancel()
 
     # Also called if the lease has ended before.
     supervisor.task.add_done_callback(stop)
     try:
-        return await function(*args, **kwargs)
+        return await work
     except (asyncio.CancelledError, PrimePodsError) as exc:
         if supervisor.budget_error is None:
             raise

@@ -122,7 +122,7 @@ class PrimeRunPodOperator(RentingOperator):
             **kwargs,
         )
         self.command = command
-        self.env = env
+        self.env: Mapping[str, Any] | None = env
         self.cwd = cwd
         self.upload = upload
         self.exclude = exclude
