@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ class Blocking:
         self.folder = folder
         self.spec = spec_of(client.request("GET", "/api/v1/availability/gpus"))
 
-    def lease(self, **options: float | str) -> primepods.Lease:
+    def lease(self, **options: Any) -> primepods.Lease:
         """A lease that looks often."""
-        return self.client.pods.lease(self.spec, interval=0.05, **options)  # type: ignore[arg-type]
+        return self.client.pods.lease(self.spec, interval=0.05, **options)
 
     @property
     def left(self) -> tuple[int, int]:
