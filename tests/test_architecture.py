@@ -311,7 +311,7 @@ def test_only_config_reads_the_environment_and_files(path: str) -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
     reading = (
         ENVIRONMENT
-        if room(dotted(path)) in {"cli", "doctor", "emulator", "leasing", "remote"}
+        if room(dotted(path)) in {"airflow", "cli", "doctor", "emulator", "leasing", "remote"}
         else ENVIRONMENT | FILES
     )
     attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
