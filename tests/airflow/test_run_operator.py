@@ -113,6 +113,14 @@ def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emula
     wait_for("the end of the command", lambda: not is_running(pid), seconds=15)
 
 
+def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
+    """Also the spec's pod must not cost more than `max_price`."""
+    done = run_job("cheap")
+    assert done.tasks["work"]["state"] == "failed"
+    assert "PriceTooHighError" in done.log
+    assert not emulator.pods
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [("no_text", "the variable NUMBER of env"), ("nothing_to_upload", "there is no /nowhere/data")],

@@ -49,6 +49,7 @@ failing = job(
 unfetched = job("run_unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
 limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=4), retries=0)
 dear = job("run_dear", command=FOREVER, max_hours=3 / 3600)
+cheap = job("run_cheap", command="true", max_price=0.001, retries=0)
 no_text = job("run_no_text", command="true", env={"NUMBER": None})
 nothing_to_upload = job("run_nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
 
