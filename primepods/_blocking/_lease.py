@@ -36,8 +36,8 @@ class LeasedPod(LeasedPodView, Remote):
         name: Its name, with the suffix that no other pod has.
         ssh: The ssh target of the first node.
 
-    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``. When a budget of the lease has
-    ended it, these end and raise :class:`~primepods.BudgetExceededError`.
+    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``. When a budget of the lease
+    has ended it, these end and raise :class:`~primepods.BudgetExceededError`.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
