@@ -91,7 +91,7 @@ class Rule:
         if len(self._recent) >= self.when.rate_limit:
             return True
         self._recent.append(now)
-        return True
+        return False
 
     def __enter__(self) -> Self:
         """Return the rule, which is active already."""

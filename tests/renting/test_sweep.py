@@ -240,7 +240,7 @@ async def test_a_404_proves_nothing_for_ten_minutes(folder: Path) -> None:
         await it.clock.sleep(590)
         sweep = await it.client.pods.sweep()
         assert (sweep.deleted, list(sweep.errors)) == ((), ["pod-1"])
-        assert "may appear yet" in sweep.errors["pod-1"].__notes__[-1]
+        assert "may still appear" in sweep.errors["pod-1"].__notes__[-1]
         assert len(it.records()) == 1
         await it.clock.sleep(20)
         sweep = await it.client.pods.sweep()
