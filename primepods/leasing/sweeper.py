@@ -77,8 +77,12 @@ class Sweeper:
         records = await asyncio.to_thread(self._read)
         try:
             orphans = await self._find(records, listed, is_complete=error is None)
+            recorded = [*before.values(), *records.values()]
+            if self._expired:
+                # An expired pod is deleted in spite of its file, unless its process is seen to live.
+                recorded = [record for record in recorded if not record.is_orphaned(older_than=0)]
             if self._expired or (self._prefix is not None and self._is_readable):
-                orphans += self._without_file(listed, [*before.values(), *records.values()])
+                orphans += self._unrecorded(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             outcomes: dict[str, PrimePodsError | None] = {}
             if not dry_run:
@@ -233,8 +237,8 @@ class Sweeper:
             return True
         return False
 
-    def _without_file(self, listed: Iterable[Pod], records: list[LeaseRecord]) -> list[Orphan]:
-        """Return the pods without a file that the arguments of the sweep ask for."""
+    def _unrecorded(self, listed: Iterable[Pod], records: list[LeaseRecord]) -> list[Orphan]:
+        """Return the pods not in ``records`` that the arguments of the sweep ask for."""
         orphans: list[Orphan] = []
         wanted = [pod for pod in listed if self._matches(pod.name, pod.created_at)]
         for pod in wanted:

@@ -322,6 +322,25 @@ async def test_expired_leases_are_swept_from_anywhere(
         assert it.running() == [pods[1].id]
 
 
+@pytest.mark.parametrize(
+    ("owner", "is_deleted"), [({"host": "elsewhere"}, True), ({"given_up": True}, True), ({}, False)]
+)
+async def test_an_expired_pod_with_a_file_is_deleted_unless_its_process_lives(
+    folder: Path, owner: dict[str, Any], *, is_deleted: bool
+) -> None:
+    """Several machines may share a home: each sees only which of its own processes live."""
+    async with stage(folder) as it:
+        name = unique_name("train", Random(1).random, expires_at=it.clock.wall() + 3600)
+        pod_id = it.emulator.add_pod(name, boot_seconds=0)
+        await asyncio.to_thread(left_by, it, name=name, pod_id=pod_id, **owner)
+        await it.clock.sleep(4_400)
+        assert (await it.client.pods.sweep(expired=True)).deleted == ()
+        await it.clock.sleep(400)
+        sweep = await it.client.pods.sweep(expired=True)
+        assert sweep.deleted == ((pod_id,) if is_deleted else ())
+        assert it.running() == ([] if is_deleted else [pod_id])
+
+
 async def test_a_created_pod_may_expire(folder: Path) -> None:
     """Its name says when, by the server's time, on which two responses agree; then a sweep deletes it."""
     async with stage(folder) as it:
