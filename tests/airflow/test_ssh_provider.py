@@ -47,7 +47,10 @@ def server(tmp_path: Path) -> Generator[Server]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
+    connections: list[Any] = []
+
     async def run_command(process: Any) -> None:
+        connections.append(process.get_extra_info("connection"))
         command = await asyncio.create_subprocess_shell(process.command, cwd=home)
         process.exit(await command.wait())
 
@@ -63,6 +66,9 @@ def server(tmp_path: Path) -> Generator[Server]:
 
     async def close(listener: Any) -> None:
         listener.close()
+        for connection in connections:
+            connection.close()
+            await connection.wait_closed()
         await listener.wait_closed()
 
     listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
