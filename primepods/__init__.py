@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 else:
     _PUBLIC = {
         "_blocking": "Lease LeasedPod Remote",
-        "_version": "__version__",
+        "_version": "__version__",  # imported above; here for `__all__`
         "client": "AsyncClient",
         "errors": (
             "APIError AuthenticationError BadRequestError BudgetExceededError ClientClosedError "

@@ -18,7 +18,8 @@ class Remote:
     """A pod to work on, by the system's ``ssh``: made by ``pods.remote``.
 
     Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
-    apply. Nothing is sent before the login succeeds, which is retried for ``login_timeout``.
+    apply. The login is retried for ``login_timeout``; nothing is sent before it
+    succeeds.
     """
 
     def __init__(self, portal: Portal, remote: AsyncRemote) -> None:
@@ -131,7 +132,7 @@ class Remote:
 
         Raises:
             LoginError: The pod refused all logins.
-            TransferError: There is no such file, it cannot be read, or it must not be written here; or
+            TransferError: There is no such file, it cannot be read, or its path is outside ``local``; or
                 something was left out.
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be written.

@@ -1,4 +1,4 @@
-"""Decoders of pod responses that are more than rows."""
+"""Decoders of responses about pods: a pod, its state, statuses, a deletion, a log."""
 
 from __future__ import annotations
 

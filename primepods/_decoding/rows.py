@@ -29,7 +29,7 @@ def decode_object(data: Any, model: type[T]) -> T:
     return _hook_of(model)(as_object(data), model)
 
 
-def decode_page(  # noqa: PLR0913 - the keys are those of one of two kinds of listings
+def decode_page(  # noqa: PLR0913 - two kinds of listings have different keys
     data: Any,
     model: type[T],
     offset: int,
@@ -65,7 +65,7 @@ def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     A row without an id is listed as its JSON text.
 
     Raises:
-        DecodeError: No row has an id: this is the list of another server.
+        DecodeError: No row has an id: the response is probably not from this API.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)
@@ -122,7 +122,7 @@ def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
 
 
 def _row_id(row: Any, model: Any) -> str | None:
-    """Return the id of an unreadable row, if it can be read."""
+    """Return the id of a row that cannot be decoded as a whole; ``None`` if it has no valid id."""
     try:
         return as_text(row["podId" if model is PodStatus else "id"])
     except (LookupError, TypeError, DecodeError):

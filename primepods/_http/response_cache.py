@@ -7,7 +7,7 @@ from typing import Any, Final
 from .._utils.clock import Clock
 
 MAX_AGE: Final = 15.0
-"""Seconds after which an unused entry is dropped: the set of polled pods changes all the time."""
+"""Seconds after which an unused entry is dropped: most targets contain ids, and are not requested again."""
 
 
 class ResponseCache:

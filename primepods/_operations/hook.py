@@ -70,7 +70,7 @@ class Hook:
                 _log.exception("on_event raised an exception; those that follow are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # Settings are pickled without the hook: many functions cannot be pickled.
+        # Pickled as None, `type(None)()`: many functions cannot be pickled, but settings can.
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +84,7 @@ class Hook:
 
 
 class Listeners:
-    """Listeners of the events of some work: the hooks, and which of their operations the work serves.
+    """The hooks to notify of a piece of work, such as a poll, and the operations that it is done for.
 
     Args:
         numbers: For each hook, the numbers of its operations.
@@ -130,6 +130,7 @@ class Operation:
         """``None`` once the operation has ended."""
         outer = LISTENERS.get()
         outer_numbers = () if outer is None else outer.numbers.get(hook, ())
+        # Work for several operations belongs to the one that began first.
         parent = outer_numbers[0] if outer_numbers else None
         self.listeners.notify(OperationStarted(name=name, parent=parent))
 

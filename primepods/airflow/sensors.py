@@ -29,7 +29,7 @@ class PrimePodSensor(BaseSensorOperator):
     """Sensor that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
 
     Never deletes the pod. To free the worker's slot, use ``deferrable``, not rescheduling: a rescheduled
-    sensor would lose state between pokes, such as for how long an installation has failed.
+    sensor would forget between pokes, for example, when an installation began to fail.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.

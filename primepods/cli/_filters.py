@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -99,7 +99,7 @@ class PodFilter:
         chosen = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
         return list(filter(chosen.matches, listed))
 
-    def no_match_message(self, pods: Iterable[primepods.Pod]) -> str:
+    def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
         """Return the message if no pod matches; it points out an unknown state or GPU."""
         if self.is_empty:
             return "No pods."
@@ -130,7 +130,7 @@ class PodFilter:
 
 
 def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> bool:
-    """Return whether a name equals a text or matches its ``*`` and ``?``; brackets are literal."""
+    """Return whether ``name`` equals ``wanted`` or matches it as a pattern with ``*`` and ``?`` only."""
     return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
 
 

@@ -72,7 +72,7 @@ def command(
         return
     from primepods.config import environment_without_key
 
-    # ssh replaces this process, so that the key does not stay in memory.
+    # ssh replaces this process, so that the API key does not stay in memory.
     try:
         os.execvpe(argv[0], argv, environment_without_key())  # noqa: S606 - no shell: host and user are checked
     except FileNotFoundError:
@@ -113,8 +113,9 @@ def _print_config(api: Api, handle: str | None, node: int | None) -> None:
 
 
 def _blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
-    """Return a block for each node with an address; report pods that a block cannot name."""
+    """Return a block for each node with an address; report pods whose name and id are no aliases."""
     named = {pod.id: _numbered(pod.name or "", pod) for pod in pods}
+    # How many pods could use each alias, by name or by id; a set, since both may be equal.
     claims = Counter(name for pod in pods for name in {*named[pod.id], *_numbered(pod.id, pod)})
     blocks: list[str] = []
     for pod in pods:

@@ -81,7 +81,7 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 def find_proxy(url: SplitResult) -> Secret | None:
-    """Return the proxy from the environment for ``url``, with the rules of httpx.
+    """Return the proxy from the environment for ``url``, chosen as httpx does it.
 
     Raises:
         ConfigError: aiohttp does not support this kind of proxy.
@@ -110,7 +110,7 @@ def find_proxy(url: SplitResult) -> Secret | None:
     return proxy
 
 
-def _proxy_kind(proxy: str) -> str | None:
+def _proxy_kind(proxy: Secret) -> str | None:
     """Return the scheme of a proxy's URL, or ``None`` if it is not a URL."""
     try:
         parts = urlsplit(str(proxy))

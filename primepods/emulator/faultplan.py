@@ -200,7 +200,7 @@ class FaultPlan:
             for rule in self._rules:
                 if rule.count(call, operation, now):
                     faults.append(rule.fault)
-                    if rule.fault.ends:
+                    if rule.fault.is_last:
                         break
         return faults
 

@@ -43,12 +43,13 @@ async def follow(
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
-        PrimePodsError: Any error of ``pods.list`` before its first item, a permanent one of it later, or any
-            error of ``pods.watch``.
+        PrimePodsError: Any error of ``pods.watch``; of ``pods.list``, any error before its first item, and
+            later only a permanent one.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
         fleet.expect(ids)
+        # Once, for names and GPUs, which a watch does not yield.
         await _read_list(client, fleet, lambda pod: pod.id in fleet)
         await _watch(client, fleet, ids, interval, on_change)
         return

@@ -45,7 +45,7 @@ class Orphan:
     def without_file(cls, pod: Pod, age: float) -> Orphan:
         """Return the orphan of a listed pod that no file names."""
         orphan = cls(str(pod.name), pod.created_at, age)
-        orphan.add_listed([pod])
+        orphan.set_listed([pod])
         return orphan
 
     @property
@@ -59,8 +59,8 @@ class Orphan:
         return next((file.record.pod_id for file in self.files if file.record.pod_id), None)
 
     @property
-    def is_late(self) -> bool:
-        """Whether the order is so old that its pod, if there is one, has appeared."""
+    def must_have_appeared(self) -> bool:
+        """Whether the order is so old that its pod, if there is one, is visible by now."""
         return self.age >= APPEARS_WITHIN
 
     @property
@@ -68,7 +68,7 @@ class Orphan:
         """Whether the order was refused, so that a pod is improbable."""
         return self.pod_id is None and all(file.record.is_refused for file in self.files)
 
-    def add_listed(self, pods: list[Pod]) -> None:
+    def set_listed(self, pods: list[Pod]) -> None:
         """Set the pods to those that the list shows."""
         self.is_listed = bool(pods)
         self.pods = [
@@ -76,7 +76,7 @@ class Orphan:
             for pod in pods
         ]
 
-    def add_unlisted(self) -> None:
+    def set_unlisted(self) -> None:
         """Set the pods to one that the list does not show, but that may exist."""
         record = self.record
         self.pods = [
@@ -139,12 +139,12 @@ class Orphan:
 
     async def _delete(self, pod_id: str, account: Account) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
-        # A 404 proves nothing about a pod that may still appear.
-        must_exist = not self.is_listed and not self.is_late
+        # A 404 does not mean that a pod is deleted that the list does not show yet.
+        may_appear = not self.is_listed and not self.must_have_appeared
         try:
-            # With retries, a 404 after a lost response would count as success.
-            pods = account.pods_once if must_exist else account.pods
-            await pods.delete(pod_id, missing_ok=not must_exist)
+            # One attempt then: a retry would take a 404 after a lost response for a success.
+            pods = account.pods_once if may_appear else account.pods
+            await pods.delete(pod_id, missing_ok=not may_appear)
             await account.pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except NotFoundError as exc:
             exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")

@@ -50,7 +50,8 @@ class Release:
         what: The pod, for messages.
         doubt_until: If no response has shown the pod: the time until which it may still appear. Before that,
             a 404 proves nothing; after that, the release is given up. ``None`` if the pod was shown.
-        is_proved: Whether the API has shown the pod with its name.
+        is_proved: Whether the API has shown this id together with our name; the id alone may be of another
+            order's pod.
     """
 
     account: Account
@@ -94,7 +95,7 @@ class Release:
             accepted = "was accepted, but it is not gone" if self._is_accepted else "is not accepted"
             return f"its deletion {accepted} in time{self._last_failure}"
         except _NeverShownError:
-            return "no response has shown it since its order, nor that it has ended"
+            return "no response has shown it since its order, and the history does not show that it has ended"
         return None
 
     async def _until_gone(self) -> None:
@@ -121,7 +122,8 @@ class Release:
         is_gone = False
         while not is_gone:
             if self._must_delete:
-                if await self.steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at):
+                has_ended = await self.steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at)
+                if has_ended:
                     return
                 self._must_delete = False
                 self._accepted_at = self._clock.time()
@@ -133,6 +135,7 @@ class Release:
         Raises:
             WaitTimeoutError: It is not, and the time is over.
         """
+        # Positive even at the end of the time, for one last look.
         left = max(SAME_INTERRUPTION, self._confirm_until() - self._clock.time())
         gone = self.account.pods.wait_gone(
             self.pod_id, timeout=min(left, _RESEND_AFTER), interval=self.options.interval
@@ -143,7 +146,7 @@ class Release:
             if self._clock.time() >= self._confirm_until():
                 raise
             status = exc.statuses.get(self.pod_id)
-            # Accepted, and then lost: the pod runs on.
+            # The API accepted the deletion and then forgot it: send it again.
             self._must_delete = status is not None and status.status not in _ENDING
             return False
         return True
@@ -160,7 +163,7 @@ class Release:
             raise
         if self.doubt_until is None or state != PodState.TERMINATED:
             return False
-        # TERMINATED may stand for a 404, which proves nothing while the pod may still appear.
+        # `delete` also returns TERMINATED for a 404 after a lost response, which proves nothing yet.
         if await self._has_ended():
             return True
         msg = f"Pod {self.pod_id} has not appeared in the API since its order."
@@ -187,7 +190,9 @@ class Release:
         """Return the time at which the release must end; earlier after an interruption."""
         if not self.steps.interruptions:
             return self._ends_at
-        return min(self._ends_at, max(self._accepted_at, self.steps.interrupted_at) + HURRY)
+        # Infinite before the acceptance, so that the full time applies.
+        hurried = max(self._accepted_at, self.steps.interrupted_at) + HURRY
+        return min(self._ends_at, hurried)
 
     def _interrupt(self) -> None:
         self.steps.interrupt(self.what)

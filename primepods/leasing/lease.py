@@ -151,10 +151,12 @@ class AsyncLease:
             return
         supervisor.end()
         cancelled = await released(supervisor)
-        if self._has_cancelled and supervisor.budget_error and await self._uncancel(exc, cancelled):
-            cancelled = None
-            if isinstance(exc, asyncio.CancelledError):
-                exc = None
+        if self._has_cancelled and supervisor.budget_error:
+            is_ours_alone = await self._uncancel(exc, cancelled)
+            if is_ours_alone:
+                # Raise the budget's error in place of the CancelledError.
+                cancelled = None
+                exc = None if isinstance(exc, asyncio.CancelledError) else exc
         error: BaseException | None = cancelled or held_back_ctrl_c([supervisor])
         if error is None and exc is None:
             error = exit_error(supervisor)
@@ -163,14 +165,18 @@ class AsyncLease:
             raise error from None
 
     def _cancel_block(self) -> None:
-        """End the block: its budget is used up, or something has cancelled all tasks."""
+        """Cancel the block's task: the budget is used up, or other code has cancelled the lease's task."""
         if self._in_block and self._task is not None and self._task.cancelling() <= self._cancelling:
             self._has_cancelled = True
             self._task.cancel()
 
-    async def _uncancel(self, *delivered: BaseException | None) -> bool:
-        """Undo :meth:`_cancel_block`; return whether no other code has cancelled the task."""
-        if not any(isinstance(exc, asyncio.CancelledError) for exc in delivered):
+    async def _uncancel(self, *caught: BaseException | None) -> bool:
+        """Undo :meth:`_cancel_block`; return ``True`` if that was the task's only cancellation.
+
+        Args:
+            caught: Exceptions among which may be the cancellation.
+        """
+        if not any(isinstance(exc, asyncio.CancelledError) for exc in caught):
             # The block ended before the cancellation was raised: receive it here.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)

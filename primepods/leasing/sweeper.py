@@ -141,7 +141,7 @@ class Sweeper:
         found: list[Orphan] = []
         unlisted: list[Orphan] = []
         for orphan in self._claim_all(records):
-            orphan.add_listed([pod for pod in listed if orphan.owns(pod)])
+            orphan.set_listed([pod for pod in listed if orphan.owns(pod)])
             if orphan.is_listed:
                 found.append(orphan)
             elif not self._skip_renamed(orphan, listed):
@@ -149,7 +149,7 @@ class Sweeper:
         ended = await ended_pods(self._pods) if unlisted else []
         for orphan in unlisted:
             if self._classify_unlisted(orphan, ended, is_complete=is_complete):
-                orphan.add_unlisted()
+                orphan.set_unlisted()
                 found.append(orphan)
         return found
 
@@ -218,7 +218,7 @@ class Sweeper:
 
     def _classify_unlisted(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
         """Tell whether to delete an unlisted pod; otherwise note that it has ended, or skip it."""
-        if orphan.has_ended(ended) or (orphan.is_refused and orphan.is_late and is_complete):
+        if orphan.has_ended(ended) or (orphan.is_refused and orphan.must_have_appeared and is_complete):
             self._ended.append(orphan)
         elif orphan.is_refused:
             self._skip(
@@ -226,7 +226,7 @@ class Sweeper:
                 "its order was refused, but a gateway may have sent it twice: no pod has appeared. Sweep "
                 "again ten minutes after the order",
             )
-        elif orphan.pod_id is None and orphan.is_late:
+        elif orphan.pod_id is None and orphan.must_have_appeared:
             self._skip(
                 orphan.record,
                 "nothing has ever shown whether its pod exists, and each sweep looks for its name. If you "

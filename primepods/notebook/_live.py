@@ -223,7 +223,7 @@ class _View:
         self._output: Output | None = None
 
     def render(self, end: str = "") -> Bundle:
-        """Return the current page. Call it only in the fleet's thread."""
+        """Return the current page. While a thread updates the fleet, only that thread may call this."""
         minutes, seconds = divmod(int(time.monotonic() - self._started_at), 60)
         return bundle(self.fleet, f"{self._heading} · {end}{minutes}:{seconds:02}")
 

@@ -23,8 +23,8 @@ def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
 class NumberedReader(Generic[T]):
     """One read of a list by page number.
 
-    Such pages cannot overlap: a row that moves to another page during the read is either missed, or received
-    twice and yielded once.
+    Numbered pages cannot be requested with an overlap: a row that moves to another page during the read is
+    missed, or received twice and yielded once.
 
     Args:
         source: The source of its pages.
@@ -53,8 +53,10 @@ class NumberedReader(Generic[T]):
                 number += 1
                 rows_before = found
                 rereads = 0
+                # Pages before this one are worth requesting ahead.
                 until = math.ceil(counted / self.limit) + 1
             elif rereads < self._max_rereads(page, rows_before):
+                # Implausible as the end: request this page again.
                 rereads += 1
                 until = 0
             elif counted > found:
@@ -68,7 +70,7 @@ class NumberedReader(Generic[T]):
         if (page.total_count or 0) > rows_before + len(page.rows):
             return _MAX_REREADS
         has_all_rows = rows_before > 0 and page.total_count == rows_before
-        # An empty page is unexpected if the count does not confirm it.
+        # An empty page is believed at once only after rows, and if the count confirms it.
         return 0 if page.rows or has_all_rows else 1
 
     def _count_progress(self, *, is_new: bool) -> None:

@@ -89,17 +89,19 @@ class KnownRows(Generic[T]):
         self.is_complete: bool = False
         self._path = source.path
         self._keep = source.keep
-        self._yielded: set[str] = set()
+        self._read: set[str] = set()
+        """Keys of readable rows, including those that ``keep`` rejects."""
         self._unreadable: dict[str, ProtocolError] = {}
 
     def __len__(self) -> int:
-        return len(self._yielded) + len(self._unreadable.keys() - self._yielded)
+        # A row that was read before can be unreadable on a later page: count it once.
+        return len(self._read) + len(self._unreadable.keys() - self._read)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._yielded or key in self._unreadable
+        return key in self._read or key in self._unreadable
 
     def add(self, page: FetchedPage[T]) -> Reading[T, bool]:
-        """Add a page's rows, and yield its new items that match ``keep``.
+        """Add a page's rows; a generator that yields its new items that match ``keep``.
 
         Returns:
             Whether a row was new.
@@ -117,8 +119,8 @@ class KnownRows(Generic[T]):
         for key, row in zip(page.keys, page.rows, strict=True):
             if isinstance(row, ProtocolError):
                 self._unreadable.setdefault(key, row)
-            elif key not in self._yielded:
-                self._yielded.add(key)
+            elif key not in self._read:
+                self._read.add(key)
                 self._unreadable.pop(key, None)
                 new.append(row)
         return new
@@ -136,13 +138,13 @@ class KnownRows(Generic[T]):
     def incomplete(self, *, counted: int, found: int) -> ProtocolError:
         """Return the error for a list with fewer rows than the API counts."""
         return self.error(
-            f"the API counts {counted:,}, but {found:,} could be read, also with repeated requests",
+            f"the API counts {counted:,}, but only {found:,} could be read, even after repeated requests",
             "The missing rows may exist: list again later, and report this if it does not help.",
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
         """Return the error for a list that cannot be read further; errors of rows come first."""
-        text = f"GET {self._path}: {problem} ({len(self._yielded):,} items were read). {remedy}"
+        text = f"GET {self._path}: {problem} ({len(self._read):,} items were read). {remedy}"
         error = ProtocolError(text, method="GET", url_path=self._path)
         return _first_of([*self._unreadable.values(), error])
 
@@ -256,5 +258,5 @@ class RequestWindow(Generic[T]):
     def _note_end(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Retrieve the exception: asyncio would log that of a request whose page is no longer needed.
+            # Retrieve the exception: otherwise asyncio logs it if nobody awaits this request any more.
             task.exception()

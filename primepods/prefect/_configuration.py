@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_BEGINNING = 7
-"""Max length of the name's prefix: with the flow run's id and the lease's suffix it has 63 characters."""
+"""Max length of the name's beginning: with the flow run's id and the lease's suffix, it has 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
 """Default of ``max_hours``: a flow that hangs is billed for a day at most. Only a pod with a limit has its
@@ -88,7 +88,7 @@ class PrimePodVariables(BaseVariables):
         default=_DEFAULT_MAX_HOURS,
         gt=0,
         title="Maximum Run Time (Hours)",
-        description="Hours after the order, the pod is deleted and the run crashes; null: no limit.",
+        description="Hours from the order until the pod is deleted and the run crashes; null: no limit.",
     )
     max_spend: float | None = Field(
         default=None,
@@ -99,7 +99,7 @@ class PrimePodVariables(BaseVariables):
     ssh_command: str = Field(
         default="ssh",
         title="ssh Command",
-        description="Program that logs in, and its first words.",
+        description="Program that logs in, optionally with its first arguments.",
     )
     ssh_options: list[str] = Field(
         default_factory=list,
@@ -154,7 +154,8 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     ) -> Self:
         """Return the configuration of some job variables; remember those that have no effect.
 
-        They are no error yet: also a configuration with a misspelt variable must be able to delete a pod.
+        They raise no error here, only in :meth:`check`: a configuration with a misspelt variable must still
+        be able to delete its pod.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
@@ -214,7 +215,8 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             changes["max_price"] = self.max_price
         if "cloud_id" in changes:
             fields: dict[str, Any] = {"gpu_type": self.gpu_type, "gpu_count": self.gpu_count}
-            return [PodSpec(**fields | changes)]
+            # The spec's own fields win.
+            return [PodSpec(**(fields | changes))]
         wanted: dict[str, Any] = {
             "gpu_type": self.gpu_type,
             "gpu_count": self.gpu_count,

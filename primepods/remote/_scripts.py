@@ -1,7 +1,8 @@
 """Shell scripts that run on a pod. They need a POSIX shell; copies also need ``tar`` and ``find``.
 
-The command line of ``ssh`` is only :data:`_BOOTSTRAP`, so that no process list shows a secret. It prints
-a mark, and then reads a script from its standard input: before the mark, no part of the script was run.
+The command line of ``ssh`` is only :data:`_BOOTSTRAP`, so that no process list shows a secret. The bootstrap
+prints a mark, and then reads a script from its standard input: while the mark has not arrived, nothing has
+run, and the login may be tried again.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ printf '%s exit %s\\n' "$1" "$code" >&2
 exit "$code"
 """
 
-# The command has its own process group, which is killed when the connection ends. The end of the connection
-# shows as the end of standard input or, if the command reads that itself, as the end of the server's process.
-# %s exports the variables.
+# The command has its own process group, which is killed when the connection ends. With setsid, the child
+# leads the group, and `kill -- -PID` ends all of it: $group is that minus. The script notices the end of the
+# connection by the end of its standard input or, if the command reads that, by the end of sshd's process,
+# $PPID, which may be another user's, so that `kill -0` alone is not enough. %s exports the variables.
 _RUN: Final = """
 exec 3<&0 </dev/null
 if command -v setsid >/dev/null 2>&1; then group=-; set -- "$1" setsid; else group=; set -- "$1"; fi
 if [ "$has_input" = 1 ]; then exec 4<&3; else exec 4</dev/null; fi
 (
-  mark=$1; shift
+  shift
   set -- "$@" sh -c "$command"
   exec 3<&- <&4 4<&-
 %s
@@ -65,8 +67,9 @@ wait "$child"; code=$?
 kill "$watcher" 2>/dev/null
 """
 
-# Unpacks beside the target, or in an existing target folder, which may be another disk; then renames.
-# SIGPIPE is ignored, so that a message to a lost connection does not prevent the cleanup.
+# Unpacks into a hidden folder on the target's disk, since a rename works only within one: in an existing
+# target folder, which may be a mount point, else beside the target. In the small scripts of `merge`, $0 is
+# the target. SIGPIPE is ignored, so that a message to a lost connection does not prevent the cleanup.
 _UPLOAD: Final = """
 trap '' HUP PIPE
 upload() {

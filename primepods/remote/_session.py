@@ -148,7 +148,8 @@ class Session:
     async def aclose(self) -> None:
         """End ``ssh``; a stopped script has three seconds to end on the pod before that."""
         with anyio.CancelScope(shield=True):
-            if self._stdin.closed and self._ends_with_stdin and self.stderr.exit_code is None:
+            is_stopping = self._stdin.closed and self._ends_with_stdin and self.stderr.exit_code is None
+            if is_stopping:
                 with anyio.move_on_after(_END_TIMEOUT):
                     await self._drain()
             self._kill()

@@ -89,7 +89,9 @@ class PodCreator:
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
                 "pod %s costs %g an hour, more than max_price=%g: delete it if that is too much",
-                *(pod.id, pod.price_hr, spec.max_price),
+                pod.id,
+                pod.price_hr,
+                spec.max_price,
             )
         return pod
 
@@ -117,7 +119,9 @@ class PodCreator:
         return attrs.evolve(spec, name=unique_name("primepods", self._clock.random))
 
     async def _find_refused(self, spec: PodSpec, refusal: APIError) -> Pod | None:
-        """Search the list once for the pod of a refused order: a gateway may have sent the order twice.
+        """Search the list once for the pod of a refused order.
+
+        A gateway may have sent the order twice, and passed on only the refusal of the second.
 
         Raises:
             CreateUncertainError: There are several.
@@ -128,7 +132,7 @@ class PodCreator:
         found: list[Pod] = []
         with suppress(TimeoutError):
             async with self._clock.timeout_at(self._clock.time() + LIST_TIMEOUT):
-                # Without the error, which refers to the refusal that is being handled.
+                # Only the pods: the error of this read has the refusal as its context, a reference cycle.
                 listed = (await self._pods.list(page_size=LIST_PAGE_SIZE).collect())[0]
                 found = [pod for pod in listed if is_same_name(name, pod.name)]
         if len(found) > 1:
@@ -163,8 +167,9 @@ class PodCreator:
             except PrimePodsError as exc:
                 order.error = explain(exc.with_traceback(None))
             if is_definitive_rejection(order.error):
-                # A copy: this frame keeps the order, and with it the error.
+                # A copy: a raised error references this frame, which references the order and its error.
                 raise copy_exception(order.error)
+            # If the server's time was unknown before the order, the response has told it.
             now = self._executor.transport.server_clock.now()
             if now is not None and order.since == -math.inf:
                 order.since = now - (self._clock.boottime() - sent_at)
@@ -223,7 +228,7 @@ class PodCreator:
             return None
 
     def _ours(self, order: Order, namesakes: list[Pod]) -> list[Pod]:
-        """Return the listed pods with the name that can only be this order's."""
+        """Return those of the namesakes that can only come from this order."""
         ours = [pod for pod in namesakes if order.may_be_ours(pod)]
         if not ours or isinstance(order.spec.name, UniqueName):
             return ours

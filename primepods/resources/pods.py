@@ -60,7 +60,7 @@ _MAX_LIMIT = 1_000
 class AsyncPods:
     """``client.pods``: rent, list, inspect and delete pods.
 
-    Besides the errors that it names, every method raises :class:`~primepods.AuthenticationError`,
+    Besides the errors in its own docstring, every method may raise :class:`~primepods.AuthenticationError`,
     :class:`~primepods.PermissionDeniedError`, :class:`~primepods.RateLimitError`,
     :class:`~primepods.ServerError` and other :class:`~primepods.APIError`;
     :class:`~primepods.TransportError` and :class:`~primepods.RequestTimeoutError` if there is no
@@ -98,7 +98,7 @@ class AsyncPods:
         return executor, AsyncPods(executor, hub, self._open_leases)
 
     def _account(self, team_id: str | None) -> Account:
-        """Return the account with which leases order and sweep for a team; by default the client's."""
+        """Return the account for the leases and sweeps of a team; by default the client's."""
         from ..leasing.account import Account
         from ._creation import PodCreator
 
@@ -184,7 +184,7 @@ class AsyncPods:
         each as it arrives.
 
         Args:
-            status: Only pods in this state, or one of these: ``"ACTIVE"``, in any case.
+            status: Only pods in this state, or in any of several: ``"ACTIVE"``, upper or lower case.
             name: Only pods with this name or matching this pattern of ``*`` and ``?``; or any of several.
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
@@ -255,8 +255,8 @@ class AsyncPods:
         """Iterate the changes of pods: ``async for change in pods.watch(ids)``.
 
         Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change; ``after`` is
-        ``None`` when the pod is gone. Ends when all are gone. All watches and waits of an event loop with
-        equal settings share one poller.
+        ``None`` when the pod is gone. Ends when all are gone. In one event loop, all watches and waits
+        with equal settings share one poller.
 
         Args:
             pod_ids: Ids, or pods; duplicates are watched once.
@@ -285,19 +285,20 @@ class AsyncPods:
     ) -> PodStatuses:
         """Wait until ``until`` has held once for every pod; by default, until all are ready.
 
-        All waits of an event loop with equal settings share one poller: hundreds of waits for one pod each
+        In one event loop, all waits with equal settings share one poller: hundreds of waits for one pod each
         cost no more than one wait for hundreds. Waiting needs only the ids: after a crash, wait again. A wait
         never deletes pods, however it ends: they keep running and are billed.
 
         Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING:
-        the first at once, then once a minute). A refusal, such as of the key, ends a wait when it is
-        confirmed after two seconds. When the API asks for a pause (429), polling pauses for the time that the
-        API asks for, at most five minutes, plus a random extra of up to half of that.
+        the first at once, then once a minute). If the API refuses a request, for example the key, it is
+        repeated after two seconds; a second refusal ends the wait. When the API asks for a pause (429),
+        polling pauses for the time that the API asks for, at most five minutes, plus a random extra of up to
+        half of that.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
-            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function of a status
-                that returns a ``bool``; ``None`` stands for a pod that is gone.
+            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function that takes a
+                status (``None`` if the pod is gone) and returns a ``bool``.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls of a pod, from 0.05.
             on_change: Callback (sync or async) for each :class:`~primepods.PodChange`; an exception that it
@@ -309,8 +310,8 @@ class AsyncPods:
             Each pod's status when ``until`` held; pods that are gone are in ``.missing``.
 
         Raises:
-            PodFailedError: A pod has failed, was stopped, or is being deleted or gone, while ``until`` does
-                not hold (not with ``until=gone``).
+            PodFailedError: ``until`` can no longer hold for a pod: it has failed, was stopped, is being
+                deleted, or is gone. Never raised with ``until=gone``.
             WaitTimeoutError: The time ran out; names the pods still pending and the errors.
             NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
@@ -402,9 +403,9 @@ class AsyncPods:
         of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
-        you have to delete. The error, and in both cases the log, give the pod's name; ``.candidates`` are the
-        ids of the pods that may be the ordered one. Any other error of this package means that no pod was
-        created.
+        you have to delete. The log has the pod's name in both cases, and so has the error; its
+        ``.candidates`` are the ids of the pods that may be the ordered one. Any other error of this package
+        means that no pod was created.
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
@@ -436,7 +437,8 @@ class AsyncPods:
         Raises:
             ValueError: The spec has no name.
             ProtocolError: No such pod is listed, but an unreadable row may be it. Nothing is rented.
-            CreateUncertainError: See :meth:`create`, as for all other errors; call this again.
+            CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
+                see :meth:`create`.
         """
         return await self._creator_for(spec).ensure(spec)
 
@@ -476,7 +478,7 @@ class AsyncPods:
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Callback (sync or async) for each :class:`~primepods.PodChange` until it is ready.
-            max_hours: Hours after the order, including this machine's sleep, after which the pod is deleted:
+            max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
                 the block's task is cancelled, and the block raises :class:`~primepods.BudgetExceededError`.
             max_spend: The same for the pod's cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
@@ -523,14 +525,15 @@ class AsyncPods:
     ) -> Sweep:
         """Delete pods that dead processes have left: those with a lease file whose process has ended.
 
-        Never deletes a pod whose process is alive, or one of another API or key. Pods of processes on other
-        hosts with the same home need ``older_than``, since their processes cannot be checked from here.
+        Never deletes a pod whose process is alive, or one of another API or key. If several
+        hosts share a home directory, pods leased on another host are deleted only with ``older_than`` or
+        ``expired``, since their processes cannot be checked from here.
 
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
-                ``older_than``, longer than any lease or job under that prefix takes. Excludes pods whose name
-                says that their lease still lasts.
+                ``expired``, or ``older_than``, longer than any lease or job under that prefix takes. Excludes
+                pods whose name says that their lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
@@ -542,9 +545,9 @@ class AsyncPods:
             ``.skipped`` (pods left alone, with the reason).
 
         Raises:
-            ValueError: ``prefix`` without ``older_than``, or empty.
-            ProtocolError: The server does not state its time, or neither another response nor this machine's
-                clock confirms it, so ages are unknown.
+            ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
+            ProtocolError: Ages are unknown: the server states no time, or one that is confirmed by no other
+                response and not by this machine's clock.
         """
         if prefix is not None:
             check_prefix(prefix)
@@ -573,18 +576,18 @@ class AsyncPods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Success requires proof: a response that names the pod and DELETING or TERMINATED; or a later read of
-        the pod that shows such a state; or a 404 of ``get`` and a list of all pods without this one. While
-        the API shows another state, the deletion is retried, as often as the client's
-        :class:`~primepods.RetryPolicy` allows.
+        Success requires proof that the pod is going or gone: a response that names the pod and DELETING or
+        TERMINATED; or a later read of the pod that shows such a state; or a 404 of ``get`` and a list of all
+        pods without this one. While the API shows another state, the deletion is retried, as often as the
+        client's :class:`~primepods.RetryPolicy` allows.
 
         Args:
             pod_id: The pod's id, or the pod.
             missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED, as the API shows it; TERMINATED for a pod that does not exist, with
-            ``missing_ok`` or after an attempt of this call that may have deleted it.
+            DELETING or TERMINATED, as the API shows it. If the pod does not exist: TERMINATED, with
+            ``missing_ok``, or if an earlier attempt of this call may have deleted it.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
@@ -598,9 +601,10 @@ class AsyncPods:
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently; a failure does not stop the others.
 
-        All ids are checked before the first request. A failure ends only that pod's deletion. The states that
-        :meth:`delete` requests pod by pod are requested for a hundred pods at a time. After the client's
-        ``deadline`` without a response, nothing more is sent; the other pods' errors say so.
+        All ids are checked before the first request. A failure ends only that pod's deletion. Where
+        :meth:`delete` reads the state of its pod, this reads those of up to a hundred pods in one request.
+        After the client's ``deadline`` without a response, nothing more is sent; the other pods' errors say
+        so.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.
@@ -658,7 +662,8 @@ class AsyncPods:
         Args:
             since: Only records that ended at or after this time; unended ones count by their creation time.
             until: Only records that ended before this time.
-            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``, in any case.
+            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``,
+                upper or lower case.
             page_size: Records per request, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.

@@ -68,6 +68,7 @@ class Pager(Generic[T]):
         Raises:
             PrimePodsError: The list could not be read to the end.
         """
+        # All items: `predicate` runs in the caller's thread, since it may call the client.
         items, error = self._portal.call(self._pager.find, lambda _: True)
         return [item for item in items if predicate(item)], error
 

@@ -71,7 +71,7 @@ class Pods:
         The API does not filter pods: the client reads all pages and filters each as it arrives.
 
         Args:
-            status: Only pods in this state, or one of these: ``"ACTIVE"``, in any case.
+            status: Only pods in this state, or in any of several: ``"ACTIVE"``, upper or lower case.
             name: Only pods with this name or matching this pattern of ``*`` and ``?``; or any of several.
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
@@ -149,8 +149,8 @@ class Pods:
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
-            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function of a status
-                that returns a ``bool``; ``None`` stands for a pod that is gone. It runs in the client's own
+            until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function that takes a
+                status (``None`` if the pod is gone) and returns a ``bool``. It runs in the client's own
                 thread and must not call the client.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls of a pod, from 0.05.
@@ -163,8 +163,8 @@ class Pods:
             Each pod's status when ``until`` held; pods that are gone are in ``.missing``.
 
         Raises:
-            PodFailedError: A pod has failed, was stopped, or is being deleted or gone, while ``until`` does
-                not hold (not with ``until=gone``).
+            PodFailedError: ``until`` can no longer hold for a pod: it has failed, was stopped, is being
+                deleted, or is gone. Never raised with ``until=gone``.
             WaitTimeoutError: The time ran out; names the pods still pending and the errors.
             NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
@@ -276,7 +276,8 @@ class Pods:
         Raises:
             ValueError: The spec has no name.
             ProtocolError: No such pod is listed, but an unreadable row may be it. Nothing is rented.
-            CreateUncertainError: See :meth:`create`, as for all other errors; call this again.
+            CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
+                see :meth:`create`.
         """
         return self._portal.call(self._async.ensure, spec)
 
@@ -357,14 +358,15 @@ class Pods:
     ) -> Sweep:
         """Delete pods that dead processes have left: those with a lease file whose process has ended.
 
-        Never deletes a pod whose process is alive, or one of another API or key. Pods of processes on other
-        hosts with the same home need ``older_than``.
+        Never deletes a pod whose process is alive, or one of another API or key. If several
+        hosts share a home directory, pods leased on another host are deleted only with ``older_than`` or
+        ``expired``.
 
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
-                ``older_than``, longer than any lease or job under that prefix takes. Excludes pods whose name
-                says that their lease still lasts.
+                ``expired``, or ``older_than``, longer than any lease or job under that prefix takes. Excludes
+                pods whose name says that their lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
@@ -376,9 +378,9 @@ class Pods:
             ``.skipped`` (pods left alone, with the reason).
 
         Raises:
-            ValueError: ``prefix`` without ``older_than``, or empty.
-            ProtocolError: The server does not state its time, or neither another response nor this machine's
-                clock confirms it, so ages are unknown.
+            ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
+            ProtocolError: Ages are unknown: the server states no time, or one that is confirmed by no other
+                response and not by this machine's clock.
         """
         return self._portal.call(
             self._async.sweep,
@@ -394,15 +396,15 @@ class Pods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Success requires proof; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
+        Returns only if the API confirms it; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
 
         Args:
             pod_id: The pod's id, or the pod.
             missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED, as the API shows it; TERMINATED for a pod that does not exist, with
-            ``missing_ok`` or after an attempt of this call that may have deleted it.
+            DELETING or TERMINATED, as the API shows it. If the pod does not exist: TERMINATED, with
+            ``missing_ok``, or if an earlier attempt of this call may have deleted it.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
@@ -461,7 +463,8 @@ class Pods:
         Args:
             since: Only records that ended at or after this time; unended ones count by their creation time.
             until: Only records that ended before this time.
-            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``, in any case.
+            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``,
+                upper or lower case.
             page_size: Records per request, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.

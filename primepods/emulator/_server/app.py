@@ -104,7 +104,7 @@ class App:
             received = fault.received(received)
         reply = target.respond(received)
         for fault in faults:
-            other = fault.instead(call)
+            other = fault.second(call)
             if other is not None:
                 reply = self.api.resolve(other).respond(other)
         # Some faults write the response's head themselves: they need the date here.

@@ -37,7 +37,7 @@ def create_pod(
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    # Drawn even if overridden, so that an override changes nothing else about the pod.
+    # Drawn even if overridden, so that an override of another value changes nothing about it.
     drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
     nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))
@@ -104,7 +104,9 @@ def _draw_timeline(
     if outcome is None:
         fails = failure_draw < config.failure_rate
         outcome = BootOutcome(fails=fails, retries=rng.random() < config.flaky_rate)
-    fails = overrides["failure"] is not None if "failure" in overrides else outcome.fails
+    fails = outcome.fails
+    if "failure" in overrides:
+        fails = overrides["failure"] is not None
     if fails:
         return failed_boot(rng, duration, overrides.get("failure"))
     retries = overrides.get("retries", retry_count if outcome.retries else 0)

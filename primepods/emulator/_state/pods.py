@@ -77,7 +77,7 @@ class PodRecord:
     """Time from which list, get and status return the pod."""
     delete_asked: float | None = None
     delete_lost: float | None = None
-    """Time at which the provider loses the deletion."""
+    """Time at which the provider forgets the deletion: the pod then runs on."""
     gone: float | None = None
     """Time at which the pod leaves list, get and status."""
     pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
@@ -95,8 +95,8 @@ class PodRecord:
         """Return the pod's stage at ``now``."""
         if self.delete_asked is None or not self.is_deleting(now):
             return stage_at(self.timeline, now - self.created)
-        deleted_at_age = self.delete_asked - self.created
-        return deleting(stage_at(self.timeline, deleted_at_age), deleted_at_age)
+        age_at_deletion = self.delete_asked - self.created
+        return deleting(stage_at(self.timeline, age_at_deletion), age_at_deletion)
 
     def rendered(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
         """Return the rendered stage at ``now``; render again only if the stage has changed."""

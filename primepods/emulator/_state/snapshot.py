@@ -1,7 +1,8 @@
 """Snapshots: an account as one JSON document.
 
 Times are seconds relative to the moment of saving, so a restored fleet continues where it was on any clock.
-The names in the document are those of format 1, independent of the names in the code.
+The names of its parts are those of format 1, independent of the names in the code; the names inside pods and
+rows are those of the classes.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def _check(saved: Mapping[str, object]) -> None:
 
 
 def _dump_pod(record: PodRecord, now: float) -> Fields:
+    # The cache is not saved: empty it, so that it is not copied. (attrs drops the underscore in arguments.)
     fields = attrs.asdict(attrs.evolve(record, rendered={}))
     del fields["_rendered"]
     return _moved(fields, _POD_TIMES, -now)

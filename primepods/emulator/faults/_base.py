@@ -39,10 +39,10 @@ class Raw:
 
 @attrs.frozen
 class Fault:
-    """Base class of faults; changes nothing."""
+    """Base class of faults. Its methods change nothing; subclasses override some."""
 
-    ends: ClassVar[bool] = True
-    """``True`` if it decides the response, so that later rules are not applied."""
+    is_last: ClassVar[bool] = True
+    """``True`` if no later rule is applied to the request."""
 
     @property
     def reaches(self) -> bool:
@@ -53,8 +53,8 @@ class Fault:
         """Return the request as the API receives it."""
         return call
 
-    def instead(self, call: Call) -> Call | None:
-        """Return another request, whose response is sent after the API has acted on the first."""
+    def second(self, call: Call) -> Call | None:
+        """Return a second request, if any: the API acts on both, and the client gets its response."""
         del call
         return None
 
@@ -64,7 +64,7 @@ class Fault:
 
 
 @attrs.frozen
-class UnansweredFault(Fault):
+class ReplacedResponse(Fault):
     """Base of faults that replace the API's response; with ``acted``, the API still acts on the request."""
 
     acted: bool = attrs.field(default=False, kw_only=True, validator=FLAG)

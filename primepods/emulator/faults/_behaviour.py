@@ -16,7 +16,7 @@ from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 class Delay(Fault):
     """The API acts ``seconds`` after the request arrived; ``math.inf``: never. Other faults can follow."""
 
-    ends: ClassVar[bool] = False
+    is_last: ClassVar[bool] = False
     seconds: float = attrs.field(validator=DURATION)
 
 
@@ -28,7 +28,7 @@ class Stale(Fault):
     nothing. Other faults can follow.
     """
 
-    ends: ClassVar[bool] = False
+    is_last: ClassVar[bool] = False
     seconds: float = attrs.field(validator=DURATION)
 
     def received(self, call: Call) -> Call:
@@ -46,7 +46,7 @@ class Rename(Fault):
         length: Max length in characters.
     """
 
-    ends: ClassVar[bool] = False
+    is_last: ClassVar[bool] = False
     lower: bool = attrs.field(default=False, kw_only=True, validator=FLAG)
     strip: bool = attrs.field(default=False, kw_only=True, validator=FLAG)
     length: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
@@ -74,7 +74,7 @@ class LostDeletion(Fault):
         seconds: Time for which the pod is DELETING; after that it is as before.
     """
 
-    ends: ClassVar[bool] = False
+    is_last: ClassVar[bool] = False
     seconds: float = attrs.field(default=5.0, validator=DURATION)
 
     def received(self, call: Call) -> Call:
@@ -92,6 +92,6 @@ class OtherPod(Fault):
 
     other_id: str = attrs.field(validator=TEXT)
 
-    def instead(self, call: Call) -> Call:
+    def second(self, call: Call) -> Call:
         """Return a GET of the other pod."""
         return attrs.evolve(call, method="GET", path=f"/api/v1/pods/{self.other_id}", query=[], body=b"")

@@ -8,11 +8,11 @@ import attrs
 from attrs import validators
 
 from .._api.http import Reply
-from ._base import DURATION, Fault, Raw, UnansweredFault, status_phrase
+from ._base import DURATION, Fault, Raw, ReplacedResponse, status_phrase
 
 
 @attrs.frozen
-class Reset(UnansweredFault):
+class Reset(ReplacedResponse):
     """The connection is reset before the API receives the request or, with ``acted``, after it acted."""
 
     def outcome(self, reply: Reply) -> Raw:

@@ -6,7 +6,7 @@ import attrs
 from attrs import validators
 
 from .._api.http import Reply, encode
-from ._base import TEXT, UnansweredFault, status_phrase
+from ._base import TEXT, ReplacedResponse, status_phrase
 
 _BODIES: dict[int, object] = {
     401: {"detail": "Invalid token"},
@@ -21,7 +21,7 @@ _STATUS = [validators.instance_of(int), validators.ge(200), validators.lt(600)]
 
 
 @attrs.frozen
-class Status(UnansweredFault):
+class Status(ReplacedResponse):
     """An error of the API, or of a gateway before it.
 
     Args:
@@ -58,7 +58,7 @@ class Status(UnansweredFault):
 
 
 @attrs.frozen
-class Html(UnansweredFault):
+class Html(ReplacedResponse):
     """An HTML page instead of JSON, with any status, such as a gateway's error or a login page."""
 
     status: int = attrs.field(default=200, validator=_STATUS)
@@ -70,7 +70,7 @@ class Html(UnansweredFault):
 
 
 @attrs.frozen
-class Redirect(UnansweredFault):
+class Redirect(ReplacedResponse):
     """A redirect to ``location``."""
 
     location: str = attrs.field(validator=[TEXT, validators.matches_re(r"[!-~]+")])
