@@ -427,7 +427,7 @@ async def test_rows_that_move_faster_than_they_are_read_are_told() -> None:
 
     found, error = await read_until_error(pager(fetch, 50))
     assert len(found) == len(set(found)) < 1_000
-    assert f"counts 1,000, but {len(found)} could be read" in str(error)
+    assert f"counts 1,000, but only {len(found)} could be read" in str(error)
     assert len(api.asked) < 500
 
 

@@ -74,7 +74,7 @@ async def test_a_count_beyond_the_rows_is_told_with_both_numbers(rows: int, page
             found, error = await listed(client.pods.list(page_size=page_size))
         assert found == IDS[:rows]
         assert error is not None
-        assert f"GET /api/v1/pods/: the API counts 500, but {rows} could be read" in str(error)
+        assert f"GET /api/v1/pods/: the API counts 500, but only {rows} could be read" in str(error)
         assert sum(request.values("offset") == [str(max(0, rows - 1))] for request in server.requests) >= 3
         assert len(server.requests) <= 8 + rows // page_size
 
@@ -90,7 +90,7 @@ async def test_answers_that_never_agree_are_told() -> None:
     async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
         found, error = await listed(client.pods.list())
         assert found == IDS[:350]
-        assert "counts 500, but 350 could be read" in str(error)
+        assert "counts 500, but only 350 could be read" in str(error)
 
 
 async def test_a_count_that_was_stated_once_is_not_forgotten() -> None:
@@ -102,7 +102,7 @@ async def test_a_count_that_was_stated_once_is_not_forgotten() -> None:
     async with Server(answer) as server, make_client(server.url) as client:
         found, error = await listed(client.pods.list())
         assert found == IDS[:300]
-        assert "counts 500, but 300 could be read" in str(error)
+        assert "counts 500, but only 300 could be read" in str(error)
 
 
 @pytest.mark.parametrize("window", [1, 16])
