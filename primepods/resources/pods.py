@@ -586,7 +586,7 @@ class AsyncPods:
             missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED, as the API shows it. If the pod does not exist: TERMINATED, with
+            DELETING or TERMINATED, as the API shows it. TERMINATED also for a pod that does not exist, with
             ``missing_ok``, or if an earlier attempt of this call may have deleted it.
 
         Raises:

@@ -19,6 +19,8 @@ from primepods._utils.clock import Clock
 _QUIET_TURNS: Final = 10
 _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
+_THREAD_SECONDS: Final = 0.0005
+"""Real seconds between two looks at a loop whose threads are at work: turn after turn would slow them down."""
 
 
 class _Activity:
@@ -53,11 +55,14 @@ class _Activity:
         ready: Sized = () if hasattr(loop, "scheduled") else loop._ready  # type: ignore[attr-defined]  # asyncio's own
         if len(ready) > self._waiting or self.work(loop) > work:
             return False
-        # Threads that are at work, as those of `asyncio.to_thread`, will have something for the loop to do.
+        return not self.has_busy_threads(loop)
+
+    def has_busy_threads(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether threads, as those of `asyncio.to_thread`, will have something for the loop to do."""
         if getattr(loop, "resolving", 0):
-            return False
+            return True
         executor = getattr(loop, "_default_executor", None)
-        return executor is None or len(executor._threads) <= executor._idle_semaphore._value
+        return executor is not None and len(executor._threads) > executor._idle_semaphore._value
 
 
 async def settle(turns: int = _QUIET_TURNS) -> None:
@@ -67,6 +72,8 @@ async def settle(turns: int = _QUIET_TURNS) -> None:
     for _ in range(2):
         quiet = 0
         while quiet < turns:
+            if activity.has_busy_threads(loop):
+                await asyncio.sleep(_THREAD_SECONDS)
             work = activity.work(loop)
             activity.before_turn()
             try:
@@ -229,6 +236,10 @@ class ManualClock(Clock):
                 self._driver = None
             return
         activity = _Activity.of(loop)
+        if activity.has_busy_threads(loop):
+            look = partial(self._watch, loop, 0, activity.work(loop), rested=False)
+            loop.call_later(_THREAD_SECONDS, look)
+            return
         if not activity.is_idle(loop, work):
             quiet, rested = 0, False
         if quiet < _QUIET_TURNS:

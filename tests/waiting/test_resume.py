@@ -34,7 +34,7 @@ async def main(url, key, until, *ids):
                 until=getattr(primepods, until),
                 interval=0.05,
                 timeout=40,
-                appear_grace=0.3,
+                appear_grace=20,
                 on_change=note,
             )
         except primepods.PrimePodsError as error:
