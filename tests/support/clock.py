@@ -20,7 +20,7 @@ _QUIET_TURNS: Final = 10
 _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
 _THREAD_SECONDS: Final = 0.0005
-"""Real seconds between two looks at a loop whose threads are at work: turn after turn would slow them down."""
+"""Real seconds between two looks at a loop whose threads are at work: each turn would slow them down."""
 
 
 class _Activity:
