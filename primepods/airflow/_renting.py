@@ -101,9 +101,9 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
     """Return the pods of a task that are not being deleted; skips unreadable rows of other pods."""
 
     def is_ours(pod: Pod) -> bool:
-        # With max_hours, a unique suffix and the expiry follow.
-        found = pod.name or ""
-        return (found == name or found.startswith(f"{name}-")) and pod.status not in _ENDING
+        # With max_hours, a unique suffix and the expiry follow. A server may change the case, or add blanks.
+        ours, found = name.casefold(), (pod.name or "").strip().casefold()
+        return (found == ours or found.startswith(f"{ours}-")) and pod.status not in _ENDING
 
     pods, unreadable = client.pods.list().find(is_ours)
     if unreadable is not None:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Context, XComArg
 
@@ -180,13 +180,29 @@ class PrimeRunPodOperator(RentingOperator):
             AirflowException: There is nothing to upload on this worker.
             AirflowFailException: An argument is invalid.
         """
-        unset = [name for name, value in (self.env or {}).items() if not isinstance(value, str)]
-        if not self.command or unset:
-            problem = f"the variable {unset[0]} of env is no text" if unset else "command is empty"
+        problem = self._find_problem()
+        if problem is not None:
             raise AirflowFailException(f"Nothing was rented: {problem}.")
         missing = [path for path in self.upload or {} if not Path(path).exists()]
         if missing:
             raise AirflowException(f"Nothing was rented: there is no {missing[0]} here to upload.")
+
+    def _find_problem(self) -> str | None:
+        """Return what is wrong with the arguments; a rendered template may have any type."""
+        if not self.command:
+            return "command is empty"
+        if self.max_hours is None:
+            return "max_hours is not set: it limits what a pod costs that a killed worker leaves"
+        mappings = {"env": self.env, "upload": self.upload, "download": self.download}
+        for argument, value in mappings.items():
+            given: object = {} if value is None else value
+            if not isinstance(given, Mapping):
+                return f"{argument} must be a mapping, not {type(given).__name__}"
+            for key, text in cast("Mapping[object, object]", given).items():
+                is_empty = argument != "env" and "" in {key, text}
+                if not isinstance(key, str) or not isinstance(text, str) or not key or is_empty:
+                    return f"{argument} has {key!r} without a text, or with an empty one"
+        return None
 
     def _delete_left(self, client: Client) -> None:
         for pod in find_by_name(client, self._name):

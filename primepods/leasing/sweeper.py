@@ -81,6 +81,7 @@ class Sweeper:
             if self._expired:
                 # An expired pod is deleted in spite of its file, unless its process is seen to live.
                 recorded = [record for record in recorded if not record.is_orphaned(older_than=0)]
+                self._skip_living(listed, recorded)
             if self._expired or (self._prefix is not None and self._is_readable):
                 orphans += self._unrecorded(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
@@ -109,7 +110,7 @@ class Sweeper:
                 pod_id=None,
                 price_hr=None,
                 reason=f"{_as_text(path)} cannot be read ({reason}): check whether it names a pod. Until "
-                "then, no pod without a file is deleted",
+                "then, no pod without a file is deleted, unless it has expired",
             )
             for path, reason in ledger.unreadable.items()
         ]
@@ -253,6 +254,18 @@ class Sweeper:
             elif not self._expired:
                 self._skip_pod(pod, expires_at)
         return orphans
+
+    def _skip_living(self, listed: Iterable[Pod], living: list[LeaseRecord]) -> None:
+        """Report expired pods whose processes live, but have not deleted them."""
+        for pod in listed:
+            expires_at = expiry_of(pod.name)
+            if expires_at is None or self._now < expires_at + _EXPIRED_MARGIN:
+                continue
+            owner = next((record for record in living if _is_recorded(pod, [record])), None)
+            if owner is not None and self._matches(pod.name, pod.created_at):
+                self._skip(
+                    owner, f"it has expired, but its process {owner.pid} lives: end it, then sweep again"
+                )
 
     def _skip_pod(self, pod: Pod, expires_at: float) -> None:
         skipped = SkippedLease(

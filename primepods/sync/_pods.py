@@ -253,7 +253,8 @@ class Pods:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
             max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
                 time. After that time, ``sweep(expired=True)`` on any machine deletes the pod; nothing else
-                does.
+                does. If two responses do not agree on the server's time, the name has none: see the WARNING
+                in the log.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.

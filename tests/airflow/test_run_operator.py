@@ -123,7 +123,13 @@ def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("no_text", "the variable NUMBER of env"), ("nothing_to_upload", "there is no /nowhere/data")],
+    [
+        ("no_text", "env has 'NUMBER' without a text"),
+        ("no_limit", "max_hours is not set"),
+        ("no_mapping", "download must be a mapping, not list"),
+        ("no_target", "download has 'out' without a text"),
+        ("nothing_to_upload", "there is no /nowhere/data"),
+    ],
 )
 def test_what_cannot_work_rents_nothing(run_job: RunJob, emulator: Emulator, name: str, problem: str) -> None:
     """What would fail on the pod is checked before."""

@@ -339,6 +339,7 @@ async def test_an_expired_pod_with_a_file_is_deleted_unless_its_process_lives(
         sweep = await it.client.pods.sweep(expired=True)
         assert sweep.deleted == ((pod_id,) if is_deleted else ())
         assert it.running() == ([] if is_deleted else [pod_id])
+        assert [skipped.pod_id for skipped in sweep.skipped] == ([] if is_deleted else [pod_id])
 
 
 async def test_a_created_pod_may_expire(folder: Path) -> None:

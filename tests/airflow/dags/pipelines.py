@@ -86,6 +86,7 @@ blocking = full_pipeline("blocking", deferrable=False)
 failing_job = full_pipeline("failing_job", fail, deferrable=None)
 short = pipeline("short")
 tried_again = pipeline("tried_again", create={"post_execute": break_down_once})
+respelled = pipeline("respelled", create={"post_execute": break_down_once, "spec": SPEC | {"name": "Train"}})
 impatient = pipeline("impatient", timeout=0.5, retries=0)
 limited = pipeline(
     "limited", execution_timeout=timedelta(seconds=1.5), on_failure="delete", delete_on_kill=True

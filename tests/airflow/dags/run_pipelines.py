@@ -51,6 +51,9 @@ limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(second
 dear = job("run_dear", command=FOREVER, max_hours=3 / 3600)
 cheap = job("run_cheap", command="true", max_price=0.001, retries=0)
 no_text = job("run_no_text", command="true", env={"NUMBER": None})
+no_limit = job("run_no_limit", command="true", max_hours=None)
+no_mapping = job("run_no_mapping", command="true", download=["out"])
+no_target = job("run_no_target", command="true", download={"out": ""})
 nothing_to_upload = job("run_nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
 
 with DAG("leased", schedule=None) as leased:
