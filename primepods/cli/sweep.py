@@ -58,7 +58,7 @@ def command(
             print_info(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
             print_errors_and_exit(api.command, found.errors)
-            print_info("Nothing was left behind.")
+            print_info("Nothing to delete." if found.skipped else "Nothing was left behind.")
             return
         print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
         if dry_run:

@@ -62,6 +62,15 @@ def test_nothing_left(emulator: Emulator, folder: Path) -> None:
     assert len(emulator.pods) == 3
 
 
+def test_what_is_left_alone_is_not_nothing(emulator: Emulator, folder: Path) -> None:
+    """A file that cannot be read may be that of a pod."""
+    (folder / "odd.json").write_text("{", encoding="utf-8")
+    result = run("--yes")
+    assert result.exit_code == 0
+    assert "Left alone: odd.json" in result.output
+    assert result.output.endswith("\nNothing to delete.\n")
+
+
 def test_a_dry_run_shows_and_deletes_nothing(emulator: Emulator, folder: Path) -> None:
     """With what it costs."""
     pod_id = leave(emulator, folder)
