@@ -245,7 +245,9 @@ class PrimeRunPodOperator(RentingOperator):
             pod.upload(local, remote, exclude=self.exclude)
             self.log.info("Uploaded %s to %s", local, remote)
         try:
-            result = pod.run(self.command, env=self.env, cwd=self.cwd, on_line=on_line, check=False)  # type: ignore[arg-type]
+            # Airflow has replaced an XCom by its value.
+            command = cast("str | Sequence[str]", self.command)
+            result = pod.run(command, env=self.env, cwd=self.cwd, on_line=on_line, check=False)
         except ConnectionLostError:
             # Fetch the results so far, before the pod is deleted.
             self._fetch(pod)
