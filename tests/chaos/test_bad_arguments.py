@@ -135,7 +135,9 @@ def _is_url(value: Any) -> bool:
 
 
 def _is_header(value: Any) -> bool:
-    return isinstance(value, str) and value.isascii() and value.strip().isprintable() and bool(value.strip())
+    # What surrounds it is taken off: also a space that is not of ASCII.
+    text = value.strip() if isinstance(value, str) else ""
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def _is_team(value: Any) -> bool:

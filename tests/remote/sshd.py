@@ -139,9 +139,12 @@ class SSHServer:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in found.read_text(encoding="ascii").split()] if found.exists() else []
+    """The processes that a process has started; none of one that has ended, perhaps at this moment."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(word) for word in found.split()]
 
 
 def _command_line(pid: int) -> bytes:
