@@ -16,6 +16,7 @@ from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
 from ..remote import AsyncRemote
 from ._call import in_calling_thread
+from ._loop import LOOPS
 from ._portal import Portal
 from ._remote import Remote
 
@@ -110,6 +111,10 @@ class Lease:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         supervisor = self._lease.supervisor
+        if LOOPS.runs_here():
+            # The block is that of a generator which is garbage, collected in the thread of a client.
+            _start_unattended_release(self._portal, supervisor)
+            return
         interrupted: BaseException | None = None
         begin_release = supervisor.end
         while True:
@@ -178,6 +183,17 @@ def _start_release(
     del supervisor
     portal.call(_as_coroutine, begin_release)
     return None
+
+
+def _start_unattended_release(portal: Portal, supervisor: LeaseSupervisor) -> None:
+    """Begin a release that only the end of its client, or of the process, waits for."""
+
+    def begin() -> None:
+        supervisor.task.add_done_callback(lambda _: _portals.pop(supervisor, None))
+        supervisor.end()
+
+    if supervisor.is_open:
+        portal.loop().call_soon(begin)
 
 
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}

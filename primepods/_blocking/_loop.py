@@ -54,6 +54,10 @@ class Loops:
         for loop in loops:
             loop.join(max(0.0, ends_at - time.monotonic()))
 
+    def runs_here(self) -> bool:
+        """Return whether the calling thread is that of one of the loops."""
+        return any(loop.runs_here() for loop in list(self.running))
+
     def exit_daemon_thread(self) -> None:
         """End the calling thread silently if the interpreter is exiting, which would end it anyway."""
         if self.exiting and threading.current_thread().daemon:
@@ -134,8 +138,12 @@ class Loop:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the loop has ended, at most ``timeout`` seconds; by default five."""
-        if not self.inherited and self._thread.is_alive() and self._thread is not threading.current_thread():
+        if not self.inherited and self._thread.is_alive() and not self.runs_here():
             self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)
+
+    def runs_here(self) -> bool:
+        """Return whether the calling thread is that of this loop."""
+        return self._thread is threading.current_thread()
 
     def check(self) -> None:
         """Raise an error if the calling thread would wait forever."""
@@ -143,7 +151,7 @@ class Loop:
             raise PrimePodsError(
                 "This began in the parent process and cannot continue after the fork: start again."
             )
-        if self._thread is threading.current_thread():
+        if self.runs_here():
             raise PrimePodsError(
                 "Called from inside the client's own loop (by `until`?), which cannot wait for itself."
             )

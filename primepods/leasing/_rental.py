@@ -10,9 +10,10 @@ from typing import Any, Final, Literal
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.unique_names import is_same_name, unique_name
+from .._utils.unique_names import UniqueName, is_same_name, unique_name
 from ..errors import (
     APIError,
+    ClientClosedError,
     CreateUncertainError,
     NotReleasedError,
     PriceTooHighError,
@@ -168,14 +169,7 @@ class Rental:
         """
         account = self.account
         beginning = self.spec.name or "primepods"
-        hours = self._options.max_hours
-        if hours is None:
-            name = unique_name(beginning, self._clock.random)
-        else:
-            naming = expiring_name(
-                beginning, hours, pods=account.pods, server_clock=account.server_clock, clock=self._clock
-            )
-            name = await self._steps.run(naming)
+        name = await self._choose_name(beginning)
         if not name.startswith(beginning):
             _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", beginning)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
@@ -190,6 +184,22 @@ class Rental:
         if self._steps.is_ending:
             self.file.remove()
             raise EndedError
+
+    async def _choose_name(self, beginning: str) -> UniqueName:
+        """Return a unique name, which says when the pod expires if the lease has a maximum time."""
+        account, hours = self.account, self._options.max_hours
+        if hours is not None:
+            naming = expiring_name(
+                beginning, hours, pods=account.pods, server_clock=account.server_clock, clock=self._clock
+            )
+            try:
+                return await self._steps.run(naming)
+            except ClientClosedError:
+                raise
+            except PrimePodsError as exc:
+                # The lease itself deletes the pod in time, as nothing does with a created one.
+                _log.warning("the name of the pod will not contain when it expires: %s", exc)
+        return unique_name(beginning, self._clock.random)
 
     async def _order(self) -> Pod:
         self._has_ordered = True

@@ -1,50 +1,90 @@
-"""The server's time, confirmed: one wrong ``Date`` must not make a pod old or expired."""
+"""The server's time, confirmed: a wrong ``Date`` must not make a pod old or expired."""
 
 from __future__ import annotations
 
-import logging
-from contextlib import suppress
 from typing import Final
 
 from .._utils.clock import Clock, ServerClock
 from .._utils.unique_names import UniqueName, unique_name
-from ..errors import PrimePodsError
+from ..errors import PrimePodsError, ProtocolError
 from .pods_api import PodsAPI
-
-log: logging.Logger = logging.getLogger("primepods")
 
 _TOLERANCE: Final = 60.0
 """Maximum difference in seconds between two clocks that agree."""
+_MAX_DIFFERENCE: Final = 4 * 3600.0
+"""Maximum difference in seconds between two responses that agree and this machine's clock.
+
+With a larger one, either a proxy sends its own wrong time with every response, or this machine's clock is
+wrong, and nothing shows which.
+"""
 _MAX_READINGS: Final = 3
 
 
-async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, clock: Clock) -> float | None:
-    """Return the server's time, if another response or this machine's clock agrees; ``None`` if not."""
+async def confirmed_time(
+    pods: PodsAPI, server_clock: ServerClock, clock: Clock, *, consequence: str
+) -> float:
+    """Return the server's time, if this machine's clock or a second response agrees.
+
+    Args:
+        pods: Reads a page, for another response.
+        server_clock: The time of the latest response.
+        clock: This machine's clock.
+        consequence: What does not happen without it, for the error.
+
+    Raises:
+        ProtocolError: None agrees, or two responses are hours away from this machine's clock.
+        PrimePodsError: The API cannot be read.
+    """
     # Differences from this machine's clock; the first is that of this clock itself.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
         if reading > 0:
-            with suppress(PrimePodsError):
-                await pods.page(limit=1)
+            await _read_date(pods, server_clock)
         now = server_clock.now()
         if now is None:
             continue
         difference = now - clock.wall()
         if any(abs(difference - other) <= _TOLERANCE for other in differences):
-            return now
+            if abs(difference) <= _MAX_DIFFERENCE:
+                return now
+            side = "ahead of" if difference > 0 else "behind"
+            raise _unknown_time(
+                f"{consequence}: the Date of its responses is {abs(difference) / 3600:.1f} hours {side} this "
+                "machine's clock. Set the clock if it is wrong; otherwise have your proxy let the API's Date "
+                "through."
+            )
         differences.append(difference)
-    return None
+    raise _unknown_time(
+        f"{consequence}: no usable Date, or no two that agree. Have your proxy let the API's Date through."
+    )
+
+
+async def _read_date(pods: PodsAPI, server_clock: ServerClock) -> None:
+    """Send a request for its response's ``Date``, which an error has as well."""
+    try:
+        await pods.page(limit=1)
+    except PrimePodsError:
+        if server_clock.now() is None:
+            raise
+
+
+def _unknown_time(text: str) -> ProtocolError:
+    path = "/api/v1/pods/"
+    return ProtocolError(f"GET {path}: {text}", method="GET", url_path=path)
 
 
 async def expiring_name(
     beginning: str, hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
 ) -> UniqueName:
-    """Return a unique name that contains when its pod expires, if the server's time is confirmed.
+    """Return a unique name that contains when its pod expires.
 
     The server's time is used because other machines, which may read the name, have other clocks.
+
+    Raises:
+        ProtocolError: The server's time is not confirmed.
+        PrimePodsError: The API cannot be read.
     """
-    now = await confirmed_time(pods, server_clock, clock)
-    if now is None:
-        log.warning("the server's time is unknown: the name of the pod does not contain when it expires")
-        return unique_name(beginning, clock.random)
+    now = await confirmed_time(
+        pods, server_clock, clock, consequence="nothing is ordered, because its expiry would be unknown"
+    )
     return unique_name(beginning, clock.random, expires_at=now + 3600 * hours)

@@ -33,7 +33,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, SSHOptions, wait_for_login
+from ..remote import AsyncRemote, SSHOptions, is_key_refusal, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -62,6 +62,8 @@ _TRY_NEXT: Final = (
     ConnectionLostError,
 )
 """Errors after which the next spec is tried."""
+_MAX_KEY_REFUSALS: Final = 2
+"""Number of pods that refuse the user's keys after which no other is ordered: it would refuse them too."""
 
 
 class LeaseSupervisor:
@@ -280,12 +282,15 @@ class LeaseSupervisor:
             self._options.ssh.check_program()
         *others, (account, spec) = self._orders
         failures: list[str] = []
+        key_refusals = 0
         for other in others:
             try:
                 return await self._make_ready(*other, failures)
             except _TRY_NEXT as exc:
                 await self._release()
-                if self._steps.is_ending or self.not_released is not None:
+                key_refusals += is_key_refusal(exc)
+                is_last = self._steps.is_ending or self.not_released is not None
+                if is_last or key_refusals == _MAX_KEY_REFUSALS:
                     raise
                 failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)

@@ -12,13 +12,13 @@ from typing import Final
 from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
-from ..errors import PrimePodsError, ProtocolError
+from ..errors import ConfigError, PrimePodsError
 from ..models import HistoryRecord, Pod
 from ._lease_file import LeaseFile
 from ._orphan import Orphan
 from ._record import LeaseRecord, as_time, fingerprint
 from .account import Account
-from .ledger import read_ledger, remove_broken_drafts
+from .ledger import Ledger, read_ledger, remove_broken_drafts
 from .pods_api import ended_pods
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
@@ -100,9 +100,19 @@ class Sweeper:
         )
 
     def _read(self) -> dict[Path, LeaseRecord]:
-        """Read all lease files; note unreadable ones."""
-        remove_broken_drafts(self._folder, self._settings.clock.wall())
-        ledger = read_ledger(self._folder)
+        """Read all lease files; note unreadable ones.
+
+        Raises:
+            ConfigError: The folder cannot be read, and is needed.
+        """
+        try:
+            remove_broken_drafts(self._folder, self._settings.clock.wall())
+            ledger = read_ledger(self._folder)
+        except (ConfigError, OSError):
+            if not self._expired:
+                raise
+            # The names of expired pods are proof enough.
+            ledger = Ledger({}, {})
         self._is_readable = not ledger.unreadable
         self._skipped = [
             SkippedLease(
@@ -122,16 +132,18 @@ class Sweeper:
         Raises:
             ProtocolError: It is not confirmed, and ages matter.
         """
-        server_time = await confirmed_time(self._pods, self._account.server_clock, self._settings.clock)
-        if server_time is None and (self._expired or self._older_than is not None):
-            raise ProtocolError(
-                "GET /api/v1/pods/: no usable Date, or no two that agree: nothing is deleted. "
-                "Sweep without `older_than` and `expired`, or have your proxy let the API's Date through.",
-                method="GET",
-                url_path="/api/v1/pods/",
+        try:
+            self._now = await confirmed_time(
+                self._pods,
+                self._account.server_clock,
+                self._settings.clock,
+                consequence="nothing is deleted, because ages are unknown",
             )
-        # Unknown: every age is negative, so everything counts as just ordered, and no 404 proves anything.
-        self._now = -math.inf if server_time is None else server_time
+        except PrimePodsError:
+            if self._expired or self._older_than is not None:
+                raise
+            # Every age is negative then, so everything counts as just ordered, and no 404 proves anything.
+            self._now = -math.inf
 
     async def _find(
         self, records: Mapping[Path, LeaseRecord], listed: list[Pod], *, is_complete: bool

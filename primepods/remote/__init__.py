@@ -1,5 +1,6 @@
 """Commands on pods and copies of files, with the system's ``ssh``."""
 
+from ._login import is_key_refusal
 from .options import SSHOptions
 from .remote import AsyncRemote, wait_for_login
 from .results import CommandResult, OnLine, OnProgress, OutputLine
@@ -11,5 +12,6 @@ __all__ = [
     "OnProgress",
     "OutputLine",
     "SSHOptions",
+    "is_key_refusal",
     "wait_for_login",
 ]

@@ -29,6 +29,7 @@ _MAX_SAID: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
 _WRONG_OPTIONS: Final = re.compile(r"Bad configuration option|unknown option|^usage: ssh", re.MULTILINE)
+_PERMISSION_DENIED: Final = "Permission denied"
 _OFFERED: Final = re.compile(r"Offering public key: (.*)")
 
 _log = logging.getLogger("primepods.remote")
@@ -131,7 +132,7 @@ class Login:
     async def _error(self, what: str, said: str) -> LoginError:
         said = said or "ssh said nothing"
         keys = ""
-        if "Permission denied" in said:
+        if _PERMISSION_DENIED in said:
             offered = await self._keys_offered()
             listed = f"ssh tried these keys: {'; '.join(offered)}. " if offered else "ssh tried no key. "
             keys = (
@@ -153,6 +154,11 @@ class Login:
             )
             return [one_line(key) for key in _OFFERED.findall(done.stderr.decode(errors="replace"))]
         return []
+
+
+def is_key_refusal(error: Exception) -> bool:
+    """Return whether a login failed because the pod accepts none of the keys of ``ssh``."""
+    return isinstance(error, LoginError) and _PERMISSION_DENIED in error.said
 
 
 def _one_line(said: str) -> str:

@@ -253,8 +253,7 @@ class Pods:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
             max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
                 time. After that time, ``sweep(expired=True)`` on any machine deletes the pod; nothing else
-                does. If two responses do not agree on the server's time, the name has none: see the WARNING
-                in the log.
+                does.
 
         Raises:
             CreateUncertainError: The pod may have been created, and has not appeared yet.
@@ -262,6 +261,8 @@ class Pods:
             PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
             PermissionDeniedError: The key lacks the permission Instances: Read and Write.
+            ProtocolError: ``max_hours`` is given, and the server's time is unknown: no two responses agree on
+                it, or they differ from this machine's clock by over four hours. Nothing is ordered.
         """
         return self._portal.call(self._async.create, spec, max_hours=max_hours)
 
@@ -311,6 +312,7 @@ class Pods:
             spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
                 is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
                 The pod of the failed spec is deleted first; the last error has the earlier ones as notes.
+                Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
             ssh_options: Arguments for ``ssh``.

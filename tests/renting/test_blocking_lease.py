@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -241,6 +242,35 @@ def test_a_lease_is_used_once(it: Blocking) -> None:
             lease.__enter__()
         assert it.left == (1, 1)
     assert it.left == (0, 0)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_generator_that_is_garbage_releases_its_pod(it: Blocking, *, is_own: bool) -> None:
+    """Also if it is collected in the thread of a client's loop, where nothing can wait."""
+
+    def leased() -> Iterator[primepods.LeasedPod]:
+        with it.lease() as pod:
+            yield pod
+
+    def collect(_: object) -> bool:
+        gc.collect()
+        return True
+
+    looked_at = it.emulator.add_pod("other", boot_seconds=0)
+    gc.disable()
+    try:
+        cycle: list[object] = [generator := leased()]
+        cycle.append(cycle)
+        next(generator)
+        del cycle, generator
+        with primepods.Client(it.emulator.api_key, base_url=it.emulator.url) as other:
+            (it.client if is_own else other).pods.wait([looked_at], until=collect)
+    finally:
+        gc.enable()
+    ends_at = time.monotonic() + 20
+    while it.left != (1, 0) and time.monotonic() < ends_at:
+        time.sleep(0.02)
+    assert it.left == (1, 0)
 
 
 def test_a_pod_that_cannot_be_deleted_is_named(it: Blocking) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import primepods
 from primepods import CreateUncertainError, RetryPolicy
+from primepods._utils.unique_names import expiry_of
 from primepods._utils.unique_names import unique_name as make_unique
 from primepods.leasing._lease_file import LeaseFile
 from primepods.leasing._record import new_record
@@ -637,3 +638,28 @@ async def test_ensure_returns_the_pod_that_lives() -> None:
         with pytest.raises(primepods.ProtocolError):
             await client.pods.ensure(spec(name="a third"))
     assert len(api.orders) == 1
+
+
+@pytest.mark.parametrize("skew", [-26, -5, 5, 26])
+async def test_no_pod_expires_by_an_unknown_time(skew: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A created pod is not ordered then; a lease's is, since the lease deletes it in time."""
+    clock = ManualClock(auto=True)
+    api = Api(clock, skew=3600.0 * skew, makes=False, order=lambda _: reply({"detail": "no such offer"}, 400))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        with pytest.raises(
+            primepods.ProtocolError, match=r"nothing is ordered.* hours (ahead of|behind) this machine"
+        ):
+            await client.pods.create(spec(name="ci"), max_hours=2)
+        assert api.orders == []
+        with pytest.raises(primepods.BadRequestError):
+            async with client.pods.lease(spec(name="ci"), max_hours=2):
+                pass
+    assert expiry_of(api.orders[0]["pod"]["name"]) is None
+    assert "will not contain when it expires" in caplog.text
+
+
+async def test_an_api_that_cannot_be_reached_is_said_as_that() -> None:
+    """And not as a time that is unknown."""
+    async with make_client(refused_url(), clock=ManualClock(auto=True)) as client:
+        with pytest.raises(primepods.TransportError):
+            await client.pods.create(spec(name="ci"), max_hours=2)

@@ -37,6 +37,24 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(folder: Path, tm
         assert (list(emulator.pods), lease_files(folder)) == ([], [])
 
 
+async def test_keys_that_two_pods_refuse_are_tried_on_no_third(folder: Path) -> None:
+    """The error is that of the login, with the first as a note, and no pod is left."""
+    denied = shlex.join(["sh", "-c", "echo 'root@host: Permission denied (publickey).' >&2; exit 255"])
+    async with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+        lease = client.pods.lease(
+            [spec] * 5, login=True, login_timeout=2.5, ssh_command=denied, interval=0.05
+        )
+        with pytest.raises(primepods.LoginError, match="Permission denied") as caught:
+            await lease.__aenter__()
+        assert "Permission denied" in caught.value.__notes__[0]
+        assert sum(request.method == "POST" for request in emulator.requests) == 2
+        assert (list(emulator.pods), lease_files(folder)) == ([], [])
+
+
 async def test_without_ssh_nothing_is_rented(folder: Path) -> None:
     """It is said before the order, and not when the pod has booted."""
     async with stage(folder) as it:

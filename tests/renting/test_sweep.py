@@ -342,6 +342,17 @@ async def test_an_expired_pod_with_a_file_is_deleted_unless_its_process_lives(
         assert [skipped.pod_id for skipped in sweep.skipped] == ([] if is_deleted else [pod_id])
 
 
+async def test_expired_pods_are_swept_without_a_folder_that_can_be_read(folder: Path) -> None:
+    """Their names are proof enough; everything else needs the files."""
+    await asyncio.to_thread(folder.write_bytes, b"not a folder")
+    async with stage(folder) as it:
+        name = unique_name("train", Random(1).random, expires_at=it.clock.wall() - 3_600)
+        pod_id = it.emulator.add_pod(name, boot_seconds=0)
+        with pytest.raises(primepods.ConfigError, match="cannot be read"):
+            await it.client.pods.sweep()
+        assert (await it.client.pods.sweep(expired=True)).deleted == (pod_id,)
+
+
 async def test_a_created_pod_may_expire(folder: Path) -> None:
     """Its name says when, by the server's time, on which two responses agree; then a sweep deletes it."""
     async with stage(folder) as it:
@@ -397,16 +408,17 @@ async def test_without_the_servers_time_no_age_is_told(arguments: Any, date: str
     ("hours", "is_found"),
     [
         ([0] * 3, False),
-        ([9, 0, 0], False),
-        ([9, 0, 8], False),
-        ([9, 9, 9], True),
-        ([0, 9, 9], False),
+        ([3, 0, 0], False),
+        ([3, 0, 2], False),
+        ([3, 3, 3], True),
+        ([0, 3, 3], False),
         ([9, 2, 2], True),
+        ([9, 9, 9], False),
     ],
     ids=str,
 )
-async def test_one_wrong_date_makes_no_pod_old(hours: list[int], *, is_found: bool) -> None:
-    """The server's time needs another response, or this machine's clock, that agrees."""
+async def test_a_wrong_date_makes_no_pod_old(hours: list[int], *, is_found: bool) -> None:
+    """Another response must agree, and both be within four hours of this machine's clock."""
     clock = ManualClock(auto=True)
     row = pod_row("ci-1", clock.wall() - 60, "ci-1")
     ahead = [*hours, *hours]
@@ -422,7 +434,7 @@ async def test_one_wrong_date_makes_no_pod_old(hours: list[int], *, is_found: bo
             assert bool(found) == is_found
             return
     assert not is_found
-    assert len(server.requests) == 3
+    assert len(server.requests) <= 3
 
 
 async def test_a_prefix_is_the_callers_word(folder: Path) -> None:
