@@ -501,6 +501,11 @@ class LoginError(PrimePodsError):
         self.pod_id = pod_id
         self.said = said
 
+    @property
+    def is_key_refused(self) -> bool:
+        """Whether the pod accepted none of the keys that ``ssh`` tried."""
+        return "Permission denied" in self.said
+
 
 class ConnectionLostError(PrimePodsError):
     """The connection to a pod was lost during a command or a copy.

@@ -20,6 +20,7 @@ from .. import (
     PrimePodsError,
     TransferError,
 )
+from ..remote import check_work
 from ._looks import change_logger
 from ._renting import RentingOperator, delete_by_name, find_by_name
 from .hooks import PrimePodsHook
@@ -189,8 +190,6 @@ class PrimeRunPodOperator(RentingOperator):
 
     def _find_problem(self) -> str | None:
         """Return what is wrong with the arguments; a rendered template may have any type."""
-        if not self.command:
-            return "command is empty"
         if self.max_hours is None:
             return "max_hours is not set: it limits what a pod costs that a killed worker leaves"
         mappings = {"env": self.env, "upload": self.upload, "download": self.download}
@@ -202,6 +201,16 @@ class PrimeRunPodOperator(RentingOperator):
                 is_empty = argument != "env" and "" in {key, text}
                 if not isinstance(key, str) or not isinstance(text, str) or not key or is_empty:
                     return f"{argument} has {key!r} without a text, or with an empty one"
+        try:
+            check_work(
+                cast("str | Sequence[str]", self.command),
+                env=self.env,
+                cwd=self.cwd,
+                exclude=self.exclude,
+                downloads=self.download or (),
+            )
+        except (TypeError, ValueError) as exc:
+            return str(exc)
         return None
 
     def _delete_left(self, client: Client) -> None:

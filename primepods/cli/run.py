@@ -14,6 +14,7 @@ import typer
 
 import primepods
 
+from ..remote import check_work
 from ._command import Api, api_command
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
@@ -144,6 +145,16 @@ def command(
         downloads=[_download(text) for text in download or ()],
         keep=keep,
     )
+    try:
+        check_work(
+            job.line,
+            env=job.variables,
+            cwd=None,
+            exclude=job.exclude,
+            downloads=[remote for remote, _ in job.downloads],
+        )
+    except ValueError as exc:
+        raise CommandError(str(exc), ExitCode.USAGE) from None
     raise typer.Exit(api.run(_Run(api.command, job).execute))
 
 

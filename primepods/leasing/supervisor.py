@@ -33,7 +33,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, SSHOptions, is_key_refusal, wait_for_login
+from ..remote import AsyncRemote, SSHOptions, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -288,7 +288,7 @@ class LeaseSupervisor:
                 return await self._make_ready(*other, failures)
             except _TRY_NEXT as exc:
                 await self._release()
-                key_refusals += is_key_refusal(exc)
+                key_refusals += isinstance(exc, LoginError) and exc.is_key_refused
                 is_last = self._steps.is_ending or self.not_released is not None
                 if is_last or key_refusals == _MAX_KEY_REFUSALS:
                     raise

@@ -183,7 +183,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         Raises:
             ValueError: A name is misspelt, or the work pool's template does not use it.
         """
-        if problems := self._problems + find_spec_problems(self.spec):
+        if problems := self._problems + find_spec_problems(self.spec, max_price=self.max_price):
             raise ValueError(" ".join(problems))
 
     @property

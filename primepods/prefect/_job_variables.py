@@ -47,12 +47,27 @@ def find_problems(
     ]
 
 
-def find_spec_problems(spec: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each field of the job variable ``spec`` that ``PodSpec`` does not have."""
-    return [
+def find_spec_problems(spec: Mapping[str, Any], *, max_price: float | None) -> list[str]:
+    """Return a sentence for each field of the job variable ``spec`` that would have no effect.
+
+    Args:
+        spec: The job variable.
+        max_price: The job variable of that name.
+    """
+    unknown = [
         f"The job variable `spec` has no field {name!r}{_hint(name, _SPEC)}"
         for name in spec
         if name not in _SPEC
+    ]
+    dropped = {"name"}
+    if "cloud_id" not in spec:
+        dropped |= {"gpu_type", "gpu_count", "max_price"}
+    elif max_price is not None:
+        dropped.add("max_price")
+    return unknown + [
+        f"The field {name!r} of `spec` would have no effect: set the job variable {name!r} instead."
+        for name in sorted(dropped)
+        if spec.get(name) is not None
     ]
 
 

@@ -1,8 +1,7 @@
 """Commands on pods and copies of files, with the system's ``ssh``."""
 
-from ._login import is_key_refusal
 from .options import SSHOptions
-from .remote import AsyncRemote, wait_for_login
+from .remote import AsyncRemote, check_work, wait_for_login
 from .results import CommandResult, OnLine, OnProgress, OutputLine
 
 __all__ = [
@@ -12,6 +11,6 @@ __all__ = [
     "OnProgress",
     "OutputLine",
     "SSHOptions",
-    "is_key_refusal",
+    "check_work",
     "wait_for_login",
 ]

@@ -29,7 +29,6 @@ _MAX_SAID: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
 _WRONG_OPTIONS: Final = re.compile(r"Bad configuration option|unknown option|^usage: ssh", re.MULTILINE)
-_PERMISSION_DENIED: Final = "Permission denied"
 _OFFERED: Final = re.compile(r"Offering public key: (.*)")
 
 _log = logging.getLogger("primepods.remote")
@@ -131,15 +130,17 @@ class Login:
 
     async def _error(self, what: str, said: str) -> LoginError:
         said = said or "ssh said nothing"
-        keys = ""
-        if _PERMISSION_DENIED in said:
-            offered = await self._keys_offered()
-            listed = f"ssh tried these keys: {'; '.join(offered)}. " if offered else "ssh tried no key. "
-            keys = (
-                f" {listed}It needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
-                "account's primary key, or of the key that the order named as ssh_key_id."
-            )
-        return LoginError(f"{what}: {said}{keys}", pod_id=self.pod_id, said=said)
+        error = LoginError(f"{what}: {said}", pod_id=self.pod_id, said=said)
+        if not error.is_key_refused:
+            return error
+        offered = await self._keys_offered()
+        listed = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
+        return LoginError(
+            f"{error} {listed} It needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
+            "account's primary key, or of the key that the order named as ssh_key_id.",
+            pod_id=self.pod_id,
+            said=said,
+        )
 
     async def _keys_offered(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
@@ -154,11 +155,6 @@ class Login:
             )
             return [one_line(key) for key in _OFFERED.findall(done.stderr.decode(errors="replace"))]
         return []
-
-
-def is_key_refusal(error: Exception) -> bool:
-    """Return whether a login failed because the pod accepts none of the keys of ``ssh``."""
-    return isinstance(error, LoginError) and _PERMISSION_DENIED in error.said
 
 
 def _one_line(said: str) -> str:

@@ -166,3 +166,33 @@ async def wait_for_login(remote: AsyncRemote) -> None:
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     await remote.run("true")
+
+
+def check_work(
+    command: str | Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    exclude: Iterable[str],
+    downloads: Iterable[str],
+) -> None:
+    """Check the arguments of work on a pod, before the pod is rented for it.
+
+    Args:
+        command: The command, with ``env`` and ``cwd``, as of :meth:`AsyncRemote.run`.
+        env: Its variables.
+        cwd: Its folder.
+        exclude: Patterns, as of :meth:`AsyncRemote.upload`.
+        downloads: Paths on the pod, as of :meth:`AsyncRemote.download`.
+
+    Raises:
+        TypeError: One has another type.
+        ValueError: One cannot be used.
+    """
+    from ._exclude import Exclusion
+    from ._scripts import download_script, run_script
+
+    run_script(command, env=env or {}, cwd=cwd, has_input=False)
+    Exclusion(exclude)
+    for path in downloads:
+        download_script(path)

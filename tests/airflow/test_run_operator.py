@@ -127,6 +127,8 @@ def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
         ("no_text", "env has 'NUMBER' without a text"),
         ("no_limit", "max_hours is not set"),
         ("no_mapping", "download must be a mapping, not list"),
+        ("no_variable", "names of variables consist of letters"),
+        ("no_patterns", "exclude must be"),
         ("no_target", "download has 'out' without a text"),
         ("nothing_to_upload", "there is no /nowhere/data"),
     ],

@@ -175,6 +175,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--", " "], "the command is empty"),
         (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload is empty"),
         (["--gpu-type", "H100", "--download", "", "--", "true"], "--download is empty"),
+        (["--gpu-type", "H100", "--exclude", "/", "--", "true"], "which is no pattern"),
         (
             ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],
             "/dev/null cannot be written",

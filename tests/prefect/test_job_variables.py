@@ -50,6 +50,10 @@ def changed(part: str, name: str, value: Any) -> dict[str, Any]:
         ({"xyzzy": 1}, r"no job variable 'xyzzy'; known: command, credentials, .*, stream_output\."),
         ({"image": "cuda"}, r"'image': it is a field of `spec`, as in \{'spec': \{'image': …\}\}\."),
         ({"spec": {"disk_sise": 9}}, "`spec` has no field 'disk_sise': did you mean 'disk_size'?"),
+        ({"spec": {"gpu_type": "H100"}}, "The field 'gpu_type' of `spec` would have no effect"),
+        ({"spec": {"name": "train"}}, "set the job variable 'name'"),
+        ({"spec": {"max_price": 1}, "max_price": 5}, "The field 'max_price' of `spec`"),
+        ({"spec": {"cloud_id": "c", "max_price": 1}, "max_price": 5}, "The field 'max_price' of `spec`"),
         ({"max_hour": 2, "pot": True}, "'max_hours'?.*'spot'?"),
     ],
 )

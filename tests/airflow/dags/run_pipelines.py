@@ -54,6 +54,8 @@ no_text = job("run_no_text", command="true", env={"NUMBER": None})
 no_limit = job("run_no_limit", command="true", max_hours=None)
 no_mapping = job("run_no_mapping", command="true", download=["out"])
 no_target = job("run_no_target", command="true", download={"out": ""})
+no_variable = job("run_no_variable", command="true", env={"A B": "1"})
+no_patterns = job("run_no_patterns", command="true", exclude="*.bin")
 nothing_to_upload = job("run_nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
 
 with DAG("leased", schedule=None) as leased:
