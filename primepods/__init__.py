@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .remote import OnLine as OnLine
     from .remote import OnProgress as OnProgress
     from .remote import OutputLine as OutputLine
+    from .remote import check_work as check_work
     from .resources.availability import AsyncAvailability as AsyncAvailability
     from .resources.pods import AsyncPods as AsyncPods
     from .resources.ssh_keys import AsyncSSHKeys as AsyncSSHKeys
@@ -81,7 +82,7 @@ else:
         ),
         "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
-        "remote": "AsyncRemote CommandResult OnLine OnProgress OutputLine",
+        "remote": "AsyncRemote CommandResult OnLine OnProgress OutputLine check_work",
         "resources.availability": "AsyncAvailability",
         "resources.pods": "AsyncPods",
         "resources.ssh_keys": "AsyncSSHKeys",

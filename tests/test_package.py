@@ -102,6 +102,7 @@ PUBLIC_NAMES = [
     "WaitTimeoutError",
     "Watch",
     "__version__",
+    "check_work",
     "exit_on_sigterm",
     "failed",
     "gone",

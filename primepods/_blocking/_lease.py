@@ -11,10 +11,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
-from ..leasing.lease import AsyncLease, LeasedPodView, add_notes, entry_error, exit_error
+from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, entry_error, exit_error
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
-from ..remote import AsyncRemote
 from ._call import in_calling_thread
 from ._loop import LOOPS
 from ._portal import Portal
@@ -43,7 +42,7 @@ class LeasedPod(LeasedPodView, Remote):
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
         LeasedPodView.__init__(self, supervisor)
-        Remote.__init__(self, portal, AsyncRemote(self.pod.id, self.ssh, supervisor.ssh_options))
+        Remote.__init__(self, portal, AsyncLeasedPod(supervisor))
 
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.

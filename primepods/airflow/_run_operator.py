@@ -19,8 +19,8 @@ from .. import (
     PodSpec,
     PrimePodsError,
     TransferError,
+    check_work,
 )
-from ..remote import check_work
 from ._looks import change_logger
 from ._renting import RentingOperator, delete_by_name, find_by_name
 from .hooks import PrimePodsHook

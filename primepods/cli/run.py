@@ -14,7 +14,6 @@ import typer
 
 import primepods
 
-from ..remote import check_work
 from ._command import Api, api_command
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
@@ -146,7 +145,7 @@ def command(
         keep=keep,
     )
     try:
-        check_work(
+        primepods.check_work(
             job.line,
             env=job.variables,
             cwd=None,

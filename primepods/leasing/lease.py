@@ -82,6 +82,9 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         LeasedPodView.__init__(self, supervisor)
         AsyncRemote.__init__(self, self.pod.id, self.ssh, supervisor.ssh_options)
 
+    def _check_usable(self) -> None:
+        self._supervisor.check_usable()
+
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
 

@@ -28,6 +28,7 @@ from ..errors import (
     NotReleasedError,
     PodFailedError,
     PriceTooHighError,
+    PrimePodsError,
     SoldOutError,
     WaitError,
     WaitTimeoutError,
@@ -203,6 +204,19 @@ class LeaseSupervisor:
                     "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
                     self._rental.what,
                 )
+
+    def check_usable(self) -> None:
+        """Raise an error if the pod is being deleted, or is gone: another machine may have its address.
+
+        Raises:
+            PrimePodsError: The lease has ended, and did not keep the pod.
+        """
+        if self._steps.is_ending and not self._kept:
+            pod, _, _, _ = self.ready_pod()
+            raise PrimePodsError(
+                f"Nothing was sent to pod {pod.id}: its lease has ended, and deletes it. "
+                "Use the pod only in the block."
+            )
 
     def abandon(self) -> None:
         """Prevent an order that has not begun; from any thread."""

@@ -148,10 +148,14 @@ class AsyncRemote:
     async def _log_in(self) -> Login:
         from ._login import Login
 
+        self._check_usable()
         if self._login is None:
             target = self._target if isinstance(self._target, SSHTarget) else await self._target()
             self._login = Login(pod_id=self._pod_id, target=target, options=self._options)
         return self._login
+
+    def _check_usable(self) -> None:
+        """Raise an error if nothing must be sent to the pod any more."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"
@@ -171,23 +175,23 @@ async def wait_for_login(remote: AsyncRemote) -> None:
 def check_work(
     command: str | Sequence[str],
     *,
-    env: Mapping[str, str] | None,
-    cwd: str | None,
-    exclude: Iterable[str],
-    downloads: Iterable[str],
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    exclude: Iterable[str] = (),
+    downloads: Iterable[str] = (),
 ) -> None:
-    """Check the arguments of work on a pod, before the pod is rented for it.
+    """Check the arguments of work on a pod before you rent the pod: nothing is sent.
 
     Args:
-        command: The command, with ``env`` and ``cwd``, as of :meth:`AsyncRemote.run`.
-        env: Its variables.
-        cwd: Its folder.
-        exclude: Patterns, as of :meth:`AsyncRemote.upload`.
-        downloads: Paths on the pod, as of :meth:`AsyncRemote.download`.
+        command: The command of ``run``, with the next two arguments.
+        env: Its environment variables.
+        cwd: Its working directory.
+        exclude: The patterns of ``upload``.
+        downloads: The paths on the pod of each ``download``.
 
     Raises:
-        TypeError: One has another type.
-        ValueError: One cannot be used.
+        TypeError: An argument has another type.
+        ValueError: An argument cannot be used.
     """
     from ._exclude import Exclusion
     from ._scripts import download_script, run_script

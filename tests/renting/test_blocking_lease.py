@@ -153,6 +153,21 @@ def test_a_budget_ends_what_runs_on_the_pod(
     assert not is_running(int(lines[0]))
 
 
+def test_nothing_is_sent_to_a_pod_after_its_block(it: Blocking, tmp_path: Path) -> None:
+    """Another customer's machine may have its address by then; a pod that is kept stays the caller's."""
+    used = tmp_path / "used"
+    with it.lease(ssh_command=shlex.join(["touch", str(used)]), login_timeout=0.01) as pod:
+        pass
+    with pytest.raises(primepods.PrimePodsError, match="its lease has ended"):
+        pod.run("true")
+    with pytest.raises(primepods.PrimePodsError, match="its lease has ended"):
+        pod.download("out", tmp_path)
+    assert not used.exists()
+    with it.lease(ssh_command=LOCAL_SSH) as pod:
+        pod.keep()
+    assert pod.run("echo here").stdout == "here\n"
+
+
 def test_a_budget_is_a_note_on_what_the_block_raises(it: Blocking) -> None:
     """What is raised is often the consequence."""
 
