@@ -25,7 +25,7 @@ from primepods.emulator import Emulator
 from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find_blocks, shell_block
 
 RUN_BY_CI = ("Try it", "Run the tests")
-SECONDS = 45
+SECONDS = 100
 TRAINING = "import os\nos.makedirs('out')\nopen('out/result', 'w').close()\nprint('trained')\n"
 
 
