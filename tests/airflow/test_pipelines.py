@@ -52,6 +52,7 @@ def test_a_ready_pod_is_seen_in_the_worker(run: Run) -> None:
     assert "Pausing task as DEFERRED" not in done.log
 
 
+@pytest.mark.newest
 def test_an_id_that_is_none_fails(run: Run, emulator: Emulator) -> None:
     """A missing XCom renders to "None": each operator fails at once and sends nothing."""
     done = run("no_id", emulator)
@@ -60,6 +61,7 @@ def test_an_id_that_is_none_fails(run: Run, emulator: Emulator) -> None:
     assert not emulator.requests[:]
 
 
+@pytest.mark.newest
 def test_deleting_an_unknown_id_fails_unless_that_is_allowed(run: Run, emulator: Emulator) -> None:
     """An id that neither list nor history has is a mistake, or another account's."""
     done = run("unknown_id", emulator)
@@ -67,6 +69,7 @@ def test_deleting_an_unknown_id_fails_unless_that_is_allowed(run: Run, emulator:
     assert "is neither in the list nor in the history" in done.log
 
 
+@pytest.mark.newest
 def test_a_pod_that_has_ended_is_known_by_the_history(run: Run) -> None:
     """Deleting it again is a success; waiting for it fails at once, without retries."""
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
@@ -123,6 +126,7 @@ def test_a_failing_pod_ends_the_wait_without_retries(run: Run, deferrable: str) 
     assert done.tasks["delete"]["state"] == "success"
 
 
+@pytest.mark.newest
 def test_a_lost_answer_is_no_second_pod(run: Run, emulator: Emulator) -> None:
     """The connection breaks when the order is carried out: the pod is found by its name."""
     emulator.faults.add(Reset(acted=True), on="create", times=1)
@@ -132,6 +136,7 @@ def test_a_lost_answer_is_no_second_pod(run: Run, emulator: Emulator) -> None:
     assert (orders(emulator), len(emulator.pods)) == (1, 0)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", ["tried_again", "respelled"])
 def test_create_tried_again_adopts_its_pod(run: Run, emulator: Emulator, name: str) -> None:
     """A try that fails when the pod is rented leaves it to the next one, whose name the API may change."""
@@ -142,6 +147,7 @@ def test_create_tried_again_adopts_its_pod(run: Run, emulator: Emulator, name: s
     assert (orders(emulator), len(emulator.pods)) == (1, 0)
 
 
+@pytest.mark.newest
 def test_a_pod_with_an_expiry_in_its_name_is_adopted(run: Run, emulator: Emulator) -> None:
     """`max_hours` adds a suffix of the try's own, which the next one does not know."""
     done = run("expiring", emulator)
@@ -153,6 +159,7 @@ def test_a_pod_with_an_expiry_in_its_name_is_adopted(run: Run, emulator: Emulato
     assert 7_000 < (expiry_of(name) or 0.0) - time.time() < 7_260
 
 
+@pytest.mark.newest
 def test_a_failed_pod_is_not_adopted(run: Run) -> None:
     """A further try deletes what has failed meanwhile, and rents another."""
     with Emulator(boot_seconds=0, delete_seconds=0.5, failure_rate=1.0) as emulator:
@@ -182,6 +189,7 @@ def test_a_sensor_that_fails_softly_is_skipped(run: Run, deferrable: str) -> Non
     assert "1 of 1 pods are still pending" in done.log
 
 
+@pytest.mark.newest
 def test_a_bad_spec_is_refused_at_once(run: Run, emulator: Emulator) -> None:
     """Nothing is sent, and no retry would help."""
     done = run("misspelt", emulator)
@@ -190,6 +198,7 @@ def test_a_bad_spec_is_refused_at_once(run: Run, emulator: Emulator) -> None:
     assert not emulator.requests[:]
 
 
+@pytest.mark.newest
 def test_create_takes_a_wish_and_goes_on_to_the_next_offer(run: Run, emulator: Emulator) -> None:
     """The cheapest GPU that fits is rented; where it is sold out meanwhile, the next."""
     emulator.faults.add(Status(400, body={"detail": "That machine is sold out"}), on="create", times=1)
@@ -199,6 +208,7 @@ def test_create_takes_a_wish_and_goes_on_to_the_next_offer(run: Run, emulator: E
     assert (orders(emulator), len(emulator.pods)) == (2, 0)
 
 
+@pytest.mark.newest
 def test_a_misspelt_gpu_is_told_with_what_is_near(run: Run, emulator: Emulator) -> None:
     """Nothing is ordered, and no retry would help."""
     done = run("misspelt_gpu", emulator)

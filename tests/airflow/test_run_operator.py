@@ -85,6 +85,7 @@ def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, t
     assert "missing" in done.log
 
 
+@pytest.mark.newest
 def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Emulator) -> None:
     """A command that succeeds without it has not."""
     done = run_job("unfetched")
@@ -113,6 +114,7 @@ def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emula
     wait_for("the end of the command", lambda: not is_running(pid), seconds=15)
 
 
+@pytest.mark.newest
 def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
     """Also the spec's pod must not cost more than `max_price`."""
     done = run_job("cheap")
@@ -121,6 +123,7 @@ def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
     assert not emulator.pods
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -150,6 +153,7 @@ def test_a_lease_in_a_task_tells_its_progress(run_job: RunJob, emulator: Emulato
     assert counts(emulator) == (1, 0)
 
 
+@pytest.mark.newest
 def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
     """Pods that have expired, by their names; none that has not, or has no expiry and is young."""
     now = time.time()
