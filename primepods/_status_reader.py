@@ -1,4 +1,4 @@
-"""Statuses of many pods: batches, ids that make a batch fail, and calls that share a request."""
+"""Statuses of many pods: batches, a search for ids that make a batch fail, and calls that share requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._http.executor import RequestExecutor, is_unsent
 from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
-from ._operations import LISTENERS, listen_for_all
+from ._operations import LISTENERS, set_listeners
 from ._utils.exceptions import copy_exception
 from ._utils.fault_search import GIVE_UP_AFTER, FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
@@ -23,22 +23,23 @@ from .models import PodStatus
 if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
-_ABOUT_IDS: Final = frozenset({400, 413, 414, 422})
-"""Refusals because of ids or their number: stored for each id, not raised, even if all ids are refused."""
-_MAYBE_ABOUT_IDS: Final = _ABOUT_IDS | {403, 404}
+_ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
+"""Refusals because of ids or their number: reported for each id, and not raised even if all are refused."""
+_POSSIBLE_ID_ERROR_STATUSES: Final = _ID_ERROR_STATUSES | {403, 404}
 """403 and 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
-"""Maximum requests to search a failed batch; ids not cleared by then count as failed."""
+"""Max requests to search a failed batch; ids not cleared by then count as failed."""
 _PART_ATTEMPTS: Final = 2
+"""Max attempts of a request for a part of a failed batch."""
 _CACHE_BYTES: Final = 8 * 1024 * 1024
 """Size of the response cache, in bytes: about 18,000 pods."""
 
 
 def may_be_caused_by_ids(error: Exception) -> bool:
-    """Tell whether some of a request's ids may have caused its failure."""
+    """Return whether some of a request's ids may have caused its failure."""
     if isinstance(error, APIError):
         transient = error.transient and not isinstance(error, RateLimitError)
-        return transient or error.status_code in _MAYBE_ABOUT_IDS
+        return transient or error.status_code in _POSSIBLE_ID_ERROR_STATUSES
     return isinstance(error, ProtocolError) or (isinstance(error, TransportError) and error.maybe_received)
 
 
@@ -61,7 +62,7 @@ class StatusReader:
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
         self.executor = executor
         self._cache = ResponseCache(cache_bytes, executor.settings.clock)
-        self._gathering: _Batch | None = None
+        self._open_call: _SharedCall | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusResponse:
         """Fetch the statuses of ids in concurrent batches of 100; find ids that make a batch fail.
@@ -71,12 +72,12 @@ class StatusReader:
         Raises:
             PrimePodsError: A request failed, apparently not because of some of its ids.
         """
-        reading = _Reading(self)
-        await self.executor.map(reading.read_chunk, self.chunks(pod_ids))
-        return reading.conclude()
+        batch_call = _BatchCall(self)
+        await self.executor.map(batch_call.read_chunk, self.chunks(pod_ids))
+        return batch_call.result()
 
-    def forget(self) -> None:
-        """Clear the response cache; the reader itself may live a little longer."""
+    def clear_cache(self) -> None:
+        """Clear the response cache, to free its memory before the reader itself is freed."""
         self._cache.clear()
 
     def chunks(self, pod_ids: list[str]) -> list[list[str]]:
@@ -86,22 +87,22 @@ class StatusReader:
     async def read_one(self, pod_id: str) -> PodStatus | None:
         """Request one id; calls in the same iteration of the event loop share their requests."""
         while True:
-            batch = self._gathering
-            if batch is None or batch.loop is not asyncio.get_running_loop():
-                batch = self._gathering = _Batch(self)
-            response = await batch.wait_for(pod_id)
+            call = self._open_call
+            if call is None or call.loop is not asyncio.get_running_loop():
+                call = self._open_call = _SharedCall(self)
+            response = await call.wait_for(pod_id)
             if response is not None:
                 break
-            # The batch's task was cancelled, but not the caller's: try again.
+            # Other code cancelled the shared call, but not this caller: try again.
         error = response.errors.get(pod_id)
         if error is not None:
             raise copy_exception(error)
         return response.rows.get(pod_id)
 
-    def close_batch(self, batch: _Batch) -> None:
-        """Close ``batch`` to further calls."""
-        if self._gathering is batch:
-            self._gathering = None
+    def close_shared_call(self, call: _SharedCall) -> None:
+        """Let no more callers join ``call``."""
+        if self._open_call is call:
+            self._open_call = None
 
     async def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
@@ -119,19 +120,20 @@ class StatusReader:
         )
 
     def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
-        asked, (rows, errors) = set(pod_ids), decode_statuses(data)
-        response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in asked})
+        requested = set(pod_ids)
+        rows, errors = decode_statuses(data)
+        response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in requested})
         for error in errors:
-            wrong = self.executor.shape_error(request, error)
+            shape_error = self.executor.shape_error(request, error)
             # A row without an id may belong to any pod: all pods without a row get its error.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
-                if pod_id in asked and pod_id not in response.rows:
-                    response.errors.setdefault(pod_id, wrong)
+                if pod_id in requested and pod_id not in response.rows:
+                    response.errors.setdefault(pod_id, shape_error)
         return response
 
 
-class _Reading:
+class _BatchCall:
     """One call of :meth:`StatusReader.read`."""
 
     def __init__(self, reader: StatusReader) -> None:
@@ -157,7 +159,7 @@ class _Reading:
         else:
             await self._search(pod_ids, error, ends_at)
 
-    def conclude(self) -> StatusResponse:
+    def result(self) -> StatusResponse:
         """Return the rows and errors of all batches.
 
         Raises:
@@ -165,7 +167,7 @@ class _Reading:
         """
         if self._failures and not self._has_success:
             first = self._failures[0]
-            if not isinstance(first, APIError) or first.status_code not in _ABOUT_IDS:
+            if not isinstance(first, APIError) or first.status_code not in _ID_ERROR_STATUSES:
                 raise copy_exception(first)
         return self._response
 
@@ -197,7 +199,7 @@ class _Reading:
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
-                # A replica that lost its rows responds like this: accept it only when confirmed.
+                # A replica that has lost its rows responds like this: a second response must confirm it.
                 response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
@@ -216,8 +218,8 @@ class _Reading:
         return self._failures[-1]
 
 
-class _Batch:
-    """A batch of calls for single pods that share their requests.
+class _SharedCall:
+    """One call of :meth:`StatusReader.read` for all callers of ``read_one`` in an iteration of the loop.
 
     Args:
         reader: Sends the requests, in the next iteration of the event loop.
@@ -232,14 +234,14 @@ class _Batch:
         self._task: asyncio.Task[StatusResponse] | None = None
         # The callers await this, not the task: cancelling one of them must not cancel it.
         self._done = asyncio.Event()
-        # An empty context: otherwise its log lines would carry the context of the first caller's task.
+        # An empty context: otherwise its log lines would carry the context variables of the first caller.
         self.loop.call_soon(self._start, context=contextvars.Context())
 
     async def wait_for(self, pod_id: str) -> StatusResponse | None:
-        """Return the result for all pods of the batch; ``None`` if its task was cancelled.
+        """Return the result for the pods of all callers; ``None`` if the task was cancelled.
 
         Raises:
-            PrimePodsError: The batch has failed; each caller gets a copy.
+            PrimePodsError: The call has failed; each caller gets a copy.
         """
         self._pod_ids[pod_id] = None
         self._listeners.append(LISTENERS.get())
@@ -258,8 +260,8 @@ class _Batch:
         return self._task.result()
 
     def _start(self) -> None:
-        self._reader.close_batch(self)
+        self._reader.close_shared_call(self)
         if self._callers:
-            listen_for_all(self._listeners)
+            set_listeners(self._listeners)
             self._task = self.loop.create_task(self._reader.read(list(self._pod_ids)))
             self._task.add_done_callback(lambda _: self._done.set())

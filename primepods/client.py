@@ -48,24 +48,24 @@ class AsyncClient:
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
         context: A context that the official command has saved; its key, address and team are used instead of
-            the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
+            the environment's. Environment: ``PRIME_CONTEXT``, but then the other variables have priority.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.
-        max_concurrency: Maximum requests in flight from the calls of this client, for all callers together.
-            The poller behind waits and watches, which all clients of an event loop with equal settings
-            share, may have as many more.
+        max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
+            watches have a second limit of the same size: all clients of an event loop with equal settings
+            share their poller.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
-        session: Your own ``aiohttp.ClientSession``, which is never closed, or a function (also an async one)
-            that makes one: called in the client's event loop at first use (once more by the poller of waits),
-            closed with the client. You then choose connector, proxy, CA and tracing. If an order (POST) is
-            sent on a pooled connection that the server has just closed, the client has to search for the pod:
-            ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
-            counted as attempts.
+        session: Your own ``aiohttp.ClientSession``, which is never closed; or a function (also an async one)
+            that makes one, to be closed with the client. The function is called in the client's event loop at
+            first use, and once for the poller of waits. You choose connector, proxy, CA and tracing. If an
+            order (POST) is sent on a pooled connection that the server has just closed, the client has to
+            search for the pod: ``force_close=True`` of the connector prevents that. Requests that your
+            middlewares repeat are not counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
             deletions. A plain function, called in the event loop: it must be quick, and must not call
-            the client. The first exception that it raises is logged; all are ignored.
+            the client. Its exceptions are ignored; the first is logged.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -121,7 +121,7 @@ class AsyncClient:
     ) -> None:
         self._executor = RequestExecutor(settings, transport)
         self._owner = owner
-        self._hub = HubConnection(settings, transport.given, parent_hub)
+        self._hub = HubConnection(settings, transport.given_session, parent_hub)
         self._open_leases = OpenLeases() if open_leases is None else open_leases
         self.pods = AsyncPods(self._executor, self._hub, self._open_leases)
 
@@ -196,14 +196,15 @@ class AsyncClient:
         Calls in progress and later calls raise :class:`~primepods.ClientClosedError`. A cancellation hurries
         the release of leases, as in their blocks; the client is still closed.
         """
-        if self._owner:
+        if not self._owner:
+            return
+        try:
+            await self._open_leases.release()
+        finally:
             try:
-                await self._open_leases.release()
+                await self._hub.aclose()
             finally:
-                try:
-                    await self._hub.aclose()
-                finally:
-                    await self._executor.transport.aclose()
+                await self._executor.transport.aclose()
 
     async def __aenter__(self) -> Self:
         self._executor.settings.clock.time()  # under trio this raises at once: asyncio is required

@@ -375,10 +375,10 @@ class PriceTooHighError(APIError):
 
 
 class CreateUncertainError(PrimePodsError):
-    """A pod was ordered; no response confirms or rules out that it was made, and it has not appeared yet.
+    """It is unknown whether an order made a pod: no response was conclusive, and the pod has not appeared.
 
-    It may still appear, and is billed from then on: look for its name before you order again. ``__cause__``
-    is the error of the order.
+    The pod may still appear, and is billed from then on: look for its name before you order again.
+    ``__cause__`` is the error of the order.
 
     Remedy:
         Look for a pod of this ``name`` with ``pods.list(name=…)`` for some minutes. Order again only if

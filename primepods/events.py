@@ -1,12 +1,12 @@
 """Events that a client passes to ``on_event``.
 
 ``primepods.AsyncClient(on_event=print)``: a plain function, called in the client's event loop, in the middle
-of requests. It must be quick, and must not call the client. The first exception that it raises is logged; all
-are ignored. No event holds the key, a header or a body.
+of requests. It must be quick, and must not call the client. Its exceptions are ignored; the first is logged.
+No event holds the key, a header or a body.
 
-An operation is a public call in progress, such as ``pods.wait``, the name also of ``wait_ready`` and
-``wait_gone``; an iterator begins one for each page. Every event names the operations that it belongs to by
-their numbers, which are unique in the process. A poll that several waits share belongs to all of them.
+An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and
+``wait_gone``); for an iterator, the read of one page. Every event has the numbers of the operations that it
+belongs to, which are unique in the process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ OnEvent: TypeAlias = Callable[[Event], object]
 
 @attrs.frozen(kw_only=True)
 class OperationStarted(Event):
-    """A public call has begun; reported in the caller's context.
+    """A public call has begun; reported in the caller's context (``contextvars``).
 
     Attributes:
         name: Such as ``pods.wait``.

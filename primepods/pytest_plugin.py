@@ -127,19 +127,19 @@ def _loop_scope(marker: pytest.Mark, config: pytest.Config) -> str:
     return scope
 
 
-def _open_client() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
+def _new_fixture_function() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
     """Return a new fixture function: pytest-asyncio modifies it, so plugins and loops cannot share one."""
 
-    async def client_of(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
+    async def open_client(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
         from . import AsyncClient
 
         async with AsyncClient(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
             yield client
 
-    return client_of
+    return open_client
 
 
-_primepods_anyio_client = pytest.fixture(_open_client(), name="_primepods_anyio_client")
+_primepods_anyio_client = pytest.fixture(_new_fixture_function(), name="_primepods_anyio_client")
 
 
 def _asyncio_fixtures() -> ModuleType:
@@ -148,7 +148,7 @@ def _asyncio_fixtures() -> ModuleType:
     module = ModuleType(_ASYNCIO_FIXTURES)
     for scope in ("function", "class", "module", "package", "session"):
         name = f"_primepods_asyncio_client_{scope}"
-        setattr(module, name, fixture(_open_client(), loop_scope=scope, name=name))
+        setattr(module, name, fixture(_new_fixture_function(), loop_scope=scope, name=name))
     return module
 
 

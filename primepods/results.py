@@ -18,18 +18,18 @@ V = TypeVar("V")
 class _ByPod(Mapping[str, V]):
     """Mapping from pod ids to values, with the errors of the other pods."""
 
-    def __init__(self, found: Mapping[str, V], errors: Mapping[str, PrimePodsError]) -> None:
-        self._found = dict(found)
+    def __init__(self, values: Mapping[str, V], errors: Mapping[str, PrimePodsError]) -> None:
+        self._values = dict(values)
         self.errors: Mapping[str, PrimePodsError] = dict(errors)
 
     def __getitem__(self, pod_id: str) -> V:
-        return self._found[pod_id]
+        return self._values[pod_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._values)
 
 
 class PodStatuses(_ByPod[PodStatus]):
@@ -62,7 +62,7 @@ class PodStatuses(_ByPod[PodStatus]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``statuses``, ``missing``, ``errors`` and ``cost_per_hr`` as values for JSON."""
-        parts = {"statuses": self._found, "missing": self.missing, "errors": self.errors}
+        parts = {"statuses": self._values, "missing": self.missing, "errors": self.errors}
         return {name: to_plain(part) for name, part in parts.items()} | {
             "cost_per_hr": to_plain(self.cost_per_hr)
         }
@@ -90,7 +90,7 @@ class Deletions(_ByPod[PodState]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``states`` and ``errors`` as values for JSON."""
-        return {"states": to_plain(self._found), "errors": to_plain(self.errors)}
+        return {"states": to_plain(self._values), "errors": to_plain(self.errors)}
 
     def _repr_html_(self) -> str:
         failed = [(pod_id, "may still be billed", error) for pod_id, error in self.errors.items()]

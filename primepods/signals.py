@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final
 
 _SIGNAL_EXIT_CODE: Final = 128
-"""Exit code of shells for a process that a signal has ended, minus the signal's number."""
+"""A shell adds the signal's number to this, for the exit code of a process that a signal has ended."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def exit_on_sigterm() -> Generator[None]:
         if len(received) == 1:
             _interrupt(frame, task)
 
-    handled = [number for number in _numbers() if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in _signals() if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, on_signal) for number in handled}
     notes: list[str] = []
     try:
@@ -57,7 +57,7 @@ def exit_on_sigterm() -> Generator[None]:
         raise error
 
 
-def _numbers() -> list[signal.Signals]:
+def _signals() -> list[signal.Signals]:
     return [signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 

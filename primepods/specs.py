@@ -19,6 +19,7 @@ _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """Default image of the API."""
 _PRICE_DECIMALS: Final = 4
 _PRICE_TOLERANCE: Final = 1e-6
+"""Relative tolerance of a price limit, for rounding errors."""
 
 
 class PodChanges(TypedDict, total=False):
@@ -57,37 +58,37 @@ def _optional(check: Validator) -> Validator:
     return check_unless_none
 
 
-def _text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    # What is left out of `repr` is left out of messages, too.
+def _validate_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    # A field that the `repr` hides must not be shown in a message either.
     check_text(f"PodSpec.{attribute.name}", value, is_secret=attribute.repr is False)
 
 
-def _count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _validate_count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     check_count(f"PodSpec.{attribute.name}", value, minimum=1)
 
 
-def _price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _validate_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     # The API reads 0 as "no limit", which is hardly what a user means by 0.
     check_amount(f"PodSpec.{attribute.name}", value, "price")
 
 
-def _hours(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _validate_hours(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     check_amount(f"PodSpec.{attribute.name}", value, "number of hours")
 
 
-def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _validate_flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
         allowed = "True or False" if attribute.default is False else "True, False or None"
         raise TypeError(f"PodSpec.{attribute.name} must be {allowed}, got {quote(value)}")
 
 
-def _copy(variables: Mapping[str, str]) -> Mapping[str, str]:
+def _copy_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
     if not isinstance(variables, Mapping):
         raise TypeError(f"PodSpec.env_vars must be a mapping of strings, got {type(variables).__name__}")
     return dict(variables)
 
 
-def _variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapping[str, str]) -> None:
+def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapping[str, str]) -> None:
     name = f"PodSpec.{attribute.name}"
     for key, value in variables.items():
         if not all(isinstance(text, str) for text in (key, value)):
@@ -110,16 +111,16 @@ def _show_variables(variables: Mapping[str, str]) -> str:
     return repr(dict.fromkeys(variables, "[redacted]"))
 
 
-def _disks(ids: Iterable[str]) -> tuple[str, ...]:
+def _disk_ids(ids: Iterable[str]) -> tuple[str, ...]:
     return check_texts("PodSpec.disks", ids)
 
 
-def _members(ids: Iterable[str]) -> tuple[str, ...]:
+def _member_ids(ids: Iterable[str]) -> tuple[str, ...]:
     return check_texts("PodSpec.team_member_ids", ids)
 
 
-_TEXT: Final = _optional(_text)
-_COUNT: Final = _optional(_count)
+_OPTIONAL_TEXT: Final = _optional(_validate_text)
+_OPTIONAL_COUNT: Final = _optional(_validate_count)
 
 
 @attrs.frozen(kw_only=True)
@@ -161,36 +162,36 @@ class PodSpec(ToDict):
         shared_with_team: Whether the whole team shares the pod.
     """
 
-    cloud_id: str = attrs.field(validator=_text)
-    gpu_type: str = attrs.field(validator=_text)
-    socket: str = attrs.field(validator=_text)
-    gpu_count: int = attrs.field(validator=_count)
-    provider: str = attrs.field(validator=_text)
-    name: str | None = attrs.field(default=None, validator=_TEXT)
-    image: str | None = attrs.field(default=None, validator=_TEXT)
-    disk_size: int | None = attrs.field(default=None, validator=_COUNT)
-    vcpus: int | None = attrs.field(default=None, validator=_COUNT)
-    memory: int | None = attrs.field(default=None, validator=_COUNT)
-    max_price: float | None = attrs.field(default=None, validator=_optional(_price))
-    custom_template_id: str | None = attrs.field(default=None, validator=_TEXT)
-    data_center_id: str | None = attrs.field(default=None, validator=_TEXT)
-    country: str | None = attrs.field(default=None, validator=_TEXT)
-    security: str | None = attrs.field(default=None, validator=_TEXT)
+    cloud_id: str = attrs.field(validator=_validate_text)
+    gpu_type: str = attrs.field(validator=_validate_text)
+    socket: str = attrs.field(validator=_validate_text)
+    gpu_count: int = attrs.field(validator=_validate_count)
+    provider: str = attrs.field(validator=_validate_text)
+    name: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    image: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    disk_size: int | None = attrs.field(default=None, validator=_OPTIONAL_COUNT)
+    vcpus: int | None = attrs.field(default=None, validator=_OPTIONAL_COUNT)
+    memory: int | None = attrs.field(default=None, validator=_OPTIONAL_COUNT)
+    max_price: float | None = attrs.field(default=None, validator=_optional(_validate_price))
+    custom_template_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    data_center_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    country: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    security: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
     env_vars: Mapping[str, str] = attrs.field(
         factory=dict[str, str],
-        converter=_copy,
-        validator=_variables,
+        converter=_copy_variables,
+        validator=_validate_variables,
         repr=_show_variables,
         hash=False,
     )
-    jupyter_password: str | None = attrs.field(default=None, validator=_TEXT, repr=False)
-    ssh_key_id: str | None = attrs.field(default=None, validator=_TEXT)
-    auto_restart: bool | None = attrs.field(default=None, validator=_optional(_flag))
-    disks: tuple[str, ...] = attrs.field(default=(), converter=_disks)
-    team_id: str | None = attrs.field(default=None, validator=_TEXT)
-    prepaid_for_hr: float | None = attrs.field(default=None, validator=_optional(_hours))
-    team_member_ids: tuple[str, ...] = attrs.field(default=(), converter=_members)
-    shared_with_team: bool = attrs.field(default=False, validator=_flag)
+    jupyter_password: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT, repr=False)
+    ssh_key_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    auto_restart: bool | None = attrs.field(default=None, validator=_optional(_validate_flag))
+    disks: tuple[str, ...] = attrs.field(default=(), converter=_disk_ids)
+    team_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    prepaid_for_hr: float | None = attrs.field(default=None, validator=_optional(_validate_hours))
+    team_member_ids: tuple[str, ...] = attrs.field(default=(), converter=_member_ids)
+    shared_with_team: bool = attrs.field(default=False, validator=_validate_flag)
 
     @classmethod
     def from_offer(cls, offer: Offer, **changes: Unpack[PodChanges]) -> Self:
@@ -211,7 +212,7 @@ class PodSpec(ToDict):
         """
         if not isinstance(offer, Offer):
             raise TypeError(f"offer must be an Offer, got {quote(offer)}")
-        row: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "cloud_id": offer.cloud_id,
             "gpu_type": offer.gpu_type,
             "socket": offer.socket,
@@ -221,14 +222,14 @@ class PodSpec(ToDict):
             "country": offer.country or None,
             "security": offer.security or None,
             "image": None if _DEFAULT_IMAGE in offer.images else next(iter(offer.images), None),
-            "disk_size": _default(offer.disk),
-            "vcpus": _default(offer.vcpu),
-            "memory": _default(offer.memory),
+            "disk_size": _default_amount(offer.disk),
+            "vcpus": _default_amount(offer.vcpu),
+            "memory": _default_amount(offer.memory),
         }
         if changes.get("custom_template_id") is not None:
-            row["image"] = None
-        row.update(changes)
-        spec = cls(**row)
+            fields["image"] = None
+        fields.update(changes)
+        spec = cls(**fields)
         spec._check_amounts(offer)
         price = spec._price_of(offer)
         if price is None and spec.max_price is None:
@@ -236,15 +237,6 @@ class PodSpec(ToDict):
                 f"The offer {offer.cloud_id!r} has no price: pass max_price, the maximum price per hour"
             )
         return spec if "max_price" in changes else attrs.evolve(spec, max_price=price)
-
-    def named(self) -> Self:
-        """Return this spec with a name: its own, or a new unique one; order it only once.
-
-        For programs that need the name before they order.
-        """
-        if self.name is not None:
-            return self
-        return attrs.evolve(self, name=unique_name("primepods"))
 
     @classmethod
     def from_offers(cls, offers: Iterable[Offer], **changes: Unpack[PodChanges]) -> list[Self]:
@@ -273,6 +265,15 @@ class PodSpec(ToDict):
             raise refusals[0]
         return specs
 
+    def named(self) -> Self:
+        """Return this spec with a name: its own, or a new unique one; order it only once.
+
+        For programs that need the name before they order.
+        """
+        if self.name is not None:
+            return self
+        return attrs.evolve(self, name=unique_name("primepods"))
+
     def is_exceeded_by(self, price_hr: float) -> bool:
         """Return whether a price per hour is above ``max_price``, if there is a limit."""
         return self.max_price is not None and price_hr > self.max_price * (1 + _PRICE_TOLERANCE)
@@ -300,7 +301,7 @@ class PodSpec(ToDict):
         return math.ceil(round(price * scale, 3)) / scale
 
 
-def _default(allowed: SpecRange) -> int | None:
+def _default_amount(allowed: SpecRange) -> int | None:
     """Return the default amount if it can be ordered."""
     default = allowed.default_count
     return default if default and allowed.allows(default) else None
@@ -308,6 +309,5 @@ def _default(allowed: SpecRange) -> int | None:
 
 def _describe(allowed: SpecRange) -> str:
     """Describe the amounts that can be ordered."""
-    least = f"from {allowed.min_count or 0}"
-    most = "" if allowed.max_count is None else f" to {allowed.max_count}"
-    return f"{least}{most} in steps of {allowed.step or 1}"
+    maximum = "" if allowed.max_count is None else f" to {allowed.max_count}"
+    return f"from {allowed.min_count or 0}{maximum} in steps of {allowed.step or 1}"

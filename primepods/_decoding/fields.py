@@ -69,6 +69,7 @@ def _describe(value: object) -> str:
 
 
 def as_text(value: Any, _: Any = str) -> str:
+    """Read text; a number becomes text."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -17,7 +17,7 @@ from .fields import DecodeError, Hook, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
 """Alternative key of a field, used if the field's own key is absent or null."""
-_OTHER_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {Resources: {"shared_disk": "shared_disk"}}
+_IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {Resources: {"shared_disk": "shared_disk"}}
 """Keys that are not the camel case of their field's name."""
 _MAX_EXTRA_DEPTH: Final = 40
 
@@ -25,7 +25,7 @@ _MAX_EXTRA_DEPTH: Final = 40
 def wire_names(model: Any) -> dict[str, str]:
     """Return the wire key of each field of a model except ``extra``."""
     names = {field.name: _camel_case(field.name) for field in attrs.fields(model) if field.name != "extra"}
-    return {**names, **_OTHER_NAMES.get(model, {})}
+    return {**names, **_IRREGULAR_NAMES.get(model, {})}
 
 
 def _camel_case(name: str) -> str:
@@ -55,10 +55,12 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def object_hook(model: Any, converter: Converter) -> Hook:
     """Return the hook of an attrs class: wire names, aliases, unknown fields into ``extra``."""
-    names, aliases = wire_names(model), ALIASES.get(model, {})
+    names = wire_names(model)
+    aliases = ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
-    may_be_empty, required_objects = _may_be_empty(model), dict.fromkeys(_required_objects(model, names))
+    may_be_empty = _has_all_defaults(model)
+    required_objects = dict.fromkeys(_required_objects(model, names))
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
@@ -69,13 +71,13 @@ def object_hook(model: Any, converter: Converter) -> Hook:
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
         row = {**required_objects, **row}
-        aliased = _read_aliases(row, names, aliases)
+        used_aliases = _apply_aliases(row, names, aliases)
         try:
-            made = structure(row, kind)
+            instance = structure(row, kind)
         except ClassValidationError as exc:
-            error = _first_error(exc, {**names, **aliased})
+            error = _first_error(exc, {**names, **used_aliases})
         else:
-            return attrs.evolve(made, extra=extra) if extra else made
+            return attrs.evolve(instance, extra=extra) if extra else instance
         try:
             # Raised outside the `except`: its exception references frames that hold the response.
             raise error
@@ -85,25 +87,26 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     return read_object
 
 
-def _read_aliases(
+def _apply_aliases(
     row: dict[str, Any], names: Mapping[str, str], aliases: Mapping[str, str]
 ) -> dict[str, str]:
     """Set absent fields of a row to the values of their aliases; return the aliases used, by field."""
     used: dict[str, str] = {}
     for name, alias in aliases.items():
         if row.get(names[name]) is None and alias in row:
-            row[names[name]], used[name] = row[alias], alias
+            row[names[name]] = row[alias]
+            used[name] = alias
     return used
 
 
 def _required_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of required objects that are read like null if absent: an offer's ``prices``."""
+    """Return the keys of required objects that may be absent, such as an offer's ``prices``."""
     kinds = get_type_hints(model)
     required = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
-    return [names[name] for name in required if _may_be_empty(kinds[name])]
+    return [names[name] for name in required if _has_all_defaults(kinds[name])]
 
 
-def _may_be_empty(kind: Any) -> bool:
+def _has_all_defaults(kind: Any) -> bool:
     """Return whether a type is a model whose fields all have defaults."""
     return attrs.has(kind) and all(field.default is not attrs.NOTHING for field in attrs.fields(kind))
 

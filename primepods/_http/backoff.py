@@ -31,14 +31,14 @@ class RetryBudget:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tokens = float(_MAX_TOKENS)
-        self._filled_at: float | None = None
+        self._refilled_at: float | None = None
 
     def take(self, method: str) -> bool:
         """Take the token for a retry of ``method``; return ``False`` if none is left for it."""
         now = self._clock.time()
-        if self._filled_at is not None:
-            self._add((now - self._filled_at) * _REFILL_PER_SECOND)
-        self._filled_at = now
+        if self._refilled_at is not None:
+            self._add((now - self._refilled_at) * _REFILL_PER_SECOND)
+        self._refilled_at = now
         reserved = 0 if method == "DELETE" else _RESERVED_TOKENS
         if self._tokens < 1 + reserved:
             return False
@@ -80,7 +80,7 @@ def retry_delay(
     retry_after = error.retry_after if isinstance(error, APIError) else None
     if retry_after is not None and retry_after > policy.max_delay:
         return None
-    # A 429 means that all callers together send too much, not that this call cannot succeed.
+    # A 429 does not count as a failure: all callers together send too much, but this call can succeed.
     is_limited = isinstance(error, RateLimitError)
     if not is_limited and failures >= policy.attempts:
         return None

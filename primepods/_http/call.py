@@ -29,10 +29,10 @@ class Call:
         attempt: Number of the current attempt, from 1.
         rate_limit_count: Number of attempts that got a 429.
         maybe_received: Whether the server may have received any of the attempts.
-        maybe_acted: Whether the server may have carried out an attempt that got an error, or no response.
+        maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail.
         redirected: Whether a redirect was followed.
         last_failure: Reason of the previous failure.
-        resends: Number of attempts that were sent twice, because the server had closed a kept connection;
+        resends: Number of attempts that were sent twice, because the server had closed an idle connection;
             counted only for ``on_event``.
     """
 

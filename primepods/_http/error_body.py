@@ -42,10 +42,12 @@ def read_error(body: bytes, key: Secret) -> ErrorBody:
         value = scrub_value(loads(body), key)
     except ValueError:
         text = key.scrub(body.decode(errors="replace"))
-        return ErrorBody(value=text or None, is_json=False, message=_sentence(key.scrub(_plain(text))))
+        return ErrorBody(value=text or None, is_json=False, message=_sentence(key.scrub(_text_of_page(text))))
     errors = _field_errors(value)
     if errors:
-        message = "; ".join(f"{e.param}: {e.details}" if e.param else e.details for e in errors)
+        message = "; ".join(
+            f"{error.param}: {error.details}" if error.param else error.details for error in errors
+        )
     else:
         message = _message(value)
     return ErrorBody(value=value, is_json=True, message=_sentence(message), errors=errors)
@@ -69,8 +71,8 @@ def _scrub(value: Any, key: Secret) -> Any:
     return value
 
 
-def _plain(text: str) -> str:
-    """Return the words of a text that is not JSON: the title of a web page, or the whole text."""
+def _text_of_page(text: str) -> str:
+    """Return the readable part of a text that is not JSON: the title of a web page, or all words."""
     import html  # noqa: PLC0415 - it holds a large table that few programs need
 
     text = text[:_MAX_TEXT_LENGTH]
@@ -104,17 +106,17 @@ def _field_error(entry: Any) -> FieldError | None:
         return None
     place = entry.get("loc")
     if is_list(place):
-        parts = [_words(part) for part in place]
+        parts = [_as_text(part) for part in place]
         if len(parts) > 1 and parts[0] in {"body", "query", "path"}:
             del parts[0]
         param = ".".join(parts)
     else:
-        param = _words(entry.get("param") or "")
+        param = _as_text(entry.get("param") or "")
     details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
-    return FieldError(one_line(param), one_line(_words(details)))
+    return FieldError(one_line(param), one_line(_as_text(details)))
 
 
-def _words(value: Any) -> str:
+def _as_text(value: Any) -> str:
     text = value if isinstance(value, str) else show(value)
     return text[:_MAX_TEXT_LENGTH]
 

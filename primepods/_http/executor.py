@@ -34,34 +34,34 @@ class RequestExecutor:
     Args:
         settings: The settings of the client, or of a view of it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
-        shared: The deadline of the batch call that the requests belong to, if any.
+        shared_deadline: The deadline of the batch call that the requests belong to, if any.
     """
 
     def __init__(
-        self, settings: Settings, transport: Transport, *, shared: SharedDeadline | None = None
+        self, settings: Settings, transport: Transport, *, shared_deadline: SharedDeadline | None = None
     ) -> None:
         self.settings = settings
         self.transport = transport
         self._clock = settings.clock
-        self._shared = shared
+        self._shared_deadline = shared_deadline
 
     def for_many(self) -> RequestExecutor:
         """Return an executor for one batch call.
 
-        Each request keeps its own deadline. But when no response has come for that long, no further request
-        is sent: :meth:`call` raises a ``RequestTimeoutError`` with 0 attempts.
+        Each request keeps its own deadline. Once no request of the batch call has got a response for that
+        long, :meth:`call` sends nothing more, and raises a ``RequestTimeoutError`` with 0 attempts.
         """
-        shared = SharedDeadline(self._clock, self.settings.deadline)
-        return RequestExecutor(self.settings, self.transport, shared=shared)
+        shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
+        return RequestExecutor(self.settings, self.transport, shared_deadline=shared_deadline)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
         """Return an executor for the same call and connections, with other settings."""
-        return RequestExecutor(settings, self.transport, shared=self._shared)
+        return RequestExecutor(settings, self.transport, shared_deadline=self._shared_deadline)
 
     @property
     def has_given_up(self) -> bool:
         """True if the batch call sends no more requests."""
-        return self._shared is not None and self._shared.is_over
+        return self._shared_deadline is not None and self._shared_deadline.is_over
 
     async def call(
         self,
@@ -76,8 +76,7 @@ class RequestExecutor:
         Args:
             request: The request.
             decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
-            cache: Cache for responses to repeated requests: ``decode`` is only called if the response has
-                changed.
+            cache: Cache of decoded responses: ``decode`` is not called for a response that is in it.
             ends_at: The latest time to give up, on the client's clock; by default the deadline.
 
         Raises:
@@ -96,14 +95,14 @@ class RequestExecutor:
             try:
                 if self._follow_redirect(call, outcome):
                     continue
-                result = self._read(call, outcome, decode, cache)
+                result = self._read_outcome(call, outcome, decode, cache)
             except (APIError, TransportError, ProtocolError) as exc:
                 # Without its frames: their variables hold the response, including passwords.
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
                 return result
-            self._note(call, outcome, error)
+            self._note_failure(call, outcome, error)
             delay = self._next_delay(call, error)
             if delay is None:
                 break
@@ -113,7 +112,7 @@ class RequestExecutor:
             # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
             raise error from outcome.cause if isinstance(outcome, FailedAttempt) else None
         finally:
-            # The error references this frame, which would keep the error and the response alive.
+            # The error's traceback references this frame: avoid a cycle, which would keep the response alive.
             del error, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
@@ -145,38 +144,42 @@ class RequestExecutor:
         """Wait for a free slot and send the request once; the deadline limits both."""
         slots = self.transport.slots
         try:
-            # A free slot is acquired without waiting; a timeout costs more than that.
-            waits = slots.locked()
-            async with self._clock.timeout_at(call.deadline_at) if waits else nullcontext():
+            # Set a timeout only if needed: it costs more than acquiring a free slot.
+            must_wait = slots.locked()
+            async with self._clock.timeout_at(call.deadline_at) if must_wait else nullcontext():
                 await slots.acquire()
         except TimeoutError:
             return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
         started = self._clock.time()
         try:
-            if self._shared is not None:
-                self._shared.note_request()
+            if self._shared_deadline is not None:
+                self._shared_deadline.note_request()
             ends_at = min(started + self.settings.timeout, call.deadline_at)
             outcome = await self.transport.send(call.request, ends_at=ends_at, team_id=self.settings.team_id)
             if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
                 outcome = outcome.at_deadline()
-            if self._shared is not None and isinstance(outcome, Response):
-                self._shared.note_response()
+            if self._shared_deadline is not None and isinstance(outcome, Response):
+                self._shared_deadline.note_response()
         except BaseException as exc:
             call.note_attempt(exc, self._clock.time() - started)
             raise
         finally:
             slots.release()
         call.note_attempt(outcome, self._clock.time() - started)
-        # Set before redirects and 429s are handled: a 404 after them may answer a request sent again.
+        # Also for a redirect or a 429: if the request was sent twice, the first may have been carried out.
         call.maybe_acted |= isinstance(outcome, Response) and outcome.resent
         if slots.locked():
-            # Before decoding, which takes time: one turn of the loop wakes the next waiter, one lets it send.
+            # Let the next waiter send before this response is decoded: one turn of the loop wakes the waiter,
+            # the other lets it send.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         return outcome
 
     def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
-        """Point the next attempt, which is not counted, to a redirect's target; return whether it is one."""
+        """Return whether the outcome is a redirect; if so, make its target the call's next request.
+
+        The redirected attempt is not counted.
+        """
         if isinstance(outcome, FailedAttempt) or not is_redirect(outcome):
             return False
         call.request = follow_redirect(
@@ -184,13 +187,13 @@ class RequestExecutor:
             outcome,
             base_url=self.settings.base_url,
             key=self.settings.api_key,
-            again=call.redirected,
+            is_second=call.redirected,
         )
         call.redirected = True
         call.attempt -= 1
         return True
 
-    def _read(
+    def _read_outcome(
         self,
         call: Call,
         outcome: Response | FailedAttempt,
@@ -223,13 +226,14 @@ class RequestExecutor:
         # Raised outside the `except`: the decoder's error holds a part of the response.
         raise error
 
-    def _note(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
+    def _note_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
         """Record a failed attempt in the call and in its error."""
         received = isinstance(outcome, Response) or outcome.maybe_received
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
-            # Set before this attempt is added: only earlier attempts count here.
-            error.attempts, error.maybe_acted = call.attempt, call.maybe_acted
+            error.attempts = call.attempt
+            # Before `call.maybe_acted` is updated: for the error, only earlier attempts count.
+            error.maybe_acted = call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:
             call.last_failure = (
@@ -242,8 +246,9 @@ class RequestExecutor:
         call.maybe_acted = call.maybe_acted or (received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
-        """Return the delay before the next attempt, or ``None`` to give up, with ``error`` completed."""
-        now, policy = self._clock.time(), self.settings.retry
+        """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
+        now = self._clock.time()
+        policy = self.settings.retry
         if not self._may_retry(call, error):
             return None
         delay = retry_delay(
@@ -255,12 +260,16 @@ class RequestExecutor:
         )
         if delay is None:
             if policy.attempts > 1 and isinstance(error, APIError) and error.retry_after is not None:
-                longest = f"RetryPolicy.max_delay is {policy.max_delay:g} s"
-                error.add_note(f"The API asks for a wait of {error.retry_after:g} s; {longest}.")
+                error.add_note(
+                    f"The API asks for a wait of {error.retry_after:g} s; "
+                    f"RetryPolicy.max_delay is {policy.max_delay:g} s."
+                )
             return None
         if now + delay >= call.deadline_at:
-            deadline = f"the deadline of {self.settings.deadline:g} s"
-            error.add_note(f"Not retried: the next attempt, in {delay:.1f} s, would pass {deadline}.")
+            error.add_note(
+                f"Not retried: the next attempt, in {delay:.1f} s, would pass the deadline of "
+                f"{self.settings.deadline:g} s."
+            )
             return None
         if not isinstance(error, RateLimitError) and not self.transport.budget.take(call.request.method):
             error.add_note(
@@ -275,7 +284,7 @@ class RequestExecutor:
         if call.maybe_received and not is_idempotent(call.request.method):
             return False
         if isinstance(error, RequestTimeoutError) and error.limit == "deadline":
-            # Some event loops call timers slightly early.
+            # The clock may not show it yet: some event loops call timers slightly early.
             return False
         return self._clock.time() < call.deadline_at
 
@@ -296,9 +305,9 @@ class RequestExecutor:
         request, reason = call.request, failed.reason
         if failed.kind == "protocol":
             return protocol_error(request, reason, None, self.settings.api_key, transient=failed.transient)
-        tries = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
+        attempts = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
         if call.last_failure:
-            tries += f"; the attempt before failed with: {call.last_failure}"
+            attempts += f"; the attempt before failed with: {call.last_failure}"
         limit: Literal["timeout", "deadline"] = "deadline" if failed.kind == "deadline" else "timeout"
         remedy = failed.remedy
         if failed.kind in {"timeout", "deadline"}:
@@ -306,8 +315,10 @@ class RequestExecutor:
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."
         if failed.maybe_received:
             remedy = after_failure(request, remedy)
-        asked = f"{request.method} {request.path} on {self.settings.base_url}"
-        text = f"{asked}: {reason} ({tries}). {remedy[0].upper()}{remedy[1:]}"
+        text = (
+            f"{request.method} {request.path} on {self.settings.base_url}: {reason} ({attempts}). "
+            f"{remedy[0].upper()}{remedy[1:]}"
+        )
         fields: dict[str, Any] = {
             "method": request.method,
             "path": request.path,

@@ -1,6 +1,6 @@
-"""Transport failures in our own terms: the only module that knows the HTTP library's exceptions.
+"""Conversion of aiohttp's exceptions to our own failures.
 
-None of those exceptions leaves this module: they reference the request's headers, which hold the key.
+aiohttp's exceptions do not leave this module: they reference the request's headers, which hold the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _CHECK_CERTIFICATE: Final = (
     "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
 )
 _CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
-_HANDSHAKE_CUT: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+_CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""The server ended the connection during the TLS handshake: a retry can succeed."""
 _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
@@ -57,7 +58,7 @@ class FailedAttempt:
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: Hint for the user.
-        cause: The operating system's error.
+        cause: The operating system's error that caused the failure, if any.
     """
 
     reason: str
@@ -73,7 +74,7 @@ class FailedAttempt:
 
 
 def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: bool) -> FailedAttempt | None:
-    """Convert an exception of aiohttp to a failure; ``None`` for a bug, which is not a transport failure.
+    """Convert an exception of aiohttp to a failure; return ``None`` for any other, which is a bug.
 
     Args:
         exc: The exception.
@@ -95,8 +96,8 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         # Only the error itself: its context and traceback reference the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
         text = f"{cause} {cause!r}"
-        contains_key = key.scrub(text) != text
-        cause = None if contains_key else cause
+        if key.scrub(text) != text:
+            cause = None
     return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
 
 
@@ -109,7 +110,7 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
             return FailedAttempt(kind="connect", reason=f"no connection within {CONNECT_TIMEOUT:g} s")
         case aiohttp.ClientConnectorCertificateError():
             return FailedAttempt(reason=text, transient=False, remedy=_CHECK_CERTIFICATE)
-        case aiohttp.ClientConnectorSSLError() if isinstance(_system_error(exc), _HANDSHAKE_CUT):
+        case aiohttp.ClientConnectorSSLError() if isinstance(_system_error(exc), _CUT_HANDSHAKE):
             return FailedAttempt(reason=text)
         case aiohttp.ClientConnectorSSLError():
             return FailedAttempt(reason=text, transient=False, remedy=_CHECK_TLS)

@@ -13,18 +13,18 @@ from ..config import origin
 from .request import Request
 from .response import Response, protocol_error
 
-_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+_REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 _METHOD_KEEPING_STATUSES: Final = frozenset({307, 308})
 _MAX_LOCATION_LENGTH: Final = 200
 
 
 def is_redirect(response: Response) -> bool:
     """Return whether a response is a redirect."""
-    return response.status in _STATUSES
+    return response.status in _REDIRECT_STATUSES
 
 
 def follow_redirect(
-    request: Request, response: Response, *, base_url: str, key: Secret, again: bool
+    request: Request, response: Response, *, base_url: str, key: Secret, is_second: bool
 ) -> Request:
     """Return the request to send in place of ``request``.
 
@@ -33,40 +33,41 @@ def follow_redirect(
         response: The redirect.
         base_url: The base URL of the request.
         key: The key to redact from the server's text.
-        again: Whether a redirect of this call was already followed.
+        is_second: Whether a redirect of this call was already followed.
 
     Raises:
         ProtocolError: The target is another path or host, or the redirects form a loop.
     """
-    path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
+    other_path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     location = response.headers.get("location", "")
-    if again:
-        problem: str | None = "the server redirects a second time"
-    else:
-        problem = _problem(request, response.status, location, path, base_url)
+    problem: str | None = "the server redirects a second time"
+    if not is_second:
+        problem = _reason_not_to_follow(request, response.status, location, other_path, base_url)
     if problem is None:
-        return attrs.evolve(request, path=path)
-    to = one_line(key.scrub(location))[:_MAX_LOCATION_LENGTH]
+        return attrs.evolve(request, path=other_path)
+    shown_location = one_line(key.scrub(location))[:_MAX_LOCATION_LENGTH]
     raise protocol_error(
         request,
-        f"a redirect ({response.status}) to {to!r}, which is not followed: {problem}",
+        f"a redirect ({response.status}) to {shown_location!r}, which is not followed: {problem}",
         None,
         key,
         remedy="Check the base URL: give the API's final address.",
     )
 
 
-def _problem(request: Request, status: int, location: str, path: str, base_url: str) -> str | None:
+def _reason_not_to_follow(
+    request: Request, status: int, location: str, path: str, base_url: str
+) -> str | None:
     """Return why a redirect is not followed; ``None`` for one to ``path`` on the same origin."""
-    here = urlsplit(base_url)
+    base = urlsplit(base_url)
     try:
-        there = urlsplit(urljoin(base_url + request.target, location))
-        elsewhere = origin(there) != origin(here)
+        target = urlsplit(urljoin(base_url + request.target, location))
+        is_other_origin = origin(target) != origin(base)
     except ValueError:
         return "it is no URL"
-    if elsewhere:
+    if is_other_origin:
         return "it leads to another origin, which must not see the API key"
-    if there.path != here.path + path or there.query not in {"", request.query}:
+    if target.path != base.path + path or target.query not in {"", request.query}:
         return "it is not another spelling of the same path"
     if status not in _METHOD_KEEPING_STATUSES and request.method not in {"GET", "HEAD"}:
         return "it would change the method"

@@ -17,7 +17,7 @@ from .._utils.text import quote
 PODS: Final = "/api/v1/pods"
 POD_ROUTE: Final = f"{PODS}/{{id}}"
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_NOT_IN_A_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
+_FORBIDDEN_IN_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 
 Scalar = str | int | float | bool
 Params = Mapping[str, Scalar | Sequence[Scalar] | None]
@@ -101,7 +101,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
 
 def _encode_path(path: str) -> str:
     """Return a path percent-encoded, so that it cannot change the host or leave the API."""
-    if path.startswith("/") and not re.search(_NOT_IN_A_PATH, path):
+    if path.startswith("/") and not re.search(_FORBIDDEN_IN_PATH, path):
         try:
             return percent_encode(path, safe="/%:@!$&'()*+,;=~-._")
         except UnicodeEncodeError:
@@ -123,16 +123,16 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
                 raise TypeError(
                     f"params[{quote(key)}] must be strings, numbers or lists of them, got {quote(item)}"
                 )
-            yield _sendable(key, key), _sendable(key, item)
+            yield _to_text(key, key), _to_text(key, item)
 
 
 def _values(value: object) -> list[object]:
-    """Return the values of a parameter, which may be a list of them, without ``None``."""
+    """Return a parameter's values, without ``None``: one, or those of a list."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     return [item for item in cast("list[object]", value if is_list else [value]) if item is not None]
 
 
-def _sendable(key: str, value: str | float) -> str:
+def _to_text(key: str, value: str | float) -> str:
     """Return a parameter's name or value as text that UTF-8 can encode."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)

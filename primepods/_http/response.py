@@ -35,7 +35,7 @@ from .transient import is_transient
 _MAX_EXCERPT_LENGTH: Final = 200
 _EPOCH_SECONDS: Final = 1_000_000_000
 """A ``Retry-After`` of at least this is a time since the epoch: as a duration it would be 31 years."""
-_CLASSES: Final[Mapping[int, type[APIError]]] = {
+_ERROR_CLASSES: Final[Mapping[int, type[APIError]]] = {
     400: BadRequestError,
     401: AuthenticationError,
     402: PaymentRequiredError,
@@ -84,13 +84,14 @@ def parse_response(request: Request, response: Response, *, key: Secret, base_ur
         ProtocolError: A success or a 404 that is not JSON.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-        return _success(request, response, key)
-    raise _failure(request, response, key, base_url, now)
+        return _parse_success(request, response, key)
+    raise _build_error(request, response, key, base_url, now)
 
 
-def _success(request: Request, response: Response, key: Secret) -> Any:
+def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     if not response.body.strip():
-        if request.method == "GET" and not request.text_allowed and response.status != HTTPStatus.NO_CONTENT:
+        may_be_empty = request.text_allowed or response.status == HTTPStatus.NO_CONTENT
+        if request.method == "GET" and not may_be_empty:
             raise protocol_error(request, "an empty body", response.body, key)
         return None
     try:
@@ -105,7 +106,7 @@ def _success(request: Request, response: Response, key: Secret) -> Any:
     raise protocol_error(request, reason, response.body, key)
 
 
-def _failure(
+def _build_error(
     request: Request, response: Response, key: Secret, base_url: str, now: float
 ) -> APIError | ProtocolError:
     status = response.status
@@ -115,8 +116,8 @@ def _failure(
     if status == HTTPStatus.NOT_FOUND and not is_json:
         # Not from the API: a pod that a gateway does not know may be running, and billed.
         return protocol_error(request, "no JSON, with the status 404", response.body, key)
-    default = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
-    kind = _CLASSES.get(status, default)
+    default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
+    error_class = _ERROR_CLASSES.get(status, default_class)
     fields: dict[str, Any] = {
         "status_code": status,
         "method": request.method,
@@ -127,17 +128,18 @@ def _failure(
         "retry_after": read_retry_after(response.headers, now=now),
         "transient": is_transient(status, is_json=is_json),
     }
-    if kind is ValidationError:
+    if error_class is ValidationError:
         fields["errors"] = body.errors
     phrase = f"{status} {http.client.responses.get(status, '')}".strip()
     remedy = remedy_for(status, request, base_url=base_url, is_json=is_json)
-    return kind(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
+    return error_class(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
 
 
 def _is_html(response: Response) -> bool:
     """Return whether the response is a web page: from a login page or a gateway, not from the API."""
-    kind = response.headers.get("content-type", "").lower()
-    return "html" in kind or (response.body.lstrip()[:1] == b"<" and not kind.startswith("text/plain"))
+    content_type = response.headers.get("content-type", "").lower()
+    looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
+    return "html" in content_type or looks_like_html
 
 
 def missing_row(method: str, path: str, pod_id: str) -> NotFoundError:
@@ -172,10 +174,8 @@ def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
         retry_at = parse_http_date(text)
     if retry_at is None:
         return None
-    sent_at = parse_http_date(headers.get("date", ""))
-    if sent_at is None:
-        sent_at = now
-    return max(0.0, retry_at - sent_at)
+    server_time = parse_http_date(headers.get("date", ""))
+    return max(0.0, retry_at - (now if server_time is None else server_time))
 
 
 def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
@@ -220,6 +220,6 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Some characters more, since redacting passwords and joining lines shorten the text.
+    # Clip late, since redacting passwords and joining lines shorten the text; early, to limit the work.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

@@ -40,7 +40,7 @@ class ResponseCache:
         return value
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Store a response; drop entries that are too old or too many."""
+        """Store a response; drop entries that are too old, or exceed the size of the cache."""
         self._drop(target)
         now = self._clock.time()
         self._entries[target] = body, value, now

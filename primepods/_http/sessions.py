@@ -17,15 +17,15 @@ from ..errors import ConfigError
 _KEEP_ALIVE: Final = 15.0
 """Seconds after which an idle connection is closed."""
 _NO_KEEP_ALIVE: Final = 1e-9
-"""Closes each connection after its request; aiohttp would never close idle connections after 0 seconds."""
+"""Seconds; closes each connection after its request. With 0, aiohttp would keep idle connections forever."""
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
 class Sessions:
     """The sessions of a client in the running event loop.
 
-    The client has two of its own: one reuses connections; the other opens a new one for each request that
-    must not be lost on a connection that the server has just closed.
+    The client opens up to two: one that reuses connections, and one with a new connection for each request.
+    The second is for requests that must not be lost on an idle connection that the server has just closed.
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
@@ -35,13 +35,13 @@ class Sessions:
         self._loop = asyncio.get_running_loop()
         self._given = given
         self._opening = asyncio.Lock()
-        self._open: dict[bool, aiohttp.ClientSession] = {}
+        self._open_sessions: dict[bool, aiohttp.ClientSession] = {}
         """The open sessions by ``fresh``, the argument of :meth:`get`."""
         self._stack = AsyncExitStack()
         self._closer: AsyncGenerator[None, None] | None = None
         self._closed = False
         if isinstance(given, aiohttp.ClientSession):
-            self._open = dict.fromkeys((False, True), given)
+            self._open_sessions = dict.fromkeys((False, True), given)
 
     async def get(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Return the session for a request; ``fresh`` requires a new connection.
@@ -50,7 +50,7 @@ class Sessions:
             TypeError: The caller's function did not return a session.
             ConfigError: It returned a session that would replace the API key.
         """
-        return self._open.get(fresh) or await self._make(fresh=fresh)
+        return self._open_sessions.get(fresh) or await self._open_session(fresh=fresh)
 
     async def aclose(self) -> None:
         """Close the sessions that this object opened."""
@@ -59,33 +59,33 @@ class Sessions:
         if closer is not None:
             await closer.aclose()
 
-    async def _make(self, *, fresh: bool) -> aiohttp.ClientSession:
+    async def _open_session(self, *, fresh: bool) -> aiohttp.ClientSession:
         async with self._opening:
-            if fresh in self._open:
-                return self._open[fresh]
+            if fresh in self._open_sessions:
+                return self._open_sessions[fresh]
             if self._closer is None:
                 # A generator, because `asyncio.run` closes generators that are left at the end of the loop.
                 self._closer = _close_on_exit(self._stack)
                 await anext(self._closer)
             if callable(self._given):
-                http = await _call_factory(self._given)
-                self._open = dict.fromkeys((False, True), http)
+                session = await _call_factory(self._given)
+                self._open_sessions = dict.fromkeys((False, True), session)
             else:
-                self._open[fresh] = http = _own_session(fresh=fresh)
-            self._stack.push_async_callback(http.close)
+                self._open_sessions[fresh] = session = _own_session(fresh=fresh)
+            self._stack.push_async_callback(session.close)
             if self._closed:
                 # Closed while the caller's function ran.
                 await self._stack.aclose()
-            return http
+            return session
 
     def __del__(self) -> None:
         if self._closer is None or not self._loop.is_closed():
             return
-        # The loop was closed without closing its generators: nothing can be awaited in it.
-        for http in set(self._open.values()):
-            closing = http.close()
+        # The loop was closed without closing its generators. Nothing can be awaited in it any more.
+        for session in set(self._open_sessions.values()):
+            closing = session.close()
             with suppress(StopIteration, RuntimeError):
-                closing.send(None)
+                closing.send(None)  # Its first step closes the sockets.
             closing.close()
 
 
@@ -102,40 +102,40 @@ def check_session(session: object) -> aiohttp.ClientSession:
     return session
 
 
-def will_reuse_connection(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> bool:
+def will_reuse_connection(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:
     """Return whether a request sent now would reuse a connection.
 
     Reads private attributes of aiohttp. If a version lacks them, the result is ``False``: a request on an
     idle connection that the server has closed then counts as an attempt.
     """
     try:
-        connector = vars(http.connector)
-        opened_after = time.monotonic() - connector["_keepalive_timeout"]
-        idle = connector["_conns"].get(wire.connection_key, ())
-        return any(protocol.is_connected() and since >= opened_after for protocol, since in idle)
+        connector = vars(session.connector)
+        expired_before = time.monotonic() - connector["_keepalive_timeout"]
+        idle = connector["_conns"].get(request.connection_key, ())
+        return any(protocol.is_connected() and idle_since >= expired_before for protocol, idle_since in idle)
     except (AttributeError, LookupError, TypeError, ValueError):
         return False
 
 
-def close_broken_connections(http: aiohttp.ClientSession, wire: aiohttp.ClientRequest) -> None:
+def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> None:
     """Close idle connections that have received data: aiohttp would read it as the next response.
 
     If a server or proxy sent a response twice, each later request would get the response to the previous one.
     """
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # as in will_reuse_connection
-        for protocol, _ in vars(http.connector)["_conns"].get(wire.connection_key, ()):
+        for protocol, _ in vars(session.connector)["_conns"].get(request.connection_key, ()):
             if not protocol.should_close:
                 break  # this connection is used next
             protocol.close()
 
 
 async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:
-    made = factory()
-    http = await made if inspect.isawaitable(made) else made
+    result = factory()
+    session = await result if inspect.isawaitable(result) else result
     try:
-        return check_session(http)
+        return check_session(session)
     except ConfigError:
-        await http.close()
+        await session.close()
         raise
 
 

@@ -15,7 +15,7 @@ _LINE_OVERHEAD: Final = len("GET  HTTP/1.1\r\n")
 def status_request(ids: Sequence[str]) -> Request:
     """Build the request for the status of up to 100 pods with checked ids."""
     path = f"{PODS}/status"
-    encoded = ids if _need_no_encoding(ids) else [encode_id(pod_id) for pod_id in ids]
+    encoded = ids if _are_alphanumeric(ids) else [encode_id(pod_id) for pod_id in ids]
     return Request(method="GET", path=path, query="pod_ids=" + "&pod_ids=".join(encoded))
 
 
@@ -26,27 +26,27 @@ def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
         ids: Checked ids without duplicates.
         prefix: Path of the base URL, which is part of the request line.
     """
-    room = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
+    max_length = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
     overhead = len("&pod_ids=")
-    if _need_no_encoding(ids) and MAX_IDS_PER_REQUEST * (overhead + max(map(len, ids))) <= room:
-        # Even a hundred of the longest ids fit.
+    if _are_alphanumeric(ids) and MAX_IDS_PER_REQUEST * (overhead + max(map(len, ids))) <= max_length:
+        # Fast path: even a hundred of the longest ids fit.
         for start in range(0, len(ids), MAX_IDS_PER_REQUEST):
             yield ids[start : start + MAX_IDS_PER_REQUEST]
         return
     chunk: list[str] = []
-    used = 0
+    length = 0
     for pod_id in ids:
-        cost = overhead + len(encode_id(pod_id))
-        if chunk and (len(chunk) == MAX_IDS_PER_REQUEST or used + cost > room):
+        id_length = overhead + len(encode_id(pod_id))
+        if chunk and (len(chunk) == MAX_IDS_PER_REQUEST or length + id_length > max_length):
             yield chunk
             chunk = []
-            used = 0
+            length = 0
         chunk.append(pod_id)
-        used += cost
+        length += id_length
     if chunk:
         yield chunk
 
 
-def _need_no_encoding(ids: Sequence[str]) -> bool:
-    """Return whether all ids are alphanumeric: the fast path."""
+def _are_alphanumeric(ids: Sequence[str]) -> bool:
+    """Return whether all ids are alphanumeric: they need no percent-encoding."""
     return "".join(ids).encode().isalnum()

@@ -58,15 +58,15 @@ class Transport:
             expected = "an aiohttp.ClientSession or a function that makes one"
             raise TypeError(f"session must be {expected}, got {quote(session)}")
         self.closed: bool = False
-        self.given = session
+        self.given_session = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
         self.server_clock: ServerClock = ServerClock(settings.clock)
         self._settings = settings
-        self._borrowed = session if isinstance(session, aiohttp.ClientSession) else None
+        self._user_session = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = os.getpid()
-        self._inherited: object = None
+        self._pid = os.getpid()
+        self._parent_sessions: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
         self._timeouts: set[Timeout] = set()
@@ -102,25 +102,26 @@ class Transport:
         self._timeouts.add(timeout)
         try:
             async with timeout:
-                http = middleware.http = await sessions.get(fresh=not is_idempotent(request.method))
-                async with http.request(
+                session = await sessions.get(fresh=not is_idempotent(request.method))
+                middleware.session = session
+                async with session.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    middlewares=(*_own_middlewares(http), middleware),
+                    middlewares=(*_own_middlewares(session), middleware),
                     **self._options(request, team_id),
                 ) as response:
                     self.server_clock.note(response.headers.get("Date"))
                     return Response(
                         status=response.status,
                         headers={name.lower(): value for name, value in response.headers.items()},
-                        body=await _read(response),
-                        resent=middleware.times > 1,
+                        body=await _read_body(response),
+                        resent=middleware.sent_count > 1,
                     )
         except Exception as exc:
             expired = isinstance(exc, TimeoutError) and timeout.expired()
-            maybe_received = middleware.times > 0
+            maybe_received = middleware.sent_count > 0
             failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=maybe_received)
-            is_closed = self.closed or (middleware.http is not None and middleware.http.closed)
+            is_closed = self.closed or (middleware.session is not None and middleware.session.closed)
             if failed is None and not is_closed:
                 raise
         finally:
@@ -141,15 +142,15 @@ class Transport:
             raise self._closed_error()
 
     async def aclose(self) -> None:
-        """Close the session if it is ours. Calls in progress raise :class:`ClientClosedError`."""
+        """Close the sessions, but not the caller's. Calls in progress raise :class:`ClientClosedError`."""
         self.closed = True
-        if self._process != os.getpid():
+        if self._pid != os.getpid():
             # After a fork, the connections belong to the parent, which would not notice their closing.
             return
         if self._loop is asyncio.get_running_loop():
-            # Calls in another loop notice it at the end of their pause.
+            # Only in this loop: calls in another loop notice the closing at the end of their pause.
             self._closing.set()
-            # Also end calls that are connecting or use a session that is not closed here.
+            # Also end calls that are connecting or use the user's session: closing the sessions does not.
             timeouts, self._timeouts = self._timeouts, set()
             for timeout in timeouts:
                 if not timeout.expired():
@@ -173,13 +174,13 @@ class Transport:
             # The caller's clock limits the whole attempt; only connecting has its own limit.
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         }
-        if self.given is None and self._settings.proxy is not None:
+        if self.given_session is None and self._settings.proxy is not None:
             options |= _proxy_options(self._settings.proxy)
         return options
 
     def check(self) -> Sessions:
         """Return the sessions of the running loop; raise an error if the client cannot send from it."""
-        if self.closed or (self._borrowed is not None and self._borrowed.closed):
+        if self.closed or (self._user_session is not None and self._user_session.closed):
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._sessions is None or self._loop is not loop:
@@ -188,16 +189,16 @@ class Transport:
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
         """Bind to ``loop``: at first use, or after the previous loop has ended."""
-        if self._process != os.getpid():
+        if self._pid != os.getpid():
             # After a fork, the sockets belong to the parent. Keep them: collecting them would warn of leaks.
-            self._process = os.getpid()
-            self._inherited = self._sessions
+            self._pid = os.getpid()
+            self._parent_sessions = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError(
                 "This client is in use by another event loop. Make one client a loop, or close this one and "
                 "make a new one."
             )
-        if getattr(self._borrowed, "_loop", loop) is not loop:
+        if getattr(self._user_session, "_loop", loop) is not loop:
             raise ClientClosedError(
                 "The aiohttp session that this client was given belongs to another event loop."
             )
@@ -205,7 +206,7 @@ class Transport:
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
         self._timeouts = set()  # after a fork, it would hold the timeouts of the parent's calls
-        self._sessions = Sessions(self.given)
+        self._sessions = Sessions(self.given_session)
         return self._sessions
 
     def _closed_error(self) -> ClientClosedError:
@@ -225,57 +226,57 @@ class _SendMiddleware:
         authorization: The header with the key.
 
     Attributes:
-        http: The session that sends the request.
-        times: Number of times that the server may have received it.
+        session: The session that sends the request.
+        sent_count: Number of times that the server may have received the request.
     """
 
     def __init__(self, request: Request, authorization: Secret) -> None:
-        self.http: aiohttp.ClientSession | None = None
-        self.times = 0
+        self.session: aiohttp.ClientSession | None = None
+        self.sent_count = 0
         self._request = request
         self._authorization = authorization
 
     async def __call__(
         self,
-        wire: aiohttp.ClientRequest,
+        http_request: aiohttp.ClientRequest,
         handler: _Handler,
     ) -> aiohttp.ClientResponse:
         # Added only here: no `auth` or .netrc can replace it, and no hook has recorded the headers.
-        wire.headers["Authorization"] = self._authorization
-        if self.http is not None:
-            close_broken_connections(self.http, wire)
-        if self._may_resend(wire):
+        http_request.headers["Authorization"] = self._authorization
+        if self.session is not None:
+            close_broken_connections(self.session, http_request)
+        if self._may_resend(http_request):
             try:
-                return await self._send(wire, handler)
+                return await self._send(http_request, handler)
             except LostConnectionError as exc:
                 if exc.is_partial:
                     raise
             # The connection was closed: send the request once more.
-        return await self._send(wire, handler)
+        return await self._send(http_request, handler)
 
-    def _may_resend(self, wire: aiohttp.ClientRequest) -> bool:
+    def _may_resend(self, http_request: aiohttp.ClientRequest) -> bool:
         """Return whether a request may be sent again at once if its connection turns out to be closed."""
-        if self.http is None or self._request.body is not None or not is_idempotent(self._request.method):
+        if self.session is None or self._request.body is not None or not is_idempotent(self._request.method):
             return False
-        return will_reuse_connection(self.http, wire)
+        return will_reuse_connection(self.session, http_request)
 
-    async def _send(self, wire: aiohttp.ClientRequest, handler: _Handler) -> aiohttp.ClientResponse:
+    async def _send(self, http_request: aiohttp.ClientRequest, handler: _Handler) -> aiohttp.ClientResponse:
         try:
-            return await handler(wire)
-        except aiohttp.ClientConnectorError:
+            return await handler(http_request)
+        except aiohttp.ClientConnectorError:  # A subclass of ClientOSError: there was no connection to lose.
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
             raise LostConnectionError(str(exc)) from exc
         finally:
             # aiohttp creates the response when it writes the request. Before that, during DNS lookup and
             # connecting, the server has received nothing.
-            if getattr(wire, "response", True) is not None:
-                self.times += 1
+            if getattr(http_request, "response", True) is not None:
+                self.sent_count += 1
 
 
-def _own_middlewares(http: aiohttp.ClientSession) -> tuple[Any, ...]:
+def _own_middlewares(session: aiohttp.ClientSession) -> tuple[Any, ...]:
     # Middlewares passed with a request replace the session's, which are not in its public API.
-    return tuple(getattr(http, "_middlewares", ()))
+    return tuple(getattr(session, "_middlewares", ()))
 
 
 def _proxy_options(proxy: Secret) -> dict[str, Any]:
@@ -291,15 +292,14 @@ def _proxy_options(proxy: Secret) -> dict[str, Any]:
 
 def _headers(settings: Settings) -> Mapping[str, str]:
     product = f"primepods/{__version__} aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
-    headers: dict[str, str] = {
+    return {
         "Accept": "application/json",
         "Accept-Encoding": "gzip, deflate",
         "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
     }
-    return headers
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """Read the body, which aiohttp decompresses in pieces; never hold more than ``MAX_BODY`` bytes."""
     if (response.content_length or 0) > MAX_BODY:
         raise BodyTooLargeError

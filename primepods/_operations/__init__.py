@@ -22,21 +22,21 @@ LISTENERS: Final[ContextVar[Listeners | None]] = ContextVar("primepods_listeners
 """Listeners of the current task's events, or ``None``."""
 
 
-class _Observed(Protocol):
+class _HasHook(Protocol):
     @property
     def on_event(self) -> Hook | None: ...
     @property
     def clock(self) -> Clock: ...
 
 
-class _Executor(Protocol):
+class _HasSettings(Protocol):
     @property
-    def settings(self) -> _Observed: ...
+    def settings(self) -> _HasHook: ...
 
 
-class _Resource(Protocol):
+class _HasExecutor(Protocol):
     @property
-    def _executor(self) -> _Executor: ...
+    def _executor(self) -> _HasSettings: ...
 
 
 def make_hook(on_event: OnEvent | None) -> Hook | None:
@@ -59,13 +59,13 @@ def empty_context() -> Context:
     return context
 
 
-def begin(name: str, client: _Observed) -> Operation | None:
+def begin(name: str, client: _HasHook) -> Operation | None:
     """Begin an operation of a client, which the caller ends; return ``None`` if nothing listens."""
     return None if client.on_event is None else client.on_event.begin(name, client.clock)
 
 
-def listen_for_all(listeners: Collection[Listeners | None]) -> None:
-    """Notify all of ``listeners`` of the events in the current context: they share its work."""
+def set_listeners(listeners: Collection[Listeners | None]) -> None:
+    """Make all of ``listeners`` get the events of the current context, since they share its work."""
     distinct = {each for each in listeners if each is not None}
     if len(distinct) > 1:
         from .hook import merge
@@ -84,8 +84,8 @@ def operation(name: str) -> Callable[[F], F]:
 
     def decorate(method: F) -> F:
         @wraps(method)
-        async def call(self: _Resource, *args: Any, **kwargs: Any) -> Any:
-            settings = self._executor.settings  # pyright: ignore[reportPrivateUsage] - a method of its own
+        async def call(self: _HasExecutor, *args: Any, **kwargs: Any) -> Any:
+            settings = self._executor.settings  # pyright: ignore[reportPrivateUsage] - decorates its methods
             if settings.on_event is None:
                 return await method(self, *args, **kwargs)
             with settings.on_event.begin(name, settings.clock):

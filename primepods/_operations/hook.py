@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 _log = logging.getLogger("primepods")
 
-_NUMBERS: Final = itertools.count(1)
+_OPERATION_NUMBERS: Final = itertools.count(1)
 
 
 class Hook:
-    """Calls ``on_event``; logs the first exception that it raises, and ignores the others.
+    """Caller of ``on_event``: logs the first exception that it raises, and ignores the others.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
 
@@ -84,7 +84,7 @@ class Hook:
 
 
 class Listeners:
-    """The hooks to notify of a piece of work, such as a poll, and the operations that it is done for.
+    """The hooks to notify of a piece of work, such as a poll, and the operations that share this work.
 
     Args:
         numbers: For each hook, the numbers of its operations.
@@ -121,7 +121,7 @@ class Operation:
     """
 
     def __init__(self, hook: Hook, name: str, clock: Clock) -> None:
-        number = next(_NUMBERS)
+        number = next(_OPERATION_NUMBERS)
         self.listeners: Listeners = Listeners({hook: (number,)})
         self._name = name
         self._token: Token[Listeners | None] | None = None

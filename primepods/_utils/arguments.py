@@ -75,22 +75,22 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
     if not isinstance(pod_ids, Iterable):
         raise TypeError(f"pod_ids must be an iterable of ids, got {quote(pod_ids)}")
     refs = list(pod_ids)
-    if _are_plain(refs):
+    if _are_plain_ids(refs):
         return list(dict.fromkeys(refs))
     return list(dict.fromkeys(check_pod_id(ref, f"pod_ids[{number}]") for number, ref in enumerate(refs)))
 
 
-def _are_plain(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Fast path: return whether all are alphanumeric strings, and longer than the reserved ids."""
-    words = cast("list[str]", ids)
+def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
+    """Return whether all are alphanumeric strings longer than the reserved ids: the fast path."""
+    texts = cast("list[str]", ids)
     try:
-        text = "".join(words)
+        text = "".join(texts)
     except TypeError:
         return False
     if not (text.isascii() and text.encode().isalnum()):
         return False
     longest_reserved = max(map(len, _RESERVED_IDS))
-    return longest_reserved < min(map(len, words)) and max(map(len, words)) <= MAX_ID_LENGTH
+    return longest_reserved < min(map(len, texts)) and max(map(len, texts)) <= MAX_ID_LENGTH
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _MAX_SENT_INTEGER) -> int:

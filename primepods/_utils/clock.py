@@ -21,7 +21,7 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CL
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
-    """Context manager of :meth:`Clock.timeout_at`; tells afterwards if it fired."""
+    """Context manager of :meth:`Clock.timeout_at`, which can be rescheduled and knows whether it fired."""
 
     def reschedule(self, when: float, /) -> None:
         """Move the timeout to another time."""
@@ -77,11 +77,10 @@ class Clock:
         return _RANDOM.random()
 
 
-# A server whose clock shows another time has not set it yet.
 _MIN_SERVER_TIME: Final = 1_735_689_600
-"""2025-01-01."""
+"""2025-01-01: a server with an earlier time has not set its clock."""
 _MAX_SERVER_TIME: Final = 3_723_321_600
-"""2087-12-27."""
+"""2087-12-27: a server with a later time has not set its clock."""
 
 
 class ServerClock:
@@ -97,12 +96,12 @@ class ServerClock:
         self._seen_at = 0.0
 
     def note(self, date: str | None) -> None:
-        """Store the ``Date`` header of a response that has just come."""
+        """Store the ``Date`` header of a response that was just received."""
         if date:
             self._date, self._seen_at = date, self._clock.boottime()
 
     def now(self) -> float | None:
-        """Return whole seconds since the epoch; ``None`` if the latest header had no plausible time."""
+        """Return seconds since the epoch; ``None`` if the latest header had no plausible time."""
         date = parse_http_date(self._date)
         if date is None or not _MIN_SERVER_TIME <= date < _MAX_SERVER_TIME:
             return None

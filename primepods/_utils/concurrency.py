@@ -18,7 +18,7 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
     results: dict[int, R] = {}
     errors: list[Exception] = []
     workers: list[asyncio.Task[None]] = []
-    queue = iter(enumerate(items))
+    queue = iter(enumerate(items))  # Shared by the workers.
 
     async def work() -> None:
         try:

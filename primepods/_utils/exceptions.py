@@ -33,13 +33,13 @@ def copy_exception(error: E) -> E:
     """
     kind = type(error)
     try:
-        made = copy.copy(error)
-    except Exception:  # noqa: BLE001 - its __init__ may need other arguments than `args`: skip it
-        made = kind.__new__(kind, *error.args)
-        made.args = error.args
-        made.__dict__.update(error.__dict__)
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - its __init__ may need other arguments than `args`: do not call it
+        copied = kind.__new__(kind, *error.args)
+        copied.args = error.args
+        copied.__dict__.update(error.__dict__)
     notes = getattr(error, "__notes__", None)
     if notes is not None:
-        made.__notes__ = list(notes)
-    made.__cause__ = error.__cause__
-    return made
+        copied.__notes__ = list(notes)
+    copied.__cause__ = error.__cause__
+    return copied

@@ -39,24 +39,24 @@ class FaultSearch(Generic[T, E]):
         self._successes = 0
         # Each group is believed to hold a culprit; the last group is halved first.
         self._groups: list[list[T]] = []
-        self._presumed = items
+        self._presumed_innocent = items
         self.failed(items, error)
 
     @property
     def undecided(self) -> list[T]:
         """Items that have neither succeeded nor failed alone."""
-        return [item for group in [*self._groups, self._presumed] for item in group]
+        return [item for group in [*self._groups, self._presumed_innocent] for item in group]
 
     @property
     def given_up(self) -> bool:
         """True if no request has succeeded: the items are not the cause."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
-    def next_items(self, *, last: bool = False) -> list[T]:
+    def next_items(self, *, is_last: bool = False) -> list[T]:
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            last: A pause follows this request: prefer items that are presumed innocent.
+            is_last: Whether a pause follows this request: then prefer items that are presumed innocent.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
@@ -64,8 +64,8 @@ class FaultSearch(Generic[T, E]):
         if not self.has_success:
             # Spread evenly, so that a few culprits cannot fail every probe.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
-        if not self._groups or (last and self._presumed):
-            return self._presumed
+        if not self._groups or (is_last and self._presumed_innocent):
+            return self._presumed_innocent
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:
             # Only the first request has failed: the cause may be gone, and the whole group may succeed.
@@ -87,8 +87,9 @@ class FaultSearch(Generic[T, E]):
         suspects = [item for item in self.undecided if item in requested]
         for group in self._groups:
             if suspects and suspects[0] in group:
+                # The suspects explain the failure of their group: presume its other items innocent.
                 self._groups.remove(group)
-                self._presumed = self._presumed + group
+                self._presumed_innocent = self._presumed_innocent + group
                 break
         self.discard(suspects)
         if len(requested) == 1:
@@ -101,4 +102,4 @@ class FaultSearch(Generic[T, E]):
         removed = set(items)
         groups = ([item for item in group if item not in removed] for group in self._groups)
         self._groups = [group for group in groups if group]
-        self._presumed = [item for item in self._presumed if item not in removed]
+        self._presumed_innocent = [item for item in self._presumed_innocent if item not in removed]

@@ -31,6 +31,7 @@ def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
     from difflib import get_close_matches  # noqa: PLC0415 - only for a mistyped name
 
     forms = {form.translate(_LOOKALIKES): gpu for gpu in gpus for form in _forms(gpu)}
+    # Twice as many as wanted, since a GPU has up to two forms.
     found = get_close_matches(_plain(wanted).translate(_LOOKALIKES), forms, n=6)
     return list(dict.fromkeys(forms[form] for form in found))[:3]
 

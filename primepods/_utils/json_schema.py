@@ -25,19 +25,19 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     core_schema: Any = import_module("pydantic_core.core_schema")
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
-    shape = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
+    key_types = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
     # The keys that `to_dict` of the model adds.
-    shape |= dict(getattr(model, "_DERIVED", ()))
+    key_types |= dict(getattr(model, "_DERIVED", ()))
     fields: dict[str, Any] = {}
-    for name, hint in shape.items():
+    for name, hint in key_types.items():
         schema = handler.generate_schema(_plain_type(hint, type_arguments))
         fields[name] = core_schema.typed_dict_field(schema, required=True)
 
     def as_dict(value: Any) -> Any:
         return value.to_dict() if isinstance(value, model) else value
 
-    shape_schema = core_schema.typed_dict_schema(fields, cls_name=model.__name__)
-    return core_schema.no_info_before_validator_function(as_dict, shape_schema)
+    dict_schema = core_schema.typed_dict_schema(fields, cls_name=model.__name__)
+    return core_schema.no_info_before_validator_function(as_dict, dict_schema)
 
 
 def _plain_type(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:

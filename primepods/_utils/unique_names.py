@@ -28,8 +28,6 @@ _UNIQUE: Final = re.compile(
     rf"(?:.*-)?([{_LETTERS}]{{{_RANDOM_LENGTH}}})([{_LETTERS}]{{{_CHECK_LENGTH}}})(?:-x([{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
     re.DOTALL,
 )
-
-
 _RANDOM: Final = random.SystemRandom()
 
 

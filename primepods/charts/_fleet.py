@@ -27,7 +27,7 @@ from ._svg import (
 _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
 _MIN_STEP_PIXELS: Final = 4.0
-"""Minimum pixels between two steps, so that a chart of a long time stays small."""
+"""Min pixels between two steps, so that a chart of a long time stays small."""
 _MAX_LABELS: Final = 6
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
@@ -58,7 +58,7 @@ def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Char
         return draw(title, "No pod was seen.", [empty_chart_text("No pod was seen.")])
     first, last = samples[0], samples[-1]
     counts = ", ".join(f"{count:,} {condition}" for condition, count in last.counts.items())
-    description = f"From {_moment(first.time)} to {_moment(last.time)} UTC; at the end {counts}."
+    description = f"From {_utc_text(first.time)} to {_utc_text(last.time)} UTC; at the end {counts}."
     parts = [*_plot(samples), *_legend(samples)]
     note = f"{fleet.cost_per_hr:,.2f} an hour, {fleet.spent:,.2f} so far"
     return draw(title, description, parts, note=note)
@@ -69,15 +69,15 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
     span = max(_MIN_SPAN, samples[-1].time - begin)
     width = _RIGHT - LEFT
     columns = list(_thin([(LEFT + width * ((sample.time - begin) / span), sample) for sample in samples]))
-    top, marks = scale(max(1, *(_height(sample, _STACK) for _, sample in columns)))
+    axis_end, marks = scale(max(1, *(_height(sample, _STACK) for _, sample in columns)))
     bottom = HEIGHT - BOTTOM
-    pixels = (bottom - TOP) / top
+    pixels_per_pod = (bottom - TOP) / axis_end
     whole_marks = [mark for mark in marks if mark == int(mark)]
-    parts = grid_lines([(bottom - mark * pixels, f"{mark:,.0f}") for mark in whole_marks], _RIGHT)
+    parts = grid_lines([(bottom - mark * pixels_per_pod, f"{mark:,.0f}") for mark in whole_marks], _RIGHT)
 
     def top_line(conditions: Sequence[Condition]) -> list[tuple[float, float]]:
         """Return the line above some conditions, stacked."""
-        return [(x, bottom - _height(sample, conditions) * pixels) for x, sample in columns]
+        return [(x, bottom - _height(sample, conditions) * pixels_per_pod) for x, sample in columns]
 
     for number, condition in enumerate(_STACK):
         if any(sample.counts.get(condition) for _, sample in columns):
@@ -118,11 +118,11 @@ def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float
 def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
     """Return labels at round times."""
     seconds = span.total_seconds()
-    days = max(1, math.ceil(seconds / _DAY / _MAX_LABELS))
-    spacing = next((each for each in _SPACINGS if seconds / each <= _MAX_LABELS), days * _DAY)
+    whole_days = _DAY * max(1, math.ceil(seconds / _DAY / _MAX_LABELS))
+    spacing = next((each for each in _SPACINGS if seconds / each <= _MAX_LABELS), whole_days)
     midnight = begin.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    first = math.ceil((begin - midnight).total_seconds() / spacing)
-    time = midnight + timedelta(seconds=first * spacing)
+    spacings_until_begin = math.ceil((begin - midnight).total_seconds() / spacing)
+    time = midnight + timedelta(seconds=spacings_until_begin * spacing)
     while time <= begin + span:
         x = LEFT + (_RIGHT - LEFT) * ((time - begin) / span)
         yield text(x, HEIGHT - BOTTOM + 20, _time_label(time, spacing), kind="soft", anchor="middle")
@@ -149,5 +149,5 @@ def _legend(samples: Sequence[FleetSample]) -> Iterator[str]:
             y += 22
 
 
-def _moment(time: datetime) -> str:
+def _utc_text(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -102,23 +102,30 @@ def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
 
 def _plot(days: Mapping[date, float]) -> list[str]:
     bottom = HEIGHT - BOTTOM
-    top, marks = scale(max(0.0, *days.values()))
-    pixels = (bottom - TOP) / top
+    axis_end, marks = scale(max(0.0, *days.values()))
+    pixels_per_unit = (bottom - TOP) / axis_end
     # As many decimals as the smallest mark needs.
     decimals = max(0, -math.floor(math.log10(marks[1])))
-    parts = grid_lines((bottom - mark * pixels, f"{mark:,.{decimals}f}") for mark in marks)
-    slot = (WIDTH - LEFT - RIGHT) / len(days)
-    width = min(_MAX_BAR_WIDTH, slot * 0.8)
+    parts = grid_lines((bottom - mark * pixels_per_unit, f"{mark:,.{decimals}f}") for mark in marks)
+    slot_width = (WIDTH - LEFT - RIGHT) / len(days)
+    bar_width = min(_MAX_BAR_WIDTH, slot_width * 0.8)
     days_per_label = math.ceil(len(days) / _MAX_LABELS)
     for number, (day, amount) in enumerate(days.items()):
-        middle = LEFT + slot * (number + 0.5)
-        height = max(0.0, amount * pixels)
+        middle = LEFT + slot_width * (number + 0.5)
+        tooltip = escape(f"{day}: {amount:,.2f}")
+        height = max(0.0, amount * pixels_per_unit)
         parts.append(
-            f'<rect class="bar" x="{middle - width / 2:.2f}" y="{bottom - height:.2f}" width="{width:.2f}" '
-            f'height="{height:.2f}"><title>{escape(f"{day}: {amount:,.2f}")}</title></rect>'
+            f'<rect class="bar" x="{middle - bar_width / 2:.2f}" y="{bottom - height:.2f}" '
+            f'width="{bar_width:.2f}" height="{height:.2f}"><title>{tooltip}</title></rect>'
         )
-        if number % days_per_label == 0 and middle <= _LABEL_RIGHT:
-            parts.append(text(middle, bottom + 20, str(day), kind="soft", anchor="middle"))
-        elif number % days_per_label == 0:
-            parts.append(text(WIDTH - RIGHT, bottom + 20, str(day), kind="soft", anchor="end"))
+        if number % days_per_label == 0:
+            parts.append(_day_label(day, middle))
     return parts
+
+
+def _day_label(day: date, middle: float) -> str:
+    """Return the label below a bar; at the right edge of the chart, it ends there."""
+    y = HEIGHT - BOTTOM + 20
+    if middle <= _LABEL_RIGHT:
+        return text(middle, y, str(day), kind="soft", anchor="middle")
+    return text(WIDTH - RIGHT, y, str(day), kind="soft", anchor="end")

@@ -102,12 +102,12 @@ def empty_chart_text(words: str) -> str:
 
 def scale(highest: float) -> tuple[float, list[float]]:
     """Return the end of a scale from 0 to at least ``highest``, and its round marks."""
-    distance = highest / _GRID_LINES
-    power = 10.0 ** math.floor(math.log10(distance)) if distance > 0 else 1.0
-    round_distance = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= distance)
+    min_spacing = highest / _GRID_LINES
+    power = 10.0 ** math.floor(math.log10(min_spacing)) if min_spacing > 0 else 1.0
+    spacing = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= min_spacing)
     # Subtract a rounding error: 0.3 / 0.1 is a little above 3.
-    count = max(1, math.ceil(highest / round_distance - 1e-9))
-    return round_distance * count, [round_distance * number for number in range(count + 1)]
+    count = max(1, math.ceil(highest / spacing - 1e-9))
+    return spacing * count, [spacing * number for number in range(count + 1)]
 
 
 def grid_lines(marks: Iterable[tuple[float, str]], right: float = WIDTH - RIGHT) -> list[str]:

@@ -4,7 +4,8 @@ Each setting has these sources, in this order: the argument; the environment (``
 ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, the name of a saved
 context); the official command's files ``~/.prime/environments/NAME.json`` (of the context) and
 ``~/.prime/config.json``; the default. A context given as an argument has priority over the environment,
-because it selects one account. The files are only read. A key from a file is sent to that file's host only.
+because it selects one account. primepods never writes these files, and sends a key from a file only to that
+file's host.
 """
 
 from __future__ import annotations
@@ -103,18 +104,18 @@ def resolve(
         ValueError: A number out of range.
         TypeError: An argument of the wrong type.
     """
-    found = _find(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
+    found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
-        looked = "the argument api_key, the environment variable PRIME_API_KEY, ~/.prime/config.json"
         raise ConfigError(
-            f"No API key found in {looked}. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
+            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, "
+            f"~/.prime/config.json. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
             "Write to delete) and set PRIME_API_KEY."
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
-    team = None if found.team is None else _header_safe("team ID", found.team)
+    team = None if found.team is None else _check_header_value("team ID", found.team)
     return Settings(
-        api_key=Secret(_header_safe("API key", found.key)),
+        api_key=Secret(_check_header_value("API key", found.key)),
         base_url=url_parts.geturl(),
         team_id=team,
         timeout=check_seconds("timeout", timeout),
@@ -150,7 +151,7 @@ def explain(
     Raises:
         ConfigError: A file or context cannot be read, or an address or proxy is not valid.
     """
-    found = _find(api_key=None, base_url=base_url, team_id=team_id, context=context)
+    found = _find_settings(api_key=None, base_url=base_url, team_id=team_id, context=context)
     has_proxy = find_proxy(check_base_url(found.url)) is not None
     folder = from_environment(variables.STATE_DIR) or Found(str(lease_folder()), "the default")
     return (
@@ -200,8 +201,8 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class _Sources:
-    """The values found, before validation."""
+class _FoundSettings:
+    """Settings with their sources, before validation."""
 
     key: Found | None
     url: Found
@@ -209,7 +210,9 @@ class _Sources:
     context: Found | None
 
 
-def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None) -> _Sources:
+def _find_settings(
+    *, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None
+) -> _FoundSettings:
     """Find the settings in their sources, in order."""
     chosen_context = from_argument("context", context)
     key = from_argument("api_key", api_key)
@@ -222,10 +225,10 @@ def _find(*, api_key: str | None, base_url: str | None, team_id: str | None, con
         team = team or from_environment(variables.TEAM_ID)
         if key and url:
             # No file is needed: the team of a file belongs to the file's own key and host.
-            return _Sources(key=key, url=url, team=team, context=None)
+            return _FoundSettings(key=key, url=url, team=team, context=None)
         chosen_context = from_environment(variables.CONTEXT)
     files = read_files(chosen_context)
-    return _Sources(
+    return _FoundSettings(
         key=key or _key_of(files),
         url=url or _url_of(files),
         team=team or _team_of(files),
@@ -266,7 +269,7 @@ def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
         )
 
 
-def _header_safe(what: str, found: Found) -> str:
+def _check_header_value(what: str, found: Found) -> str:
     if not (found.value.isascii() and found.value.isprintable()) or " " in found.value:
         raise ConfigError(
             f"The {what} ({found.source}) holds spaces, control or non-ASCII characters, which a request "

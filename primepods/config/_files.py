@@ -36,8 +36,8 @@ class File:
     """Content of one of the official command's files.
 
     Attributes:
-        key_base_url: Set only for the built-in context, which uses nothing but the file's key: the base URL
-            that was saved with the key.
+        key_base_url: For the built-in context, which uses only the key of the file: the file's base URL,
+            to which the key belongs.
         context: The built-in context, or ``None``.
     """
 
@@ -54,7 +54,7 @@ class File:
         if isinstance(value, str):
             return value.strip() or None
         kind = type(value).__name__
-        del value  # tracebacks show the variables of a frame
+        del value  # it may hold the key, and tracebacks can show the variables of a frame
         raise ConfigError(f"{self.path}: {name} must be a string, not {kind}. Correct the file.")
 
     @property
@@ -74,21 +74,21 @@ def read_files(context: Found | None) -> list[File]:
     if context is None:
         return files
     if context.value.lower() == BUILT_IN_CONTEXT:
-        # The vendor's host and no team; of the file only the key. The caller checks that it is for that host.
+        # The vendor's host, no team, and only the key of the file. The caller checks the key's host.
         if config is None:
             return []
         key_only = {"api_key": config.fields.get("api_key")}
         return [File(config.path, key_only, key_base_url=config.base_url, context=context)]
-    shown = f"The context {quote(context.value)} ({context.source})"
+    subject = f"The context {quote(context.value)} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
         raise ConfigError(
-            f"{shown} is not a valid name: names have up to 100 letters, digits, hyphens and underscores. "
+            f"{subject} is not a valid name: names have up to 100 letters, digits, hyphens and underscores. "
             "Correct it."
         )
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
     if chosen is None:
-        raise ConfigError(f"{shown} is not saved here: {path} does not exist. Correct or remove it.")
+        raise ConfigError(f"{subject} is not saved here: {path} does not exist. Correct or remove it.")
     return [chosen, *files]
 
 

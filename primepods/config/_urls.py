@@ -42,8 +42,7 @@ def check_base_url(found: Found) -> SplitResult:
     text = found.value.strip()
     subject = f"The base URL {quote(text)} ({found.source})"
     parts = _split_url(text)
-    port = None if parts is None else parts.port
-    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.port == 0:
         raise ConfigError(f"{subject} is not of the form https://host. {remedy}")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError(
@@ -51,7 +50,8 @@ def check_base_url(found: Found) -> SplitResult:
             "for loopback addresses only."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    netloc = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
+    is_default_port = parts.port in {None, _DEFAULT_PORTS[parts.scheme]}
+    netloc = host if is_default_port else f"{host}:{parts.port}"
     path = parts.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
     return SplitResult(parts.scheme, netloc, path, "", "")
 

@@ -101,17 +101,19 @@ class _Api:
         # Measure again: the first request had to open a connection.
         await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
         seconds = self._clock.time() - connected_at
-        with_connecting = (connected_at - started_at) * 1e3
-        url = self._executor.settings.base_url
-        detail = f"{url} responds in {seconds * 1e3:.0f} ms, {with_connecting:.0f} ms with connecting"
+        seconds_with_connecting = connected_at - started_at
+        detail = (
+            f"{self._executor.settings.base_url} responds in {seconds * 1e3:.0f} ms, "
+            f"{seconds_with_connecting * 1e3:.0f} ms with connecting"
+        )
         latency = ok(name, detail)
         if seconds > _SLOW_RESPONSE:
             latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
         history = await self._read(f"{PODS}/history", partial(_decode, model=HistoryRecord), limit=1)
         offers = await self._read(_OFFERS, lambda data: data)
         keys = await self._read(_KEYS, partial(_decode, model=SSHKey), limit=_MAX_KEYS)
-        reads = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
-        checks = [latency, self._check_clock(), *_check_permissions(reads)]
+        results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
+        checks = [latency, self._check_clock(), *_check_permissions(results)]
         if isinstance(keys, Exception):
             return checks, None
         return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys.data)
@@ -143,10 +145,14 @@ def _decode(data: Any, model: type[Any]) -> Any:
     return page
 
 
-def _check_permissions(reads: dict[str, Any]) -> list[Check]:
-    """Check what the key may read; checking what it may write would need an order or a deletion."""
-    errors = {what: result for what, result in reads.items() if isinstance(result, PrimePodsError)}
-    readable = ", ".join(what for what in reads if what not in errors)
+def _check_permissions(results: dict[str, Any]) -> list[Check]:
+    """Check what the key may read; a check of what it may write would need an order or a deletion.
+
+    Args:
+        results: What was read, or the error, by its name.
+    """
+    errors = {what: result for what, result in results.items() if isinstance(result, PrimePodsError)}
+    readable = ", ".join(what for what in results if what not in errors)
     for what, error in errors.items():
         if isinstance(error, AuthenticationError):
             remedy = f"Make a key at {KEY_PAGE}, and set PRIME_API_KEY."

@@ -52,16 +52,17 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
     if shutil.which("ssh") is None:
         return warning("ssh", "not installed", "Install OpenSSH, to log in to pods and copy files.")
     program = await asyncio.to_thread(_run, "ssh", "-V") or "ssh -V fails"
-    local = _key_files() | _public_keys(await asyncio.to_thread(_run, "ssh-add", "-L"), "the agent")
-    if not local:
+    agent_keys = _public_keys(await asyncio.to_thread(_run, "ssh-add", "-L"), "the agent")
+    local_keys = _key_files() | agent_keys
+    if not local_keys:
         return warning("ssh", f"{program}; no key in ~/.ssh or the agent", _NO_KEY)
-    places = ", ".join(sorted(set(local.values())))
+    places = ", ".join(sorted(set(local_keys.values())))
     if account_keys is None:
         remedy = "Let the API key read the account's SSH keys: see permissions."
         return warning("ssh", f"{program}; {places}; the account's keys are unknown", remedy)
-    shared = sorted({place for key, place in local.items() if key in account_keys})
-    if shared:
-        return ok("ssh", f"{program}; the account has the key of {', '.join(shared)}")
+    shared_places = sorted({place for key, place in local_keys.items() if key in account_keys})
+    if shared_places:
+        return ok("ssh", f"{program}; the account has the key of {', '.join(shared_places)}")
     return warning("ssh", f"{program}; the account has none of the keys of {places}", _NO_KEY)
 
 

@@ -39,7 +39,8 @@ class FleetPod:
     condition: Condition | None = None
     price_hr: float = 0.0
     _spent: float = attrs.field(default=0.0, init=False)
-    _since: datetime | None = attrs.field(default=None, init=False)
+    """Cost until ``_spent_until``; from then on it grows with ``price_hr``."""
+    _spent_until: datetime | None = attrs.field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -50,17 +51,17 @@ class FleetPod:
 
     def spent(self, now: datetime) -> float:
         """Return the pod's approximate cost until ``now``, since its creation if that is known."""
-        hours = 0.0 if self._since is None else (now - self._since).total_seconds() / 3600
+        hours = 0.0 if self._spent_until is None else (now - self._spent_until).total_seconds() / 3600
         return self._spent + self.price_hr * max(0.0, hours)
 
     def update(self, status: PodStatus | None, now: datetime) -> None:
         """Set a new status, and the condition and price that follow from it."""
         created_at = None if self.pod is None else self.pod.created_at
-        if self._since is None and created_at is not None:
-            self._since = created_at
+        if self._spent_until is None and created_at is not None:
+            self._spent_until = created_at
         else:
             self._spent = self.spent(now)
-            self._since = now
+            self._spent_until = now
         self.status = status
         self.condition = condition_of(status)
         self.price_hr = self._price()
@@ -157,8 +158,8 @@ class Fleet:
         self._counts[condition_of(change.after)] += 1
         if change.after is None:
             self._gone[pod_id] = self._pods.pop(pod_id)
-            self._forget(now)
-        self._sample(now)
+            self._forget_oldest(now)
+        self._add_sample(now)
         self.version += 1
 
     def __getitem__(self, pod_id: str) -> FleetPod:
@@ -222,12 +223,12 @@ class Fleet:
         pods = [*self._pods.values(), *self._gone.values()]
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)
 
-    def _forget(self, now: datetime) -> None:
+    def _forget_oldest(self, now: datetime) -> None:
         while len(self._gone) > _MAX_GONE:
             oldest_id = next(iter(self._gone))
             self._spent_by_forgotten += self._gone.pop(oldest_id).spent(now)
 
-    def _sample(self, now: datetime) -> None:
+    def _add_sample(self, now: datetime) -> None:
         sample = FleetSample(time=now, counts=self.counts)
         if self._samples and now - self._samples[-1].time < self._sample_interval:
             self._samples[-1] = attrs.evolve(sample, time=self._samples[-1].time)

@@ -30,8 +30,8 @@ async def follow(
 ) -> None:
     """Keep ``fleet`` up to date: with the named pods until all are gone, or with all pods until cancelled.
 
-    "All pods" includes new ones: the list is read again every third interval. Transient errors do not end the
-    call, as in ``pods.watch``; while the list cannot be read, ``fleet.trouble`` is the error, which is logged
+    "All pods" includes new ones: the list is read again every third interval. As in ``pods.watch``, transient
+    errors do not end the call. While the list cannot be read, ``fleet.trouble`` is the error; it is logged
     once (WARNING).
 
     Args:
@@ -43,8 +43,8 @@ async def follow(
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
-        PrimePodsError: Any error of ``pods.watch``; of ``pods.list``, any error before its first item, and
-            later only a permanent one.
+        PrimePodsError: Any error of ``pods.watch``. Of ``pods.list``, any error before its first item; later,
+            only a permanent one.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,6 +69,7 @@ class Machine(Model, PodReference):
     """Common fields and properties of a pod and its status row."""
 
     _DERIVED = (("is_ready", bool), ("failure", str | None), ("ssh", SSHTarget | None))
+    """Keys that :meth:`to_dict` adds, and their types."""
 
     status: PodState | None = None
     """The pod's state."""
@@ -89,10 +91,7 @@ class Machine(Model, PodReference):
         """The pod's machines in the API's order: one, or up to 1,000 for a multi-node pod."""
         ssh = _as_nodes(self.ssh_connection)
         ips = _as_nodes(self.ip)
-        count = max(len(ssh), len(ips))
-        ssh += (None,) * (count - len(ssh))
-        ips += (None,) * (count - len(ips))
-        return tuple(Node(ip=ip or None, ssh=parse_ssh(line)) for ip, line in zip(ips, ssh, strict=True))
+        return tuple(Node(ip=ip or None, ssh=parse_ssh(line)) for ip, line in zip_longest(ips, ssh))
 
     @property
     def ssh(self) -> SSHTarget | None:
@@ -153,7 +152,7 @@ class Machine(Model, PodReference):
         return " · ".join(clip(one_line(part), _MAX_TEXT_LENGTH) for part in all_parts if part)
 
     def _progress(self) -> str | None:
-        """Return what an ACTIVE pod still lacks before it is ready, unless it has failed."""
+        """Return whether an ACTIVE pod is installing, has no address yet, or is ready; else ``None``."""
         if self.status != PodState.ACTIVE:
             return None
         if not self.is_installed:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any, Protocol
 
-_NEEDED = "primepods.notebook needs IPython. Install the extra with it: pip install 'primepods[notebook]'"
+_IPYTHON_MISSING = (
+    "primepods.notebook needs IPython. Install the extra with it: pip install 'primepods[notebook]'"
+)
 
 
 class Output(Protocol):
@@ -29,16 +31,16 @@ def show(bundle: dict[str, str]) -> Output:
         ipython: Any = importlib.import_module("IPython")
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(_NEEDED, name=error.name) from None
+        raise ModuleNotFoundError(_IPYTHON_MISSING, name=error.name) from None
     if ipython.get_ipython() is None:
-        output = _Lines()
+        output = _TextOutput()
         output.update(bundle, raw=True)
         return output
     handle: Output = display.display(bundle, raw=True, display_id=True)
     return handle
 
 
-class _Lines:
+class _TextOutput:
     """Output of a line per change, for notebook code run as a script."""
 
     def __init__(self) -> None:

@@ -72,11 +72,11 @@ def wait(
     fleet = Fleet(ids)
     fleet.expect(ref for ref in refs if isinstance(ref, Pod))
     until = options.get("until", ready)
-    goal = getattr(until, "__name__", "")
-    if not goal.isidentifier():
+    condition = getattr(until, "__name__", "")
+    if not condition.isidentifier():
         # A lambda has no usable name.
-        goal = "done"
-    view = _View(fleet, f"Waiting for {_pods(ids)} until {goal}")
+        condition = "done"
+    view = _View(fleet, f"Waiting for {_count_text(ids)} until {condition}")
     if isinstance(client, Client):
         with view:
             return run_in_client(client, _wait, view, ids, options, on_change=in_calling_thread(view.draw))
@@ -132,7 +132,7 @@ def watch(
     if duration is not None:
         check_seconds("duration", duration)
     ids = None if pods is None else check_ids(pods)
-    view = _View(Fleet(ids or ()), "Watching all pods" if ids is None else f"Watching {_pods(ids)}")
+    view = _View(Fleet(ids or ()), "Watching all pods" if ids is None else f"Watching {_count_text(ids)}")
     options = _WatchOptions(wanted=wanted, interval=interval)
     if isinstance(client, Client):
         with view:
@@ -142,7 +142,7 @@ def watch(
     return _run_in_view(view, _watch(client, view, ids, duration, options, on_change=view.draw))
 
 
-def _pods(ids: list[str]) -> str:
+def _count_text(ids: list[str]) -> str:
     return "1 pod" if len(ids) == 1 else f"{len(ids):,} pods"
 
 
@@ -154,7 +154,7 @@ class _WatchOptions(TypedDict):
 async def _wait(
     client: AsyncClient, view: _View, ids: list[str], options: WaitOptions, *, on_change: Draw
 ) -> PodStatuses:
-    async with _redrawn(view, on_change):
+    async with _redrawing(view, on_change):
         return await client.pods.wait(ids, on_change=view.fleet.add, **options)
 
 
@@ -168,7 +168,7 @@ async def _watch(
     on_change: Draw,
 ) -> Fleet:
     timeout = asyncio.timeout(duration)
-    async with _redrawn(view, on_change):
+    async with _redrawing(view, on_change):
         try:
             async with timeout:
                 await follow(client, view.fleet, ids, **options)
@@ -184,7 +184,7 @@ async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def _redrawn(view: _View, on_change: Draw) -> AsyncGenerator[None]:
+async def _redrawing(view: _View, on_change: Draw) -> AsyncGenerator[None]:
     """Redraw the view while the block runs."""
     task = asyncio.create_task(_redraw(view, on_change))
     try:
@@ -222,10 +222,14 @@ class _View:
         self._started_at = time.monotonic()
         self._output: Output | None = None
 
-    def render(self, end: str = "") -> Bundle:
-        """Return the current page. While a thread updates the fleet, only that thread may call this."""
+    def render(self, outcome: str = "") -> Bundle:
+        """Return the current page. While a thread updates the fleet, only that thread may call this.
+
+        Args:
+            outcome: Text before the duration, such as "interrupted after ".
+        """
         minutes, seconds = divmod(int(time.monotonic() - self._started_at), 60)
-        return bundle(self.fleet, f"{self._heading} · {end}{minutes}:{seconds:02}")
+        return bundle(self.fleet, f"{self._heading} · {outcome}{minutes}:{seconds:02}")
 
     def draw(self, page: Bundle) -> None:
         """Replace the output with ``page``."""
@@ -240,9 +244,9 @@ class _View:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            end = "ended after "
+            outcome = "ended after "
         elif issubclass(kind, Exception):
-            end = f"{kind.__name__} after "
+            outcome = f"{kind.__name__} after "
         else:
-            end = "interrupted after "
-        self.draw(self.render(end))
+            outcome = "interrupted after "
+        self.draw(self.render(outcome))

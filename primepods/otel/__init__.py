@@ -37,8 +37,8 @@ from ..events import (
 
 __all__ = ["OpenTelemetryEvents"]
 
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Bucket boundaries of the semantic conventions."""
+_DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Seconds: the bucket boundaries of the semantic conventions."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MIN_ERROR_STATUS: Final = 400
 
@@ -130,7 +130,7 @@ class _Metrics:
             "http.client.request.duration",
             "s",
             "Duration of attempts at requests.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            explicit_bucket_boundaries_advisory=_DURATION_BUCKETS,
         )
         self._retries = meter.create_counter("primepods.retries", "{retry}", "Attempts that were repeated.")
         self._pauses = meter.create_counter(
@@ -147,7 +147,7 @@ class _Metrics:
             "primepods.releases.failed", "{pod}", "Leased pods that may be running and billed."
         )
         self._deletions = meter.create_counter("primepods.deletions", "{pod}", "Deletions of pods.")
-        self._prices: dict[str, float] = {}
+        self._leased_prices: dict[str, float] = {}
 
     def record(self, event: Event) -> None:
         """Record one event."""
@@ -175,17 +175,17 @@ class _Metrics:
     def _record_lease(self, event: Event) -> None:
         match event:
             case LeaseStarted(name=name, price_hr=price_hr) | LeaseReady(name=name, price_hr=price_hr):
-                if name not in self._prices:
+                if name not in self._leased_prices:
                     self._leased.add(1)
-                self._price.add(price_hr - self._prices.get(name, 0.0))
-                self._prices[name] = price_hr
+                self._price.add(price_hr - self._leased_prices.get(name, 0.0))
+                self._leased_prices[name] = price_hr
             case LeaseReleased(name=name) | LeaseKept(name=name) | ReleaseFailed(name=name):
                 if isinstance(event, ReleaseFailed):
                     self._failed.add(1)
                 # A lease whose order has failed was never counted.
-                if name in self._prices:
+                if name in self._leased_prices:
                     self._leased.add(-1)
-                    self._price.add(-self._prices.pop(name))
+                    self._price.add(-self._leased_prices.pop(name))
             case _:
                 pass
 

@@ -11,7 +11,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Maximum repeated requests for a page that contradicts itself."""
+"""Max repeated requests for a page that contradicts itself."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
 
 
@@ -28,7 +28,7 @@ class NumberedReader(Generic[T]):
 
     Args:
         source: The source of its pages.
-        page_size: Maximum rows per page.
+        page_size: Max rows per page.
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
@@ -42,25 +42,25 @@ class NumberedReader(Generic[T]):
         number = 1
         rows_before = 0
         rereads = 0
-        until = 0
+        ahead_until = 0
         while True:
-            page = yield WantedPage(position=number, until=until)
+            page = yield WantedPage(position=number, ahead_until=ahead_until)
             is_new = yield from self.rows.add(page)
             self._count_progress(is_new=is_new)
             counted = page.total_count or 0
             found = rows_before + len(page.rows)
-            if page.rows and (counted > found or len(page.rows) >= self.limit):
+            may_be_followed = counted > found or len(page.rows) >= self.limit
+            if page.rows and may_be_followed:
                 number += 1
                 rows_before = found
                 rereads = 0
-                # Pages before this one are worth requesting ahead.
-                until = math.ceil(counted / self.limit) + 1
+                ahead_until = math.ceil(counted / self.limit) + 1
             elif rereads < self._max_rereads(page, rows_before):
                 # Implausible as the end: request this page again.
                 rereads += 1
-                until = 0
+                ahead_until = 0
             elif counted > found:
-                raise self.rows.incomplete(counted=counted, found=found)
+                raise self.rows.incomplete_error(counted=counted, found=found)
             else:
                 self.rows.finish()
                 return
@@ -70,7 +70,7 @@ class NumberedReader(Generic[T]):
         if (page.total_count or 0) > rows_before + len(page.rows):
             return _MAX_REREADS
         has_all_rows = rows_before > 0 and page.total_count == rows_before
-        # An empty page is believed at once only after rows, and if the count confirms it.
+        # An empty page must be confirmed, unless the rows before it are as many as the server counts.
         return 0 if page.rows or has_all_rows else 1
 
     def _count_progress(self, *, is_new: bool) -> None:

@@ -1,12 +1,13 @@
 """Lists paginated by offset, read without loss or repetition while they change.
 
-One page is a snapshot. A page is *grounded* when it begins at offset 0 or its first row is already known.
-The rows of a page are contiguous, so no lasting row is skipped between one grounded page and the next. Pages
-therefore overlap by one row. When a page is not grounded (rows before it were deleted), the reader drops the
-pages requested ahead and steps back to a grounded one; offset 0 always is. This holds in whatever order the
-requests are answered, so pages may be requested ahead; it only needs lasting rows to keep their order. To
-find rows that move (records of the history that end), the reader compares the server's count with the rows
-received, and reads the list again if they differ.
+A page is a snapshot of contiguous rows. It is *grounded* if it begins at offset 0, or with a row that is
+already known: then no row that stays in the list was skipped before it. Pages are therefore requested with an
+overlap of one row. If a page is not grounded, rows before it were deleted. The reader then drops the pages
+requested ahead, and steps back to a grounded page, at the latest to offset 0.
+
+The order of the responses does not matter, so pages may be requested ahead. The order of the rows does: rows
+that move during the read (records of the history that end) can be missed. The reader therefore compares the
+number of rows with the server's count, and reads the list again if they differ.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 
 T = TypeVar("T")
 
-_FULL_OVERLAP: Final = 100
-"""Page size from which no extra row is requested for the overlap: sharing one costs 1% more pages at most."""
-_ANSWERS: Final = 3
+_LARGE_PAGE_SIZE: Final = 100
+"""Min page size at which no extra row is requested for the overlap, which costs at most 1 % more pages."""
+_END_CONFIRMATIONS: Final = 3
 """Responses that confirm that the list ends before its stated count."""
-_EMPTY_ANSWERS: Final = 2
+_EMPTY_CONFIRMATIONS: Final = 2
 """Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
-"""Maximum repeated reads of a list whose rows move during the read."""
+"""Max repeated reads of a list whose rows move during the read."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 _MAX_BACKTRACKS: Final = 4
-"""How many times all pages read may be stepped over without progress, beyond these 50."""
+"""Max times that all pages read may be stepped over without progress, in addition to these pages."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -46,12 +47,13 @@ class OffsetReader(Generic[T]):
 
     def __init__(self, source: Source[T], page_size: int) -> None:
         self.source = source
-        self.limit = page_size if page_size >= _FULL_OVERLAP else page_size + 1
+        self.limit = page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1
         self.rows: KnownRows[T] = KnownRows(source)
         self._last: FetchedPage[T] | None = None
         """The last grounded page."""
         self._last_offset = 0
-        self._longest = 0
+        self._longest_page = 0
+        """Rows of the longest page."""
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
@@ -60,31 +62,32 @@ class OffsetReader(Generic[T]):
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
         self._is_searching = False
-        """True while the next page's offset is open, so that requests ahead would be useless."""
+        """True while the offset of the next page is unknown, so that requests ahead would be useless."""
         self._rereads = 0
         self._known_before_reread = 0
         self._count_before_reread = 0
 
     def read(self) -> Reading[T, None]:
         """Read the list; see :class:`PageReader`."""
-        following: int | None = 0
-        while following is not None:
-            offset, page = yield from self._grounded_page(following)
+        next_offset: int | None = 0
+        while next_offset is not None:
+            offset, page = yield from self._grounded_page(next_offset)
             is_new = yield from self.rows.add(page)
-            self._last, self._last_offset = page, offset
-            self._longest = max(self._longest, len(page.rows))
+            self._last = page
+            self._last_offset = offset
+            self._longest_page = max(self._longest_page, len(page.rows))
             if is_new:
                 self._pages_without_progress = self._contradictions = self._confirmations = 0
             else:
                 self._count_page_without_progress()
-            following = yield from self._following(offset, page)
+            next_offset = yield from self._next_offset(offset, page)
         self.rows.finish()
 
     def _grounded_page(self, offset: int) -> Reading[T, tuple[int, FetchedPage[T]]]:
         """Return a grounded page at ``offset``, or at the nearest offset before it that has one."""
         step = 1
         while True:
-            page = yield from self._settled_page(offset)
+            page = yield from self._verified_page(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
                 return offset, page
             # Step back by as many rows as were deleted, and at least by 1, 2, 4, ...
@@ -97,38 +100,40 @@ class OffsetReader(Generic[T]):
             self._confirmations = 0
             self._count_page_without_progress()
 
-    def _settled_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
-        """Return the page at an offset; repeat the request while it is empty or the same as the last page."""
-        page = yield from self._page(offset)
-        for _ in range(_ANSWERS - 1):
+    def _verified_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
+        """Return the page at an offset; request it again if it is empty, or the same as the last page."""
+        page = yield from self._fetch(offset)
+        for _ in range(_END_CONFIRMATIONS - 1):
             if offset == 0 or page.rows:
                 break
-            # A replica that lags, or has lost its rows, returns none: that does not confirm the end.
+            # An empty page does not confirm the end: a replica that lags, or has lost its rows, returns one.
             if self._counted(page) > offset:
                 self._confirmations = 0
-            page = yield from self._page(offset)
+            page = yield from self._fetch(offset)
         return (yield from self._check_offset_is_used(offset, page))
 
-    def _following(self, offset: int, page: FetchedPage[T]) -> Reading[T, int | None]:
+    def _next_offset(self, offset: int, page: FetchedPage[T]) -> Reading[T, int | None]:
         """Return the offset of the page after a grounded one; ``None`` at the end of the list."""
         end = offset + len(page.rows)
         if self._rereads and len(self.rows) >= self._highest_count:
+            # The reread has found all missing rows.
             return None
-        if self._may_go_on(page, end):
-            self._is_searching, self._confirmations = False, 0
+        if self._may_be_followed(page, end):
+            self._is_searching = False
+            self._confirmations = 0
             return end - 1
-        if self._must_ask_again(page, end):
+        if self._needs_confirmation(page, end):
             self._is_searching = True
             return offset
-        if self._longest == 1:
-            yield from self._refuse_single_rows(page)
+        if self._longest_page == 1:
+            yield from self._check_pages_can_overlap(page)
         if self._counted(page) > end:
-            raise self.rows.incomplete(counted=self._counted(page), found=end)
+            raise self.rows.incomplete_error(counted=self._counted(page), found=end)
         self._highest_count = self._counted(page)
         return 0 if self._should_reread() else None
 
-    def _may_go_on(self, page: FetchedPage[T], end: int) -> bool:
-        """Tell whether more rows may follow a page.
+    def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
+        """Return whether more rows may follow a page.
 
         A full page may be followed by more, whatever the count says. A shorter one is the last if the count
         agrees. A page of one row is only the overlap.
@@ -136,8 +141,8 @@ class OffsetReader(Generic[T]):
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
-    def _must_ask_again(self, page: FetchedPage[T], end: int) -> bool:
-        """Tell whether another response must confirm that a page is the last.
+    def _needs_confirmation(self, page: FetchedPage[T], end: int) -> bool:
+        """Count a response that shows the end of the list; return whether another one must confirm it.
 
         Three must agree if the server counts more rows than it returns, or has counted more before; two if
         the list is empty.
@@ -145,47 +150,50 @@ class OffsetReader(Generic[T]):
         if self._counted(page) > end:
             self._contradictions += 1
             self._confirmations = 0
-            return self._contradictions < _ANSWERS
+            return self._contradictions < _END_CONFIRMATIONS
         self._confirmations += 1
         if self._highest_count > end:
-            return self._confirmations < _ANSWERS
-        return not page.rows and self._confirmations < _EMPTY_ANSWERS
+            return self._confirmations < _END_CONFIRMATIONS
+        return not page.rows and self._confirmations < _EMPTY_CONFIRMATIONS
 
     def _counted(self, page: FetchedPage[T]) -> int:
+        """Return the server's count of rows, or the highest one so far if the page has none."""
         return self._highest_count if page.total_count is None else page.total_count
 
     def _should_reread(self) -> bool:
-        """Tell whether another read of the list may find missing rows.
+        """Return whether to read the list again, to find missing rows.
 
         Raises:
             ProtocolError: Several reads have not found them.
         """
         known = len(self.rows)
         # The last reread found nothing new: the server's count includes rows that it lists twice.
-        is_settled = self._rereads > 0 and known == self._known_before_reread
-        if known >= self._highest_count or is_settled:
+        found_nothing_new = self._rereads > 0 and known == self._known_before_reread
+        if known >= self._highest_count or found_nothing_new:
             return False
         if self._rereads == _MAX_REREADS:
-            # With fewer rows than even the older, lower count, rows are missing and not only new.
+            # New rows may explain the current count, but not the lower count before the last reread.
             if known < self._count_before_reread:
-                raise self.rows.incomplete(counted=self._highest_count, found=known)
+                raise self.rows.incomplete_error(counted=self._highest_count, found=known)
             return False
         self._rereads += 1
-        self._known_before_reread, self._count_before_reread = known, self._highest_count
+        self._known_before_reread = known
+        self._count_before_reread = self._highest_count
         self._contradictions = self._confirmations = 0
         return True
 
-    def _page(self, offset: int) -> Reading[T, FetchedPage[T]]:
+    def _fetch(self, offset: int) -> Reading[T, FetchedPage[T]]:
         """Return the page at an offset; request later pages ahead once a second page is wanted."""
-        stride, until = max(1, self._longest - 1), 0
-        if offset and self._longest > 1 and self._last is not None and not self._is_searching:
-            until = (self._last.total_count or 0) - 1
-        page = yield WantedPage(position=offset, stride=stride, until=until)
+        stride = max(1, self._longest_page - 1)
+        ahead_until = 0
+        if offset and self._longest_page > 1 and self._last is not None and not self._is_searching:
+            ahead_until = (self._last.total_count or 0) - 1
+        page = yield WantedPage(position=offset, stride=stride, ahead_until=ahead_until)
         self._highest_count = max(self._highest_count, page.total_count or 0)
         return page
 
-    def _refuse_single_rows(self, page: FetchedPage[T]) -> Reading[T, None]:
-        """Check that the server can return more than one row per page, after a list of one row.
+    def _check_pages_can_overlap(self, page: FetchedPage[T]) -> Reading[T, None]:
+        """Check that the server can return more than one row per page, if no page had more.
 
         Raises:
             ProtocolError: The server returns one row per page, so that pages cannot overlap.
@@ -193,11 +201,11 @@ class OffsetReader(Generic[T]):
         if page.total_count == 1 and page.limit != 1:
             return
         # Proof: the row at offset 1 is the same before and after a page at offset 0 that lacks it.
-        second = (yield from self._page(1)).keys[:1]
+        second = (yield from self._fetch(1)).keys[:1]
         if not second:
             return
-        first = (yield from self._page(0)).keys
-        again = (yield from self._page(1)).keys[:1]
+        first = (yield from self._fetch(0)).keys
+        again = (yield from self._fetch(1)).keys[:1]
         if len(first) == 1 and first != second == again:
             raise self.rows.error("no page holds more than one row", "Report it.")
 
@@ -210,11 +218,12 @@ class OffsetReader(Generic[T]):
         Raises:
             ProtocolError: The server ignores ``offset``.
         """
-        last = self._last
-        if last is None or offset in {0, self._last_offset} or len(page.rows) <= 1 or page.keys != last.keys:
+        has_moved = offset not in {0, self._last_offset}
+        is_same_page = self._last is not None and len(page.rows) > 1 and page.keys == self._last.keys
+        if not (has_moved and is_same_page):
             return page
-        first = yield from self._page(0)
-        again = yield from self._page(offset)
+        first = yield from self._fetch(0)
+        again = yield from self._fetch(offset)
         if first.keys == again.keys == page.keys:
             raise self.rows.error(
                 f"the pages at offset 0 and {offset} are the same: the server ignores `offset`",
@@ -224,8 +233,8 @@ class OffsetReader(Generic[T]):
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
-        # Stepping back over known rows brings nothing new either, and may take all pages read, a few times.
-        pages_read = len(self.rows) // max(1, self._longest - 1)
+        # Steps back over known rows are no progress, but are needed: allow a few times all pages read.
+        pages_read = len(self.rows) // max(1, self._longest_page - 1)
         allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_BACKTRACKS * pages_read
         if self._pages_without_progress > allowed:
             raise self.rows.error(

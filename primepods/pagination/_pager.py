@@ -48,8 +48,8 @@ class AsyncPager(Generic[T]):
         self._open_reader = open_reader
         self._path = path
         self._page_size = page_size
-        self._open: weakref.WeakSet[_PageIterator[T] | _ItemIterator[T]] = weakref.WeakSet()
-        self._kept: list[_PageIterator[T] | _ItemIterator[T]] | None = None
+        self._open_iterators: weakref.WeakSet[_PageIterator[T] | _ItemIterator[T]] = weakref.WeakSet()
+        self._kept_alive: list[_PageIterator[T] | _ItemIterator[T]] | None = None
 
     def __aiter__(self) -> ClosableAsyncIterator[T]:
         iterator = _ItemIterator(_PageIterator(self._open_reader()))
@@ -80,7 +80,7 @@ class AsyncPager(Generic[T]):
             predicate: Tells whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any; such rows may be items of yours.
+            The items, and the error about unreadable rows, if any; such rows may be wanted items too.
 
         Raises:
             PrimePodsError: The list could not be read to the end.
@@ -110,27 +110,27 @@ class AsyncPager(Generic[T]):
         Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a task that is
         waiting for the next item.
         """
-        for iterator in list(self._open):
+        for iterator in list(self._open_iterators):
             await iterator.aclose()
 
     async def __aenter__(self) -> Self:
         # A loop that ends early drops its iterator; keep it, so that the end of the block can close it.
-        self._kept = list(self._open)
+        self._kept_alive = list(self._open_iterators)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-        self._kept = None
+        self._kept_alive = None
 
     def __repr__(self) -> str:
         return f"<AsyncPager of {self._path}, page_size={self._page_size}>"
 
     def _track(self, iterator: _PageIterator[T] | _ItemIterator[T]) -> None:
-        self._open.add(iterator)
-        if self._kept is not None:
-            self._kept.append(iterator)
+        self._open_iterators.add(iterator)
+        if self._kept_alive is not None:
+            self._kept_alive.append(iterator)
 
 
 class _PageIterator(Generic[T]):
@@ -146,7 +146,7 @@ class _PageIterator(Generic[T]):
         self._window = RequestWindow(reader)
         self._wanted: WantedPage | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._end: BaseException | None = None
+        self._final_error: BaseException | None = None
         """The exception with which the iteration ended."""
         self._traceback: TracebackType | None = None
 
@@ -157,23 +157,23 @@ class _PageIterator(Generic[T]):
         try:
             self._loop = asyncio.get_running_loop()
             while True:
-                if self._end is not None:
+                if self._final_error is not None:
                     # A copy: the exception kept here must not keep the caller's frames alive.
-                    raise copy_exception(self._end).with_traceback(self._traceback)
-                found = self._go_on()
-                if isinstance(found, Page):
-                    return found
-                if found is None:
-                    # The iteration has ended: the next turn raises.
+                    raise copy_exception(self._final_error).with_traceback(self._traceback)
+                step = self._advance()
+                if isinstance(step, Page):
+                    return step
+                if step is None:
+                    # The iteration has ended: the next turn of this loop raises.
                     await self._window.aclose()
                 else:
-                    # Unlike `await found`, cancelling this does not cancel the request.
-                    await asyncio.wait([found])
+                    # Unlike `await step`, cancelling this does not cancel the request.
+                    await asyncio.wait([step])
         finally:
             # The frames of a raised exception must not keep the iterator, and so its requests, alive.
             del self
 
-    def _go_on(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
+    def _advance(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
         """Read until the next page, a request to wait for, or the end of the iteration."""
         try:
             while True:
@@ -182,15 +182,15 @@ class _PageIterator(Generic[T]):
                     return step
                 self._wanted = step
         except StopIteration:
-            self._end = StopAsyncIteration()
+            self._final_error = StopAsyncIteration()
         except Exception as exc:  # noqa: BLE001 - kept, and raised by __anext__ from now on
             # An API error's frames would keep the response alive; a defect needs them for its report.
             self._traceback = None if isinstance(exc, PrimePodsError) else exc.__traceback__
-            self._end = exc.with_traceback(None)
+            self._final_error = exc.with_traceback(None)
         return None
 
     def _step(self) -> WantedPage | Page[T] | asyncio.Task[FetchedPage[T]]:
-        """Return the reader's next step, or the request that it needs for it."""
+        """Return the reader's next step, or the request that the reader waits for."""
         if self._wanted is None:
             return next(self._reading)
         request = self._window.request(self._wanted)
@@ -198,7 +198,7 @@ class _PageIterator(Generic[T]):
             return request
         self._window.discard_first()
         if request.cancelled():
-            # Cancelled by other code, but this task was not: send it again.
+            # Other code cancelled the request, but not this iteration: send it again.
             return self._wanted
         fetched = request.result()
         self._wanted = None
@@ -206,14 +206,14 @@ class _PageIterator(Generic[T]):
 
     async def aclose(self) -> None:
         """End the iteration and its requests; one that has already ended or failed keeps its outcome."""
-        if self._end is None:
+        if self._final_error is None:
             text = f"GET {self._path}: the iteration was closed before its end. Iterate the pager again."
-            self._end = ClientClosedError(text)
+            self._final_error = ClientClosedError(text)
         await self._window.aclose()
 
     def __del__(self) -> None:
         # The garbage collector may call this in any thread.
-        if self._loop is not None and self._end is None:
+        if self._loop is not None and self._final_error is None:
             with suppress(RuntimeError):  # the loop is closed, and has ended all tasks
                 self._loop.call_soon_threadsafe(self._window.cancel)
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_ERRORS: Final = 6
-"""Maximum errors of one list that are reported."""
+"""Max errors of one list that are reported."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -27,7 +27,7 @@ class FetchedPage(Generic[T]):
     Attributes:
         total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
-        limit: Maximum rows of the page, as stated by the server.
+        limit: Max rows of the page, as stated by the server.
         rows: The items; for an unreadable one, its error.
         keys: Identity of each row: rows with equal keys are the same item.
     """
@@ -49,10 +49,10 @@ class FetchedPage(Generic[T]):
             if isinstance(row, ProtocolError):
                 raise copy_exception(row)
             items.append(row)
-        return self.holding(tuple(items))
+        return self.to_page(tuple(items))
 
-    def holding(self, items: tuple[T, ...]) -> Page[T]:
-        """Return the public page, with the given items."""
+    def to_page(self, items: tuple[T, ...]) -> Page[T]:
+        """Return the page for users, with the given items."""
         return Page(total_count=self.total_count, offset=self.offset, limit=self.limit, data=items)
 
 
@@ -63,7 +63,7 @@ class Source(Generic[T]):
     Attributes:
         fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
         path: For error messages.
-        window: Maximum requests in flight.
+        window: Max requests in flight.
         keep: Predicate of the items to yield; by default, all.
         max_requests: Limit at which an endless list fails.
     """
@@ -89,16 +89,16 @@ class KnownRows(Generic[T]):
         self.is_complete: bool = False
         self._path = source.path
         self._keep = source.keep
-        self._read: set[str] = set()
+        self._readable: set[str] = set()
         """Keys of readable rows, including those that ``keep`` rejects."""
         self._unreadable: dict[str, ProtocolError] = {}
 
     def __len__(self) -> int:
         # A row that was read before can be unreadable on a later page: count it once.
-        return len(self._read) + len(self._unreadable.keys() - self._read)
+        return len(self._readable) + len(self._unreadable.keys() - self._readable)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._read or key in self._unreadable
+        return key in self._readable or key in self._unreadable
 
     def add(self, page: FetchedPage[T]) -> Reading[T, bool]:
         """Add a page's rows; a generator that yields its new items that match ``keep``.
@@ -111,7 +111,7 @@ class KnownRows(Generic[T]):
         if self._keep is not None:
             new = list(filter(self._keep, new))
         if new:
-            yield page.holding(tuple(new))
+            yield page.to_page(tuple(new))
         return len(self) > count_before
 
     def _new_items(self, page: FetchedPage[T]) -> list[T]:
@@ -119,8 +119,8 @@ class KnownRows(Generic[T]):
         for key, row in zip(page.keys, page.rows, strict=True):
             if isinstance(row, ProtocolError):
                 self._unreadable.setdefault(key, row)
-            elif key not in self._read:
-                self._read.add(key)
+            elif key not in self._readable:
+                self._readable.add(key)
                 self._unreadable.pop(key, None)
                 new.append(row)
         return new
@@ -135,7 +135,7 @@ class KnownRows(Generic[T]):
         if self._unreadable:
             raise copy_exception(_first_of(list(self._unreadable.values())))
 
-    def incomplete(self, *, counted: int, found: int) -> ProtocolError:
+    def incomplete_error(self, *, counted: int, found: int) -> ProtocolError:
         """Return the error for a list with fewer rows than the API counts."""
         return self.error(
             f"the API counts {counted:,}, but only {found:,} could be read, even after repeated requests",
@@ -144,7 +144,7 @@ class KnownRows(Generic[T]):
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
         """Return the error for a list that cannot be read further; errors of rows come first."""
-        text = f"GET {self._path}: {problem} ({len(self._read):,} items were read). {remedy}"
+        text = f"GET {self._path}: {problem} ({len(self._readable):,} items were read). {remedy}"
         error = ProtocolError(text, method="GET", url_path=self._path)
         return _first_of([*self._unreadable.values(), error])
 
@@ -165,12 +165,12 @@ class WantedPage:
     Attributes:
         position: Its offset or number.
         stride: Distance from one page to the next.
-        until: Pages before this position are worth requesting ahead.
+        ahead_until: Pages before this position are worth requesting ahead.
     """
 
     position: int
     stride: int = 1
-    until: int = 0
+    ahead_until: int = 0
 
 
 Reading: TypeAlias = Generator[WantedPage | Page[T], FetchedPage[T], R]
@@ -186,7 +186,7 @@ class PageReader(Protocol[T]):
 
     Attributes:
         source: The source of its pages.
-        limit: Maximum rows per page.
+        limit: Max rows per page.
         rows: The rows received so far.
     """
 
@@ -198,7 +198,7 @@ class PageReader(Protocol[T]):
         """Read the list.
 
         Raises:
-            ProtocolError: The list is incomplete; all readable items have been yielded.
+            ProtocolError: The list is incomplete_error; all readable items have been yielded.
         """
         ...
 
@@ -212,31 +212,31 @@ class RequestWindow(Generic[T]):
 
     def __init__(self, reader: PageReader[T]) -> None:
         self._reader = reader
-        self._requests = 0
-        self._ahead: deque[tuple[int, asyncio.Task[FetchedPage[T]]]] = deque()
+        self._request_count = 0
+        self._pending: deque[tuple[int, asyncio.Task[FetchedPage[T]]]] = deque()
         self._running: set[asyncio.Task[FetchedPage[T]]] = set()
 
     def request(self, wanted: WantedPage) -> asyncio.Task[FetchedPage[T]]:
-        """Return the request for a page, sent earlier or now, and send requests ahead."""
-        if self._ahead and self._ahead[0][0] != wanted.position:
+        """Return the request for a page, sent ahead or now; also send requests ahead."""
+        if self._pending and self._pending[0][0] != wanted.position:
             self.cancel()
-        if not self._ahead:
+        if not self._pending:
             self._send(wanted.position)
-        following = self._ahead[-1][0] + wanted.stride
-        while len(self._ahead) < self._reader.source.window and following < wanted.until:
-            self._send(following)
-            following += wanted.stride
-        return self._ahead[0][1]
+        next_position = self._pending[-1][0] + wanted.stride
+        while len(self._pending) < self._reader.source.window and next_position < wanted.ahead_until:
+            self._send(next_position)
+            next_position += wanted.stride
+        return self._pending[0][1]
 
     def discard_first(self) -> None:
         """Drop the first request, whose page has been used."""
-        self._ahead.popleft()
+        self._pending.popleft()
 
     def cancel(self) -> None:
         """Cancel all requests."""
-        for _, task in self._ahead:
+        for _, task in self._pending:
             task.cancel()
-        self._ahead.clear()
+        self._pending.clear()
 
     async def aclose(self) -> None:
         """Cancel all requests, and wait until they have released their connections."""
@@ -246,16 +246,16 @@ class RequestWindow(Generic[T]):
 
     def _send(self, position: int) -> None:
         source = self._reader.source
-        self._requests += 1
-        if self._requests > source.max_requests:
+        self._request_count += 1
+        if self._request_count > source.max_requests:
             problem = f"the list has no end after {source.max_requests:,} requests"
             raise self._reader.rows.error(problem, "Report it.")
         task = asyncio.ensure_future(source.fetch(position, self._reader.limit))
         self._running.add(task)
-        task.add_done_callback(self._note_end)
-        self._ahead.append((position, task))
+        task.add_done_callback(self._on_task_done)
+        self._pending.append((position, task))
 
-    def _note_end(self, task: asyncio.Task[FetchedPage[T]]) -> None:
+    def _on_task_done(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             # Retrieve the exception: otherwise asyncio logs it if nobody awaits this request any more.

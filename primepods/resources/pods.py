@@ -94,7 +94,7 @@ class AsyncPods:
         if team_id is not None:
             settings = attrs.evolve(settings, team_id=team_id)
         executor = self._executor.with_settings(settings)
-        hub = HubConnection(settings, executor.transport.given, self._hub)
+        hub = HubConnection(settings, executor.transport.given_session, self._hub)
         return executor, AsyncPods(executor, hub, self._open_leases)
 
     def _account(self, team_id: str | None) -> Account:

@@ -1,14 +1,12 @@
 """The shared poller: one stream of requests for all waits on all pods.
 
 A :class:`Hub` is shared by all clients of one event loop that have equal settings. It exists while it
-has subscriptions. Each wait has a :class:`Subscription`, which names pods and an interval, is notified when
-one of them has changed, and reads the pod's newest state from its :class:`WatchedPod`.
-:mod:`primepods.waiting.wait` decides what that state means to a wait.
+has subscriptions. Each wait adds a subscription, which has pods and an interval. The hub notifies the
+subscription when one of its pods has changed, and the wait then reads the pod's state from its
+:class:`WatchedPod`. A failed request is not retried: the next tick polls its pods again.
 
-Imports go one way: ``wait`` and ``watch``, ``_subscription``, ``_hub``, ``_tick`` and ``_lookups``,
-``_hub_state``, ``_schedule``, ``_watched_pod``.
-
-There is no retry inside a tick: the next tick is the retry.
+Each module imports only modules further right: ``wait`` and ``watch``, ``subscription``, ``_hub``, ``_tick``
+and ``_lookups``, ``_hub_state``, ``_schedule``, ``_watched_pod``.
 """
 
 from __future__ import annotations
@@ -37,13 +35,14 @@ _ONCE: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
 """Seconds; long, since a batch may queue behind the attempts of earlier batches."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
+"""Size of the response cache."""
 
 
 class TransportKeeper(Protocol):
-    """A client, which keeps the connections of a hub that ends, so that the next wait can reuse them."""
+    """Owner of a hub's connections after the hub has shut down, so that the next wait can reuse them."""
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections; return whether it does."""
+        """Return whether the connections are kept; if not, the hub closes them."""
         ...
 
 
@@ -67,19 +66,21 @@ class Hub:
 
     def add(self, subscription: Subscriber) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
-        subscription.since = next(self._state.numbers)
+        subscription.sequence = next(self._state.sequence_numbers)
         self._subscriptions.add(subscription)
-        self._state.listening += subscription.listeners is not None
+        if subscription.listeners is not None:
+            self._state.listener_count += 1
         for pod_id in subscription.pod_ids:
-            pod = subscription.pods[pod_id] = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
+            pod = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
+            subscription.pods[pod_id] = pod
             pod.add(subscription)
         self._state.schedule.add(subscription)
-        self._state.warnings.paused(is_new=True)
+        self._state.warnings.warn_if_paused(is_new_wait=True)
         if self._task is None:
-            # Last, since a task may start at once. In an empty context, so that its log lines do not carry
-            # that of the first subscriber.
+            # Last, since an eager task starts at once. In an empty context, so that its log lines do not
+            # carry the context variables of the first subscriber.
             self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
-            self._task.add_done_callback(self._note_end)
+            self._task.add_done_callback(self._on_task_done)
 
     def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
         """Stop polling for one of the subscription's pods."""
@@ -87,40 +88,41 @@ class Hub:
             pod.remove(subscription)
             if not pod.subscriptions:
                 del self._state.pods[pod.pod_id]
-                self._state.schedule.forget(pod)
+                self._state.schedule.cancel_extra_polls(pod)
 
     def remove(self, subscription: Subscriber, keeper: TransportKeeper) -> None:
         """Stop polling for ``subscription``; with the last one, shut the poller down.
 
         Args:
-            subscription: Removed if it is still there.
-            keeper: Keeps the connections if it was the last one.
+            subscription: The subscription; does nothing if it was already removed.
+            keeper: Keeps the connections if this was the last subscription.
         """
         if subscription not in self._subscriptions:
             return
         self._subscriptions.discard(subscription)
-        self._state.listening -= subscription.listeners is not None
+        if subscription.listeners is not None:
+            self._state.listener_count -= 1
         self._state.schedule.remove(subscription)
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
             self._keeper = keeper
-            self._retire()
+            self._unregister()
             with suppress(RuntimeError):  # The loop is already closed.
                 self._state.schedule.changed.set()
 
     @property
-    def pause(self) -> RateLimitError | None:
+    def pause_cause(self) -> RateLimitError | None:
         """The rate limit response that caused the current pause, if there is one."""
-        return self._state.pace.cause
+        return self._state.pace.pause_cause
 
-    async def ended(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until the poller has shut down, if it has no subscriptions left."""
         if self._task is not None and not self._subscriptions:
             # Don't await the task itself: cancelling this waiter would cancel it.
             await asyncio.wait([self._task])
 
-    def _retire(self) -> None:
+    def _unregister(self) -> None:
         """Remove the hub from the registry, so that no subscription joins it."""
         for key in [key for key, hub in list(_hubs.items()) if hub is self]:
             _hubs.pop(key, None)
@@ -130,64 +132,64 @@ class Hub:
         error: Exception | None = None
         try:
             while self._subscriptions:
-                self._tick()
+                self._start_tick()
                 schedule.changed.clear()
                 await clock.wait(schedule.changed, self._next_at() - clock.time())
         except asyncio.CancelledError:
-            error = _cancelled_error()
+            error = _poller_cancelled_error()
         except Exception as exc:  # noqa: BLE001 - a defect must not leave subscribers hanging
             error = exc
         await self._shut_down(error)
 
     async def _shut_down(self, error: Exception | None) -> None:
         """Cancel all running tasks; if there is an error, end the remaining subscriptions with it."""
-        self._retire()
+        self._unregister()
         if error is not None:
             self._end_subscriptions(error)
         for job in self._state.jobs:
             job.cancel()
-        # Only the garbage collector frees a cancelled tick and what it refers to.
-        self._reader.forget()
+        # Now, since a cancelled tick refers to the reader until the next garbage collection.
+        self._reader.clear_cache()
+        is_kept = False
         try:
             if self._state.jobs:
                 await asyncio.wait(self._state.jobs)
-            if error is None and self._keeper is not None and self._keeper.keep_transport(self._transport):
-                return
-        except BaseException:
-            await self._transport.aclose()
-            raise
-        await self._transport.aclose()
+            if error is None and self._keeper is not None:
+                is_kept = self._keeper.keep_transport(self._transport)
+        finally:
+            if not is_kept:
+                await self._transport.aclose()
 
     def _end_subscriptions(self, error: Exception) -> None:
         for subscription in self._subscriptions:
             subscription.end(error)
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         """End the subscriptions if the task was cancelled before its first step."""
         if task.cancelled():
-            self._retire()
-            self._end_subscriptions(_cancelled_error())
+            self._unregister()
+            self._end_subscriptions(_poller_cancelled_error())
 
     def _next_at(self) -> float:
         """Return the time of the next request or, in a long pause, of the next log line."""
-        when = max(self._state.schedule.next_at(), self._state.pace.paused_until)
-        return when if self.pause is None else min(when, self._state.warnings.next_at)
+        request_at = max(self._state.schedule.next_at(), self._state.pace.paused_until)
+        return request_at if self.pause_cause is None else min(request_at, self._state.warnings.next_at)
 
-    def _tick(self) -> None:
+    def _start_tick(self) -> None:
         """Poll all pods that are due, each at most once, in full batches."""
-        if self._state.pace.cause is not None:
-            self._state.warnings.paused(is_new=False)
+        if self._state.pace.pause_cause is not None:
+            self._state.warnings.warn_if_paused(is_new_wait=False)
             return
         pods = [pod for pod in self._state.schedule.take_due() if not pod.in_flight]
         if pods:
-            # Failed pods first, the oldest first: else a rate limit, or the bound on the requests of a tick,
-            # would always leave out the same ones.
-            pods.sort(key=lambda pod: math.inf if pod.trouble is None else pod.asked)
-            tick = Tick(self._state, self._reader, self._lookups.add, pods)
+            # Pods whose last poll failed go first, and of these the one polled longest ago. Otherwise a rate
+            # limit, or the bound on the requests of a tick, would always leave out the same pods.
+            pods.sort(key=lambda pod: math.inf if pod.poll_error is None else pod.poll_sequence)
+            tick = Tick(self._state, self._reader, self._lookups.start_if_due, pods)
             self._state.start(tick.run, pods, tick.release)
 
 
-def _cancelled_error() -> PrimePodsError:
+def _poller_cancelled_error() -> PrimePodsError:
     return PrimePodsError("The polling was cancelled from outside. Wait again.")
 
 
@@ -200,8 +202,8 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
     Add a subscription before the next ``await``: a hub ends with its last one.
 
     Args:
-        settings: Clients share a hub if these are equal. The retry settings do not count: the next tick is
-            the retry. Nor does ``on_event``: each subscription has its listeners.
+        settings: Clients share a hub if these are equal, apart from ``deadline`` and ``retry``, which the hub
+            does not use, and ``on_event``, since each subscription has its own listeners.
         session: The caller's own aiohttp session, or ``None``.
         make_transport: Makes the connections of a new hub.
     """
@@ -210,8 +212,9 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
         # The loop was abandoned with waits in it; its hub will never run again.
         _hubs.pop(key, None)
     # By id: a session factory need not be hashable. The hub keeps it alive, so the id stays unique.
-    key = (loop, attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE, on_event=None), id(session))
+    hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE, on_event=None)
+    key = (loop, hub_settings, id(session))
     hub = _hubs.get(key)
     if hub is None:
-        hub = _hubs[key] = Hub(key[1], make_transport())
+        hub = _hubs[key] = Hub(hub_settings, make_transport())
     return hub

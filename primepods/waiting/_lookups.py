@@ -35,12 +35,12 @@ class PodLookups:
         self._executor = executor
         # A quarter of the slots, so that lookups do not delay the polls.
         self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
-        self._terminated: set[str] = set()
-        self._history_at = -math.inf
+        self._ended_ids: set[str] = set()
+        self._next_history_at = -math.inf
 
-    def add(self, pod: WatchedPod) -> None:
+    def start_if_due(self, pod: WatchedPod) -> None:
         """Start a lookup of a pod if one is due."""
-        if not pod.looking_up and pod.wants_lookup(self._state.clock.time()):
+        if not pod.looking_up and pod.needs_lookup(self._state.clock.time()):
             pod.looking_up = True
             self._state.start(partial(self._look_up, pod), [pod], partial(_note_end, pod))
 
@@ -48,31 +48,31 @@ class PodLookups:
         async with self._slots:
             # If polling is paused, skip the lookup: it is repeated after the next tick.
             await self._state.pace.wait_for_turn()
-            if pod.subscriptions and self._state.pace.cause is None:
+            if pod.subscriptions and self._state.pace.pause_cause is None:
                 await self._get(pod)
 
     async def _get(self, pod: WatchedPod) -> None:
-        sequence = next(self._state.numbers)
+        sequence = next(self._state.sequence_numbers)
         sent_at = self._state.clock.time()
         pod.lookup_at = sent_at + LOOKUP_INTERVAL
         decode = partial(decode_pod, pod_id=pod.pod_id)
         try:
             found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
         except NotFoundError:
-            pod.not_found(sequence)
+            pod.record_not_found(sequence)
             if pod.absent:
                 self._consult_history(pod, sequence)
         except PrimePodsError as exc:
             self._state.note_failure(exc, 1)
-            pod.lookup_failed(exc.with_traceback(None))
+            pod.record_lookup_error(exc.with_traceback(None))
             if is_refusal(exc):
-                self._refuse(pod, exc, sent_at)
+                self._note_refusal(pod, exc, sent_at)
         else:
-            pod.found(found, sequence, self._state.clock.time())
+            pod.record_pod(found, sequence, self._state.clock.time())
 
-    def _refuse(self, pod: WatchedPod, error: PrimePodsError, sent_at: float) -> None:
+    def _note_refusal(self, pod: WatchedPod, error: PrimePodsError, sent_at: float) -> None:
         """End the waits for a pod once a later tick confirms the refusal."""
-        pod.lookup_refused_at = self._state.first_refusal(
+        pod.lookup_refused_at = self._state.refusals_began_at(
             pod.lookup_refused_at, sent_at=sent_at, interval=LOOKUP_INTERVAL
         )
         if self._state.is_confirmed(error, pod.lookup_refused_at):
@@ -81,15 +81,15 @@ class PodLookups:
             pod.lookup_at = pod.lookup_refused_at + CONFIRM_AFTER
 
     def _consult_history(self, pod: WatchedPod, sequence: int) -> None:
-        if pod.pod_id in self._terminated:
-            pod.ended(sequence)
-        elif self._state.clock.time() >= self._history_at:
-            self._history_at = self._state.clock.time() + LOOKUP_INTERVAL
+        if pod.pod_id in self._ended_ids:
+            pod.record_ended(sequence)
+        elif self._state.clock.time() >= self._next_history_at:
+            self._next_history_at = self._state.clock.time() + LOOKUP_INTERVAL
             self._state.start(self._read_history, [pod])
 
     async def _read_history(self) -> None:
-        """Record which pods have ended by the history; after a failure, a later lookup tries again."""
-        sequence = next(self._state.numbers)
+        """Record which pods the history lists as ended. A failure is only logged: a later lookup retries."""
+        sequence = next(self._state.sequence_numbers)
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"
         )
@@ -99,11 +99,11 @@ class PodLookups:
         except PrimePodsError as exc:
             self._state.note_failure(exc, 1)
             return
-        self._terminated = {record.id for record in records if record.terminated_at is not None}
-        for pod_id in self._terminated:
+        self._ended_ids = {record.id for record in records if record.terminated_at is not None}
+        for pod_id in self._ended_ids:
             pod = self._state.pods.get(pod_id)
             if pod is not None:
-                pod.ended(sequence)
+                pod.record_ended(sequence)
 
 
 def _note_end(pod: WatchedPod) -> None:

@@ -12,16 +12,16 @@ from .._utils.clock import Clock
 from ._watched_pod import Subscriber, WatchedPod
 
 JITTER: Final = 0.1
-"""Maximum random delay of a tick, as a fraction of its interval."""
+"""Max random delay of a tick, as a fraction of its interval."""
 _MAX_ADVANCE: Final = 0.1
-"""Maximum by which a tick may be early, to share requests with another interval; a fraction of its own."""
+"""Max time by which a tick may be early, to share requests with another's, as a fraction of its interval."""
 _GATHER_TIME: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval."""
 _MAX_SLEEP: Final = 60.0
 
 
 @attrs.define
-class _Interval:
+class _IntervalGroup:
     """The subscriptions of one interval, and the times of their polls.
 
     Attributes:
@@ -63,10 +63,10 @@ class PollSchedule:
     def __init__(self, clock: Clock) -> None:
         self.changed: asyncio.Event = asyncio.Event()
         self._clock = clock
-        self._intervals: dict[float, _Interval] = {}
-        self._newcomers: dict[WatchedPod, None] = {}
-        self._newcomers_at = math.inf
-        self._extra: dict[WatchedPod, float] = {}
+        self._intervals: dict[float, _IntervalGroup] = {}
+        self._new_pods: dict[WatchedPod, None] = {}
+        self._new_pods_at = math.inf
+        self._extra_polls: dict[WatchedPod, float] = {}
 
     def add(self, subscription: Subscriber) -> None:
         """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
@@ -74,37 +74,37 @@ class PollSchedule:
         interval = subscription.interval
         group = self._intervals.get(interval)
         if group is None:
-            group = _Interval(interval, now)
+            group = _IntervalGroup(interval, now)
             group.advance(now, self._clock.random())
             self._intervals[interval] = group
         group.subscriptions[subscription] = None
-        self._newcomers |= dict.fromkeys(subscription.pods.values())
-        self._newcomers_at = min(self._newcomers_at, now + _GATHER_TIME * interval)
+        self._new_pods |= dict.fromkeys(subscription.pods.values())
+        self._new_pods_at = min(self._new_pods_at, now + _GATHER_TIME * interval)
         self.changed.set()
 
     def remove(self, subscription: Subscriber) -> None:
-        """Undo :meth:`add`, except for what :meth:`forget` undoes."""
+        """Remove a subscription from its interval; :meth:`cancel_extra_polls` removes its pods."""
         group = self._intervals[subscription.interval]
         del group.subscriptions[subscription]
         if not group.subscriptions:
             del self._intervals[subscription.interval]
 
-    def ask_at(self, pod: WatchedPod, when: float) -> None:
+    def poll_at(self, pod: WatchedPod, when: float) -> None:
         """Schedule an extra poll of a pod, besides its ticks."""
-        self._extra[pod] = when
+        self._extra_polls[pod] = when
         self.changed.set()
 
-    def forget(self, pod: WatchedPod) -> None:
-        """Drop the extra poll of a pod: it has just been polled, or has no subscription left."""
-        self._newcomers.pop(pod, None)
-        self._extra.pop(pod, None)
+    def cancel_extra_polls(self, pod: WatchedPod) -> None:
+        """Cancel the polls of a pod besides its ticks: it was just polled, or has no subscription left."""
+        self._new_pods.pop(pod, None)
+        self._extra_polls.pop(pod, None)
 
     def poll_if_overdue(self, pod: WatchedPod) -> None:
-        """Poll a pod at once if it became due while a request for it, which has ended, was in flight."""
-        if pod in self._newcomers:
-            self._newcomers_at = -math.inf
+        """Poll a pod at once if it became due while its last request was in flight."""
+        if pod in self._new_pods:
+            self._new_pods_at = -math.inf
             self.changed.set()
-        elif pod in self._extra:
+        elif pod in self._extra_polls:
             self.changed.set()
 
     def next_at(self) -> float:
@@ -112,23 +112,27 @@ class PollSchedule:
         # Without intervals there are no subscriptions, and the hub is about to end.
         idle = self._clock.time() + _MAX_SLEEP
         ticks = (group.next_at for group in self._intervals.values())
-        extra = (when for pod, when in self._extra.items() if not pod.in_flight)
-        return min([idle, self._newcomers_at, *ticks, *extra])
+        extra = (when for pod, when in self._extra_polls.items() if not pod.in_flight)
+        return min([idle, self._new_pods_at, *ticks, *extra])
 
     def take_due(self) -> dict[WatchedPod, None]:
-        """Return the pods that are due, and advance to the next ticks."""
+        """Return the pods that are due, and advance to the next ticks.
+
+        New pods and extra polls stay scheduled until :meth:`cancel_extra_polls`: the caller skips a pod that
+        is in flight.
+        """
         now = self._clock.time()
         due = self._take_due_intervals(now)
         pods: dict[WatchedPod, None] = {}
         for group in due:
             for subscription in group.subscriptions:
                 pods |= dict.fromkeys(subscription.pods.values())
-        if due or self._newcomers_at <= now:
-            pods |= self._newcomers
-            self._newcomers_at = math.inf
-        return pods | dict.fromkeys(pod for pod, when in self._extra.items() if when <= now)
+        if due or self._new_pods_at <= now:  # New pods join a tick that is due anyway.
+            pods |= self._new_pods
+            self._new_pods_at = math.inf
+        return pods | dict.fromkeys(pod for pod, when in self._extra_polls.items() if when <= now)
 
-    def _take_due_intervals(self, now: float) -> list[_Interval]:
+    def _take_due_intervals(self, now: float) -> list[_IntervalGroup]:
         """Return the intervals whose tick is due; if there is one, also those whose tick is soon due."""
         groups = self._intervals.values()
         if all(group.next_at > now for group in groups):

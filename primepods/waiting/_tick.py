@@ -23,10 +23,10 @@ _MIN_REQUESTS: Final = 3
 """Requests that a tick may always send, so that it can search a single batch."""
 _OUTAGE_REQUESTS: Final = 2
 """Max requests of a tick besides its batches, while no request succeeds."""
-_REFUSAL_REQUESTS: Final = 60
+_MAX_SEARCH_REQUESTS: Final = 60
 """Max requests per tick and refused batch: the waits for its culprits end, so this cost occurs once."""
-_MIN_HALVINGS: Final = 2
-"""Requests of a search before the tick's last request may go to the pods presumed innocent."""
+_MIN_SEARCH_REQUESTS: Final = 2
+"""Min requests of a search in a tick before the tick's last one checks the pods presumed innocent."""
 _MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
@@ -47,14 +47,19 @@ class SearchBudget:
         self._left = min(self._left, _OUTAGE_REQUESTS)
 
     def take(self, *, is_refused: bool) -> bool:
-        """Take a request from the budget; return whether one was left."""
+        """Take a request from the budget; return whether one was left. A refused batch takes none."""
         if not is_refused:
             self._left -= 1
         return self._left >= 0
 
-    def is_last(self, requests: int, *, is_refused: bool) -> bool:
-        """Return whether the request just taken is the tick's last, after ``requests`` of its search."""
-        return not is_refused and self._left < 1 and requests >= _MIN_HALVINGS
+    def is_last(self, requests_before: int, *, is_refused: bool) -> bool:
+        """Return whether the request just taken is the tick's last, and not among the first of its search.
+
+        Args:
+            requests_before: Number of earlier requests of the search in this tick.
+            is_refused: Whether the search is for a refused batch, which the budget does not limit.
+        """
+        return not is_refused and self._left < 1 and requests_before >= _MIN_SEARCH_REQUESTS
 
     def count_refused_batch(self) -> None:
         """Count a batch whose requests were all refused."""
@@ -62,7 +67,7 @@ class SearchBudget:
 
     @property
     def has_too_many_refused_batches(self) -> bool:
-        """True if no further refused batch is searched."""
+        """True if no more refused batches are searched in this tick."""
         return self._refused_batches >= _MAX_REFUSED_BATCHES
 
 
@@ -95,61 +100,61 @@ class Tick:
         self._has_success = False
         self._decided = asyncio.Event()
         """Set when a request has succeeded, or all batches have failed."""
-        self._refusals = asyncio.Lock()
+        self._refusal_lock = asyncio.Lock()
         """Held by the search of a refused batch: refused batches are searched one after the other."""
         self._budget = SearchBudget(0)
 
     async def run(self) -> None:
         """Poll all pods, and search the batches that fail."""
         batches = self._batches()
-        alone = [pod for pod in self._pods if pod.alone]
-        usual_batches = self._split(self._pods) if self._searches or alone else batches
-        max_requests = max(2 * len(usual_batches) - 1, _MIN_REQUESTS)
-        # Leave a request for each search: pods beyond that are polled at a later tick.
-        del alone[max(0, max_requests - len(batches) - len(self._searches)) :]
-        self._budget = SearchBudget(max_requests - len(batches) - len(alone))
+        lone_pods = [pod for pod in self._pods if pod.is_polled_alone]
+        batches_without_searches = self._split(self._pods) if self._searches or lone_pods else batches
+        max_requests = max(2 * len(batches_without_searches) - 1, _MIN_REQUESTS)
+        # Leave a request for each search: the other lone pods are polled at a later tick.
+        lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
+        self._budget = SearchBudget(max_requests - len(batches) - len(lone_pods))
         async with asyncio.TaskGroup() as group:
             for search in self._searches:
                 group.create_task(self._search(search))
             send = partial(self._send_batch, group)
-            await self._reader.executor.map(send, [*batches, *([pod] for pod in alone)])
+            await self._reader.executor.map(send, [*batches, *([pod] for pod in lone_pods)])
             self._decided.set()
         if batches and not self._has_success:
             # An outage: no pod is the culprit.
             for search in self._searches:
-                self._clear(search.undecided)
+                self._clear_search(search.undecided)
 
     def release(self) -> None:
         """Mark all pods of this tick as no longer in flight."""
         self._release(list(self._pods))
 
     def _batches(self) -> list[list[WatchedPod]]:
-        """Return the batches to request at once: all pods except those being searched."""
-        plain = [pod for pod in self._pods if not pod.search and not pod.alone]
+        """Return batches of the pods that are neither in a search nor polled alone."""
+        pods = [pod for pod in self._pods if not pod.search and not pod.is_polled_alone]
         # Refused pods go into batches of their own: the others would be refused with them.
-        refused = [pod for pod in plain if pod.refused_at is not None]
-        fresh = [pod for pod in plain if pod.refused_at is None]
-        return self._split(refused) + self._split(fresh)
+        refused = [pod for pod in pods if pod.refused_at is not None]
+        others = [pod for pod in pods if pod.refused_at is None]
+        return self._split(refused) + self._split(others)
 
     def _split(self, pods: Iterable[WatchedPod]) -> list[list[WatchedPod]]:
         """Split pods into batches."""
         by_id = {pod.pod_id: pod for pod in pods}
         return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
-    def _clear(self, pods: list[WatchedPod]) -> None:
+    def _clear_search(self, pods: list[WatchedPod]) -> None:
         for pod in pods:
             pod.search = None
 
     async def _send(self, pods: list[WatchedPod]) -> Exception | None:
         """Send one request, unless polling is paused, and process its response; return its error, if any."""
-        if self._state.pace.cause is None:
+        if self._state.pace.pause_cause is None:
             await self._state.pace.wait_for_turn()
-        error = self._state.pace.cause or await self._try_read(pods)
+        error = self._state.pace.pause_cause or await self._try_read(pods)
         if isinstance(error, PrimePodsError):
             for pod in pods:
-                pod.trouble = error
+                pod.poll_error = error
                 if isinstance(error, RateLimitError):
-                    self._state.schedule.ask_at(pod, self._state.pace.next_at)
+                    self._state.schedule.poll_at(pod, self._state.pace.next_at)
         return error
 
     async def _try_read(self, pods: list[WatchedPod]) -> Exception | None:
@@ -169,28 +174,33 @@ class Tick:
         return None
 
     async def _read(self, pods: list[WatchedPod]) -> None:
-        sequence = next(self._state.numbers)
+        """Send one request and record its response in the pods.
+
+        Raises:
+            PrimePodsError: The request failed.
+        """
+        sequence = next(self._state.sequence_numbers)
         sent_at = self._state.clock.time()
         for pod in pods:
-            pod.asked = sequence
-            pod.asked_at = sent_at
-            self._state.schedule.forget(pod)
-        self._state.listen(pods)
+            pod.poll_sequence = sequence
+            pod.polled_at = sent_at
+            self._state.schedule.cancel_extra_polls(pod)
+        self._state.set_listeners_of(pods)
         response = await self._reader.read_batch([pod.pod_id for pod in pods])
         self._state.pace.note_response()
         now = self._state.clock.time()
         for pod in pods:
             pod.refused_at = None
             pod.search = None
-            pod.alone = False
-            pod.trouble = response.errors.get(pod.pod_id)
-            if pod.trouble is None:
+            pod.is_polled_alone = False
+            pod.poll_error = response.errors.get(pod.pod_id)
+            if pod.poll_error is None:
                 row = response.rows.get(pod.pod_id)
                 if pod.row is not None and row == pod.row:
                     # Share the unchanged row with the response cache, to save memory.
                     row = pod.row
                     response.rows[pod.pod_id] = row
-                pod.observe(row, sequence, now)
+                pod.record_row(row, sequence, now)
                 self._look_up(pod)
         distinct_errors = {id(error): error for error in response.errors.values()}
         for error in distinct_errors.values():
@@ -205,7 +215,7 @@ class Tick:
                 self._state.schedule.poll_if_overdue(pod)
 
     async def _send_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
-        has_failed_before = any(pod.trouble is not None for pod in batch)
+        has_failed_before = any(pod.poll_error is not None for pod in batch)
         error = await self._send(batch)
         if isinstance(error, PrimePodsError):
             group.create_task(self._follow_up(batch, error, has_failed_before=has_failed_before))
@@ -217,17 +227,18 @@ class Tick:
         # Wait for the first success only: another batch may hang.
         await self._decided.wait()
         is_refused_again = is_refusal(error) and batch[0].refused_at is not None
-        if len(batch) == 1 or not _is_about_pods(error) or is_refused_again:
-            self._judge(batch, error)
+        is_searchable = len(batch) > 1 and _may_be_caused_by_pods(error)
+        if is_refused_again or not is_searchable:
+            self._end_search(batch, error)
         elif is_refusal(error):
-            async with self._refusals:
+            async with self._refusal_lock:
                 if self._budget.has_too_many_refused_batches:
-                    self._judge(batch, error)
+                    self._end_search(batch, error)
                 else:
                     await self._search(FaultSearch(batch, error))
         elif self._has_success or has_failed_before:
             # Rotate the batch, so that each tick of an outage tries other pods.
-            first = batch[0].asked % len(batch)
+            first = batch[0].poll_sequence % len(batch)
             await self._search(FaultSearch(batch[first:] + batch[:first], error))
         self._release(batch)
 
@@ -236,47 +247,47 @@ class Tick:
         search.has_success |= self._has_success
         if not search.has_success:
             self._budget.limit_to_outage()
-        for requests in range(_REFUSAL_REQUESTS):
+        for requests_before in range(_MAX_SEARCH_REQUESTS):
             is_refused = is_refusal(search.error)
             has_request = self._budget.take(is_refused=is_refused)
-            # The tick's last request goes to the pods presumed innocent, unless it comes too soon.
-            is_last = self._budget.is_last(requests, is_refused=is_refused)
-            items = search.next_items(last=is_last)
-            if not items or not has_request:
+            is_last = self._budget.is_last(requests_before, is_refused=is_refused)
+            pods = search.next_items(is_last=is_last)
+            if not pods or not has_request:
                 break
-            error = await self._send(items)
+            error = await self._send(pods)
             search.has_success |= self._has_success
             if error is None:
-                search.passed(items)
-            elif _is_about_pods(error):
-                search.failed(items, error)
+                search.passed(pods)
+            elif _may_be_caused_by_pods(error):
+                search.failed(pods, error)
             else:
                 break
-        self._conclude(search)
+        self._apply_findings(search)
 
-    def _conclude(self, search: PodSearch) -> None:
+    def _apply_findings(self, search: PodSearch) -> None:
         """Act on the findings of a search so far."""
         for pod, error in search.culprits.items():
-            self._judge([pod], error)
-            pod.alone = search.has_success
+            self._end_search([pod], error)
+            pod.is_polled_alone = search.has_success
         search.culprits.clear()
         undecided = search.undecided
         for pod in undecided:
+            # The next tick continues the search, unless there may be an outage.
             pod.search = search if search.has_success else None
         if search.given_up:
             if is_refusal(search.error):
                 self._budget.count_refused_batch()
-            self._judge(undecided, search.error)
+            self._end_search(undecided, search.error)
         self._release(undecided)
 
-    def _judge(self, pods: list[WatchedPod], error: Exception) -> None:
+    def _end_search(self, pods: list[WatchedPod], error: Exception) -> None:
         """End the search of pods; end their waits if they were refused."""
-        self._clear(pods)
+        self._clear_search(pods)
         if is_refusal(error):
-            self._state.refuse(pods, error)
+            self._state.note_refusal(pods, error)
 
 
-def _is_about_pods(error: Exception) -> bool:
+def _may_be_caused_by_pods(error: Exception) -> bool:
     """Return whether some of a request's pods may have caused its failure."""
     if isinstance(error, APIError) and not isinstance(error, RateLimitError):
         return True

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MISSES_BEFORE_GONE: Final = 2
 """Status responses without a row, after which a GET confirms whether the pod is gone."""
 LOOKUP_INTERVAL: Final = 30.0
-"""Minimum seconds between two GETs of the same pod."""
+"""Min seconds between two GETs of the same pod."""
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
@@ -38,7 +38,7 @@ class Subscriber:
         pod_ids: Ids of the pods, without duplicates.
         interval: Seconds between two polls of each.
         listeners: Listeners of the polls, or ``None``.
-        since: Number of the last request before it began; only responses to later requests count for it.
+        sequence: Its sequence number; only responses to requests with a higher number count for it.
         pods: Pods that it still subscribes to.
     """
 
@@ -46,22 +46,22 @@ class Subscriber:
         self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
         self.interval = interval
         self.listeners: Listeners | None = LISTENERS.get()
-        self.since: int = 0
+        self.sequence: int = 0
         self.pods: dict[str, WatchedPod] = {}
         self._changed: dict[WatchedPod, None] = {}
         self._error: Exception | None = None
-        self._news = asyncio.Event()
+        self._has_news = asyncio.Event()
 
     def notify(self, pod: WatchedPod) -> None:
         """Record that a pod has changed, and wake the subscriber."""
         self._changed[pod] = None
-        self._news.set()
+        self._has_news.set()
 
     def end(self, error: Exception) -> None:
-        """End it with a copy of ``error``, so that subscribers do not share tracebacks and notes."""
+        """End the subscription with a copy of ``error``: subscribers must not share tracebacks and notes."""
         if self._error is None:
             self._error = copy_exception(error)
-            self._news.set()
+            self._has_news.set()
 
 
 @attrs.define(eq=False)
@@ -71,18 +71,18 @@ class WatchedPod:
     Attributes:
         pod_id: Its id.
         row: The last status row as received; kept when the pod is gone.
-        status: That row, with the address from ``get`` if it lacks one; ``None`` if the pod does not exist.
+        status: ``row``, with the address from ``get`` if it lacks one; ``None`` if the pod does not exist.
         gone: Whether it existed and is confirmed gone.
         absent: Whether it was never seen, and is confirmed not to exist.
-        trouble: Error of its last status request; ``None`` if that succeeded.
+        poll_error: Error of its last status request; ``None`` if that succeeded.
         refused_at: Time at which the current series of refusals began; ``None`` if there is none.
-        lookup_trouble: Error of the last GET.
-        lookup_refused_at: The same as ``refused_at``, for GETs.
-        search: The search for the pods that make its batch fail, while it is a suspect.
-        alone: Whether it is polled alone, because it makes batches fail.
-        asked: Number of its last status request.
-        asked_at: Time at which that was sent.
-        seen_at: Time of the last response that confirmed the current state.
+        lookup_error: Error of the last GET.
+        lookup_refused_at: Time at which the current series of refused GETs began, or ``None``.
+        search: The search for the pods that make a batch fail, if this pod may be one of them.
+        is_polled_alone: Whether each request for it has no other pod, because it makes batches fail.
+        poll_sequence: Sequence number of its last status request.
+        polled_at: Time at which that request was sent.
+        confirmed_at: Time of the last response that confirmed the current state.
         in_flight: Whether a status request is in flight or about to be sent.
         looking_up: Whether a GET is in flight.
         lookup_at: Earliest time of the next GET.
@@ -96,21 +96,21 @@ class WatchedPod:
     status: PodStatus | None = None
     gone: bool = False
     absent: bool = False
-    trouble: PrimePodsError | None = None
+    poll_error: PrimePodsError | None = None
     refused_at: float | None = None
-    lookup_trouble: PrimePodsError | None = None
+    lookup_error: PrimePodsError | None = None
     lookup_refused_at: float | None = None
     search: PodSearch | None = None
-    alone: bool = False
-    asked: int = -1
-    asked_at: float = -math.inf
-    seen_at: float = -math.inf
+    is_polled_alone: bool = False
+    poll_sequence: int = -1
+    polled_at: float = -math.inf
+    confirmed_at: float = -math.inf
     in_flight: bool = False
     looking_up: bool = False
     lookup_at: float = -math.inf
     subscriptions: set[Subscriber] = attrs.field(factory=set[Subscriber])
     force_notify: set[Subscriber] = attrs.field(factory=set[Subscriber])
-    _address: Pod | None = None
+    _pod_with_address: Pod | None = None
     _lacks_address: bool = False
     _misses: int = 0
     _missed_at: float = -math.inf
@@ -119,80 +119,81 @@ class WatchedPod:
         """Notify ``subscription`` of changes from now on."""
         self.subscriptions.add(subscription)
         self.force_notify.add(subscription)
-        if self._missing and not self.absent:
-            # Without a row, only `get` has news: do not keep a new subscriber waiting for it.
+        if self._is_missing and not self.absent:
+            # Without a row, only `get` shows the state: do not keep a new subscriber waiting for it.
             self.lookup_at = -math.inf
 
     def remove(self, subscription: Subscriber) -> None:
-        """Undo :meth:`add`."""
+        """Stop notifying ``subscription``."""
         self.subscriptions.discard(subscription)
         self.force_notify.discard(subscription)
 
-    def wants_lookup(self, now: float) -> bool:
-        """Tell whether the status rows are incomplete and a GET is due."""
+    def needs_lookup(self, now: float) -> bool:
+        """Return whether the status rows are incomplete and a GET is due."""
         if now < self.lookup_at or self.gone:
             return False
         if self._misses:
-            return self._missing
-        return self._lacks_address or self._terminated
+            return self._is_missing
+        return self._lacks_address or self._is_terminated
 
-    def observe(self, row: PodStatus | None, sequence: int, now: float) -> None:
+    def record_row(self, row: PodStatus | None, sequence: int, now: float) -> None:
         """Record the row of this pod from a status response, or its absence."""
         if row is None:
-            self._miss(sequence, now)
+            self._record_missing_row(sequence, now)
             return
-        self.seen_at = now
+        self.confirmed_at = now
         if row is self.row and not (self._misses or self.force_notify or self.gone):
             # The usual case: nothing has changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
-            self._show(None, sequence)
+            self._set_status(None, sequence)
             return
         self.gone = self.absent = False
-        self._misses, self.row = 0, row
-        self._show(self._complete(row, now), sequence)
+        self._misses = 0
+        self.row = row
+        self._set_status(self._complete(row, now), sequence)
 
-    def found(self, pod: Pod, sequence: int, now: float) -> None:
+    def record_pod(self, pod: Pod, sequence: int, now: float) -> None:
         """Record the result of ``get`` for a pod whose status row is incomplete or missing."""
-        self.lookup_trouble = self.lookup_refused_at = None
+        self.lookup_error = self.lookup_refused_at = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
             self.gone = True
-            self._show(None, sequence)
+            self._set_status(None, sequence)
         elif self._misses or self.row is None:
             self.gone = self.absent = False
-            self.seen_at = now
+            self.confirmed_at = now
             # An old row shows that the pod existed; `get` shows its current state.
             self.row = self.row or _as_status(pod)
-            self._show(_as_status(pod), sequence)
+            self._set_status(_as_status(pod), sequence)
         elif self._lacks_address:
-            self._address = pod
-            self._show(self._complete(self.row, now), sequence)
+            self._pod_with_address = pod
+            self._set_status(self._complete(self.row, now), sequence)
 
-    def not_found(self, sequence: int) -> None:
-        """Record a 404: with missing rows, or after TERMINATED, it confirms that the pod is gone.
+    def record_not_found(self, sequence: int) -> None:
+        """Record a 404, which confirms that the pod is gone if its row is missing or TERMINATED.
 
-        Otherwise a row has arrived meanwhile, or ``get`` lags behind the status.
+        Any other row arrived after the request was sent, or ``get`` lags behind the status.
         """
-        self.lookup_trouble = self.lookup_refused_at = None
-        if not self._missing and not self._terminated:
+        self.lookup_error = self.lookup_refused_at = None
+        if not self._is_missing and not self._is_terminated:
             return
         if self.row is not None:
             self.gone = True
         elif not self.gone:
             self.absent = True
-        self._show(None, sequence)
+        self._set_status(None, sequence)
 
-    def ended(self, sequence: int) -> None:
-        """Record that the history lists it: if it was never seen, it ended before the wait."""
+    def record_ended(self, sequence: int) -> None:
+        """Record that the history lists the pod as ended: if it was never seen, it ended before the wait."""
         if self.absent:
             self.absent, self.gone = False, True
-            self._show(None, sequence)
+            self._set_status(None, sequence)
 
-    def lookup_failed(self, error: PrimePodsError) -> None:
-        """Record that a GET failed; it is retried at the next tick if it was to confirm an end."""
-        self.lookup_trouble = error
-        if self._missing or self._terminated:
+    def record_lookup_error(self, error: PrimePodsError) -> None:
+        """Record that a GET failed; the next tick repeats it if the pod may be gone."""
+        self.lookup_error = error
+        if self._is_missing or self._is_terminated:
             self.lookup_at = -math.inf
 
     @property
@@ -206,40 +207,40 @@ class WatchedPod:
             subscription.end(error)
 
     @property
-    def _missing(self) -> bool:
+    def _is_missing(self) -> bool:
         return self._misses >= MISSES_BEFORE_GONE
 
     @property
-    def _terminated(self) -> bool:
+    def _is_terminated(self) -> bool:
         return self.row is not None and self.row.status == PodState.TERMINATED
 
-    def _miss(self, sequence: int, now: float) -> None:
-        """Count a response without a row. Extra polls for new subscribers do not count."""
+    def _record_missing_row(self, sequence: int, now: float) -> None:
+        """Count a response without a row, unless the last such response is under half an interval old."""
         if self.status is None:
-            self.seen_at = now
-        spacing = self.interval / 2
-        if now >= self._missed_at + spacing or not self._misses:
-            self._misses, self._missed_at = self._misses + 1, now
+            self.confirmed_at = now
+        if not self._misses or now >= self._missed_at + self.interval / 2:
+            self._misses += 1
+            self._missed_at = now
             if self._misses == MISSES_BEFORE_GONE:
                 self.lookup_at = now
         if self.gone or self.absent:
-            self._show(None, sequence)
+            self._set_status(None, sequence)
 
     def _complete(self, row: PodStatus, now: float) -> PodStatus:
         """Add the address from ``get`` while the pod stays ACTIVE; note whether one is still missing."""
         if row.status != PodState.ACTIVE:
-            self._address = None
-        status = _with_address(row, self._address)
+            self._pod_with_address = None
+        status = _with_address(row, self._pod_with_address)
         self._lacks_address = (
             status.status == PodState.ACTIVE and status.is_installed and not status.has_address
         )
         if not self._lacks_address:
-            self.lookup_trouble = None
+            self.lookup_error = None
         if row.status == PodState.TERMINATED:
             self.lookup_at = now
         return status
 
-    def _show(self, status: PodStatus | None, sequence: int) -> None:
+    def _set_status(self, status: PodStatus | None, sequence: int) -> None:
         """Set the state, and notify subscribers.
 
         Only those that subscribed before request ``sequence`` are notified; if the state is unchanged, only
@@ -249,7 +250,7 @@ class WatchedPod:
         if status != self.status:
             self.status, to_notify = status, self.subscriptions
         for subscription in list(to_notify):
-            if subscription.since < sequence:
+            if subscription.sequence < sequence:
                 self.force_notify.discard(subscription)
                 subscription.notify(self)
 

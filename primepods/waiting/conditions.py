@@ -57,7 +57,7 @@ def check_until(until: object) -> None:
     check_callable("until", until)
     call_method = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
     if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(call_method):
-        raise _not_plain(until)
+        raise _async_condition_error(until)
 
 
 def holds(until: Until, status: PodStatus | None) -> bool:
@@ -70,11 +70,11 @@ def holds(until: Until, status: PodStatus | None) -> bool:
     if inspect.isawaitable(outcome):
         if inspect.iscoroutine(outcome):
             outcome.close()
-        raise _not_plain(until)
+        raise _async_condition_error(until)
     return bool(outcome)
 
 
-def _not_plain(until: object) -> TypeError:
+def _async_condition_error(until: object) -> TypeError:
     return TypeError(
         f"until must be a plain function that returns a bool, but {quote(until)} is async. Await in "
         "`on_change`, or iterate `pods.watch`."

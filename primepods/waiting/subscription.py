@@ -75,12 +75,12 @@ class Subscription(Subscriber):
             seconds = self.clock.time() - began_at
             self.listeners.notify(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
         self._connection.disconnect(self)
-        self.hub.remove(self, self._connection.client)
+        self.hub.remove(self, self._connection.root)
 
     async def aclose(self) -> None:
         """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""
         self.close()
-        await self.hub.ended()
+        await self.hub.wait_closed()
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,11 +89,11 @@ class Subscription(Subscriber):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # A coroutine that is being closed must not await: the garbage collector may close it in any loop.
+        # No await in a coroutine that is being closed: the garbage collector may close it in any loop.
         if kind is not GeneratorExit:
-            await self.hub.ended()
+            await self.hub.wait_closed()
 
-    def drop(self, pod_id: str) -> None:
+    def remove_pod(self, pod_id: str) -> None:
         """Stop polling for one of the pods."""
         self.hub.remove_pod(self, self.pods.pop(pod_id))
 
@@ -105,10 +105,10 @@ class Subscription(Subscriber):
         Raises:
             PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
         """
-        await self.clock.wait(self._news, until - self.clock.time())
+        await self.clock.wait(self._has_news, until - self.clock.time())
         if self._error is not None:
             raise copy_exception(self._error)
-        self._news.clear()
+        self._has_news.clear()
         changed = self._changed
         self._changed = {}
         return [pod for pod in changed if pod.pod_id in self.pods]
@@ -121,7 +121,7 @@ class Subscription(Subscriber):
             return None
         if pod.absent:
             # Only a response after the grace period counts: there may have been an outage until then.
-            if pod.seen_at < self._appear_by:
+            if pod.confirmed_at < self._appear_by:
                 pod.force_notify.add(self)
                 return None
             self.never_appeared.add(pod_id)
@@ -140,25 +140,25 @@ class HubConnection:
     Args:
         settings: The settings of the client, or of a view on it.
         session: The caller's own aiohttp session, a function that makes one, or ``None``.
-        client: The connection of the client, for a view on it.
+        parent: For a view: the connection of the client, or of the view, that it was made from.
 
     Attributes:
         clock: The client's clock.
         on_event: The client's hook.
-        client: The connection of the client, also for a view on a view.
+        root: The connection of the client itself; for the client's own connection, this object.
         subscriptions: Open subscriptions of the client and its views.
         closed: Whether the client is closed.
     """
 
-    def __init__(self, settings: Settings, session: Any, client: HubConnection | None = None) -> None:
+    def __init__(self, settings: Settings, session: Any, parent: HubConnection | None = None) -> None:
         self.clock: Clock = settings.clock
         self.on_event: Hook | None = settings.on_event
         self._settings = settings
         self._session = session
-        self.client: HubConnection = self if client is None else client.client
+        self.root: HubConnection = self if parent is None else parent.root
         self.closed: bool = False
         self.subscriptions: set[Subscription] = set()
-        self._spare: Transport | None = None
+        self._spare_transport: Transport | None = None
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
     def connect(self, subscription: Subscription) -> Hub:
@@ -167,24 +167,26 @@ class HubConnection:
         Raises:
             ClientClosedError: The client is closed.
         """
-        if self.client.closed:
+        if self.root.closed:
             raise _closed_error()
-        self.client.subscriptions.add(subscription)
-        hub = join(self._settings, self._session, self.client.take_transport)
+        self.root.subscriptions.add(subscription)
+        hub = join(self._settings, self._session, self.root.take_transport)
         hub.add(subscription)
         return hub
 
     def disconnect(self, subscription: Subscription) -> None:
         """Remove ``subscription``, which is closed."""
-        self.client.subscriptions.discard(subscription)
+        self.root.subscriptions.discard(subscription)
 
     def take_transport(self) -> Transport:
         """Return connections for a poller in the running loop: those of the last poller, or new ones."""
-        loop = self._spare_loop
-        if self._spare is None or (loop is not asyncio.get_running_loop() and not _is_closed(loop)):
+        if self._spare_transport is None or self._spare_loop is None:
             return Transport(self._settings, self._session)
-        transport = self._spare
-        self._spare = None
+        is_of_running_loop = self._spare_loop is asyncio.get_running_loop()
+        if not is_of_running_loop and not self._spare_loop.is_closed():
+            return Transport(self._settings, self._session)
+        transport = self._spare_transport
+        self._spare_transport = None
         self._spare_loop = None
         return transport
 
@@ -194,9 +196,9 @@ class HubConnection:
         Returns:
             ``False`` if they are not kept, because the client is closed or already has spare connections.
         """
-        if self.closed or self._spare is not None:
+        if self.closed or self._spare_transport is not None:
             return False
-        self._spare = transport
+        self._spare_transport = transport
         self._spare_loop = asyncio.get_running_loop()
         return True
 
@@ -208,13 +210,9 @@ class HubConnection:
             if subscription.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()
-        spare, self._spare = self._spare, None
+        spare, self._spare_transport = self._spare_transport, None
         if spare is not None:
             await spare.aclose()
-
-
-def _is_closed(loop: asyncio.AbstractEventLoop | None) -> bool:
-    return loop is None or loop.is_closed()
 
 
 def _closed_error() -> ClientClosedError:

@@ -67,21 +67,22 @@ class Wait:
         async with Subscription(self.connection, self.pod_ids, self.interval, appear_grace) as subscription:
             try:
                 async with timeout:
-                    await self._until_done(subscription)
+                    await self._wait_for_all(subscription)
                     return subscription.statuses()
             except TimeoutError:
                 if not timeout.expired():
                     raise
-            raise timed_out(subscription, self.timeout)
+            raise wait_timeout_error(subscription, self.timeout)
 
-    async def _until_done(self, subscription: Subscription) -> None:
+    async def _wait_for_all(self, subscription: Subscription) -> None:
         while subscription.pods:
             for pod in await subscription.changed():
                 change = subscription.report(pod)
                 if change is not None:
                     await self._call_back(change)
+                # A response without a change can end a grace period.
                 if change is not None or pod.pod_id in self._grace_ends:
-                    self._judge(pod, subscription)
+                    self._check_pod(pod, subscription)
 
     async def _call_back(self, change: PodChange) -> None:
         if self.on_change is not None:
@@ -89,37 +90,38 @@ class Wait:
             if inspect.isawaitable(outcome):
                 await outcome
 
-    def _judge(self, pod: WatchedPod, subscription: Subscription) -> None:
+    def _check_pod(self, pod: WatchedPod, subscription: Subscription) -> None:
         """Decide whether a pod is done, has failed, or is still pending."""
         pod_id = pod.pod_id
         status = subscription.reported[pod_id]
         in_grace = self._in_install_grace(pod, status)
-        # Both hold for a failed installation; they must wait for the end of the grace period.
+        # These conditions hold for a failed installation, but during the grace period it may recover.
         accepts_failure = self.until is settled or self.until is failed
         if not (in_grace and accepts_failure) and holds(self.until, status):
-            subscription.drop(pod_id)
+            subscription.remove_pod(pod_id)
         elif self.until is gone:
-            return
+            return  # A failed or stopped pod can still become gone.
         elif in_grace:
             # The grace period ends with the first response after it.
             pod.force_notify.add(subscription)
         elif pod_id in subscription.never_appeared:
             raise missing_row("GET", f"{PODS}/status", pod_id)
         elif is_over(status):
-            raise _pod_failed(subscription, pod_id)
+            raise _pod_failed_error(subscription, pod_id)
 
     def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
         """Return whether a failed installation may still recover, until a response after the grace period."""
-        if status is None or not status.has_failed or status.status == PodState.ERROR:
+        is_failed_installation = status is not None and status.has_failed and status.status != PodState.ERROR
+        if not is_failed_installation:
             self._grace_ends.pop(pod.pod_id, None)
             return False
-        grace_ends_at = self._grace_ends.setdefault(pod.pod_id, pod.seen_at + self.install_grace)
-        return pod.seen_at < grace_ends_at
+        grace_ends_at = self._grace_ends.setdefault(pod.pod_id, pod.confirmed_at + self.install_grace)
+        return pod.confirmed_at < grace_ends_at
 
 
-def _pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
+def _pod_failed_error(subscription: Subscription, pod_id: str) -> PodFailedError:
     """Build the error for a pod that can no longer fulfil the condition."""
-    outcome, reason, remedy = _explain(subscription.reported[pod_id])
+    outcome, reason, remedy = _explain_failure(subscription.reported[pod_id])
     others = len(subscription.pods) - 1
     rest = ""
     if others == 1:
@@ -136,7 +138,7 @@ def _pod_failed(subscription: Subscription, pod_id: str) -> PodFailedError:
     )
 
 
-def _explain(status: PodStatus | None) -> tuple[str, str, str]:
+def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
     """Return what happened to a pod, the reason for ``.reason``, and a hint."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
@@ -158,7 +160,7 @@ def _explain(status: PodStatus | None) -> tuple[str, str, str]:
     return outcome, f"it {outcome}", remedy
 
 
-def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
+def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeoutError:
     """Build the timeout error: the last failures, the pending pods, and their cost."""
     pending = tuple(subscription.pods)
     reported = subscription.reported
@@ -168,7 +170,7 @@ def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
     failures = _recent_failures(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
-        remedy = _advise(seen, len(pending))
+        remedy = _cost_and_hint(seen, len(pending))
     elif failures:
         remedy = "None of them was seen: wait again with the same ids."
     else:
@@ -181,19 +183,19 @@ def timed_out(subscription: Subscription, timeout: float) -> WaitTimeoutError:
 
 
 def _recent_failures(subscription: Subscription) -> str:
-    if subscription.hub.pause is not None:
-        return f"The API asked for a pause in requests: {subscription.hub.pause} "
+    if subscription.hub.pause_cause is not None:
+        return f"The API asked for a pause in requests: {subscription.hub.pause_cause} "
     pods = subscription.pods.values()
-    troubles = (pod.trouble or pod.lookup_trouble for pod in pods)
-    trouble = next((error for error in troubles if error is not None), None)
-    if trouble is not None:
-        return f"Requests kept failing: {trouble} "
-    if any(pod.seen_at == -math.inf for pod in pods):
+    errors = (pod.poll_error or pod.lookup_error for pod in pods)
+    first_error = next((error for error in errors if error is not None), None)
+    if first_error is not None:
+        return f"Requests kept failing: {first_error} "
+    if any(pod.confirmed_at == -math.inf for pod in pods):
         return "The API has not responded yet. "
     return ""
 
 
-def _advise(seen: list[PodStatus], pending: int) -> str:
+def _cost_and_hint(seen: list[PodStatus], pending: int) -> str:
     """Return the cost of the pods that were seen, and a hint."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
     cost = f"They cost at least {sum(prices):.2f} an hour. " if prices else ""

@@ -16,7 +16,7 @@ from ..errors import ClientClosedError
 from ..models import PodChange
 from ._watched_pod import WatchedPod
 from .subscription import HubConnection, Subscription
-from .wait import timed_out
+from .wait import wait_timeout_error
 
 if TYPE_CHECKING:
     from .._operations.hook import Operation
@@ -26,9 +26,9 @@ class AsyncWatch:
     """The changes of pods as they happen: ``async for change in client.pods.watch(ids)``.
 
     Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
-    pod's newest state. Ends only when all pods are gone: an ``anext`` that is cancelled, as by a timeout,
-    loses nothing and can be repeated; after an error, it raises the same error again. Each iteration is a new
-    watch. Leaving it early leaks nothing; ``async with`` makes the cleanup immediate.
+    pod's newest state. Ends only when all pods are gone. An ``anext`` that is cancelled, for example by a
+    timeout, loses no change and can be repeated; one after an error raises the same error again. Each
+    iteration is a new watch. An early ``break`` leaks nothing; ``async with`` makes the cleanup immediate.
     """
 
     def __init__(
@@ -39,10 +39,12 @@ class AsyncWatch:
         self._timeout = math.inf if timeout is None else timeout
         self._connection = connection
         self._subscribe = partial(Subscription, connection, pod_ids, interval)
-        self._open: set[_Iteration] = set()
+        self._open_iterations: set[_Iteration] = set()
 
     def __aiter__(self) -> ClosableAsyncIterator[PodChange]:
-        return WatchIterator(_Iteration(self._connection, self._subscribe, self._timeout, self._open))
+        return WatchIterator(
+            _Iteration(self._connection, self._subscribe, self._timeout, self._open_iterations)
+        )
 
     async def aclose(self) -> None:
         """End all iterations of this watch.
@@ -50,7 +52,7 @@ class AsyncWatch:
         Iterations whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also
         in a task that is waiting for the next change.
         """
-        for iteration in list(self._open):
+        for iteration in list(self._open_iterations):
             await iteration.aclose()
 
     async def __aenter__(self) -> Self:
@@ -72,7 +74,7 @@ class _Iteration:
         connection: The client's connection to the poller.
         subscribe: Starts the polling.
         timeout: Seconds.
-        open_: The set of open iterations, which contains this one until it is closed.
+        open_iterations: The set of open iterations, which contains this one until it is closed.
     """
 
     def __init__(
@@ -80,19 +82,19 @@ class _Iteration:
         connection: HubConnection,
         subscribe: Callable[[], Subscription],
         timeout: float,
-        open_: set[_Iteration],
+        open_iterations: set[_Iteration],
     ) -> None:
         self._connection = connection
         self._operation: Operation | None = None
         self._subscribe = subscribe
         self._timeout = timeout
-        self._open = open_
-        self._open.add(self)
+        self._open_iterations = open_iterations
+        self._open_iterations.add(self)
         self._subscription: Subscription | None = None
         self._ends_at = math.inf
-        self._changed: Iterator[WatchedPod] = iter(())
-        self._busy = False
-        self._end: Exception | None = None
+        self._changed_pods: Iterator[WatchedPod] = iter(())
+        self._is_waiting = False
+        self._final_error: Exception | None = None
 
     async def next_change(self) -> PodChange:
         """Return the next change.
@@ -101,33 +103,33 @@ class _Iteration:
             StopAsyncIteration: All pods are gone.
             ClientClosedError: The client or the watch was closed.
         """
-        if self._busy:
+        if self._is_waiting:
             msg = "Another task already waits for this watch's next change: iterate it in one task."
             raise RuntimeError(msg)
-        if self._end is not None:
+        if self._final_error is not None:
             # The same exception each time, without the frames of earlier raises.
-            raise self._end.with_traceback(None)
-        self._busy = True
+            raise self._final_error.with_traceback(None)
+        self._is_waiting = True
         try:
             return await self._next_change(self._subscription or self._begin())
         except Exception as exc:  # noqa: BLE001 - after any error, the watch must not end normally
-            self._end = exc
+            self._final_error = exc
         finally:
-            self._busy = False
+            self._is_waiting = False
         await self._close()
-        raise self._end
+        raise self._final_error
 
     async def aclose(self) -> None:
         """End the iteration, even while another task waits for the next change."""
         closed = ClientClosedError("The watch was closed before all its pods were gone. Watch them again.")
-        self._end = self._end or closed
+        self._final_error = self._final_error or closed
         if self._subscription is not None:
             self._subscription.end(closed)
         await self._close()
 
     def abandon(self) -> None:
         """Close an iteration whose iterator was garbage-collected; may be called in any thread."""
-        self._open.discard(self)
+        self._open_iterations.discard(self)
         if self._subscription is not None:
             with suppress(RuntimeError):  # The loop is closed, and the poller has ended with it.
                 self._subscription.loop.call_soon_threadsafe(self._stop)
@@ -136,27 +138,35 @@ class _Iteration:
         if self._subscription is not None:
             self._subscription.close()
         if self._operation is not None:
-            self._operation.end(None if isinstance(self._end, StopAsyncIteration) else self._end)
+            is_complete = isinstance(self._final_error, StopAsyncIteration)
+            self._operation.end(None if is_complete else self._final_error)
 
     async def _close(self) -> None:
-        self._open.discard(self)
+        self._open_iterations.discard(self)
         self._stop()
         if self._subscription is not None:
             await self._subscription.aclose()
 
     async def _next_change(self, subscription: Subscription) -> PodChange:
         while True:
-            # Only up to the first change: the next call continues with the other pods.
-            change = next(filter(None, map(subscription.report, self._changed)), None)
+            change = self._report_next(subscription)
             if change is not None:
-                if change.after is None:
-                    subscription.drop(change.pod_id)
                 return change
             if not subscription.pods:
                 raise StopAsyncIteration
             if subscription.clock.time() >= self._ends_at:
-                raise timed_out(subscription, self._timeout)
-            self._changed = iter(await subscription.changed(self._ends_at))
+                raise wait_timeout_error(subscription, self._timeout)
+            self._changed_pods = iter(await subscription.changed(self._ends_at))
+
+    def _report_next(self, subscription: Subscription) -> PodChange | None:
+        """Return the change of the next changed pod; further calls continue with the other pods."""
+        for pod in self._changed_pods:
+            change = subscription.report(pod)
+            if change is not None:
+                if change.after is None:
+                    subscription.remove_pod(change.pod_id)
+                return change
+        return None
 
     def _begin(self) -> Subscription:
         self._operation = begin("pods.watch", self._connection)
