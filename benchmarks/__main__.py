@@ -42,19 +42,21 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 
 
 def measure(bench: Bench, only: list[str]) -> tuple[list[Row], list[Contest]]:
-    """Run all groups and print their results."""
+    """Run the groups in ``only``, or all if it is empty; print and return their results."""
     rows: list[Row] = []
-    found: list[Contest] = []
-    for contest in contests(bench) if not only or "contests" in only else ():
-        found.append(contest)
-        print(*report.contest_lines(contest), sep="\n", flush=True)
+    contest_results: list[Contest] = []
+    wanted = only or ["contests", *GROUPS]
+    if "contests" in wanted:
+        for contest in contests(bench):
+            contest_results.append(contest)
+            print(*report.contest_table(contest), sep="\n", flush=True)
     print(f"\n{report.HEAD}", flush=True)
-    for name, group in {"contests": lambda _: listing(found), **GROUPS}.items():
-        if not only or name in only:
-            for row in group(bench):
-                rows.append(row)
-                print(report.line(row), flush=True)
-    return rows, found
+    groups = {"contests": lambda _: listing(contest_results), **GROUPS}
+    for name, group in groups.items():
+        for row in group(bench) if name in wanted else ():
+            rows.append(row)
+            print(report.table_row(row), flush=True)
+    return rows, contest_results
 
 
 def main() -> None:
@@ -62,12 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="small and seldom: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="few pods and repetitions: to see that it works")
     parser.add_argument("--output", type=Path, help="folder for results.json and results.svg")
     parser.add_argument("--only", nargs="+", default=[], choices=[*GROUPS, "contests"], metavar="GROUP")
     options = parser.parse_args()
-    output = options.output or (None if options.quick or options.only else Path(__file__).parent)
-    began = time.monotonic()
+    is_complete = not options.quick and not options.only
+    output = options.output or (Path(__file__).parent if is_complete else None)
+    started_at = time.monotonic()
     # The official client reads, and may write, files in the home directory.
     selector = Selector()
     loop_factory = partial(asyncio.SelectorEventLoop, selector)
@@ -76,7 +79,7 @@ def main() -> None:
         for name in [name for name in os.environ if name.startswith("PRIME_")]:
             del os.environ[name]
         print(report.machine())
-        for name in report.absent():
+        for name in report.missing_peers():
             print(f"{name} is not installed and is left out")
         population = 2_000 if options.quick else 100_000
         with running(population) as server:
@@ -84,7 +87,7 @@ def main() -> None:
             if options.quick:
                 bench = replace(bench, pods=1_000, repetitions=2, sizes=(250, 500, 1_000))
             rows, found = measure(bench, options.only)
-    print(f"\n{time.monotonic() - began:.0f} s", "" if not options.quick else "(quick: quote no figures)")
+    print(f"\n{time.monotonic() - started_at:.0f} s", "(quick: quote no figures)" if options.quick else "")
     if output is not None:
         results = report.as_json(rows, found)
         (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -48,27 +48,27 @@ class Bench:
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
 
     def slices(self, size: int) -> Iterator[int]:
-        """Yield start numbers of pod slices that were not requested recently, in a cycle."""
+        """Yield the first pod numbers of consecutive slices, in a cycle, so that no cache knows the pods."""
         return itertools.cycle(range(0, self.population - size + 1, size))
 
     def timed(self, work: Callable[[], Awaitable[int]], expected: int) -> dict[str, float]:
-        """Run ``work`` in the loop; return its wall and processor time."""
+        """Run ``work`` in the loop; return its wall and processor time. It must return ``expected``."""
 
         async def run() -> dict[str, float]:
             wall, cpu = time.perf_counter(), time.thread_time()
-            got = await work()
+            count = await work()
             figures = {"wall": time.perf_counter() - wall, "cpu": time.thread_time() - cpu}
-            assert got == expected, (got, expected)
+            assert count == expected, (count, expected)
             return figures
 
         return self.runner.run(run())
 
 
-def present(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Return whether a peer's module is installed."""
     return importlib.util.find_spec(module) is not None
 
 
-def after(delay: float) -> str:
+def delay_label(delay: float) -> str:
     """Return the label of a server delay."""
     return f"server {delay * 1e3:.0f} ms"

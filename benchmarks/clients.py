@@ -14,8 +14,8 @@ import primepods
 
 from .server import KEY
 
-CHUNK = 100
-IN_FLIGHT = 16
+BATCH_SIZE = 100
+MAX_IN_FLIGHT = 16
 _PODS = "/api/v1/pods"
 
 
@@ -33,38 +33,38 @@ class Floor:
         self._url = url + _PODS
         self._session: aiohttp.ClientSession | None = None
 
-    async def _ask(self, target: str) -> Any:
+    async def _get_json(self, target: str) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Authorization": f"Bearer {KEY}"},
             )
-        async with self._session.get(URL(self._url + target, encoded=True)) as answer:
-            assert answer.status == 200  # noqa: PLR2004 - HTTP's OK
-            return self._loads(await answer.read())
+        async with self._session.get(URL(self._url + target, encoded=True)) as response:
+            assert response.status == 200  # noqa: PLR2004 - HTTP's OK
+            return self._loads(await response.read())
 
     async def statuses(self, ids: list[str]) -> int:
         """Request the status of many pods."""
         found: dict[str, Any] = {}
 
-        async def ask(chunk: list[str]) -> None:
-            data = await self._ask("/status?pod_ids=" + "&pod_ids=".join(chunk))
+        async def fetch(batch: list[str]) -> None:
+            data = await self._get_json("/status?pod_ids=" + "&pod_ids=".join(batch))
             for row in data["data"]:
                 found[row["podId"]] = row
 
-        await in_flight(ask, chunks(ids))
+        await run_limited(fetch, batches(ids))
         return len(found)
 
     async def list(self) -> int:
         """Read the whole list."""
-        first = await self._ask(f"/?offset=0&limit={CHUNK}")
+        first = await self._get_json(f"/?offset=0&limit={BATCH_SIZE}")
         pages = {0: first["data"]}
 
-        async def ask(offset: int) -> None:
-            pages[offset] = (await self._ask(f"/?offset={offset}&limit={CHUNK}"))["data"]
+        async def fetch(offset: int) -> None:
+            pages[offset] = (await self._get_json(f"/?offset={offset}&limit={BATCH_SIZE}"))["data"]
 
-        await in_flight(ask, range(CHUNK, first["total_count"], CHUNK))
+        await run_limited(fetch, range(BATCH_SIZE, first["total_count"], BATCH_SIZE))
         return sum(len(rows) for rows in pages.values())
 
     async def aclose(self) -> None:
@@ -81,9 +81,9 @@ class Naive(Floor):
         found = {}
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
             for pod_id in ids:
-                async with session.get(f"{self._url}/{pod_id}") as answer:
-                    answer.raise_for_status()
-                    found[pod_id] = await answer.json()
+                async with session.get(f"{self._url}/{pod_id}") as response:
+                    response.raise_for_status()
+                    found[pod_id] = await response.json()
         return len(found)
 
 
@@ -91,7 +91,7 @@ class Ours:
     """primepods.AsyncClient with its defaults."""
 
     def __init__(self, url: str) -> None:
-        self.client = primepods.AsyncClient(KEY, base_url=url, max_concurrency=IN_FLIGHT)
+        self.client = primepods.AsyncClient(KEY, base_url=url, max_concurrency=MAX_IN_FLIGHT)
 
     async def statuses(self, ids: list[str]) -> int:
         """Request the status of many pods."""
@@ -113,35 +113,35 @@ class Httpx:
     def __init__(self, url: str) -> None:
         httpx = importlib.import_module("httpx")
         self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {KEY}"}, limits=httpx.Limits(max_connections=IN_FLIGHT)
+            headers={"Authorization": f"Bearer {KEY}"}, limits=httpx.Limits(max_connections=MAX_IN_FLIGHT)
         )
         self._url = url + _PODS
 
-    async def _ask(self, path: str, params: dict[str, Any]) -> Any:
-        answer = await self._http.get(self._url + path, params=params)
-        answer.raise_for_status()
-        return answer.json()
+    async def _get_json(self, path: str, params: dict[str, Any]) -> Any:
+        response = await self._http.get(self._url + path, params=params)
+        response.raise_for_status()
+        return response.json()
 
     async def statuses(self, ids: list[str]) -> int:
         """Request the status of many pods."""
         found: dict[str, Any] = {}
 
-        async def ask(chunk: list[str]) -> None:
-            for row in (await self._ask("/status", {"pod_ids": chunk}))["data"]:
+        async def fetch(batch: list[str]) -> None:
+            for row in (await self._get_json("/status", {"pod_ids": batch}))["data"]:
                 found[row["podId"]] = row
 
-        await in_flight(ask, chunks(ids))
+        await run_limited(fetch, batches(ids))
         return len(found)
 
     async def list(self) -> int:
         """Read the whole list."""
-        first = await self._ask("/", {"offset": 0, "limit": CHUNK})
+        first = await self._get_json("/", {"offset": 0, "limit": BATCH_SIZE})
         pages = {0: first["data"]}
 
-        async def ask(offset: int) -> None:
-            pages[offset] = (await self._ask("/", {"offset": offset, "limit": CHUNK}))["data"]
+        async def fetch(offset: int) -> None:
+            pages[offset] = (await self._get_json("/", {"offset": offset, "limit": BATCH_SIZE}))["data"]
 
-        await in_flight(ask, range(CHUNK, first["total_count"], CHUNK))
+        await run_limited(fetch, range(BATCH_SIZE, first["total_count"], BATCH_SIZE))
         return sum(len(rows) for rows in pages.values())
 
     async def aclose(self) -> None:
@@ -149,17 +149,17 @@ class Httpx:
         await self._http.aclose()
 
 
-def chunks(ids: list[str]) -> list[list[str]]:
+def batches(ids: list[str]) -> list[list[str]]:
     """Split ids into batches."""
-    return [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
+    return [ids[at : at + BATCH_SIZE] for at in range(0, len(ids), BATCH_SIZE)]
 
 
-async def in_flight(ask: Callable[[Any], Awaitable[None]], items: Any) -> None:
-    """Call ``ask`` for all items, with limited concurrency."""
+async def run_limited(fetch: Callable[[Any], Awaitable[None]], items: Any) -> None:
+    """Call ``fetch`` for all items, with limited concurrency."""
     queue: Iterator[Any] = iter(items)
 
-    async def work() -> None:
+    async def worker() -> None:
         for item in queue:
-            await ask(item)
+            await fetch(item)
 
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(worker() for _ in range(MAX_IN_FLIGHT)))

@@ -14,8 +14,8 @@ from primepods._decoding.pods import decode_statuses
 from primepods._decoding.rows import decode_page
 from primepods._utils.strict_json import loads
 
-from .bench import Bench, present
-from .clients import CHUNK, chunks
+from .bench import Bench, is_installed
+from .clients import BATCH_SIZE, batches
 from .fleet import pod_ids
 from .measure import Job, Row, Target, interleave
 
@@ -25,15 +25,15 @@ Decode = Callable[[bytes], object]
 def decoding(bench: Bench) -> Iterator[Row]:
     """Measure status rows and pods, against pydantic with the official client's models."""
     page = f"{bench.server.urls[0.0]}/api/v1/pods"
-    bench.server.show(0, bench.pods)
-    queries = ["/status?pod_ids=" + "&pod_ids=".join(chunk) for chunk in chunks(pod_ids(0, bench.pods))]
-    offsets = range(0, bench.pods, CHUNK)
+    bench.server.set_list(0, bench.pods)
+    queries = ["/status?pod_ids=" + "&pod_ids=".join(batch) for batch in batches(pod_ids(0, bench.pods))]
+    offsets = range(0, bench.pods, BATCH_SIZE)
     for what, bodies, ours in (
         ("status rows", [_read(page + query) for query in queries], _our_statuses),
-        ("pods", [_read(f"{page}/?offset={at}&limit={CHUNK}") for at in offsets], _our_pods),
+        ("pods", [_read(f"{page}/?offset={at}&limit={BATCH_SIZE}") for at in offsets], _our_pods),
     ):
         decoders: dict[str, Decode] = {"ours": ours, "parsing alone, untyped": loads}
-        if present("prime_cli"):
+        if is_installed("prime_cli"):
             decoders |= _their_statuses() if what == "status rows" else _their_pods()
         jobs = {name: _job(decode, bodies) for name, decode in decoders.items()}
         got = interleave(jobs, repetitions=2 * bench.repetitions)
@@ -53,7 +53,7 @@ def _our_statuses(body: bytes) -> object:
 
 
 def _our_pods(body: bytes) -> object:
-    return decode_page(loads(body), Pod, 0, CHUNK)
+    return decode_page(loads(body), Pod, 0, BATCH_SIZE)
 
 
 def _their_statuses() -> dict[str, Decode]:
@@ -77,15 +77,15 @@ def _their_pods() -> dict[str, Decode]:
 
 def _job(decode: Decode, bodies: list[bytes]) -> Job:
     def job() -> float:
-        began = time.thread_time()
+        started_at = time.thread_time()
         for body in bodies:
             decode(body)
-        return (time.thread_time() - began) / len(bodies)
+        return (time.thread_time() - started_at) / len(bodies)
 
     return job
 
 
 def _read(url: str) -> bytes:
-    with urlopen(url) as answer:  # noqa: S310 - our own server
-        body: bytes = answer.read()
+    with urlopen(url) as response:  # noqa: S310 - our own server
+        body: bytes = response.read()
         return body

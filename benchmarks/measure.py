@@ -20,18 +20,18 @@ class Target:
 
     Attributes:
         bound: The limit.
-        least: ``True`` if the limit is a minimum, not a maximum.
+        is_minimum: ``True`` if the limit is a minimum, not a maximum.
     """
 
     bound: float
-    least: bool = False
+    is_minimum: bool = False
 
-    def met(self, value: float) -> bool:
+    def is_met(self, value: float) -> bool:
         """Return whether a value meets the target."""
-        return value >= self.bound if self.least else value <= self.bound
+        return value >= self.bound if self.is_minimum else value <= self.bound
 
     def __str__(self) -> str:
-        return f"{'≥' if self.least else '≤'} {self.bound:g}"
+        return f"{'≥' if self.is_minimum else '≤'} {self.bound:g}"
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Row:
         return [other / ours if self.inverse else ours / other for ours, other in pairs]
 
     @property
-    def met(self) -> bool | None:
+    def is_met(self) -> bool | None:
         """Return whether the target is met; ``None`` without a target."""
-        return None if self.target is None else self.target.met(statistics.median(self.values))
+        return None if self.target is None else self.target.is_met(statistics.median(self.values))
 
 
 @dataclass(frozen=True)
@@ -81,30 +81,37 @@ class Contest:
 
 
 def interleave(jobs: Mapping[str, Job], *, repetitions: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Run all jobs in turns, in rotating order; return the samples of each figure."""
+    """Run all jobs in turns, in rotating order; return the samples of each figure.
+
+    A figure is named after its job: ``job``, or ``job:figure`` if the job has several.
+    """
     samples: dict[str, list[float]] = {}
     names = list(jobs)
     for repetition in range(warm_up + repetitions):
         turn = repetition % len(names)
         for name in names[turn:] + names[:turn]:
             gc.collect()
-            got = jobs[name]()
-            if repetition >= warm_up:
-                figures = got if isinstance(got, Mapping) else {"": got}
-                for figure, value in figures.items():
-                    samples.setdefault(f"{name}:{figure}" if figure else name, []).append(value)
+            result = jobs[name]()
+            if repetition < warm_up:
+                continue
+            if isinstance(result, Mapping):
+                figures = {f"{name}:{figure}": value for figure, value in result.items()}
+            else:
+                figures = {name: result}
+            for figure, value in figures.items():
+                samples.setdefault(figure, []).append(value)
     return samples
 
 
 def seconds(call: Callable[[], object], times: int = 1) -> float:
     """Return the average duration of ``times`` calls, in seconds."""
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     for _ in range(times):
         call()
-    return (time.perf_counter() - began) / times
+    return (time.perf_counter() - started_at) / times
 
 
-def spread(samples: Sequence[float]) -> tuple[float, float]:
+def quartiles(samples: Sequence[float]) -> tuple[float, float]:
     """Return the first and the third quartile."""
     if len(samples) == 1:
         return samples[0], samples[0]
@@ -121,5 +128,5 @@ def exponent(figures: Mapping[int, float]) -> float:
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
     """Return the summary of samples for the JSON file."""
-    first, third = spread(samples)
+    first, third = quartiles(samples)
     return {"median": statistics.median(samples), "q1": first, "q3": third, "n": len(samples)}

@@ -1,8 +1,8 @@
 """Memory of pods, measured in its own process: `python -m benchmarks.memory WHAT URL PODS`.
 
-Prints JSON: ``bytes`` counted by Python's allocator, ``answers``, the part that is response bytes kept by the
-poller, and the growth of a process (a separate one, because counting costs memory and a second run reuses
-memory of the first).
+Prints JSON: ``bytes`` counted by Python's allocator; ``responses``, the part that is response bytes kept by
+the poller; and ``resident``, the growth of a process (a separate one, because counting costs memory and a
+second run reuses memory of the first).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.request import urlopen
 
-from .clients import Ours, chunks
+from .clients import Ours, batches
 from .fleet import pod_ids
 
-_SETTLE = 3.0
+_SETTLE_INTERVALS = 3.0
 """Intervals until a watch has cached its responses."""
 
 
@@ -44,7 +44,7 @@ async def measure(what: str, url: str, pods: int, meter: Callable[[], float]) ->
         for _ in range(pods):
             await anext(changes)
         held = changes, asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(_SETTLE * interval)
+        await asyncio.sleep(_SETTLE_INTERVALS * interval)
     gc.collect()
     after = meter()
     if what == "watch":
@@ -66,28 +66,28 @@ def _resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _answers(url: str, ids: list[str]) -> int:
+def _response_size(url: str, ids: list[str]) -> int:
     """Return the total size of the status responses for all pods."""
     size = 0
-    for chunk in chunks(ids):
-        with urlopen(f"{url}/api/v1/pods/status?pod_ids=" + "&pod_ids=".join(chunk)) as answer:  # noqa: S310 - our own server
-            size += len(answer.read())
+    for batch in batches(ids):
+        with urlopen(f"{url}/api/v1/pods/status?pod_ids=" + "&pod_ids=".join(batch)) as response:  # noqa: S310 - our own server
+            size += len(response.read())
     return size
 
 
-def _grown(what: str, url: str, pods: int) -> float:
+def _measure_growth(what: str, url: str, pods: int) -> float:
     return asyncio.run(measure(what, url, pods, _resident))
 
 
 def main(what: str, url: str, pods: int) -> None:
     """Measure and print the results."""
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
-        resident = other.submit(_grown, what, url, pods).result()
+        resident = other.submit(_measure_growth, what, url, pods).result()
     tracemalloc.start()
     counted = asyncio.run(measure(what, url, pods, lambda: tracemalloc.get_traced_memory()[0]))
     tracemalloc.stop()
-    answers = _answers(url, pod_ids(0, pods)) if what == "watch" else 0
-    print(json.dumps({"bytes": counted, "resident": resident, "answers": answers}))
+    responses = _response_size(url, pod_ids(0, pods)) if what == "watch" else 0
+    print(json.dumps({"bytes": counted, "resident": resident, "responses": responses}))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ import statistics
 from collections.abc import Sequence
 from html import escape
 
-from .measure import Contest, spread
+from .measure import Contest, quartiles
 
 _WIDTH = 860
-_LABEL = 250
-_BAR = 20
-_GAP = 8
-_HEAD = 44
-_ROOM = 130
-"""Space for the figure after a bar."""
+_LABEL_WIDTH = 250
+_BAR_HEIGHT = 20
+_BAR_GAP = 8
+_HEADING_HEIGHT = 44
+_FIGURE_WIDTH = 130
+"""Width of the text after a bar."""
+_MAX_BAR_WIDTH = _WIDTH - _LABEL_WIDTH - _FIGURE_WIDTH
 _STYLE = """
   svg {
     --page: #ffffff; --text: #1f2328; --soft: #59636e; --ours: #0969da; --floor: #afb8c1; --peer: #d1d9e0
@@ -51,40 +52,50 @@ def draw(contests: Sequence[Contest], machine: str) -> str:
 
 
 def _panel(contest: Contest, top: int) -> tuple[list[str], int]:
+    """Return the panel of a contest, and its height."""
     clients = sorted(contest.clients.items(), key=lambda item: statistics.median(item[1]))
     ours = statistics.median(contest.clients["primepods"])
-    # Cut a bar that is far longer than the others, to keep those visible.
-    medians = [statistics.median(samples) for _, samples in clients]
-    shown = [samples for _, samples in clients if statistics.median(samples) <= 25 * ours]
-    longest = max(spread(samples)[1] for samples in shown)
-    width = _WIDTH - _LABEL - _ROOM
+    # A bar that is far longer than the others is cut, to keep those visible.
+    uncut = [samples for _, samples in clients if statistics.median(samples) <= 25 * ours]
+    longest = max(quartiles(samples)[1] for samples in uncut)
     parts = [f'<text class="head" x="16" y="{top + 20}">{escape(contest.what.replace("`", ""))}</text>']
-    y = top + _HEAD - 10
-    for (name, samples), median in zip(clients, medians, strict=True):
-        kind = {"primepods": "ours", "floor": "floor"}.get(name, "peer")
-        label = "floor: aiohttp + orjson, untyped" if name == "floor" else name
-        cut = median > longest
-        length = width if cut else width * median / longest
-        first, third = (width * quartile / longest for quartile in spread(samples))
-        end = _LABEL + (length if cut else third) + 8
-        weight = ' class="strong"' if kind == "ours" else ""
-        text = f"{_time(median)}" + ("" if kind == "ours" else f"  ({median / ours:.2g}x)")
-        if median / ours >= 100:  # noqa: PLR2004 - where two digits would be written as a power of ten
-            text = f"{_time(median)}  ({median / ours:.0f}x)"
-        middle = y + _BAR / 2
-        parts += [
-            f'<text{weight} x="{_LABEL - 8}" y="{middle + 4.5}" text-anchor="end">{escape(label)}</text>',
-            f'<rect class="{kind}" x="{_LABEL}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="3"/>',
-            f'<text{weight} x="{end:.1f}" y="{middle + 4.5}">{text}</text>',
-        ]
-        if cut:
-            x = _LABEL + width - 30
-            parts.append(f'<path class="page" d="M{x} {y} l8 0 l-6 {_BAR} l-8 0 z"/>')
-        else:
-            ends = f'x1="{_LABEL + first:.1f}" x2="{_LABEL + third:.1f}"'
-            parts.append(f'<line class="whisker" {ends} y1="{middle}" y2="{middle}"/>')
-        y += _BAR + _GAP
+    y = top + _HEADING_HEIGHT - 10
+    for name, samples in clients:
+        parts += _bar(name, samples, y, ours=ours, longest=longest)
+        y += _BAR_HEIGHT + _BAR_GAP
     return parts, y - top + 12
+
+
+def _bar(name: str, samples: Sequence[float], y: int, *, ours: float, longest: float) -> list[str]:
+    """Return a client's label, bar, whisker and figure; ``longest`` seconds have the full width."""
+    median = statistics.median(samples)
+    first, third = (_MAX_BAR_WIDTH * quartile / longest for quartile in quartiles(samples))
+    is_cut = median > longest
+    length = _MAX_BAR_WIDTH if is_cut else _MAX_BAR_WIDTH * median / longest
+    end = _LABEL_WIDTH + (length if is_cut else third) + 8
+    kind = {"primepods": "ours", "floor": "floor"}.get(name, "peer")
+    weight = ' class="strong"' if kind == "ours" else ""
+    label = escape("floor: aiohttp + orjson, untyped" if name == "floor" else name)
+    figure = _time(median) if kind == "ours" else f"{_time(median)}  ({_ratio(median / ours)}x)"
+    middle = y + _BAR_HEIGHT / 2
+    if is_cut:
+        x = _LABEL_WIDTH + _MAX_BAR_WIDTH - 30
+        mark = f'<path class="page" d="M{x} {y} l8 0 l-6 {_BAR_HEIGHT} l-8 0 z"/>'
+    else:
+        ends = f'x1="{_LABEL_WIDTH + first:.1f}" x2="{_LABEL_WIDTH + third:.1f}"'
+        mark = f'<line class="whisker" {ends} y1="{middle}" y2="{middle}"/>'
+    size = f'width="{length:.1f}" height="{_BAR_HEIGHT}"'
+    return [
+        f'<text{weight} x="{_LABEL_WIDTH - 8}" y="{middle + 4.5}" text-anchor="end">{label}</text>',
+        f'<rect class="{kind}" x="{_LABEL_WIDTH}" y="{y}" {size} rx="3"/>',
+        f'<text{weight} x="{end:.1f}" y="{middle + 4.5}">{figure}</text>',
+        mark,
+    ]
+
+
+def _ratio(value: float) -> str:
+    # With two significant digits, 100 and more would be written as a power of ten.
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"  # noqa: PLR2004 - three digits
 
 
 def _time(seconds: float) -> str:

@@ -48,10 +48,10 @@ def children(module: str, count: int) -> Iterator[list[Child]]:
             )
             for _ in range(count)
         ]
-        found = [Child(stack.enter_context(process)) for process in started]
-        for child in found:
+        running = [Child(stack.enter_context(process)) for process in started]
+        for child in running:
             child.wait_until_ready()
-        yield found
+        yield running
 
 
 def serve(work: Callable[..., Coroutine[Any, Any, Any]]) -> None:

@@ -49,49 +49,53 @@ class Plan:
     boot: float = 20.0
 
 
-async def wait(url: str, interval: float, begin: float, ready_at: float, ids: list[str]) -> list[float]:
-    """Wait for pods; return the time at which each was seen ready, on the clock shared by all processes."""
+async def wait(url: str, interval: float, start: float, ready_at: float, ids: list[str]) -> list[float]:
+    """Wait for pods; return the seconds from ``ready_at`` until each was seen ready.
+
+    Times are on the clock shared by all processes.
+    """
     delays: list[float] = []
 
-    def note(change: PodChange) -> None:
+    def record(change: PodChange) -> None:
         if change.after is not None and change.after.is_ready:
             delays.append(time.monotonic() - ready_at)
 
-    await asyncio.sleep(begin - time.monotonic())
+    await asyncio.sleep(start - time.monotonic())
     async with AsyncClient(KEY, base_url=url) as client:
-        await client.pods.wait(ids, interval=interval, on_change=note)
+        await client.pods.wait(ids, interval=interval, on_change=record)
     return delays
 
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Run one plan."""
     with Emulator(api_key=KEY) as emulator, children("benchmarks.rate_limit", plan.processes) as processes:
-        began = time.monotonic() + 2.0 + plan.pods * 0.001
-        ready_at = began + plan.boot
+        # After the time for creating the pods, so that all processes start together.
+        start = time.monotonic() + 2.0 + plan.pods * 0.001
+        ready_at = start + plan.boot
         ids = [emulator.add_pod(boot_seconds=ready_at - time.monotonic()) for _ in range(plan.pods)]
         emulator.faults.add(Status(429, retry_after=1), on="status", rate_limit=plan.limit, window=1.0)
         for number, process in enumerate(processes):
-            process.order(emulator.url, plan.interval, began, ready_at, ids[number :: plan.processes])
-        assert time.monotonic() < began
+            process.order(emulator.url, plan.interval, start, ready_at, ids[number :: plan.processes])
+        assert time.monotonic() < start
         time.sleep(max(0.0, ready_at - time.monotonic()))
-        before = len(emulator.requests)
-        found = [process.result() for process in processes]
-        seen = emulator.requests[before:]
-    delays = sorted(delay for one in found for delay in one)
+        requests_before = len(emulator.requests)
+        results = [process.result() for process in processes]
+        requests = emulator.requests[requests_before:]
+    delays = sorted(delay for result in results for delay in result)
     return {
-        "late": delays[int(len(delays) * 0.99) - 1],
+        "percentile_99": delays[int(len(delays) * 0.99) - 1],
         "last": delays[-1],
-        "requests": len(seen),
-        "refused": sum(request.status == HTTPStatus.TOO_MANY_REQUESTS for request in seen),
+        "requests": len(requests),
+        "refused": sum(request.status == HTTPStatus.TOO_MANY_REQUESTS for request in requests),
         "allowed": plan.limit * (delays[-1] + 1.0),
     }
 
 
-def line(plan: Plan, got: dict[str, Any]) -> str:
+def table_row(plan: Plan, got: dict[str, Any]) -> str:
     """Return one row of the table."""
     cells = (
         f"{plan.processes}",
-        f"{got['late']:.1f} s",
+        f"{got['percentile_99']:.1f} s",
         f"{got['last']:.1f} s",
         f"{got['requests']}",
         f"{got['refused']}",
@@ -119,7 +123,7 @@ def main() -> None:
         plans = [Plan(processes) for processes in (1, 4, 16, 64)]
     print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n\n{HEAD}", flush=True)
     for plan in plans:
-        print(line(plan, measure(plan)), flush=True)
+        print(table_row(plan, measure(plan)), flush=True)
 
 
 if __name__ == "__main__":

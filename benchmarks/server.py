@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
-class World:
+class ServerState:
     """State of the server.
 
     Args:
@@ -40,15 +40,15 @@ class World:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._start, self._count = 0, len(fleet.listed)
-        self.marks: list[tuple[float, float]] = []
-        """Times of each request and its response, on the clock shared by all processes."""
+        self.timings: list[tuple[float, float]] = []
+        """Times of each request and of its response, on the clock shared by all processes."""
 
-    def answer(self, target: bytes) -> bytes:
+    def respond(self, target: bytes) -> bytes:
         """Return the response body of a request."""
         path, _, query = target.partition(b"?")
         if path.endswith(b"/status"):
             statuses = self._fleet.statuses
-            rows = [statuses[pair[8:]] for pair in query.split(b"&")]  # After `pod_ids=`.
+            rows = [statuses[pair.removeprefix(b"pod_ids=")] for pair in query.split(b"&")]
             return b'{"data":[%b],"status":null}' % b",".join(rows)
         if path.startswith(b"/bench/"):
             return self._control(path.split(b"/")[2:])
@@ -67,15 +67,15 @@ class World:
         if words[0] == b"list":
             self._start, self._count = int(words[1]), int(words[2])
             return b"null"
-        marks, self.marks = self.marks, []
-        return json.dumps(marks).encode()
+        timings, self.timings = self.timings, []
+        return json.dumps(timings).encode()
 
 
 class Connection(asyncio.Protocol):
     """Minimal HTTP/1.1 connection for well-behaved clients."""
 
-    def __init__(self, world: World, delay: float) -> None:
-        self._world = world
+    def __init__(self, state: ServerState, delay: float) -> None:
+        self._state = state
         self._delay = delay
         self._received = b""
 
@@ -85,30 +85,31 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Respond to each complete request."""
-        came = time.monotonic()
+        arrived_at = time.monotonic()
         self._received += data
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             target = head.split(b" ", 2)[1]
-            body = self._world.answer(target)
+            body = self._state.respond(target)
             if target.startswith(b"/bench/"):
                 self._send(body)
             elif self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._send, body, came)
+                asyncio.get_running_loop().call_later(self._delay, self._send, body, arrived_at)
             else:
-                self._send(body, came)
+                self._send(body, arrived_at)
 
-    def _send(self, body: bytes, came: float | None = None) -> None:
+    def _send(self, body: bytes, arrived_at: float | None = None) -> None:
+        """Send a response; record its times unless ``arrived_at`` is ``None``."""
         self._transport.write(_HEAD % len(body) + body)
-        if came is not None:
-            self._world.marks.append((came, time.monotonic()))
+        if arrived_at is not None:
+            self._state.timings.append((arrived_at, time.monotonic()))
 
 
 async def _serve(pods: int) -> None:
     """Listen, print the port, and stop at the end of the standard input."""
-    world, loop = World(Fleet(pods)), asyncio.get_running_loop()
+    state, loop = ServerState(Fleet(pods)), asyncio.get_running_loop()
     servers = [
-        await loop.create_server(partial(Connection, world, delay), "127.0.0.1", 0) for delay in DELAYS
+        await loop.create_server(partial(Connection, state, delay), "127.0.0.1", 0) for delay in DELAYS
     ]
     print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
@@ -126,18 +127,18 @@ class Server:
     def __init__(self, urls: dict[float, str]) -> None:
         self.urls = urls
 
-    def show(self, start: int, count: int) -> None:
+    def set_list(self, start: int, count: int) -> None:
         """Set the list to ``count`` pods, from number ``start``."""
         self._control(f"list/{start}/{count}")
 
-    def marks(self) -> list[tuple[float, float]]:
+    def timings(self) -> list[tuple[float, float]]:
         """Return the times of each request and its response since the last call."""
-        found: list[tuple[float, float]] = self._control("marks")
+        found: list[tuple[float, float]] = self._control("timings")
         return found
 
     def _control(self, what: str) -> Any:
-        with urlopen(f"{self.urls[0.0]}/bench/{what}") as answer:  # noqa: S310 - our own server
-            return json.load(answer)
+        with urlopen(f"{self.urls[0.0]}/bench/{what}") as response:  # noqa: S310 - our own server
+            return json.load(response)
 
 
 @contextmanager

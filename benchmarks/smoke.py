@@ -43,7 +43,7 @@ def differences(value: Any, hint: Any, path: str = "") -> Iterator[str]:
     choices = get_args(hint) if get_origin(hint) not in {None, tuple} else (hint,)
     problems = [list(_differences(value, each, path)) for each in choices]
     if [] not in problems:
-        # The choice that is nearest: null fits only where it is documented.
+        # The nearest choice: one that the value itself fits, if any, with the fewest problems inside.
         yield from min(problems, key=lambda found: (found[0].endswith(_kind(value)), len(found)))
 
 
@@ -144,7 +144,7 @@ class Smoke:
             rows = body.get(rows_key) or []
         for row in rows:
             found.update(set(differences(row, model, f".{rows_key}[]" if rows_key else "")))
-        # An id is no part of the report.
+        # Without the id: the report must contain no values.
         self.note(path if rows_key else f"{_PODS}/{{id}}", len(rows), found)
         return rows
 
@@ -156,7 +156,7 @@ class Smoke:
         self.failed = self.failed or bool(found)
 
     def check_missing(self) -> None:
-        """Report how the API answers about a pod that does not exist."""
+        """Report the API's response about a pod that does not exist."""
         try:
             self.client.pods.get("primepods-smoke-no-such-pod")
         except primepods.NotFoundError as exc:

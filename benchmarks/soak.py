@@ -42,8 +42,14 @@ BOOT = 10.0
 LAG = 3.0
 """Lag of a stale response, in seconds."""
 UNKNOWN = "no-such-pod"
-_PATIENCE = 120.0
-_SHOWN = 5
+_TIMEOUT = 120.0
+"""Timeout of each wait and watch, in seconds."""
+_MAX_EXAMPLES = 5
+"""Maximum violations to print."""
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
+"""Options of glibc's `mallopt`."""
+_LARGE_BLOCK = 128 * 1024
+"""Bytes of a block that is returned to the system when it is freed."""
 
 FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "reset"},
@@ -82,22 +88,23 @@ class Api:
     async def control(self, method: str, path: str, body: object = None) -> Any:
         """Call a control route; these have no faults."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        where = f"{self.url}/_emulator/{path}"
-        async with self._session.request(method, where, json=body, headers=headers) as answer:
-            assert answer.ok, await answer.text()
-            return await answer.json()
+        url = f"{self.url}/_emulator/{path}"
+        async with self._session.request(method, url, json=body, headers=headers) as response:
+            assert response.ok, await response.text()
+            return await response.json()
 
     async def add(self, *, fails: bool = False, boot: float = BOOT) -> str:
         """Create a pod."""
         pod = {"name": "soak", "boot_seconds": boot, "failure": "broken on purpose" if fails else None}
         return str((await self.control("POST", "pods", pod))["id"])
 
-    async def break_down(self, share: float) -> None:
+    async def inject_faults(self, share: float) -> None:
         """Make a share of all responses fail, each kind of fault equally often."""
-        each = share / len(FAULTS)
+        share_of_each = share / len(FAULTS)
         for number, fault in enumerate(FAULTS):
-            # The first rule that applies decides: later rules see only the remaining requests.
-            await self.control("POST", "faults", {**fault, "probability": each / (1 - number * each)})
+            # Later rules see only the requests that the earlier ones have left.
+            probability = share_of_each / (1 - number * share_of_each)
+            await self.control("POST", "faults", {**fault, "probability": probability})
 
 
 class Soak:
@@ -107,7 +114,7 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.violations: list[str] = []
-        self.lasting: list[str] = []
+        self.permanent: list[str] = []
         """Pods that are never deleted."""
         self.ends_at = 0.0
         self._api = api
@@ -144,38 +151,38 @@ class Soak:
             except Exception as error:  # noqa: BLE001 - recorded as a violation
                 self._violate(f"{name}: {error!r}")
 
-    def _check(self, fine: bool, what: str) -> None:  # noqa: FBT001 - reads like an assertion
-        if not fine:
+    def _check(self, condition: bool, what: str) -> None:  # noqa: FBT001 - reads like an assertion
+        if not condition:
             self._violate(what)
 
     def _violate(self, what: str) -> None:
         self.violations.append(what[:500])
 
     def _some(self, number: int) -> list[str]:
-        return self._rng.sample(self.lasting, min(number, len(self.lasting)))
+        """Return the ids of random permanent pods."""
+        return self._rng.sample(self.permanent, min(number, len(self.permanent)))
 
     async def _list(self) -> None:
-        """Check that the list has each lasting pod once, while others come and go."""
+        """Check that the list has each permanent pod once, while others come and go."""
         seen: Counter[str] = Counter()
         async for pod in self._client.pods.list(page_size=self._rng.choice([100, 250, 1_000])):
             seen[pod.id] += 1
         self._check(max(seen.values()) == 1, "list: a pod was listed twice")
-        missing = [one for one in self.lasting if one not in seen]
+        missing = [pod_id for pod_id in self.permanent if pod_id not in seen]
         self._check(not missing, f"list: {len(missing)} pods were not listed")
 
     async def _statuses(self) -> None:
-        ids = [*self._some(1_000), f"{UNKNOWN}-1", f"{UNKNOWN}-2"]
-        found = await self._client.pods.statuses(ids)
+        known, unknown = self._some(1_000), [f"{UNKNOWN}-1", f"{UNKNOWN}-2"]
+        found = await self._client.pods.statuses([*known, *unknown])
         failed = set(found.errors)
         self.errors.update(type(error).__name__ for error in found.errors.values())
-        self._check(
-            list(found) == [one for one in ids[:-2] if one not in failed], "statuses: rows are missing"
-        )
-        self._check(set(found.missing) == set(ids[-2:]) - failed, "statuses: what is missing is wrong")
+        expected = [pod_id for pod_id in known if pod_id not in failed]
+        self._check(list(found) == expected, "statuses: rows are missing")
+        self._check(set(found.missing) == set(unknown) - failed, "statuses: what is missing is wrong")
 
     async def _get(self) -> None:
-        (one,) = self._some(1)
-        self._check((await self._client.pods.get(one)).id == one, "get: another pod")
+        (pod_id,) = self._some(1)
+        self._check((await self._client.pods.get(pod_id)).id == pod_id, "get: another pod")
         try:
             await self._client.pods.get(UNKNOWN)
         except primepods.NotFoundError:
@@ -184,37 +191,37 @@ class Soak:
 
     async def _wait(self) -> None:
         fails = self._rng.random() < 0.2  # noqa: PLR2004 - one in five
-        one = await self._api.add(fails=fails)
+        pod_id = await self._api.add(fails=fails)
         try:
-            row = await self._client.pods.wait_ready(one, interval=2.0, timeout=_PATIENCE)
-            self._check(row.is_ready and not fails, f"wait: {row!r} was taken for ready")
+            status = await self._client.pods.wait_ready(pod_id, interval=2.0, timeout=_TIMEOUT)
+            self._check(status.is_ready and not fails, f"wait: {status!r} was taken for ready")
         except primepods.PodFailedError as error:
-            self._check(fails and error.pod_id == one, f"wait: {error}")
+            self._check(fails and error.pod_id == pod_id, f"wait: {error}")
         finally:
-            await self._clear([one])
+            await self._delete_all([pod_id])
 
     async def _delete(self) -> None:
-        one = await self._api.add(boot=0.0)
-        state = await self._client.pods.delete(one)
+        pod_id = await self._api.add(boot=0.0)
+        state = await self._client.pods.delete(pod_id)
         self._check(state in {PodState.DELETING, PodState.TERMINATED}, f"delete: {state!r}")
-        await self._client.pods.wait_gone(one, interval=2.0, timeout=_PATIENCE)
-        await self._is_gone(one)
+        await self._client.pods.wait_gone(pod_id, interval=2.0, timeout=_TIMEOUT)
+        await self._check_gone(pod_id)
 
     async def _delete_many(self) -> None:
         ids = [await self._api.add(boot=0.0) for _ in range(20)]
-        answer = await self._client.pods.delete_many(ids)
-        self._check(set(answer) | set(answer.errors) == set(ids), "delete_many: pods are missing")
-        self.errors.update(type(error).__name__ for error in answer.errors.values())
-        await self._clear(list(answer.errors))
-        await self._client.pods.wait(ids, until=primepods.gone, interval=2.0, timeout=_PATIENCE)
-        await self._is_gone(ids[0])
+        deletions = await self._client.pods.delete_many(ids)
+        self._check(set(deletions) | set(deletions.errors) == set(ids), "delete_many: pods are missing")
+        self.errors.update(type(error).__name__ for error in deletions.errors.values())
+        await self._delete_all(list(deletions.errors))
+        await self._client.pods.wait(ids, until=primepods.gone, interval=2.0, timeout=_TIMEOUT)
+        await self._check_gone(ids[0])
 
-    async def _clear(self, ids: list[str]) -> None:
+    async def _delete_all(self, ids: list[str]) -> None:
         """Delete pods until they are confirmed gone."""
         while ids:
             ids = list((await self._client.pods.delete_many(ids, missing_ok=True)).errors)
 
-    async def _is_gone(self, pod_id: str) -> None:
+    async def _check_gone(self, pod_id: str) -> None:
         """Check that a pod is gone, after the lag of stale responses."""
         await asyncio.sleep(LAG + 0.5)
         try:
@@ -224,13 +231,13 @@ class Soak:
         self._check(pod is None, f"gone: {pod_id} is still there")
 
     async def _watch(self) -> None:
-        """Watch a few changes of some pods, then stop early, which must leak nothing."""
+        """Watch some pods until each was reported, then stop early, which must leak nothing."""
         ids = self._some(300)
-        left = set(ids)
-        async for change in self._client.pods.watch(ids, interval=2.0, timeout=_PATIENCE):
+        unreported = set(ids)
+        async for change in self._client.pods.watch(ids, interval=2.0, timeout=_TIMEOUT):
             self._check(change.after is not None, f"watch: {change.pod_id} is reported as gone")
-            left.discard(change.pod_id)
-            if not left:
+            unreported.discard(change.pod_id)
+            if not unreported:
                 break
         await asyncio.sleep(1.0)
 
@@ -286,18 +293,20 @@ async def soaked(url: str, key: str, seed: int) -> AsyncIterator[tuple[Soak, Api
     ):
         api = Api(url, key, session)
         soak = Soak(api, client, seed)
-        soak.lasting = [pod.id async for pod in client.pods.list(page_size=1_000)]
+        soak.permanent = [pod.id async for pod in client.pods.list(page_size=1_000)]
         yield soak, api
 
 
-def hoard_nothing() -> None:
-    """Set glibc to one heap for all threads, and to return large blocks at once: else freed memory,
-    cached per thread, hides the memory in use.
+def configure_malloc() -> None:
+    """Set glibc to one heap for all threads, and to return large blocks at once.
+
+    Otherwise freed memory, which glibc keeps for each thread, would count as memory in use.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for option, value in ((-8, 1), (-3, 128 * 1024), (-1, 128 * 1024)):
-            mallopt(option, value)
+        mallopt(_ARENA_MAX, 1)
+        mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
+        mallopt(_TRIM_THRESHOLD, _LARGE_BLOCK)
 
 
 def memory() -> int:
@@ -335,63 +344,64 @@ def sockets() -> int:
 
 
 async def main(options: argparse.Namespace, url: str, key: str) -> dict[str, Any]:
-    """Warm up, run the workload, and print the results."""
+    """Warm up, run the workload, and return the results."""
     warm_up = options.seconds / 5
     async with soaked(url, key, options.seed) as (soak, api):
         await asyncio.sleep(LAG)  # a stale response must not date from before the pods existed
-        await api.break_down(options.fault_share)
+        await api.inject_faults(options.fault_share)
         await soak.run(warm_up)
         soak.done.clear()
         soak.errors.clear()
         await api.control("DELETE", "requests")
         gc.collect()
-        blocks = sys.getallocatedblocks()
+        blocks_at_start = sys.getallocatedblocks()
         sampler = Sampler()
         sampling = asyncio.create_task(sampler.run())
         await soak.run(options.seconds - warm_up)
         sampling.cancel()
         gc.collect()
-        blocks = sys.getallocatedblocks() - blocks
-        before, *_, after = tenths = sampler.tenths()
+        blocks_growth = sys.getallocatedblocks() - blocks_at_start
+        tenths = sampler.tenths()
+        before, after = tenths[0], tenths[-1]
         requests = (await api.control("GET", "requests"))["requests"]
     await asyncio.sleep(0.5)
-    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
     return {
         "seconds": options.seconds,
         "fault_share": options.fault_share,
         "pods": options.pods,
         "done": dict(soak.done),
         "requests": len(requests),
-        "requests_struck": sum(bool(request["faults"]) for request in requests),
+        "requests_with_faults": sum(bool(request["faults"]) for request in requests),
         "errors": dict(soak.errors),
         "violations": len(soak.violations),
-        "examples": soak.violations[:_SHOWN],
+        "examples": soak.violations[:_MAX_EXAMPLES],
         "memory_at_start_mb": before,
         "memory_at_end_mb": after,
         "memory_growth_percent": round(100 * (after / before - 1), 2),
-        "allocated_blocks_growth": blocks,
+        "allocated_blocks_growth": blocks_growth,
         "memory_by_tenths_mb": tenths,
-        "tasks_at_end": len(left),
+        "tasks_at_end": len(other_tasks),
     }
 
 
-def parsed() -> argparse.Namespace:
-    """Return the parsed options."""
+def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Work against faults.")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
-    parser.add_argument("--fault-share", type=float, default=0.2, help="of all answers (default: 0.2)")
+    parser.add_argument("--fault-share", type=float, default=0.2, help="of all responses (default: 0.2)")
     parser.add_argument("--pods", type=int, default=10_000, help="in the list (default: 10,000)")
     parser.add_argument("--seed", type=int, default=7, help="of all that is random (default: 7)")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    chosen = parsed()
-    hoard_nothing()
+    chosen = parse_options()
+    configure_malloc()
     with emulated(chosen.pods, chosen.seed) as (address, api_key):
-        begun = sockets(), threading.active_count()
+        sockets_at_start, threads_at_start = sockets(), threading.active_count()
         outcome = asyncio.run(main(chosen, address, api_key))
-        outcome["sockets_at_end"] = sockets() - begun[0]
-        outcome["threads_at_end"] = threading.active_count() - begun[1]
+        outcome["sockets_at_end"] = sockets() - sockets_at_start
+        outcome["threads_at_end"] = threading.active_count() - threads_at_start
     print(json.dumps(outcome, indent=2))
     raise SystemExit(bool(outcome["violations"]))

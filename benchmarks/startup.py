@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from .bench import Bench, present
+from .bench import Bench, is_installed
 from .measure import Job, Row, Target, interleave, seconds
 from .server import environment
 
@@ -37,7 +37,7 @@ def _startup(bench: Bench, environ: dict[str, str]) -> Iterator[Row]:
         against="`import aiohttp`",
         target=Target(1.3),
     )
-    if not (present("typer") and present("prime_cli")):
+    if not (is_installed("typer") and is_installed("prime_cli")):
         return
     jobs = {
         "ours": _running(environ, "from primepods.cli import main; main()"),

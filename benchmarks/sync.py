@@ -29,9 +29,10 @@ from .measure import Job, interleave, seconds
 from .server import KEY, running
 
 PODS = 10_000
-ASKED = 1_000
-CHUNK = 100
-_LONG = 0.1
+STATUS_PODS = 1_000
+BATCH_SIZE = 100
+_MIN_ROUNDED = 0.1
+"""Seconds from which a figure is shown in whole milliseconds."""
 
 
 class Peer(Protocol):
@@ -95,13 +96,15 @@ class Official:
 
     def statuses(self, ids: list[str]) -> int:
         """Request the status of many pods."""
-        return sum(len(self._pods.get_status(ids[at : at + CHUNK])) for at in range(0, len(ids), CHUNK))
+        return sum(
+            len(self._pods.get_status(ids[at : at + BATCH_SIZE])) for at in range(0, len(ids), BATCH_SIZE)
+        )
 
     def list(self) -> int:
         """Read the whole list."""
         count = 0
         while True:
-            page = self._pods.list(offset=count, limit=CHUNK)
+            page = self._pods.list(offset=count, limit=BATCH_SIZE)
             count += len(page.data)
             if not page.data or count >= page.total_count:
                 return count
@@ -118,25 +121,25 @@ class Plain:
         self._session.headers["Authorization"] = f"Bearer {KEY}"
         self._url = f"{url}/api/v1/pods"
 
-    def _ask(self, path: str, params: dict[str, Any] | None = None) -> Any:
-        answer = self._session.get(self._url + path, params=params, timeout=30.0)
-        answer.raise_for_status()
-        return answer.json()
+    def _get_json(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        response = self._session.get(self._url + path, params=params, timeout=30.0)
+        response.raise_for_status()
+        return response.json()
 
     def get(self, pod_id: str) -> int:
         """Request one pod."""
-        return int(self._ask(f"/{pod_id}")["id"] == pod_id)
+        return int(self._get_json(f"/{pod_id}")["id"] == pod_id)
 
     def statuses(self, ids: list[str]) -> int:
         """Request the status of many pods."""
-        chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
-        return sum(len(self._ask("/status", {"pod_ids": chunk})["data"]) for chunk in chunks)
+        batches = [ids[at : at + BATCH_SIZE] for at in range(0, len(ids), BATCH_SIZE)]
+        return sum(len(self._get_json("/status", {"pod_ids": batch})["data"]) for batch in batches)
 
     def list(self) -> int:
         """Read the whole list."""
         count = 0
         while True:
-            page = self._ask("/", {"offset": count, "limit": CHUNK})
+            page = self._get_json("/", {"offset": count, "limit": BATCH_SIZE})
             count += len(page["data"])
             if not page["data"] or count >= page["total_count"]:
                 return count
@@ -169,11 +172,11 @@ PEERS: list[Any] = [Ours, Official, Requests, Httpx]
 
 def jobs(peers: dict[str, Peer], *, calls: int) -> dict[str, dict[str, Job]]:
     """Return the job of each client for each call; a ``get`` is the average of ``calls``."""
-    first, asked = pod_ids(0, 1)[0], pod_ids(0, ASKED)
+    first, ids = pod_ids(0, 1)[0], pod_ids(0, STATUS_PODS)
     return {
         "`get`": {name: _job(partial(peer.get, first), 1, calls) for name, peer in peers.items()},
         "`statuses(1000)`": {
-            name: _job(partial(peer.statuses, asked), ASKED) for name, peer in peers.items()
+            name: _job(partial(peer.statuses, ids), STATUS_PODS) for name, peer in peers.items()
         },
         "`list(10,000)`": {name: _job(peer.list, PODS) for name, peer in peers.items()},
     }
@@ -181,8 +184,8 @@ def jobs(peers: dict[str, Peer], *, calls: int) -> dict[str, dict[str, Job]]:
 
 def _job(call: Callable[[], int], expected: int, calls: int = 1) -> Job:
     def checked() -> None:
-        got = call()
-        assert got == expected, (got, expected)
+        count = call()
+        assert count == expected, (count, expected)
 
     return lambda: seconds(checked, calls)
 
@@ -202,7 +205,8 @@ def installed() -> dict[str, Any]:
 
 def cell(seconds: float, ours: float) -> str:
     """Return a table cell: the figure and, for other clients, its ratio to ours."""
-    shown = f"{seconds * 1e3:,.{2 if seconds < _LONG else 0}f} ms"
+    digits = 2 if seconds < _MIN_ROUNDED else 0
+    shown = f"{seconds * 1e3:,.{digits}f} ms"
     return shown if seconds == ours else f"{shown} ({seconds / ours:.2f}x)"
 
 
@@ -227,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: a look, no figures to quote")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it works")
     quick = parser.parse_args().quick
     # The official client reads, and may write, files in the home directory.
     os.environ["HOME"] = tempfile.mkdtemp()

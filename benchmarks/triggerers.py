@@ -31,11 +31,12 @@ from .server import KEY
 from .sync import machine
 
 TICKS = 6
-_LIMIT = 10
+_RATE_LIMIT = 10
 """Rate limit of the API in the second table: requests a second, for all processes together."""
 _FILES = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
-_MAKING = 0.001
-"""Max seconds in which the emulator creates a pod."""
+"""Folder with an entry for each open file of this process; empty if the system has none."""
+_MAX_CREATION_TIME = 0.001
+"""Maximum seconds that the emulator takes to create a pod."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +58,37 @@ class Plan:
     at_once: bool = False
 
 
-async def wait(url: str, interval: float, begin: float, ready_at: dict[str, float]) -> dict[str, Any]:
-    """Wait for pods, each in its own task; times are on the clock shared by all processes."""
-    delays: list[float] = []
-    most_files = 0
+async def wait(url: str, interval: float, start: float, ready_at: dict[str, float]) -> dict[str, Any]:
+    """Wait for pods, each in its own task; times are on the clock shared by all processes.
 
-    async def one(pod: str) -> None:
+    Args:
+        url: The emulator's.
+        interval: Seconds between two polls of a pod.
+        start: Time to start at.
+        ready_at: Time at which each pod becomes ready.
+    """
+    delays: list[float] = []
+    max_files = 0
+
+    async def wait_for(pod: str) -> None:
         async with AsyncClient(KEY, base_url=url) as client:
             await client.pods.wait_ready(pod, interval=interval)
         delays.append(time.monotonic() - ready_at[pod])
 
     async def count_files() -> None:
-        nonlocal most_files
+        nonlocal max_files
         while _FILES:
-            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
+            max_files = max(max_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
             await asyncio.sleep(0.05)
 
-    await asyncio.sleep(begin - time.monotonic())
+    await asyncio.sleep(start - time.monotonic())
     files = asyncio.create_task(count_files())
-    began = time.process_time()
+    cpu_at_start = time.process_time()
     async with asyncio.TaskGroup() as group:
         for pod in ready_at:
-            group.create_task(one(pod))
+            group.create_task(wait_for(pod))
     files.cancel()
-    return {"delays": delays, "cpu": time.process_time() - began, "files": most_files}
+    return {"delays": delays, "cpu": time.process_time() - cpu_at_start, "files": max_files}
 
 
 def measure(plan: Plan) -> dict[str, Any]:
@@ -88,36 +96,39 @@ def measure(plan: Plan) -> dict[str, Any]:
     with Emulator(api_key=KEY) as emulator, children("benchmarks.triggerers", plan.processes) as processes:
         if plan.limit:
             emulator.faults.add(Status(429, retry_after=1), on="status", rate_limit=plan.limit, window=1.0)
-        began = time.monotonic() + 1.0 + plan.processes * plan.waiters * _MAKING
+        first_start = time.monotonic() + 1.0 + plan.processes * plan.waiters * _MAX_CREATION_TIME
         for number, process in enumerate(processes):
-            begin = began + (0.0 if plan.at_once else plan.interval * number / plan.processes)
-            process.order(emulator.url, plan.interval, begin, _pods(emulator, plan, number, began))
-        assert time.monotonic() < began
-        before, duration = began + 2 * plan.interval, plan.interval * (TICKS - 1)
-        time.sleep(max(0.0, before - time.monotonic()))
-        requests = len(emulator.requests)
-        time.sleep(max(0.0, before + duration - time.monotonic()))
-        seen = emulator.requests[requests:]
-        found = [process.result() for process in processes]
-    delays = sorted(delay for one in found for delay in one["delays"])
+            start = first_start + (0.0 if plan.at_once else plan.interval * number / plan.processes)
+            ready_at = _create_pods(emulator, plan, number, first_start)
+            process.order(emulator.url, plan.interval, start, ready_at)
+        assert time.monotonic() < first_start
+        # Count requests once all processes have started, and before the first pod is ready.
+        ticks = TICKS - 1
+        count_from = first_start + 2 * plan.interval
+        time.sleep(max(0.0, count_from - time.monotonic()))
+        requests_before = len(emulator.requests)
+        time.sleep(max(0.0, count_from + ticks * plan.interval - time.monotonic()))
+        requests = emulator.requests[requests_before:]
+        results = [process.result() for process in processes]
+    delays = sorted(delay for result in results for delay in result["delays"])
     return {
-        "requests": len(seen) / (TICKS - 1),
-        "refused": sum(request.status == HTTPStatus.TOO_MANY_REQUESTS for request in seen) / (TICKS - 1),
+        "requests": len(requests) / ticks,
+        "refused": sum(request.status == HTTPStatus.TOO_MANY_REQUESTS for request in requests) / ticks,
         "median": statistics.median(delays),
-        "late": delays[int(len(delays) * 0.99)],
+        "percentile_99": delays[int(len(delays) * 0.99)],
         "longest": delays[-1],
-        "files": max(one["files"] for one in found),
-        "cpu": max(one["cpu"] for one in found) / ((TICKS + 2) * plan.interval),
+        "files": max(result["files"] for result in results),
+        "cpu": max(result["cpu"] for result in results) / ((TICKS + 2) * plan.interval),
     }
 
 
-def _pods(emulator: Emulator, plan: Plan, process: int, began: float) -> dict[str, float]:
+def _create_pods(emulator: Emulator, plan: Plan, process: int, first_start: float) -> dict[str, float]:
     """Create the pods of a process; return the time at which each becomes ready."""
     ready_at: dict[str, float] = {}
     for number in range(plan.waiters):
         # Multiples of the golden section fill an interval evenly, in mixed order.
         spread = (process * plan.waiters + number) * 0.618034 % 1
-        due = began + (1 + TICKS + spread) * plan.interval
+        due = first_start + (1 + TICKS + spread) * plan.interval
         ready_at[emulator.add_pod(boot_seconds=due - time.monotonic())] = due
     return ready_at
 
@@ -128,7 +139,7 @@ HEAD = (
 )
 
 
-def line(plan: Plan, got: dict[str, Any]) -> str:
+def table_row(plan: Plan, got: dict[str, Any]) -> str:
     """Return one row of a table."""
     cells = (
         f"{plan.processes}",
@@ -138,7 +149,7 @@ def line(plan: Plan, got: dict[str, Any]) -> str:
         f"{got['requests']:.1f}",
         f"{got['refused']:.1f}",
         f"{got['median']:.1f} s",
-        f"{got['late']:.1f} s",
+        f"{got['percentile_99']:.1f} s",
         f"{got['longest']:.1f} s",
         f"{got['files']}",
         f"{got['cpu']:.1%}",
@@ -162,13 +173,13 @@ def main() -> None:
     waiters, interval = (20, 0.5) if options.quick else (500, 5.0)
     print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n")
     counts, factors = ((1, 2), ()) if options.quick else ((1, 4, 16), (1, 2, 4))
-    free = [Plan(processes, waiters, interval) for processes in counts]
-    limited = [Plan(counts[-1], waiters, 4 * interval, _LIMIT, at_once=True)]
-    limited += [Plan(counts[-1], waiters, interval * factor, _LIMIT) for factor in factors]
-    for title, plans in (("Without a limit", free), (f"{_LIMIT} requests a second", limited)):
+    unlimited = [Plan(processes, waiters, interval) for processes in counts]
+    limited = [Plan(counts[-1], waiters, 4 * interval, _RATE_LIMIT, at_once=True)]
+    limited += [Plan(counts[-1], waiters, interval * factor, _RATE_LIMIT) for factor in factors]
+    for title, plans in (("Without a limit", unlimited), (f"{_RATE_LIMIT} requests a second", limited)):
         print(f"{title}:\n\n{HEAD}", flush=True)
         for plan in plans:
-            print(line(plan, measure(plan)), flush=True)
+            print(table_row(plan, measure(plan)), flush=True)
         print()
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -41,15 +42,18 @@ from .server import KEY, Connection, environment
 from .sync import machine
 
 TICKS = 20
-_MOST_FILES = 40
-_EACH_TICK = {100: 2, 1_000: 11, 10_000: 101}
-"""Max requests of the shared poller in a tick, by number of pods."""
-_SECONDS_BETWEEN_LOOKS = 0.05
+_MAX_FILES = 40
+"""Maximum open files of a process that waits with the shared poller."""
+_MAX_REQUESTS_PER_TICK = {100: 2, 1_000: 11, 10_000: 101}
+"""Maximum requests of the shared poller in a tick, by number of pods."""
+_COUNT_INTERVAL = 0.05
+"""Seconds between two counts of open files."""
 _FILES = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
+"""Folder with an entry for each open file of this process; empty if the system has none."""
 
 
 class Fleet:
-    """Pods that boot and then become ready one after another; the same interface as `server.World`.
+    """Pods that boot and then become ready one after another; the same interface as `server.ServerState`.
 
     Args:
         count: Number of pods.
@@ -57,14 +61,14 @@ class Fleet:
     """
 
     def __init__(self, count: int, interval: float) -> None:
-        self.marks: list[tuple[float, float]] = []
+        self.timings: list[tuple[float, float]] = []
         self._interval = interval
-        self._began = float("inf")
+        self._started_at = float("inf")
         self._ready_at = dict.fromkeys((pod_id(number).encode() for number in range(count)), float("inf"))
         self._statuses = {pod_id(number).encode(): _states(rows(number)[1]) for number in range(count)}
         self._pods = {pod_id(number).encode(): _states(rows(number)[0]) for number in range(count)}
 
-    def answer(self, target: bytes) -> bytes:
+    def respond(self, target: bytes) -> bytes:
         """Return the response body of a request."""
         path, _, query = target.partition(b"?")
         now = time.monotonic()
@@ -77,14 +81,15 @@ class Fleet:
         return self._pods[key][now >= self._ready_at[key]]
 
     def _control(self, word: bytes, now: float) -> bytes:
+        """Return the figures after ``end``; else start, with so many ticks until the first pod is ready."""
         if word == b"end":
-            came = [mark for mark, _ in self.marks if mark >= self._began]
-            return json.dumps({"requests": len(came), "ready_at": list(self._ready_at.values())}).encode()
-        self._began = now
-        begin = now + float(word) * self._interval
+            requests = sum(arrived_at >= self._started_at for arrived_at, _ in self.timings)
+            return json.dumps({"requests": requests, "ready_at": list(self._ready_at.values())}).encode()
+        self._started_at = now
+        first_ready_at = now + float(word) * self._interval
         for number, key in enumerate(self._ready_at):
             # Multiples of the golden section fill an interval evenly, in mixed order.
-            self._ready_at[key] = begin + number * 0.618034 % 1 * self._interval
+            self._ready_at[key] = first_ready_at + number * 0.618034 % 1 * self._interval
         return b"null"
 
 
@@ -103,14 +108,11 @@ def _states(row: dict[str, Any]) -> tuple[bytes, bytes]:
 async def serve(count: int, interval: float) -> None:
     """Listen, print the port, and stop at the end of the standard input."""
     loop, fleet = asyncio.get_running_loop(), Fleet(count, interval)
-    make: Callable[[], Connection] = partial(Connection, fleet, 0.0)  # type: ignore[arg-type]
-    server = await loop.create_server(make, "127.0.0.1", 0, backlog=4_096)
+    connect: Callable[[], Connection] = partial(Connection, fleet, 0.0)  # type: ignore[arg-type]
+    server = await loop.create_server(connect, "127.0.0.1", 0, backlog=4_096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
-
-
-Waiter = Callable[[str, str, float], Awaitable[None]]
 
 
 async def shared_poller(url: str, pod: str, interval: float) -> None:
@@ -134,58 +136,59 @@ async def session_a_task(url: str, pod: str, interval: float) -> None:
 
 async def wait(way: str, count: int, interval: float, ticks: int, url: str) -> dict[str, Any]:
     """Wait for all pods one way, and return the figures."""
-    ids, woken = pod_ids(0, count), dict.fromkeys(pod_ids(0, count), 0.0)
-    most_files = 0
+    ids = pod_ids(0, count)
+    woken_at: dict[str, float] = {}
+    max_files = 0
 
     async def count_files() -> None:
-        nonlocal most_files
+        nonlocal max_files
         while _FILES:
-            most_files = max(most_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            max_files = max(max_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
+            await asyncio.sleep(_COUNT_INTERVAL)
 
     async with AsyncClient(KEY, base_url=url) as client:
-        trips = [await _trip(client, ids[:100]) for _ in range(20)]
+        round_trips = [await _round_trip(client, ids[:100]) for _ in range(20)]
         ways: dict[str, Callable[[str], Awaitable[None]]] = {
             "wait_ready": lambda pod: shared_poller(url, pod, interval),
             "get": lambda pod: loop_over_get(client, pod, interval),
             "session": lambda pod: session_a_task(url, pod, interval),
         }
 
-        async def one(pod: str) -> None:
+        async def wait_for(pod: str) -> None:
             await ways[way](pod)
-            woken[pod] = time.monotonic()
+            woken_at[pod] = time.monotonic()
 
         await asyncio.to_thread(_fetch, f"{url}/bench/{ticks}")
         files = asyncio.create_task(count_files())
-        began = time.process_time()
+        cpu_at_start = time.process_time()
         async with asyncio.TaskGroup() as group:
             for pod in ids:
-                group.create_task(one(pod))
-        cpu = time.process_time() - began
+                group.create_task(wait_for(pod))
+        cpu = time.process_time() - cpu_at_start
         files.cancel()
     end = await asyncio.to_thread(_fetch, f"{url}/bench/end")
-    delays = [woken[pod] - ready_at for pod, ready_at in zip(ids, end["ready_at"], strict=True)]
+    delays = [woken_at[pod] - ready_at for pod, ready_at in zip(ids, end["ready_at"], strict=True)]
     assert min(delays) >= 0.0
     return {
         "requests": end["requests"],
         "cpu": cpu,
         "memory": _peak_memory(),
-        "files": most_files,
+        "files": max_files,
         "delay": statistics.median(delays),
         "longest": max(delays),
-        "trip": statistics.median(trips),
+        "round_trip": statistics.median(round_trips),
     }
 
 
-async def _trip(client: AsyncClient, ids: list[str]) -> float:
-    began = time.monotonic()
+async def _round_trip(client: AsyncClient, ids: list[str]) -> float:
+    started_at = time.monotonic()
     await client.pods.statuses(ids)
-    return time.monotonic() - began
+    return time.monotonic() - started_at
 
 
 def _fetch(url: str) -> Any:
-    with urlopen(url) as answer:  # noqa: S310 - our own server
-        return json.load(answer)
+    with urlopen(url) as response:  # noqa: S310 - our own server
+        return json.load(response)
 
 
 def _peak_memory() -> float:
@@ -227,12 +230,12 @@ def measure(way: str, count: int, interval: float, ticks: int) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to wait, its max number of waiters, and the reason for that limit."""
+    """One way to wait, its maximum number of waiters, and the reason for that limit."""
 
     key: str
     name: str
-    most: int
-    beyond: str = ""
+    max_waiters: int
+    reason: str = ""
 
 
 WAYS = (
@@ -254,7 +257,7 @@ HEAD = (
 )
 
 
-def line(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
+def table_row(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
     """Return one row of the table."""
     cells = (
         f"{count:,}",
@@ -266,7 +269,7 @@ def line(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int)
         f"{got['files'] or '?'}",
         f"{got['delay'] * 1e3:,.0f} ms",
         f"{got['delay'] / interval:.2f}",
-        f"{got['delay'] / got['trip']:,.0f}",
+        f"{got['delay'] / got['round_trip']:,.0f}",
         f"{got['longest'] * 1e3:,.0f} ms",
     )
     return f"| {' | '.join(cells)} |"
@@ -274,14 +277,15 @@ def line(way: Way, count: int, got: dict[str, Any], interval: float, ticks: int)
 
 def verdict(count: int, got: dict[str, Any], interval: float, ticks: int) -> str:
     """Return the shared poller's promises and whether they are kept."""
-    most = _EACH_TICK.get(count, -(-count // 100) + 1)
-    kept = {
-        f"at most {most} requests a tick": got["requests"] <= most * (ticks + 2),
-        f"under {_MOST_FILES} open files": got["files"] < _MOST_FILES,
-        "woken within an interval and two round trips (median)": got["delay"] <= interval + 2 * got["trip"],
+    max_requests = _MAX_REQUESTS_PER_TICK.get(count, math.ceil(count / 100) + 1)
+    max_delay = interval + 2 * got["round_trip"]
+    promises = {
+        f"at most {max_requests} requests a tick": got["requests"] <= max_requests * (ticks + 2),
+        f"under {_MAX_FILES} open files": got["files"] < _MAX_FILES,
+        "woken within an interval and two round trips (median)": got["delay"] <= max_delay,
     }
-    said = "; ".join(f"{what}: {'kept' if is_kept else 'NOT KEPT'}" for what, is_kept in kept.items())
-    return f"{count:,} waiters: {said}."
+    verdicts = [f"{what}: {'kept' if is_kept else 'NOT KEPT'}" for what, is_kept in promises.items()]
+    return f"{count:,} waiters: {'; '.join(verdicts)}."
 
 
 def main() -> None:
@@ -311,11 +315,11 @@ def compare(*, quick: bool) -> None:
     print(HEAD, flush=True)
     for count in (100,) if quick else (100, 1_000, 10_000):
         for way in WAYS:
-            if count > way.most:
-                print(f"| {count:,} | {way.name} | not run: {way.beyond.format(f'{count:,}')} |", flush=True)
+            if count > way.max_waiters:
+                print(f"| {count:,} | {way.name} | not run: {way.reason.format(f'{count:,}')} |", flush=True)
                 continue
             got = measure(way.key, count, interval, ticks)
-            print(line(way, count, got, interval, ticks), flush=True)
+            print(table_row(way, count, got, interval, ticks), flush=True)
             if way.key == "wait_ready":
                 verdicts.append(verdict(count, got, interval, ticks))
     print("", *verdicts, sep="\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import subprocess
 import sys
 import time
@@ -15,17 +16,17 @@ from typing import Any, cast
 from primepods import PodChange
 
 from .bench import Bench
-from .clients import CHUNK, Floor, Ours
+from .clients import BATCH_SIZE, Floor, Ours
 from .fetching import growth_row
 from .fleet import pod_ids
 from .measure import Row, Target
 from .server import environment
 
 _WARM_UP = 2
-_PATIENCE = 5
-_HALVES = {"ours": 0.0, "floor": 0.5}
-"""Start of each one's work, as a share of the interval."""
-_FIGURES = 2 * len(_HALVES)
+_MAX_TICKS_PER_SAMPLE = 5
+_STARTS = {"ours": 0.0, "floor": 0.5}
+"""Start of each client's work, as a share of the interval."""
+_FIGURE_COUNT = 2 * len(_STARTS)
 
 
 def ticks(bench: Bench) -> Iterator[Row]:
@@ -46,64 +47,64 @@ def ticks(bench: Bench) -> Iterator[Row]:
 async def _ticks(bench: Bench, interval: float) -> dict[str, list[float]]:
     """Measure ticks of a watch, alternating with the same requests of the floor.
 
-    The poller's ticks lie on a grid, so their half of an interval is known. For both, the wall time is from
-    the first request that reaches the server until the loop is idle.
+    The poller's ticks are whole intervals apart, so the second half of each interval is free for the floor.
+    For both, the wall time is from the first request that reaches the server until the loop is idle.
     """
     ids, loop = pod_ids(0, bench.pods), asyncio.get_running_loop()
     ours, floor = Ours(bench.server.urls[0.0]), Floor(bench.server.urls[0.0])
     samples: dict[str, list[float]] = {}
-    began = loop.time()
+    started_at = loop.time()
     changes = cast("Any", ours.client.pods.watch(ids, interval=interval).__aiter__())
     async with aclosing(changes):
         seen = {(await anext(changes)).pod_id for _ in ids}
         assert seen == set(ids)
-        news: asyncio.Task[PodChange] = asyncio.ensure_future(anext(changes))
-        first = int((loop.time() - began) / interval) + 1
+        next_change: asyncio.Task[PodChange] = asyncio.ensure_future(anext(changes))
+        first = int((loop.time() - started_at) / interval) + 1
         try:
             for tick in itertools.count(first):
                 figures: dict[str, float] = {}
-                for name, half in _HALVES.items():
-                    starts = began + (tick + half) * interval
-                    got = await _half(bench, floor if name == "floor" else None, ids, starts, interval)
+                for name, share in _STARTS.items():
+                    start = started_at + (tick + share) * interval
+                    got = await _measure_half(bench, floor if name == "floor" else None, ids, start, interval)
                     figures |= {f"{name}:{figure}": took for figure, took in got.items()}
-                if tick >= first + _WARM_UP and len(figures) == _FIGURES:
+                if tick >= first + _WARM_UP and len(figures) == _FIGURE_COUNT:
                     for name, took in figures.items():
                         samples.setdefault(name, []).append(took)
                 if any(len(taken) == bench.repetitions for taken in samples.values()):
                     break
-                if tick > first + _PATIENCE * bench.repetitions:
+                if tick > first + _MAX_TICKS_PER_SAMPLE * bench.repetitions:
                     msg = f"a tick takes more than {interval / 2} s: this machine is too slow, or too busy"
                     raise RuntimeError(msg)
-            assert not news.done()
+            assert not next_change.done()
         finally:
-            news.cancel()
-            await asyncio.wait([news])
+            next_change.cancel()
+            await asyncio.wait([next_change])
     await ours.aclose()
     await floor.aclose()
     return samples
 
 
-async def _half(
-    bench: Bench, floor: Floor | None, ids: list[str], starts: float, interval: float
+async def _measure_half(
+    bench: Bench, floor: Floor | None, ids: list[str], start: float, interval: float
 ) -> dict[str, float]:
-    """Measure half an interval: the poller's tick, or the floor's.
+    """Measure half an interval: the floor's requests, or without ``floor`` the poller's tick.
 
-    Returns nothing if the work did not fit into it.
+    Returns no figures if the requests did not fit into it.
     """
-    await _until(starts - 0.02 * interval)
-    await asyncio.to_thread(bench.server.marks)
+    await _sleep_until(start - 0.02 * interval)
+    await asyncio.to_thread(bench.server.timings)
     cpu = time.thread_time()
     if floor is not None:
         await floor.statuses(ids)
-    await _until(starts + 0.45 * interval)
+    await _sleep_until(start + 0.45 * interval)
     ended, cpu = bench.selector.idle_since, time.thread_time() - cpu
-    marks = await asyncio.to_thread(bench.server.marks)
-    if len(marks) != -(-len(ids) // CHUNK):
+    timings = await asyncio.to_thread(bench.server.timings)
+    if len(timings) != math.ceil(len(ids) / BATCH_SIZE):
         return {}
-    return {"cpu": cpu, "wall": ended - min(came for came, _ in marks)}
+    return {"cpu": cpu, "wall": ended - min(arrived_at for arrived_at, _ in timings)}
 
 
-async def _until(when: float) -> None:
+async def _sleep_until(when: float) -> None:
     await asyncio.sleep(max(0.0, when - asyncio.get_running_loop().time()))
 
 
@@ -119,14 +120,14 @@ def memory(bench: Bench) -> Iterator[Row]:
                 watched = {name: figure / size for name, figure in got.items()}
     yield Row(
         key="memory watched",
-        what=f"memory per watched pod beyond the answers' bytes, {bench.pods:,} pods",
-        ours=[watched["bytes"] - watched["answers"]],
+        what=f"memory per watched pod beyond the responses' bytes, {bench.pods:,} pods",
+        ours=[watched["bytes"] - watched["responses"]],
         unit="B",
         target=Target(2048.0),
     )
     yield Row(
         key="memory watched resident",
-        what=f"the same with the answers' {watched['answers']:.0f} B, as the process grows",
+        what=f"the same with the responses' {watched['responses']:.0f} B, as the process grows",
         ours=[watched["resident"]],
         unit="B",
     )
@@ -135,7 +136,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def _measure_memory(bench: Bench, what: str, size: int) -> dict[str, float]:
-    bench.server.show(0, size)
+    bench.server.set_list(0, size)
     command = [sys.executable, "-m", "benchmarks.memory", what, bench.server.urls[0.0], str(size)]
     done = subprocess.run(command, env=environment(), check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
     figures: dict[str, float] = json.loads(done.stdout)

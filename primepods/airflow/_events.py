@@ -33,8 +33,8 @@ def success(pod_id: str, status: PodStatus | None) -> PodEvent:
 
 def failure(error: PrimePodsError) -> PodEvent:
     """Return the event of a wait that has ended with ``error``."""
-    last = next(iter(error.statuses.values()), None) if isinstance(error, WaitError) else None
-    pod = None if last is None else last.to_dict()
+    last_status = next(iter(error.statuses.values()), None) if isinstance(error, WaitError) else None
+    pod = None if last_status is None else last_status.to_dict()
     if isinstance(error, PodFailedError | NotFoundError):
         return {"status": "failed", "message": str(error), "pod": pod}
     if isinstance(error, WaitTimeoutError):
@@ -42,7 +42,7 @@ def failure(error: PrimePodsError) -> PodEvent:
     return {"status": "error", "message": f"{type(error).__name__}: {error}", "pod": pod}
 
 
-def pod_of(
+def pod_or_raise(
     event: PodEvent, *, on_timeout: type[AirflowException] = AirflowException
 ) -> dict[str, Any] | None:
     """Return the pod of a wait that succeeded.

@@ -6,26 +6,28 @@ import hashlib
 import re
 from typing import Final
 
-_MAX_DAG: Final = 15
-_MAX_PREFIX: Final = 28
-"""Max letters of a prefix: with the suffix of a lease or of ``max_hours``, a name has 63 at most."""
-_DIGITS: Final = 16
+_MAX_DAG_LENGTH: Final = 15
+"""Max characters of the DAG's id."""
+_MAX_PREFIX_LENGTH: Final = 28
+"""Max characters of a prefix: with the suffix of a lease or of ``max_hours``, a name has 63 at most."""
+_DIGEST_LENGTH: Final = 16
+"""Hexadecimal digits that tell tasks apart."""
 
 
 def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     """Return the name of a task's pod; the same in every try, and unique to the task.
 
     Args:
-        prefix: Prefix of the name, of which 28 letters are used; default: ``airflow-`` and the beginning of
-            the DAG's id.
+        prefix: Prefix of the name, of which 28 characters are used; default: ``airflow-`` and the beginning
+            of the DAG's id.
         dag_id: The DAG's id.
         run_id: The DAG run's id.
         task_id: The task's id.
         map_index: Index of a mapped task; -1 for one that is not mapped.
     """
     identity = "\0".join([dag_id, run_id, task_id, str(map_index)])
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGITS]
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGEST_LENGTH]
     if prefix is None:
-        dag = re.sub("[^a-z0-9]+", "-", dag_id.lower())[:_MAX_DAG].strip("-")
+        dag = re.sub("[^a-z0-9]+", "-", dag_id.lower())[:_MAX_DAG_LENGTH].strip("-")
         prefix = f"airflow-{dag}"
-    return f"{prefix[:_MAX_PREFIX].rstrip('-')}-{digest}"
+    return f"{prefix[:_MAX_PREFIX_LENGTH].rstrip('-')}-{digest}"

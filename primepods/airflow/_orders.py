@@ -22,11 +22,10 @@ def read_spec(fields: Mapping[str, Any]) -> PodSpec:
     except ValueError as exc:
         problem = str(exc)
     except TypeError as exc:
-        required = {field.name: field.default is attrs.NOTHING for field in attrs.fields(PodSpec)}
-        problems = [
-            f"the field {name!r} is missing" for name in required if required[name] and name not in fields
-        ]
-        problems += [f"there is no field {name!r}" for name in fields if name not in required]
+        known = {field.name: field for field in attrs.fields(PodSpec)}
+        required = [name for name, field in known.items() if field.default is attrs.NOTHING]
+        problems = [f"the field {name!r} is missing" for name in required if name not in fields]
+        problems += [f"there is no field {name!r}" for name in fields if name not in known]
         problem = ", ".join(problems) or str(exc)
     raise AirflowFailException(f"The pod cannot be ordered, because of its spec: {problem}.")
 

@@ -16,8 +16,8 @@ _MISSING: Final = frozenset({"", "none", "null", "undefined", "nan"})
 
 def is_missing(pod_id: PodId | None) -> bool:
     """Return whether the id is missing, because the task that should return it returned nothing."""
-    found = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
-    return found is None or (isinstance(found, str) and found.strip().lower() in _MISSING)
+    value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
 
 def id_of(pod_id: PodId) -> str:
@@ -26,10 +26,10 @@ def id_of(pod_id: PodId) -> str:
     Raises:
         AirflowFailException: The id is missing, for example because that task returned nothing.
     """
-    found = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
-    if not isinstance(found, str) or is_missing(pod_id):
+    value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
+    if not isinstance(value, str) or is_missing(pod_id):
         raise AirflowFailException(
             f"pod_id must be a pod's id, or what the create task returns, got {pod_id!r}. If that task has "
             "run, its pod may be running and billed: look for it with `primepods list`."
         )
-    return found
+    return value

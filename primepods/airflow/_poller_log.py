@@ -13,6 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
 _has_own_log: ContextVar[bool] = ContextVar("has_own_log", default=False)
+"""``True`` in the context of a task: Airflow itself writes its records to the task's log."""
 _POLLER_LOG = logging.getLogger("primepods")
 
 
@@ -24,16 +25,16 @@ class TaskLog(Protocol):
 
 
 class _Relay(logging.Handler):
-    """Handler that repeats records of no task in the context of each waiting task."""
+    """Handler that passes the poller's records on to the log of each waiting task."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.waiting: dict[object, tuple[Context, TaskLog]] = {}
+        self.task_logs: dict[object, tuple[Context, TaskLog]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != _POLLER_LOG.name or _has_own_log.get():
             return
-        for context, log in list(self.waiting.values()):
+        for context, log in list(self.task_logs.values()):
             context.run(log.warning, record.getMessage())
 
 
@@ -49,12 +50,12 @@ def poller_warnings(log: TaskLog) -> Generator[None]:
     """
     key = object()
     token = _has_own_log.set(True)
-    _relay.waiting[key] = copy_context(), log
+    _relay.task_logs[key] = copy_context(), log
     _POLLER_LOG.addHandler(_relay)  # adds it only once
     try:
         yield
     finally:
         _has_own_log.reset(token)
-        del _relay.waiting[key]
-        if not _relay.waiting:
+        del _relay.task_logs[key]
+        if not _relay.task_logs:
             _POLLER_LOG.removeHandler(_relay)

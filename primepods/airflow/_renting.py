@@ -1,4 +1,4 @@
-"""Base class of operators that rent pods, and the pods of a task by their names."""
+"""Base class of operators that rent pods, and functions for a task's pods, found by name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from .links import PrimePodsLink
 
 KILL_TIMEOUT: Final = 4.0
 """Timeout in seconds for all cleanup of a killed task; Airflow allows 5."""
-_PAUSE: Final = 1.0
-_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+_POLL_INTERVAL: Final = 1.0
+"""Seconds between two requests for a task's pods."""
+_ENDING_STATES: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
 class RentingOperator(BaseOperator):
@@ -71,7 +72,7 @@ class RentingOperator(BaseOperator):
             map_index=-1 if task.map_index is None else task.map_index,
         )
 
-    def _specs(self, client: Client, name: str) -> list[PodSpec]:
+    def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
         """Return what to order, in the order of preference."""
         # Rendered templates are strings.
         limit = None if self.max_price is None else float(self.max_price)
@@ -93,34 +94,36 @@ class RentingOperator(BaseOperator):
         return read_spec(cast("Mapping[str, Any]", self.spec))
 
     @property
-    def _hours(self) -> float | None:
+    def _max_hours(self) -> float | None:
         return None if self.max_hours is None else float(self.max_hours)
 
 
 def find_by_name(client: Client, name: str) -> list[Pod]:
     """Return the pods of a task that are not being deleted; skips unreadable rows of other pods."""
 
-    def is_ours(pod: Pod) -> bool:
-        # With max_hours, a unique suffix and the expiry follow. A server may change the case, or add blanks.
-        ours, found = name.casefold(), (pod.name or "").strip().casefold()
-        return (found == ours or found.startswith(f"{ours}-")) and pod.status not in _ENDING
+    def is_of_task(pod: Pod) -> bool:
+        # A server may change the case, or add blanks.
+        wanted, found = name.casefold(), (pod.name or "").strip().casefold()
+        # With max_hours, a unique suffix and the expiry follow the name.
+        has_name = found == wanted or found.startswith(f"{wanted}-")
+        return has_name and pod.status not in _ENDING_STATES
 
-    pods, unreadable = client.pods.list().find(is_ours)
+    pods, unreadable = client.pods.list().find(is_of_task)
     if unreadable is not None:
         logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)
     return pods
 
 
-def wait_by_name(client: Client, name: str, seconds: float) -> list[Pod]:
-    """Return the pods of a task; look again, for so many seconds at most, until there are any."""
-    ends_at = time.monotonic() + seconds
-    while not (pods := find_by_name(client, name)) and time.monotonic() + _PAUSE < ends_at:
-        time.sleep(_PAUSE)
+def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
+    """Return the pods of a task; poll until there are any, for at most this many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (pods := find_by_name(client, name)) and time.monotonic() + _POLL_INTERVAL < deadline:
+        time.sleep(_POLL_INTERVAL)
     return pods
 
 
 def delete_by_name(client: Client, name: str) -> None:
     """Delete the pods of a killed task, in the time that Airflow allows."""
-    quick = client.with_options(deadline=KILL_TIMEOUT / 2)
-    for pod in wait_by_name(quick, name, KILL_TIMEOUT):
-        quick.pods.delete(pod, missing_ok=True)
+    hurried = client.with_options(deadline=KILL_TIMEOUT / 2)
+    for pod in wait_for_pods(hurried, name, KILL_TIMEOUT):
+        hurried.pods.delete(pod, missing_ok=True)

@@ -21,12 +21,12 @@ from .. import (
     TransferError,
     check_work,
 )
-from ._looks import change_logger
 from ._renting import RentingOperator, delete_by_name, find_by_name
+from ._waits import change_logger
 from .hooks import PrimePodsHook
 
-_LAST_LINES: Final = 10
-"""Lines of output in the error of a command that has failed."""
+_MAX_LAST_LINES: Final = 10
+"""Maximum lines of output in the error of a command that has failed."""
 
 
 class _KilledError(BaseException):
@@ -135,7 +135,7 @@ class PrimeRunPodOperator(RentingOperator):
         self.interval = interval
         self._name = ""
         self._client: Client | None = None
-        self._has_pod = False
+        self._is_leased = False
         self._can_be_killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -147,8 +147,8 @@ class PrimeRunPodOperator(RentingOperator):
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 self._client = client
                 if context["ti"].try_number > 1:
-                    self._delete_left(client)
-                return self._run(context, client, self._specs(client, self._name))
+                    self._delete_leftovers(client)
+                return self._run(context, client, self._find_specs(client, self._name))
         except _KilledError as exc:
             raise AirflowException("The task was killed, which has ended its command and its pod.") from exc
         except (BudgetExceededError, TypeError, ValueError) as exc:
@@ -157,14 +157,15 @@ class PrimeRunPodOperator(RentingOperator):
             self._can_be_killed = False
 
     def on_kill(self) -> None:
-        """End the command and give the pod back, by leaving the lease in the midst of the task."""
-        # Airflow also calls this after `execution_timeout`, when the pod is gone. It logs nothing: this is a
-        # signal handler, and the task may be writing a line of its log.
-        if self._can_be_killed:
-            self._can_be_killed = False
-            if not self._has_pod:
-                threading.Thread(target=self._delete_ordered, daemon=True).start()
-            raise _KilledError
+        """End the command and give the pod back, by an exception in the midst of the task."""
+        # No logging: this is a signal handler, and the task may be writing a line of its log.
+        # Airflow also calls this after `execution_timeout`, when the pod is gone.
+        if not self._can_be_killed:
+            return
+        self._can_be_killed = False
+        if not self._is_leased:
+            threading.Thread(target=self._delete_ordered, daemon=True).start()
+        raise _KilledError
 
     def _delete_ordered(self) -> None:
         """Delete the pod by its name: the lease waits for the order's response, which may come too late."""
@@ -175,7 +176,7 @@ class PrimeRunPodOperator(RentingOperator):
             self.log.info("Looking for pod %s: %s", self._name, exc)
 
     def _check_arguments(self) -> None:
-        """Check what would fail only on a pod that is billed.
+        """Check the arguments before a pod is billed.
 
         Raises:
             AirflowException: There is nothing to upload on this worker.
@@ -194,13 +195,9 @@ class PrimeRunPodOperator(RentingOperator):
             return "max_hours is not set: it limits what a pod costs that a killed worker leaves"
         mappings = {"env": self.env, "upload": self.upload, "download": self.download}
         for argument, value in mappings.items():
-            given: object = {} if value is None else value
-            if not isinstance(given, Mapping):
-                return f"{argument} must be a mapping, not {type(given).__name__}"
-            for key, text in cast("Mapping[object, object]", given).items():
-                is_empty = argument != "env" and "" in {key, text}
-                if not isinstance(key, str) or not isinstance(text, str) or not key or is_empty:
-                    return f"{argument} has {key!r} without a text, or with an empty one"
+            problem = None if value is None else _mapping_problem(argument, value)
+            if problem is not None:
+                return problem
         try:
             check_work(
                 cast("str | Sequence[str]", self.command),
@@ -213,7 +210,7 @@ class PrimeRunPodOperator(RentingOperator):
             return str(exc)
         return None
 
-    def _delete_left(self, client: Client) -> None:
+    def _delete_leftovers(self, client: Client) -> None:
         for pod in find_by_name(client, self._name):
             self.log.warning("Deleting pod %s, which an earlier try has left", pod)
             client.pods.delete(pod, missing_ok=True)
@@ -228,56 +225,69 @@ class PrimeRunPodOperator(RentingOperator):
             ready_timeout=self.ready_timeout,
             interval=self.interval,
             on_change=change_logger(self.log),
-            max_hours=self._hours,
+            max_hours=self._max_hours,
         )
         with lease as pod:
-            self._has_pod = True
+            self._is_leased = True
             self.log.info("Logged in to pod %s (%s): %s", pod.name, pod.id, pod.ssh)
-            last = deque[str](maxlen=_LAST_LINES)
-            code = self._work(pod, last)
+            last_lines = deque[str](maxlen=_MAX_LAST_LINES)
+            code = self._work(pod, last_lines)
             if code:
                 for key, value in _result(pod, code).items():
                     context["ti"].xcom_push(key=key, value=value)
-                lines = "\n".join(["Its last lines:", *last] if last else ["It has written nothing."])
+                lines = "\n".join(
+                    ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
+                )
                 raise AirflowException(f"The command ended with exit code {code}. {lines}")
         self.log.info("Pod %s is gone, after about %.4f", pod.name, pod.spent())
         return _result(pod, 0)
 
-    def _work(self, pod: LeasedPod, last: deque[str]) -> int:
+    def _work(self, pod: LeasedPod, last_lines: deque[str]) -> int:
         """Upload, run, download; return the exit code."""
 
         def on_line(line: OutputLine) -> None:
-            last.append(line.text)
+            last_lines.append(line.text)
             self.log.info("%s", line.text)
 
         for local, remote in (self.upload or {}).items():
             pod.upload(local, remote, exclude=self.exclude)
             self.log.info("Uploaded %s to %s", local, remote)
         try:
-            # Airflow has replaced an XCom by its value.
+            # Airflow has replaced an XComArg by its value.
             command = cast("str | Sequence[str]", self.command)
             result = pod.run(command, env=self.env, cwd=self.cwd, on_line=on_line, check=False)
         except ConnectionLostError:
             # Fetch the results so far, before the pod is deleted.
             self._fetch(pod)
             raise
-        problem = self._fetch(pod)
-        if problem is not None and not result.exit_code:
-            raise problem
+        error = self._fetch(pod)
+        if error is not None and not result.exit_code:
+            raise error
         return result.exit_code
 
     def _fetch(self, pod: LeasedPod) -> Exception | None:
         """Download all that can be; return the last error."""
-        problem: Exception | None = None
+        error: Exception | None = None
         for remote, local in (self.download or {}).items():
             try:
                 pod.download(remote, local)
             except (TransferError, ConnectionLostError, OSError) as exc:
-                problem = exc
+                error = exc
                 self.log.error("%s", exc)  # noqa: TRY400 - the message is enough
             else:
                 self.log.info("Downloaded %s to %s", remote, local)
-        return problem
+        return error
+
+
+def _mapping_problem(argument: str, value: object) -> str | None:
+    """Return what is wrong with a mapping of texts; only values of ``env`` may be empty."""
+    if not isinstance(value, Mapping):
+        return f"{argument} must be a mapping, not {type(value).__name__}"
+    for key, text in cast("Mapping[object, object]", value).items():
+        are_texts = isinstance(key, str) and isinstance(text, str)
+        if not are_texts or not key or (not text and argument != "env"):
+            return f"{argument} has {key!r} without a text, or with an empty one"
+    return None
 
 
 def _result(pod: LeasedPod, exit_code: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Final
 from ..emulator import Emulator
 
 _END_TIMEOUT: Final = 20.0
+"""Seconds for Airflow to end by itself, before its processes are killed."""
 
 
 def main() -> int:
@@ -31,8 +32,8 @@ def main() -> int:
         print(f"In a minute Airflow is at {page}, and runs the pipeline once.", flush=True)  # noqa: T201 - a command
         settings = [f"{name}={value}" for name, value in _settings(home, port, emulator).items()]
         # `standalone` starts Airflow commands by name, so they must be on the PATH.
-        in_our_path = ["sh", "-c", 'PATH="$0:$PATH" exec "$@"', sysconfig.get_path("scripts")]
-        command = [*in_our_path, "env", *settings, sys.executable, "-m", "airflow", "standalone"]
+        with_path = ["sh", "-c", 'PATH="$0:$PATH" exec "$@"', sysconfig.get_path("scripts")]
+        command = [*with_path, "env", *settings, sys.executable, "-m", "airflow", "standalone"]
         # In a new session: Ctrl-C goes to this process only, which then stops the others.
         with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 - ours
             try:

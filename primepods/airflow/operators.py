@@ -21,12 +21,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from .. import Client, NotFoundError, Pod, PrimePodsError
-from ._events import PodEvent, pod_of
-from ._looks import find_in_history, look, wait_here
+from ._events import PodEvent, pod_or_raise
 from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, wait_by_name
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, wait_for_pods
 from ._run_operator import PrimeRunPodOperator
+from ._waits import find_in_history, poll_once, wait_here
 from .hooks import PrimePodsHook
 from .links import PrimePodsLink
 from .triggers import Goal, PrimePodTrigger
@@ -40,7 +40,9 @@ __all__ = [
 ]
 
 _TRIGGERER_GRACE: Final = timedelta(seconds=60)
-_UNRUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
+"""Time after ``execution_timeout`` in which a trigger reports its result, before Airflow ends the wait."""
+_STATES_WITHOUT_RUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
+"""States of a task that has not been run."""
 
 
 class PrimeCreatePodOperator(RentingOperator):
@@ -98,9 +100,10 @@ class PrimeCreatePodOperator(RentingOperator):
         """Rent the pod, or adopt the pod of an earlier try."""
         self._name = name = self._pod_name(context)
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            pod = self._adopt(client, name, self.appear_grace if context["ti"].try_number > 1 else 0.0)
+            is_retry = context["ti"].try_number > 1
+            pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
             if pod is None:
-                pod = create_first(client, self._specs(client, name), self._hours, self.log)
+                pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
             if self._was_killed:
                 # The task was killed while its order was in flight.
                 client.pods.delete(pod, missing_ok=True)
@@ -116,16 +119,15 @@ class PrimeCreatePodOperator(RentingOperator):
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return the pod of an earlier try; delete other pods of this name."""
-        pods = wait_by_name(client, name, grace)
-        usable = [pod for pod in pods if not pod.has_failed]
+        pods = wait_for_pods(client, name, grace)
+        adopted = next((pod for pod in pods if not pod.has_failed), None)
         for pod in pods:
-            if pod not in usable[:1]:
+            if pod is not adopted:
                 self.log.warning("Deleting pod %s, which an earlier try has left", pod)
                 client.pods.delete(pod, missing_ok=True)
-        if not usable:
-            return None
-        self.log.info("Going on with pod %s, which an earlier try has rented", usable[0])
-        return usable[0]
+        if adopted is not None:
+            self.log.info("Going on with pod %s, which an earlier try has rented", adopted)
+        return adopted
 
 
 class _OnePodOperator(BaseOperator):
@@ -154,12 +156,14 @@ class _OnePodOperator(BaseOperator):
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
         """Resume after the trigger."""
         self.log.info("%s", event["message"])
-        return pod_of(event)
+        return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
         """Wait here; or poll once, defer, and resume in :meth:`execute_complete`."""
         if self.deferrable:
-            event = look(client, pod_id, until) or self._defer(pod_id, until, delete_on_kill=delete_on_kill)
+            event = poll_once(client, pod_id, until)
+            if event is None:
+                self._defer(pod_id, until, delete_on_kill=delete_on_kill)
         else:
             event = wait_here(
                 client, pod_id, until, timeout=self.timeout, interval=self.interval, log=self.log
@@ -168,16 +172,16 @@ class _OnePodOperator(BaseOperator):
         return event
 
     def _defer(self, pod_id: str, until: Goal, *, delete_on_kill: bool) -> NoReturn:
-        limit = math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
+        max_seconds = math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
         trigger = PrimePodTrigger(
             pod_id=pod_id,
             prime_conn_id=self.prime_conn_id,
-            end=time.time() + min(self.timeout, limit),
+            end=time.time() + min(self.timeout, max_seconds),
             until=until,
             interval=self.interval,
             delete_on_kill=delete_on_kill,
         )
-        # The trigger ends itself at that time; Airflow's limit is for the case that no triggerer runs.
+        # The trigger ends the wait itself; Airflow's timeout is for the case that no triggerer runs.
         timeout = None if self.execution_timeout is None else self.execution_timeout + _TRIGGERER_GRACE
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
@@ -237,15 +241,15 @@ class PrimeWaitPodOperator(_OnePodOperator):
         except AirflowTaskTimeout:
             # Airflow calls `on_kill` next, as if a user had stopped the task.
             self._has_timed_out = True
-            self._after_failure(context)
+            self._delete_after_failure(context)
             limit = self.execution_timeout
             raise AirflowTaskTimeout(f"Pod {pod_id} is not ready within execution_timeout={limit}.") from None
-        return self._outcome(context, event)
+        return self._result(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
         self.log.info("%s", event["message"])
-        return self._outcome(context, event)
+        return self._result(context, event)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the trigger or its failure; see :meth:`BaseOperator.resume_execution`."""
@@ -253,7 +257,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException:
             if next_method != self.execute_complete.__name__:
-                self._after_failure(context)
+                self._delete_after_failure(context)
             raise
 
     def on_kill(self) -> None:
@@ -262,17 +266,18 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self.log.info("The task was killed: deleting its pod")
             self._delete()
 
-    def _outcome(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+    def _result(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         try:
-            return pod_of(event)
+            return pod_or_raise(event)
         except AirflowException as exc:
-            self._after_failure(context, is_final=isinstance(exc, AirflowFailException))
+            self._delete_after_failure(context, is_final=isinstance(exc, AirflowFailException))
             raise
 
-    def _after_failure(self, context: Context, *, is_final: bool = False) -> None:
+    def _delete_after_failure(self, context: Context, *, is_final: bool = False) -> None:
         """Delete the pod if ``on_failure`` is ``delete`` and no retry will wait for it."""
         task = context["ti"]
-        if self.on_failure == "keep" or not (is_final or task.try_number > task.max_tries):
+        will_retry = not is_final and task.try_number <= task.max_tries
+        if self.on_failure == "keep" or will_retry:
             return
         self.log.info("The wait has failed: deleting its pod, as on_failure='delete' says")
         try:
@@ -282,8 +287,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
 
     def _delete(self) -> None:
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            quick = client.with_options(deadline=KILL_TIMEOUT)
-            quick.pods.delete(id_of(self.pod_id), missing_ok=True)
+            hurried = client.with_options(deadline=KILL_TIMEOUT)
+            hurried.pods.delete(id_of(self.pod_id), missing_ok=True)
 
 
 class PrimeDeletePodOperator(_OnePodOperator):
@@ -328,13 +333,13 @@ class PrimeDeletePodOperator(_OnePodOperator):
 
     def execute(self, context: Context) -> None:
         """Delete the pod."""
-        if is_missing(self.pod_id) and self._is_create_unrun(context["ti"]):
+        if is_missing(self.pod_id) and self._no_create_task_has_run(context["ti"]):
             raise AirflowSkipException("The create task has not run: there is no pod to delete.")
         pod_id = id_of(self.pod_id)
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
             is_ending = self._delete(client, pod_id)
             if is_ending and self.wait_for_completion:
-                pod_of(self._wait(client, pod_id, "gone"))
+                pod_or_raise(self._wait(client, pod_id, "gone"))
 
     def _delete(self, client: Client, pod_id: str) -> bool:
         """Delete the pod; return whether its termination must be awaited."""
@@ -355,17 +360,18 @@ class PrimeDeletePodOperator(_OnePodOperator):
         self.log.info("Pod %s is %s", pod_id, state)
         return True
 
-    def _is_create_unrun(self, task: Any) -> bool:
-        """Return whether none of the create tasks before this one has run in this DAG run."""
-        kinds = {
+    def _no_create_task_has_run(self, task: Any) -> bool:
+        """Return whether there are create tasks before this one, and none has run in this DAG run."""
+        # A mapped task has its operator's class in `operator_class`.
+        operators = {
             upstream.task_id: getattr(upstream, "operator_class", type(upstream))
             for upstream in self.upstream_list
         }
-        creates = [name for name, kind in kinds.items() if issubclass(kind, PrimeCreatePodOperator)]
-        if not creates:
+        create_ids = [name for name, kind in operators.items() if issubclass(kind, PrimeCreatePodOperator)]
+        if not create_ids:
             return False
-        states = task.get_task_states(dag_id=task.dag_id, task_ids=creates, run_ids=[task.run_id])
-        return all(state in _UNRUN for state in states.get(task.run_id, {}).values())
+        states = task.get_task_states(dag_id=task.dag_id, task_ids=create_ids, run_ids=[task.run_id])
+        return all(state in _STATES_WITHOUT_RUN for state in states.get(task.run_id, {}).values())
 
 
 def default_deferrable() -> bool:

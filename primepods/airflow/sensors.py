@@ -15,9 +15,9 @@ from airflow.providers.common.compat.sdk import (
     poke_mode_only,
 )
 
-from ._events import PodEvent, pod_of
-from ._looks import look, wait_here
+from ._events import PodEvent, pod_or_raise
 from ._pod_ids import PodId, id_of
+from ._waits import poll_once, wait_here
 from .hooks import PrimePodsHook
 from .links import PrimePodsLink
 from .operators import default_deferrable
@@ -62,7 +62,7 @@ class PrimePodSensor(BaseSensorOperator):
         if self.deferrable:
             pod_id = id_of(self.pod_id)
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                event = look(client, pod_id, "ready")
+                event = poll_once(client, pod_id, "ready")
             if event is not None:
                 return self.execute_complete(context, event)
             trigger = PrimePodTrigger(
@@ -86,9 +86,9 @@ class PrimePodSensor(BaseSensorOperator):
                 log=self.log,
             )
         self.log.info("%s", event["message"])
-        return PokeReturnValue(is_done=True, xcom_value=pod_of(event, on_timeout=AirflowSensorTimeout))
+        return PokeReturnValue(is_done=True, xcom_value=pod_or_raise(event, on_timeout=AirflowSensorTimeout))
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
         """Resume after the trigger."""
         self.log.info("%s", event["message"])
-        return pod_of(event, on_timeout=AirflowSensorTimeout)
+        return pod_or_raise(event, on_timeout=AirflowSensorTimeout)

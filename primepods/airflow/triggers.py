@@ -19,10 +19,10 @@ from .hooks import PrimePodsHook, ask_airflow
 
 Goal = Literal["ready", "gone"]
 
-_EARLIEST_EVENT: Final = 1.0
-"""Min seconds between a trigger's start and its event."""
-_LAST_LOOK: Final = 15.0
-"""Seconds for a wait whose deadline passed while no triggerer ran: it still checks the pod."""
+_MIN_EVENT_DELAY: Final = 1.0
+"""Minimum seconds between a trigger's start and its event."""
+_LATE_CHECK_TIMEOUT: Final = 15.0
+"""Timeout in seconds of a wait whose deadline passed while no triggerer ran: it still checks the pod."""
 _KILL_TIMEOUT: Final = 25.0
 """Seconds to delete the pod of a killed task; Airflow allows 30."""
 _STATE_TIMEOUT: Final = 10.0
@@ -74,11 +74,11 @@ class PrimePodTrigger(BaseTrigger):
         try:
             event = await self._wait()
             # Airflow may lose an event sent before it has stored that the task is deferred.
-            await asyncio.sleep(started_at + _EARLIEST_EVENT - time.monotonic())
+            await asyncio.sleep(started_at + _MIN_EVENT_DELAY - time.monotonic())
         except asyncio.CancelledError:
             # Newer Airflow versions call `on_kill` themselves.
             if self.delete_on_kill and not hasattr(BaseTrigger, "on_kill"):
-                await _to_its_end(self._delete_if_failed())
+                await _run_to_completion(self._delete_if_failed())
             raise
         # Yield after the client is closed: the consumer of the event never resumes this generator.
         yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]  # as above
@@ -86,7 +86,7 @@ class PrimePodTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set: a user has marked or cleared the task."""
         if self.delete_on_kill:
-            await _to_its_end(self._delete())
+            await _run_to_completion(self._delete())
 
     async def _delete(self) -> None:
         self.log.info("The task was killed: deleting pod %s", self.pod_id)
@@ -94,9 +94,9 @@ class PrimePodTrigger(BaseTrigger):
             await client.with_options(deadline=_KILL_TIMEOUT).pods.delete(self.pod_id, missing_ok=True)
 
     async def _delete_if_failed(self) -> None:
-        """Delete the pod if the task was marked failed, and not if the triggerer is stopping.
+        """Delete the pod if the task was marked failed.
 
-        Other states are no reason to delete: after a success elsewhere the pod is in use.
+        In any other state the pod may be in use: the triggerer is stopping, or the task has succeeded.
         """
         task = self.task_instance
         if task is None:
@@ -117,7 +117,7 @@ class PrimePodTrigger(BaseTrigger):
 
     async def _wait(self) -> PodEvent:
         left = self.end - time.time()
-        timeout = left if left > 0 else _LAST_LOOK
+        timeout = left if left > 0 else _LATE_CHECK_TIMEOUT
         self.log.info("Waiting for pod %s to be %s, for %.0f s at most", self.pod_id, self.until, timeout)
         pod_id, interval = self.pod_id, self.interval
         try:
@@ -125,22 +125,22 @@ class PrimePodTrigger(BaseTrigger):
                 async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
                     if self.until == "gone":
                         await client.pods.wait_gone(
-                            pod_id, timeout=timeout, interval=interval, on_change=self._tell
+                            pod_id, timeout=timeout, interval=interval, on_change=self._log_change
                         )
                         return success(pod_id, None)
                     status = await client.pods.wait_ready(
-                        pod_id, timeout=timeout, interval=interval, on_change=self._tell
+                        pod_id, timeout=timeout, interval=interval, on_change=self._log_change
                     )
                     return success(pod_id, status)
         except PrimePodsError as exc:
             return failure(exc)
 
-    def _tell(self, change: PodChange) -> None:
+    def _log_change(self, change: PodChange) -> None:
         self.log.info("%s", change.after or f"{change.pod_id} is gone")
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await to completion despite cancellations, which Airflow repeats once a second."""
+async def _run_to_completion(work: Coroutine[Any, Any, None]) -> None:
+    """Run to completion despite cancellations, which Airflow repeats once a second."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):

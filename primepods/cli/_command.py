@@ -1,4 +1,4 @@
-"""Shared by all commands that call the API: common options, the client, errors and exit codes."""
+"""Common options, client and error handling of the commands that call the API."""
 
 from __future__ import annotations
 
@@ -48,8 +48,6 @@ Timeout = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
 ]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 
 
@@ -103,32 +101,33 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     """Add the common options to a command, and turn its errors into one line and an exit code.
 
     Args:
-        body: The command. Its first parameter takes an :class:`Api`, the others are its own options. A
-            parameter named as a common option, such as ``timeout``, replaces it. A parameter whose type is
-            an attrs class is a group: each ``Annotated`` field of the class is an option.
+        body: The command. Its first parameter takes an :class:`Api`; each other parameter is an option of
+            its own, and replaces the common option of the same name, such as ``timeout``. A parameter whose
+            type is an attrs class is a group: each ``Annotated`` field of the class is an option.
     """
-    _, *declared = inspect.signature(body, eval_str=True).parameters.values()
-    groups = {parameter.name: parameter.annotation for parameter in declared if _is_group(parameter)}
-    members = {name: _options_of(group) for name, group in groups.items()}
-    # Each group is replaced by its options.
-    own = [option for parameter in declared for option in members.get(parameter.name, [parameter])]
-    names = {parameter.name for parameter in own}
-    common = _COMMON.keys() - names
-    if "output" not in names:
-        common.discard("as_json")
+    _, *parameters = inspect.signature(body, eval_str=True).parameters.values()
+    groups = {parameter.name: parameter.annotation for parameter in parameters if _is_group(parameter)}
+    group_options = {name: _options_of(group) for name, group in groups.items()}
+    # The command line has the options of each group instead of the group.
+    own = [option for parameter in parameters for option in group_options.get(parameter.name, [parameter])]
+    own_names = {option.name for option in own}
+    common_names = _COMMON.keys() - own_names
+    if "output" not in own_names:
+        common_names.discard("as_json")
 
     @wraps(body)
     def command(ctx: typer.Context, **options: Any) -> None:
-        given = {name: options.pop(name) for name in common}
-        if given.pop("as_json", False):
-            options["output"] = _json_form(options["output"])
-        with reported_errors(ctx.command_path, verbose=given.pop("verbose")):
+        common = {name: options.pop(name) for name in common_names}
+        if common.pop("as_json", False):
+            options["output"] = _json_format(options["output"])
+        with reported_errors(ctx.command_path, verbose=common.pop("verbose")):
             for name, group in groups.items():
-                options[name] = group(**{option.name: options.pop(option.name) for option in members[name]})
-            body(Api(command=ctx.command_path, **given), **options)
+                values = {option.name: options.pop(option.name) for option in group_options[name]}
+                options[name] = group(**values)
+            body(Api(command=ctx.command_path, **common), **options)
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    added = [parameter for name, parameter in _COMMON.items() if name in common]
+    added = [option for name, option in _COMMON.items() if name in common_names]
     # Typer reads the options from the signature.
     command.__dict__["__signature__"] = inspect.Signature([context, *own, *added])
     command.__annotations__ = {"ctx": typer.Context}
@@ -160,7 +159,7 @@ _COMMON: dict[str, inspect.Parameter] = {
 }
 
 
-def _json_form(output: StrEnum) -> StrEnum:
-    """Return the JSON member of an enum of output forms, or JSON lines if it has no JSON."""
-    forms = {form.value: form for form in type(output)}
-    return forms.get("json", forms["jsonl"])
+def _json_format(output: StrEnum) -> StrEnum:
+    """Return the member for JSON of the enum that ``output`` belongs to, or for JSON lines if it has none."""
+    formats = {member.value: member for member in type(output)}
+    return formats.get("json", formats["jsonl"])

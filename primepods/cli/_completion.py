@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
@@ -13,11 +14,12 @@ import typer
 
 import primepods
 
-_SAFE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Words that need no quoting in a shell and are no options."""
+_NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""Words that are safe to insert into a shell's line, and that are no options."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
-"""Characters to remove from help texts: zsh evaluates them, and anyone in a team can name a pod."""
+"""Characters to replace in help texts: zsh evaluates them, and anyone in a team can name a pod."""
 _MAX_ROWS: Final = 1_000
+"""Maximum rows to read, so that completion stays fast."""
 TIMEOUT: Final = 3.0
 """Seconds to wait for the next page."""
 
@@ -29,57 +31,59 @@ def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
     An id is returned only if its beginning was typed, or if its pod has no unique name.
     """
-    chosen = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
+    already_typed = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
     words = _pod_words(_read(ctx, lambda client: client.pods.list()), incomplete)
     return [
         (word, _UNSAFE.sub("_", help_text))
         for word, help_text in words
-        if _SAFE.fullmatch(word) and not chosen & {word, help_text}
+        if _NEEDS_NO_QUOTES.fullmatch(word) and not already_typed & {word, help_text}
     ]
 
 
 def _pod_words(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple[str, str]]:
     """Return the name or the id of each pod that matches, with the other one as its help text."""
     names = [pod.name or "" for pod in pods]
-    own = {name for name in names if names.count(name) == 1 and _SAFE.fullmatch(name)}
+    usable_names = {
+        name for name, number in Counter(names).items() if number == 1 and _NEEDS_NO_QUOTES.fullmatch(name)
+    }
     for pod, name in zip(pods, names, strict=True):
-        if name in own and name.startswith(incomplete):
+        if name in usable_names and name.startswith(incomplete):
             yield name, pod.id
-        elif pod.id.startswith(incomplete) and (incomplete or name not in own):
+        elif pod.id.startswith(incomplete) and (incomplete or name not in usable_names):
             yield pod.id, name
 
 
 def complete_statuses(incomplete: str) -> list[str]:
     """Return the known states of pods, in lower case if the typed text is."""
     states = [state.lower() if incomplete.islower() else str(state) for state in primepods.PodState]
-    return _matching(states, incomplete)
+    return _filter_words(states, incomplete)
 
 
 def complete_contexts(incomplete: str) -> list[str]:
     """Return the names of the saved contexts."""
     from primepods.config import saved_contexts
 
-    return _matching(saved_contexts(), incomplete)
+    return _filter_words(saved_contexts(), incomplete)
 
 
 def complete_pod_gpus(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the GPUs of the account's pods."""
-    return _matching((pod.gpu_name for pod in _read(ctx, lambda client: client.pods.list())), incomplete)
+    return _filter_words((pod.gpu_name for pod in _read(ctx, lambda client: client.pods.list())), incomplete)
 
 
 def complete_offer_gpus(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the GPUs of the market."""
-    return _matching((row.gpu_type for row in _read(ctx, _list_prices)), incomplete)
+    return _filter_words((row.gpu_type for row in _read(ctx, _list_prices)), incomplete)
 
 
 def complete_providers(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the providers of offers."""
-    return _matching((offer.provider for offer in _read(ctx, _list_offers)), incomplete)
+    return _filter_words((offer.provider for offer in _read(ctx, _list_offers)), incomplete)
 
 
 def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the images of offers."""
-    return _matching((image for offer in _read(ctx, _list_offers) for image in offer.images), incomplete)
+    return _filter_words((image for offer in _read(ctx, _list_offers) for image in offer.images), incomplete)
 
 
 def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -87,8 +91,8 @@ def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     found: list[tuple[str, str]] = []
     for key in _read(ctx, lambda client: client.ssh_keys.list()):
         name = key.name or ""
-        word, text = (name, key.id) if _SAFE.fullmatch(name) else (key.id, name)
-        if _matching([word], incomplete):
+        word, text = (name, key.id) if _NEEDS_NO_QUOTES.fullmatch(name) else (key.id, name)
+        if _filter_words([word], incomplete):
             found.append((word, _UNSAFE.sub("_", text)))
     return found
 
@@ -101,9 +105,11 @@ def _list_offers(client: primepods.Client) -> Iterable[primepods.Offer]:
     return client.availability.gpus()
 
 
-def _matching(words: Iterable[str | None], incomplete: str) -> list[str]:
+def _filter_words(words: Iterable[str | None], incomplete: str) -> list[str]:
     """Return the words that begin with a text and need no quoting, each once."""
-    return sorted({word for word in words if word and word.startswith(incomplete) and _SAFE.fullmatch(word)})
+    return sorted(
+        {word for word in words if word and word.startswith(incomplete) and _NEEDS_NO_QUOTES.fullmatch(word)}
+    )
 
 
 def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T]]) -> list[T]:
@@ -114,7 +120,7 @@ def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T
     # Options may stand before the command's name or after it.
     options = {**ctx.find_root().params, **{name: value for name, value in ctx.params.items() if value}}
     rows: list[T] = []
-    ends_at = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     try:
         with primepods.Client(
             base_url=options.get("base_url"),
@@ -126,7 +132,7 @@ def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T
         ) as client:
             for row in islice(list_rows(client), _MAX_ROWS):
                 rows.append(row)
-                if time.monotonic() > ends_at:
+                if time.monotonic() > deadline:
                     break
     except Exception:  # noqa: BLE001 - an error here would be printed into the line that is being typed
         return rows

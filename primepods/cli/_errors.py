@@ -19,7 +19,9 @@ import primepods
 from ._text import printable
 
 _MAX_LENGTH = 2_000
+"""Maximum characters of an error's line."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
+"""Path of a request about one pod, with its id."""
 _log = logging.getLogger("primepods.cli")
 
 
@@ -57,22 +59,23 @@ def _describe(message: object) -> str:
     if isinstance(message, primepods.NotFoundError):
         pod = _POD_PATH.search(message.path)
         if pod is not None and isinstance(message.body, dict):
-            lists = "see primepods list, and primepods history for terminated pods"
-            return f"no pod has the name or id {unquote(pod[1])!r}: {lists}"
+            hint = "see primepods list, and primepods history for terminated pods"
+            return f"no pod has the name or id {unquote(pod[1])!r}: {hint}"
     text = word_for_shell(str(message))
-    seconds = message.retry_after if isinstance(message, primepods.RateLimitError) else None
-    return text if seconds is None else f"{text} Try again in {math.ceil(seconds):,} s."
+    if isinstance(message, primepods.RateLimitError) and message.retry_after is not None:
+        return f"{text} Try again in {math.ceil(message.retry_after):,} s."
+    return text
 
 
 def word_for_shell(text: str) -> str:
-    """Translate Python in a message of the library: ``pods.history()`` becomes `primepods history`."""
+    """Replace the Python in a message of the library: ``pods.history()`` by `primepods history`."""
     for pattern, words in _REPLACEMENTS:
         text = pattern.sub(words, text)
     return text
 
 
 def _option(found: re.Match[str]) -> str:
-    """Return ``--max-price`` for a parameter: of ``argument max_price``, and of ``max_price must``."""
+    """Return a match with an option instead of a parameter: ``--max-price must`` for ``max_price must``."""
     name = {"team_id": "team"}.get(found[1], found[1]).replace("_", "-")
     return found[0].replace(f"argument {found[1]}", f"--{name}").replace(f"{found[1]} must", f"--{name} must")
 
@@ -100,7 +103,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r": ([^:]+(?::\d+)?) \((\d+ attempts); the attempt before failed with: \1\)", r": \1 (\2)"),
     )
 )
-"""Python in the library's messages, and its replacement in a shell."""
+"""Patterns of Python in the library's messages, each with its replacement for the shell."""
 
 
 @contextmanager
@@ -164,8 +167,8 @@ def _exit_code(error: Exception) -> ExitCode:
 def _logging(command: str, *, verbose: bool) -> Generator[None]:
     """Show the package's log on stderr: warnings, or with ``verbose`` every request."""
     handler = logging.StreamHandler(sys.stderr)
-    form = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"
-    handler.setFormatter(_ShellFormatter(form))
+    line_format = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"
+    handler.setFormatter(_ShellFormatter(line_format))
     log = logging.getLogger("primepods")
     before = log.level, log.propagate
     log.addHandler(handler)
@@ -179,10 +182,10 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
 
 
 class _ShellFormatter(logging.Formatter):
-    """Formatter of the library's log that words messages for the shell."""
+    """Log formatter that replaces the Python in messages; see :func:`word_for_shell`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Format a record as a line."""
+        """Return a record's line, worded for the shell."""
         return word_for_shell(super().formatMessage(record))
 
 

@@ -66,11 +66,11 @@ class PodFilter:
     Attributes:
         status: States; a pod matches with any of them.
         gpu: Names or patterns of GPUs.
-        name: Names or patterns of names.
-        ready: Whether the pod can be used.
+        name: Names, or patterns of names.
+        ready: Whether the pod must be ready, or must not be.
         older_than: Minimum age in seconds.
         team: The pod's team.
-        exact_names: Values of ``name`` that equal a pod's name; these are not used as patterns.
+        exact_names: Values of ``name`` to compare only literally, not as patterns.
     """
 
     status: Status = None
@@ -93,11 +93,11 @@ class PodFilter:
         return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
     def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
-        """Return the pods that match; a text that is a pod's name is not taken as a pattern."""
+        """Return the pods that match; a value of ``name`` that a pod has as its name is no pattern."""
         listed = list(pods)
         names = frozenset(pod.name or "" for pod in listed)
-        chosen = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
-        return list(filter(chosen.matches, listed))
+        pod_filter = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
+        return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
         """Return the message if no pod matches; it points out an unknown state or GPU."""
@@ -134,5 +134,6 @@ def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> b
     return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
 
 
-def _any(wanted: list[str] | None, holds: Callable[[str], bool]) -> bool:
-    return not wanted or any(map(holds, wanted))
+def _any(wanted: list[str] | None, predicate: Callable[[str], bool]) -> bool:
+    """Return whether the predicate holds for one of the wanted values, or nothing is wanted."""
+    return not wanted or any(map(predicate, wanted))

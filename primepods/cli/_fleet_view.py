@@ -18,17 +18,18 @@ from ._text import count, printable
 
 _COLUMNS: Final = (
     Column("ID"),
-    Column("NAME", least=8),
+    Column("NAME", min_width=8),
     # As wide as the longest condition, so that the following columns do not move.
     Column("STATE".ljust(max(map(len, Condition)))),
-    Column("GPU", least=12, rank=3),
+    Column("GPU", min_width=12, rank=3),
     Column("PRICE/H", right=True, rank=1),
     Column("AGE", right=True, rank=3),
-    Column("PROGRESS", least=12, rank=2),
+    Column("PROGRESS", min_width=12, rank=2),
 )
 _PROGRESS_WIDTH: Final = 10
 """Characters of a pod's progress bar."""
 _MAX_NOTE_LENGTH: Final = 300
+"""Maximum characters of a note."""
 _COLOURS: Final = {
     Condition.FAILED: "red",
     Condition.INSTALLING: "cyan",
@@ -71,15 +72,21 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
     for note in notes:
         note_lines = wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width)
         below += [_styled(line, "yellow", view) for line in note_lines]
-    room = view.height - len(above) - len(below)
+    max_lines = view.height - len(above) - len(below)
+    return "\n".join([*above, *_pod_lines(fleet, max_lines, view), *below][: view.height])
+
+
+def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
+    """Return the table of the pods that fit, and the number of the others."""
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
     # The heading takes a line, and so does the number of hidden pods.
-    max_rows = room - 1 if total < room else room - 2
-    lines = _table(fleet.pods(max_rows), view) if max_rows > 0 and total else []
-    hidden = total - max_rows
-    if 0 < hidden < total:
-        lines.append(_styled(f"and {hidden:,} more", "dim", view))
-    return "\n".join([*above, *lines, *below][: view.height])
+    max_rows = max_lines - 1 if total < max_lines else max_lines - 2
+    if max_rows <= 0 or not total:
+        return []
+    lines = _table(fleet.pods(max_rows), view)
+    if total > max_rows:
+        lines.append(_styled(f"and {total - max_rows:,} more", "dim", view))
+    return lines
 
 
 def render_figures(fleet: Fleet, view: View) -> list[str]:
@@ -132,18 +139,18 @@ def _bar(fleet: Fleet, view: View) -> str:
     }
     total = sum(counts.values())
     block = "█" if view.unicode else "#"
-    parts: list[str] = []
-    begin = 0
+    segments: list[str] = []
+    start = 0
     pods = 0
     for position, (condition, number) in enumerate(counts.items(), start=1):
         pods += number
-        # Each condition has at least one cell, and leaves at least one for each that follows.
-        following = len(counts) - position
-        end = min(view.width - following, max(begin + 1, round(pods * view.width / total)))
+        # Each segment has at least one cell, and leaves at least one for each segment that follows.
+        max_end = view.width - (len(counts) - position)
+        end = min(max_end, max(start + 1, round(pods * view.width / total)))
         letter = block if view.colour else condition[0]
-        parts.append(_styled(letter * (end - begin), _COLOURS[condition], view))
-        begin = end
-    return "".join(parts)
+        segments.append(_styled(letter * (end - start), _COLOURS[condition], view))
+        start = end
+    return "".join(segments)
 
 
 def _table(pods: Sequence[FleetPod], view: View) -> list[str]:

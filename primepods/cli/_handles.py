@@ -19,7 +19,9 @@ from ._table import print_info
 from ._text import printable
 
 MIN_PREFIX: Final = 4
+"""Minimum length of the beginning of an id."""
 _MAX_CANDIDATES: Final = 10
+"""Maximum pods that the message about an ambiguous handle names."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HELP: Final = "A pod: its id, the beginning of its id (4 characters or more), or its name"
 
@@ -47,7 +49,7 @@ def read_handles(given: Iterable[str]) -> list[str]:
         if word == "-":
             handles += sys.stdin.read().split()
         else:
-            handles.append(_not_empty(word))
+            handles.append(_reject_empty(word))
     return list(dict.fromkeys(handles))
 
 
@@ -63,7 +65,7 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
 
 def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = None) -> str:
     """Return the id of a handle's pod; see :func:`resolve_handles`."""
-    return resolve_handles(client, [_not_empty(handle)], team=team)[0]
+    return resolve_handles(client, [_reject_empty(handle)], team=team)[0]
 
 
 def resolve_handles(
@@ -75,7 +77,7 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: ``--team``: names and beginnings of ids match only pods of this team.
-        unlisted: What the command does with an id that is not listed, for a message.
+        unlisted: End of the message about an id that is not listed; ``None`` for no message.
 
     Raises:
         CommandError: A handle is ambiguous, or cannot be an id and no pod has that name.
@@ -105,10 +107,10 @@ class PodIndex:
         self, pods: Iterable[primepods.Pod], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._pods = {pod.id: pod for pod in pods}
-        of_team = [pod for pod in self._pods.values() if team is None or pod.team_id == team]
-        self._sorted_ids = sorted(pod.id for pod in of_team)
+        team_pods = [pod for pod in self._pods.values() if team is None or pod.team_id == team]
+        self._sorted_ids = sorted(pod.id for pod in team_pods)
         self._ids_by_name: defaultdict[str, list[str]] = defaultdict(list)
-        for pod in of_team:
+        for pod in team_pods:
             self._ids_by_name[pod.name or ""].append(pod.id)
         self._error = error
 
@@ -132,7 +134,7 @@ class PodIndex:
         return list(dict.fromkeys(map(self._resolve, handles)))
 
     def _resolve(self, handle: str) -> str:
-        # Ids come first: no other pod's name can replace an id.
+        # Ids come first: a pod whose name is another pod's id must not be taken for that pod.
         if handle in self._pods or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:
@@ -161,11 +163,12 @@ class PodIndex:
         return f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id"
 
 
-def _not_empty(handle: str) -> str:
+def _reject_empty(handle: str) -> str:
     if not handle:
         raise CommandError("a pod's id is empty: is a shell variable unset?", ExitCode.USAGE)
     return handle
 
 
 def _can_be_id(handle: str) -> bool:
+    """Return whether a handle can be a segment of a URL's path, as an id must be."""
     return handle.isprintable() and not set(handle) & set(" /\\") and bool(handle.strip("."))

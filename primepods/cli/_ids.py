@@ -1,4 +1,4 @@
-"""Short ids for tables."""
+"""Shortened ids for tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ MIN_LENGTH: Final = 8
 def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
     """Return a unique beginning of each id, all of the same length: 8 characters or more."""
     whole = sorted(set(ids))
-    length = max([MIN_LENGTH, *(_shared(*neighbours) + 1 for neighbours in pairwise(whole))])
+    # Of sorted ids, neighbours have the longest common prefixes.
+    length = max([MIN_LENGTH, *(_common_prefix_length(*pair) + 1 for pair in pairwise(whole))])
     return {pod_id: pod_id[:length] for pod_id in whole}
 
 
-def _shared(one: str, other: str) -> int:
+def _common_prefix_length(one: str, other: str) -> int:
     """Return the length of the common prefix of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))

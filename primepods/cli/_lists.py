@@ -1,4 +1,4 @@
-"""Reader of lists that keeps the readable rows if there is an error."""
+"""Reading of whole lists, some of whose rows may be unreadable."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 @contextmanager
 def read_all(items: Iterable[T]) -> Generator[list[T]]:
-    """Yield all items of a pager; raise the error that ended it after the block.
+    """Yield the readable items of a pager; after the block, raise the pager's error, if any.
 
-    Pagers continue past unreadable rows: such a row must not hide the others here, either.
+    So unreadable rows do not hide the others: the pager yields these first, and the block shows them.
     """
     found: list[T] = []
     error: primepods.ProtocolError | None = None
     try:
         for item in items:
-            found.append(item)  # noqa: PERF402 - what came before an error is kept
+            found.append(item)  # noqa: PERF402 - `extend` would lose the items before an error
     except primepods.ProtocolError as exc:
         if not found:
             raise

@@ -140,8 +140,11 @@ SshKey = Annotated[
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the options that were given."""
+    # Identity for False: 0 equals it, and is a value that users give.
     return {
-        name: value for name, value in values.items() if not (value is None or value is False or value == [])
+        name: value
+        for name, value in values.items()
+        if value is not None and value is not False and value != []
     }
 
 
@@ -169,6 +172,6 @@ def offer_id(offer: primepods.Offer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
 
 
-def price_or_last(offer: primepods.Offer) -> float:
+def price_sort_key(offer: primepods.Offer) -> float:
     """Return an offer's price per hour as a sort key; offers without a price come last."""
     return float("inf") if offer.price_hr is None else offer.price_hr

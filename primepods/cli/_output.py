@@ -1,4 +1,4 @@
-"""Data on stdout, as a table, JSON, JSON lines or CSV."""
+"""Output of models as a table, JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -48,13 +48,18 @@ class Output(StrEnum):
 OutputOption = Annotated[
     Output,
     typer.Option(
-        "--output", "-o", "--format", help="table, json, jsonl or csv.", metavar="FORM", case_sensitive=False
+        "--output",
+        "-o",
+        "--format",
+        help="table, json, jsonl or csv.",
+        metavar="FORMAT",
+        case_sensitive=False,
     ),
 ]
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
-        help="Columns of the table, or fields of the other forms, to show, such as id,name.",
+        help="Columns of the table, or fields of the other formats, to show, such as id,name.",
         metavar="A,B",
     ),
 ]
@@ -71,8 +76,8 @@ LimitOption = Annotated[
 
 
 @attrs.frozen(kw_only=True)
-class Form:
-    """Options for how models are printed."""
+class PrintOptions:
+    """Options of the command line for how models are printed."""
 
     output: OutputOption = Output.TABLE
     columns: ColumnsOption = None
@@ -106,68 +111,86 @@ class ModelTable(Generic[M]):
     cells: Mapping[Column, Callable[[M], str | Cell]]
     totals: Callable[[Sequence[M]], Mapping[str, str]] | None = None
 
-    def check(self, form: Form) -> None:
+    def check(self, print_options: PrintOptions) -> None:
         """Check ``--columns`` before requests are sent.
 
         Raises:
             CommandError: ``--columns`` has an unknown name.
         """
-        self._chosen(form)
+        self._printed_names(print_options)
 
-    def _chosen(self, form: Form) -> list[str]:
+    def _printed_names(self, print_options: PrintOptions) -> list[str]:
         """Return the names of the columns or fields to print.
 
         Raises:
             CommandError: ``--columns`` has an unknown name.
         """
-        names = [column.name for column in self.cells] if form.is_table else list(self.blank().to_dict())
-        if form.columns is None:
+        if print_options.is_table:
+            names = [column.name for column in self.cells]
+        else:
+            names = list(self.blank().to_dict())
+        if print_options.columns is None:
             return names
-        words = [word.strip().lower() for word in form.columns.split(",")]
+        words = [word.strip().lower() for word in print_options.columns.split(",")]
         unknown = [word for word in words if word not in names]
         if unknown:
             text = f"--columns: there is no {unknown[0]!r}; known: {', '.join(names)}"
             raise CommandError(text, ExitCode.USAGE)
         return list(dict.fromkeys(words))
 
-    def print(self, models: Sequence[M], form: Form, *, among: Iterable[str] = (), err: bool = False) -> None:
-        """Print models in the given form; print no table if there are none.
+    def print(
+        self,
+        models: Sequence[M],
+        print_options: PrintOptions,
+        *,
+        other_ids: Iterable[str] = (),
+        err: bool = False,
+    ) -> None:
+        """Print models; print no table if there are none.
 
         Args:
             models: The models.
-            form: The form.
-            among: Further ids that no shortened id may match.
+            print_options: The options of the command line.
+            other_ids: Ids of pods that are not printed; no shortened id is the beginning of one.
             err: Whether a table goes to stderr.
         """
-        names = self._chosen(form)
-        if form.ids_only:
+        names = self._printed_names(print_options)
+        if print_options.ids_only:
             write_ids(map(self.id_of, models))
-        elif not form.is_table:
+        elif not print_options.is_table:
             rows = (model.to_dict() for model in models)
-            write_rows([{name: row[name] for name in names} for row in rows], form.output, names)
+            write_rows([{name: row[name] for name in names} for row in rows], print_options.output, names)
         elif models:
-            self._print_table(models, form, names, among=among, err=err)
+            self._print_table(models, print_options, names, other_ids=other_ids, err=err)
 
     def _print_table(
-        self, models: Sequence[M], form: Form, names: Sequence[str], *, among: Iterable[str], err: bool
+        self,
+        models: Sequence[M],
+        print_options: PrintOptions,
+        names: Sequence[str],
+        *,
+        other_ids: Iterable[str],
+        err: bool,
     ) -> None:
         by_name = {column.name: column for column in self.cells}
         columns = [by_name[name] for name in names]
-        ids: Mapping[str, str] = {}
-        if not form.full_ids and terminal_width(err=err) is not None:
-            ids = shorten_ids([*map(self.id_of, models), *among])
+        short_ids: Mapping[str, str] = {}
+        if not print_options.full_ids and terminal_width(err=err) is not None:
+            short_ids = shorten_ids([*map(self.id_of, models), *other_ids])
 
         def cell(model: M, column: Column) -> str | Cell:
             text = self.cells[column](model)
             if isinstance(text, str) and column.name == _ID:
-                return ids.get(text, text)
+                return short_ids.get(text, text)
             return text
 
         rows = [[cell(model, column) for column in columns] for model in models]
-        totals: Mapping[str, str] = {} if self.totals is None else self.totals(models)
-        total = [totals.get(name, "") for name in names] if totals else ()
-        if form.columns:
-            # Columns that the user named are never left out.
+        total: list[str] = []
+        if self.totals is not None:
+            totals = self.totals(models)
+            total = [totals.get(name, "") for name in names]
+        if print_options.columns:
+            # Rank 0: a column that the user named is never left out.
             columns = [attrs.evolve(column, rank=0) for column in columns]
         print_table(columns, rows, total=total, err=err)
 
@@ -213,11 +236,11 @@ def _csv(rows: Iterable[Row], fields: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
-    writer.writerows([_cell(row[field]) for field in fields] for row in rows)
+    writer.writerows([_csv_cell(row[field]) for field in fields] for row in rows)
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
+def _csv_cell(value: object) -> object:
     """Return a value as a cell of CSV; objects, lists and booleans as JSON.
 
     Prefixes text that a spreadsheet would take for a formula with ``'``: anyone in a team can name a pod.

@@ -71,8 +71,8 @@ class SshOptions:
         return {"ssh_options": self.ssh_options or [], "ssh_command": self.ssh_command}
 
 
-def line_of(words: list[str]) -> str | list[str]:
-    """Return the command to run: one word is a line for the pod's shell, several are a program and arguments.
+def parse_command(words: list[str]) -> str | list[str]:
+    """Return one word as a line for the pod's shell, and several words as a program and its arguments.
 
     Raises:
         CommandError: The command is empty.
@@ -107,11 +107,11 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
 
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr if that is a terminal; yield the callback that updates it."""
+    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is no terminal."""
     from ._screen import Screen, stderr_console
 
     screen = Screen(stderr_console())
-    if not screen.live:
+    if not screen.is_live:
         yield None
         return
     with screen.meter(what) as meter:

@@ -14,7 +14,7 @@ from rich.text import Text
 from ._table import Cells, Column, render_table
 from ._text import printable
 
-_LINE_INTERVAL = 2.0
+_MAX_LINE_INTERVAL = 2.0
 """Maximum seconds between two lines of progress."""
 _MIN_BAR_WIDTH = 80
 """Width of a terminal that has room for a progress bar."""
@@ -41,7 +41,7 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console: Console = console if console is not None else stdout_console()
-        self.live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.is_live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
         """Write a line without wrapping it, so that it can be copied."""
@@ -60,7 +60,7 @@ class Screen:
     @contextmanager
     def meter(self, what: str) -> Generator[Meter]:
         """Show progress while the block runs: a progress bar, or some lines."""
-        if not self.live:
+        if not self.is_live:
             yield _Lines(self, what)
             return
         # A narrow terminal has room for figures only.
@@ -88,25 +88,26 @@ class _Bar:
 
 
 class _Lines:
-    """Lines of progress: after each tenth or two seconds, and at the end."""
+    """Lines of progress: one after each tenth, after two seconds without one, and at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen
         self._what = what
-        self._shown = -1
-        self._due = 0
-        self._at = -_LINE_INTERVAL
+        self._last_done = -1
+        self._next_done = 0
+        self._last_time = -_MAX_LINE_INTERVAL
 
     def update(self, done: int, total: int | None, note: str = "") -> None:
         now = time.monotonic()
-        is_last = done == total
-        is_due = done >= self._due or now >= self._at + _LINE_INTERVAL
-        if done == self._shown or not (is_due or is_last):
+        is_late = now >= self._last_time + _MAX_LINE_INTERVAL
+        is_due = done == total or done >= self._next_done or is_late
+        if done == self._last_done or not is_due:
             return
-        of = "" if total is None else f" of {total}"
-        self._screen.say(f"{self._what}: {done}{of}{f' ({note})' if note else ''}")
-        self._shown, self._at = done, now
-        self._due = done + max(1, (total or 0) // 10)
+        of_total = "" if total is None else f" of {total}"
+        in_brackets = f" ({note})" if note else ""
+        self._screen.say(f"{self._what}: {done}{of_total}{in_brackets}")
+        self._last_done, self._last_time = done, now
+        self._next_done = done + max(1, (total or 0) // 10)
 
 
 def stderr_console() -> Console:

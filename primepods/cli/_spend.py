@@ -18,6 +18,7 @@ from ._pod_table import price
 from ._table import Column, has_colour, has_unicode, terminal_width, write
 
 _MAX_BARS = 31
+"""Maximum number of days that have a bar."""
 
 
 class By(StrEnum):
@@ -36,7 +37,7 @@ ByOption = Annotated[
 
 
 @attrs.frozen(kw_only=True)
-class Group:
+class SpendGroup:
     """Spend of the records with the same value of a field.
 
     Attributes:
@@ -55,11 +56,11 @@ class Group:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        fields = attrs.asdict(self)
-        return {fields.pop("by").value: fields.pop("value"), **fields}
+        fields = attrs.asdict(self, filter=lambda field, _: field.name != "by")
+        return {self.by.value: fields.pop("value"), **fields}
 
 
-def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
+def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
     """Group records by a field, the most expensive group first."""
     parts: defaultdict[str | None, list[primepods.HistoryRecord]] = defaultdict(list)
     for record in records:
@@ -71,7 +72,7 @@ def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
         }
         parts[values[by] or None].append(record)
     groups = [
-        Group(
+        SpendGroup(
             by=by,
             value=value,
             records=len(part),
@@ -83,13 +84,13 @@ def group(records: Sequence[primepods.HistoryRecord], by: By) -> list[Group]:
     return sorted(groups, key=lambda row: row.billed, reverse=True)
 
 
-def groups_by(by: By) -> ModelTable[Group]:
+def group_table(by: By) -> ModelTable[SpendGroup]:
     """Return the table of groups."""
     return ModelTable(
-        blank=lambda: Group(by=by, value=None, records=0, gpu_hours=0, billed=0),
+        blank=lambda: SpendGroup(by=by, value=None, records=0, gpu_hours=0, billed=0),
         id_of=lambda row: row.value or "-",
         cells={
-            Column(by.upper(), least=8): lambda row: row.value or "-",
+            Column(by.upper(), min_width=8): lambda row: row.value or "-",
             Column("RECORDS", right=True): lambda row: f"{row.records:,}",
             Column("GPU HOURS", right=True, rank=1): lambda row: f"{row.gpu_hours:,.1f}",
             Column("BILLED", right=True): lambda row: price(row.billed),
@@ -109,7 +110,7 @@ def _gpu_hours(record: primepods.HistoryRecord) -> float:
     return record.gpu_count * (record.terminated_at - record.created_at).total_seconds() / 3600
 
 
-def print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
+def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     """Print a bar for each day's spend."""
     from primepods.charts import spend_per_day
 
@@ -122,8 +123,8 @@ def print_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     # Each line has a date and two gaps besides its price.
     max_bar = max(10, min(terminal_width() or 80, 100) - price_width - 14)
     highest = max(last_days.values())
-    omission = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
-    write(f"\nBilled per day (UTC){omission}\n")
+    heading_end = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
+    write(f"\nBilled per day (UTC){heading_end}\n")
     for day, amount in last_days.items():
         bar = _bar(amount, highest, max_bar)
         write(f"{day:%Y-%m-%d}  {prices[day]:>{price_width}}  {bar}".rstrip() + "\n")

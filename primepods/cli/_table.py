@@ -12,31 +12,34 @@ import typer
 
 from ._text import printable
 
-_GAP = 2
-_USUAL_WIDTH = 80
-_PIECE = 8_192
+_COLUMN_GAP = 2
+_DEFAULT_WIDTH = 80
+"""Width of a terminal that does not report its own."""
+_CHUNK_LENGTH = 8_192
+"""Characters per write: a closed pipe is noticed at the next chunk."""
 _MINOR_RANK = 2
 """Columns of this rank or above are shown only if the others keep a readable width."""
 _MAX_CELL_LENGTH = 200
+"""Maximum characters of a cell, or of an information line."""
 _LAST_RESORT_WIDTH = 2
 """Width of a column where nothing else fits."""
 
 
 @attrs.frozen
 class Column:
-    """A column of a table.
+    """Column of a table.
 
     Attributes:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
-        least: Minimum width when it is cut; ``None`` to cut it only as a last resort.
-        rank: Columns of a lower rank are fitted first; rank 0 is always shown. A column of rank 2 or more is
-            left out if it would leave others less than twice their minimum width.
+        min_width: Minimum width when its cells are cut; ``None`` to cut them only as a last resort.
+        rank: 0 if it is always shown. In a narrow terminal, columns of the highest rank are left out first;
+            a column of rank 2 or more also if the others would get less than twice their minimum width.
     """
 
     title: str
     right: bool = False
-    least: int | None = None
+    min_width: int | None = None
     rank: int = 0
 
     @property
@@ -70,14 +73,14 @@ def render_table(
     """
     heading = [Cell(column.title, "bold") for column in columns]
     grid = [heading, *(_clean(row) for row in rows), *([_clean(total)] if total else [])]
-    natural = [
+    full_widths = [
         max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
     ]
-    empty = [not any(row[index].text for row in grid[1:]) for index in range(len(columns))]
-    widths = _fit(columns, natural, width, empty)
+    is_empty = [not any(row[index].text for row in grid[1:]) for index in range(len(columns))]
+    widths = _column_widths(columns, full_widths, width, is_empty)
     lines = [_line(row, columns, widths, colour=colour) for row in grid]
     if total:
-        lines.insert(-1, "  ".join("-" * cells for cells in widths if cells))
+        lines.insert(-1, (" " * _COLUMN_GAP).join("-" * size for size in widths if size))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -101,9 +104,8 @@ def paint(text: str, colour: str | None) -> str:
 def write(text: str, *, err: bool = False) -> None:
     """Write to stdout or stderr, and flush."""
     stream = sys.stderr if err else sys.stdout
-    # In pieces, to notice a closed pipe early.
-    for start in range(0, len(text), _PIECE):
-        stream.write(text[start : start + _PIECE])
+    for start in range(0, len(text), _CHUNK_LENGTH):
+        stream.write(text[start : start + _CHUNK_LENGTH])
     stream.flush()
 
 
@@ -127,9 +129,9 @@ def terminal_width(*, err: bool = False) -> int | None:
         return None
     try:
         # Some terminals report 0.
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_WIDTH
     except OSError:
-        return _USUAL_WIDTH
+        return _DEFAULT_WIDTH
 
 
 def has_colour(*, err: bool = False) -> bool:
@@ -156,32 +158,33 @@ def _clean(row: Cells) -> list[Cell]:
     return [attrs.evolve(cell, text=printable(cell.text, max_length=_MAX_CELL_LENGTH)) for cell in cells]
 
 
-def _fit(
-    columns: Sequence[Column], natural: Sequence[int], width: int | None, empty: Sequence[bool]
+def _column_widths(
+    columns: Sequence[Column], full_widths: Sequence[int], max_width: int | None, is_empty: Sequence[bool]
 ) -> list[int]:
     """Return the width of each column; 0 for one that is left out, such as an empty one."""
-    if width is None:
-        return list(natural)
-    least = [
-        size if column.least is None else min(size, max(column.least, len(column.title)))
-        for column, size in zip(columns, natural, strict=True)
+    if max_width is None:
+        return list(full_widths)
+    min_widths = [
+        full if column.min_width is None else min(full, max(column.min_width, len(column.title)))
+        for column, full in zip(columns, full_widths, strict=True)
     ]
-    readable = [min(size, 2 * smallest) for size, smallest in zip(natural, least, strict=True)]
+    readable_widths = [min(full, 2 * least) for full, least in zip(full_widths, min_widths, strict=True)]
     kept = {index for index, column in enumerate(columns) if column.rank == 0}
     for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
-        needed = least if columns[index].rank < _MINOR_RANK else readable
-        if not empty[index] and _total([needed[i] for i in {*kept, index}]) <= width:
+        needed = min_widths if columns[index].rank < _MINOR_RANK else readable_widths
+        if not is_empty[index] and _line_width([needed[i] for i in {*kept, index}]) <= max_width:
             kept.add(index)
-    widths = [size if index in kept else 0 for index, size in enumerate(natural)]
-    for smallest in (readable, least, [_LAST_RESORT_WIDTH] * len(widths)):
-        widths = _cut_to(width, widths, smallest)
+    widths = [full if index in kept else 0 for index, full in enumerate(full_widths)]
+    # Each step only if the table does not fit yet.
+    for lower_limits in (readable_widths, min_widths, [_LAST_RESORT_WIDTH] * len(widths)):
+        widths = _narrow(widths, lower_limits, max_width)
     return widths
 
 
-def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
-    """Reduce the widest columns, each to its minimum, until the table fits."""
-    while _total(widths) > width:
-        reducible = [index for index, size in enumerate(widths) if size > least[index]]
+def _narrow(widths: list[int], lower_limits: Sequence[int], max_width: int) -> list[int]:
+    """Narrow the widest columns, none below its limit, until the table fits."""
+    while _line_width(widths) > max_width:
+        reducible = [index for index, size in enumerate(widths) if size > lower_limits[index]]
         if not reducible:
             break
         widest = max(reducible, key=lambda index: widths[index])
@@ -189,14 +192,19 @@ def _cut_to(width: int, widths: list[int], least: Sequence[int]) -> list[int]:
     return widths
 
 
-def _total(widths: Iterable[int]) -> int:
+def _line_width(widths: Iterable[int]) -> int:
+    """Return the width of a line of the table, with the gaps between its columns."""
     kept = [size for size in widths if size]
-    return sum(kept) + _GAP * (len(kept) - 1)
+    return sum(kept) + _COLUMN_GAP * (len(kept) - 1)
 
 
 def _line(row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int], *, colour: bool) -> str:
-    cells = zip(row, columns, widths, strict=True)
-    return (" " * _GAP).join(_pad(*cell, colour=colour) for cell in cells if cell[2]).rstrip()
+    cells = [
+        _pad(cell, column, width, colour=colour)
+        for cell, column, width in zip(row, columns, widths, strict=True)
+        if width
+    ]
+    return (" " * _COLUMN_GAP).join(cells).rstrip()
 
 
 def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
@@ -207,6 +215,7 @@ def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
 
 
 def _width(text: str) -> int:
+    """Return the terminal cells of a text: wide characters take two."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -16,10 +16,11 @@ def printable(text: str, *, max_length: int = 80) -> str:
         max_length: Maximum number of characters.
     """
     words = " ".join(text.split())
-    kept = words if len(words) <= max_length else words[: max_length - len(_ELLIPSIS)] + _ELLIPSIS
-    if kept.isprintable():
-        return kept
-    return "".join(character if character.isprintable() else _REPLACEMENT for character in kept)
+    if len(words) > max_length:
+        words = words[: max_length - len(_ELLIPSIS)] + _ELLIPSIS
+    if words.isprintable():
+        return words
+    return "".join(character if character.isprintable() else _REPLACEMENT for character in words)
 
 
 def count(things: Sized, noun: str) -> str:

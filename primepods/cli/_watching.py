@@ -30,23 +30,25 @@ from ._table import has_colour, write
 from ._text import printable
 
 _CHECK_INTERVAL: Final = 0.2
+"""Seconds between two checks for changes."""
 _MIN_DRAW_INTERVAL: Final = 1.0
+"""Seconds between two drawings if something has changed."""
 _MAX_DRAW_INTERVAL: Final = 5.0
-"""Seconds between two drawings without a change: costs and ages grow."""
+"""Seconds between two drawings if nothing has changed: costs and ages grow."""
 _WARNING_LIFETIME: Final = 70.0
 """Seconds to show a warning; a problem that continues is logged once a minute."""
 
 Wanted = Callable[[primepods.Pod], bool]
-Following = Callable[..., Coroutine[Any, Any, None]]
-"""``follow`` without the client and ``on_change``."""
+Follow = Callable[..., Coroutine[Any, Any, None]]
+"""``follow``, to be called with the client and ``on_change`` only."""
 
 
 def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, as_json: bool) -> None:
     """Show pods and their changes: on the whole screen if stdout is a terminal, else as lines.
 
     Args:
-        api: The API options.
-        ids: The pods; ``None`` for all that are wanted.
+        api: The common options.
+        ids: The pods; ``None`` for all for which ``wanted`` is true.
         wanted: Returns whether to show a pod of the account.
         interval: Seconds between two polls of a pod.
         as_json: Whether to print a line of JSON for each change.
@@ -54,12 +56,12 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
     console = stdout_console()
     fleet = Fleet()
     live = console.is_terminal and not console.is_dumb_terminal and not as_json
-    following = partial(follow, fleet=fleet, pod_ids=ids, wanted=wanted, interval=interval)
+    follow_fleet = partial(follow, fleet=fleet, pod_ids=ids, wanted=wanted, interval=interval)
     try:
         if live:
-            asyncio.run(_on_screen(api, fleet, following, console))
+            asyncio.run(_show_on_screen(api, fleet, follow_fleet, console))
         else:
-            asyncio.run(_in_lines(api, fleet, following, _json_line if as_json else _text_line))
+            asyncio.run(_print_lines(api, fleet, follow_fleet, _json_line if as_json else _text_line))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except asyncio.CancelledError:
@@ -70,14 +72,14 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
             write("".join(f"{line}\n" for line in render_figures(fleet, _view(console))))
 
 
-async def _in_lines(
-    api: Api, fleet: Fleet, following: Following, line: Callable[[Fleet, primepods.PodChange], str]
+async def _print_lines(
+    api: Api, fleet: Fleet, follow_fleet: Follow, format_line: Callable[[Fleet, primepods.PodChange], str]
 ) -> None:
     def print_change(change: primepods.PodChange) -> None:
-        write(line(fleet, change))
+        write(format_line(fleet, change))
 
     async with api.async_client() as client:
-        await following(client, on_change=print_change)
+        await follow_fleet(client, on_change=print_change)
 
 
 def _json_line(_: Fleet, change: primepods.PodChange) -> str:
@@ -97,24 +99,24 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-async def _on_screen(api: Api, fleet: Fleet, following: Following, console: Console) -> None:
+async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console: Console) -> None:
     task = asyncio.current_task()
     if task is not None:
         # On SIGTERM, leave the full screen first. Windows has no signal handlers in loops.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # Without redirections: only the log writes meanwhile, and it is shown below the table.
+    # Without redirections: meanwhile only the log writes, and `_LastWarning` shows it below the table.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )
     with _LastWarning().installed() as log, live:
         async with api.async_client() as client:
-            await _first_to_end(following(client), _draw(live, fleet, log))
+            await _run_until_one_ends(follow_fleet(client), _draw(live, fleet, log))
 
 
-async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all until one returns or raises; cancel the others."""
-    tasks = [asyncio.create_task(one) for one in work]
+async def _run_until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines until one returns or raises; cancel the others."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

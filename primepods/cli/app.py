@@ -53,7 +53,7 @@ class _Command(TyperCommand):
     """Command whose help shows no Python types."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters."""
+        """Return the parameters, without Python types in their help."""
         return _without_types(super().get_params(ctx))
 
 
@@ -79,9 +79,11 @@ class _Root(TyperGroup):
     ) -> Any:
         """Run a command, and end the process with its exit code."""
         words = list(sys.argv[1:] if args is None else args)
+        if words[:1] == ["help"]:
+            words = [*words[1:], "--help"]
         run = partial(
             super().main,
-            [*words[1:], "--help"] if words[:1] == ["help"] else words,
+            words,
             prog_name,
             complete_var=complete_var,
             standalone_mode=False,
@@ -113,7 +115,7 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # Replaces typer's own method.
+            # Shadows the method of this instance: it returns the type's name.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
@@ -125,10 +127,10 @@ def _no_type(**_: object) -> str:
 def _print_usage_error(error: Any) -> int:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
     message = error.format_message().rstrip(".")
-    end = "" if message.endswith("?") else "."
-    is_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
-    hint = " The command for the pod comes after --." if is_for_pod else ""
-    print_error(command, f"{message}{end}{hint} See {command} --help.")
+    period = "" if message.endswith("?") else "."
+    may_be_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
+    hint = " The command for the pod comes after --." if may_be_for_pod else ""
+    print_error(command, f"{message}{period}{hint} See {command} --help.")
     return int(error.exit_code)
 
 
@@ -139,12 +141,12 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
 
 
 def _help(command: Callable[..., None]) -> str:
-    """Return a command's help: its docstring with joined lines, except indented ones."""
+    """Return a command's help: its docstring, each paragraph on one line unless it has indented lines."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
 
-_AFTERWORD = (
+_EPILOG = (
     "Needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods demo."
     "\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or settings, "
     "3 timed out, 4 a pod failed, 130 interrupted."
@@ -160,7 +162,7 @@ app: typer.Typer = typer.Typer(
 )
 
 
-@app.callback(epilog=_AFTERWORD)
+@app.callback(epilog=_EPILOG)
 def _root(
     ctx: typer.Context,
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._command import Api, api_command
-from ._output import Form, ModelTable, Output, OutputOption
+from ._output import ModelTable, Output, OutputOption, PrintOptions
 from ._table import Column, print_info
 
 
@@ -22,11 +22,11 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
         id_of=lambda setting: setting.name,
         cells={
             Column("SETTING"): lambda setting: setting.name,
-            Column("VALUE", least=10): lambda setting: setting.value or "not set",
-            Column("FROM", least=10): lambda setting: setting.source,
+            Column("VALUE", min_width=10): lambda setting: setting.value or "not set",
+            Column("FROM", min_width=10): lambda setting: setting.source,
         },
     )
-    table.print(settings, Form(output=output))
+    table.print(settings, PrintOptions(output=output))
     if output is Output.TABLE:
         print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
     # Raises an error for an unusable setting.

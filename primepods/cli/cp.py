@@ -37,12 +37,12 @@ def command(
       primepods cp train:work/results/ results
     """
     from_pod, to_pod = _split(source), _split(target)
-    location = to_pod if from_pod is None else from_pod
-    if location is None or (from_pod is not None and to_pod is not None):
+    on_pod = from_pod or to_pod
+    if on_pod is None or (from_pod and to_pod):
         raise CommandError("one argument must be POD:PATH, the other a local path", ExitCode.USAGE)
     if exclude and not to_pod:
         raise CommandError("--exclude is only for copies to a pod", ExitCode.USAGE)
-    handle, path = location
+    handle, path = on_pod
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, handle, team=api.team)
         remote = client.pods.remote(pod_id, **ssh.arguments())
@@ -56,4 +56,5 @@ def command(
 def _split(text: str) -> tuple[str, str] | None:
     """Return the pod and the path of ``POD:PATH``; ``None`` for a local path, such as ``./a:b``."""
     handle, colon, path = text.partition(":")
-    return (handle, path or ".") if colon and "/" not in handle and handle else None
+    is_on_pod = colon and handle and "/" not in handle
+    return (handle, path or ".") if is_on_pod else None

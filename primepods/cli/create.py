@@ -31,7 +31,7 @@ from ._output import Output, OutputOption, print_model
 from ._pod_table import price
 from ._table import print_info, write_ids
 
-_ENTRY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+_ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
 OfferId = Annotated[
     str | None,
@@ -116,14 +116,14 @@ def _order(
         offer = _choose(client, wanted)
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
-        # Choose the name here and show it before the order: if this process is killed, it finds the pod.
+        # Show the name before the order: if this process is killed, the user can find the pod by it.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes)).named()
         price_hr = offer.price_hr if spec.max_price is None else spec.max_price
         _check_price(price_hr, offer, wanted.filters.max_price)
-        _show(offer, spec, price_hr)
+        _print_order(offer, spec, price_hr)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
-        # Printed before the id goes to stdout, since writing to stdout may fail.
+        # First on stderr: writing the id to stdout may fail.
         if sys.stdout.isatty():
             print_info(f"Ordered {pod.name}.")
         else:
@@ -132,7 +132,7 @@ def _order(
 
 
 def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
-    """Return the offer of an id, or the cheapest that fits."""
+    """Return the offer with the id of ``--id``, or the cheapest that fits the filters."""
     if wanted.offer_id is None:
         if wanted.filters.gpu_type is None:
             text = "nothing to order: give --id ID (see primepods offers) or --gpu-type"
@@ -144,19 +144,19 @@ def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
     return _find_offer(client, wanted.offer_id)
 
 
-def _find_offer(client: primepods.Client, wanted: str) -> primepods.Offer:
-    """Return the offer of an id."""
+def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
+    """Return the offer with an id; an unreadable list does not hide the offers of the other."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()
         for offer in offers:
-            if offer_id(offer) == wanted and offer.is_available and offer.price_hr is not None:
+            if offer_id(offer) == wanted_id and offer.is_available and offer.price_hr is not None:
                 return offer
         if error is not None:
             errors.append(error)
     if errors:
         raise errors[0]
-    raise CommandError(f"no offer {wanted} can be rented now: see primepods offers")
+    raise CommandError(f"no offer {wanted_id} can be rented now: see primepods offers")
 
 
 def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: float | None) -> None:
@@ -166,11 +166,11 @@ def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: floa
         raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
 
 
-def _show(offer: primepods.Offer, spec: primepods.PodSpec, price_hr: float | None) -> None:
-    """Show the order and its price on stderr."""
-    kind = " (spot: the provider may take it back)" if offer.is_spot else ""
+def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, price_hr: float | None) -> None:
+    """Print the order and its price on stderr."""
+    spot_note = " (spot: the provider may take it back)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
-    machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{kind}"
+    machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{spot_note}"
     amounts = {"GB of disk": spec.disk_size, "vCPUs": spec.vcpus, "GB of RAM": spec.memory}
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
     print_info(f"Offer {offer_id(offer)}: {machine}")
@@ -186,7 +186,7 @@ def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]
     file_lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
     variables: dict[str, str] = {}
     for line in [*file_lines, *given]:
-        entry = _ENTRY.fullmatch(line.rstrip("\r\n"))
+        entry = _ENV_LINE.fullmatch(line.rstrip("\r\n"))
         if entry is None:
             # Do not show the line: it may hold a secret.
             raise CommandError("an environment variable must be of the form KEY=VALUE", ExitCode.USAGE)

@@ -17,7 +17,7 @@ from ._errors import CommandError, ExitCode, exit_for, print_error, print_errors
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
 from ._lists import read_all
-from ._output import Form
+from ._output import PrintOptions
 from ._pod_table import PODS
 from ._table import print_info, write_ids
 from ._text import count
@@ -63,24 +63,24 @@ def command(
     with api.client() as client:
         deletion = _Deletion(api=api, client=client, missing_ok=missing_ok, wait=wait, is_confirmed=yes)
         if not pods:
-            errors = deletion.run_matching(attrs.evolve(filters, team=api.team))
+            errors = deletion.delete_matching(attrs.evolve(filters, team=api.team))
         elif yes and are_whole_ids(handles):
-            errors = deletion.run(handles)
+            errors = deletion.delete(handles)
         else:
-            errors = deletion.run_named(handles)
+            errors = deletion.delete_named(handles)
     exit_for(errors)
 
 
 @attrs.frozen(kw_only=True)
 class _Deletion:
-    """A deletion of pods that reports its results.
+    """Deletion of pods, with its confirmation and reports.
 
     Attributes:
-        api: The API options.
+        api: The common options.
         client: The client.
         missing_ok: Whether a pod that does not exist is no failure.
-        wait: Seconds to wait until they are gone; ``None`` not to wait.
-        is_confirmed: Whether the user has confirmed it in advance.
+        wait: Seconds to wait until the pods are gone; ``None`` not to wait.
+        is_confirmed: Whether the user has confirmed the deletion with ``--yes``.
     """
 
     api: Api
@@ -89,15 +89,15 @@ class _Deletion:
     wait: float | None
     is_confirmed: bool
 
-    def run_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
+    def delete_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods with these ids, names or beginnings of ids, after confirmation."""
         index = PodIndex.read(self.client, team=self.api.team)
         ids = index.resolve(handles)
         listed = [pod_id for pod_id in ids if pod_id in index]
         self._confirm(ids, [index[pod_id] for pod_id in listed])
-        return self.run(ids)
+        return self.delete(ids)
 
-    def run_matching(self, wanted: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
+    def delete_matching(self, wanted: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods that match the filters, after confirmation."""
         with read_all(self.client.pods.list()) as found:
             chosen = wanted.choose(found)
@@ -106,31 +106,31 @@ class _Deletion:
                 return {}
             ids = [pod.id for pod in chosen]
             self._confirm(ids, chosen)
-            return self.run(ids)
+            return self.delete(ids)
 
     def _confirm(self, ids: Sequence[str], listed: Sequence[primepods.Pod]) -> None:
         """Show on stderr which pods will be deleted, and their prices; ask for confirmation."""
-        PODS.print(listed, Form(), err=True)
+        PODS.print(listed, PrintOptions(), err=True)
         known = {pod.id for pod in listed}
         for pod_id in ids:
             if pod_id not in known:
                 print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
         confirm(f"Delete {count(ids, 'pod')}?", yes=self.is_confirmed)
 
-    def run(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
+    def delete(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
         """Delete pods and print the ids of those whose deletion was accepted; return the errors."""
         try:
             deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
         except KeyboardInterrupt:
             print_error(self.api.command, "some pods may still be running and billed: see primepods list")
             raise
-        not_gone = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
-        still_there = [e for e in deletions.errors.values() if not isinstance(e, primepods.NotFoundError)]
+        terminating = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
+        failed = [exc for exc in deletions.errors.values() if not isinstance(exc, primepods.NotFoundError)]
         summary = f"{count(deletions, 'pod')} deleted"
-        if not_gone:
-            summary += f" ({len(not_gone):,} not gone yet)"
-        if still_there:
-            summary += f", {len(still_there):,} failed and may still be billed"
+        if terminating:
+            summary += f" ({len(terminating):,} not gone yet)"
+        if failed:
+            summary += f", {len(failed):,} failed and may still be billed"
         print_info(f"{summary}.")
         print_errors(self.api.command, deletions.errors)
         write_ids(deletions)

@@ -32,16 +32,20 @@ INTERVAL = 0.25
 """Real seconds between two polls."""
 MAX_EXAMPLES = 5
 """Maximum number of rows that each part shows as examples."""
-_FLEET = (
+_FLEET_COLUMNS = (
     Column("STATE"),
     Column("GPU"),
     Column("PODS", right=True),
     Column("GPUS", right=True),
     Column("PRICE/H", right=True),
 )
-_FAILURES = (Column("PODS", right=True), Column("REASON", least=20), Column("FOR EXAMPLE", least=12))
-_BILL = (
-    Column("NAME", least=12),
+_FAILURE_COLUMNS = (
+    Column("PODS", right=True),
+    Column("REASON", min_width=20),
+    Column("FOR EXAMPLE", min_width=12),
+)
+_BILL_COLUMNS = (
+    Column("NAME", min_width=12),
     Column("GPU"),
     Column("MINUTES", right=True),
     Column("PRICE/H", right=True),
@@ -164,7 +168,7 @@ def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, 
         groups[state, pods[pod_id].gpu_name].append(pods[pod_id])
     screen.heading("The fleet")
     screen.table(
-        _FLEET,
+        _FLEET_COLUMNS,
         [(state, gpu, *_amounts(group)) for (state, gpu), group in sorted(groups.items())],
         total=("all", "", *_amounts(pods.values())),
     )
@@ -189,7 +193,7 @@ def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[st
         return
     screen.heading("What failed, and why")
     screen.table(
-        _FAILURES,
+        _FAILURE_COLUMNS,
         [(str(len(names)), reason, names[0]) for reason, names in sorted(reasons.items())],
     )
 
@@ -221,7 +225,7 @@ def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
         billed = sum(record.total_billed_price for record in rest)
         rows.append((f"{len(rest)} more", "", "", "", price(billed)))
     screen.table(
-        _BILL,
+        _BILL_COLUMNS,
         rows,
         total=("all", "", "", "", price(sum(record.total_billed_price for record in records))),
     )
@@ -235,10 +239,10 @@ def _minutes(record: HistoryRecord) -> str:
 
 def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
     statuses = emulator.requests.where(path="/api/v1/pods/status")
-    at_once = max(request.concurrency for request in emulator.requests)
+    max_concurrency = max(request.concurrency for request in emulator.requests)
     screen.heading("All of it")
     screen.say(
-        f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {at_once} at once; "
+        f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {max_concurrency} at once; "
         f"{len(statuses)} of them asked for the statuses of up to 100 pods."
     )
     screen.say()

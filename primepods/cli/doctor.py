@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 _MAX_LENGTH = 2_000
+"""Maximum characters of a detail or a remedy."""
 
 
 @api_command
@@ -32,9 +33,8 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     from primepods.doctor import diagnose
 
     timeout = {} if api.timeout is None else {"timeout": api.timeout}
-    work = diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **timeout)
-    checks = asyncio.run(work)
-    checks = [check.edited(word_for_shell) for check in checks]
+    found = asyncio.run(diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **timeout))
+    checks = [check.edited(word_for_shell) for check in found]
     if output is Output.TABLE:
         _print_lines(checks)
     else:

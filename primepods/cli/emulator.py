@@ -22,8 +22,8 @@ from ._table import print_info, write
 if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
-_KILLED = 128
-"""Shells add this to the number of the signal that ended a command."""
+_SIGNAL_EXIT_CODE = 128
+"""Exit code of shells for a command that a signal has ended, minus the signal's number."""
 
 
 def command(
@@ -77,7 +77,7 @@ def command(
       primepods emulator -- primepods run --gpu-type H100 -- nproc   # runs on this machine
       primepods emulator --failure-rate 0.2 --speed 60 -- pytest
     """
-    start = {
+    new_account = {
         "pods": pods,
         "history": history,
         "seed": seed,
@@ -86,10 +86,10 @@ def command(
         "stock": stock,
         "funds": funds,
     }
-    serving = {"port": port, "speed": speed, "api_key": api_key, "control": True}
+    server = {"port": port, "speed": speed, "api_key": api_key, "control": True}
     code = 0
     with reported_errors(ctx.command_path):
-        emulator = _make(state, start, serving)
+        emulator = _create_emulator(state, new_account, server)
         if state is not None:
             # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
@@ -103,12 +103,15 @@ def command(
     raise typer.Exit(code)
 
 
-def _make(state: Path | None, start: Mapping[str, Any], serving: Mapping[str, Any]) -> Emulator:
+def _create_emulator(
+    state: Path | None, new_account: Mapping[str, Any], server: Mapping[str, Any]
+) -> Emulator:
+    """Return an emulator with the account of a state file, or with a new account if there is no file."""
     from primepods.emulator import Emulator
 
     if state is not None and state.exists():
-        return Emulator.load(state, **serving)
-    return Emulator(**start, **serving)
+        return Emulator.load(state, **server)
+    return Emulator(**new_account, **server)
 
 
 async def _serve(emulator: Emulator) -> None:
@@ -143,7 +146,8 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
             raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
-    return code if code >= 0 else _KILLED - code
+    # A negative code is the number of the signal that ended the child.
+    return code if code >= 0 else _SIGNAL_EXIT_CODE - code
 
 
 class _Child:
@@ -154,17 +158,17 @@ class _Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._must_end = False
+        self._terminate_at_start = False
 
     def run(self, words: Sequence[str], environment: dict[str, str]) -> int:
         """Run a command to its end, and return its exit code."""
         self._process = process = subprocess.Popen(words, env=environment)  # noqa: S603 - the user's own
-        if self._must_end:
+        if self._terminate_at_start:
             process.terminate()
         return process.wait()
 
     def __enter__(self) -> Self:
-        self._before = {
+        self._previous_handlers = {
             signal.SIGINT: signal.signal(signal.SIGINT, _ignore),
             signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate),
         }
@@ -173,12 +177,12 @@ class _Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def _terminate(self, _number: int, _frame: FrameType | None) -> None:
         if self._process is None:
-            self._must_end = True
+            self._terminate_at_start = True
         else:
             self._process.terminate()
 

@@ -11,7 +11,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
-from ._remote import Env, SshOptions, Words, line_of, read_variables
+from ._remote import Env, SshOptions, Words, parse_command, read_variables
 
 Stdin = Annotated[
     bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
@@ -42,8 +42,11 @@ def command(
       primepods exec train --env HF_TOKEN -- 'cd work && python train.py 2>&1 | tee log'
     """
     variables = read_variables(env)
-    given = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
+    # A stdin that was closed is a text stream without a buffer.
+    content = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
     with primepods.exit_on_sigterm(), api.client() as client:
         remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
-        result = remote.run(line_of(words), env=variables, cwd=cwd, input=given, check=False, capture=False)
+        result = remote.run(
+            parse_command(words), env=variables, cwd=cwd, input=content, check=False, capture=False
+        )
     raise typer.Exit(result.exit_code)

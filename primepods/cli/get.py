@@ -7,7 +7,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import print_errors_and_exit
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
-from ._output import Form, print_model
+from ._output import PrintOptions, print_model
 from ._pod_table import PODS
 
 
@@ -16,20 +16,20 @@ def command(
     api: Api,
     pods: PodHandles,
     *,
-    form: Form,
+    print_options: PrintOptions,
 ) -> None:
     """Show all fields of one pod, or of several.
 
     As JSON, one id prints an object, several (or -) print an array.
     """
-    PODS.check(form)
+    PODS.check(print_options)
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
     found, errors = api.run(lambda client: _get(client, ids))
-    if is_single(pods) and found and form.is_plain:
-        print_model(found[0], form.output)
+    if is_single(pods) and found and print_options.is_plain:
+        print_model(found[0], print_options.output)
     else:
-        PODS.print(found, form)
+        PODS.print(found, print_options)
     print_errors_and_exit(api.command, errors)
 
 

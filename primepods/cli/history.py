@@ -19,9 +19,9 @@ from ._durations import parse_day, short_duration
 from ._errors import CommandError
 from ._filters import Name, name_matches
 from ._lists import read_all
-from ._output import Form, LimitOption, ModelTable
+from ._output import LimitOption, ModelTable, PrintOptions
 from ._pod_table import price
-from ._spend import ByOption, group, groups_by, print_bars
+from ._spend import ByOption, group_records, group_table, print_daily_bars
 from ._table import Column, print_info
 
 _PANEL = "Filters"
@@ -58,7 +58,7 @@ Chart = Annotated[
 def command(
     api: Api,
     *,
-    form: Form,
+    print_options: PrintOptions,
     limit: LimitOption = None,
     by: ByOption = None,
     kind: Kind = None,
@@ -78,20 +78,20 @@ def command(
       primepods history --kind instance --name 'train-*' -o csv
     """
     if by is None:
-        _RECORDS.check(form)
+        _RECORDS.check(print_options)
     else:
-        groups_by(by).check(form)
+        group_table(by).check(print_options)
     wanted = _Filter(kind or [], name or [], since, until, team=api.team)
     with (
         api.client() as client,
         read_all(islice(filter(wanted.matches, client.pods.history()), limit)) as records,
     ):
         if by is None:
-            _RECORDS.print(records, form)
-            if form.is_table:
-                print_bars(records)
+            _RECORDS.print(records, print_options)
+            if print_options.is_table:
+                print_daily_bars(records)
         else:
-            groups_by(by).print(group(records, by), form)
+            group_table(by).print(group_records(records, by), print_options)
         if chart is not None:
             _draw(chart, records)
             print_info(f"The chart of the spend per day is in {chart}.")
@@ -101,15 +101,15 @@ def command(
 
 @attrs.define
 class _Filter:
-    """Conditions of the records to show.
+    """Filter of the records to show.
 
     Attributes:
         kinds: Kinds; all if empty.
         names: Names or patterns; all if empty.
-        since: The earliest end.
-        until: The time before which they ended.
-        team: Their team.
-        seen_kinds: Kinds of all records so far.
+        since: Start of the period in which they ended; ``None`` for no limit.
+        until: End of that period, exclusive.
+        team: Their team; ``None`` for all.
+        seen_kinds: Kinds of all records so far, for the message if none matches.
     """
 
     kinds: list[str]
@@ -146,15 +146,15 @@ def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
     try:
         file.write_text(str(spend_chart(records)), encoding="utf-8")
     except OSError as error:
-        # The error does not always name the file.
+        # Name the option: the error does not always name the file.
         raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 
-def _ended(record: primepods.HistoryRecord) -> str:
+def _end_cell(record: primepods.HistoryRecord) -> str:
     return f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
 
 
-def _ran(record: primepods.HistoryRecord) -> str:
+def _duration_cell(record: primepods.HistoryRecord) -> str:
     ended = record.terminated_at
     return "" if ended is None else short_duration((ended - record.created_at).total_seconds())
 
@@ -180,17 +180,17 @@ _RECORDS: Final = ModelTable(
     id_of=lambda record: record.id,
     cells={
         Column("ID", rank=4): lambda record: record.id,
-        Column("NAME", least=12): lambda record: record.name or "",
+        Column("NAME", min_width=12): lambda record: record.name or "",
         Column("KIND", rank=3): lambda record: record.type,
         Column("GPU", rank=2): lambda record: (
             f"{record.gpu_count} x {record.gpu_name}" if record.gpu_count else ""
         ),
-        Column("ENDED", least=10): _ended,
-        Column("RAN", right=True, rank=3): _ran,
+        Column("ENDED", min_width=10): _end_cell,
+        Column("RAN", right=True, rank=3): _duration_cell,
         Column("PRICE/H", right=True, rank=2): lambda record: price(record.price_hr),
         Column("BILLED", right=True): lambda record: price(record.total_billed_price),
         Column("PROVIDER", rank=5): lambda record: record.provider_type,
-        Column("TEAM", least=8, rank=6): lambda record: record.team_id or "",
+        Column("TEAM", min_width=8, rank=6): lambda record: record.team_id or "",
     },
     totals=_totals,
 )

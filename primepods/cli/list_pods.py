@@ -14,7 +14,7 @@ import primepods
 from ._command import Api, api_command
 from ._filters import PodFilter
 from ._lists import read_all
-from ._output import Form, LimitOption
+from ._output import LimitOption, PrintOptions
 from ._pod_table import PODS
 from ._table import print_info
 from ._text import count
@@ -42,7 +42,7 @@ SortOption = Annotated[
 def command(
     api: Api,
     *,
-    form: Form,
+    print_options: PrintOptions,
     limit: LimitOption = None,
     sort: SortOption = Order.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
@@ -58,13 +58,13 @@ def command(
       primepods list --gpu H100 --older-than 1d --sort price --reverse
       primepods list -o json | jq '.[].ssh.command'
     """
-    PODS.check(form)
+    PODS.check(print_options)
     wanted = attrs.evolve(filters, team=api.team)
     with api.client() as client, read_all(client.pods.list()) as found:
         pods = sorted(wanted.choose(found), key=_KEYS[sort], reverse=reverse)
         shown = pods[:limit]
         hidden = pods[len(shown) :]
-        PODS.print(shown, form, among=[pod.id for pod in found])
+        PODS.print(shown, print_options, other_ids=[pod.id for pod in found])
         if hidden:
             print_info(f"{count(hidden, 'more pod')}; all without --limit.")
         if not pods:

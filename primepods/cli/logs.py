@@ -27,10 +27,12 @@ def command(
         text = client.pods.logs(resolve_handle(client, pod, team=api.team), tail=tail)
     if sys.stdout.isatty():
         # Control characters are removed only for a terminal.
-        text = "\n".join(_harmless(line) for line in text.splitlines())
+        text = "\n".join(_printable_line(line) for line in text.splitlines())
     write(text if text.endswith("\n") or not text else f"{text}\n")
 
 
-def _harmless(line: str) -> str:
-    words = line.replace("\t", "    ")
-    return "".join(printable(character, max_length=1) if character != " " else " " for character in words)
+def _printable_line(line: str) -> str:
+    """Return a line without control characters, with all its blanks."""
+    expanded = line.replace("\t", "    ")
+    # Each character alone: `printable` would join the blanks.
+    return "".join(" " if character == " " else printable(character, max_length=1) for character in expanded)

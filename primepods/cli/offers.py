@@ -12,8 +12,8 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._offers import OfferFilters, announce_wait, offer_id, price_or_last
-from ._output import Form, LimitOption, ModelTable
+from ._offers import OfferFilters, announce_wait, offer_id, price_sort_key
+from ._output import LimitOption, ModelTable, PrintOptions
 from ._pod_table import price
 from ._table import Cell, Column, print_info
 
@@ -48,7 +48,7 @@ SortOption = Annotated[
 def command(
     api: Api,
     *,
-    form: Form,
+    print_options: PrintOptions,
     sort: SortOption = Order.PRICE,
     unavailable: Annotated[
         bool,
@@ -67,13 +67,13 @@ def command(
       primepods offers --spot --sort per-gpu --limit 10
       primepods offers --gpu-type B200 --exclude-provider runpod --wait 2h
     """
-    _OFFERS.check(form)
+    _OFFERS.check(print_options)
     announce_wait(filters.wait)
     wanted: dict[str, Any] = {"gpu_count": None, **filters.given()}
     with api.client() as client:
         found = client.availability.find(unavailable=unavailable, **wanted)
     offers = sorted(found, key=_KEYS[sort])[:limit]
-    _OFFERS.print([_OfferRow(offer) for offer in offers], form)
+    _OFFERS.print([_OfferRow(offer) for offer in offers], print_options)
     if not offers:
         print_info("No offers match now.")
 
@@ -96,7 +96,7 @@ def _per_gpu(offer: primepods.Offer) -> float | None:
     return offer.price_hr / offer.gpu_count
 
 
-def _per_gpu_or_last(offer: primepods.Offer) -> float:
+def _per_gpu_sort_key(offer: primepods.Offer) -> float:
     """Return the price per GPU as a sort key; offers without a price come last."""
     per_gpu = _per_gpu(offer)
     return float("inf") if per_gpu is None else per_gpu
@@ -108,28 +108,28 @@ _OFFERS: Final = ModelTable(
             cloud_id="", gpu_type="", socket="", provider="", gpu_count=0, prices=primepods.Prices()
         )
     ),
-    id_of=lambda named: offer_id(named.offer),
+    id_of=lambda row: offer_id(row.offer),
     cells={
-        Column("ID"): lambda named: offer_id(named.offer),
-        Column("GPU"): lambda named: f"{named.offer.gpu_count} x {named.offer.gpu_type}",
-        Column("SOCKET", rank=3): lambda named: named.offer.socket,
-        Column("PROVIDER", least=8, rank=1): lambda named: named.offer.provider,
-        Column("WHERE", rank=2): lambda named: named.offer.country or named.offer.region or "",
-        Column("STOCK", rank=2): lambda named: Cell(
-            named.offer.stock_status or "", None if named.offer.is_available else "red"
+        Column("ID"): lambda row: offer_id(row.offer),
+        Column("GPU"): lambda row: f"{row.offer.gpu_count} x {row.offer.gpu_type}",
+        Column("SOCKET", rank=3): lambda row: row.offer.socket,
+        Column("PROVIDER", min_width=8, rank=1): lambda row: row.offer.provider,
+        Column("WHERE", rank=2): lambda row: row.offer.country or row.offer.region or "",
+        Column("STOCK", rank=2): lambda row: Cell(
+            row.offer.stock_status or "", None if row.offer.is_available else "red"
         ),
-        Column("SPOT", rank=1): lambda named: "spot" if named.offer.is_spot else "",
-        Column("VCPUS", right=True, rank=5): lambda named: _amount(named.offer.vcpu),
-        Column("RAM GB", right=True, rank=5): lambda named: _amount(named.offer.memory),
-        Column("DISK GB", right=True, rank=5): lambda named: _amount(named.offer.disk),
-        Column("SECURITY", rank=6): lambda named: named.offer.security or "",
-        Column("PER GPU", right=True, rank=4): lambda named: _money(named.offer, _per_gpu(named.offer)),
-        Column("PRICE/H", right=True): lambda named: _money(named.offer, named.offer.price_hr),
+        Column("SPOT", rank=1): lambda row: "spot" if row.offer.is_spot else "",
+        Column("VCPUS", right=True, rank=5): lambda row: _amount(row.offer.vcpu),
+        Column("RAM GB", right=True, rank=5): lambda row: _amount(row.offer.memory),
+        Column("DISK GB", right=True, rank=5): lambda row: _amount(row.offer.disk),
+        Column("SECURITY", rank=6): lambda row: row.offer.security or "",
+        Column("PER GPU", right=True, rank=4): lambda row: _money(row.offer, _per_gpu(row.offer)),
+        Column("PRICE/H", right=True): lambda row: _money(row.offer, row.offer.price_hr),
     },
 )
 _KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
-    Order.PRICE: price_or_last,
-    Order.PER_GPU: _per_gpu_or_last,
-    Order.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_or_last(offer)),
-    Order.PROVIDER: lambda offer: (offer.provider, price_or_last(offer)),
+    Order.PRICE: price_sort_key,
+    Order.PER_GPU: _per_gpu_sort_key,
+    Order.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_sort_key(offer)),
+    Order.PROVIDER: lambda offer: (offer.provider, price_sort_key(offer)),
 }

@@ -19,7 +19,7 @@ from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, find_key, without_unset
 from ._pod_table import price
-from ._remote import Env, Exclude, SshOptions, Words, line_of, progress, read_variables
+from ._remote import Env, Exclude, SshOptions, Words, parse_command, progress, read_variables
 from ._table import print_info
 
 _MAX_OFFERS = 5
@@ -65,10 +65,10 @@ class _Job:
 
     Attributes:
         find: The arguments of ``availability.find``.
-        changes: Fields of the order.
+        changes: Fields of the order that differ from the offer's.
         lease: The arguments of ``pods.lease``.
         ssh_key: Id or name of the SSH key that may log in.
-        line: The command.
+        command: The command, as for ``pod.run``.
         variables: Its environment variables.
         uploads: Local paths, each with its target on the pod.
         exclude: Patterns of files not to upload.
@@ -80,7 +80,7 @@ class _Job:
     changes: dict[str, Any]
     lease: dict[str, Any]
     ssh_key: str | None
-    line: str | list[str]
+    command: str | list[str]
     variables: dict[str, str]
     uploads: list[tuple[Path, str]]
     exclude: list[str]
@@ -137,16 +137,16 @@ def command(
         changes=without_unset(changes),
         lease={"login": True, "max_hours": max_hours, "max_spend": max_spend, **ssh.arguments()},
         ssh_key=ssh_key,
-        line=line_of(words),
+        command=parse_command(words),
         variables=read_variables(env),
-        uploads=[_upload(text) for text in upload or ()],
+        uploads=[_parse_upload(text) for text in upload or ()],
         exclude=exclude or [],
-        downloads=[_download(text) for text in download or ()],
+        downloads=[_parse_download(text) for text in download or ()],
         keep=keep,
     )
     try:
         primepods.check_work(
-            job.line,
+            job.command,
             env=job.variables,
             cwd=None,
             exclude=job.exclude,
@@ -157,8 +157,8 @@ def command(
     raise typer.Exit(api.run(_Run(api.command, job).execute))
 
 
-def _upload(text: str) -> tuple[Path, str]:
-    """Return the local path and its target on the pod, by default of the same name.
+def _parse_upload(text: str) -> tuple[Path, str]:
+    """Return the local path of ``LOCAL[:REMOTE]`` and its target on the pod, by default of the same name.
 
     Raises:
         CommandError: The local path does not exist.
@@ -172,8 +172,8 @@ def _upload(text: str) -> tuple[Path, str]:
     return path, remote or path.resolve().name or "work"
 
 
-def _download(text: str) -> tuple[str, str]:
-    """Return the path on the pod and its local target, by default of the same name.
+def _parse_download(text: str) -> tuple[str, str]:
+    """Return the path on the pod of ``REMOTE[:LOCAL]`` and its local target, by default of the same name.
 
     Raises:
         CommandError: No path is given, or the local target cannot be written.
@@ -182,45 +182,49 @@ def _download(text: str) -> tuple[str, str]:
     if not remote:
         raise CommandError("--download is empty: name a path, such as --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Checked now: after hours of work, when the pod is about to be deleted, it would be too late.
+    # Check now: after hours of work, when the pod is about to be deleted, it would be too late.
     target = Path(local).absolute()
-    nearest = next(path for path in (target, *target.parents) if path.exists())
-    if nearest.is_dir():
-        can_write = os.access(nearest, os.W_OK | os.X_OK)
-    else:
-        # A file is replaced, so its folder must be writable.
-        can_write = nearest == target and os.access(nearest.parent, os.W_OK | os.X_OK)
-    if not can_write:
-        raise CommandError(f"--download {text}: {nearest} cannot be written here", ExitCode.USAGE)
+    existing = next(path for path in (target, *target.parents) if path.exists())
+    if not _can_write(target, existing):
+        raise CommandError(f"--download {text}: {existing} cannot be written here", ExitCode.USAGE)
     return remote, local
+
+
+def _can_write(target: Path, existing: Path) -> bool:
+    """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
+    if existing.is_dir():
+        return os.access(existing, os.W_OK | os.X_OK)
+    # A file is replaced, so its folder must be writable; a file has nothing below it.
+    return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
 class _Run:
     """One run of `primepods run`.
 
     Args:
-        command: The command's name as typed.
+        program: The name of this command as typed, for messages.
         job: The work.
     """
 
-    def __init__(self, command: str, job: _Job) -> None:
-        self._command = command
+    def __init__(self, program: str, job: _Job) -> None:
+        self._program = program
         self._job = job
-        self._has_pod = False
-        self._is_entering = False
-        self._stage: object = None
-        self._begun = time.monotonic()
+        self._was_ordered = False
+        self._is_renting = False
+        """``True`` from the order until the pod is ready and accepts the login."""
+        self._last_stage: object = None
+        self._started_at = time.monotonic()
 
     async def execute(self, client: primepods.AsyncClient) -> int:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
-        # Entered in the event loop: where SIGINT is ignored, exit_on_sigterm needs the current task.
+        # In the event loop, so that exit_on_sigterm can cancel this task even if SIGINT is ignored.
         with primepods.exit_on_sigterm():
-            # In a second task, so that the current one can report Ctrl-C before the pod is deleted.
+            # In a second task, so that this one can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent(client))
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
-                if self._is_entering:
+                if self._is_renting:
                     print_info(
                         "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"
                     )
@@ -229,25 +233,27 @@ class _Run:
                 raise
 
     async def _rent(self, client: primepods.AsyncClient) -> int:
-        """Rent a pod, do the work, delete the pod, and report how it ended."""
-        specs = await self._specs(client)
-        self._begun = time.monotonic()
+        """Do the work on a rented pod, and report how it ended."""
+        specs = await self._find_specs(client)
+        self._started_at = time.monotonic()
         lease = client.pods.lease(specs, on_change=self._show_change, **self._job.lease)
         pod: primepods.AsyncLeasedPod | None = None
-        self._is_entering = True
+        self._is_renting = True
         try:
             async with lease as pod:
-                self._is_entering = False
-                code = await self._use(pod)
+                self._is_renting = False
+                code = await self._work_and_release(pod)
         except BaseException as exc:
-            # A note of the lease already says that the pod may still be billed.
-            if not getattr(exc, "__notes__", ()) and not isinstance(exc, primepods.NotReleasedError):
-                self._print_end(pod, is_interrupted=not isinstance(exc, Exception))
+            # The lease says with a note, or with this error, that the pod may still be billed.
+            may_be_billed = getattr(exc, "__notes__", ()) or isinstance(exc, primepods.NotReleasedError)
+            if not may_be_billed:
+                self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
             raise
-        self._print_end(pod)
+        self._print_summary(pod)
         return code
 
-    async def _use(self, pod: primepods.AsyncLeasedPod) -> int:
+    async def _work_and_release(self, pod: primepods.AsyncLeasedPod) -> int:
+        """Do the work; at its end, say that the lease now deletes the pod."""
         if self._job.keep:
             pod.keep()
         try:
@@ -256,7 +262,8 @@ class _Run:
             if not self._job.keep:
                 print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
 
-    async def _specs(self, client: primepods.AsyncClient) -> list[primepods.PodSpec]:
+    async def _find_specs(self, client: primepods.AsyncClient) -> list[primepods.PodSpec]:
+        """Return what to order, in the order of preference."""
         job = self._job
         changes = dict(job.changes)
         if job.ssh_key is not None:
@@ -265,14 +272,15 @@ class _Run:
         if not offers:
             raise CommandError("no offer fits now: see primepods offers, or poll with --wait 2h")
         specs = primepods.PodSpec.from_offers(offers, **changes)
-        first, rest = offers[0], len(specs) - 1
-        more = f", or the next of {rest} more offers" if rest else ""
+        first, others = offers[0], len(specs) - 1
+        more = f", or the next of {others} more offers" if others else ""
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
         return specs
 
     async def _work(self, pod: primepods.AsyncLeasedPod) -> int:
+        """Upload, run the command, download; return the exit code."""
         job = self._job
         print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
         for local, remote in job.uploads:
@@ -281,59 +289,60 @@ class _Run:
             print_info(f"Uploaded {local} to {remote}")
         folder = next((remote for local, remote in job.uploads if local.is_dir()), None)
         try:
-            result = await pod.run(job.line, env=job.variables, cwd=folder, check=False, capture=False)
+            result = await pod.run(job.command, env=job.variables, cwd=folder, check=False, capture=False)
         except primepods.ConnectionLostError:
             # Fetch the results so far, before the pod is deleted.
-            await self._fetch(pod, folder)
+            await self._download_all(pod, folder)
             raise
-        failed = await self._fetch(pod, folder)
-        return result.exit_code or failed
+        download_code = await self._download_all(pod, folder)
+        return result.exit_code or download_code
 
-    async def _fetch(self, pod: primepods.AsyncLeasedPod, folder: str | None) -> int:
-        """Download the results; return an exit code."""
+    async def _download_all(self, pod: primepods.AsyncLeasedPod, folder: str | None) -> int:
+        """Download the results; return 0, or an exit code if one cannot be downloaded."""
         code = 0
         for remote, local in self._job.downloads:
-            source = posixpath.join(folder or "", remote) if not remote.startswith("~") else remote
+            source = remote if remote.startswith("~") else posixpath.join(folder or "", remote)
             try:
-                await self._fetch_one(pod, source, local)
+                await self._download(pod, source, local)
             except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
                 # Fetch the others nevertheless: the pod is about to be deleted.
-                print_error(self._command, error)
+                print_error(self._program, error)
                 code = ExitCode.FAILED
             else:
                 print_info(f"Downloaded {remote} to {local}")
         return code
 
-    async def _fetch_one(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
+    async def _download(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
         """Download a result; retry if the connection is lost."""
-        for left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
+        for attempts_left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
             try:
                 with progress(f"downloaded {source}") as on_progress:
                     await pod.download(source, local, on_progress=on_progress)
             except primepods.ConnectionLostError as error:
-                if not left:
+                if not attempts_left:
                     raise
-                print_error(self._command, f"{error} Trying again.")
+                print_error(self._program, f"{error} Trying again.")
             else:
                 return
 
     def _show_change(self, change: primepods.PodChange) -> None:
         """Report the pod's progress, but not each percent of an installation."""
-        self._has_pod = True
-        after = change.after
-        progress = None if after is None else (after.status, after.installation_status, after.is_ready)
-        stage = (change.pod_id, progress)
-        if after is not None and stage != self._stage:
-            print_info(str(after))
-        self._stage = stage
+        self._was_ordered = True
+        status = change.after
+        stage: object = None
+        if status is not None:
+            stage = (change.pod_id, status.status, status.installation_status, status.is_ready)
+            if stage != self._last_stage:
+                print_info(str(status))
+        self._last_stage = stage
 
-    def _print_end(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
-        minutes = short_duration(time.monotonic() - self._begun)
+    def _print_summary(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
+        duration = short_duration(time.monotonic() - self._started_at)
         if pod is None:
-            if self._has_pod or is_interrupted:
-                print_info(f"No pod is left: what was ordered was deleted, after {minutes}.")
+            if self._was_ordered or is_interrupted:
+                print_info(f"No pod is left: what was ordered was deleted, after {duration}.")
             return
-        cost = f"after {minutes}, for about {price(pod.spent())}"
+        cost = f"after {duration}, for about {price(pod.spent())}"
         if self._job.keep:
             print_info(
                 f"The pod {pod.name} is still running, {cost}, and is billed: primepods ssh {pod.id}, and "

@@ -105,48 +105,50 @@ def _print_config(api: Api, handle: str | None, node: int | None) -> None:
     with api.client() as client:
         if handle is None:
             with read_all(client.pods.list()) as pods:
-                write(_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
+                write(_config_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
         else:
             pod = client.pods.get(resolve_handle(client, handle, team=api.team))
             _target(pod, node)  # raises if it has no address
-            write(_blocks(api.command, [pod], node))
+            write(_config_blocks(api.command, [pod], node))
 
 
-def _blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
-    """Return a block for each node with an address; report pods whose name and id are no aliases."""
-    named = {pod.id: _numbered(pod.name or "", pod) for pod in pods}
-    # How many pods could use each alias, by name or by id; a set, since both may be equal.
-    claims = Counter(name for pod in pods for name in {*named[pod.id], *_numbered(pod.id, pod)})
+def _config_blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
+    """Return a block for each node with an address; report pods whose name and id are no host names."""
+    by_name = {pod.id: _aliases(pod.name or "", pod) for pod in pods}
+    by_id = {pod.id: _aliases(pod.id, pod) for pod in pods}
+    # How many pods could have each alias; a set for each pod, because its name may equal its id.
+    counts = Counter(alias for pod in pods for alias in {*by_name[pod.id], *by_id[pod.id]})
     blocks: list[str] = []
     for pod in pods:
-        names = named[pod.id]
+        aliases = by_name[pod.id]
         # If two pods have the same name, both get their ids.
-        if not _HOST_NAME.fullmatch(pod.name or "") or any(claims[name] > 1 for name in names):
-            names = _numbered(pod.id, pod)
+        is_ambiguous = any(counts[alias] > 1 for alias in aliases)
+        if is_ambiguous or not _HOST_NAME.fullmatch(pod.name or ""):
+            aliases = by_id[pod.id]
         try:
-            blocks += _pod_blocks(pod, names, node)
+            blocks += _pod_blocks(pod, aliases, node)
         except ValueError:
             print_error(command, f"left out {pod.id!r}: ssh can use neither its name nor its id")
     return "\n".join(blocks)
 
 
-def _pod_blocks(pod: primepods.Pod, names: Sequence[str], node: int | None) -> list[str]:
-    """Return a block for each node of a pod with an address, or only for the one with a number.
+def _pod_blocks(pod: primepods.Pod, aliases: Sequence[str], node: int | None) -> list[str]:
+    """Return a block for each node that has an address, or only for the node with this number.
 
     Raises:
-        ValueError: A block cannot have this name.
+        ValueError: An alias is no host name.
     """
     return [
-        machine.ssh.config_block(name)
-        for number, (name, machine) in enumerate(zip(names, pod.nodes, strict=True), start=1)
+        machine.ssh.config_block(alias)
+        for number, (alias, machine) in enumerate(zip(aliases, pod.nodes, strict=True), start=1)
         if machine.ssh is not None and node in (None, number)
     ]
 
 
-def _numbered(host: str, pod: primepods.Pod) -> list[str]:
+def _aliases(host: str, pod: primepods.Pod) -> list[str]:
     """Return an alias for each node of a pod.
 
-    No host name contains an underscore, so a pod named ``github.com`` cannot replace that host.
+    Real host names contain no underscore: with ``pod_``, a pod named ``github.com`` cannot replace that host.
     """
     count = len(pod.nodes)
     if count == 1:

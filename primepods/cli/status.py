@@ -9,7 +9,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, print_errors_and_exit
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
-from ._output import Form, ModelTable, print_model
+from ._output import ModelTable, PrintOptions, print_model
 from ._pod_table import price, readiness, status_cell
 from ._table import Cell, Column
 
@@ -18,11 +18,11 @@ STATUSES: Final = ModelTable(
     id_of=lambda row: row.pod_id,
     cells={
         Column("ID"): lambda row: row.pod_id,
-        Column("STATUS", least=8): lambda row: status_cell(row.status),
+        Column("STATUS", min_width=8): lambda row: status_cell(row.status),
         Column("READY"): readiness,
         Column("PRICE/H", right=True, rank=2): lambda row: price(row.cost_per_hr),
         Column("SSH", rank=1): lambda row: "" if row.ssh is None else str(row.ssh),
-        Column("FAILURE", least=12, rank=1): lambda row: Cell(row.failure or "", "red"),
+        Column("FAILURE", min_width=12, rank=1): lambda row: Cell(row.failure or "", "red"),
     },
 )
 
@@ -32,19 +32,19 @@ def command(
     api: Api,
     pods: PodHandles,
     *,
-    form: Form,
+    print_options: PrintOptions,
 ) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
     Reads up to a hundred pods per request. As JSON, one id prints an object, several (or -) print an array.
     """
-    STATUSES.check(form)
+    STATUSES.check(print_options)
     with api.client() as client:
         statuses = client.pods.statuses(resolve_handles(client, read_handles(pods), team=api.team))
     rows = list(statuses.values())
-    if is_single(pods) and rows and form.is_plain:
-        print_model(rows[0], form.output)
+    if is_single(pods) and rows and print_options.is_plain:
+        print_model(rows[0], print_options.output)
     else:
-        STATUSES.print(rows, form)
+        STATUSES.print(rows, print_options)
     missing = CommandError("the API has no such pod: it is terminated, or not visible yet")
     print_errors_and_exit(api.command, dict.fromkeys(statuses.missing, missing) | dict(statuses.errors))

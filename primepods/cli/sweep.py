@@ -16,7 +16,12 @@ from ._pod_table import price
 from ._table import Column, print_info, print_table
 from ._text import count
 
-_COLUMNS = (Column("NAME", least=12), Column("ID"), Column("PRICE/H", right=True), Column("AGE", right=True))
+_COLUMNS = (
+    Column("NAME", min_width=12),
+    Column("ID"),
+    Column("PRICE/H", right=True),
+    Column("AGE", right=True),
+)
 
 
 @api_command

@@ -14,7 +14,7 @@ from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandles, read_handles, resolve_handles
-from ._output import Form
+from ._output import PrintOptions
 from ._pod_table import price
 from .status import STATUSES
 
@@ -54,7 +54,7 @@ def command(
             parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
         ),
     ] = 5.0,
-    form: Form,
+    print_options: PrintOptions,
 ) -> None:
     """Wait until pods are ready, and print their addresses.
 
@@ -65,7 +65,7 @@ def command(
 
     With --until settled, waits for all pods; exit code 4 if one has failed.
     """
-    STATUSES.check(form)
+    STATUSES.check(print_options)
     handles = read_handles(pods)
     if not handles:
         raise CommandError("no ids: there is nothing to wait for", ExitCode.USAGE)
@@ -76,9 +76,9 @@ def command(
             title = f"waiting until {until}"
             statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
     except primepods.WaitError as error:
-        STATUSES.print([row for row in error.statuses.values() if condition(row)], form)
+        STATUSES.print([row for row in error.statuses.values() if condition(row)], print_options)
         raise
-    STATUSES.print(list(statuses.values()), form)
+    STATUSES.print(list(statuses.values()), print_options)
     failed = [row for row in statuses.values() if row.has_failed]
     if failed and until is not Goal.FAILED:
         for row in failed:
@@ -87,6 +87,7 @@ def command(
 
 
 def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
+    """Return the function that decides whether a pod has reached the goal."""
     return {
         Goal.READY: primepods.ready,
         Goal.SETTLED: primepods.settled,

@@ -23,8 +23,8 @@ from .faults import KINDS
 from .requestlog import RequestLog
 
 PREFIX = "/_emulator/"
-FOR_EVER = "inf"
-"""Infinite delay over HTTP: JSON has no infinity."""
+INFINITY = "inf"
+"""Spelling of an infinite delay over HTTP: JSON has no infinity."""
 
 
 class Control:
@@ -37,26 +37,28 @@ class Control:
         self._account = account
         self._plan = faults
         self._log = requests
-        self._reset_all = reset
+        self._reset_emulator = reset
         routes: list[tuple[str, str, Handler]] = [
-            ("GET", "state", self._state),
+            ("GET", "state", self._get_state),
             ("PUT", "state", self._restore),
             ("POST", "reset", self._reset),
             ("POST", "advance", self._advance),
             ("POST", "seed", self._seed),
             ("POST", "pods", self._add_pod),
             ("DELETE", "pods/{pod_id}", self._remove_pod),
-            ("POST", "stock", self._stock),
-            ("POST", "price", self._price),
-            ("POST", "funds", self._funds),
-            ("GET", "faults", self._faults),
+            ("POST", "stock", self._set_stock),
+            ("POST", "price", self._set_price),
+            ("POST", "funds", self._add_funds),
+            ("GET", "faults", self._list_faults),
             ("POST", "faults", self._add_fault),
             ("DELETE", "faults", self._clear_faults),
             ("DELETE", "faults/{number}", self._remove_fault),
-            ("GET", "requests", self._requests),
+            ("GET", "requests", self._list_requests),
             ("DELETE", "requests", self._clear_requests),
         ]
-        self._router = Router([Route(path, verb, PREFIX + path, handler) for verb, path, handler in routes])
+        self._router = Router(
+            [Route(path, method, PREFIX + path, handler) for method, path, handler in routes]
+        )
 
     def respond(self, call: Call) -> Reply:
         """Handle a request; invalid input is a 422 with the reason, an unknown name or id a 404."""
@@ -74,14 +76,14 @@ class Control:
             return detail(422, str(error.args[0]))
         return ok({"done": True} if value is None else value)
 
-    def _state(self, _call: Call) -> dict[str, object]:
+    def _get_state(self, _call: Call) -> dict[str, object]:
         return dump(self._account)
 
     def _restore(self, call: Call) -> None:
         restore(self._account, _body(call))
 
     def _reset(self, _call: Call) -> None:
-        self._reset_all()
+        self._reset_emulator()
 
     def _advance(self, call: Call) -> dict[str, object]:
         self._account.advance(_body(call, seconds=number)["seconds"])
@@ -99,19 +101,19 @@ class Control:
     def _remove_pod(self, _call: Call, pod_id: str) -> None:
         self._account.remove_pod(pod_id)
 
-    def _stock(self, call: Call) -> None:
+    def _set_stock(self, call: Call) -> None:
         body = _body(call, cloud_id=string, left=number)
         self._account.set_stock(body["cloud_id"], int(body["left"]))
 
-    def _price(self, call: Call) -> None:
+    def _set_price(self, call: Call) -> None:
         body = _body(call, cloud_id=string, price_hr=number)
         self._account.set_price(body["cloud_id"], body["price_hr"])
 
-    def _funds(self, call: Call) -> None:
+    def _add_funds(self, call: Call) -> None:
         self._account.add_funds(_body(call, dollars=number)["dollars"])
 
-    def _faults(self, _call: Call) -> dict[str, object]:
-        return {"faults": [_describe(rule) for rule in self._plan]}
+    def _list_faults(self, _call: Call) -> dict[str, object]:
+        return {"faults": [_rule_row(rule) for rule in self._plan]}
 
     def _add_fault(self, call: Call) -> dict[str, object]:
         body = _body(call)
@@ -120,9 +122,9 @@ class Control:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}")
         names = {field.name for field in attrs.fields(kind)} & body.keys()
         arguments = {name: body.pop(name) for name in names}
-        if arguments.get("seconds") == FOR_EVER:
+        if arguments.get("seconds") == INFINITY:
             arguments["seconds"] = math.inf
-        return _describe(self._plan.add(kind(**arguments), **body))
+        return _rule_row(self._plan.add(kind(**arguments), **body))
 
     def _clear_faults(self, _call: Call) -> None:
         self._plan.clear()
@@ -131,7 +133,7 @@ class Control:
         rules = {str(rule.number): rule for rule in self._plan}
         rules[number].remove()
 
-    def _requests(self, _call: Call) -> dict[str, object]:
+    def _list_requests(self, _call: Call) -> dict[str, object]:
         return {"requests": [attrs.asdict(entry) for entry in self._log[:]]}
 
     def _clear_requests(self, _call: Call) -> None:
@@ -139,26 +141,27 @@ class Control:
 
 
 def _body(call: Call, **required: Check) -> dict[str, Any]:
-    """Return the JSON object of a request, with at least these fields; empty if there is no body."""
+    """Return a request's JSON object, empty without a body; refuse one that lacks a required field."""
     if not call.body:
         call = attrs.evolve(call, body=b"{}")
     return json_body(call, object_of(required))
 
 
-def _describe(rule: Rule) -> dict[str, object]:
+def _rule_row(rule: Rule) -> dict[str, object]:
+    """Return a rule as JSON."""
     return {
         "number": rule.number,
         "kind": next(name for name, kind in KINDS.items() if kind is type(rule.fault)),
         "hits": rule.hits,
-        "fault": {name: _plain(value) for name, value in attrs.asdict(rule.fault).items()},
-        "when": {name: _plain(value) for name, value in attrs.asdict(rule.when).items()},
+        "fault": {name: _json_ready(value) for name, value in attrs.asdict(rule.fault).items()},
+        "when": {name: _json_ready(value) for name, value in attrs.asdict(rule.when).items()},
     }
 
 
-def _plain(value: object) -> object:
+def _json_ready(value: object) -> object:
     """Convert a value to one that JSON can represent."""
     if isinstance(value, frozenset):
         return sorted(cast("frozenset[str]", value))
     if callable(value):
         return repr(value)
-    return FOR_EVER if value == math.inf else value
+    return INFINITY if value == math.inf else value

@@ -36,7 +36,7 @@ class PodsView(Mapping[str, EmulatedPod]):
         """Return the pod's current state; raises ``KeyError`` once it is gone."""
         with self._account.lock:
             view = self._account.view()
-            return view.pods[pod_id].seen_at(view.now)
+            return view.pods[pod_id].state_at(view.now)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids in the order of the API's list."""
@@ -138,15 +138,19 @@ class Emulator:
         check_loopback(host)
         for name, value in (("pods", pods), ("history", history), ("latency", latency)):
             check_amount(name, value)
-        self.clock = _clock(clock, speed)
+        self.clock = _choose_clock(clock, speed)
         self.api_key = f"emu_{secrets.token_hex(20)}" if api_key is None else api_key
         _check_key(self.api_key)
         self._initial_state: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
         self._account = Account(config, self.clock)
         self._account.reset(**self._initial_state)
-        self._app = self._make_app(control=control, latency=latency)
+        api = Api(self._account, api_key=self.api_key)
+        self.pods = PodsView(self._account)
+        self.requests = RequestLog()
+        self.faults = FaultPlan(self.clock, api.operations, seed)
+        self._app = self._make_app(api, control=control, latency=latency)
         self._address = (host, port)
-        self._bound: int | None = None
+        self._bound_port: int | None = None
         self._host: Host | None = None
         self._listener: Listener | None = None
 
@@ -162,14 +166,14 @@ class Emulator:
             ValueError: The file is not a snapshot.
             OSError: The file is not readable.
         """
-        saved = _read(path)
+        saved = _read_snapshot(path)
         emulator = cls(**{**config_of(saved), **options})
         emulator.restore(saved)
         return emulator
 
     def __repr__(self) -> str:
         """Show the URL, never the key."""
-        return f"<Emulator {self.url if self._bound else 'not started'}>"
+        return f"<Emulator {self.url if self._bound_port else 'not started'}>"
 
     @property
     def url(self) -> str:
@@ -178,10 +182,10 @@ class Emulator:
         Raises:
             RuntimeError: The emulator has not been started yet.
         """
-        if self._bound is None:
+        if self._bound_port is None:
             raise RuntimeError("the emulator has no URL before it is started: use `with Emulator() as emu:`")
         host = self._address[0]
-        return f"http://[{host}]:{self._bound}" if ":" in host else f"http://{host}:{self._bound}"
+        return f"http://[{host}]:{self._bound_port}" if ":" in host else f"http://{host}:{self._bound_port}"
 
     @property
     def spent(self) -> float:
@@ -268,11 +272,11 @@ class Emulator:
             RuntimeError: The emulator is already served.
             OSError: The port is taken.
         """
-        self._check_free()
+        self._check_not_running()
         host = Host(self._address[0], self._port(), self._app)
         host.start()
         self._host = host
-        self._bound = host.port
+        self._bound_port = host.port
         return self
 
     def stop(self) -> None:
@@ -284,10 +288,10 @@ class Emulator:
     @contextmanager
     def serve_on(self, host: Host) -> Generator[Self]:
         """Serve on the shared socket of ``host``, as the pytest fixtures do."""
-        self._check_free()
+        self._check_not_running()
         host.mount(self._app)
         self._host = host
-        self._bound = host.port
+        self._bound_port = host.port
         try:
             yield self
         finally:
@@ -306,9 +310,9 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         """Start serving from the running loop."""
-        self._check_free()
+        self._check_not_running()
         listener = Listener(self._app)
-        self._bound = await listener.start(self._address[0], self._port())
+        self._bound_port = await listener.start(self._address[0], self._port())
         self._listener = listener
         return self
 
@@ -320,11 +324,7 @@ class Emulator:
             await self._listener.stop()
             self._listener = None
 
-    def _make_app(self, *, control: bool, latency: float) -> App:
-        api = Api(self._account, api_key=self.api_key)
-        self.pods = PodsView(self._account)
-        self.requests = RequestLog()
-        self.faults = FaultPlan(self.clock, api.operations, self._account.config.seed)
+    def _make_app(self, api: Api, *, control: bool, latency: float) -> App:
         routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
         return App(
             api=api,
@@ -336,16 +336,16 @@ class Emulator:
             latency=latency,
         )
 
-    def _check_free(self) -> None:
+    def _check_not_running(self) -> None:
         if self._host is not None or self._listener is not None:
             raise RuntimeError("this emulator is being served already")
 
     def _port(self) -> int:
         # Keep the port after a restart, so that clients find the emulator again.
-        return self._bound if self._bound is not None else self._address[1]
+        return self._bound_port if self._bound_port is not None else self._address[1]
 
 
-def _clock(clock: Clock | None, speed: float) -> Clock:
+def _choose_clock(clock: Clock | None, speed: float) -> Clock:
     if clock is None:
         return SystemClock(speed=speed)
     if speed != 1.0:
@@ -359,7 +359,7 @@ def _check_key(key: str) -> None:
         raise ValueError("api_key must be printable ASCII without spaces, and not empty")
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, object]:
+def _read_snapshot(path: str | os.PathLike[str]) -> dict[str, object]:
     saved = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
         raise ValueError(f"{os.fspath(path)} is no snapshot")  # noqa: TRY004 - the argument is fine

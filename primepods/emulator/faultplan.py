@@ -13,39 +13,40 @@ from typing import Self
 import attrs
 
 from ._api.http import Call
-from ._state.config import amount, check_amount, share
+from ._state.config import check_amount, validate_amount, validate_share
 from ._state.randomness import random_for
 from .clock import Clock
 from .faults import Fault
 
 
 @attrs.frozen(kw_only=True)
-class When:
-    """Conditions of a rule; see ``FaultPlan.add``."""
+class Conditions:
+    """Conditions of a rule; see ``FaultPlan.add`` for the fields."""
 
     on: frozenset[str] | None
     path: str | None
     pod_id: str | None
-    times: int | None = attrs.field(validator=attrs.validators.optional(amount))
-    skip: int = attrs.field(validator=amount)
-    probability: float = attrs.field(validator=share)
+    times: int | None = attrs.field(validator=attrs.validators.optional(validate_amount))
+    skip: int = attrs.field(validator=validate_amount)
+    probability: float = attrs.field(validator=validate_share)
     start: float
     end: float | None
-    rate_limit: int = attrs.field(validator=amount)
-    window: float = attrs.field(validator=amount)
+    rate_limit: int = attrs.field(validator=validate_amount)
+    window: float = attrs.field(validator=validate_amount)
 
     def matches(self, call: Call, operation: str | None, now: float) -> bool:
         """Return whether operation, path, pod and time match; ignores probability and counts."""
         return (
             (self.on is None or operation in self.on)
             and (self.path is None or fnmatchcase(call.path, self.path))
-            and (self.pod_id is None or _is_about(call, self.pod_id))
+            and (self.pod_id is None or _names_pod(call, self.pod_id))
             and self.start <= now
             and (self.end is None or now < self.end)
         )
 
 
-def _is_about(call: Call, pod_id: str) -> bool:
+def _names_pod(call: Call, pod_id: str) -> bool:
+    """Return whether a request has a pod's id in its path or its query."""
     return pod_id in call.path.split("/") or ("pod_ids", pod_id) in call.query
 
 
@@ -55,7 +56,7 @@ class Rule:
 
     number: int
     fault: Fault
-    when: When
+    when: Conditions
     hits: int = 0
     """Number of requests affected so far."""
     _plan: FaultPlan = attrs.field(repr=False, alias="plan")
@@ -83,7 +84,7 @@ class Rule:
         return True
 
     def _exceeds_rate_limit(self, now: float) -> bool:
-        """Return whether a request comes after ``rate_limit`` others within ``window`` seconds."""
+        """Return whether a request is beyond the rate limit; without a limit, every request is."""
         if not self.when.rate_limit:
             return True
         while self._recent and self._recent[0] <= now - self.when.window:
@@ -111,7 +112,7 @@ class FaultPlan:
         self._clock = clock
         self._operations = operations
         self._seed = seed
-        self._added = 0
+        self._last_number = 0
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
 
@@ -132,8 +133,8 @@ class FaultPlan:
     ) -> Rule:
         """Apply ``fault`` to every request that matches all conditions; return the rule, which counts hits.
 
-        If several rules match, the first that changes the response ends the search; the delays and lags of
-        earlier rules add up. So several rules with ``times=1`` make a sequence of responses.
+        If several rules match, the first one that changes the response is the last that is applied; delays
+        and lags of earlier rules add up. So several rules with ``times=1`` make a sequence of responses.
 
         Args:
             fault: The fault to inject.
@@ -155,7 +156,7 @@ class FaultPlan:
         check_amount("after", after)
         check_amount("duration", duration or 0.0)
         start = self._clock.now() + after
-        when = When(
+        when = Conditions(
             on=self._check_operations(on),
             path=path,
             pod_id=pod_id,
@@ -168,9 +169,9 @@ class FaultPlan:
             window=window,
         )
         with self._lock:
-            self._added += 1
-            rng = random_for(self._seed, f"fault:{self._added}")
-            rule = Rule(number=self._added, fault=fault, when=when, plan=self, rng=rng)
+            self._last_number += 1
+            rng = random_for(self._seed, f"fault:{self._last_number}")
+            rule = Rule(number=self._last_number, fault=fault, when=when, plan=self, rng=rng)
             self._rules.append(rule)
         return rule
 
@@ -183,7 +184,7 @@ class FaultPlan:
         """Remove all rules, and restart the random numbers from the seed."""
         with self._lock:
             self._rules = []
-            self._added = 0
+            self._last_number = 0
 
     def __iter__(self) -> Iterator[Rule]:
         """Iterate over the rules that are or may become active."""

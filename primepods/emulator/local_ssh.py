@@ -1,8 +1,8 @@
 """``python -m primepods.emulator.local_ssh``: a replacement for ``ssh`` with emulated pods.
 
-It takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
+Takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
 environment and in the pod's own home directory, below the directory for temporary files. As with ``ssh``, the
-command continues when this process is killed, and then reads the end of its standard input.
+command continues if this process is killed; its standard input then ends.
 """
 
 import os
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-_FAILED = 255
+_SSH_ERROR = 255
 """Exit code of ``ssh`` for its own errors."""
-_WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"
-"""Options of ``ssh`` that are followed by a value, in the same word or the next."""
-_NEEDS_NEXT_WORD = f"-[^{_WITH_VALUE}]*[{_WITH_VALUE}]"
+_VALUE_OPTIONS = "BbcDEeFIiJLlmOoPpQRSWw"
+"""Letters of the options of ``ssh`` that have a value, in the same word or the next."""
+_VALUE_IN_NEXT_WORD = f"-[^{_VALUE_OPTIONS}]*[{_VALUE_OPTIONS}]"
 """An option whose value is the next word; flags may be combined with it: ``-Tp 22``."""
 
 
@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: Always.
     """
-    target, command = _read(list(sys.argv[1:] if argv is None else argv))
+    target, command = _parse_arguments(list(sys.argv[1:] if argv is None else argv))
     if not target or not command:
         _fail("usage: [options] [--] user@host command")
     user, _, host = target.rpartition("@")
-    home = _home(re.sub("[^A-Za-z0-9.-]", "-", host))
+    home = _make_home(re.sub("[^A-Za-z0-9.-]", "-", host))
     environment = {
         "HOME": str(home),
         "LANG": "C.UTF-8",
@@ -46,40 +46,40 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command reads it: otherwise whoever writes to it would not notice that the command has ended.
+    # Only the command keeps stdin open: when the command ends, writing to it fails, as with ssh.
     sys.stdin.close()
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _exit_at_once)
     try:
         code = process.wait()
     except KeyboardInterrupt:
         code = -signal.SIGINT
-    # A signal: the same exit code as ssh.
-    raise SystemExit(code if code >= 0 else _FAILED)
+    # A negative code is a signal, for which ssh exits with 255.
+    raise SystemExit(code if code >= 0 else _SSH_ERROR)
 
 
-def _end(number: int, frame: object) -> NoReturn:
+def _exit_at_once(number: int, frame: object) -> NoReturn:
     del number, frame
-    os._exit(_FAILED)
+    os._exit(_SSH_ERROR)
 
 
-def _home(host: str) -> Path:
-    """Return the home directory of a pod: a private folder."""
+def _make_home(host: str) -> Path:
+    """Make the home directory of a pod, private to this user, and return it."""
     folder = Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
-    for place in (folder, folder / host):
+    for path in (folder, folder / host):
         try:
-            place.mkdir(mode=0o700)
+            path.mkdir(mode=0o700)
         except FileExistsError:
-            _check_private(place)
+            _check_private(path)
         except OSError as error:
-            _fail(f"cannot make {place}: {error.strerror}")
+            _fail(f"cannot make {path}: {error.strerror}")
     return folder / host
 
 
 def _check_private(folder: Path) -> None:
-    """Refuse a folder that another user may have created."""
+    """Refuse a folder that another user may have created; make it private."""
     found = folder.lstat()
-    is_ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    if not stat.S_ISDIR(found.st_mode) or not is_ours:
+    is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    if not stat.S_ISDIR(found.st_mode) or not is_own:
         _fail(f"{folder} is not a folder of yours: remove it, or set TMPDIR to another place")
     if found.st_mode & 0o077:
         folder.chmod(0o700)
@@ -91,10 +91,10 @@ def _user() -> str:
 
 def _fail(why: str) -> NoReturn:
     sys.stderr.write(f"local_ssh: {why}\n")
-    raise SystemExit(_FAILED)
+    raise SystemExit(_SSH_ERROR)
 
 
-def _read(words: list[str]) -> tuple[str, str]:
+def _parse_arguments(words: list[str]) -> tuple[str, str]:
     """Return the target and the command of an ``ssh`` command line.
 
     Options may precede or follow the target, until ``--`` or the command.
@@ -110,7 +110,7 @@ def _skip_options(words: list[str]) -> None:
         word = words.pop(0)
         if word == "--":
             return
-        if re.fullmatch(_NEEDS_NEXT_WORD, word):
+        if re.fullmatch(_VALUE_IN_NEXT_WORD, word):
             del words[:1]
 
 

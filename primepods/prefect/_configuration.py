@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 _POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
-_MAX_BEGINNING = 7
-"""Max length of the name's beginning: with the flow run's id and the lease's suffix, it has 63."""
+_MAX_PREFIX_LENGTH = 7
+"""Max characters of a pod name's prefix: with the flow run's id and the lease's suffix, a name has 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
 """Default of ``max_hours``: a flow that hangs is billed for a day at most. Only a pod with a limit has its
@@ -178,7 +178,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         self._pod_name = pod_name(self.name, flow_run.id)
 
     def check(self) -> None:
-        """Check that each job variable has an effect; to be called before anything is rented.
+        """Check that each job variable has an effect; call it before anything is rented.
 
         Raises:
             ValueError: A name is misspelt, or the work pool's template does not use it.
@@ -229,14 +229,14 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return PodSpec.from_offers(offers or [await client.availability.cheapest(**wanted)], **changes)
 
 
-def pod_name(beginning: str | None, flow_run_id: UUID) -> str:
+def pod_name(prefix: str | None, flow_run_id: UUID) -> str:
     """Return a new name prefix for an attempt's pods; the lease adds a suffix.
 
     The last letters differ between the attempts of a flow run, so that cleanup after one never deletes the
     pod of the next.
     """
-    beginning = re.sub("[^a-z0-9-]+", "-", (beginning or "prefect").lower()).strip("-")[:_MAX_BEGINNING]
-    return f"{beginning}-{flow_run_id.hex}-{secrets.token_hex(2)}"
+    prefix = re.sub("[^a-z0-9-]+", "-", (prefix or "prefect").lower()).strip("-")[:_MAX_PREFIX_LENGTH]
+    return f"{prefix}-{flow_run_id.hex}-{secrets.token_hex(2)}"
 
 
 def flow_run_id_of(name: str | None) -> UUID | None:

@@ -12,10 +12,11 @@ from prefect.workers.base import BaseVariables
 
 from .. import PodSpec
 
-_STANDARD: Final = frozenset(BaseVariables.model_fields)
+_PREFECT_VARIABLES: Final = frozenset(BaseVariables.model_fields)
 """Prefect's own variables, which any pool accepts."""
-_SPEC: Final = frozenset(field.name for field in attrs.fields(PodSpec))
-_CUTOFF: Final = 0.5
+_SPEC_FIELDS: Final = frozenset(field.name for field in attrs.fields(PodSpec))
+_MIN_SIMILARITY: Final = 0.5
+"""Similarity of names, from 0 to 1, from which one is suggested for the other."""
 
 
 def find_problems(
@@ -30,20 +31,15 @@ def find_problems(
     """
     template: dict[str, Any] = base_job_template["job_configuration"]
     used = {
-        _root(placeholder.name)
+        _variable_name(placeholder.name)
         for placeholder in find_placeholders(template)
         if placeholder.type is PlaceholderType.STANDARD
     }
     variables: Mapping[str, Any] = base_job_template["variables"].get("properties", {})
     return [
-        *_of_values(values, used, fields),
-        *_of_defaults(variables, used),
-        *(
-            f"The work pool's base job template sets {name!r} in `job_configuration`, which has no such field"
-            f"{_hint(name, fields)}"
-            for name in template
-            if name not in fields
-        ),
+        *_value_problems(values, used, fields),
+        *_default_problems(variables, used),
+        *_template_problems(template, fields),
     ]
 
 
@@ -55,9 +51,9 @@ def find_spec_problems(spec: Mapping[str, Any], *, max_price: float | None) -> l
         max_price: The job variable of that name.
     """
     unknown = [
-        f"The job variable `spec` has no field {name!r}{_hint(name, _SPEC)}"
+        f"The job variable `spec` has no field {name!r}{_hint(name, _SPEC_FIELDS)}"
         for name in spec
-        if name not in _SPEC
+        if name not in _SPEC_FIELDS
     ]
     dropped = {"name"}
     if "cloud_id" not in spec:
@@ -71,37 +67,48 @@ def find_spec_problems(spec: Mapping[str, Any], *, max_price: float | None) -> l
     ]
 
 
-def _of_values(values: Mapping[str, Any], used: Collection[str], fields: Collection[str]) -> Iterator[str]:
-    for name in dict.fromkeys(map(_root, values)):
-        if name in used or name in _STANDARD:
+def _value_problems(
+    values: Mapping[str, Any], used: Collection[str], fields: Collection[str]
+) -> Iterator[str]:
+    for name in dict.fromkeys(map(_variable_name, values)):
+        if name in used or name in _PREFECT_VARIABLES:
             continue
         if name in fields:
             yield (
                 f"The job variable {name!r} would have no effect: the work pool's base job template does not "
                 f"use it. Remove it, or have the template use {{{{ {name} }}}}."
             )
-        elif name in _SPEC:
+        elif name in _SPEC_FIELDS:
             place = f"{{'spec': {{{name!r}: …}}}}"
             yield f"There is no job variable {name!r}: it is a field of `spec`, as in {place}."
         else:
             yield f"There is no job variable {name!r}{_hint(name, used)}"
 
 
-def _of_defaults(variables: Mapping[str, Any], used: Collection[str]) -> Iterator[str]:
+def _default_problems(variables: Mapping[str, Any], used: Collection[str]) -> Iterator[str]:
     for name, schema in variables.items():
-        if schema.get("default") is not None and name not in used and name not in _STANDARD:
+        if schema.get("default") is not None and name not in used and name not in _PREFECT_VARIABLES:
             yield (
                 f"The work pool's base job template has a default of {name!r}, which its `job_configuration` "
                 f"does not use{_hint(name, used)}"
             )
 
 
-def _root(name: str) -> str:
+def _template_problems(template: Collection[str], fields: Collection[str]) -> Iterator[str]:
+    for name in template:
+        if name not in fields:
+            yield (
+                f"The work pool's base job template sets {name!r} in `job_configuration`, which has no such "
+                f"field{_hint(name, fields)}"
+            )
+
+
+def _variable_name(name: str) -> str:
     """Return the variable of a dotted name: Prefect reads ``env.TOKEN`` as ``TOKEN`` in ``env``."""
     return name.partition(".")[0]
 
 
 def _hint(name: str, known: Collection[str]) -> str:
     """Return the end of a sentence about a name: the most similar one, or all."""
-    similar = get_close_matches(name, sorted(known), n=1, cutoff=_CUTOFF)
+    similar = get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     return f": did you mean {similar[0]!r}?" if similar else f"; known: {', '.join(sorted(known))}."

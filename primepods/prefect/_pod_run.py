@@ -38,7 +38,7 @@ class PodRun:
         log: The flow run's log.
         infrastructure_pid: The value last sent to the server.
         is_running: ``True`` once the command has started.
-        is_stopped: ``True`` once it was stopped before its command ended.
+        is_stopped: ``True`` once the run was stopped before its command ended.
         ended: Set when nothing is left to do.
         error: The error, if any, once ``ended`` is set.
     """
@@ -65,26 +65,28 @@ class PodRun:
             on_start: Called after the login, before the command runs; returns whether to run it.
 
         Returns:
-            The command's exit code; ``None`` if it was stopped. The pod is confirmed gone.
+            The command's exit code; ``None`` if the run was stopped. The pod is confirmed gone.
 
         Raises:
             Exception: The failure. The pod is confirmed gone, or the error says that it is not.
         """
         async with self.configuration.get_client() as client:
             with self._scope:
-                return await self._on_pod(client, on_start)
-            # A failed deletion in the lease was only noted on the cancellation, which is swallowed here.
+                return await self._run_on_pod(client, on_start)
+            # The run was stopped. If the lease could not delete the pod, its note on that is lost with the
+            # cancellation, which the scope has swallowed: delete the pod again, and raise if that fails.
             await delete_by_name(client, self.configuration.pod_name)
         return None
 
-    async def _on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
+    async def _run_on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
         config = self.configuration
         # Validate before anything is rented.
         config.check()
-        line, env = shell_line(config.command or "", config.setup), checked_env(config.env)
+        line = shell_line(config.command or "", config.setup)
+        env = checked_env(config.env)
         specs = await config.pod_specs(client)
-        for spec in specs[:1]:
-            self.log.info("Ordering pod %s: %s x %s", spec.name, spec.gpu_count, spec.gpu_type)
+        first = specs[0]
+        self.log.info("Ordering pod %s: %s x %s", first.name, first.gpu_count, first.gpu_type)
         lease = client.pods.lease(
             specs,
             login=True,
@@ -102,7 +104,7 @@ class PodRun:
                 self.is_stopped = True
                 return None
             self.is_running = True
-            on_line = self._log_line if config.stream_output else _drop
+            on_line = self._log_line if config.stream_output else _discard
             try:
                 code = (await pod.run(line, env=env, on_line=on_line, check=False)).exit_code
             except ConnectionLostError as exc:
@@ -142,7 +144,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods with this name prefix and confirm that they are gone; skips others' unreadable rows.
+    """Delete the pods of an attempt and confirm that they are gone; skips unreadable rows of other pods.
 
     Returns:
         ``True`` if there were any.
@@ -162,8 +164,10 @@ async def delete_by_name(client: AsyncClient, name: str) -> bool:
 
 def _stage(status: PodStatus | None) -> object:
     """Return the part of a status whose changes are logged: without the installation's percentage."""
-    return status and (status.status, status.installation_status, status.is_ready)
+    if status is None:
+        return None
+    return status.status, status.installation_status, status.is_ready
 
 
-def _drop(_: OutputLine) -> None:
+def _discard(_: OutputLine) -> None:
     """Discard a line of output."""

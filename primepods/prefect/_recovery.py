@@ -1,8 +1,8 @@
 """Cleanup after killed workers: delete their pods; reschedule or crash their flow runs.
 
 While a worker has a flow run, the run's infrastructure id on the server consists of the pod's name, the
-worker's process and an increasing counter. Another worker that sees no change for ten heartbeats deletes the
-pod by its name, which is unique to each attempt.
+worker's process and a counter, which the worker increases as the run's heartbeat. Another worker that sees no
+change for ten heartbeats deletes the pod by its name, which is unique to each attempt.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
     from ._worker import PrimePodWorker
 
-_PATIENCE: Final = 10
-"""Heartbeats without a sign of life after which a worker counts as dead."""
-_PAGE: Final = 200
-_LEFT_BEHIND: Final = timedelta(minutes=5)
+_MAX_MISSED_HEARTBEATS: Final = 10
+"""Missed heartbeats of a run after which its worker counts as dead."""
+_PAGE_SIZE: Final = 200
+_DELETION_GRACE: Final = timedelta(minutes=5)
 """Time for a live worker to delete a pod after its flow run has ended."""
 
 
-def pod_of(infrastructure_pid: str | None) -> str:
+def pod_name_of(infrastructure_pid: str | None) -> str:
     """Return the pod's name from an infrastructure id."""
     return (infrastructure_pid or "").partition(" ")[0]
 
@@ -60,55 +60,57 @@ class Recovery:
         self._worker = worker
         self._process_id = process_id
         self._is_running = False
-        self._looks = 0
-        self._said: set[str] = set()
+        self._checks = 0
+        self._logged_errors: set[str] = set()
         """Errors of the last run, which are not logged again."""
-        self._seen: dict[UUID, tuple[str, float]] = {}
-        """For each active flow run of other workers: its infrastructure id, and when that was first seen."""
+        self._last_changes: dict[UUID, tuple[str, float]] = {}
+        """For each active flow run of other workers: its infrastructure id, and when that last changed."""
 
     async def run(self) -> None:
         """Check once and clean up; failures are logged, and retried at the next heartbeat."""
         if self._is_running:
             return
         self._is_running = True
-        failed: set[str] = set()
+        errors: set[str] = set()
         try:
-            for flow_run in await self._abandoned():
-                failed |= await _failure(self._end(flow_run))
-            if self._looks % _PATIENCE == 0:
-                failed |= await _failure(self._delete_left_pods())
-            self._looks += 1
+            for flow_run in await self._find_abandoned_runs():
+                errors |= await _error_of(self._clean_up(flow_run))
+            if self._checks % _MAX_MISSED_HEARTBEATS == 0:
+                errors |= await _error_of(self._delete_pods_left_behind())
+            self._checks += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
-            failed.add(repr(exc))
-            # While the server is unreachable, no worker can give a sign of life.
-            self._seen.clear()
+            errors.add(repr(exc))
+            # While the server is unreachable, no worker can send a heartbeat.
+            self._last_changes.clear()
         finally:
             self._is_running = False
-        for trouble in failed - self._said:
-            self._worker.log.warning("Cannot delete what killed workers may have left: %s", trouble)
-        self._said = failed
+        for error in errors - self._logged_errors:
+            self._worker.log.warning("Cannot delete what killed workers may have left: %s", error)
+        self._logged_errors = errors
 
-    async def _abandoned(self) -> list[FlowRun]:
-        """Return the active flow runs whose worker gives no sign of life."""
-        now, patience = time.monotonic(), _PATIENCE * self._worker.heartbeat_interval_seconds
+    async def _find_abandoned_runs(self) -> list[FlowRun]:
+        """Return the active flow runs whose worker counts as dead."""
+        now = time.monotonic()
+        max_silence = _MAX_MISSED_HEARTBEATS * self._worker.heartbeat_interval_seconds
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         state = FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
-        under_way = [run for run in await self._flow_runs(FlowRunFilter(state=state)) if self._is_other(run)]
-        seen: dict[UUID, tuple[str, float]] = {}
-        for run in under_way:
+        active = await self._read_flow_runs(FlowRunFilter(state=state))
+        runs = [run for run in active if self._is_of_other_worker(run)]
+        last_changes: dict[UUID, tuple[str, float]] = {}
+        for run in runs:
             pid = str(run.infrastructure_pid)
-            before = self._seen.get(run.id)
-            seen[run.id] = before if before is not None and before[0] == pid else (pid, now)
-        self._seen = seen
-        return [run for run in under_way if now - seen[run.id][1] >= patience]
+            last_pid, changed_at = self._last_changes.get(run.id, (pid, now))
+            last_changes[run.id] = (pid, changed_at if pid == last_pid else now)
+        self._last_changes = last_changes
+        return [run for run in runs if now - last_changes[run.id][1] >= max_silence]
 
-    def _is_other(self, flow_run: FlowRun) -> bool:
+    def _is_of_other_worker(self, flow_run: FlowRun) -> bool:
         """Return whether a flow run belongs, or belonged, to another worker of this type."""
         name, _, owner = (flow_run.infrastructure_pid or "").partition(" ")
-        is_pod = flow_run_id_of(name) == flow_run.id
-        return is_pod and not owner.startswith(f"{self._process_id}:")
+        has_pod = flow_run_id_of(name) == flow_run.id
+        return has_pod and not owner.startswith(f"{self._process_id}:")
 
-    async def _end(self, flow_run: FlowRun) -> None:
+    async def _clean_up(self, flow_run: FlowRun) -> None:
         """Delete the pod of a flow run whose worker is dead, and set the run's next state."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
         configuration = await worker.job_configuration.resolve_for_flow_run(
@@ -119,16 +121,16 @@ class Recovery:
         )
         with suppress(InfrastructureNotFound):
             await worker.kill_infrastructure(pid, configuration)
-        now = await worker.client.read_flow_run(flow_run.id)
-        if now.infrastructure_pid == pid and now.state_type == flow_run.state_type:
-            state = _next_state(now)
+        current = await worker.client.read_flow_run(flow_run.id)
+        if current.infrastructure_pid == pid and current.state_type == flow_run.state_type:
+            state = _next_state(current)
             await worker.client.set_flow_run_state(flow_run.id, state, force=True)
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
-    async def _delete_left_pods(self) -> None:
+    async def _delete_pods_left_behind(self) -> None:
         """Delete pods of flow runs that are over or have another pod.
 
-        Not at each heartbeat, since it reads the whole list.
+        Not called at each heartbeat, since it reads the whole list of pods.
         """
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
@@ -146,30 +148,30 @@ class Recovery:
                 return
             # Only this pool's: other pools and servers have their own workers.
             ids = FlowRunFilterId(any_=list({flow_run_id for _, flow_run_id in pods}))
-            flow_runs = {run.id: run for run in await self._flow_runs(FlowRunFilter(id=ids))}
+            flow_runs = {run.id: run for run in await self._read_flow_runs(FlowRunFilter(id=ids))}
             for pod, flow_run_id in pods:
                 flow_run = flow_runs.get(flow_run_id)
-                if flow_run is not None and _is_left(pod, flow_run):
+                if flow_run is not None and _is_left_behind(pod, flow_run):
                     await delete_by_name(client, str(pod.name))
                     worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
 
-    async def _flow_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
+    async def _read_flow_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
         """Return all flow runs of the work pool that match a filter."""
         found: dict[UUID, FlowRun] = {}
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
         offset = 0
         while True:
             page = await self._worker.client.read_flow_runs(
-                flow_run_filter=wanted, work_pool_filter=pool, limit=_PAGE, offset=offset
+                flow_run_filter=wanted, work_pool_filter=pool, limit=_PAGE_SIZE, offset=offset
             )
             found.update((flow_run.id, flow_run) for flow_run in page)
             offset += len(page)
-            if len(page) < _PAGE:
+            if len(page) < _PAGE_SIZE:
                 return list(found.values())
 
 
-async def _failure(work: Awaitable[None]) -> set[str]:
-    """Await one cleanup step; return its failure, so that the other steps still run."""
+async def _error_of(work: Awaitable[None]) -> set[str]:
+    """Await one cleanup step; return its error, if any, so that the other steps still run."""
     try:
         await work
     except Exception as exc:  # noqa: BLE001 - returned to the caller
@@ -177,13 +179,14 @@ async def _failure(work: Awaitable[None]) -> set[str]:
     return set()
 
 
-def _is_left(pod: Pod, flow_run: FlowRun) -> bool:
-    """Return whether a pod is left over: its flow run no longer needs it, and no worker will delete it."""
-    current = pod_of(flow_run.infrastructure_pid)
-    if flow_run_id_of(current) == flow_run.id and not is_pod_of(current, pod):
+def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
+    """Return whether a pod's flow run has ended or has another pod, so that no worker deletes this one."""
+    current_name = pod_name_of(flow_run.infrastructure_pid)
+    has_other_pod = flow_run_id_of(current_name) == flow_run.id and not is_pod_of(current_name, pod)
+    if has_other_pod:
         return True
     state = flow_run.state
-    return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _LEFT_BEHIND
+    return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _DELETION_GRACE
 
 
 def _next_state(flow_run: FlowRun) -> State[Any]:

@@ -22,7 +22,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from .. import PrimePodsError
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables
 from ._pod_run import PodRun, delete_by_name
-from ._recovery import Recovery, pod_of
+from ._recovery import Recovery, pod_name_of
 
 if TYPE_CHECKING:
     import logging
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
     from prefect.client.schemas.objects import FlowRun, State
 
-_LOOK: Final = 3.0
-"""Seconds between two polls for flow runs that are being cancelled."""
+_CANCEL_POLL_INTERVAL: Final = 3.0
+"""Maximum seconds between two polls for flow runs that are being cancelled."""
 _CANCEL_GRACE: Final = timedelta(seconds=60)
-"""Time for Prefect on the pod to end a cancelled flow itself."""
+"""Time for Prefect on the pod to end a cancelled flow by itself."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
@@ -60,8 +60,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         super().__init__(*args, **kwargs)
         self._process_id = uuid4().hex[:12]
         self._pod_runs: dict[str, PodRun] = {}
-        self._is_looking = False
-        self._signs_of_life = 0
+        self._is_monitoring = False
+        self._heartbeat_count = 0
         self._recovery = Recovery(self, self._process_id)
 
     @property
@@ -88,16 +88,16 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         code: int | None = None
         try:
             # Store the pod's name on the server before the order, so that another worker can find the pod.
-            await self._show_life(pod_run)
-            self._start_looking()
+            await self._send_run_heartbeat(pod_run)
+            self._start_monitoring()
 
             async def on_start() -> bool:
-                is_wanted = await self._is_wanted(pod_run)
-                if is_wanted and task_status is not None:
+                should_run = await self._should_run(pod_run)
+                if should_run and task_status is not None:
                     task_status.started(pod_run.infrastructure_pid)
-                return is_wanted
+                return should_run
 
-            if await self._is_wanted(pod_run):
+            if await self._should_run(pod_run):
                 code = await pod_run.execute(on_start)
         except Exception as exc:  # noqa: BLE001 - raised again, unless it was reported to Prefect
             pod_run.error = exc
@@ -109,7 +109,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             await self._after_stop(pod_run)
         if task_status is not None and not pod_run.is_running:
             task_status.started(pod_run.infrastructure_pid)
-        # A stopped run has no exit code; with any code but 0, Prefect would set it to Crashed.
+        # 0 for a stopped run, which has no exit code: with any other, Prefect would set it to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
 
     async def kill_infrastructure(
@@ -129,7 +129,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             InfrastructureNotFound: The complete list of pods has none of this name.
             InfrastructureNotAvailable: The pod could not be deleted or confirmed gone. It may be billed.
         """
-        name = pod_of(infrastructure_pid)
+        name = pod_name_of(infrastructure_pid)
         pod_run = self._pod_runs.get(name)
         if pod_run is not None:
             pod_run.stop()
@@ -149,30 +149,30 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         if self._runs_task_group is not None:
             self._runs_task_group.start_soon(self._recovery.run)
 
-    def _start_looking(self) -> None:
-        if not self._is_looking and self._runs_task_group is not None:
-            self._is_looking = True
-            self._runs_task_group.start_soon(self._look_after_runs)
+    def _start_monitoring(self) -> None:
+        if not self._is_monitoring and self._runs_task_group is not None:
+            self._is_monitoring = True
+            self._runs_task_group.start_soon(self._monitor_runs)
 
-    async def _look_after_runs(self) -> None:
-        """While there are runs, send signs of life, and stop runs that are cancelled."""
-        next_sign = time.monotonic() + self.heartbeat_interval_seconds
+    async def _monitor_runs(self) -> None:
+        """While there are runs, send their heartbeats, and stop the runs that are cancelled."""
+        next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
         while self._pod_runs:
             try:
                 await self._stop_cancelled_runs()
-                if time.monotonic() >= next_sign:
-                    next_sign = time.monotonic() + self.heartbeat_interval_seconds
+                if time.monotonic() >= next_heartbeat:
+                    next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
                     for pod_run in list(self._pod_runs.values()):
-                        await self._show_life(pod_run)
+                        await self._send_run_heartbeat(pod_run)
             except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
                 self.log.warning("Cannot see which flow runs are being cancelled: %r", exc)
-            await anyio.sleep(min(_LOOK, self.heartbeat_interval_seconds))
-        self._is_looking = False
+            await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
+        self._is_monitoring = False
 
-    async def _show_life(self, pod_run: PodRun) -> None:
-        """Send a sign of life: update the infrastructure id on the server; see :mod:`._recovery`."""
-        self._signs_of_life += 1
-        owner = f"{self._process_id}:{self._signs_of_life}"
+    async def _send_run_heartbeat(self, pod_run: PodRun) -> None:
+        """Send a run's heartbeat: change its infrastructure id on the server; see :mod:`._recovery`."""
+        self._heartbeat_count += 1
+        owner = f"{self._process_id}:{self._heartbeat_count}"
         pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name} {owner}"
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
@@ -183,21 +183,23 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         found = await self.client.read_flow_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids), state=FlowRunFilterState(type=states))
         )
-        for flow_run in found:
-            for pod_run in self._pod_runs.values():
-                is_it = pod_run.flow_run_id == flow_run.id and not pod_run.is_stopped
-                if is_it and _must_stop(flow_run, pod_run):
-                    pod_run.log.info("The flow run is %s: its pod is being deleted", flow_run.state_name)
-                    pod_run.stop()
+        cancelled = {flow_run.id: flow_run for flow_run in found}
+        for pod_run in self._pod_runs.values():
+            flow_run = cancelled.get(pod_run.flow_run_id)
+            if flow_run is None or pod_run.is_stopped:
+                continue
+            if _must_stop(flow_run, pod_run):
+                pod_run.log.info("The flow run is %s: its pod is being deleted", flow_run.state_name)
+                pod_run.stop()
 
-    async def _is_wanted(self, pod_run: PodRun) -> bool:
-        """Return whether this worker should (still) run a flow run."""
+    async def _should_run(self, pod_run: PodRun) -> bool:
+        """Return whether the flow run still waits for this attempt to run it."""
         try:
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
             return False
-        is_ours = pod_of(flow_run.infrastructure_pid) == pod_run.configuration.pod_name
-        return is_ours and flow_run.state_type == StateType.PENDING
+        is_this_attempt = pod_name_of(flow_run.infrastructure_pid) == pod_run.configuration.pod_name
+        return is_this_attempt and flow_run.state_type == StateType.PENDING
 
     async def _after_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
         """Return the exit code after an error; ``None`` for a run that is no longer wanted.
@@ -206,15 +208,15 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             Exception: The error; Prefect reports it as the reason why the run was not submitted.
         """
         if pod_run.is_running:
-            # Prefect would only log it, and assume that the run goes on.
+            # Prefect would only log the error, and assume that the run goes on.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
         try:
-            is_wanted = not pod_run.is_stopped and await self._is_wanted(pod_run)
+            should_run = not pod_run.is_stopped and await self._should_run(pod_run)
         except Exception:  # noqa: BLE001 - the server is unreachable: report the first error
-            is_wanted = True
-        if is_wanted:
+            should_run = True
+        if should_run:
             raise error
         pod_run.log.error("The flow run was stopped; its pod may be billed: %s", error)
         return None
@@ -222,15 +224,15 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
     async def _after_stop(self, pod_run: PodRun) -> None:
         """Set a flow run that is being cancelled to Cancelled."""
         try:
-            now = await self.client.read_flow_run(pod_run.flow_run_id)
+            flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
             return
-        if now.state_type == StateType.CANCELLING:
-            left = f"Its pod may be billed: {pod_run.error}"
-            state: State[Any] = Cancelled(
-                message="It has no pod any more." if pod_run.error is None else left
-            )
-            await self.client.set_flow_run_state(now.id, state, force=True)
+        if flow_run.state_type == StateType.CANCELLING:
+            message = "It has no pod any more."
+            if pod_run.error is not None:
+                message = f"Its pod may be billed: {pod_run.error}"
+            state: State[Any] = Cancelled(message=message)
+            await self.client.set_flow_run_state(flow_run.id, state, force=True)
 
 
 def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
@@ -238,6 +240,6 @@ def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
     if not pod_run.is_running or flow_run.start_time is None:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
-        # It has ended itself, and is about to leave the pod.
+        # The flow has ended: its command is about to end, and the lease deletes the pod.
         return False
     return datetime.now(UTC) - flow_run.state.timestamp >= _CANCEL_GRACE

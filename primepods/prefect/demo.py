@@ -26,9 +26,9 @@ from prefect.client.schemas.objects import FlowRun
 from ..emulator import Emulator
 
 _POOL: Final = "gpus"
-_STARTS_WITHIN: Final = 90.0
-_RUNS_WITHIN: Final = 300.0
-_GOES_WITHIN: Final = 60.0
+_START_TIMEOUT: Final = 90.0
+_RUN_TIMEOUT: Final = 300.0
+_DELETION_TIMEOUT: Final = 60.0
 
 
 @task
@@ -81,16 +81,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             "TMPDIR": folder,
         }
         with _prefect(settings, "server", "start", "--port", str(port)) as server:
-            _say("Starting a Prefect server, which takes a while …")
-            _await_server(url, server)
+            _print("Starting a Prefect server, which takes a while …")
+            _wait_for_server(url, server)
             worker = ("worker", "start", "--pool", _POOL, "--type", "prime-pod", "--name", "demo")
             with _prefect(settings, *worker):
                 runs = anyio.run(_run, url, options.runs)
-                _await(lambda: not emulator.pods, _GOES_WITHIN)
+                _wait_until(lambda: not emulator.pods, _DELETION_TIMEOUT)
                 rented = len(emulator.requests.where(method="POST"))
-                _say(f"{rented} pods were rented, {len(emulator.pods)} are left.")
+                _print(f"{rented} pods were rented, {len(emulator.pods)} are left.")
                 if not options.once:
-                    _say(f"See http://127.0.0.1:{port}/runs; Ctrl-C ends it all.")
+                    _print(f"See http://127.0.0.1:{port}/runs; Ctrl-C ends it all.")
                     with suppress(KeyboardInterrupt):
                         signal.pause()
     if any(run.state_name != "Completed" for run in runs):
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def _run(url: str, count: int) -> list[FlowRun]:
     """Deploy the flow, run it, and print its progress."""
     async with PrefectClient(url) as client:
-        with anyio.fail_after(_STARTS_WITHIN):
+        with anyio.fail_after(_START_TIMEOUT):
             # The worker creates the pool.
             while _POOL not in [pool.name for pool in await client.read_work_pools()]:  # noqa: ASYNC110 - polled
                 await anyio.sleep(0.5)
@@ -120,14 +120,14 @@ async def _run(url: str, count: int) -> list[FlowRun]:
 
 
 async def _follow(client: PrefectClient, ids: list[UUID]) -> list[FlowRun]:
-    said: dict[UUID, str | None] = {}
-    with anyio.fail_after(_RUNS_WITHIN):
+    printed_states: dict[UUID, str | None] = {}
+    with anyio.fail_after(_RUN_TIMEOUT):
         while True:
             runs = [await client.read_flow_run(flow_run_id) for flow_run_id in ids]
             for run in runs:
-                if said.get(run.id) != run.state_name:
-                    said[run.id] = run.state_name
-                    _say(f"{run.name:>24}: {run.state_name}")
+                if printed_states.get(run.id) != run.state_name:
+                    printed_states[run.id] = run.state_name
+                    _print(f"{run.name:>24}: {run.state_name}")
             if all(run.state is not None and run.state.is_final() for run in runs):
                 return runs
             await anyio.sleep(0.5)
@@ -151,20 +151,20 @@ def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Pope
             process.kill()
 
 
-def _await_server(url: str, server: subprocess.Popen[bytes]) -> None:
+def _wait_for_server(url: str, server: subprocess.Popen[bytes]) -> None:
     def is_up() -> bool:
         with suppress(httpx.TransportError):
             return httpx.get(f"{url}/health").is_success
         return server.poll() is not None
 
-    _await(is_up, _STARTS_WITHIN)
+    _wait_until(is_up, _START_TIMEOUT)
     if server.poll() is not None:
         raise SystemExit("The Prefect server did not start. See what `prefect server start` says.")
 
 
-def _await(condition: Callable[[], bool], timeout: float) -> None:
-    ends_at = time.monotonic() + timeout
-    while not condition() and time.monotonic() < ends_at:
+def _wait_until(condition: Callable[[], bool], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
@@ -178,7 +178,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - this is a command
 
 

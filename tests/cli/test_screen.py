@@ -64,7 +64,7 @@ def test_bar_in_a_terminal() -> None:
     to, out = screen(terminal=True)
     with to.meter("settled") as meter:
         meter.update(3, 4, "3 ready")
-    assert to.live
+    assert to.is_live
     assert "3/4" in out.getvalue()
     assert "3 ready" in out.getvalue()
 
@@ -102,7 +102,7 @@ def test_unknown_total() -> None:
 def test_dumb_terminal_gets_lines() -> None:
     """A terminal that cannot move its cursor is treated like a pipe."""
     console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    assert not Screen(console).live
+    assert not Screen(console).is_live
 
 
 def test_no_control_codes_outside_of_a_terminal(

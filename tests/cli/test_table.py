@@ -8,7 +8,7 @@ from primepods.cli._table import Column, render_table
 
 COLUMNS = (
     Column("ID"),
-    Column("NAME", least=6, rank=1),
+    Column("NAME", min_width=6, rank=1),
     Column("PRICE", right=True),
     Column("WHERE", rank=2),
 )
@@ -31,7 +31,7 @@ def test_what_matters_less_goes_first() -> None:
 
 def test_what_holds_nothing_is_left_out() -> None:
     """An empty column is not shown on a terminal, be there room or not; a pipe has all columns."""
-    columns = (Column("ID"), Column("SSH", rank=1), Column("FAILURE", least=12, rank=1))
+    columns = (Column("ID"), Column("SSH", rank=1), Column("FAILURE", min_width=12, rank=1))
     rows = [("0123456789", "ssh root@host", "")]
     for width in (27, 200):
         shown = render_table(columns, rows, width=width, colour=False).splitlines()

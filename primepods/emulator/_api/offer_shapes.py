@@ -21,8 +21,8 @@ def offers_response(rows: list[dict[str, object]], total: int) -> Reply:
     return ok({"items": rows, "totalCount": total})
 
 
-def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
-    """Return the JSON row of an offer; ``left`` is the remaining stock (``None``: unlimited)."""
+def offer_row(offer: Offer, remaining: int | None) -> dict[str, object]:
+    """Return the JSON row of an offer; ``remaining`` is the remaining stock (``None``: unlimited)."""
     provider = offer.provider
     is_community = provider.security == COMMUNITY
     is_cluster = offer.nodes > 1
@@ -44,7 +44,7 @@ def offer_row(offer: Offer, left: int | None) -> dict[str, object]:
         "interconnect": 400 if is_cluster else None,
         "interconnectType": "Infiniband" if is_cluster else None,
         "provisioningTime": None,
-        "stockStatus": _stock_status(left),
+        "stockStatus": _stock_status(remaining),
         "security": provider.security,
         "prices": {
             "onDemand": None if is_community else offer.price,
@@ -92,15 +92,15 @@ def _price_kind(offer: Offer) -> str:
     return "communityPrice" if offer.provider.security == COMMUNITY else "onDemand"
 
 
-def _stock_status(left: int | None) -> str:
+def _stock_status(remaining: int | None) -> str:
     """Return the schema's stock status for a remaining stock."""
-    if left is None:
+    if remaining is None:
         return "Available"
-    if left <= 0:
+    if remaining <= 0:
         return "Unavailable"
-    if left <= MAX_LOW:
+    if remaining <= MAX_LOW:
         return "Low"
-    return "Medium" if left <= MAX_MEDIUM else "High"
+    return "Medium" if remaining <= MAX_MEDIUM else "High"
 
 
 def _amount(value: Amount | None) -> dict[str, object]:

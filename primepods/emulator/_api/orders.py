@@ -22,7 +22,7 @@ from .validation import (
 )
 from .vocabulary import GPU_TYPES, IMAGES, PROVIDERS, SECURITY, SOCKETS
 
-CUSTOM = "custom_template"
+CUSTOM_TEMPLATE = "custom_template"
 
 _POD = object_of(
     {
@@ -89,6 +89,7 @@ class Order:
         return offer
 
     def _objections(self, offer: Offer) -> Iterator[str]:
+        """Yield each reason why the offer cannot be ordered like this."""
         provider = offer.provider
         yield from self._mismatch(offer, "provider", self._provider, provider.name)
         fixed = {
@@ -104,7 +105,7 @@ class Order:
                 yield from self._mismatch(offer, key, self.pod[key], value)
         yield from self._size_objections(offer)
         yield from self._price_objections(offer)
-        if self._image == CUSTOM and self.pod.get("customTemplateId") is None:
+        if self._image == CUSTOM_TEMPLATE and self.pod.get("customTemplateId") is None:
             yield "customTemplateId is required for the image custom_template"
         if self._image not in offer.images:
             yield f"Image {self._image} is not available for this offer"
@@ -149,8 +150,8 @@ class Order:
             pod_fields=extra,
         )
 
-    def complete(self, record: PodRecord, offer: Offer) -> None:
-        """Set the fields that only ordered pods have, and the ordered sizes."""
+    def apply_to(self, record: PodRecord, offer: Offer) -> None:
+        """Set a pod's fields that only ordered pods have, and the ordered sizes."""
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
         record.team_member_ids = self._team_member_ids

@@ -17,7 +17,7 @@ class PodsApi:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._epoch = account.clock.epoch
-        self._longest = account.config.max_page_size
+        self._max_page_size = account.config.max_page_size
 
     def routes(self) -> list[Route]:
         """Return the routes; literal paths before paths with parameters."""
@@ -32,7 +32,7 @@ class PodsApi:
         ]
 
     def _list(self, call: Call) -> Reply:
-        offset, limit = query_page(call, self._longest)
+        offset, limit = query_page(call, self._max_page_size)
         view = self._account.view(call.lag)
         records = list(view.pods.values())[offset : offset + limit]
         rows = [shapes.pod_row(record, self._epoch, view.now) for record in records]
@@ -49,16 +49,15 @@ class PodsApi:
         return Reply(200, shapes.status_response(rows))
 
     def _history(self, call: Call) -> Reply:
-        offset, limit = query_page(call, self._longest)
+        offset, limit = query_page(call, self._max_page_size)
         by = query_choice(call, "sort_by", ("terminatedAt", "createdAt")) or "terminatedAt"
         order = query_choice(call, "sort_order", ("asc", "desc")) or "desc"
-        rows = self._account.view(call.lag).history.ordered(by, descending=order == "desc")
+        rows = self._account.view(call.lag).history.sorted_by(by, descending=order == "desc")
         encoded = [shapes.history_row(row, self._epoch) for row in rows[offset : offset + limit]]
         return Reply(200, shapes.page(encoded, total=len(rows), offset=offset, limit=limit))
 
     def _delete(self, call: Call, pod_id: str) -> Reply:
         record, _ = self._find(call, pod_id)
-        # Seconds after which the provider forgets the deletion: a fault.
         return ok({"status": self._account.delete(record, lost_after=call.deletion_lost_after)})
 
     def _log(self, call: Call, pod_id: str) -> Reply:
@@ -77,12 +76,12 @@ class PodsApi:
         account.catch_up()
         if account.is_out_of_funds():
             raise refuse(402, "Insufficient funds")
-        left = account.left(offer.cloud_id)
-        if left is not None and left <= 0:
+        remaining = account.remaining_stock(offer.cloud_id)
+        if remaining is not None and remaining <= 0:
             raise refuse(400, f"{offer.cloud_id} is sold out, choose another offer")
         record = account.create(order.pod.get("name"), order.overrides(offer))
         record.appears = record.created + account.config.appear_seconds
-        order.complete(record, offer)
+        order.apply_to(record, offer)
         account.add(record)
         return Reply(200, shapes.pod_row(record, self._epoch, record.created))
 

@@ -120,6 +120,7 @@ def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
 
 
 def _addresses(record: PodRecord, stage: Stage) -> list[str | None]:
+    """Return each node's address; ``None`` for a node that is not up yet."""
     addresses = record.addresses()
     if not record.staggered or stage.installation == FINISHED:
         return list(addresses)

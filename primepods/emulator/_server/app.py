@@ -28,7 +28,7 @@ from .loopback import is_loopback_header
 
 REDACTED = "***"
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
-_WITH_BODY = {"POST", "PUT", "PATCH"}
+_METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
 _FORBIDDEN = detail(
     403, "This emulator accepts only 127.0.0.1, localhost and [::1]: the Host header names another server"
 )
@@ -49,20 +49,20 @@ class App:
     latency: float
     """Minimum response time, in real seconds."""
     _in_flight: int = 0
-    _dated: tuple[int, dict[str, str]] | None = None
-    """The second of the cached ``Date`` header, and the header."""
+    _cached_date: tuple[int, dict[str, str]] | None = None
+    """The newest ``Date`` header, and the second for which it was made."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle one request."""
-        call = _call(request)
+        call = _parse_call(request)
         if not is_loopback_header(call.host):
             entry = self._log(call, [])
             entry.status = _FORBIDDEN.status
             return self._response(_FORBIDDEN)
         if self.control is not None and call.path.startswith(PREFIX):
-            complete = await _read_body(request, call)
-            reply = self.control.respond(complete) if isinstance(complete, Call) else complete
-            return await self._respond(request, reply)
+            full_call = await _read_body(request, call)
+            outcome = self.control.respond(full_call) if isinstance(full_call, Call) else full_call
+            return await self._respond(request, outcome)
         target = self.api.resolve(call)
         faults = self.faults.pick(call, target.operation, self.clock.now())
         entry = self._log(call, faults)
@@ -74,7 +74,7 @@ class App:
         finally:
             self._in_flight -= 1
 
-    def refused(self, status: int, message: str) -> web.Response:
+    def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Log a request that is not valid HTTP, and return the error response."""
         entry = self._log(Call(method="UNKNOWN", path="", query=[]), [])
         entry.status = status
@@ -85,14 +85,15 @@ class App:
     ) -> Reply | Raw:
         # Yield to the loop at least once, so that simultaneous requests count as in flight together.
         await asyncio.sleep(self.latency)
-        complete = await _read_body(request, call)
-        if not isinstance(complete, Call):
-            return complete
+        full_call = await _read_body(request, call)
+        if not isinstance(full_call, Call):
+            return full_call
         delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if delay:
             # Count from the arrival: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
-        reply = self._call_api(target, complete, faults)
+        reply = self._call_api(target, full_call, faults)
+        # Only the last fault can change the response; see `FaultPlan.pick`.
         return faults[-1].outcome(reply) if faults else reply
 
     def _call_api(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
@@ -107,8 +108,8 @@ class App:
             other = fault.second(call)
             if other is not None:
                 reply = self.api.resolve(other).respond(other)
-        # Some faults write the response's head themselves: they need the date here.
-        return attrs.evolve(reply, headers={**self._date(), **reply.headers})
+        # Added here and not in `_response`: some faults write the response's head themselves.
+        return attrs.evolve(reply, headers={**self._date_header(), **reply.headers})
 
     async def _respond(self, request: web.BaseRequest, outcome: Reply | Raw) -> web.Response:
         if isinstance(outcome, Reply):
@@ -133,16 +134,16 @@ class App:
             transport.close()
 
     def _response(self, reply: Reply) -> web.Response:
-        headers = {"Content-Type": "application/json", **self._date(), **reply.headers}
+        headers = {"Content-Type": "application/json", **self._date_header(), **reply.headers}
         return web.Response(status=reply.status, body=reply.body, headers=headers)
 
-    def _date(self) -> dict[str, str]:
+    def _date_header(self) -> dict[str, str]:
         """Return the ``Date`` header, in the emulator's time."""
         now = int(self.clock.now())
-        if self._dated is None or self._dated[0] != now:
+        if self._cached_date is None or self._cached_date[0] != now:
             date = format_datetime(self.clock.epoch.astimezone(UTC) + timedelta(seconds=now), usegmt=True)
-            self._dated = now, {"Date": date}
-        return self._dated[1]
+            self._cached_date = now, {"Date": date}
+        return self._cached_date[1]
 
     def _log(self, call: Call, faults: list[Fault]) -> Request:
         entry = Request(
@@ -163,7 +164,7 @@ class App:
         return plain.replace(self.api_key, REDACTED)
 
 
-def _call(request: web.BaseRequest) -> Call:
+def _parse_call(request: web.BaseRequest) -> Call:
     raw, _, raw_query = request.raw_path.partition("?")
     return Call(
         method=request.method,
@@ -178,7 +179,7 @@ def _call(request: web.BaseRequest) -> Call:
 
 async def _read_body(request: web.BaseRequest, call: Call) -> Call | Reply | Raw:
     """Return the call with its body if its method has one; an error response if the body is unreadable."""
-    if call.method not in _WITH_BODY:
+    if call.method not in _METHODS_WITH_BODY:
         return call
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -11,7 +11,7 @@ from .listener import Listener
 
 
 class Host:
-    """Server thread: serves one emulator after another on the same socket; see ``Emulator.on``.
+    """Server thread: serves one emulator after another on the same socket; see ``Emulator.serve_on``.
 
     ``port`` is 0 for any free port; after ``start`` it is the bound port.
     """
@@ -39,7 +39,7 @@ class Host:
         """Stop the thread and abandon requests in flight. Does nothing if it is not running."""
         if self._thread is None:
             return
-        # An interrupted `start` calls this before the thread has a loop to stop.
+        # If `start` was interrupted, the thread may have no loop to stop yet.
         wait([self._started])
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)

@@ -27,39 +27,39 @@ class Listener:
     def __init__(self, app: App | None = None) -> None:
         self._app = app
         self._server: asyncio.Server | None = None
-        self._web: web.Server | None = None
+        self._web_server: web.Server | None = None
         self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
+        self._has_no_connections = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
         """Bind to ``host`` and ``port`` (0: any free port), return the port; ``OSError`` if it is taken."""
         loop = asyncio.get_running_loop()
-        self._idle = asyncio.Event()
-        manager = web.Server(self._serve)
-        self._web = manager
+        self._has_no_connections = asyncio.Event()
+        web_server = web.Server(self._serve)
+        self._web_server = web_server
         self._server = await loop.create_server(
-            lambda: _Connection(self, manager, loop), host, port, backlog=1024
+            lambda: _Connection(self, web_server, loop), host, port, backlog=1024
         )
         address = self._server.sockets[0].getsockname()
         return int(address[1])
 
     async def stop(self) -> None:
         """Stop listening, abandon requests in flight, close all connections."""
-        if self._server is None or self._web is None:
+        if self._server is None or self._web_server is None:
             return
-        # asyncio leaks a connection that is accepted in the loop iteration in which its server closes. Timers
-        # fire at the end of an iteration, after all its connections are accepted.
+        # asyncio leaks a connection that is accepted in the loop iteration in which its server is closed.
+        # Timers fire at the end of an iteration: after the sleep, this iteration accepts no connection.
         await asyncio.sleep(0.001)
         self._server.close()
         # `connection_made` of these connections is called in the next iterations: close them, too.
         for _ in range(MAX_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
-        self._web.pre_shutdown()
+        self._web_server.pre_shutdown()
         await self._close_connections()
-        await self._web.shutdown(0.1)
+        await self._web_server.shutdown(0.1)
         await self._server.wait_closed()
-        self._server = self._web = None
+        self._server = self._web_server = None
 
     async def mount(self, app: App | None) -> None:
         """Close all connections of the current app; then serve another app, or none."""
@@ -67,26 +67,24 @@ class Listener:
         await self._close_connections()
         self._app = app
 
-    def opened(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
+    def add(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
         """Register a new connection."""
         self._transports[connection] = transport
-        self._idle.clear()
+        self._has_no_connections.clear()
 
-    def closed(self, connection: RequestHandler) -> None:
+    def remove(self, connection: RequestHandler) -> None:
         """Unregister a closed connection."""
         self._transports.pop(connection, None)
         if not self._transports:
-            self._idle.set()
+            self._has_no_connections.set()
 
-    def refused(self, status: int, message: str) -> web.Response:
+    def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Return an error response for invalid HTTP, or a 503 while there is no app."""
-        if self._app is not None:
-            return self._app.refused(status, message)
-        return web.json_response({"detail": "No emulator is served here at the moment"}, status=503)
+        return _unavailable() if self._app is None else self._app.refuse_invalid(status, message)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._app is None:
-            return self.refused(503, "")
+            return _unavailable()
         task = asyncio.current_task()
         if task is None:  # pragma: no cover - aiohttp runs every handler in a task
             return await self._app.handle(request)
@@ -104,7 +102,11 @@ class Listener:
             if isinstance(transport, asyncio.Transport):
                 transport.abort()
         if self._transports:
-            await self._idle.wait()
+            await self._has_no_connections.wait()
+
+
+def _unavailable() -> web.Response:
+    return web.json_response({"detail": "No emulator is served here at the moment"}, status=503)
 
 
 class _Connection(RequestHandler):
@@ -112,19 +114,19 @@ class _Connection(RequestHandler):
 
     __slots__ = ("_listener",)
 
-    def __init__(self, listener: Listener, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, listener: Listener, web_server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
-            manager, loop=loop, access_log=ACCESS_LOG, max_line_size=MAX_LINE, max_field_size=MAX_LINE
+            web_server, loop=loop, access_log=ACCESS_LOG, max_line_size=MAX_LINE, max_field_size=MAX_LINE
         )
         self._listener = listener
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._listener.opened(self, transport)
+        self._listener.add(self, transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._listener.closed(self)
+        self._listener.remove(self)
 
     def handle_error(
         self,
@@ -135,6 +137,6 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         if status >= web.HTTPInternalServerError.status_code:
             self.log_exception("The emulator failed to handle %s", request.path, exc_info=exc)
-        response = self._listener.refused(status, message or "Bad Request")
+        response = self._listener.refuse_invalid(status, message or "Bad Request")
         response.force_close()
         return response

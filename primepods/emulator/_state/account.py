@@ -27,7 +27,7 @@ from .ssh_keys import KeyRing
 
 @attrs.frozen
 class AccountView:
-    """Pods and history as the API shows them: the current ones, or older ones for a stale replica."""
+    """Pods and history as the API shows them: the current state, or an older one for a stale replica."""
 
     now: float
     pods: Mapping[str, PodRecord]
@@ -63,7 +63,7 @@ class Account:
         self.market.prices.clear()
         self._solvent_at = self.clock.now()
         """The latest time at which the funds are known to have sufficed."""
-        self._departures: list[tuple[float, str]] = []
+        self._terminations: list[tuple[float, str]] = []
         """Heap of termination times and pod ids."""
 
     # For tests and control routes.
@@ -99,14 +99,14 @@ class Account:
         """Terminate a pod at once, as a provider may; raises ``KeyError`` for an unknown id."""
         with self.lock:
             now = self.catch_up()
-            self._depart(self.pods[pod_id], now)
+            self._schedule_termination(self.pods[pod_id], now)
             self.catch_up()
 
     def set_stock(self, cloud_id: str, left: int) -> None:
         """Set the remaining stock of an offer; raises ``KeyError`` for an unknown offer."""
         with self.lock:
             self.market.check_known(cloud_id)
-            self.market.capacities[cloud_id] = left + self._ordered(cloud_id)
+            self.market.capacities[cloud_id] = left + self._count_ordered(cloud_id)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
         """Set the price of an offer from now on; raises ``KeyError`` for an unknown offer."""
@@ -146,16 +146,16 @@ class Account:
         gone_since = [record for record in self.terminated if record.gone is not None and record.gone > then]
         shown = [record for record in (*self.pods.values(), *gone_since) if record.appears <= then]
         shown.sort(key=lambda record: record.number)
-        return AccountView(then, {record.id: record for record in shown}, self.history.until(then))
+        return AccountView(then, {record.id: record for record in shown}, self.history.as_of(then))
 
     def existing(self) -> list[PodRecord]:
         """Return all pods that are not terminated, including those that have not appeared yet."""
         return [*self.pods.values(), *self.hidden]
 
-    def left(self, cloud_id: str) -> int | None:
+    def remaining_stock(self, cloud_id: str) -> int | None:
         """Return the remaining stock of an offer; ``None`` for unlimited."""
         capacity = self.market.capacity(cloud_id, self.clock.now())
-        return None if capacity is None else capacity - self._ordered(cloud_id)
+        return None if capacity is None else capacity - self._count_ordered(cloud_id)
 
     def is_out_of_funds(self) -> bool:
         """Return whether the amount spent exceeds the funds."""
@@ -174,19 +174,19 @@ class Account:
         else:
             self.pods[record.id] = record
         if record.gone is not None:
-            heapq.heappush(self._departures, (record.gone, record.id))
+            heapq.heappush(self._terminations, (record.gone, record.id))
 
     def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
         """Delete a pod as the API does, within ``delete_seconds``; return the status for the response.
 
-        With ``lost_after``, the provider forgets the deletion after that many seconds: the pod runs on.
+        With ``lost_after``, the provider forgets the deletion after that many seconds, and the pod runs on.
         """
         now = self.catch_up()
         if not record.is_deleting(now):
             record.delete_asked = now
             record.delete_lost = None if lost_after is None else now + lost_after
             if lost_after is None:
-                self._depart(record, now + self.config.delete_seconds)
+                self._schedule_termination(record, now + self.config.delete_seconds)
         self.catch_up()
         return DELETING if self._is_listed(record) else TERMINATED
 
@@ -196,12 +196,12 @@ class Account:
         if self.hidden:
             self._show_hidden(now)
         if self.funds is not None:
-            self._charge(self.funds, now)
-        while self._departures and self._departures[0][0] <= now:
-            self._terminate(*heapq.heappop(self._departures))
+            self._delete_if_unpaid(self.funds, now)
+        while self._terminations and self._terminations[0][0] <= now:
+            self._terminate(*heapq.heappop(self._terminations))
         return now
 
-    def _ordered(self, cloud_id: str) -> int:
+    def _count_ordered(self, cloud_id: str) -> int:
         return sum(record.offer == cloud_id for record in self.existing())
 
     def _is_listed(self, record: PodRecord) -> bool:
@@ -214,9 +214,11 @@ class Account:
     def _add_fleet(self, count: int) -> None:
         """Create ``count`` pods now, with exact shares of failing and of retried boots."""
         config = self.config
-        order = random_for(config.seed, f"outcomes:{self.created}").sample(range(count), count)
-        failing = set(order[: round(count * config.failure_rate)])
-        retried = set(order[len(failing) :][: round(count * config.flaky_rate)])
+        shuffled = random_for(config.seed, f"outcomes:{self.created}").sample(range(count), count)
+        failing_count = round(count * config.failure_rate)
+        retried_count = round(count * config.flaky_rate)
+        failing = set(shuffled[:failing_count])
+        retried = set(shuffled[failing_count : failing_count + retried_count])
         now = self.catch_up()
         for index in range(count):
             outcome = BootOutcome(fails=index in failing, retries=index in retried)
@@ -224,13 +226,20 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        # A pod that ends before it appears is added to the list, and moved to the history at once.
-        due = [r for r in self.hidden if r.appears <= now or (r.gone is not None and r.gone <= now)]
-        self.hidden = [record for record in self.hidden if record not in due]
-        self.pods.update((record.id, record) for record in sorted(due, key=lambda record: record.appears))
+        """Add the pods that have appeared to the list.
 
-    def _charge(self, funds: float, now: float) -> None:
-        """Delete all pods at the moment at which the funds were used up."""
+        Also those that ended before: `catch_up` then moves them to the history, as all pods of the list.
+        """
+
+        def is_due(record: PodRecord) -> bool:
+            return record.appears <= now or (record.gone is not None and record.gone <= now)
+
+        due = sorted(filter(is_due, self.hidden), key=lambda record: record.appears)
+        self.hidden = [record for record in self.hidden if not is_due(record)]
+        self.pods.update((record.id, record) for record in due)
+
+    def _delete_if_unpaid(self, funds: float, now: float) -> None:
+        """Delete all pods if the funds are used up, at the moment at which that happened."""
         records = [*self.existing(), *self.terminated]
         if spent(records, now) <= funds:
             self._solvent_at = now
@@ -238,12 +247,13 @@ class Account:
         moment = used_up_at(records, funds, self._solvent_at, now)
         for record in self.existing():
             if not record.is_deleting(now):
-                record.delete_asked, record.delete_lost = max(moment, record.created), None
-                self._depart(record, record.delete_asked + self.config.delete_seconds)
+                record.delete_asked = max(moment, record.created)
+                record.delete_lost = None
+                self._schedule_termination(record, record.delete_asked + self.config.delete_seconds)
 
-    def _depart(self, record: PodRecord, when: float) -> None:
+    def _schedule_termination(self, record: PodRecord, when: float) -> None:
         record.gone = when if record.gone is None else min(when, record.gone)
-        heapq.heappush(self._departures, (record.gone, record.id))
+        heapq.heappush(self._terminations, (record.gone, record.id))
 
     def _terminate(self, when: float, pod_id: str) -> None:
         record = self.pods.get(pod_id)

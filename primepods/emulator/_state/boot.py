@@ -1,7 +1,6 @@
 """Boot timelines: drawn once when a pod is created; the stage is then a pure function of its age.
 
-Nothing here waits or has state: the stage of each pod at any time follows from its timeline and the clock, so
-two runs with the same seed agree and a manual clock can jump.
+Nothing here waits or has state. So two runs with the same seed agree, and a manual clock can jump.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ FINISHED = "FINISHED"
 MAX_BOOT = 3.0
 """The longest boot, in multiples of ``boot_seconds``."""
 MIN_BOOT = 0.3
+"""The shortest boot, in multiples of ``boot_seconds``."""
 PAUSE_SHARE = 0.2
 """Pause before the next attempt, as a share of the failed attempt's time."""
 EARLY_FAILURE_SHARE = 0.3
@@ -72,7 +72,7 @@ def _start(step: Step) -> float:
 
 
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
-    """Draw a boot time, log-normal around ``boot_seconds * factor``, clamped to 0.3 to 3 times that."""
+    """Draw a boot time, log-normal around ``boot_seconds * factor``, from 0.3 to 3 times ``boot_seconds``."""
     drawn = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
     return min(max(drawn, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
 
@@ -94,17 +94,17 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
     if duration <= 0:
         return (_ready(0.0),)
     pending, active = _draw_ages(rng, duration)
-    attempt = (duration - active) / (retries + 1)
+    attempt_seconds = (duration - active) / (retries + 1)
     steps = _waiting(pending)
     failure: str | None = None
     for number in range(retries):
-        begin = active + number * attempt
-        steps.append(_installing(begin, rng.randint(5, 80), failure))
+        begun_at = active + number * attempt_seconds
+        steps.append(_installing(begun_at, rng.randint(5, 80), failure))
         failure = rng.choice(FAILURES_RETRIED)
-        at = begin + attempt * (1 - PAUSE_SHARE)
-        failed = Stage(status=ACTIVE, installation=ERROR, failure=failure, addressed=True, since=at)
-        steps.append(Step(at, failed))
-    return (*steps, _installing(duration - attempt, 100, failure), _ready(duration))
+        failed_at = begun_at + attempt_seconds * (1 - PAUSE_SHARE)
+        failed = Stage(status=ACTIVE, installation=ERROR, failure=failure, addressed=True, since=failed_at)
+        steps.append(Step(failed_at, failed))
+    return (*steps, _installing(duration - attempt_seconds, 100, failure), _ready(duration))
 
 
 def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Timeline:
@@ -134,6 +134,7 @@ def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
 
 
 def _waiting(pending: float) -> list[Step]:
+    """Return the steps before there is a machine; ``pending`` is the age at which one is found."""
     return [
         Step(0.0, Stage(status=PROVISIONING, installation=PENDING)),
         Step(pending, Stage(status=PENDING, installation=PENDING, since=pending)),

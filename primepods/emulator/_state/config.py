@@ -14,13 +14,13 @@ def check_amount(name: str, value: float) -> None:
         raise ValueError(f"{name} must be zero or more, not {value!r}")
 
 
-def amount(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+def validate_amount(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     """Validate an attrs field that holds a finite number of at least 0."""
     del instance
     check_amount(attribute.name, value)
 
 
-def share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+def validate_share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     """Validate an attrs field that holds a number between 0 and 1."""
     del instance
     if not 0 <= value <= 1:
@@ -32,13 +32,13 @@ class EmulatorConfig:
     """Settings of an emulator; see ``Emulator`` for the fields. Raises ``ValueError`` for invalid values."""
 
     seed: int
-    boot_seconds: float = attrs.field(validator=amount)
-    delete_seconds: float = attrs.field(validator=amount)
-    appear_seconds: float = attrs.field(validator=amount)
-    failure_rate: float = attrs.field(validator=share)
-    flaky_rate: float = attrs.field(validator=share)
-    cluster_rate: float = attrs.field(validator=share)
-    spot_rate: float = attrs.field(validator=share)
-    spot_seconds: float = attrs.field(validator=amount)
-    stock: int | None = attrs.field(validator=attrs.validators.optional(amount))
-    max_page_size: int = attrs.field(validator=amount)
+    boot_seconds: float = attrs.field(validator=validate_amount)
+    delete_seconds: float = attrs.field(validator=validate_amount)
+    appear_seconds: float = attrs.field(validator=validate_amount)
+    failure_rate: float = attrs.field(validator=validate_share)
+    flaky_rate: float = attrs.field(validator=validate_share)
+    cluster_rate: float = attrs.field(validator=validate_share)
+    spot_rate: float = attrs.field(validator=validate_share)
+    spot_seconds: float = attrs.field(validator=validate_amount)
+    stock: int | None = attrs.field(validator=attrs.validators.optional(validate_amount))
+    max_page_size: int = attrs.field(validator=validate_amount)

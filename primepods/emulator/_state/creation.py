@@ -37,7 +37,7 @@ def create_pod(
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    # Drawn even if overridden, so that an override of another value changes nothing about it.
+    # Drawn even if overridden, so that the values drawn after it stay the same.
     drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
     nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))
@@ -69,9 +69,9 @@ def create_pod(
         status_fields=dict(overrides.get("status_fields", {})),
     )
     record.spot = overrides.get("spot", rng.random() < config.spot_rate)
-    lifetime = rng.expovariate(1.0) * config.spot_seconds
-    vanishes = overrides.get("vanish_seconds", lifetime if record.spot else None)
-    record.gone = None if vanishes is None else created + vanishes
+    spot_lifetime = rng.expovariate(1.0) * config.spot_seconds
+    lifetime = overrides.get("vanish_seconds", spot_lifetime if record.spot else None)
+    record.gone = None if lifetime is None else created + lifetime
     return record
 
 

@@ -38,24 +38,24 @@ class History:
     """All rows; append-only, so each sort order is cached."""
 
     rows: list[HistoryRow] = attrs.field(factory=list[HistoryRow])
-    _ordered: dict[tuple[str, bool], list[HistoryRow]] = attrs.field(
+    _sorted: dict[tuple[str, bool], list[HistoryRow]] = attrs.field(
         factory=dict[tuple[str, bool], list[HistoryRow]]
     )
 
     def extend(self, rows: Iterable[HistoryRow]) -> None:
         """Add rows."""
         self.rows.extend(rows)
-        self._ordered.clear()
+        self._sorted.clear()
 
-    def ordered(self, by: str, *, descending: bool) -> list[HistoryRow]:
+    def sorted_by(self, by: str, *, descending: bool) -> list[HistoryRow]:
         """Return all rows by ``terminatedAt`` or ``createdAt``."""
         order = (by, descending)
-        if order not in self._ordered:
+        if order not in self._sorted:
             key = _by_creation if by == "createdAt" else _by_end
-            self._ordered[order] = sorted(self.rows, key=key, reverse=descending)
-        return self._ordered[order]
+            self._sorted[order] = sorted(self.rows, key=key, reverse=descending)
+        return self._sorted[order]
 
-    def until(self, then: float) -> History:
+    def as_of(self, then: float) -> History:
         """Return the history as it was at ``then``."""
         return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
 

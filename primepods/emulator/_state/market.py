@@ -11,7 +11,7 @@ import attrs
 from .catalog import CLUSTER_GPUS, CLUSTER_PROVIDERS, CPU_NODE, GPUS, IMAGES, PROVIDERS, Gpu, Provider
 from .randomness import random_for
 
-PERIOD = 300.0
+STOCK_PERIOD = 300.0
 """Seconds for which stock does not change, except by orders."""
 VARIABLE_RATE = 0.1
 """Share of offers that need a maximum price in the order."""
@@ -27,7 +27,10 @@ VCPUS = (4, 16, 64)
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """An amount of disk, CPUs or memory; fixed unless it has ``minimum`` and ``maximum``."""
+    """An amount of disk, CPUs or memory; fixed unless it has ``minimum`` and ``maximum``.
+
+    ``price`` is US dollars per unit and hour; ``None`` if it is part of the offer's price.
+    """
 
     default: int
     minimum: int | None = None
@@ -82,7 +85,7 @@ class Market:
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """Stock of offers as set by tests, including those ordered."""
+        """Stock of offers as set by tests: what is left and what was ordered."""
         self.prices: dict[str, float] = {}
         """Prices of offers as set by tests."""
         self._seed = seed
@@ -106,12 +109,12 @@ class Market:
             raise KeyError(cloud_id)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Return the stock of an offer at ``now``, including those ordered; ``None`` for unlimited."""
+        """Return the stock of an offer at ``now``, left and ordered together; ``None`` for unlimited."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:
             return None
-        drawn = random_for(self._seed, f"stock:{cloud_id}:{int(now // PERIOD)}").uniform(0.5, 1.5)
+        drawn = random_for(self._seed, f"stock:{cloud_id}:{int(now // STOCK_PERIOD)}").uniform(0.5, 1.5)
         return round(self._stock * drawn)
 
 

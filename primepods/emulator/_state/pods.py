@@ -117,7 +117,7 @@ class PodRecord:
         numbers = [_FIRST_ADDRESS + index % _ADDRESS_COUNT for index in range(first, first + self.nodes)]
         return [socket.inet_ntoa(number.to_bytes(4, "big")) for number in numbers]
 
-    def seen_at(self, now: float) -> EmulatedPod:
+    def state_at(self, now: float) -> EmulatedPod:
         """Return the pod's state at ``now``."""
         stage = self.stage(now)
         return EmulatedPod(

@@ -40,8 +40,10 @@ def dump(account: Account) -> dict[str, object]:
             "born": account.created,
             "pods": [_dump_pod(record, now) for record in account.existing()],
             "buried": [_dump_pod(record, now) for record in account.terminated],
-            "history": [_moved(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
-            "ssh_keys": [_moved(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.keys.values()],
+            "history": [_shift_times(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
+            "ssh_keys": [
+                _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.keys.values()
+            ],
             "stock": dict(account.market.capacities),
             "prices": dict(account.market.prices),
         }
@@ -49,7 +51,7 @@ def dump(account: Account) -> dict[str, object]:
 
 def config_of(saved: Mapping[str, object]) -> Fields:
     """Return the saved settings as ``Emulator`` arguments; raises ``ValueError`` for an invalid snapshot."""
-    _check(saved)
+    _check_format(saved)
     return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
 
 
@@ -58,14 +60,14 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
 
     Raises ``ValueError`` for an invalid snapshot, before anything is changed.
     """
-    _check(saved)
+    _check_format(saved)
     with account.lock:
         now = account.clock.now()
         try:
             pods = [_load_pod(fields, now) for fields in saved["pods"]]
             terminated = [_load_pod(fields, now) for fields in saved["buried"]]
-            rows = [HistoryRow(**_moved(fields, _ROW_TIMES, now)) for fields in saved["history"]]
-            keys = [SSHKey(**_moved(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
+            rows = [HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]]
+            keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
             created = int(saved["born"])
             funds = saved["funds"]
             stock = dict(saved["stock"])
@@ -84,7 +86,7 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
         account.market.prices.update(prices)
 
 
-def _check(saved: Mapping[str, object]) -> None:
+def _check_format(saved: Mapping[str, object]) -> None:
     if saved.get("format") != FORMAT:
         raise ValueError(
             f"this is no snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
@@ -95,18 +97,18 @@ def _dump_pod(record: PodRecord, now: float) -> Fields:
     # The cache is not saved: empty it, so that it is not copied. (attrs drops the underscore in arguments.)
     fields = attrs.asdict(attrs.evolve(record, rendered={}))
     del fields["_rendered"]
-    return _moved(fields, _POD_TIMES, -now)
+    return _shift_times(fields, _POD_TIMES, -now)
 
 
 def _load_pod(fields: Fields, now: float) -> PodRecord:
     timeline = tuple(
         Step(step["at"], Stage(**step["stage"]), step["progress_to"]) for step in fields["timeline"]
     )
-    moved: Fields = {**_moved(fields, _POD_TIMES, now), "timeline": timeline}
+    moved: Fields = {**_shift_times(fields, _POD_TIMES, now), "timeline": timeline}
     return PodRecord(**moved)
 
 
-def _moved(fields: Fields, times: tuple[str, ...], seconds: float) -> Fields:
+def _shift_times(fields: Fields, times: tuple[str, ...], seconds: float) -> Fields:
     """Return the fields with ``seconds`` added to those in ``times``."""
     moved = {name: fields[name] + seconds for name in times if fields.get(name) is not None}
     return {**fields, **moved}

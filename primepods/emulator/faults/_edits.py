@@ -13,11 +13,11 @@ from attrs import validators
 from .._api.http import Reply, encode
 from ._base import COUNT, FLAG, TEXT, Fault
 
-_ROWS = {"data", "items"}
-_TOTALS = {"total_count", "totalCount"}
+_ROW_KEYS = {"data", "items"}
+_TOTAL_KEYS = {"total_count", "totalCount"}
 
 
-def _strings(value: str | Iterable[str]) -> tuple[str, ...]:
+def _as_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -42,7 +42,7 @@ class Edit(Fault):
         factory=dict[str, object], kw_only=True, validator=validators.instance_of(dict)
     )
     drop: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=_strings, validator=validators.deep_iterable(TEXT)
+        default=(), kw_only=True, converter=_as_tuple, validator=validators.deep_iterable(TEXT)
     )
     rows: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
@@ -53,7 +53,7 @@ class Edit(Fault):
         except ValueError:
             return reply
         if self.rows is not None:
-            for name in _ROWS & body.keys():
+            for name in _ROW_KEYS & body.keys():
                 body[name] = (body[name] or [])[: self.rows]
         for place in self.drop:
             _edit(body, place, drop=True)
@@ -72,7 +72,7 @@ class EmptyData(Fault):
     def outcome(self, reply: Reply) -> Reply:
         """Return the response without rows."""
         rows: Any = None if self.null else []
-        empty: dict[str, Any] = dict.fromkeys(_ROWS, rows) | dict.fromkeys(_TOTALS, 0)
+        empty: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
         edit = Edit(lambda body: {name: empty.get(name, value) for name, value in body.items()})
         return edit.outcome(reply)
 
@@ -92,12 +92,12 @@ def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) ->
     target = body
     with suppress(LookupError, TypeError, ValueError):
         for name in parents:
-            target = target[_key(target, name)]
+            target = target[_index_or_key(target, name)]
         if drop:
-            del target[_key(target, last)]
+            del target[_index_or_key(target, last)]
         else:
-            target[_key(target, last)] = value
+            target[_index_or_key(target, last)] = value
 
 
-def _key(parent: object, name: str) -> int | str:
+def _index_or_key(parent: object, name: str) -> int | str:
     return int(name) if isinstance(parent, list) else name

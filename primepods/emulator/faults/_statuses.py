@@ -16,7 +16,7 @@ _BODIES: dict[int, object] = {
     422: {"errors": [{"param": "pod_ids", "details": "Input should be a valid string"}]},
     429: {"message": "Too many requests"},
 }
-_GATEWAY = range(502, 505)
+_GATEWAY_STATUSES = range(502, 505)
 _STATUS = [validators.instance_of(int), validators.ge(200), validators.lt(600)]
 
 
@@ -49,7 +49,7 @@ class Status(ReplacedResponse):
             headers["Retry-After"] = f"{self.retry_after:g}"
         if self.text is not None:
             return Reply(self.status, self.text.encode(), {"Content-Type": "text/plain", **headers})
-        if self.body is None and self.status in _GATEWAY:
+        if self.body is None and self.status in _GATEWAY_STATUSES:
             return _html(self.status, headers)
         body = self.body
         if body is None:

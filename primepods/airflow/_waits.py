@@ -1,4 +1,4 @@
-"""Waits in a worker: a single poll before a wait is deferred, or the whole wait."""
+"""Waits in a worker: a poll before a wait is deferred, or the whole wait."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _MAX_RECORDS: Final = 1_000
 _GONE_TIMEOUT: Final = 2.0
 """Seconds for which a worker waits for a deletion before it defers."""
 _GONE_INTERVAL: Final = 0.5
+"""Seconds between two polls for that deletion."""
 
 
 def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
@@ -23,10 +24,10 @@ def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
         return next((record for record in islice(records, _MAX_RECORDS) if record.id == pod_id), None)
 
 
-def look(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
-    """Poll once; return the event if the wait is over already, ``None`` if it must go on.
+def poll_once(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
+    """Poll once; return the event if the wait is already over, else ``None``.
 
-    A failed request also returns ``None``: the following wait handles it.
+    ``None`` also after a failed request: the wait that follows repeats it and handles the error.
     """
     try:
         if until == "gone":
@@ -34,13 +35,13 @@ def look(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
             return success(pod_id, None)
         status = client.pods.status(pod_id)
     except NotFoundError:
-        return _ended(client, pod_id)
+        return _terminated_event(client, pod_id)
     except PrimePodsError:
         return None
     return success(pod_id, status) if status.is_ready else None
 
 
-def _ended(client: Client, pod_id: str) -> PodEvent | None:
+def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
     """Return a failure event if the history shows the pod as terminated."""
     try:
         record = find_in_history(client, pod_id)
@@ -55,22 +56,22 @@ def _ended(client: Client, pod_id: str) -> PodEvent | None:
 def change_logger(log: Any) -> Callable[[PodChange], None]:
     """Return a callback that logs a pod's changes."""
 
-    def tell(change: PodChange) -> None:
+    def log_change(change: PodChange) -> None:
         log.info("%s", change.after or f"{change.pod_id} is gone")
 
-    return tell
+    return log_change
 
 
 def wait_here(  # noqa: PLR0913 - all parameters of a wait
     client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
 ) -> PodEvent:
     """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""
-    tell = change_logger(log)
+    log_change = change_logger(log)
     try:
         if until == "gone":
-            client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=tell)
+            client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=log_change)
             return success(pod_id, None)
-        status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=tell)
+        status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=log_change)
     except PrimePodsError as exc:
         return failure(exc)
     return success(pod_id, status)
