@@ -15,11 +15,12 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
-from primepods import AsyncClient
+from primepods._utils.clock import Clock
 from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator, SystemClock
 from primepods.prefect import PrimeCredentials
 from primepods.prefect._configuration import flow_run_id_of, pod_name
+from tests.support.client import make_client
 
 from .server import HEARTBEAT, PrefectServer, Setting, eventually
 
@@ -37,6 +38,17 @@ class JumpingClock(SystemClock):
     def now(self) -> float:
         """Return seconds since it was made, and those that it was put forward."""
         return super().now() + self.ahead
+
+
+class MachineClock(Clock):
+    """The time of a machine, which goes on with the server's."""
+
+    def __init__(self, server: JumpingClock) -> None:
+        self._server = server
+
+    def wall(self) -> float:
+        """Return seconds since the epoch."""
+        return super().wall() + self._server.ahead
 
 
 async def test_four_flow_runs_leave_no_pod(setting: Setting) -> None:
@@ -156,7 +168,8 @@ async def test_a_pod_whose_workers_are_all_dead_expires(
             other = emulator.add_pod(pod_name("prefect", uuid4()))
         # Another machine, which has no file of the lease.
         monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
-        async with AsyncClient(emulator.api_key, base_url=emulator.url) as client:
+        machine = MachineClock(clock)
+        async with make_client(emulator.url, api_key=emulator.api_key, clock=machine) as client:
             name = (await client.pods.get(pod_id)).name
             assert flow_run_id_of(name) == run
             hours = (expiry_of(name) or 0.0) / 3600 - clock.epoch.timestamp() / 3600
