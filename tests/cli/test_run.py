@@ -93,6 +93,7 @@ def test_a_failed_command_has_its_code_and_its_results(market: Emulator, run: Ru
     assert run("run", *OPTIONS, "--download", "none:x", "--", "true").exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_result_that_leads_elsewhere_costs_no_other(market: Emulator, run: Run) -> None:
     """All else is here before the pod goes; the exit code and a line say that something is missing."""
     line = "mkdir -p out && cd out && echo 1 > model && ln -s $PWD/model latest && ln -s model near"
@@ -112,6 +113,7 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
     assert not market.pods
 
 
+@pytest.mark.slow
 def test_a_pod_that_lets_nobody_in_is_given_back(market: Emulator, run: Run) -> None:
     """It says why; exit code 255, as ssh has it."""
     no_login = "sh -c 'echo unknown option >&2; exit 255' ssh"
@@ -121,6 +123,7 @@ def test_a_pod_that_lets_nobody_in_is_given_back(market: Emulator, run: Run) -> 
     assert not market.pods
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", [2, 4])
 def test_what_a_lost_connection_has_left_is_fetched(
     market: Emulator, run: Run, tmp_path: Path, losses: int
@@ -193,7 +196,12 @@ def test_what_cannot_be_is_told_before_anything_is_rented(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("when", ["booting", "running"])
 def test_whatever_ends_it_gives_the_pod_back(
@@ -219,6 +227,7 @@ def test_whatever_ends_it_gives_the_pod_back(
     wait_for(lambda: not begun.exists())
 
 
+@pytest.mark.slow
 def test_in_the_background_of_a_shell_sigterm_still_works(market: Emulator, tmp_path: Path) -> None:
     """There Ctrl-C is ignored, and asyncio hears of no signal."""
     begun = tmp_path / "begun"

@@ -62,6 +62,7 @@ def test_ready(primepods_emulator, primepods_client):
     assert "2 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio") + blocking)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode: str) -> None:
     """In whichever loop runs the test, in either mode of the plugin, and with anyio's beside it."""
@@ -73,6 +74,7 @@ def test_the_asynchronous_client_runs_under_pytest_asyncio(tmp_path: Path, mode:
     assert "3 passed" in run(tmp_path, ASYNCHRONOUS.format(mark="anyio"), *options, plugins=plugins)
 
 
+@pytest.mark.slow
 def test_any_pytest_asyncio_leaves_other_tests_alone(tmp_path: Path) -> None:
     """With a version that cannot make our fixtures, such as 0.23, only the test that asks for one fails."""
     package = tmp_path / "pytest_asyncio"
@@ -131,6 +133,7 @@ def test_next(primepods_emulator, primepods_client):
 """
 
 
+@pytest.mark.slow
 def test_lost_orders_can_be_rehearsed(tmp_path: Path) -> None:
     """At any speed, one test after another, and with an account, and leases' files, of each test's own."""
     assert "6 passed" in run(tmp_path, LOST_ORDERS, "-p", "no:randomly")
@@ -162,6 +165,7 @@ def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_wrong_uses_are_errors_that_say_so(tmp_path: Path) -> None:
     """Positional arguments of the mark, and the asynchronous client in a test without a loop."""
     printed = run(
@@ -181,6 +185,7 @@ def test_wrong_uses_are_errors_that_say_so(tmp_path: Path) -> None:
     assert "mark it with @pytest.mark.anyio" in printed
 
 
+@pytest.mark.slow
 def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
     """One socket, but neither state nor key nor connection; a request in flight is abandoned."""
     run(
@@ -232,6 +237,7 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_works_in_many_processes(tmp_path: Path) -> None:
     """Each worker of pytest-xdist has a socket of its own."""
     pytest.importorskip("xdist", reason="needs the extra `test`")

@@ -7,9 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import pytest
+
 from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files
 from tests.renting.test_processes import line, process
+
+pytestmark = pytest.mark.slow
 
 BUSY = """
     import asyncio, os, signal, sys, primepods
