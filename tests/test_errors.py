@@ -213,7 +213,7 @@ class PickyError(Exception):
 @pytest.mark.parametrize("kind", [*ALL, PickyError])
 def test_a_copied_exception_is_the_same_at_another_place(kind: type[Exception]) -> None:
     """Kind, message, attributes and cause are its own copies; notes and traceback are not shared."""
-    error = PickyError("what happened", second=2) if kind is PickyError else example(kind)  # type: ignore[arg-type]
+    error = PickyError("what happened", second=2) if kind is PickyError else example(kind)  # type: ignore[arg-type]  # each kind has arguments of its own
     error.__notes__ = ["first note"]
     error.__cause__ = cause = OSError("the cause")
     with pytest.raises(kind):

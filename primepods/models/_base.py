@@ -22,7 +22,7 @@ class _NoExtra(dict[str, Any]):
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("The extra of a model cannot be changed.")
 
-    __setitem__ = __ior__ = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
+    __setitem__ = __ior__ = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]  # none of them is allowed
 
     def __reduce__(self) -> str:
         return "NO_EXTRA"

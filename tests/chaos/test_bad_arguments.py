@@ -502,7 +502,7 @@ async def test_one_bad_id_among_many_is_named(emulator: Emulator) -> None:
     bad = ["a", "b", "c d"]
     async with AsyncClient(KEY, base_url=emulator.url) as client:
         for method in ("statuses", "delete_many", "wait"):
-            error = await refused(lambda method=method: getattr(client.pods, method)(bad))  # type: ignore[misc]
+            error = await refused(lambda method=method: getattr(client.pods, method)(bad))  # type: ignore[misc]  # mypy does not type a default that is bound
             assert "pod_ids[2]" in str(error)
             assert "'c d'" in str(error)
     assert not emulator.requests

@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("celery", reason="needs Celery, which the step `recipes` of .ci/run installs")
 
-from celery.exceptions import TaskRevokedError  # type: ignore[import-untyped]
-from celery.result import AsyncResult  # type: ignore[import-untyped]
+from celery.exceptions import TaskRevokedError  # type: ignore[import-untyped]  # Celery has no types
+from celery.result import AsyncResult  # type: ignore[import-untyped]  # Celery has no types
 
 from primepods.emulator import Reset
 

@@ -487,7 +487,7 @@ async def test_a_lease_is_used_once(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Stage], object], type[Exception]]] = {
-    "no spec": (lambda it: it.client.pods.lease("a spec"), TypeError),  # type: ignore[arg-type]
+    "no spec": (lambda it: it.client.pods.lease("a spec"), TypeError),  # type: ignore[arg-type]  # wrong on purpose
     "max_hours": (lambda it: it.client.pods.lease(it.spec, max_hours=0), ValueError),
     "max_spend": (lambda it: it.client.pods.lease(it.spec, max_spend=-1), ValueError),
     "ready_timeout": (lambda it: it.client.pods.lease(it.spec, ready_timeout=0), ValueError),

@@ -105,7 +105,7 @@ async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> No
             teams.add(team_id)
             return await send(*args, team_id=team_id, **kwargs)
 
-        it.client._executor.transport.send = note  # type: ignore[method-assign]
+        it.client._executor.transport.send = note  # type: ignore[method-assign]  # it counts what is sent
         async with it.client.pods.lease(attrs.evolve(it.spec, team_id="theirs")):
             assert [record.team_id for record in it.records()] == ["theirs"]
         assert teams == {"theirs"}

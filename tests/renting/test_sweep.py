@@ -40,7 +40,7 @@ def write_as_a_later_version(folder: Path) -> None:
 def left_by(it: Stage, **changes: object) -> None:
     """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
     record = new_record(name_of(), it.client._executor.settings, None)
-    LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]
+    LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]  # whatever a test changes
 
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
@@ -468,7 +468,7 @@ async def test_a_price_below_zero_is_none(folder: Path) -> None:
     async with stage(folder) as it:
         it.emulator.faults.add(Edit(put={"priceHr": -1.0}), on="create")
         async with it.client.pods.lease(it.spec) as pod:
-            assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]
+            assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]  # the spec of an offer has one
 
 
 @pytest.mark.parametrize("is_living", [False, True])

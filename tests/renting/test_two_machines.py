@@ -55,10 +55,10 @@ class MachineClock(Clock):
         self._clock = clock
         self._skew = skew
         self._rng = rng
-        self.time = clock.time  # type: ignore[method-assign]
-        self.boottime = clock.boottime  # type: ignore[method-assign]
-        self.wait = clock.wait  # type: ignore[method-assign]
-        self.timeout_at = clock.timeout_at  # type: ignore[method-assign]
+        self.time = clock.time  # type: ignore[method-assign]  # the common one
+        self.boottime = clock.boottime  # type: ignore[method-assign]  # the common one
+        self.wait = clock.wait  # type: ignore[method-assign]  # the common one
+        self.timeout_at = clock.timeout_at  # type: ignore[method-assign]  # the common one
 
     def wall(self) -> float:
         """Seconds since the epoch, as this machine has it."""

@@ -141,7 +141,7 @@ def test_an_async_on_change_is_refused(client: Client) -> None:
         with pytest.raises(TypeError, match="plain function"):
             client.pods.wait(["p0"], on_change=refused, interval=0.05)
     with pytest.raises(TypeError, match="on_change must be a function"):
-        client.pods.wait(["p0"], on_change="print", interval=0.05)  # type: ignore[arg-type]
+        client.pods.wait(["p0"], on_change="print", interval=0.05)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_closing_in_on_change_ends_the_wait(api: Api) -> None:

@@ -125,7 +125,7 @@ def test_an_interrupt_that_comes_too_late_loses_nothing(
     """A call that has just ended: a note says what was done; an iteration has it for the next time."""
 
     class Late(queue.SimpleQueue[Any]):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT002
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT002 - as the queue's own
             super().get(block, timeout)
             raise KeyboardInterrupt
 

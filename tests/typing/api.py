@@ -445,7 +445,7 @@ async def misuse(client: AsyncClient) -> None:
     await client.pods.page(0, 10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.pods.history_page(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await client.pods.delete("id", True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # noqa: FBT003
+    await client.pods.delete("id", True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # noqa: FBT003 - wrong on purpose
 
 
 def blocking_misuse(client: Client, session: aiohttp.ClientSession) -> None:

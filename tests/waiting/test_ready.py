@@ -149,7 +149,7 @@ async def test_an_address_of_before_a_stop_is_forgotten(stage: Stage, fleet: Fle
     fleet.set("bare", "a")
     fleet.got["a"] = {"ip": "9.9.9.9"}
     pods = stage.client().pods
-    stage.start(pods.wait(["a"], until=lambda s: bool(seen.append(s and s.ip)), timeout=500))  # type: ignore[func-returns-value]
+    stage.start(pods.wait(["a"], until=lambda s: bool(seen.append(s and s.ip)), timeout=500))  # type: ignore[func-returns-value]  # `append`, for its effect
     await stage.advance(6)
     assert seen[-1] == "9.9.9.9"
     # A state that is no failure and no readiness.

@@ -90,7 +90,7 @@ def behind_the_next_request(writer: asyncio.StreamWriter, response: bytes, numbe
     """Send the first response of a connection once more before the second."""
     delayed = getattr(writer, "first_response", b"")
     writer.write(delayed + response)
-    writer.first_response = response if number == 0 else b""  # type: ignore[attr-defined]
+    writer.first_response = response if number == 0 else b""  # type: ignore[attr-defined]  # kept there for the next connection
 
 
 @pytest.mark.parametrize("send", [twice, once_more_later, behind_the_next_request])

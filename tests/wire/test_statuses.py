@@ -305,7 +305,7 @@ async def test_an_id_that_spoils_its_request_is_found(answer: Answer, bad: set[i
     """The API fails, or refuses, where certain pods are asked for: all others are answered."""
     ids = ids_of(150)
     poison = {ids[n] for n in bad}
-    script: Script = lambda request: answer if poison & set(request.values("pod_ids")) else rows(request)  # noqa: E731
+    script: Script = lambda request: answer if poison & set(request.values("pod_ids")) else rows(request)  # noqa: E731 - shorter than a function
     async with (
         Server(script) as server,
         make_client(server.url, clock=ManualClock(auto=True)) as client,

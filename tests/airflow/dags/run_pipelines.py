@@ -65,7 +65,7 @@ with DAG("leased", schedule=None) as leased:
         """Rent a pod for a block."""
         with (
             PrimePodsHook().get_conn() as client,
-            client.pods.lease(PodSpec(**SPEC), interval=INTERVAL, on_change=print) as pod,  # type: ignore[arg-type]
+            client.pods.lease(PodSpec(**SPEC), interval=INTERVAL, on_change=print) as pod,  # type: ignore[arg-type]  # the values of SPEC have several types
         ):
             return pod.name
 
