@@ -25,10 +25,10 @@ def exit_on_sigterm() -> Generator[None]:
     SIGKILL cannot be handled.
 
     Raises:
-        RuntimeError: Not called in the main thread, which alone gets signals.
+        RuntimeError: Called outside the main thread, the only one that gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("exit_on_sigterm works only in the main thread, which alone gets signals")
+        raise RuntimeError("exit_on_sigterm works only in the main thread, the only one that gets signals")
     received: list[int] = []
     task = _current_task()
 
@@ -37,7 +37,7 @@ def exit_on_sigterm() -> Generator[None]:
         if len(received) == 1:
             _interrupt(frame, task)
 
-    handled = [number for number in _signals() if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in _termination_signals() if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, on_signal) for number in handled}
     notes: list[str] = []
     try:
@@ -57,7 +57,7 @@ def exit_on_sigterm() -> Generator[None]:
         raise error
 
 
-def _signals() -> list[signal.Signals]:
+def _termination_signals() -> list[signal.Signals]:
     return [signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -69,7 +69,7 @@ def _current_task() -> asyncio.Task[object] | None:
 
 
 def _interrupt(frame: FrameType | None, task: asyncio.Task[object] | None) -> None:
-    """Do the same as Ctrl-C."""
+    """Call the handler of Ctrl-C; if there is none, do what that handler would do."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         # asyncio's handler cancels the main task; Python's raises KeyboardInterrupt.

@@ -51,6 +51,8 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def _optional(check: Validator) -> Validator:
+    """Return a validator that allows ``None``."""
+
     def check_unless_none(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None:
             check(spec, attribute, value)
@@ -289,7 +291,7 @@ class PodSpec(ToDict):
             count = getattr(self, name)
             if count is not None and not allowed.allows(count):
                 raise ValueError(
-                    f"{name} must be {_describe(allowed)} for the offer {offer.cloud_id!r}, got {count}"
+                    f"{name} must be {_describe_range(allowed)} for the offer {offer.cloud_id!r}, got {count}"
                 )
 
     def _price_of(self, offer: Offer) -> float | None:
@@ -307,7 +309,7 @@ def _default_amount(allowed: SpecRange) -> int | None:
     return default if default and allowed.allows(default) else None
 
 
-def _describe(allowed: SpecRange) -> str:
+def _describe_range(allowed: SpecRange) -> str:
     """Describe the amounts that can be ordered."""
     maximum = "" if allowed.max_count is None else f" to {allowed.max_count}"
     return f"from {allowed.min_count or 0}{maximum} in steps of {allowed.step or 1}"

@@ -57,7 +57,7 @@ class Call(Generic[R]):
                 kwargs[name] = self._request_callback
         self._work = partial(function, *args, **kwargs)
         self._task: asyncio.Task[None] | None = None
-        self._ended = False
+        self._has_ended = False
         self._result: R | None = None
         self._error: BaseException | None = None
         # Messages to the waiting thread: arguments for the callback; `None` at the end.
@@ -100,8 +100,8 @@ class Call(Generic[R]):
 
     def end(self, error: BaseException | None = None) -> None:
         """Notify the waiting thread of the end, once."""
-        if not self._ended:
-            self._ended = True
+        if not self._has_ended:
+            self._has_ended = True
             self._error = error
             self._queue.put(None)
 
@@ -137,8 +137,8 @@ class Call(Generic[R]):
             del error
 
     def _cancel_in(self, loop: Loop) -> None:
-        """Cancel it if it has not ended, and give it a moment to clean up."""
-        if not self._ended and loop.call_soon(self._cancel):
+        """Cancel the call if it has not ended, and give it a second to clean up."""
+        if not self._has_ended and loop.call_soon(self._cancel):
             ends_at = time.monotonic() + _CANCEL_TIMEOUT
             while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
                 pass

@@ -24,7 +24,9 @@ R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
 _MAX_INTERRUPTIONS: Final = 100
-"""Maximum interruptions of a wait for a release; the lease itself gives up at the second."""
+"""Max interruptions of a wait for a release; the lease itself gives up at the second."""
+_portals: Final[dict[LeaseSupervisor, Portal]] = {}
+"""The portals of leases that may have something left to do."""
 
 
 class LeasedPod(LeasedPodView, Remote):
@@ -42,7 +44,8 @@ class LeasedPod(LeasedPodView, Remote):
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
         LeasedPodView.__init__(self, supervisor)
-        Remote.__init__(self, portal, AsyncLeasedPod(supervisor))
+        self._pod = AsyncLeasedPod(supervisor)
+        Remote.__init__(self, portal, self._pod)
 
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
@@ -63,7 +66,7 @@ class LeasedPod(LeasedPodView, Remote):
         Raises:
             WaitTimeoutError: The bill has not settled in time.
         """
-        return self._portal.call(self._supervisor.final_cost, timeout=timeout, interval=interval)
+        return self._portal.call(self._pod.final_cost, timeout=timeout, interval=interval)
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         async def within_budget(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -86,14 +89,11 @@ class Lease:
         self._portal = portal
         self._lease = lease
         self._on_change = on_change
-        self._is_entered = False
 
     def __enter__(self) -> LeasedPod:
         supervisor = self._lease.supervisor
-        if self._is_entered:
-            # Check first: the error handling below would end the block that already uses this lease.
-            supervisor.check_unused()
-        self._is_entered = True
+        # Check this outside of `try`: the error handling would end the block that already uses the lease.
+        supervisor.check_unused()
         try:
             _portals[supervisor] = self._portal
             return self._begin_block(supervisor)
@@ -111,14 +111,14 @@ class Lease:
     ) -> None:
         supervisor = self._lease.supervisor
         if LOOPS.runs_here():
-            # The block is that of a generator which is garbage, collected in the thread of a client.
+            # The block belongs to a generator that is garbage-collected in the thread of a client's loop.
             _start_unattended_release(self._portal, supervisor)
             return
         interrupted: BaseException | None = None
         begin_release = supervisor.end
         while True:
             try:
-                if not supervisor.is_ours:
+                if not supervisor.has_begun_here:
                     return
                 interrupted = _wait_for_release(self._portal, supervisor, begin_release) or interrupted
                 break
@@ -148,9 +148,8 @@ def release_leases(portal: Portal | None = None) -> None:
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
     # Start all releases before waiting for one. Wait twice: Ctrl-C may have ended the first wait early.
-    for release, (supervisor, owner) in product(
-        (_start_release, _wait_for_release, _wait_for_release), leases
-    ):
+    rounds = (_start_release, _wait_for_release, _wait_for_release)
+    for release, (supervisor, owner) in product(rounds, leases):
         begin_release = supervisor.end if interrupted is None else supervisor.interrupt
         try:
             interrupted = release(owner, supervisor, begin_release) or interrupted
@@ -178,7 +177,7 @@ def _open_leases(portal: Portal | None) -> list[tuple[LeaseSupervisor, Portal]]:
 def _start_release(
     portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
 ) -> BaseException | None:
-    """Begin the release in the loop, and do not wait for it."""
+    """Begin the release in the loop, without waiting for its end."""
     del supervisor
     portal.call(_as_coroutine, begin_release)
     return None
@@ -195,7 +194,6 @@ def _start_unattended_release(portal: Portal, supervisor: LeaseSupervisor) -> No
         portal.loop().call_soon(begin)
 
 
-_portals: Final[dict[LeaseSupervisor, Portal]] = {}
 # Runs before the handler of `_loop`, registered earlier, which ends the loops.
 atexit.register(release_leases)
 
@@ -246,7 +244,7 @@ async def _within_budget(supervisor: LeaseSupervisor, work: Coroutine[Any, Any, 
     except (asyncio.CancelledError, PrimePodsError) as exc:
         if supervisor.budget_error is None:
             raise
-        # A lost connection is the consequence: the pod is being deleted.
+        # A lost connection is a consequence of the budget: the pod is being deleted.
         raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
     finally:
         supervisor.task.remove_done_callback(stop)

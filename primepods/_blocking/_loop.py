@@ -32,21 +32,21 @@ class Loops:
         # Reentrant: a finalizer or signal handler may close a client in the thread that is starting one.
         self.lock = threading.RLock()
         self.running: set[Loop] = set()
-        self.exiting = False
+        self.is_exiting = False
         self._inherited: set[Loop] = set()
 
     def after_fork(self) -> None:
         """Forget, in the child process, the loops whose threads only the parent has."""
         self.lock = threading.RLock()
         for loop in self.running:
-            loop.inherited = True
+            loop.is_inherited = True
         # Keep a reference: garbage collection would close the parent's sockets.
         self._inherited |= self.running
         self.running.clear()
 
     def exit(self) -> None:
         """End all loops before the interpreter exits."""
-        self.exiting = True
+        self.is_exiting = True
         loops = list(self.running)
         for loop in loops:
             loop.request_stop()
@@ -60,7 +60,7 @@ class Loops:
 
     def exit_daemon_thread(self) -> None:
         """End the calling thread silently if the interpreter is exiting, which would end it anyway."""
-        if self.exiting and threading.current_thread().daemon:
+        if self.is_exiting and threading.current_thread().daemon:
             sys.exit()
 
 
@@ -79,7 +79,7 @@ class Loop:
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
         self.calls: set[Call[Any]] = set()
-        self.inherited = False
+        self.is_inherited = False
         """True for the copy of a parent process's loop, which does not run here."""
         self._aclose = aclose
         self._stop = asyncio.Event()
@@ -96,7 +96,7 @@ class Loop:
             self._thread.start()
         except BaseException as exc:
             # The thread may run despite the interruption: it then ends at once and leaves the client open.
-            self._aclose = _nothing
+            self._aclose = _do_nothing
             self.request_stop()
             if isinstance(exc, RuntimeError):
                 # The system starts no more threads: `_run` will never end the loop.
@@ -123,7 +123,7 @@ class Loop:
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
         """Schedule ``callback`` in the loop; return ``False`` if the loop has ended. Never blocks."""
-        if self.inherited:
+        if self.is_inherited:
             return False
         try:
             self._loop.call_soon_threadsafe(callback)
@@ -138,7 +138,7 @@ class Loop:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the loop has ended, at most ``timeout`` seconds; by default five."""
-        if not self.inherited and self._thread.is_alive() and not self.runs_here():
+        if not self.is_inherited and self._thread.is_alive() and not self.runs_here():
             self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)
 
     def runs_here(self) -> bool:
@@ -147,7 +147,7 @@ class Loop:
 
     def check(self) -> None:
         """Raise an error if the calling thread would wait forever."""
-        if self.inherited:
+        if self.is_inherited:
             raise PrimePodsError(
                 "This began in the parent process and cannot continue after the fork: start again."
             )
@@ -176,7 +176,7 @@ def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyn
     return asyncio.wrap_future(future)
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     """Do nothing."""
 
 

@@ -36,10 +36,10 @@ class Portal:
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
-        self.closed: bool = False
+        self.is_closed: bool = False
         self._aclose = aclose
         self._loop: Loop | None = None
-        self._warned = False
+        self._has_warned = False
 
     def call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return ``await function(*args, **kwargs)``; see :class:`Call`."""
@@ -63,18 +63,20 @@ class Portal:
             ClientClosedError: The client is closed.
         """
         loop = self._loop
-        if loop is not None and not loop.inherited:
+        if loop is not None and not loop.is_inherited:
             return loop
         with LOOPS.lock:
-            if self.closed or LOOPS.exiting:
+            if self.is_closed or LOOPS.is_exiting:
                 LOOPS.exit_daemon_thread()
-                raise closed_error("This client is closed." if self.closed else "The interpreter is exiting.")
+                raise closed_error(
+                    "This client is closed." if self.is_closed else "The interpreter is exiting."
+                )
             loop = self._loop
-            if loop is None or loop.inherited:
+            if loop is None or loop.is_inherited:
                 loop = Loop(self._aclose)
                 loop.start()
                 self._loop = loop
-                if self.closed:
+                if self.is_closed:
                     # Closed meanwhile by a finalizer or signal handler in this thread.
                     self.close()
             return loop
@@ -97,7 +99,7 @@ class Portal:
     def _stop_loop(self) -> Loop | None:
         """Request the end of the loop, and start no other. Idempotent."""
         with LOOPS.lock:
-            self.closed = True
+            self.is_closed = True
             loop = self._loop
             if loop is not None:
                 loop.request_stop()
@@ -106,9 +108,9 @@ class Portal:
 
     def _warn_in_loop(self) -> None:
         """Warn once that the running loop is blocked; in notebooks that is normal."""
-        if self._warned or asyncio._get_running_loop() is None or "ipykernel" in sys.modules:  # noqa: SLF001 - public by its documentation
+        if self._has_warned or asyncio._get_running_loop() is None or "ipykernel" in sys.modules:  # noqa: SLF001 - public by its documentation
             return
-        self._warned = True
+        self._has_warned = True
         depth, frame = 1, inspect.currentframe()
         while frame is not None and str(frame.f_globals.get("__package__")).partition(".")[0] == _PACKAGE:
             depth, frame = depth + 1, frame.f_back

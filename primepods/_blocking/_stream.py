@@ -69,6 +69,6 @@ class Stream(Iterator[T]):
     def close(self) -> None:
         """Close the iterator and cancel its requests, even while another thread waits for an item."""
         self._items.clear()
-        if not self._loop.inherited:
+        if not self._loop.is_inherited:
             with suppress(ClientClosedError):
                 self._portal.run(Call(self._source.aclose), self._loop)

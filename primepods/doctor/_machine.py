@@ -13,7 +13,7 @@ from typing import Final
 from .._version import __version__
 from ..config import Settings, environment_without_key, lease_folder
 from ..errors import ConfigError
-from ..leasing.ledger import try_folder
+from ..leasing.ledger import probe_folder
 from ._check import Check, failure, ok, warning
 
 _REQUIRED: Final = ("aiohttp", "anyio", "attrs", "cattrs")
@@ -108,7 +108,7 @@ def check_folder(settings: Settings | None) -> Check:
         folder = lease_folder()
         if settings is None:
             return ok(name, f"{folder}; not tried without settings")
-        has_locks = try_folder(folder, settings)
+        has_locks = probe_folder(folder, settings)
     except ConfigError as exc:
         return failure(name, str(exc), "Without it no pod can be leased.")
     if has_locks:

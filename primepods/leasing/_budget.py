@@ -15,15 +15,14 @@ class Budget:
 
     Args:
         options: The limits.
+
+    Attributes:
+        rentals: The orders of the lease. Their costs count; the hours count from the first order.
     """
 
     def __init__(self, options: LeaseOptions) -> None:
         self._options = options
-        self._rentals: list[Rental] = []
-
-    def add(self, rental: Rental) -> None:
-        """Add an order: its cost counts. The hours count from the first order."""
-        self._rentals.append(rental)
+        self.rentals: list[Rental] = []
 
     @property
     def hours_left(self) -> float:
@@ -33,19 +32,19 @@ class Budget:
     @property
     def _hours_until_max_hours(self) -> float:
         max_hours = self._options.max_hours
-        return math.inf if max_hours is None else max_hours - self._rentals[0].seconds / 3600
+        return math.inf if max_hours is None else max_hours - self.rentals[0].seconds / 3600
 
     @property
     def _hours_until_max_spend(self) -> float:
         max_spend = self._options.max_spend
-        price_hr = self._rentals[-1].price_hr
+        price_hr = self.rentals[-1].price_hr
         if max_spend is None or price_hr <= 0:
             return math.inf
         return (max_spend - self._spent) / price_hr
 
     @property
     def _spent(self) -> float:
-        return sum(rental.spent for rental in self._rentals)
+        return sum(rental.spent for rental in self.rentals)
 
     def error(self) -> BudgetExceededError:
         """Return the error that says which limit is reached."""
@@ -56,10 +55,10 @@ class Budget:
         else:
             kind = "spend"
             limit = self._options.max_spend or 0.0
-        rental = self._rentals[-1]
+        rental = self.rentals[-1]
         spent = self._spent
         return BudgetExceededError(
-            f"{rental.what} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
+            f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
             f"{spent:.2f}.",
             pod_id=rental.pod.id if rental.pod else "",
             budget=kind,

@@ -1,4 +1,4 @@
-"""Calls of ``on_change`` whose exceptions end the lease, but no task."""
+"""Calls of ``on_change``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ async def call_back(on_change: OnChange, change: PodChange) -> None:
     """Call ``on_change``, sync or async.
 
     Raises:
-        RuntimeError: It raised what ends tasks and coroutines.
+        RuntimeError: It raised ``CancelledError`` or ``GeneratorExit``, with which the lease's task would end
+            without an error.
     """
     task = asyncio.current_task()
     try:
@@ -21,15 +22,15 @@ async def call_back(on_change: OnChange, change: PodChange) -> None:
         if inspect.isawaitable(result):
             await result
     except (asyncio.CancelledError, GeneratorExit) as exc:
-        if _is_running(task):
+        if not _is_cancelled_or_closed(task):
             raise RuntimeError(f"on_change raised {exc!r}") from exc
         raise
 
 
-def _is_running(task: asyncio.Task[object] | None) -> bool:
-    """Tell whether this is called in ``task``, and nobody has cancelled it."""
+def _is_cancelled_or_closed(task: asyncio.Task[object] | None) -> bool:
+    """Return whether other code has cancelled the task, or Python closes its coroutine outside of it."""
     try:
         running = asyncio.current_task()
-    except RuntimeError:  # no event loop: a coroutine is thrown away
-        return False
-    return running is not None and running is task and not running.cancelling()
+    except RuntimeError:  # no event loop: the coroutine is being closed
+        return True
+    return running is None or running is not task or running.cancelling() > 0

@@ -5,14 +5,14 @@ from __future__ import annotations
 from .._utils.arguments import check_interval, check_seconds
 from .._utils.clock import Clock
 from ..errors import WaitTimeoutError
-from .pods_api import PodsAPI, ended_pods
+from .pods_api import PodsAPI, read_ended_pods
 
 
 async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float, interval: float) -> float:
     """Return what was billed for a pod that has ended, once two responses agree.
 
     Raises:
-        WaitTimeoutError: They do not within ``timeout``, or there is no record.
+        WaitTimeoutError: No two responses agreed within ``timeout``, or there is no record.
     """
     check_seconds("timeout", timeout)
     check_interval(interval)
@@ -35,5 +35,5 @@ async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float
 
 async def _read_bill(pods: PodsAPI, pod_id: str) -> float | None:
     """Return what the history says was billed for a pod; ``None`` if it has no record of its end."""
-    records = await ended_pods(pods)
+    records = await read_ended_pods(pods)
     return next((record.total_billed_price for record in records if record.id == pod_id), None)

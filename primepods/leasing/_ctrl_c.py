@@ -1,8 +1,8 @@
-"""Ctrl-C while pods are released in the main thread's event loop: noted instead of raised.
+"""Interception of Ctrl-C while pods are released in the main thread's event loop.
 
-Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. If that happens while the
-event loop hands a response to the task that awaits it, the response is lost, and the deletion of a pod would
-wait for it until its timeout or forever.
+Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. If the event loop is just
+passing a response to the task that awaits it, the response is lost, and the deletion of a pod waits for it
+until its timeout or forever.
 """
 
 from __future__ import annotations
@@ -20,69 +20,67 @@ from typing import Any, Final
 Handler = Callable[[int, FrameType | None], Any]
 
 _BLOCKED_AFTER: Final = 1.0
-"""Seconds after a Ctrl-C to which the loop has not reacted: the next Ctrl-C raises ``KeyboardInterrupt``."""
+"""Seconds without a reaction of the loop to a Ctrl-C, after which the next one raises."""
 
 
 class _CtrlC:
-    """Wrapper of the SIGINT handler while there are releases; used in the main thread only."""
+    """Wrapper of the SIGINT handler while pods are released; used in the main thread only."""
 
     def __init__(self) -> None:
-        self._releases: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
-        self._before: Handler = signal.default_int_handler
-        self._ours: Handler | None = None
-        self._unheard_since: float | None = None
+        self._callbacks: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+        self._wrapped: Handler = signal.default_int_handler
+        self._wrapper: Handler | None = None
+        self._pending_since: float | None = None
+        """Time of the first Ctrl-C to which the loop has not reacted."""
         if hasattr(os, "register_at_fork"):
             # A forked child releases nothing, so its Ctrl-C must work as usual.
-            os.register_at_fork(after_in_child=self._releases.clear)
+            os.register_at_fork(after_in_child=self._callbacks.clear)
 
-    def hold_back(self, note: Callable[[], None]) -> None:
-        """Let Ctrl-C call ``note`` in the running loop instead of raising ``KeyboardInterrupt``.
+    def intercept(self, callback: Callable[[], None]) -> None:
+        """Let Ctrl-C call ``callback`` in the running loop instead of raising ``KeyboardInterrupt``.
 
-        Does nothing outside the main thread, where Ctrl-C never raises.
-
-        Args:
-            note: The callback; registering it twice has no effect.
+        Does nothing outside the main thread, where Ctrl-C never raises, or if ``callback`` is registered.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
-        if handler is not self._ours and callable(handler):
-            # A new wrapper for each handler: a handler installed later may call our previous wrapper.
-            ours = partial(self._on_sigint, handler)
-            # Not in a subinterpreter, which gets no signals.
+        if handler is not self._wrapper and callable(handler):
+            # A new wrapper for each handler: a handler installed later may call the previous wrapper.
+            wrapper = partial(self._on_sigint, handler)
+            # A subinterpreter, which gets no signals, raises ValueError.
             with suppress(ValueError):
-                signal.signal(signal.SIGINT, ours)
-                self._before, self._ours = handler, ours
-        self._releases[note] = asyncio.get_running_loop()
+                signal.signal(signal.SIGINT, wrapper)
+                self._wrapped, self._wrapper = handler, wrapper
+        self._callbacks[callback] = asyncio.get_running_loop()
 
-    def let_go(self, note: Callable[[], None]) -> None:
-        """Stop calling ``note``."""
-        if self._releases.pop(note, None) is None or self._releases or self._ours is None:
+    def stop_intercepting(self, callback: Callable[[], None]) -> None:
+        """Stop calling ``callback``; after the last one, restore the handler."""
+        if self._callbacks.pop(callback, None) is None or self._callbacks or self._wrapper is None:
             return
-        # A handler set meanwhile is left alone.
-        if signal.getsignal(signal.SIGINT) is self._ours:
-            signal.signal(signal.SIGINT, self._before)
-        self._ours = self._unheard_since = None
+        # Other code may have installed its own handler meanwhile.
+        if signal.getsignal(signal.SIGINT) is self._wrapper:
+            signal.signal(signal.SIGINT, self._wrapped)
+        self._wrapper = self._pending_since = None
 
-    def _heard(self) -> None:
-        self._unheard_since = None
+    def _clear_pending(self) -> None:
+        self._pending_since = None
 
     def _on_sigint(self, handler: Handler, number: int, frame: FrameType | None) -> None:
         try:
             handler(number, frame)
         except KeyboardInterrupt:
-            running = [(note, loop) for note, loop in self._releases.items() if loop.is_running()]
+            running = [(call, loop) for call, loop in self._callbacks.items() if loop.is_running()]
             if not running:
                 raise
             now = running[0][1].time()
-            if self._unheard_since is None:
-                self._unheard_since = now
-            elif now - self._unheard_since >= _BLOCKED_AFTER:
+            if self._pending_since is None:
+                self._pending_since = now
+            elif now - self._pending_since >= _BLOCKED_AFTER:
                 # The user's code blocks the loop, and the user wants to interrupt that code.
                 raise
-            for note, loop in running:
-                loop.call_soon_threadsafe(note)
-                loop.call_soon_threadsafe(self._heard)
+            for callback, loop in running:
+                loop.call_soon_threadsafe(callback)
+                loop.call_soon_threadsafe(self._clear_pending)
 
 
 ctrl_c: Final = _CtrlC()

@@ -1,7 +1,7 @@
-"""The file of one order, written before the order: a sweep reads it if the process dies.
+"""The file of one order, written before the order; a sweep reads it if the process dies.
 
-While the process lives it holds a lock on the file. The child of a fork closes its copy of the file, so that
-it never keeps the lock of a parent that has ended.
+While the process lives, it holds a lock on the file. A forked child closes its copy of the open file, because
+that copy would keep the lock after the end of the parent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class LeaseFile:
         self.path = path
         self.record: LeaseRecord = record
         self._descriptor = descriptor
-        self._process = os.getpid()
+        self._pid = os.getpid()
         self._is_removed = False
         self._writing = threading.Lock()
         _open_files.add(self)
@@ -55,7 +55,7 @@ class LeaseFile:
             ConfigError: The folder cannot be written.
         """
         try:
-            # The program may change its directory while it leases.
+            # Absolute, since the program may change its directory while it leases.
             path = folder.absolute() / f"{os.urandom(8).hex()}{SUFFIX}"
             return cls(path, record, _write(path, record))
         except OSError as exc:
@@ -67,7 +67,7 @@ class LeaseFile:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Take over a file whose process has ended; ``None`` if the process lives, or the file is gone.
+        """Return and lock a file whose process has ended; ``None`` if the process lives or the file is gone.
 
         Raises:
             OSError: The file cannot be read.
@@ -82,21 +82,27 @@ class LeaseFile:
                 return cls(path, read_record(path), descriptor)
         except LocksUnavailableError:
             os.close(descriptor)
-            record = read_record(path)
-            if record.given_up or record.is_dead:
-                return cls(path, record, -1)
-            return None
+            return cls._claim_without_lock(path)
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
         return None
 
+    @classmethod
+    def _claim_without_lock(cls, path: Path) -> Self | None:
+        record = read_record(path)
+        return cls(path, record, -1) if record.given_up or record.is_dead else None
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether this process opened the file; in a forked child, it is the parent's."""
+        return self._pid == os.getpid()
+
     def update(self, **changes: Any) -> None:
         """Write changed fields; if that fails, log it and keep the old file."""
         with self._writing:
-            if self._process != os.getpid() or self._is_removed:
-                # In the child of a fork, the file is the parent's.
+            if not self._is_own or self._is_removed:
                 return
             self.record = attrs.evolve(self.record, **changes)
             try:
@@ -109,12 +115,12 @@ class LeaseFile:
 
     def is_lost(self) -> bool:
         """Return whether the file of an open lease, or its folder, was removed."""
-        return self._process == os.getpid() and not self._is_removed and not self.path.exists()
+        return not self._is_removed and not self.path.exists()
 
     def remove(self) -> None:
         """Delete the file: nothing is left to sweep, or the pod is kept."""
         with self._writing:
-            if self._process == os.getpid():
+            if self._is_own:
                 self._is_removed = True
                 try:
                     self.path.unlink(missing_ok=True)
@@ -143,7 +149,7 @@ def _write(path: Path, record: LeaseRecord) -> int:
     try:
         with contextlib.suppress(LocksUnavailableError):
             lock(descriptor)
-        # Not os.write, which may write only a part on a full disk, and raises no error.
+        # os.write may write only a part on a full disk, without an error.
         with open(descriptor, "wb", closefd=False) as file:
             file.write(json.dumps(data, indent=1).encode())
         os.fsync(descriptor)

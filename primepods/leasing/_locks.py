@@ -8,7 +8,7 @@ from typing import Final
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # as said
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # a module elsewhere
 
 HAS_LOCKS: Final = fcntl is not None
 NOT_SUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
@@ -19,10 +19,10 @@ class LocksUnavailableError(Exception):
 
 
 def lock(descriptor: int) -> bool:
-    """Take the lock, if nobody else has it.
+    """Take the lock, and return ``True``; return ``False`` if another process has it.
 
     Raises:
-        LocksUnavailableError: There are no locks here.
+        LocksUnavailableError: The file system or the operating system has no locks.
     """
     if fcntl is None:
         raise LocksUnavailableError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Final
 
@@ -13,7 +14,7 @@ from ..models import HistoryRecord, Pod
 from ._lease_file import LeaseFile
 from ._record import LeaseRecord
 from .account import Account
-from .pods_api import APPEARS_WITHIN, can_be_named, find_namesakes, has_ended
+from .pods_api import APPEARS_WITHIN, find_namesakes, has_ended, may_have_name
 from .sweep import OrphanedPod
 
 _RELEASE_TIMEOUT: Final = 600.0
@@ -28,23 +29,23 @@ class Orphan:
     Attributes:
         name: The pod's name.
         ordered_at: When it was ordered.
-        age: Seconds since the order, by the server's time.
-        files: Its locked files; two if the process was killed while it wrote one.
+        age: Seconds since the order of a lease, by the server's time.
+        files: Its locked files: two if the process was killed while it replaced one.
         pods: Its pods; several if a gateway has sent the order twice.
         is_listed: Whether the list shows the pods.
     """
 
     name: str
     ordered_at: datetime | None
-    age: float
+    age: float = math.inf
     files: list[LeaseFile] = attrs.field(factory=list[LeaseFile])
     pods: list[OrphanedPod] = attrs.field(factory=list[OrphanedPod])
     is_listed: bool = False
 
     @classmethod
-    def without_file(cls, pod: Pod, age: float) -> Orphan:
+    def without_file(cls, pod: Pod) -> Orphan:
         """Return the orphan of a listed pod that no file names."""
-        orphan = cls(str(pod.name), pod.created_at, age)
+        orphan = cls(str(pod.name), pod.created_at)
         orphan.set_listed([pod])
         return orphan
 
@@ -66,7 +67,7 @@ class Orphan:
     @property
     def is_refused(self) -> bool:
         """Whether the order was refused, so that a pod is improbable."""
-        return self.pod_id is None and all(file.record.is_refused for file in self.files)
+        return all(file.record.is_refused for file in self.files)
 
     def set_listed(self, pods: list[Pod]) -> None:
         """Set the pods to those that the list shows."""
@@ -77,7 +78,7 @@ class Orphan:
         ]
 
     def set_unlisted(self) -> None:
-        """Set the pods to one that the list does not show, but that may exist."""
+        """Set the pods to the recorded one, which the list does not show, but which may exist."""
         record = self.record
         self.pods = [
             OrphanedPod(
@@ -92,7 +93,7 @@ class Orphan:
         """Return whether a listed pod is of this lease: by its unique name, or its id and a similar name."""
         return any(
             is_same_name(file.record.name, pod.name)
-            or (pod.id == file.record.pod_id and can_be_named(pod, file.record.name))
+            or (pod.id == file.record.pod_id and may_have_name(pod, file.record.name))
             for file in self.files
         )
 
@@ -139,10 +140,10 @@ class Orphan:
 
     async def _delete(self, pod_id: str, account: Account) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
-        # A 404 does not mean that a pod is deleted that the list does not show yet.
+        # While a pod may still appear, a 404 does not prove that it is deleted.
         may_appear = not self.is_listed and not self.must_have_appeared
         try:
-            # One attempt then: a retry would take a 404 after a lost response for a success.
+            # Without retries, since they take a 404 after a lost response for success.
             pods = account.pods_once if may_appear else account.pods
             await pods.delete(pod_id, missing_ok=not may_appear)
             await account.pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 
 def process_start(pid: int) -> int | None:
-    """Return when a process was started, in clock ticks since the system was; Linux only.
+    """Return when a process was started, in clock ticks since the boot.
 
-    ``None`` if it has ended, also where its parent has not noticed, as in a container without an init.
+    Returns:
+        ``None`` if the process has ended or is a zombie, and on systems other than Linux.
     """
     try:
-        # The name of the command, in parentheses, may hold spaces, and be cut within a character.
+        # The command's name, in parentheses, may contain spaces and a part of a character.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return None if fields[0] in {b"Z", b"X"} else int(fields[19])
     except (OSError, ValueError, IndexError):
@@ -21,6 +22,7 @@ def process_start(pid: int) -> int | None:
 
 @cache
 def boot_id() -> str | None:
+    """Return an id of the current boot; Linux only."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
@@ -28,6 +30,7 @@ def boot_id() -> str | None:
 
 
 def pid_namespace() -> str | None:
+    """Return the namespace of this process's id; Linux only."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:

@@ -1,7 +1,4 @@
-"""Content of a lease file: the pod, the API, the key and the process.
-
-The key is only a fingerprint.
-"""
+"""Content of a lease file: the pod, the API, a fingerprint of the key, and the process."""
 
 from __future__ import annotations
 
@@ -29,19 +26,14 @@ _MAX_SIZE: Final = 65_536
 _MAX_TEXT: Final = 1_000
 
 
-def _is_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _check_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         raise TypeError(attribute.name)
-    value.encode()  # raises for half of a surrogate pair, which cannot be printed
+    value.encode()  # raises for an unpaired surrogate, which cannot be printed
 
 
-def _is_optional_text(record: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None:
-        _is_text(record, attribute, value)
-
-
-def _is_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+def _check_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise TypeError(attribute.name)
 
 
@@ -60,7 +52,7 @@ class LeaseRecord:
         pod_id: Its id; ``None`` until the response to the order.
         price_hr: Price per hour; ``None`` while it is not known.
         base_url: Address of the API.
-        key_fingerprint: Tells keys apart; the key cannot be found from it.
+        key_fingerprint: Hash of the API key.
         team_id: The team that it was rented for.
         host: Name of the machine.
         boot_id: Identifies the start of the operating system; ``None`` if unknown.
@@ -72,36 +64,35 @@ class LeaseRecord:
         is_refused: Whether the API refused the order, though it may have carried it out.
     """
 
-    name: UniqueName = attrs.field(converter=_to_name, validator=_is_text)
-    pod_id: str | None = attrs.field(default=None, validator=_is_optional_text)
-    price_hr: float | None = attrs.field(default=None, validator=_is_price)
-    base_url: str = attrs.field(validator=_is_text)
-    key_fingerprint: str = attrs.field(validator=_is_text)
-    team_id: str | None = attrs.field(default=None, validator=_is_optional_text)
-    host: str = attrs.field(validator=_is_text)
-    boot_id: str | None = attrs.field(default=None, validator=_is_optional_text)
-    pid_namespace: str | None = attrs.field(default=None, validator=_is_optional_text)
+    name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
+    pod_id: str | None = attrs.field(default=None, validator=optional(_check_text))
+    price_hr: float | None = attrs.field(default=None, validator=optional(_check_price))
+    base_url: str = attrs.field(validator=_check_text)
+    key_fingerprint: str = attrs.field(validator=_check_text)
+    team_id: str | None = attrs.field(default=None, validator=optional(_check_text))
+    host: str = attrs.field(validator=_check_text)
+    boot_id: str | None = attrs.field(default=None, validator=optional(_check_text))
+    pid_namespace: str | None = attrs.field(default=None, validator=optional(_check_text))
     pid: int = attrs.field(validator=instance_of(int))
     process_start: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
     ordered_at: datetime = attrs.field(validator=instance_of(datetime))
     given_up: bool = attrs.field(default=False, validator=instance_of(bool))
     is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
 
-    def is_orphaned(self, older_than: float | None) -> bool:
-        """Return whether the lease may be abandoned, without looking at the lock.
+    def may_be_orphaned(self, *, has_min_age: bool) -> bool:
+        """Return whether the process may have ended; the lock of the file decides.
 
-        A process on another machine cannot be checked: its lease counts as abandoned only if the caller has
-        given a minimum age.
+        A process of another host cannot be checked: it counts as ended if the sweep has a minimum age.
         """
         if self.given_up:
             return True
-        if self.is_elsewhere:
-            return older_than is not None
+        if self.is_other_host:
+            return has_min_age
         return self.process_start is None or self.is_dead
 
     @property
-    def is_elsewhere(self) -> bool:
-        """True if the process ran on another machine, in another container, or before the last boot."""
+    def is_other_host(self) -> bool:
+        """Whether the process runs on another machine, in another container, or ran before the last boot."""
         return (self.host, self.boot_id, self.pid_namespace) != (
             socket.gethostname(),
             boot_id(),
@@ -110,9 +101,10 @@ class LeaseRecord:
 
     @property
     def is_dead(self) -> bool:
-        """True if the process has provably ended; unknown without Linux's ``/proc``."""
-        is_known = not self.is_elsewhere and self.process_start is not None
-        return is_known and process_start(self.pid) != self.process_start
+        """Whether the process has provably ended; always ``False`` without Linux's ``/proc``."""
+        if self.is_other_host or self.process_start is None:
+            return False
+        return process_start(self.pid) != self.process_start
 
 
 def fingerprint(settings: Settings) -> str:
@@ -120,20 +112,19 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
 
 
-def new_record(name: str, settings: Settings, team_id: str | None, now: float | None = None) -> LeaseRecord:
+def new_record(name: str, settings: Settings, now: float | None = None) -> LeaseRecord:
     """Return the record of a pod that this process is about to order.
 
     Args:
         name: The pod's unique name.
         settings: The client's settings.
-        team_id: The team that it is rented for.
         now: The server's time, if it is known.
     """
     return LeaseRecord(
         name=name,
         base_url=settings.base_url,
         key_fingerprint=fingerprint(settings),
-        team_id=team_id,
+        team_id=settings.team_id,
         host=socket.gethostname(),
         boot_id=boot_id(),
         pid_namespace=pid_namespace(),
@@ -153,9 +144,8 @@ def read_record(path: Path) -> LeaseRecord:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is not a lease's, or is of a later version.
+        ValueError: The file is not a lease's, or is of another version.
     """
-    # Opening a pipe must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -13,10 +13,10 @@ _MAX_ORDERS: Final = 1_000
 
 
 class RefusedOrders:
-    """The refused orders of a client that may still have a pod: the list has not disproved it yet."""
+    """The refused orders of a client whose pods may exist: the list has not decided yet."""
 
     def __init__(self) -> None:
-        # If an order is dropped from the full queue, its file remains for a sweep.
+        # A full queue drops the oldest order, whose file remains for a sweep.
         self._rentals: deque[Rental] = deque(maxlen=_MAX_ORDERS)
 
     def add(self, rental: Rental) -> None:
@@ -25,6 +25,7 @@ class RefusedOrders:
 
     async def check(self) -> None:
         """Search the list once for their pods; delete those that exist."""
+        # Take all orders, so that a concurrent check does not search for them, too.
         undecided = self._rentals
         self._rentals = deque(maxlen=_MAX_ORDERS)
         listings: dict[str | None, Listing] = {}

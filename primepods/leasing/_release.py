@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -14,18 +15,20 @@ import attrs
 from .._utils.clock import Clock
 from ..errors import NotFoundError, PrimePodsError, WaitTimeoutError
 from ..models import PodState
-from ._steps import HURRY, INTERRUPTS, SAME_INTERRUPTION, GivenUpError, Steps, TooLateError
+from ._steps import HURRIED_TIMEOUT, INTERRUPTS, GivenUpError, Steps, TooLateError
 from .account import Account
 from .options import LeaseOptions
-from .pods_api import PodsAPI, ended_pods, has_ended, is_named
+from .pods_api import PodsAPI, has_ended, is_named, read_ended_pods
 
 log = logging.getLogger("primepods")
 
 _RESEND_AFTER: Final = 60.0
 """Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated."""
-_MAX_PAUSE: Final = 10.0
-_REMIND_AFTER: Final = 60.0
-"""Seconds between two lines of the log about a release that fails."""
+_MIN_CONFIRM_TIMEOUT: Final = 0.05
+"""Seconds: at the deadline, the pod is polled one last time."""
+_MAX_BACKOFF: Final = 10.0
+_LOG_INTERVAL: Final = 60.0
+"""Min seconds between two log messages about a release that fails."""
 _ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
@@ -34,7 +37,7 @@ class _NeverShownError(Exception):
 
 
 class AnotherPodError(Exception):
-    """The API shows the pod with another name: it belongs to another order."""
+    """The API shows the pod with another name, so it belongs to another order."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -47,11 +50,11 @@ class Release:
         options: Timeouts and intervals.
         pod_id: The pod.
         name: Its unique name.
-        what: The pod, for messages.
-        doubt_until: If no response has shown the pod: the time until which it may still appear. Before that,
-            a 404 proves nothing; after that, the release is given up. ``None`` if the pod was shown.
-        is_proved: Whether the API has shown this id together with our name; the id alone may be of another
-            order's pod.
+        label: The pod, for messages.
+        may_appear_until: Time until which a pod that no response has shown may still appear; ``None`` if one
+            has shown it. Before that time, a 404 proves nothing; at that time, the release is given up.
+        is_name_confirmed: Whether the API has shown this id with this name. If not, the id may be that of
+            another order's pod.
     """
 
     account: Account
@@ -59,10 +62,10 @@ class Release:
     options: LeaseOptions
     pod_id: str
     name: str
-    what: str
-    doubt_until: float | None
-    is_proved: bool
-    _must_delete: bool = attrs.field(default=True, init=False)
+    label: str
+    may_appear_until: float | None
+    is_name_confirmed: bool
+    _must_send_deletion: bool = attrs.field(default=True, init=False)
     _accepted_at: float = attrs.field(default=math.inf, init=False)
     _logged_at: float = attrs.field(default=-math.inf, init=False)
     _last_failure: str = attrs.field(default="", init=False)
@@ -72,14 +75,6 @@ class Release:
     def _clock(self) -> Clock:
         return self.account.settings.clock
 
-    @property
-    def _pods_to_delete(self) -> PodsAPI:
-        """The API for deletions; without retries if no response has shown the pod.
-
-        With retries, a 404 after a lost response would count as success, though the pod may still appear.
-        """
-        return self.account.pods if self.doubt_until is None else self.account.pods_once
-
     async def run(self) -> str | None:
         """Delete the pod and confirm that it is gone; return the reason if it may still be running.
 
@@ -88,7 +83,7 @@ class Release:
         """
         self._ends_at = self._clock.time() + self.options.release_timeout
         try:
-            await self._until_gone()
+            await self._delete_with_retries()
         except GivenUpError:
             return f"its release was interrupted{self._last_failure}"
         except (TooLateError, WaitTimeoutError):
@@ -98,19 +93,19 @@ class Release:
             return "no response has shown it since its order, and the history does not show that it has ended"
         return None
 
-    async def _until_gone(self) -> None:
-        """Delete the pod and confirm that it is gone; try again after a failure or an interruption."""
+    async def _delete_with_retries(self) -> None:
+        """Delete the pod and confirm that it is gone; retry after a failure or an interruption."""
         failures = 0
         while True:
             try:
                 if failures:
-                    pause = self._clock.sleep(min(_MAX_PAUSE, 0.25 * 2.0**failures))
-                    await self.steps.run(pause, self._interrupt, until=self._confirm_until)
+                    backoff = self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0**failures))
+                    await self.steps.run(backoff, deadline=self._deadline)
                 await self._delete_and_confirm()
             except WaitTimeoutError:
                 raise
             except INTERRUPTS:
-                self._interrupt()
+                self.steps.on_interrupt()
             except PrimePodsError as exc:
                 self._log_failure(exc)
                 self._last_failure = f"; the last failure: {str(exc).rstrip('.')}"
@@ -121,84 +116,86 @@ class Release:
     async def _delete_and_confirm(self) -> None:
         is_gone = False
         while not is_gone:
-            if self._must_delete:
-                has_ended = await self.steps.run(self._delete(), self._interrupt, until=lambda: self._ends_at)
+            if self._must_send_deletion:
+                has_ended = await self.steps.run(self._send_deletion(), deadline=lambda: self._ends_at)
                 if has_ended:
                     return
-                self._must_delete = False
+                self._must_send_deletion = False
                 self._accepted_at = self._clock.time()
-            is_gone = await self._is_confirmed_gone()
+            is_gone = await self._wait_until_gone()
 
-    async def _is_confirmed_gone(self) -> bool:
-        """Wait until the pod is gone; if it is not, note whether its deletion must be sent again.
+    async def _wait_until_gone(self) -> bool:
+        """Wait until the pod is gone, and return ``True``; else decide whether to send the deletion again.
 
         Raises:
-            WaitTimeoutError: It is not, and the time is over.
+            WaitTimeoutError: The pod is not gone at the deadline.
         """
-        # Positive even at the end of the time, for one last look.
-        left = max(SAME_INTERRUPTION, self._confirm_until() - self._clock.time())
-        gone = self.account.pods.wait_gone(
-            self.pod_id, timeout=min(left, _RESEND_AFTER), interval=self.options.interval
+        seconds_left = max(_MIN_CONFIRM_TIMEOUT, self._deadline() - self._clock.time())
+        wait = self.account.pods.wait_gone(
+            self.pod_id, timeout=min(seconds_left, _RESEND_AFTER), interval=self.options.interval
         )
         try:
-            await self.steps.run(gone, self._interrupt, until=self._confirm_until)
+            await self.steps.run(wait, deadline=self._deadline)
         except WaitTimeoutError as exc:
-            if self._clock.time() >= self._confirm_until():
+            if self._clock.time() >= self._deadline():
                 raise
             status = exc.statuses.get(self.pod_id)
-            # The API accepted the deletion and then forgot it: send it again.
-            self._must_delete = status is not None and status.status not in _ENDING
+            # If the API still shows the pod as running, it has lost the deletion that it accepted.
+            self._must_send_deletion = status is not None and status.status not in _ENDING
             return False
         return True
 
-    async def _delete(self) -> bool:
-        """Send the deletion until it is accepted; return whether the history shows that the pod has ended."""
-        if not self.is_proved and await is_named(self._pods_to_delete, self.pod_id, self.name) is False:
-            raise AnotherPodError
-        try:
-            state = await self._pods_to_delete.delete(self.pod_id, missing_ok=self.doubt_until is None)
-        except NotFoundError:
-            if await self._has_ended():
-                return True
-            raise
-        if self.doubt_until is None or state != PodState.TERMINATED:
-            return False
-        # `delete` also returns TERMINATED for a 404 after a lost response, which proves nothing yet.
-        if await self._has_ended():
-            return True
-        msg = f"Pod {self.pod_id} has not appeared in the API since its order."
-        raise PrimePodsError(msg)
-
-    async def _has_ended(self) -> bool:
-        """Return whether the history shows that the pod has ended.
+    async def _send_deletion(self) -> bool:
+        """Send the deletion; return whether the history already shows that the pod has ended.
 
         Raises:
-            _NeverShownError: The history does not show it, and it is too late for the pod to appear.
+            AnotherPodError: The pod has another name, and is not deleted.
+            PrimePodsError: The deletion is not accepted.
+            _NeverShownError: See :meth:`_delete_unshown`.
         """
-        if has_ended(self.name, self.pod_id, await ended_pods(self.account.pods)):
-            return True
-        if self.doubt_until is not None and self._clock.time() >= self.doubt_until:
-            raise _NeverShownError
+        account = self.account
+        # Without retries: they would take a 404 after a lost response for success.
+        pods = account.pods if self.may_appear_until is None else account.pods_once
+        if not self.is_name_confirmed and await is_named(pods, self.pod_id, self.name) is False:
+            raise AnotherPodError
+        if self.may_appear_until is not None:
+            return await self._delete_unshown(pods, self.may_appear_until)
+        await pods.delete(self.pod_id, missing_ok=True)
         return False
+
+    async def _delete_unshown(self, pods: PodsAPI, may_appear_until: float) -> bool:
+        """Delete a pod that no response has shown; return whether the history shows that it has ended.
+
+        Raises:
+            _NeverShownError: The pod does not exist, and cannot appear any more.
+            PrimePodsError: The deletion is not accepted, or the pod may still appear.
+        """
+        with suppress(NotFoundError):
+            state = await pods.delete(self.pod_id, missing_ok=False)
+            # TERMINATED may stand for a 404 after a lost response.
+            if state != PodState.TERMINATED:
+                return False
+        if has_ended(self.name, self.pod_id, await read_ended_pods(self.account.pods)):
+            return True
+        if self._clock.time() >= may_appear_until:
+            raise _NeverShownError
+        msg = f"Pod {self.pod_id} has not appeared in the API since its order."
+        raise PrimePodsError(msg)
 
     @property
     def _is_accepted(self) -> bool:
         """Whether the API has accepted the deletion."""
         return self._accepted_at < math.inf
 
-    def _confirm_until(self) -> float:
-        """Return the time at which the release must end; earlier after an interruption."""
-        if not self.steps.interruptions:
+    def _deadline(self) -> float:
+        """Return the time at which the release must end: earlier if it is accepted and was interrupted."""
+        if not self.steps.interruptions or not self._is_accepted:
             return self._ends_at
-        # Infinite before the acceptance, so that the full time applies.
-        hurried = max(self._accepted_at, self.steps.interrupted_at) + HURRY
+        hurried = max(self._accepted_at, self.steps.interrupted_at) + HURRIED_TIMEOUT
         return min(self._ends_at, hurried)
 
-    def _interrupt(self) -> None:
-        self.steps.interrupt(self.what)
-
     def _log_failure(self, error: PrimePodsError) -> None:
-        """Log a failure of the release: the first one, then at most one a minute."""
-        if self._clock.time() >= self._logged_at + _REMIND_AFTER:
+        """Log a failure of the release: the first, then at most one a minute."""
+        if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
-            log.warning("%s is not released yet: %s", self.what, error)
+            log.warning("%s is not released yet: %s", self.label, error)

@@ -1,4 +1,4 @@
-"""Waiting for the releases of leases."""
+"""Wait for the releases of leases."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import anyio
 from .supervisor import LeaseSupervisor
 
 
-async def released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
-    """Return when nothing is left to do; a cancellation interrupts the releases, and is returned."""
+async def wait_released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
+    """Wait until nothing is left to do; a cancellation interrupts the releases, and is returned."""
     cancelled: asyncio.CancelledError | None = None
-    # Shielded, or a cancel scope around the block would cancel each of these awaits, not only the first.
+    # Without this shield, a cancel scope around the block would cancel each await, not only the first.
     with anyio.CancelScope(shield=True):
-        while still_open := [each for each in supervisors if each.is_open and not each.is_stranded]:
+        while unreleased := [each for each in supervisors if each.is_open and not each.is_stranded]:
             try:
-                tasks = [supervisor.task for supervisor in still_open]
+                tasks = [supervisor.task for supervisor in unreleased]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError as exc:
                 cancelled = exc
-                for supervisor in still_open:
+                for supervisor in unreleased:
                     supervisor.interrupt()
     return cancelled

@@ -13,7 +13,6 @@ from .._operations import LISTENERS
 from .._utils.unique_names import UniqueName, is_same_name, unique_name
 from ..errors import (
     APIError,
-    ClientClosedError,
     CreateUncertainError,
     NotReleasedError,
     PriceTooHighError,
@@ -28,13 +27,13 @@ from ._release import AnotherPodError, Release
 from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
 from .account import Account
 from .options import LeaseOptions
-from .pods_api import APPEARS_WITHIN, UNAUTHORIZED, find_namesakes, is_named
+from .pods_api import APPEARS_WITHIN, KEY_REJECTIONS, find_namesakes, is_named
 from .server_time import expiring_name
 
 _log = logging.getLogger("primepods")
 
-_DOUBT_TIMEOUT: Final = 60.0
-"""Seconds after the order in which a pod that no response has shown may still appear."""
+_APPEARANCE_TIMEOUT: Final = 60.0
+"""Seconds after the response to the order in which a pod that no other response has shown may appear."""
 
 
 class Rental:
@@ -42,7 +41,7 @@ class Rental:
 
     Args:
         account: The account that orders the pod.
-        spec: The pod to order; its name has no suffix yet.
+        spec: The pod to order; its name gets a suffix.
         options: The parameters of the lease.
         steps: The steps of the lease.
 
@@ -52,8 +51,7 @@ class Rental:
         pod: The pod as ordered; ``None`` before that.
         status: The pod's last status.
         file: The lease file.
-        price_hr: The highest price per hour in any response; before the first, the order's maximum price.
-        not_released: The error that says why the pod may still be running, or ``None``.
+        release_error: The error that says why the pod may still be running, or ``None``.
         is_refused: Whether the API refused the order, though it may have carried it out.
     """
 
@@ -63,71 +61,88 @@ class Rental:
         self.spec: PodSpec = spec
         self.pod: Pod | None = None
         self.status: PodStatus | None = None
-        self.not_released: NotReleasedError | None = None
-        self.price_hr: float = spec.max_price or 0.0
-        self._has_price = False
+        self.release_error: NotReleasedError | None = None
+        self.is_refused: bool = False
         self.account = account
         self._options = options
         self._steps = steps
         self._clock = account.settings.clock
-        self.is_refused: bool = False
-        self._has_ordered = False
+        self._ordered_at: float | None = None
         self._has_response = False
-        self._is_proved = False
-        self._ordered_at = 0.0
-        self._made_at = 0.0
-        self._spent: float | None = None
+        self._is_name_confirmed = False
+        self._may_appear_until = 0.0
+        self._highest_price: float | None = None
+        self._final_spent: float | None = None
         self._listeners = LISTENERS.get()
 
     async def order(self) -> Pod:
-        """Order the pod.
+        """Order the pod, and record it in its file.
 
         Raises:
             EndedError: The lease ended before it was ordered.
             GivenUpError: The order was interrupted, and may have been carried out.
-            PriceTooHighError: The pod costs more than ``spec.max_price``, and must be released.
+            PriceTooHighError: The ordered pod costs more than ``spec.max_price``.
             PrimePodsError: Any other error of ``pods.create``.
         """
         await self._write_file()
         try:
-            try:
-                pod = await self._steps.run(self._order())
-            except INTERRUPTS:
-                if not self._has_ordered:
-                    self.file.remove()
-                    raise EndedError from None
-                # The event loop ends, and the order may have been carried out.
-                pod = await self._steps.run(self._find())
+            pod = await self._order_or_find()
         except CreateUncertainError:
-            self._give_up()
+            self._leave_to_sweep()
             raise
         except PrimePodsError as exc:
-            if isinstance(exc, APIError) and not isinstance(exc, UNAUTHORIZED):
+            if isinstance(exc, APIError) and not isinstance(exc, KEY_REJECTIONS):
                 await self._note_refusal()
             else:
                 self.file.remove()
             raise
         except (GivenUpError, *INTERRUPTS):
-            self.fail("its order was interrupted")
+            self.report_failure("its order was interrupted")
             raise GivenUpError from None
         self.pod = pod
-        self._made_at = self._clock.time()
         self._has_response = True
+        self._may_appear_until = self._clock.time() + _APPEARANCE_TIMEOUT
         self.note_price(pod.price_hr)
-        self.tell("LeaseStarted")
+        self.notify("LeaseStarted")
         await self._update_file(pod_id=pod.id, price_hr=self.price_hr)
         self.check_price()
         return pod
 
+    async def _order_or_find(self) -> Pod:
+        """Order the pod; if that is interrupted after the order was sent, search for the pod."""
+        try:
+            return await self._steps.run(self._order())
+        except INTERRUPTS:
+            if self._ordered_at is None:
+                self.file.remove()
+                raise EndedError from None
+            return await self._steps.run(self._find())
+
+    async def _order(self) -> Pod:
+        self._ordered_at = self._clock.boottime()
+        return await self.account.order(self.spec)
+
+    async def _find(self) -> Pod:
+        """Search for the pod of an interrupted order.
+
+        Raises:
+            CreateUncertainError: No pod, or more than one, has its name.
+        """
+        found, result = await find_namesakes(self.account.pods, self.name, self._clock)
+        if len(found) == 1:
+            return found[0]
+        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {result}."
+        raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
+
     async def _note_refusal(self) -> None:
-        """Leave the file to a sweep: a gateway may have sent the order twice, and only the second failed."""
-        self.is_refused = True
+        """Search for the pod later: a gateway may have sent the order twice, and only the second failed."""
         with contextlib.suppress(GivenUpError, *INTERRUPTS):
             await self._update_file(given_up=True, is_refused=True)
         self.file.close()
+        self.is_refused = True
+        self.account.refused.add(self)
 
     async def _update_file(self, **changes: Any) -> None:
-        """Write changed fields into the file."""
         server_time = self.account.server_clock.now()
         if server_time is not None:
             # The server's time may have been unknown when the file was created.
@@ -136,28 +151,25 @@ class Rental:
         self.file.record = attrs.evolve(self.file.record, **changes)
         await self._steps.run(asyncio.to_thread(self.file.update))
 
-    async def confirm_ownership(self) -> None:
-        """Check that the API shows the pod with its name: a cache or proxy may have mixed up responses.
+    async def confirm_name(self, pod_id: str) -> None:
+        """Check that the API shows the pod with its name.
 
         Raises:
-            ProtocolError: The pod has another name.
+            ProtocolError: It shows another name: a cache or proxy has mixed up two responses.
         """
-        if self.pod is None or self._is_proved:
-            return
-        pod_id = self.pod.id
-        is_ours = await is_named(self.account.pods, pod_id, self.name)
-        if is_ours is False:
-            self._disown()
+        has_our_name = await is_named(self.account.pods, pod_id, self.name)
+        if has_our_name is False:
+            self._forget_pod()
             raise ProtocolError(
                 f"The response to the order of pod {self.name!r} has the id {pod_id}, and the API shows that "
                 "pod with another name: it is neither used nor deleted. The ordered pod is searched by name.",
                 method="POST",
                 url_path="/api/v1/pods/",
             )
-        self._is_proved = is_ours is True
+        self._is_name_confirmed = has_our_name is True
 
-    def _disown(self) -> None:
-        """Forget the id in the response, which is that of another pod."""
+    def _forget_pod(self) -> None:
+        """Forget the id in the response to the order: it is another pod's."""
         self.pod = None
         self.file.record = attrs.evolve(self.file.record, pod_id=None)
 
@@ -174,8 +186,7 @@ class Rental:
             _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", beginning)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         self.spec = attrs.evolve(self.spec, name=name)
-        settings = account.settings
-        record = new_record(name, settings, settings.team_id, account.server_clock.now())
+        record = new_record(name, account.settings, account.server_clock.now())
         write = asyncio.to_thread(LeaseFile.create, account.folder, record)
         try:
             self.file = await self._steps.run(write)
@@ -186,7 +197,7 @@ class Rental:
             raise EndedError
 
     async def _choose_name(self, beginning: str) -> UniqueName:
-        """Return a unique name, which says when the pod expires if the lease has a maximum time."""
+        """Return a unique name; with ``max_hours``, it contains the time when the pod expires."""
         account, hours = self.account, self._options.max_hours
         if hours is not None:
             naming = expiring_name(
@@ -194,32 +205,18 @@ class Rental:
             )
             try:
                 return await self._steps.run(naming)
-            except ClientClosedError:
-                raise
             except PrimePodsError as exc:
-                # The lease itself deletes the pod in time, as nothing does with a created one.
+                # The lease deletes the pod in time without such a name.
                 _log.warning("the name of the pod will not contain when it expires: %s", exc)
         return unique_name(beginning, self._clock.random)
 
-    async def _order(self) -> Pod:
-        self._has_ordered = True
-        self._ordered_at = self._clock.boottime()
-        return await self.account.order(self.spec)
-
-    async def _find(self) -> Pod:
-        found, result = await find_namesakes(self.account.pods, self.name, self._clock)
-        if len(found) == 1:
-            return found[0]
-        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {result}."
-        raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
-
     @property
     def name(self) -> str:
-        """The pod's unique name."""
+        """The pod's name: unique, once the order has begun."""
         return self.spec.name or ""
 
     @property
-    def what(self) -> str:
+    def label(self) -> str:
         """The pod, for messages."""
         if self.pod is None:
             return f"A pod named {self.name}"
@@ -228,25 +225,26 @@ class Rental:
     @property
     def seconds(self) -> float:
         """Seconds since the order, including those in which the machine slept."""
-        return self._clock.boottime() - self._ordered_at if self._has_ordered else 0.0
+        return 0.0 if self._ordered_at is None else self._clock.boottime() - self._ordered_at
+
+    @property
+    def price_hr(self) -> float:
+        """The highest price per hour in any response; before the first, the order's maximum price."""
+        if self._highest_price is not None:
+            return self._highest_price
+        return self.spec.max_price or 0.0
 
     @property
     def spent(self) -> float:
         """Cost of the pod so far, at the highest price seen."""
-        if self._spent is not None:
-            return self._spent
+        if self._final_spent is not None:
+            return self._final_spent
         return 0.0 if self.pod is None else self.price_hr * self.seconds / 3600
 
     def note_price(self, price_hr: float | None) -> None:
-        """Update the price; 0 means unknown."""
-        if price_hr is None or price_hr <= 0:
-            return
-        if self._has_price:
-            self.price_hr = max(self.price_hr, price_hr)
-        else:
-            # The first price replaces the order's maximum price.
-            self.price_hr = price_hr
-            self._has_price = True
+        """Update the highest price; 0 means unknown."""
+        if price_hr is not None and price_hr > 0:
+            self._highest_price = max(self._highest_price or 0.0, price_hr)
 
     def note_status(self, status: PodStatus | None) -> None:
         """Update the status, and the price that it has."""
@@ -259,7 +257,7 @@ class Rental:
         if self.spec.is_exceeded_by(self.price_hr):
             message = f"it costs {self.price_hr:g} an hour, more than max_price={self.spec.max_price:g}"
             raise PriceTooHighError(
-                f"{self.what} was ordered, but {message}. It is deleted: take another offer, or raise "
+                f"{self.label} was ordered, but {message}. It is deleted: take another offer, or raise "
                 "max_price.",
                 status_code=200,
                 method="POST",
@@ -271,54 +269,59 @@ class Rental:
         """Delete the pod and confirm that it is terminated; report it if it may be running.
 
         Args:
-            is_kept: Whether to delete only other pods of its name: a gateway that repeats an order makes two.
+            is_kept: Whether to keep the ordered pod, and delete only others of its name: a gateway that
+                repeats an order creates two.
         """
         if not self._has_response:
             return
         reason: str | None = None
         if self.pod is not None and not is_kept:
-            reason = await self._delete(self.pod.id)
+            reason = await self._delete(self.pod.id, is_listed=False)
         others = await self._other_pods()
         if self.pod is None and not others:
             reason = "the response to its order had the id of another pod, and the list does not show it"
         for pod_id in others:
             _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
-            failure = await self._delete(pod_id)
+            failure = await self._delete(pod_id, is_listed=True)
             if failure is not None:
                 reason = f"its second pod, {pod_id}, is not released: {failure}"
-        self._spent = self.spent
+        self._final_spent = self.spent
         if reason is not None:
-            self.fail(reason)
+            self.report_failure(reason)
         elif not is_kept:
             self.file.remove()
-            self.tell("LeaseReleased", spent=self._spent)
+            self.notify("LeaseReleased", spent=self._final_spent)
 
-    async def _delete(self, pod_id: str) -> str | None:
-        """Delete a pod and confirm that it is terminated; return why it may be running."""
-        is_listed = self.pod is None or pod_id != self.pod.id
-        is_seen = is_listed or self.status is not None
+    async def _delete(self, pod_id: str, *, is_listed: bool) -> str | None:
+        """Delete a pod and confirm that it is terminated; return why it may be running.
+
+        Args:
+            pod_id: The pod.
+            is_listed: Whether the list shows this id with this order's unique name.
+        """
+        was_shown = is_listed or self.status is not None
         release = Release(
             account=self.account,
             steps=self._steps,
             options=self._options,
             pod_id=pod_id,
             name=self.name,
-            what=self.what,
-            doubt_until=None if is_seen else self._made_at + _DOUBT_TIMEOUT,
-            is_proved=is_listed or self._is_proved,
+            label=self.label,
+            may_appear_until=None if was_shown else self._may_appear_until,
+            is_name_confirmed=is_listed or self._is_name_confirmed,
         )
         try:
             return await release.run()
         except AnotherPodError:
             _log.warning("pod %s has another name than %s: it is not deleted", pod_id, self.name)
-            self._disown()
+            self._forget_pod()
             return None
 
     async def _other_pods(self) -> list[str]:
         """Return the ids of the listed pods with the unique name, except the ordered one."""
         try:
             reading = self.account.shared_list.read(self.account)
-            listed, _ = await self._steps.run(reading, until=lambda: self._steps.hurry_until)
+            listed, _ = await self._steps.run(reading, deadline=lambda: self._steps.hurried_deadline)
         except (GivenUpError, TooLateError):
             return []
         return [
@@ -346,39 +349,39 @@ class Rental:
             self.file.remove()
         return is_decided
 
-    def _give_up(self) -> None:
+    def _leave_to_sweep(self) -> None:
         """Leave the file to a sweep."""
         self.file.update(given_up=True)
         self.file.close()
 
-    def fail(self, reason: str) -> None:
+    def report_failure(self, reason: str) -> None:
         """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
-        if not self._steps.is_ours or self.not_released is not None:
+        if not self._steps.has_begun_here or self.release_error is not None:
             return
         pod = self.pod
         remedy = "look for that name in `pods.list()`" if pod is None else f"`client.pods.delete({pod.id!r})`"
         error = NotReleasedError(
-            f"{self.what} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
+            f"{self.label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
             pod_id=None if pod is None else pod.id,
             name=self.name,
             price_hr=None if pod is None else self.price_hr,
         )
-        self.not_released = error
+        self.release_error = error
         _log.error("%s", error, extra={"pod_id": error.pod_id, "pod_name": self.name})
         if self._listeners is not None:
             from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
 
             event = ReleaseFailed(pod_id=error.pod_id, name=self.name, price_hr=error.price_hr)
             self._listeners.notify(event)
-        self._give_up()
+        self._leave_to_sweep()
 
-    def tell(
+    def notify(
         self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float
     ) -> None:
         """Report an event of the lease to ``on_event``."""
         if self._listeners is None or self.pod is None:
             return
-        from .. import events  # noqa: PLC0415 - as above
+        from .. import events  # noqa: PLC0415 - loaded with the first on_event
 
         fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
         self._listeners.notify(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))

@@ -17,10 +17,10 @@ T = TypeVar("T")
 log = logging.getLogger("primepods")
 
 INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-SAME_INTERRUPTION: Final = 0.05
-"""Seconds in which interruptions count as one: the end of a loop cancels all tasks of a lease together."""
-HURRY: Final = 10.0
-"""Seconds to confirm that a pod is gone, once the release was interrupted."""
+MIN_INTERRUPTION_INTERVAL: Final = 0.05
+"""Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together."""
+HURRIED_TIMEOUT: Final = 10.0
+"""Seconds to confirm that a pod is gone, after the release was interrupted."""
 _MAX_INTERRUPTIONS: Final = 2
 """Number of interruptions at which a release is given up."""
 
@@ -42,9 +42,10 @@ class Steps:
 
     Args:
         clock: The client's clock.
-        on_interrupt: Called when a step is interrupted that has no such callback of its own.
+        on_interrupt: Called when a step is interrupted.
 
     Attributes:
+        on_interrupt: The callback for interruptions.
         is_ending: Whether the lease is ending.
         interruptions: Number of interruptions of the release.
         interrupted_at: Time of the last interruption.
@@ -54,19 +55,19 @@ class Steps:
         self.is_ending: bool = False
         self.interruptions: int = 0
         self.interrupted_at: float = -math.inf
-        self._on_interrupt = on_interrupt
+        self.on_interrupt = on_interrupt
         self._clock = clock
-        self._process = 0
+        self._pid = 0
         self._signal: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
         """Start the lease in this process."""
-        self._process = os.getpid()
+        self._pid = os.getpid()
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this process has begun the lease; a child of a fork must leave it alone."""
-        return self._process == os.getpid()
+    def has_begun_here(self) -> bool:
+        """Whether this process began the lease; a forked child leaves the pod to its parent."""
+        return self._pid == os.getpid()
 
     def end(self) -> None:
         """Start the release, if it has not started."""
@@ -77,24 +78,24 @@ class Steps:
         self.is_ending = True
         self.wake()
 
-    def interrupt(self, what: str) -> None:
+    def interrupt(self, label: str) -> None:
         """Start the release; a second call hurries it, a third gives it up.
 
         Args:
-            what: The pod, for the log.
+            label: The pod, for the log.
         """
         now = self._clock.time()
-        if self.is_ending and now - self.interrupted_at >= SAME_INTERRUPTION:
+        if self.is_ending and now - self.interrupted_at >= MIN_INTERRUPTION_INTERVAL:
             self.interruptions += 1
             if self.interruptions == 1:
-                log.warning("%s is being deleted: interrupted again, it may be left running", what)
+                log.warning("%s is being deleted: interrupted again, it may be left running", label)
         self.interrupted_at = now
         self.end()
 
     @property
-    def hurry_until(self) -> float:
-        """Time at which a release that was interrupted must end."""
-        return self.interrupted_at + HURRY if self.interruptions else math.inf
+    def hurried_deadline(self) -> float:
+        """Time at which an interrupted release ends; infinite if it was not interrupted."""
+        return self.interrupted_at + HURRIED_TIMEOUT if self.interruptions else math.inf
 
     def wake(self) -> None:
         """Wake the current step, so that it checks its conditions again."""
@@ -104,18 +105,16 @@ class Steps:
     async def run(
         self,
         work: Coroutine[Any, Any, T],
-        on_interrupt: Callable[[], None] | None = None,
         *,
-        until: Callable[[], float] = lambda: math.inf,
-        in_use: bool = False,
+        deadline: Callable[[], float] = lambda: math.inf,
+        stops_at_end: bool = False,
     ) -> T:
         """Await ``work`` in a task of its own; an interruption of the current task does not end the wait.
 
         Args:
             work: The coroutine; it is cancelled if the wait ends before it is done.
-            on_interrupt: Called at each interruption; by default, the callback of the lease.
-            until: Returns the time at which to give up; called again after each interruption.
-            in_use: Whether the end of the lease also ends the wait.
+            deadline: Returns the time at which to give up; called again after each interruption.
+            stops_at_end: Whether the end of the lease ends the wait.
 
         Raises:
             TooLateError: ``work`` was not done in time.
@@ -124,34 +123,33 @@ class Steps:
             CancelledError: ``work`` was cancelled, since the event loop ends.
         """
         loop = asyncio.get_running_loop()
-        note_interruption = on_interrupt or self._on_interrupt
         task = loop.create_task(work)
         # Retrieve the exception: asyncio logs one that nobody retrieves.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             while not task.done():
                 self._signal = loop.create_future()
-                self._check_may_wait(until(), in_use=in_use)
+                self._check_may_wait(deadline(), stops_at_end=stops_at_end)
                 try:
-                    await self._wait({task, self._signal}, until())
+                    await self._wait({task, self._signal}, deadline())
                 except INTERRUPTS:
-                    note_interruption()
+                    self.on_interrupt()
             return task.result()
         finally:
             task.cancel()
 
-    def _check_may_wait(self, until: float, *, in_use: bool) -> None:
-        """Raise what ends the current step early, if anything does; see :meth:`run`."""
-        if self.interruptions >= _MAX_INTERRUPTIONS or not self.is_ours:
+    def _check_may_wait(self, deadline: float, *, stops_at_end: bool) -> None:
+        """Raise the exception of :meth:`run` that ends the current step early, if there is one."""
+        if self.interruptions >= _MAX_INTERRUPTIONS or not self.has_begun_here:
             raise GivenUpError
-        if in_use and self.is_ending:
+        if stops_at_end and self.is_ending:
             raise EndedError
-        if self._clock.time() >= until:
+        if self._clock.time() >= deadline:
             raise TooLateError
 
-    async def _wait(self, futures: set[asyncio.Future[Any]], until: float) -> None:
-        """Return when one of the futures is done, or at the time ``until``."""
-        limit = contextlib.nullcontext() if until == math.inf else self._clock.timeout_at(until)
+    async def _wait(self, futures: set[asyncio.Future[Any]], deadline: float) -> None:
+        """Return when one of the futures is done, or at the deadline."""
+        limit = contextlib.nullcontext() if deadline == math.inf else self._clock.timeout_at(deadline)
         with contextlib.suppress(TimeoutError):
             async with limit:
                 await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The account of a lease: the API as one team, and the folder with the files of leases."""
+"""The account of a lease: the API for one team, and the folder with the files of leases."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from .._utils.clock import ServerClock
 from ..config import Settings
 from ..models import Pod
 from ..specs import PodSpec
+from ._refused_orders import RefusedOrders
 from .pods_api import PodsAPI
 from .shared_list import SharedList
 
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """Resources of the leases and sweeps of one team.
+    """API and files that the leases and sweeps of one team use.
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
-        order: Orders a pod.
-        pods_once: The same without retries, so that a 404 is never that of a deletion that was repeated.
+        order: Function that orders a pod.
+        pods_once: ``pods`` without retries, so that a 404 is not the result of an earlier attempt.
         settings: Settings, for that team.
         server_clock: The server's time.
         folder: Where the files of leases are.
         shared_list: Reads the list of pods for several leases at once.
+        refused: Orders that the API refused, though it may have carried them out.
     """
 
     pods: PodsAPI
@@ -37,3 +39,4 @@ class Account:
     server_clock: ServerClock
     folder: Path
     shared_list: SharedList
+    refused: RefusedOrders

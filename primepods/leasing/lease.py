@@ -7,13 +7,14 @@ import contextlib
 from types import TracebackType
 
 from .._utils.pod_reference import PodReference
-from ..errors import ClientClosedError
+from ..errors import ClientClosedError, PrimePodsError
 from ..models import Endpoint, Pod, PodStatus
 from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from ._released import released
-from .open_leases import held_back_ctrl_c
+from ._cost import final_cost
+from ._released import wait_released
+from .open_leases import intercepted_ctrl_c
 from .supervisor import LeaseSupervisor
 
 
@@ -22,15 +23,15 @@ class LeasedPodView(PodReference):
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         self._supervisor = supervisor
-        self.pod: Pod
+        self._rental, pod, status, ssh = supervisor.ready_pod()
+        self.pod: Pod = pod
         """The pod, as it was ordered."""
-        self.status: PodStatus
+        self.status: PodStatus = status
         """Its status when it was ready."""
-        self.name: str
+        self.name: str = pod.name or self._rental.name
         """Its name, with the suffix that no other pod has."""
-        self.ssh: SSHTarget
+        self.ssh: SSHTarget = ssh
         """How to log in to the first node."""
-        self.pod, self.status, self.name, self.ssh = supervisor.ready_pod()
 
     @property
     def id(self) -> str:
@@ -45,7 +46,7 @@ class LeasedPodView(PodReference):
     @property
     def price_hr(self) -> float:
         """Price per hour: the highest that was seen."""
-        return self._supervisor.price_hr
+        return self._rental.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the public address of a port of the pod, or ``None``.
@@ -60,7 +61,7 @@ class LeasedPodView(PodReference):
 
         The API bills by its own clock, and other prices during provisioning: ``final_cost`` is the bill.
         """
-        return self._supervisor.spent()
+        return self._rental.spent
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} ({self.name}), {self.price_hr:g} an hour>"
@@ -83,7 +84,11 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         AsyncRemote.__init__(self, self.pod.id, self.ssh, supervisor.ssh_options)
 
     def _check_usable(self) -> None:
-        self._supervisor.check_usable()
+        if not self._supervisor.is_usable:
+            raise PrimePodsError(
+                f"Nothing was sent to pod {self.id}: its lease has ended, and deletes it. "
+                "Use the pod only in the block."
+            )
 
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
@@ -98,13 +103,16 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         It polls ``GET /api/v1/pods/history`` until two responses agree.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Maximum seconds to wait.
             interval: Seconds between two polls, from 0.05.
 
         Raises:
             WaitTimeoutError: The bill has not settled in time.
         """
-        return await self._supervisor.final_cost(timeout=timeout, interval=interval)
+        account = self._rental.account
+        return await final_cost(
+            account.pods, account.settings.clock, self.id, timeout=timeout, interval=interval
+        )
 
 
 class AsyncLease:
@@ -127,17 +135,16 @@ class AsyncLease:
     async def __aenter__(self) -> AsyncLeasedPod:
         supervisor = self.supervisor
         supervisor.check_unused()
-        supervisor.on_lost = self._cancel_block
+        supervisor.on_pod_lost = self._cancel_block
         try:
             await supervisor.begin(self._on_change)
         except BaseException as exc:
-            if supervisor.has_begun:
-                supervisor.interrupt()
-                await released(supervisor)
+            supervisor.interrupt()
+            await wait_released(supervisor)
             add_notes(exc, supervisor)
             raise
         if not supervisor.is_ready:
-            error = held_back_ctrl_c([supervisor]) or entry_error(supervisor)
+            error = intercepted_ctrl_c([supervisor]) or entry_error(supervisor)
             add_notes(error, supervisor)
             raise error
         self._task = asyncio.current_task()
@@ -150,17 +157,17 @@ class AsyncLease:
     ) -> None:
         self._in_block = False
         supervisor = self.supervisor
-        if not supervisor.is_ours:
+        if not supervisor.has_begun_here:
             return
         supervisor.end()
-        cancelled = await released(supervisor)
+        cancelled = await wait_released(supervisor)
         if self._has_cancelled and supervisor.budget_error:
-            is_ours_alone = await self._uncancel(exc, cancelled)
-            if is_ours_alone:
+            was_only_cancellation = await self._uncancel(exc, cancelled)
+            if was_only_cancellation:
                 # Raise the budget's error in place of the CancelledError.
                 cancelled = None
                 exc = None if isinstance(exc, asyncio.CancelledError) else exc
-        error: BaseException | None = cancelled or held_back_ctrl_c([supervisor])
+        error: BaseException | None = cancelled or intercepted_ctrl_c([supervisor])
         if error is None and exc is None:
             error = exit_error(supervisor)
         add_notes(error or exc, supervisor)
@@ -168,41 +175,43 @@ class AsyncLease:
             raise error from None
 
     def _cancel_block(self) -> None:
-        """Cancel the block's task: the budget is used up, or other code has cancelled the lease's task."""
-        if self._in_block and self._task is not None and self._task.cancelling() <= self._cancelling:
+        """Cancel the block's task, unless it is cancelled already."""
+        if not self._in_block or self._task is None:
+            return
+        if self._task.cancelling() <= self._cancelling:
             self._has_cancelled = True
             self._task.cancel()
 
     async def _uncancel(self, *caught: BaseException | None) -> bool:
-        """Undo :meth:`_cancel_block`; return ``True`` if that was the task's only cancellation.
+        """Undo :meth:`_cancel_block`; return whether that was the only cancellation since the block began.
 
         Args:
-            caught: Exceptions among which may be the cancellation.
+            caught: Exceptions that were caught; the cancellation may be one of them.
         """
         if not any(isinstance(exc, asyncio.CancelledError) for exc in caught):
-            # The block ended before the cancellation was raised: receive it here.
+            # The block ended before the cancellation was raised: catch it here.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
         return self._task is None or self._task.uncancel() <= self._cancelling
 
 
 def entry_error(supervisor: LeaseSupervisor) -> BaseException:
-    """Return the error of a lease that got no pod; :func:`add_notes` adds that a pod may still be running."""
+    """Return the error of a lease that got no pod."""
     return (
         supervisor.budget_error
         or supervisor.error
-        or supervisor.not_released
+        or supervisor.release_error
         or ClientClosedError("The client was closed before the pod was ready. It is deleted.")
     )
 
 
 def exit_error(supervisor: LeaseSupervisor) -> BaseException | None:
     """Return the error to raise at the end of a block that has not failed."""
-    return supervisor.budget_error or supervisor.not_released
+    return supervisor.budget_error or supervisor.release_error
 
 
 def add_notes(error: BaseException | None, supervisor: LeaseSupervisor) -> None:
     """Add the lease's other errors as notes."""
-    for other in (supervisor.budget_error, supervisor.not_released):
+    for other in (supervisor.budget_error, supervisor.release_error):
         if error is not None and other is not None and other is not error:
             error.add_note(str(other))

@@ -14,8 +14,8 @@ from ..errors import ConfigError
 from ._lease_file import DRAFT, SUFFIX, LeaseFile
 from ._record import LeaseRecord, new_record, read_record
 
-_DRAFT_SECONDS: Final = 24 * 3600.0
-"""Age of a draft whose process must have ended: writing one takes milliseconds."""
+_MAX_DRAFT_AGE: Final = 24 * 3600.0
+"""Seconds; writing a draft takes milliseconds, so the process of an older draft has died."""
 
 
 @attrs.frozen
@@ -62,11 +62,11 @@ def _files(folder: Path) -> list[Path]:
         raise ConfigError(msg) from None
 
 
-def remove_broken_drafts(ledger_folder: Path, now: float) -> None:
+def remove_broken_drafts(folder: Path, now: float) -> None:
     """Remove unreadable drafts that are a day old: their processes were killed while writing."""
-    for draft in ledger_folder.glob(f"*{DRAFT}"):
+    for draft in folder.glob(f"*{DRAFT}"):
         with contextlib.suppress(OSError):
-            if now - draft.stat().st_mtime > _DRAFT_SECONDS and not _is_record(draft):
+            if now - draft.stat().st_mtime > _MAX_DRAFT_AGE and not _is_record(draft):
                 draft.unlink()
 
 
@@ -78,25 +78,24 @@ def _is_record(path: Path) -> bool:
     return True
 
 
-def try_folder(folder: Path, settings: Settings) -> bool:
-    """Write a file as a lease does, and remove it; return whether its lock keeps others out.
+def probe_folder(folder: Path, settings: Settings) -> bool:
+    """Write a lease file, and remove it; return whether locks work in the folder.
 
     Raises:
         ConfigError: The folder cannot be written.
     """
-    existed = folder.exists()
-    record = new_record(unique_name("trial", settings.clock.random), settings, settings.team_id)
+    has_existed = folder.exists()
+    record = new_record(unique_name("trial", settings.clock.random), settings)
     file = LeaseFile.create(folder, record)
     try:
         is_locked = LeaseFile.claim(file.path) is None
         file.close()
-        # Unlocked now, so this claim must succeed; it fails where locks do not work.
-        other = LeaseFile.claim(file.path)
-        if other is not None:
-            other.close()
+        claimed = LeaseFile.claim(file.path)
+        if claimed is not None:
+            claimed.close()
     finally:
         file.remove()
-    if not existed:
-        with contextlib.suppress(OSError):  # a lease has begun meanwhile
+    if not has_existed:
+        with contextlib.suppress(OSError):  # not empty: a lease has begun meanwhile
             folder.rmdir()
-    return is_locked and other is not None
+    return is_locked and claimed is not None

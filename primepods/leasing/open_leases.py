@@ -13,7 +13,6 @@ from ._refused_orders import RefusedOrders
 from .shared_list import SharedList
 
 if TYPE_CHECKING:
-    from ..waiting import OnChange
     from .supervisor import LeaseSupervisor
 
 
@@ -22,7 +21,7 @@ class OpenLeases:
 
     Attributes:
         shared_list: Reads the list of pods for several leases at once.
-        refused: Orders that were refused, and yet may have been carried out.
+        refused: Orders that the API refused, though it may have carried them out.
     """
 
     def __init__(self) -> None:
@@ -31,44 +30,43 @@ class OpenLeases:
         self._open: set[LeaseSupervisor] = set()
         self._is_closing = False
 
-    def start(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
-        """Begin a lease; see :meth:`LeaseSupervisor.start`.
+    def add(self, supervisor: LeaseSupervisor) -> None:
+        """Add a lease that is about to begin.
 
         Raises:
             ClientClosedError: The client is being closed.
-            RuntimeError: The lease was begun before.
         """
         if self._is_closing:
             # The lease's pod would outlive the client.
             msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
             raise ClientClosedError(msg)
-        supervisor.check_unused()
-        # Add it first: its task may run as soon as it exists.
         self._open.add(supervisor)
-        supervisor.start(on_change)
-        supervisor.task.add_done_callback(lambda _: self._open.discard(supervisor))
+
+    def discard(self, supervisor: LeaseSupervisor) -> None:
+        """Remove a lease that is released."""
+        self._open.discard(supervisor)
 
     async def release(self) -> None:
-        """Release all leases; a cancellation hurries the release, and is raised at its end."""
+        """Release all leases; a cancellation hurries this, and is raised at the end."""
         supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
         if not supervisors:
             return
-        from ._released import released  # noqa: PLC0415 - loaded by now
+        from ._released import wait_released  # noqa: PLC0415 - loaded by now
 
         for supervisor in supervisors:
             supervisor.end()
         self._is_closing = True
         try:
-            error = await released(*supervisors) or held_back_ctrl_c(supervisors)
+            error = await wait_released(*supervisors) or intercepted_ctrl_c(supervisors)
         finally:
             self._is_closing = False
         if error is not None:
             raise error
 
 
-def held_back_ctrl_c(supervisors: list[LeaseSupervisor]) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C that was held back; ``None`` for a cancelled task, which ends without it."""
+def intercepted_ctrl_c(supervisors: list[LeaseSupervisor]) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that was intercepted; ``None`` in a cancelled task, which ends without it."""
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0
-    had_one = any(supervisor.had_ctrl_c for supervisor in supervisors)
-    return KeyboardInterrupt() if had_one and not is_cancelled else None
+    had_ctrl_c = any(supervisor.had_ctrl_c for supervisor in supervisors)
+    return KeyboardInterrupt() if had_ctrl_c and not is_cancelled else None

@@ -8,21 +8,21 @@ from .._utils.arguments import check_amount, check_flag, check_interval, check_s
 from ..remote import SSHOptions
 
 
-def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _validate_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     check_seconds(attribute.name, value)
 
 
-def _budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+def _validate_budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
     if value is not None:
         what = "number of hours" if attribute.name == "max_hours" else "amount of money"
         check_amount(attribute.name, value, what)
 
 
-def _flag(_: object, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs' signature
+def _validate_flag(_: object, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs' signature
     check_flag(attribute.name, value)
 
 
-def _interval(_: object, __: object, value: float) -> None:
+def _validate_interval(_: object, __: object, value: float) -> None:
     check_interval(value)
 
 
@@ -31,14 +31,14 @@ class LeaseOptions:
     """Validated parameters of ``pods.lease`` except the spec.
 
     Raises:
-        TypeError: Not a number.
-        ValueError: Out of range.
+        TypeError: A value has another type.
+        ValueError: A number is out of range.
     """
 
-    ready_timeout: float = attrs.field(validator=_seconds)
-    interval: float = attrs.field(validator=_interval)
-    max_hours: float | None = attrs.field(validator=_budget)
-    max_spend: float | None = attrs.field(validator=_budget)
-    release_timeout: float = attrs.field(validator=_seconds)
-    login: bool = attrs.field(default=False, validator=_flag)
+    ready_timeout: float = attrs.field(validator=_validate_seconds)
+    interval: float = attrs.field(validator=_validate_interval)
+    max_hours: float | None = attrs.field(validator=_validate_budget)
+    max_spend: float | None = attrs.field(validator=_validate_budget)
+    release_timeout: float = attrs.field(validator=_validate_seconds)
+    login: bool = attrs.field(default=False, validator=_validate_flag)
     ssh: SSHOptions = attrs.field(factory=SSHOptions)

@@ -17,20 +17,20 @@ from ..waiting import OnChange
 
 log: logging.Logger = logging.getLogger("primepods")
 
-UNAUTHORIZED: Final = (AuthenticationError, PermissionDeniedError)
-"""Rejections of the key, which do not depend on the order: an order with one was never carried out."""
+KEY_REJECTIONS: Final = (AuthenticationError, PermissionDeniedError)
+"""Rejections of the key: a gateway that repeats an order gets them both times, so there is no pod."""
 LOOKUP_TIMEOUT: Final = 20.0
 """Seconds to search for the pod of an order that got no usable response."""
-_MIN_PAUSE: Final = 0.5
-_MAX_PAUSE: Final = 5.0
+_MIN_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 5.0
 APPEARS_WITHIN: Final = 600.0
 """Seconds after its order in which a pod may appear, even after a 404 or an empty list."""
 _MAX_RECORDS: Final = 1_000
-"""Maximum number of history records, the latest first, that are searched."""
+"""Max number of history records that are searched, the latest first."""
 
 
 class PodsAPI(Protocol):
-    """The methods of ``client.pods`` that leases use; its module imports this one, and not the reverse."""
+    """The methods of ``client.pods`` that leases use; a protocol, since its module imports this one."""
 
     def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
@@ -66,13 +66,19 @@ class PodsAPI(Protocol):
 async def find_namesakes(
     pods: PodsAPI, name: str, clock: Clock, is_enough: Callable[[list[Pod]], bool] = bool
 ) -> tuple[list[Pod], str]:
-    """Search for pods with a name until there are enough, or for 20 seconds.
+    """Search the list for pods with a name, for :data:`LOOKUP_TIMEOUT` at most.
+
+    Args:
+        pods: The API.
+        name: The name.
+        clock: The client's clock.
+        is_enough: Returns whether the found pods end the search; by default, one pod does.
 
     Returns:
         The pods, and the result of the last search as a phrase for messages.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
-    pause = _MIN_PAUSE
+    backoff = _MIN_BACKOFF
     found: list[Pod] = []
     result = "the list could not be read in time"
     while True:
@@ -83,38 +89,38 @@ async def find_namesakes(
                     raise error
                 found = [pod for pod in listed if is_same_name(name, pod.name)]
                 result = f"the list could not be read: {error}" if error else "no pod has this name"
-        left = ends_at - clock.time()
-        if is_enough(found) or left <= 0:
+        seconds_left = ends_at - clock.time()
+        if is_enough(found) or seconds_left <= 0:
             return found, result
-        await clock.sleep(min(pause, left))
-        pause = min(2 * pause, _MAX_PAUSE)
+        await clock.sleep(min(backoff, seconds_left))
+        backoff = min(2 * backoff, _MAX_BACKOFF)
 
 
 async def is_named(pods: PodsAPI, pod_id: str, name: str) -> bool | None:
-    """Return whether `get` shows a pod with this name, perhaps changed by the server; ``None`` if unknown."""
+    """Read a pod; return whether it may have been ordered as ``name``, or ``None`` if it cannot be read."""
     try:
         pod = await pods.get(pod_id)
     except (PrimePodsError, ValueError) as exc:
         log.info("the name of pod %s could not be read: %s", quote(pod_id), exc)
         return None
-    return can_be_named(pod, name)
+    return may_have_name(pod, name)
 
 
-def can_be_named(pod: Pod, name: str) -> bool:
+def may_have_name(pod: Pod, name: str) -> bool:
     """Return whether a pod may have been ordered as ``name``: a server may change or drop names."""
     return pod.name is None or is_respelled(name, pod.name)
 
 
-async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
+async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
     """Return the ended pods of the history, the latest first; after an error, those read before it."""
     ended: list[HistoryRecord] = []
-    seen = 0
+    read = 0
     try:
         async for record in pods.history():
-            seen += 1
+            read += 1
             if record.terminated_at is not None:
                 ended.append(record)
-            if seen == _MAX_RECORDS:
+            if read == _MAX_RECORDS:
                 break
     except ClientClosedError:
         raise
@@ -124,7 +130,7 @@ async def ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
 
 
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
-    """Return whether the history shows the end of a pod, by its id, or by its unique name without an id."""
+    """Return whether a pod is one of the ended ones: by its id, or by its unique name without an id."""
     if pod_id is not None:
         return any(record.id == pod_id for record in ended)
     return any(is_same_name(name, record.name) for record in ended)

@@ -10,12 +10,12 @@ from ..errors import PrimePodsError, ProtocolError
 from .pods_api import PodsAPI
 
 _TOLERANCE: Final = 60.0
-"""Maximum difference in seconds between two clocks that agree."""
+"""Max difference in seconds between two clocks that agree."""
 _MAX_DIFFERENCE: Final = 4 * 3600.0
-"""Maximum difference in seconds between two responses that agree and this machine's clock.
+"""Max difference in seconds between this machine's clock and two responses that agree.
 
-With a larger one, either a proxy sends its own wrong time with every response, or this machine's clock is
-wrong, and nothing shows which.
+A larger one has two possible causes: a wrong clock of this machine, or a proxy that adds its own wrong time
+to every response.
 """
 _MAX_READINGS: Final = 3
 
@@ -26,16 +26,16 @@ async def confirmed_time(
     """Return the server's time, if this machine's clock or a second response agrees.
 
     Args:
-        pods: Reads a page, for another response.
+        pods: The API, to get another response.
         server_clock: The time of the latest response.
         clock: This machine's clock.
-        consequence: What does not happen without it, for the error.
+        consequence: What an unknown time prevents, for the error.
 
     Raises:
-        ProtocolError: None agrees, or two responses are hours away from this machine's clock.
+        ProtocolError: Neither agrees, or both responses are hours away from this machine's clock.
         PrimePodsError: The API cannot be read.
     """
-    # Differences from this machine's clock; the first is that of this clock itself.
+    # Differences of all clocks from this machine's, beginning with its own.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
         if reading > 0:
@@ -60,7 +60,7 @@ async def confirmed_time(
 
 
 async def _read_date(pods: PodsAPI, server_clock: ServerClock) -> None:
-    """Send a request for its response's ``Date``, which an error has as well."""
+    """Send a request to get the ``Date`` of its response; a response with an error has one, too."""
     try:
         await pods.page(limit=1)
     except PrimePodsError:

@@ -19,7 +19,7 @@ from ._orphan import Orphan
 from ._record import LeaseRecord, as_time, fingerprint
 from .account import Account
 from .ledger import Ledger, read_ledger, remove_broken_drafts
-from .pods_api import ended_pods
+from .pods_api import read_ended_pods
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
@@ -59,7 +59,9 @@ class Sweeper:
         self._skipped: list[SkippedLease] = []
         self._ended: list[Orphan] = []
         self._claimed: list[LeaseFile] = []
-        self._is_readable = True
+        self._are_files_readable = True
+        self._now = -math.inf
+        """The server's time; while it is unknown, every pod counts as just ordered, and no 404 as a proof."""
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``.
@@ -68,38 +70,29 @@ class Sweeper:
             ConfigError: The folder of leases cannot be read.
             ProtocolError: Ages matter, and the server's time is not confirmed.
         """
-        before = await asyncio.to_thread(self._read)
+        before = await asyncio.to_thread(self._read_files)
         if not before and self._prefix is None and not self._expired:
             return Sweep(found=(), skipped=tuple(self._skipped))
-        listed, error = await self._pods.list().collect()
+        listed, list_error = await self._pods.list().collect()
         await self._read_time()
-        # Again, after the list: a pod ordered since the first read has its file now, and is no orphan.
-        records = await asyncio.to_thread(self._read)
+        # Read the files again: a pod that was ordered before the list may have its file only now.
+        records = await asyncio.to_thread(self._read_files)
         try:
-            orphans = await self._find(records, listed, is_complete=error is None)
-            recorded = [*before.values(), *records.values()]
-            if self._expired:
-                # An expired pod is deleted in spite of its file, unless its process is seen to live.
-                recorded = [record for record in recorded if not record.is_orphaned(older_than=0)]
-                self._skip_living(listed, recorded)
-            if self._expired or (self._prefix is not None and self._is_readable):
-                orphans += self._unrecorded(listed, recorded)
+            orphans = await self._find_orphans(before, records, listed, is_complete=list_error is None)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
-            outcomes: dict[str, PrimePodsError | None] = {}
-            if not dry_run:
-                outcomes = await self._delete(chosen)
+            outcomes = {} if dry_run else await self._delete(chosen)
         finally:
             for file in self._claimed:
                 file.close()
-        errors = {pod_id: problem for pod_id, problem in outcomes.items() if problem is not None}
+        errors = {pod_id: error for pod_id, error in outcomes.items() if error is not None}
         return Sweep(
             found=tuple(pod for orphan in chosen for pod in orphan.pods),
-            deleted=tuple(pod_id for pod_id, problem in outcomes.items() if problem is None),
-            errors=errors if error is None else {_LIST: error, **errors},
+            deleted=tuple(pod_id for pod_id, error in outcomes.items() if error is None),
+            errors=errors if list_error is None else {_LIST: list_error, **errors},
             skipped=tuple(self._skipped),
         )
 
-    def _read(self) -> dict[Path, LeaseRecord]:
+    def _read_files(self) -> dict[Path, LeaseRecord]:
         """Read all lease files; note unreadable ones.
 
         Raises:
@@ -111,9 +104,9 @@ class Sweeper:
         except (ConfigError, OSError):
             if not self._expired:
                 raise
-            # The names of expired pods are proof enough.
+            # An expired pod is recognised by its name alone.
             ledger = Ledger({}, {})
-        self._is_readable = not ledger.unreadable
+        self._are_files_readable = not ledger.unreadable
         self._skipped = [
             SkippedLease(
                 name=_as_text(path.name),
@@ -142,15 +135,74 @@ class Sweeper:
         except PrimePodsError:
             if self._expired or self._older_than is not None:
                 raise
-            # Every age is negative then, so everything counts as just ordered, and no 404 proves anything.
-            self._now = -math.inf
 
-    async def _find(
+    async def _find_orphans(
+        self,
+        before: Mapping[Path, LeaseRecord],
+        records: Mapping[Path, LeaseRecord],
+        listed: list[Pod],
+        *,
+        is_complete: bool,
+    ) -> list[Orphan]:
+        """Return what the sweep's arguments ask to delete.
+
+        Args:
+            before: Lease files, read before the list.
+            records: Lease files, read after the list.
+            listed: The listed pods.
+            is_complete: Whether the whole list could be read.
+        """
+        recorded = [*before.values(), *records.values()]
+        if self._expired:
+            return self._find_expired(listed, recorded)
+        orphans = await self._find_recorded(records, listed, is_complete=is_complete)
+        if self._prefix is not None and self._are_files_readable:
+            orphans += self._find_unrecorded(listed, recorded)
+        return orphans
+
+    def _find_expired(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
+        """Return the pods whose names say that they have expired; skip those whose processes live."""
+        living = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
+        orphans: list[Orphan] = []
+        for pod in listed:
+            expires_at = expiry_of(pod.name)
+            if expires_at is None or not self._is_past(expires_at):
+                continue
+            if not self._matches(pod.name, pod.created_at):
+                continue
+            owner = next((record for record in living if _names_pod(record, pod)), None)
+            if owner is None:
+                orphans.append(Orphan.without_file(pod))
+            else:
+                self._skip(
+                    owner, f"it has expired, but its process {owner.pid} lives: end it, then sweep again"
+                )
+        return orphans
+
+    def _find_unrecorded(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
+        """Return the pods without a file; skip those whose names say that their leases still last."""
+        orphans: list[Orphan] = []
+        for pod in listed:
+            if not self._matches(pod.name, pod.created_at):
+                continue
+            if any(_names_pod(record, pod) for record in recorded):
+                continue
+            expires_at = expiry_of(pod.name)
+            if expires_at is None or self._is_past(expires_at):
+                orphans.append(Orphan.without_file(pod))
+            else:
+                until = as_time(expires_at)
+                self._skip(pod, f"its name says that its lease, on another machine, lasts until {until}")
+        return orphans
+
+    def _is_past(self, expires_at: float) -> bool:
+        """Return whether a pod has expired so long ago that its own lease should have deleted it."""
+        return self._now >= expires_at + _EXPIRED_MARGIN
+
+    async def _find_recorded(
         self, records: Mapping[Path, LeaseRecord], listed: list[Pod], *, is_complete: bool
     ) -> list[Orphan]:
-        """Return the leases of dead processes whose pods run, or may run; none if only expired pods count."""
-        if self._expired:
-            return []
+        """Return the leases of dead processes whose pods run, or may run."""
         found: list[Orphan] = []
         unlisted: list[Orphan] = []
         for orphan in self._claim_all(records):
@@ -159,32 +211,31 @@ class Sweeper:
                 found.append(orphan)
             elif not self._skip_renamed(orphan, listed):
                 unlisted.append(orphan)
-        ended = await ended_pods(self._pods) if unlisted else []
+        ended = await read_ended_pods(self._pods) if unlisted else []
         for orphan in unlisted:
-            if self._classify_unlisted(orphan, ended, is_complete=is_complete):
+            if self._may_run(orphan, ended, is_complete=is_complete):
                 orphan.set_unlisted()
                 found.append(orphan)
         return found
 
     def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[Orphan]:
-        """Lock the files of dead processes, and note what is skipped; none if only expired pods count."""
-        if self._expired:
-            return []
+        """Lock the files of dead processes, and return their leases; skip the others."""
         orphans: dict[str, Orphan] = {}
         for path, record in records.items():
             if not self._matches(record.name, record.ordered_at):
                 continue
-            file = self._claim(path, record)
-            if isinstance(file, str):
-                self._skip(record, file)
+            claimed = self._claim(path, record)
+            if isinstance(claimed, str):
+                self._skip(record, claimed)
                 continue
-            self._claimed.append(file)
-            orphan = Orphan(record.name, record.ordered_at, self._age(record.ordered_at))
-            orphans.setdefault(record.name, orphan).files.append(file)
+            self._claimed.append(claimed)
+            age = self._now - record.ordered_at.timestamp()
+            orphan = Orphan(record.name, record.ordered_at, age)
+            orphans.setdefault(record.name, orphan).files.append(claimed)
         return list(orphans.values())
 
     def _claim(self, path: Path, record: LeaseRecord) -> LeaseFile | str:
-        """Return the file of a dead process, locked, or why it is left alone."""
+        """Return the locked file of a dead process, or the reason to skip it."""
         reason = self._reason_to_skip(record)
         if reason is not None:
             return reason
@@ -194,6 +245,7 @@ class Sweeper:
             return f"its file cannot be opened: {exc}"
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
+        """Return why a lease is left alone; ``None`` if its process may have ended."""
         # Under another key, or for another team, a 404 would prove nothing.
         if record.base_url != self._settings.base_url:
             return f"it was rented at {record.base_url}"
@@ -202,18 +254,18 @@ class Sweeper:
         if record.team_id != self._settings.team_id:
             team = "without a team" if record.team_id is None else f"of team {record.team_id}"
             return f"it is {team}: sweep with a client of that team_id"
-        if record.is_orphaned(self._older_than):
+        if record.may_be_orphaned(has_min_age=self._older_than is not None):
             return None
-        if record.is_elsewhere:
+        if record.is_other_host:
             return (
                 f"it cannot be seen whether its process lives: host {record.host} is another machine or "
                 "container, or was restarted. Give an age (older_than)"
             )
         return f"its process {record.pid} lives"
 
-    def _skip(self, record: LeaseRecord, reason: str) -> None:
+    def _skip(self, lease: LeaseRecord | Pod, reason: str) -> None:
         skipped = SkippedLease(
-            name=record.name, pod_id=record.pod_id, price_hr=record.price_hr, reason=reason
+            name=str(lease.name), pod_id=lease.pod_id, price_hr=lease.price_hr, reason=reason
         )
         self._skipped.append(skipped)
 
@@ -229,104 +281,66 @@ class Sweeper:
         )
         return True
 
-    def _classify_unlisted(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
-        """Tell whether to delete an unlisted pod; otherwise note that it has ended, or skip it."""
-        if orphan.has_ended(ended) or (orphan.is_refused and orphan.must_have_appeared and is_complete):
+    def _may_run(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
+        """Return whether an unlisted pod may run or appear; otherwise note its end, or skip its lease."""
+        if orphan.has_ended(ended):
             self._ended.append(orphan)
-        elif orphan.is_refused:
-            self._skip(
-                orphan.record,
-                "its order was refused, but a gateway may have sent it twice: no pod has appeared. Sweep "
-                "again ten minutes after the order",
-            )
-        elif orphan.pod_id is None and orphan.must_have_appeared:
+            return False
+        if orphan.is_refused:
+            if orphan.must_have_appeared and is_complete:
+                self._ended.append(orphan)
+            else:
+                self._skip(
+                    orphan.record,
+                    "its order was refused, but a gateway may have sent it twice: no pod has appeared. Sweep "
+                    "again ten minutes after the order",
+                )
+            return False
+        if orphan.pod_id is None and orphan.must_have_appeared:
             self._skip(
                 orphan.record,
                 "nothing has ever shown whether its pod exists, and each sweep looks for its name. If you "
                 f"know that it does not, remove {orphan.files[0].path}",
             )
-        else:
-            # Its id is known, or its order is recent: it may be running, or still appear.
-            return True
-        return False
-
-    def _unrecorded(self, listed: Iterable[Pod], records: list[LeaseRecord]) -> list[Orphan]:
-        """Return the pods not in ``records`` that the arguments of the sweep ask for."""
-        orphans: list[Orphan] = []
-        wanted = [pod for pod in listed if self._matches(pod.name, pod.created_at)]
-        for pod in wanted:
-            if _is_recorded(pod, records):
-                continue
-            expires_at = expiry_of(pod.name)
-            if self._expired and expires_at is None:
-                continue
-            # Until then, its lease may be alive on another machine.
-            if expires_at is None or self._now >= expires_at + _EXPIRED_MARGIN:
-                orphans.append(Orphan.without_file(pod, self._age(pod.created_at)))
-            elif not self._expired:
-                self._skip_pod(pod, expires_at)
-        return orphans
-
-    def _skip_living(self, listed: Iterable[Pod], living: list[LeaseRecord]) -> None:
-        """Report expired pods whose processes live, but have not deleted them."""
-        for pod in listed:
-            expires_at = expiry_of(pod.name)
-            if expires_at is None or self._now < expires_at + _EXPIRED_MARGIN:
-                continue
-            owner = next((record for record in living if _is_recorded(pod, [record])), None)
-            if owner is not None and self._matches(pod.name, pod.created_at):
-                self._skip(
-                    owner, f"it has expired, but its process {owner.pid} lives: end it, then sweep again"
-                )
-
-    def _skip_pod(self, pod: Pod, expires_at: float) -> None:
-        skipped = SkippedLease(
-            name=str(pod.name),
-            pod_id=pod.id,
-            price_hr=pod.price_hr,
-            reason=f"its name says that its lease, on another machine, lasts until {as_time(expires_at)}",
-        )
-        self._skipped.append(skipped)
+            return False
+        return True
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
+        """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
         if self._prefix is not None and not (name or "").startswith(self._prefix):
             return False
         if self._older_than is None:
             return True
         return since is not None and self._now - since.timestamp() >= self._older_than
 
-    def _age(self, since: datetime | None) -> float:
-        """Return the seconds since a time; a listed pod without one is old."""
-        return math.inf if since is None else self._now - since.timestamp()
-
     def _is_chosen(self, orphan: Orphan) -> bool:
-        """Tell whether the earlier sweep, if any, found every pod of the orphan."""
+        """Return whether the earlier sweep, if any, found every pod of the orphan."""
         if self._only is None:
             return True
         earlier = self._only.found
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphans: list[Orphan]) -> dict[str, PrimePodsError | None]:
-        """Delete the pods of orphans; return what went wrong, by id or else by name."""
+        """Delete the pods of orphans; return each error or ``None``, by id, or by name without an id."""
         for orphan in self._ended:
             orphan.remove_files()
         limit = self._settings.max_concurrency
         outcomes = await map_bounded(lambda orphan: orphan.delete(self._account), orphans, limit)
-        return {pod_id: problem for outcome in outcomes for pod_id, problem in outcome.items()}
+        return {pod_id: error for outcome in outcomes for pod_id, error in outcome.items()}
 
 
 def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
-    """Compare by id; by name if one of the ids is unknown."""
+    """Compare two pods by id, or by name if an id is unknown."""
     if pod.pod_id and other.pod_id:
         return pod.pod_id == other.pod_id
     return pod.name == other.name
 
 
 def _as_text(path: object) -> str:
-    """Return a path that can be printed, whatever bytes it has."""
+    """Return a path as text that can be printed: a path may contain bytes that are not UTF-8."""
     return str(path).encode(errors="backslashreplace").decode()
 
 
-def _is_recorded(pod: Pod, records: list[LeaseRecord]) -> bool:
-    """Tell whether a file names a pod, by its id or its unique name."""
-    return any(record.pod_id == pod.id or is_same_name(record.name, pod.name) for record in records)
+def _names_pod(record: LeaseRecord, pod: Pod) -> bool:
+    """Return whether a file names a pod, by its id or its unique name."""
+    return record.pod_id == pod.id or is_same_name(record.name, pod.name)

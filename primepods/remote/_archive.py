@@ -1,4 +1,4 @@
-"""``tar`` streams: packing files for a pod, unpacking those of a pod. All functions block."""
+"""``tar`` streams: pack files for a pod, unpack files of a pod. All functions block."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ._exclude import Exclusion
 
 _CHUNK_SIZE: Final = 256 * 1024
 _KEPT_MODES: Final = 0o755
-"""Bits of a pod's modes that a download keeps: no write permission for others."""
+"""Bits of the modes on the pod that a download keeps: no write permission for others."""
 _OWNER_MODES: Final = 0o700
-"""Permissions of the owner that every folder gets, so that it can be filled and renamed."""
+"""Permissions that the owner of every folder gets, so that it can be filled and renamed."""
 
 
 @attrs.define
 class Progress:
-    """Progress of a copy; its thread counts, the event loop reads.
+    """Progress of a copy, counted in the copying thread and read in the event loop.
 
     Attributes:
         done: Bytes of files so far.
@@ -65,7 +65,7 @@ class _Packer:
         if name and self.exclusion.matches(name, is_folder=member.isdir()):
             return
         self._add_member(path, member)
-        _forget_members(self.archive)
+        _clear_members(self.archive)
         if member.isdir():
             for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
                 self.add(path / entry.name, f"{name}/{entry.name}".lstrip("/"))
@@ -76,14 +76,14 @@ class _Packer:
         member.uname = member.gname = ""
         if member.isreg():
             with path.open("rb") as file:
-                self.archive.addfile(member, _Counted(file, self.progress))
+                self.archive.addfile(member, _CountingFile(file, self.progress))
         else:
             if member.isdir():
                 member.mode |= _OWNER_MODES
             self.archive.addfile(member)
 
 
-class _Counted:
+class _CountingFile:
     """File whose bytes are counted as they are read."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
@@ -97,7 +97,7 @@ class _Counted:
 
 
 def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
-    """Unpack a pod's archive into an empty folder; make links last, so that nothing is written through one.
+    """Unpack a pod's archive into an empty folder; create links last, so that nothing is written through one.
 
     Returns:
         The members that were left out, for a message: links that leave the folder, pipes, devices.
@@ -110,8 +110,8 @@ def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
     links = _Links()
     with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
-            _forget_members(archive)
-            name = _inside(member.name)
+            _clear_members(archive)
+            name = _checked_path(member.name)
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if member.isdir():
@@ -119,31 +119,35 @@ def unpack(stream: BinaryIO, folder: Path, progress: Progress) -> list[str]:
                 path.chmod((member.mode & _KEPT_MODES) | _OWNER_MODES)
             elif member.isreg():
                 _write(archive, member, path, progress)
-            elif not links.add(name, member):
-                # A hard link to a file, which is already written.
-                os.link(folder / _inside(member.linkname), path)
-    return links.make(folder)
+            elif links.is_link_to_file(member):
+                os.link(folder / _checked_path(member.linkname), path)
+            else:
+                links.add(name, member)
+    return links.create(folder)
 
 
 class _Links:
-    """Links to make after all files, and members to leave out."""
+    """Links to create after all files, and members to leave out."""
 
     def __init__(self) -> None:
         self._targets: dict[str, str] = {}
+        """Target of each link; empty for a member that is left out."""
 
-    def add(self, name: str, member: tarfile.TarInfo) -> bool:
-        """Store a member that is no file; return ``False`` for a hard link to a file, which is not stored."""
-        target = member.linkname if member.issym() else ""
-        if member.islnk():
-            first = _inside(member.linkname)
-            if first not in self._targets:
-                return False
-            target = self._targets[first]
-        self._targets[name] = target
-        return True
+    def is_link_to_file(self, member: tarfile.TarInfo) -> bool:
+        """Return whether a member is a hard link to a file, which is already written."""
+        return member.islnk() and _checked_path(member.linkname) not in self._targets
 
-    def make(self, folder: Path) -> list[str]:
-        """Make the links that stay in the folder; return the members that are left out, for a message."""
+    def add(self, name: str, member: tarfile.TarInfo) -> None:
+        """Store a member that is no file and no hard link to one."""
+        if member.issym():
+            self._targets[name] = member.linkname
+        elif member.islnk():
+            self._targets[name] = self._targets[_checked_path(member.linkname)]
+        else:
+            self._targets[name] = ""
+
+    def create(self, folder: Path) -> list[str]:
+        """Create the links that stay in the folder; return the members that are left out, for a message."""
         left_out: list[str] = []
         for name, target in self._targets.items():
             if _stays_inside(name, target):
@@ -153,7 +157,7 @@ class _Links:
         return left_out
 
 
-def _forget_members(archive: Any) -> None:
+def _clear_members(archive: Any) -> None:
     """Clear an archive's list of its members, which grows with each member."""
     archive.members.clear()
 
@@ -161,17 +165,15 @@ def _forget_members(archive: Any) -> None:
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, progress: Progress) -> None:
     source = archive.extractfile(member)
     with path.open("xb") as file:
-        chunk = source.read(_CHUNK_SIZE) if source is not None else b""
-        while source is not None and chunk:
+        while source is not None and (chunk := source.read(_CHUNK_SIZE)):
             file.write(chunk)
             progress.done += len(chunk)
-            chunk = source.read(_CHUNK_SIZE)
     path.chmod(member.mode & _KEPT_MODES)
     os.utime(path, (member.mtime, member.mtime))
 
 
-def _inside(name: str) -> str:
-    """Return a member's normalised path.
+def _checked_path(name: str) -> str:
+    """Return the normalised path of a member.
 
     Raises:
         TransferError: The path is outside the folder.
@@ -191,51 +193,51 @@ def _stays_inside(name: str, target: str) -> bool:
     return ".." not in parts[levels_up:] and levels_up <= name.count("/")
 
 
-def make_staging(target: Path, *, is_into: bool) -> Path:
+def create_staging(target: Path, *, is_target_folder: bool) -> Path:
     """Create a temporary folder on the disk of ``target``, in which a copy is completed before it is renamed.
 
     Args:
         target: The target of the copy.
-        is_into: Whether the target is a folder, which is created if it does not exist.
+        is_target_folder: Whether the target is a folder, which is created if it does not exist.
     """
-    if is_into:
+    if is_target_folder:
         target.mkdir(parents=True, exist_ok=True)
     parent = target if target.is_dir() else target.parent
     parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=".primepods-", dir=parent))
 
 
-def place(made: Path, target: Path) -> None:
+def move_into_place(staged: Path, target: Path) -> None:
     """Move a complete copy to its target; in an existing folder, replace files of the same names.
 
     Raises:
         TransferError: A file is in the place of a folder, or the reverse. Nothing was changed.
         OSError: A file cannot be renamed.
     """
-    if made.is_dir() and target.is_dir():
-        _check_places(made, target)
-        _merge(made, target)
+    if staged.is_dir() and target.is_dir():
+        _check_places(staged, target)
+        _merge(staged, target)
     else:
-        _check_fit(made, target)
-        made.replace(target)
+        _check_fit(staged, target)
+        staged.replace(target)
 
 
-def _check_places(made: Path, target: Path) -> None:
-    for path in list(made.iterdir()):
+def _check_places(staged: Path, target: Path) -> None:
+    for path in list(staged.iterdir()):
         _check_fit(path, target / path.name)
         if _is_folder(path) and (target / path.name).is_dir():
             _check_places(path, target / path.name)
 
 
-def _check_fit(made: Path, target: Path) -> None:
-    if _is_folder(made) and (target.is_symlink() or target.exists()) and not _is_folder(target):
+def _check_fit(staged: Path, target: Path) -> None:
+    if _is_folder(staged) and (target.is_symlink() or target.exists()) and not _is_folder(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    if not _is_folder(made) and _is_folder(target):
+    if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 
 
-def _merge(made: Path, target: Path) -> None:
-    for path in list(made.iterdir()):
+def _merge(staged: Path, target: Path) -> None:
+    for path in list(staged.iterdir()):
         if _is_folder(path) and (target / path.name).is_dir():
             _merge(path, target / path.name)
         else:

@@ -52,7 +52,7 @@ class Command:
         data = input.encode() if isinstance(input, str) else input
         self._shown = quote(command)
         self._script = run_script(command, env=env or {}, cwd=cwd, has_input=data is not None)
-        self._write = None if data is None else partial(_write, data)
+        self._write_input = None if data is None else partial(_write_input, data)
         self._timeout = timeout
         self._stdout = _Output("stdout", on_line, capture=capture)
         self._stderr = _Output("stderr", on_line, capture=capture)
@@ -68,22 +68,22 @@ class Command:
         """
         sinks: dict[Stream, Sink] = {"stdout": self._stdout.add, "stderr": self._stderr.add}
         async with login.session() as session:
-            begun = anyio.current_time()
+            started_at = anyio.current_time()
             with anyio.move_on_after(self._timeout) as scope:
-                await exchange(session, self._script, self._write, sinks)
+                await exchange(session, self._script, self._write_input, sinks)
                 await self._stdout.end()
                 await self._stderr.end()
-            seconds = anyio.current_time() - begun
-        # The script reports it on stderr, at the end.
+            seconds = anyio.current_time() - started_at
+        # The script prints the exit code on stderr at its end.
         code = session.stderr.exit_code
         if code is None or scope.cancelled_caught:
-            raise self._unfinished(login.pod_id, seconds, is_timeout=scope.cancelled_caught)
+            raise self._unfinished_error(login.pod_id, seconds, is_timeout=scope.cancelled_caught)
         return CommandResult(
             exit_code=code,
             seconds=seconds,
-            stdout=self._stdout.kept.text(),
-            stderr=self._stderr.kept.text(),
-            is_truncated=self._stdout.kept.is_truncated or self._stderr.kept.is_truncated,
+            stdout=self._stdout.tail.text(),
+            stderr=self._stderr.tail.text(),
+            is_truncated=self._stdout.tail.is_truncated or self._stderr.tail.is_truncated,
         )
 
     def check(self, result: CommandResult, pod_id: str) -> None:
@@ -103,8 +103,8 @@ class Command:
                 seconds=result.seconds,
             )
 
-    def _unfinished(self, pod_id: str, seconds: float, *, is_timeout: bool) -> Exception:
-        stdout, stderr = self._stdout.kept.text(), self._stderr.kept.text()
+    def _unfinished_error(self, pod_id: str, seconds: float, *, is_timeout: bool) -> Exception:
+        stdout, stderr = self._stdout.tail.text(), self._stderr.tail.text()
         last = _last_line(stderr)
         if is_timeout:
             return CommandTimeoutError(
@@ -129,14 +129,14 @@ class _Output:
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool) -> None:
         is_streamed = on_line is not None or not capture
-        self.kept = Tail(_MAX_CAPTURED_WITH_ON_LINE if is_streamed else _MAX_CAPTURED)
+        self.tail = Tail(_MAX_CAPTURED_WITH_ON_LINE if is_streamed else _MAX_CAPTURED)
         self._stream: Stream = stream
         self._on_line = on_line
         self._lines = Lines()
         self._echo = None if capture else echo(stream)
 
     async def add(self, piece: bytes) -> None:
-        self.kept.add(piece)
+        self.tail.add(piece)
         if self._echo is not None:
             await self._echo(piece)
         if self._on_line is not None:
@@ -151,7 +151,7 @@ class _Output:
             await call_back(on_line, OutputLine(text=line, stream=self._stream))
 
 
-def _write(data: bytes, stdin: BinaryIO) -> None:
+def _write_input(data: bytes, stdin: BinaryIO) -> None:
     stdin.write(data)
     stdin.flush()
 

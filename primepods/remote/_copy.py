@@ -16,20 +16,20 @@ import anyio
 from .._utils.arguments import check_callable, check_string
 from .._utils.text import clip, one_line
 from ..errors import ConnectionLostError, TransferError
-from ._archive import Progress, make_staging, pack, place, unpack
-from ._exchange import Work, call_back, drop, exchange, first_error
+from ._archive import Progress, create_staging, move_into_place, pack, unpack
+from ._exchange import ReadOutput, call_back, exchange, unwrap_first_error
 from ._exclude import Exclusion
 from ._login import Login
 from ._output import Tail
 from ._scripts import download_script, upload_script
-from ._session import Session, Sink, in_thread
+from ._session import Session, Sink, drop, in_thread
 from .results import OnProgress, Stream
 
 _CHUNK_SIZE: Final = 64 * 1024
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _PROGRESS_INTERVAL: Final = 0.2
 _FILE_CHANGED: Final = "file changed as we read it"
-"""Message of GNU's ``tar`` for a file that grew while it was read; the archive is complete all the same."""
+"""Message of GNU's ``tar`` for a file that grew while it was read; the archive is complete."""
 _FILES_CHANGED: Final = 1
 """Exit code of GNU's ``tar`` with such a message."""
 
@@ -37,10 +37,10 @@ _FILES_CHANGED: Final = 1
 class _Copy:
     """Base class of uploads and downloads."""
 
-    def __init__(self, what: str, on_progress: OnProgress | None) -> None:
+    def __init__(self, description: str, on_progress: OnProgress | None) -> None:
         if on_progress is not None:
             check_callable("on_progress", on_progress)
-        self._what = what
+        self._description = description
         self._on_progress = on_progress
         self._progress = Progress()
         self._stderr = Tail(_CHUNK_SIZE)
@@ -50,13 +50,13 @@ class _Copy:
         session: Session,
         script: bytes,
         write: Callable[[BinaryIO], object],
-        read_output: Work | None = None,
+        read_output: ReadOutput | None = None,
     ) -> None:
         """Run the script until it ends or the connection is lost; report progress meanwhile."""
         sinks: dict[Stream, Sink] = {"stderr": self._add_stderr}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
-        with first_error():
+        with unwrap_first_error():
             async with anyio.create_task_group() as group:
                 group.start_soon(self._report)
                 await exchange(session, script, write, sinks, read_output)
@@ -74,10 +74,10 @@ class _Copy:
         """Raise an error unless the script on the pod succeeded."""
         stderr = self._stderr.text()
         message = clip(one_line(stderr), _MAX_MESSAGE_LENGTH)
-        what = f"Could not copy {self._what} (pod {pod_id})"
+        failure = f"Could not copy {self._description} (pod {pod_id})"
         if exit_code is None:
             raise ConnectionLostError(
-                f"{what}: the connection was lost after {self._progress.done:,} bytes. The target is "
+                f"{failure}: the connection was lost after {self._progress.done:,} bytes. The target is "
                 f"unchanged. {message}".rstrip(),
                 pod_id=pod_id,
                 stderr=stderr,
@@ -87,7 +87,7 @@ class _Copy:
         else:
             is_complete = exit_code == 0
         if not is_complete:
-            raise TransferError(f"{what}. Message of the pod: {message or f'exit code {exit_code}'}")
+            raise TransferError(f"{failure}. Message of the pod: {message or f'exit code {exit_code}'}")
 
 
 class Upload(_Copy):
@@ -131,9 +131,9 @@ class Download(_Copy):
         self._script = download_script(remote)
         self._name = posixpath.basename(remote.rstrip("/"))
         self._target = _local_path(local).absolute()
-        self._is_into = os.fspath(local).endswith(("/", os.sep))
-        self._is_folder = False
-        self._problem: Exception | None = None
+        self._is_target_folder = os.fspath(local).endswith(("/", os.sep))
+        self._is_source_folder = False
+        self._archive_error: Exception | None = None
         self._left_out: list[str] = []
 
     async def run(self, login: Login) -> None:
@@ -143,31 +143,30 @@ class Download(_Copy):
             PrimePodsError: See :meth:`AsyncRemote.download`.
             OSError: A file cannot be written here.
         """
-        target = self._target
-        folder = await in_thread(make_staging, target, is_into=self._is_into)
-        made = folder / "data"
+        folder = await in_thread(create_staging, self._target, is_target_folder=self._is_target_folder)
+        staged = folder / "data"
         try:
             async with login.session(is_raw=True) as session:
                 await self._exchange(
-                    session, self._script, _write_nothing, lambda: in_thread(self._receive, session, made)
+                    session, self._script, _write_nothing, lambda: in_thread(self._receive, session, staged)
                 )
             self._check(session.stderr.exit_code, login.pod_id)
-            if self._problem is not None:
+            if self._archive_error is not None:
                 raise TransferError(
-                    f"Could not copy {self._what}: the pod's archive is invalid: {self._problem}"
+                    f"Could not copy {self._description}: the pod's archive is invalid: {self._archive_error}"
                 )
-            await in_thread(self._place, made, target)
+            await in_thread(self._move_into_place, staged)
             if self._left_out:
                 names = clip(", ".join(self._left_out), _MAX_MESSAGE_LENGTH)
                 raise TransferError(
-                    f"Copied {self._what} (pod {login.pod_id}), except links that leave the folder, pipes "
-                    f"and devices ({len(self._left_out):,}): {names}"
+                    f"Copied {self._description} (pod {login.pod_id}), except links that leave the folder, "
+                    f"pipes and devices ({len(self._left_out):,}): {names}"
                 )
         finally:
             with anyio.CancelScope(shield=True):
                 await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    def _receive(self, session: Session, made: Path) -> None:
+    def _receive(self, session: Session, staged: Path) -> None:
         """Unpack the pod's archive, in a thread."""
         stream = session.raw_stdout
         if stream is None:
@@ -178,23 +177,24 @@ class Download(_Copy):
         while line and not line.endswith(ready):
             line = stream.readline()
         kind = stream.readline()
-        self._is_folder = kind == b"folder\n"
-        if self._is_folder or kind == b"file\n":
-            made.mkdir()
+        self._is_source_folder = kind == b"folder\n"
+        if self._is_source_folder or kind == b"file\n":
+            staged.mkdir()
             try:
-                self._left_out = unpack(stream, made, self._progress)
+                self._left_out = unpack(stream, staged, self._progress)
             except (tarfile.TarError, ValueError, OverflowError) as exc:
-                self._problem = exc  # ignored if the connection was lost
-        # Read the rest, so that the script on the pod can end.
+                self._archive_error = exc  # ignored if the connection was lost
+        # Read the rest: while nobody reads, the script on the pod cannot end.
         while stream.read(_CHUNK_SIZE):
             pass
 
-    def _place(self, made: Path, target: Path) -> None:
-        if self._is_folder:
-            place(made, target)
+    def _move_into_place(self, staged: Path) -> None:
+        if self._is_source_folder:
+            move_into_place(staged, self._target)
             return
-        [file] = made.iterdir()
-        place(file, target / self._name if target.is_dir() else target)
+        [file] = staged.iterdir()
+        is_into_folder = self._target.is_dir()
+        move_into_place(file, self._target / self._name if is_into_folder else self._target)
 
 
 def _local_path(local: str | os.PathLike[str]) -> Path:

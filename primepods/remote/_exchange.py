@@ -14,7 +14,7 @@ import anyio
 from ._session import Session, Sink, in_thread
 from .results import Stream
 
-Work = Callable[[], Coroutine[Any, Any, None]]
+ReadOutput = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def exchange(
@@ -22,7 +22,7 @@ async def exchange(
     script: bytes,
     write: Callable[[BinaryIO], object] | None,
     sinks: Mapping[Stream, Sink],
-    read_output: Work | None = None,
+    read_output: ReadOutput | None = None,
 ) -> None:
     """Run a script until it ends or the connection is lost; stop it on cancellation.
 
@@ -36,29 +36,29 @@ async def exchange(
     Raises:
         Exception: The first error of a sink, of ``write`` or of ``read_output``.
     """
-    has_read = anyio.Event()
+    all_read = anyio.Event()
 
     async def read() -> None:
         if read_output is not None:
             await read_output()
-        has_read.set()
+        all_read.set()
 
-    with first_error():
+    with unwrap_first_error():
         async with anyio.create_task_group() as group:
             group.start_soon(session.send, script, write)
             group.start_soon(read)
             try:
-                async with anyio.create_task_group() as pumps:
+                async with anyio.create_task_group() as readers:
                     for stream, sink in sinks.items():
-                        pumps.start_soon(session.pump, stream, sink)
-                await has_read.wait()
+                        readers.start_soon(session.forward_output, stream, sink)
+                await all_read.wait()
             finally:
-                # The task group waits for threads: this ends them.
+                # Ends the threads, for which the task group waits.
                 session.stop()
 
 
 @contextmanager
-def first_error() -> Generator[None]:
+def unwrap_first_error() -> Generator[None]:
     """Raise the first error of a task group, without the group."""
     try:
         yield
@@ -66,7 +66,7 @@ def first_error() -> Generator[None]:
         first = _leaf(group)
     else:
         return
-    # Raised outside the `except`: the group as its context would only repeat the error.
+    # Raise outside of `except`, so that the group is not the context of the error.
     raise first
 
 
@@ -74,10 +74,6 @@ def _leaf(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     return _leaf(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
-
-
-async def drop(_: bytes) -> None:
-    """Ignore a chunk of output."""
 
 
 async def call_back(function: Callable[[Any], object], value: object) -> None:

@@ -25,7 +25,7 @@ _RETRY_INTERVAL: Final = 2.0
 _MAX_LOGINS: Final = 4
 """Max concurrent logins: OpenSSH's server starts to refuse logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
-_MAX_SAID: Final = 1_000
+_MAX_MESSAGE_LENGTH: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
 _WRONG_OPTIONS: Final = re.compile(r"Bad configuration option|unknown option|^usage: ssh", re.MULTILINE)
@@ -88,8 +88,7 @@ class Login:
                         said,
                     )
                 await anyio.sleep(_RETRY_INTERVAL)
-        limit = f"within {self.options.login_timeout:g} s"
-        raise await self._error(f"Could not log in to pod {self.pod_id} with `{self.target}` {limit}", said)
+        raise await self._timeout_error(said or "ssh said nothing")
 
     async def _attempt(self, *, is_raw: bool) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
@@ -100,7 +99,7 @@ class Login:
             raise self.options.missing_program(exc.strerror) from None
         is_ready = False
         try:
-            is_ready = await session.is_ready()
+            is_ready = await session.wait_ready()
         finally:
             if not is_ready:
                 await session.aclose()
@@ -128,21 +127,26 @@ class Login:
                 said=said,
             )
 
-    async def _error(self, what: str, said: str) -> LoginError:
-        said = said or "ssh said nothing"
-        error = LoginError(f"{what}: {said}", pod_id=self.pod_id, said=said)
+    async def _timeout_error(self, said: str) -> LoginError:
+        """Return the error of a login timeout, with the keys that ``ssh`` offered if the pod refused them."""
+        error = LoginError(
+            f"Could not log in to pod {self.pod_id} with `{self.target}` within "
+            f"{self.options.login_timeout:g} s: {said}",
+            pod_id=self.pod_id,
+            said=said,
+        )
         if not error.is_key_refused:
             return error
-        offered = await self._keys_offered()
-        listed = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
+        offered = await self._offered_keys()
+        keys = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
         return LoginError(
-            f"{error} {listed} It needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
+            f"{error} {keys} It needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
             "account's primary key, or of the key that the order named as ssh_key_id.",
             pod_id=self.pod_id,
             said=said,
         )
 
-    async def _keys_offered(self) -> list[str]:
+    async def _offered_keys(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
         argv = self.options.argv(self.pod_id, self.target, bootstrap("no"), "-o", "LogLevel=DEBUG1")
         with anyio.move_on_after(_KEYS_TIMEOUT):
@@ -159,4 +163,4 @@ class Login:
 
 def _one_line(said: str) -> str:
     """Return the messages of ``ssh`` on one line."""
-    return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_SAID)
+    return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_MESSAGE_LENGTH)

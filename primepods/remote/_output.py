@@ -25,40 +25,40 @@ class MarkedOutput:
         self.exit_code: int | None = None
         self._ready = f"{mark} ready\n".encode()
         self._exit = f"{mark} exit ".encode()
-        self._held = b""
+        self._buffer = b""
 
     @property
     def noise(self) -> str:
         """The output before the first mark, at most the last 16 KiB."""
-        return "" if self.is_ready else self._held.decode(errors="replace")
+        return "" if self.is_ready else self._buffer.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
         """Parse a chunk; return the command's output, except an end that may be the beginning of a mark."""
         if self.exit_code is not None:
             return b""
-        self._held += data
+        self._buffer += data
         if not self.is_ready:
-            _, found, rest = self._held.partition(self._ready)
+            _, found, rest = self._buffer.partition(self._ready)
             if not found:
-                self._held = self._held[-_MAX_NOISE:]
+                self._buffer = self._buffer[-_MAX_NOISE:]
                 return b""
             self.is_ready = True
-            self._held = rest
-        output, found, code = self._held.partition(self._exit)
+            self._buffer = rest
+        output, found, code = self._buffer.partition(self._exit)
         if not found:
             split = len(output) - self._len_of_partial_mark(output)
-            output, self._held = output[:split], output[split:]
+            output, self._buffer = output[:split], output[split:]
         elif b"\n" in code:
             self.exit_code = int(code.partition(b"\n")[0])
-            self._held = b""
+            self._buffer = b""
         else:
-            self._held = found + code
+            self._buffer = found + code
         return output
 
     def end(self) -> bytes:
         """Return the rest of the output, at the end of the stream."""
-        rest = self._held if self.is_ready else b""
-        self._held = b""
+        rest = self._buffer if self.is_ready else b""
+        self._buffer = b""
         return rest
 
     def _len_of_partial_mark(self, output: bytes) -> int:

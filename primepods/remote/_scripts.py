@@ -134,7 +134,7 @@ def run_script(
     lines = [
         f"command={shlex.quote(line)} has_input={int(has_input)} code=1",
         f"if cd {shlex.quote(folder)}; then",
-        _RUN % _exports(env),
+        _RUN % _export_lines(env),
         "fi",
     ]
     return _with_length("\n".join(lines) + _END)
@@ -148,7 +148,9 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
         kind: ``"file"`` or ``"folder"``.
         name: The file's name, if the target is a folder.
     """
-    return _with_length(f"kind={kind}\n{_paths(remote, name if kind == 'file' else '')}\n{_UPLOAD}{_END}")
+    return _with_length(
+        f"kind={kind}\n{_path_assignments(remote, name if kind == 'file' else '')}\n{_UPLOAD}{_END}"
+    )
 
 
 def download_script(remote: str) -> bytes:
@@ -158,7 +160,7 @@ def download_script(remote: str) -> bytes:
         ValueError: The path is empty or contains a NUL.
     """
     bare = remote.rstrip("/") or remote[:1]  # "/" stays "/"
-    return _with_length(f"{_paths(bare, '')}\n{_DOWNLOAD}{_END}")
+    return _with_length(f"{_path_assignments(bare, '')}\n{_DOWNLOAD}{_END}")
 
 
 def remote_path(name: str, path: str) -> str:
@@ -175,7 +177,7 @@ def remote_path(name: str, path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def _paths(remote: str, name: str) -> str:
+def _path_assignments(remote: str, name: str) -> str:
     target = remote_path("remote", remote)
     if name and target.endswith("/"):
         target += name
@@ -185,7 +187,7 @@ def _paths(remote: str, name: str) -> str:
     return " ".join(f"{word}={shlex.quote(value)}" for word, value in words.items())
 
 
-def _exports(env: Mapping[str, str]) -> str:
+def _export_lines(env: Mapping[str, str]) -> str:
     for name, value in env.items():
         if not _VARIABLE.fullmatch(check_string("a name in env", name)):
             raise ValueError(f"env has {quote(name)}: names of variables consist of letters, digits and _")

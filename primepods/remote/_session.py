@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Sink = Callable[[bytes], Awaitable[None]]
 
-_CHUNK: Final = 65_536
+_CHUNK_SIZE: Final = 65_536
 _END_TIMEOUT: Final = 3.0
 """Seconds for a stopped script to end on the pod before the connection is closed."""
 
@@ -82,11 +82,11 @@ class Session:
                 env=environment_without_key(),
                 start_new_session=True,
             )
-            our_ends.pop_all()
+            our_ends.pop_all()  # the session closes them
             return cls(process, mark, stdin, raw_stdout)
 
-    async def is_ready(self) -> bool:
-        """Return whether the shell on the pod waits for a script; if not, nothing was run."""
+    async def wait_ready(self) -> bool:
+        """Wait until the shell on the pod reads a script; return ``False`` if the connection ends first."""
         while not self.stderr.is_ready:
             data = await _receive(self._process.stderr)
             if not data:
@@ -117,13 +117,13 @@ class Session:
                 try:
                     write(self._stdin)
                 except OSError:
-                    # The script finds its input incomplete, and cleans up.
+                    # The incomplete input makes the script clean up and end.
                     self._ends_with_stdin = True
                     raise
                 finally:
                     self._stdin.close()
 
-    async def pump(self, stream: Stream, sink: Sink) -> None:
+    async def forward_output(self, stream: Stream, sink: Sink) -> None:
         """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
         if stream == "stdout":
             source, output = self._process.stdout, self.stdout
@@ -161,8 +161,8 @@ class Session:
 
     async def _drain(self) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(self.pump, "stdout", _drop)
-            group.start_soon(self.pump, "stderr", _drop)
+            group.start_soon(self.forward_output, "stdout", drop)
+            group.start_soon(self.forward_output, "stderr", drop)
 
     def _kill(self) -> None:
         if self._process.returncode is None:
@@ -183,10 +183,10 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 async def _receive(stream: anyio.abc.ByteReceiveStream | None) -> bytes:
     """Return a chunk; empty at the end of the stream."""
     try:
-        return b"" if stream is None else await stream.receive(_CHUNK)
+        return b"" if stream is None else await stream.receive(_CHUNK_SIZE)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
         return b""
 
 
-async def _drop(_: bytes) -> None:
+async def drop(_: bytes) -> None:
     """Ignore a chunk of output."""

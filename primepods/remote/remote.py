@@ -155,7 +155,7 @@ class AsyncRemote:
         return self._login
 
     def _check_usable(self) -> None:
-        """Raise an error if nothing must be sent to the pod any more."""
+        """Raise an error if the pod must not be used any more; a leased pod overrides this."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"

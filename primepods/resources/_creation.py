@@ -1,10 +1,9 @@
-"""Creating a pod: one POST, never repeated if it may have been received.
+"""Creation of a pod: one POST, not repeated if it may have been received.
 
-If the outcome is uncertain (no response, an unreadable one, a server error), a search for the pod's name in
-the list settles it. A unique name is proof. A name that the user chose proves nothing, so the ids of its
-namesakes are listed before the order, and afterwards only a single new one is accepted. There are three
-outcomes: the pod; an error that proves that none was created; and
-:class:`~primepods.CreateUncertainError`.
+If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
+pod's name. A unique name is proof. A name that the user chose proves nothing, so the pods of that name are
+listed before the order, and afterwards only a single new one is accepted. There are three outcomes: the pod;
+an error that proves that no pod was created; :class:`~primepods.CreateUncertainError`.
 """
 
 from __future__ import annotations
@@ -33,24 +32,25 @@ from ..errors import (
     PrimePodsError,
 )
 from ..leasing.ledger import read_ledger
-from ..leasing.pods_api import UNAUTHORIZED, PodsAPI, find_namesakes
+from ..leasing.pods_api import KEY_REJECTIONS, PodsAPI, find_namesakes
 from ..leasing.server_time import expiring_name
 from ..leasing.shared_list import LIST_PAGE_SIZE, LIST_TIMEOUT
 from ..models import Pod, PodState
 from ..specs import PodSpec
 from ._orders import (
     Order,
+    in_flight,
     is_definitive_rejection,
     order_request,
     uncertain_error,
-    under_way,
     warn_if_interrupted,
 )
 from ._refusals import explain
 
 log = logging.getLogger("primepods")
 
-_OVER: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
+_ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
+"""States of pods that ``pods.ensure`` does not return."""
 
 
 class PodCreator:
@@ -78,7 +78,7 @@ class PodCreator:
                 clock=self._clock,
             )
             spec = attrs.evolve(spec, name=name)
-        spec = self._named(spec)
+        spec = self._with_name(spec)
         try:
             pod = await self.order(spec)
         except APIError as exc:
@@ -95,24 +95,43 @@ class PodCreator:
             )
         return pod
 
+    async def ensure(self, spec: PodSpec) -> Pod:
+        """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
+        name = check_spec(spec).name
+        if name is None:
+            raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
+
+        def is_living(pod: Pod) -> bool:
+            has_ended = pod.has_failed or pod.status in _ENDED_STATES
+            return is_same_name(name, pod.name) and not has_ended
+
+        living, unreadable = await self._pods.list().find(is_living)
+        if living:
+            # Prefer the exact name to one that the server may have changed.
+            return min(living, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
+        if unreadable is not None:
+            # The unreadable row may be the pod.
+            raise unreadable
+        return await self.create(spec)
+
     async def order(self, spec: PodSpec) -> Pod:
-        """Create a pod.
+        """Create a pod, without the search for the pod of a refused order.
 
         Raises:
-            CreateUncertainError: It may have been created.
-            PrimePodsError: Any other error: it was not created.
+            CreateUncertainError: The pod may have been created.
+            PrimePodsError: Any other error: the pod was not created.
         """
-        order = Order(self._named(spec))
+        order = Order(self._with_name(spec))
         request = order_request(order.spec, self._executor.settings.team_id)
-        # Raise for a closed client here, before anything may be sent.
+        # Raise for a closed client before anything is sent.
         self._executor.transport.check()
         if isinstance(order.spec.name, UniqueName):
             return await self._send(order, request)
-        with under_way(order):
-            await self._list_namesakes(order)
+        with in_flight(order):
+            await self._record_namesakes(order)
             return await self._send(order, request)
 
-    def _named(self, spec: PodSpec) -> PodSpec:
+    def _with_name(self, spec: PodSpec) -> PodSpec:
         """Return the spec, with a unique name if it has none."""
         if check_spec(spec).name is not None:
             return spec
@@ -124,15 +143,15 @@ class PodCreator:
         A gateway may have sent the order twice, and passed on only the refusal of the second.
 
         Raises:
-            CreateUncertainError: There are several.
+            CreateUncertainError: Several pods have its name.
         """
         name = spec.name
-        if not isinstance(name, UniqueName) or isinstance(refusal, UNAUTHORIZED):
+        if not isinstance(name, UniqueName) or isinstance(refusal, KEY_REJECTIONS):
             return None
         found: list[Pod] = []
         with suppress(TimeoutError):
             async with self._clock.timeout_at(self._clock.time() + LIST_TIMEOUT):
-                # Only the pods: the error of this read has the refusal as its context, a reference cycle.
+                # Drop the error of this read: its context is the refusal, which makes a reference cycle.
                 listed = (await self._pods.list(page_size=LIST_PAGE_SIZE).collect())[0]
                 found = [pod for pod in listed if is_same_name(name, pod.name)]
         if len(found) > 1:
@@ -140,22 +159,6 @@ class PodCreator:
         if found:
             log.warning("the order of pod %s was refused, and carried out: %s", name, refusal)
         return found[0] if found else None
-
-    async def ensure(self, spec: PodSpec) -> Pod:
-        """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
-        name = check_spec(spec).name
-        if name is None:
-            raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
-        living, unreadable = await self._pods.list().find(
-            lambda pod: is_same_name(name, pod.name) and not pod.has_failed and pod.status not in _OVER
-        )
-        if living:
-            # Prefer the exact name to one that the server may have changed.
-            return min(living, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
-        if unreadable is not None:
-            # The unreadable row may be the pod.
-            raise unreadable
-        return await self.create(spec)
 
     async def _send(self, order: Order, request: Request) -> Pod:
         """Send an order and determine its outcome."""
@@ -169,14 +172,14 @@ class PodCreator:
             if is_definitive_rejection(order.error):
                 # A copy: a raised error references this frame, which references the order and its error.
                 raise copy_exception(order.error)
-            # If the server's time was unknown before the order, the response has told it.
+            # The response to the order may be the first that has a Date.
             now = self._executor.transport.server_clock.now()
-            if now is not None and order.since == -math.inf:
-                order.since = now - (self._clock.boottime() - sent_at)
-            return await self._settle(order)
+            if now is not None and order.ordered_at == -math.inf:
+                order.ordered_at = now - (self._clock.boottime() - sent_at)
+            return await self._find_ordered(order)
 
-    async def _list_namesakes(self, order: Order) -> None:
-        """Record which pods already have the name.
+    async def _record_namesakes(self, order: Order) -> None:
+        """Record which pods already have the order's name.
 
         Raises:
             PrimePodsError: No row could be read, so nothing is ordered.
@@ -187,10 +190,10 @@ class PodCreator:
         namesakes = frozenset(pod.id for pod in listed if is_same_name(order.name, pod.name))
         # An unreadable row may be a namesake.
         order.namesakes = None if error else namesakes
-        order.since = self._executor.transport.server_clock.now() or -math.inf
+        order.ordered_at = self._executor.transport.server_clock.now() or -math.inf
 
-    async def _settle(self, order: Order) -> Pod:
-        """Return the pod that an order has created.
+    async def _find_ordered(self, order: Order) -> Pod:
+        """Search for the pod that an order has created, and return it.
 
         Raises:
             CreateUncertainError: No pod is provably this order's.
@@ -201,19 +204,20 @@ class PodCreator:
             if (pod := await self._pod_of_response(order)) is not None:
                 return pod
             found, shown = await find_namesakes(
-                self._pods, order.name, self._clock, lambda pods: len(self._ours(order, pods)) == 1
+                self._pods, order.name, self._clock, lambda pods: len(self._provable(order, pods)) == 1
             )
-            # It may have appeared meanwhile, under a name that the server changed.
+            # The pod may have appeared meanwhile with a name that the server changed.
             if not found and (pod := await self._pod_of_response(order)) is not None:
                 return pod
         except ClientClosedError:
             shown = "the client was closed"
-        if len(ours := self._ours(order, found)) == 1:
-            return ours[0]
+        provable = self._provable(order, found)
+        if len(provable) == 1:
+            return provable[0]
         raise uncertain_error(order, found, shown) from order.error
 
     async def _pod_of_response(self, order: Order) -> Pod | None:
-        """Return the pod of the response's id, if `get` shows that it is this order's."""
+        """Return the pod with the id in the response, if `get` shows that it is this order's."""
         pod_id = order.response_id
         if pod_id is None:
             return None
@@ -227,26 +231,28 @@ class PodCreator:
             log.info("pod %s could not be read: %s", quote(pod_id), exc)
             return None
 
-    def _ours(self, order: Order, namesakes: list[Pod]) -> list[Pod]:
-        """Return those of the namesakes that can only come from this order."""
-        ours = [pod for pod in namesakes if order.may_be_ours(pod)]
-        if not ours or isinstance(order.spec.name, UniqueName):
-            return ours
+    def _provable(self, order: Order, namesakes: list[Pod]) -> list[Pod]:
+        """Return those of the namesakes that only this order can have created."""
+        candidates = [pod for pod in namesakes if order.may_be_ours(pod)]
+        if not candidates or isinstance(order.spec.name, UniqueName):
+            return candidates
         try:
             ledger = read_ledger(lease_folder())
         except ConfigError:
             return []
+        if ledger.unreadable:
+            # An unreadable lease file may name any of them.
+            return []
         leased = {record.pod_id for record in ledger.records.values()}
-        # An unreadable lease file may be about any of them.
-        return [] if ledger.unreadable else [pod for pod in ours if pod.id not in leased]
+        return [pod for pod in candidates if pod.id not in leased]
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
     """Return one or several specs as a list.
 
     Raises:
-        TypeError: One is not a :class:`PodSpec`.
-        ValueError: There are none.
+        TypeError: A value is not a :class:`PodSpec`.
+        ValueError: The iterable is empty.
     """
     if not isinstance(spec, Iterable):
         return [check_spec(spec)]

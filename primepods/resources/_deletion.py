@@ -1,6 +1,6 @@
 """Deleting pods: success requires proof.
 
-A status code proves nothing: ingresses and routers return 404, too, replicas lag behind, and a 200 may be
+A status code proves nothing: a 404 may come from a gateway or a replica that lags behind, and a 200 may be
 about another pod, or say that the pod is ACTIVE. If the response to DELETE proves nothing, a later read
 decides: the pod's row, or a 404 together with a list without the pod.
 """
@@ -42,32 +42,33 @@ class _Deletion:
     Attributes:
         pod_id: The pod.
         may_be_missing: Whether a 404 can be success.
-        is_known: Whether absence means success: a response has shown the pod, or it need not exist.
+        absence_is_success: Whether an absent pod counts as deleted: a response has shown the pod, or it need
+            not exist.
         response: The response to DELETE, for messages.
         is_accepted: Whether that response said DELETING or TERMINATED, without naming the pod.
-        shown: What the API shows of the pod, for messages; empty while unknown.
+        shown: How the API shows the pod, for messages; empty while unknown.
         is_absent: Whether the pod does not exist in the API.
-        trouble: The error of reading the pod, if another attempt may help.
+        read_error: The error of reading the pod, if another attempt of the deletion may help.
         refusal: The error of DELETE, final unless the pod is already being deleted.
-        missing: The error to raise for a pod that does not exist; ``None`` if that is success.
+        not_found: The error to raise for a pod that does not exist; ``None`` if that is success.
         outcome: The state to return or the error to raise; ``None`` while undecided.
     """
 
     pod_id: str
     may_be_missing: bool
-    is_known: bool
+    absence_is_success: bool
     response: str = ""
     is_accepted: bool = False
     shown: str = ""
     is_absent: bool = False
-    trouble: ProtocolError | None = None
+    read_error: ProtocolError | None = None
     refusal: APIError | None = None
-    missing: NotFoundError | None = None
+    not_found: NotFoundError | None = None
     outcome: PodState | PrimePodsError | None = None
 
     @property
     def needs_lookup(self) -> bool:
-        """True while the pod's state in the API is unknown."""
+        """Whether the pod's state in the API is unknown."""
         return self.outcome is None and not self.shown and not self.is_absent
 
     def note_response(self, response: DeletionResponse) -> None:
@@ -76,67 +77,67 @@ class _Deletion:
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
         elif response.pod_id not in {None, self.pod_id}:
-            self._await_proof(f"a response about another pod, {quote(response.pod_id)}")
+            self._note_inconclusive(f"a response about another pod, {quote(response.pod_id)}")
         elif is_accepted:
-            self._await_proof(str(response.state), is_accepted=True)
+            self._note_inconclusive(str(response.state), is_accepted=True)
         else:
-            self._await_proof("a response that names neither DELETING nor TERMINATED")
+            self._note_inconclusive("a response that names neither DELETING nor TERMINATED")
         # The deletion may take effect later: from now on a 404 can mean success.
         self.may_be_missing = True
-        self.is_known = True
+        self.absence_is_success = True
 
     def note_not_found(self, error: NotFoundError) -> None:
         """Record a 404 of DELETE: success, or the error to raise, if a later read does not find the pod."""
         self.may_be_missing = self.may_be_missing or error.maybe_acted
-        self._await_proof("404")
-        self.missing = None if self.may_be_missing else error
+        self._note_inconclusive("404")
+        self.not_found = None if self.may_be_missing else error
 
     def note_refusal(self, error: APIError) -> None:
         """Record a refusal of DELETE: the pod may already be being deleted."""
         if error.status_code not in _MAYBE_DELETED:
             self.outcome = error
         else:
-            self._await_proof(str(error.status_code))
+            self._note_inconclusive(str(error.status_code))
             self.refusal = error
 
-    def _await_proof(self, response: str, *, is_accepted: bool = False) -> None:
-        """Record an inconclusive response, and forget what was known after the previous one."""
+    def _note_inconclusive(self, response: str, *, is_accepted: bool = False) -> None:
+        """Record a response that proves nothing, and forget what was known after the previous one."""
         self.response = response
         self.is_accepted = is_accepted
         self.shown = ""
         self.is_absent = False
-        self.trouble = None
+        self.read_error = None
         self.refusal = None
-        self.missing = None
+        self.not_found = None
 
     def note_state(self, state: PodState | None) -> None:
         """Record the pod's state in the API."""
         self.shown = f"with status {state}"
-        self.is_known = True
+        self.absence_is_success = True
         if state in _ENDING:
             self.outcome = state
 
     def note_list(self, listed: set[str]) -> None:
-        """Record that the list shows the pod, though `get` does not, if it does."""
+        """Record the list's ids, for a pod that `get` does not show."""
         if self.pod_id in listed:
-            self.shown, self.is_known = "in the list, though not by its id", True
+            self.shown, self.absence_is_success = "in the list, though not by its id", True
 
-    def note_trouble(self, error: PrimePodsError) -> None:
-        """Record an error of reading the pod; a permanent one ends the deletion."""
+    def note_read_error(self, error: PrimePodsError) -> None:
+        """Record an error of reading the pod, which ends the deletion unless the response was unreadable."""
         error.add_note(f"It is unknown whether pod {self.pod_id} is deleted: its DELETE got {self.response}.")
         if isinstance(error, ProtocolError) and not error.transient:
-            self.trouble = error
+            self.read_error = error
         else:
             self.outcome = error
 
     def note_absence(self, ended_ids: set[str]) -> None:
         """Record that neither `get` nor the list shows the pod; it may be gone, or have never appeared."""
-        if self.missing is not None:
-            self.outcome = self.missing
-        elif self.is_known or self.pod_id in ended_ids:
+        if self.not_found is not None:
+            self.outcome = self.not_found
+        elif self.absence_is_success or self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
         else:
-            self.trouble = _unproven_error(self)
+            self.read_error = _unproven_error(self)
 
     def end_if_refused(self) -> None:
         """End with the refusal, for a pod that is not being deleted."""
@@ -145,7 +146,7 @@ class _Deletion:
 
     def fail(self, attempts: int) -> None:
         """End with the error that explains why the pod does not count as deleted."""
-        self.outcome = self.trouble or _not_deleted_error(self, attempts)
+        self.outcome = self.read_error or _not_deleted_error(self, attempts)
 
 
 class Deleter:
@@ -190,7 +191,8 @@ class Deleter:
             ends_at: Time to give up; by default each request has the client's deadline.
         """
         deletions = [
-            _Deletion(pod_id=pod_id, may_be_missing=missing_ok, is_known=missing_ok) for pod_id in pod_ids
+            _Deletion(pod_id=pod_id, may_be_missing=missing_ok, absence_is_success=missing_ok)
+            for pod_id in pod_ids
         ]
         pending = deletions
         attempt = 0
@@ -263,7 +265,7 @@ class Deleter:
         except NotFoundError:
             deletion.is_absent = True
         except PrimePodsError as exc:
-            deletion.note_trouble(exc.with_traceback(None))
+            deletion.note_read_error(exc.with_traceback(None))
 
     async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
         """Confirm by the list that pods are gone: a 404 may also come from a misrouted request."""
@@ -271,12 +273,12 @@ class Deleter:
             listed = await self._listed_ids(ends_at)
         except PrimePodsError as exc:
             for each in deletions:
-                each.note_trouble(copy_exception(exc).with_traceback(None))
+                each.note_read_error(copy_exception(exc).with_traceback(None))
             return
         for each in deletions:
             each.note_list(listed)
         absent = [each for each in deletions if each.pod_id not in listed]
-        is_doubtful = any(not each.is_known and each.missing is None for each in absent)
+        is_doubtful = any(not each.absence_is_success and each.not_found is None for each in absent)
         ended_ids = await self._ended_ids(ends_at) if is_doubtful else set[str]()
         for each in absent:
             each.note_absence(ended_ids)

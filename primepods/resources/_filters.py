@@ -21,8 +21,8 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
         TypeError: A value is not a string.
         ValueError: An empty string, an empty iterable, or an unknown status.
     """
-    states = _words("status", status)
-    names, gpus = _words("name", name), _words("gpu_type", gpu_type)
+    states = _alternatives("status", status)
+    names, gpus = _alternatives("name", name), _alternatives("gpu_type", gpu_type)
     if states is not None:
         states = tuple(map(_check_state, states))
     if states is None and names is None and gpus is None:
@@ -31,8 +31,8 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
     def keep(pod: Pod) -> bool:
         return (
             (states is None or pod.status in states)
-            and _any(names, lambda name: _name_matches(name, pod.name or ""))
-            and _any(gpus, pod.has_gpu)
+            and _matches_any(names, lambda name: _name_matches(name, pod.name or ""))
+            and _matches_any(gpus, pod.has_gpu)
         )
 
     return keep
@@ -49,7 +49,7 @@ def record_filter(
     """
     _check_time("since", since)
     _check_time("until", until)
-    kinds = _words("kind", kind)
+    kinds = _alternatives("kind", kind)
     if since is None and until is None and kinds is None:
         return None
 
@@ -58,22 +58,23 @@ def record_filter(
         return (
             (since is None or ended >= since)
             and (until is None or ended < until)
-            and _any(kinds, lambda word: word.lower() == record.type.lower())
+            and _matches_any(kinds, lambda word: word.lower() == record.type.lower())
         )
 
     return keep
 
 
-def _any(wanted: tuple[str, ...] | None, holds: Callable[[str], bool]) -> bool:
+def _matches_any(wanted: tuple[str, ...] | None, holds: Callable[[str], bool]) -> bool:
     return wanted is None or any(map(holds, wanted))
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    # Only `*` and `?` are special, as in the shell command.
+    # `[` is no wildcard, unlike in fnmatch.
     return name == pattern or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
-def _words(name: str, value: Words) -> tuple[str, ...] | None:
+def _alternatives(name: str, value: Words) -> tuple[str, ...] | None:
+    """Return the allowed words, checked; ``None`` if all are allowed."""
     if value is None:
         return None
     words = (check_text(name, value),) if isinstance(value, str) else check_texts(name, value)

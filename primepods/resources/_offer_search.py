@@ -43,12 +43,14 @@ class OfferSearch:
     filters: Mapping[str, Any]
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Tell whether this is the wanted GPU; a search for any GPU excludes CPU nodes."""
-        return gpu_type != _NO_GPU if self.gpu_type is None else gpu_matches(self.gpu_type, gpu_type)
+        """Return whether this is the wanted GPU; a search for any GPU excludes CPU nodes."""
+        if self.gpu_type is None:
+            return gpu_type != _NO_GPU
+        return gpu_matches(self.gpu_type, gpu_type)
 
     def select(self, offers: Iterable[Offer]) -> list[Offer]:
         """Return the offers that fit, cheapest first."""
-        return sorted((offer for offer in offers if self._objection(offer) is None), key=_price_or_last)
+        return sorted((offer for offer in offers if self._rejection(offer) is None), key=_price_or_last)
 
     def check_gpu(self, listed: Iterable[str]) -> None:
         """Check the name of the GPU against those that the API lists.
@@ -65,7 +67,7 @@ class OfferSearch:
         known = f"Did you mean {' or '.join(similar)}?" if similar else f"It lists {_join(names)}{more}."
         raise ValueError(f"The API lists no GPU {self.gpu_type!r}. {known}")
 
-    def sold_out(self, offers: Sequence[Offer], prices: Iterable[GpuPrices], path: str) -> SoldOutError:
+    def sold_out_error(self, offers: Sequence[Offer], prices: Iterable[GpuPrices], path: str) -> SoldOutError:
         """Return the error that names the criteria and the alternatives.
 
         Args:
@@ -73,8 +75,8 @@ class OfferSearch:
             prices: The API's summary.
             path: The endpoint of the offers.
         """
-        there = self._rejected(offers) if offers else self._other_counts(prices)
-        message = f"No offer of {self._wish()} can be rented now. {there}"
+        alternatives = self._rejections_text(offers) if offers else self._other_counts_text(prices)
+        message = f"No offer of {self._criteria_text()} can be rented now. {alternatives}"
         return SoldOutError(
             f"{message} Allow other GPUs, numbers, regions or prices, or wait.",
             status_code=404,
@@ -83,40 +85,41 @@ class OfferSearch:
             message=message,
         )
 
-    def _objection(self, offer: Offer) -> str | None:
+    def _rejection(self, offer: Offer) -> str | None:
         """Return the reason why an offer does not fit, as a phrase; ``None`` if it does."""
         provider, price = offer.provider.lower(), offer.price_hr
         is_other = self.provider is not None and self.provider != provider
+        may_lack_price = self.unavailable and self.max_price is None
         checks = {
             "from other providers": is_other or provider in self.exclude_providers,
             "spot": bool(offer.is_spot) and not self.spot,
             "sold out": not (offer.is_available or self.unavailable),
-            # With `unavailable`, the offers are only to be looked at.
+            # With `unavailable`, the caller only looks at the offers.
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
             # The API gives 0 where it knows no price.
-            "without a price": not price and not (self.unavailable and self.max_price is None),
+            "without a price": not price and not may_lack_price,
             _TOO_EXPENSIVE: self.max_price is not None and (price or 0.0) > self.max_price,
         }
         return next((reason for reason, holds in checks.items() if holds), None)
 
-    def _rejected(self, offers: Sequence[Offer]) -> str:
-        reasons = Counter(map(self._objection, offers))
+    def _rejections_text(self, offers: Sequence[Offer]) -> str:
+        reasons = Counter(map(self._rejection, offers))
         parts = _join(f"{count} {reason}" for reason, count in reasons.items())
         text = f"The API has {len(offers)} such offer{'s' * (len(offers) > 1)}: {parts}."
-        too_expensive = [offer for offer in offers if self._objection(offer) == _TOO_EXPENSIVE]
+        too_expensive = [offer for offer in offers if self._rejection(offer) == _TOO_EXPENSIVE]
         if not too_expensive:
             return text
         best = min(too_expensive, key=_price_or_last)
         price = f"{best.price_hr:g} {best.prices.currency or ''}".rstrip()
         return f"{text} The cheapest of those {_TOO_EXPENSIVE} costs {price} an hour."
 
-    def _other_counts(self, prices: Iterable[GpuPrices]) -> str:
+    def _other_counts_text(self, prices: Iterable[GpuPrices]) -> str:
         counts = sorted({row.gpu_count for row in prices if self.has_gpu(row.gpu_type)} - {self.gpu_count})
         if self.gpu_count is None or not counts:
             return "The API has no such offer."
         return f"The API lists it with {_join(map(str, counts))} GPUs."
 
-    def _wish(self) -> str:
+    def _criteria_text(self) -> str:
         count = "" if self.gpu_count is None else f"{self.gpu_count} x "
         parts = [f"{count}{self.gpu_type or 'any GPU'}"]
         if self.max_price is not None:

@@ -27,7 +27,7 @@ log = logging.getLogger("primepods")
 
 _DATE_TOLERANCE: Final = 5.0
 """Seconds by which the server's ``Date`` may be ahead of its creation times."""
-_UNPROVEN: Final = frozenset({HTTPStatus.CONFLICT, 499})
+_AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
 """Refusals that a gateway can cause by sending an order twice."""
 
 _WIRE_NAMES: Final[Mapping[str, str]] = {
@@ -60,8 +60,8 @@ class Order:
     Attributes:
         spec: The ordered spec; it has a name.
         namesakes: The pods that had the name before; ``None`` if the list could not be read completely.
-        is_alone: Whether this process had no other order of this name in flight meanwhile.
-        since: The server's time before the order; minus infinity if unknown.
+        is_alone: Whether this process has had no other order of this name in flight at the same time.
+        ordered_at: The server's time when the order was sent; minus infinity if unknown.
         response_id: The id in the response, even if it is another order's pod.
         error: The error of the order.
     """
@@ -69,7 +69,7 @@ class Order:
     spec: PodSpec
     namesakes: frozenset[str] | None = frozenset()
     is_alone: bool = True
-    since: float = -math.inf
+    ordered_at: float = -math.inf
     response_id: str | None = None
     error: PrimePodsError | None = None
 
@@ -95,48 +95,51 @@ class Order:
         return pod
 
     def owns_response_id(self, pod: Pod) -> bool:
-        """Tell whether the pod of the response's id is this order's."""
+        """Return whether the pod with the id in the response is this order's."""
         if self.is_named(pod):
             return True
-        # A server may drop or shorten a name: then the pod must at least be new.
-        name_may_be_ours = pod.name is None or is_respelled(self.name, pod.name)
-        return name_may_be_ours and self.since > -math.inf and self._is_new(pod)
+        if self.ordered_at == -math.inf:
+            return False
+        # A server may drop or shorten a name; such a pod counts only if it is new.
+        may_have_name = pod.name is None or is_respelled(self.name, pod.name)
+        return may_have_name and self._is_new(pod)
 
     def is_named(self, pod: Pod) -> bool:
-        """Tell whether a pod has the ordered name and did not exist before."""
+        """Return whether a pod has the ordered name and did not exist before."""
         is_older = self.namesakes is not None and pod.id in self.namesakes
         return not is_older and is_same_name(self.name, pod.name)
 
     def _is_new(self, pod: Pod) -> bool:
+        """Return whether a pod was neither listed nor created before the order; ``False`` if unknown."""
         if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
             return False
-        return pod.created_at.timestamp() >= self.since - _DATE_TOLERANCE
+        return pod.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
     def may_be_ours(self, pod: Pod) -> bool:
-        """Tell whether a pod with the name can be this order's."""
+        """Return whether a pod with the ordered name can be this order's."""
         if isinstance(self.spec.name, UniqueName):
             return True
         return self.is_alone and self._is_new(pod)
 
 
-_orders_under_way: Final[set[Order]] = set()
+_orders_in_flight: Final[set[Order]] = set()
 """Orders in flight under names that users chose."""
 
 
 @contextmanager
-def under_way(order: Order) -> Generator[None, None, None]:
+def in_flight(order: Order) -> Generator[None, None, None]:
     """Register an order for the block; concurrent orders of one name are no longer alone.
 
-    A new pod of that name could belong to either.
+    A new pod of that name may then be either order's.
     """
-    for other in list(_orders_under_way):
+    for other in list(_orders_in_flight):
         if is_same_name(order.name, other.name):
             order.is_alone = other.is_alone = False
-    _orders_under_way.add(order)
+    _orders_in_flight.add(order)
     try:
         yield
     finally:
-        _orders_under_way.discard(order)
+        _orders_in_flight.discard(order)
 
 
 @contextmanager
@@ -178,17 +181,17 @@ def _pod_fields(spec: PodSpec) -> dict[str, Any]:
 
 
 def is_definitive_rejection(error: PrimePodsError) -> bool:
-    """Tell whether an error proves that no pod was created."""
+    """Return whether an error proves that no pod was created."""
     if isinstance(error, TransportError):
         return not error.maybe_received
     if not isinstance(error, APIError) or error.maybe_acted:
         return False
     if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return True
-    is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
-    if error.status_code in _UNPROVEN:
+    if error.status_code in _AMBIGUOUS_REFUSALS:
         return False
-    # Only a JSON body is the API's own: a gateway's page does not show what the API did.
+    is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    # A body that is not JSON is a gateway's, and does not show what the API did.
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 
@@ -197,8 +200,8 @@ def uncertain_error(order: Order, namesakes: list[Pod], shown: str) -> CreateUnc
 
     Args:
         order: The order.
-        namesakes: Pods of its name that may be of other orders.
-        shown: What the search showed, where there are no such pods.
+        namesakes: Pods of its name, which may be of other orders.
+        shown: What the search showed, if it found no such pods.
     """
     ids = [pod.id for pod in namesakes]
     if ids:

@@ -56,7 +56,7 @@ _BY_STATUS: Final[dict[int, tuple[type[APIError], str]]] = {
     ),
 }
 _AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
-"""Statuses of refusals whose kind only their text shows; as with all 5xx."""
+"""Statuses whose refusals are classified by their text, as are all 5xx."""
 
 
 def explain(error: PrimePodsError) -> PrimePodsError:

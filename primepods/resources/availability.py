@@ -194,7 +194,7 @@ class AsyncAvailability:
         Raises:
             ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
         """
-        search = _search(
+        search = _make_search(
             gpu_type=gpu_type,
             gpu_count=gpu_count,
             max_price=max_price,
@@ -252,7 +252,7 @@ class AsyncAvailability:
             SoldOutError: No offer fits; the message names the request and the alternatives.
             ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
         """
-        search = _search(
+        search = _make_search(
             gpu_type=gpu_type,
             gpu_count=gpu_count,
             max_price=max_price,
@@ -271,7 +271,7 @@ class AsyncAvailability:
         if matches:
             return matches[0]
         prices = [] if offers else await self.summary()
-        raise search.sold_out(offers, prices, f"{_AVAILABILITY}/gpus")
+        raise search.sold_out_error(offers, prices, f"{_AVAILABILITY}/gpus")
 
     @operation("availability.summary")
     async def summary(self) -> list[GpuPrices]:
@@ -307,13 +307,14 @@ class AsyncAvailability:
         """Return the offers of the wanted GPU, including those that do not fit."""
 
         async def read(path: str) -> list[Offer]:
-            return await _readable(self._offers(path, search.filters, _MAX_PAGE_SIZE))
+            return await _collect_readable(self._offers(path, search.filters, _MAX_PAGE_SIZE))
 
         machines, clusters = await self._executor.map(read, ["gpus", "multi-node"])
         offers = [offer for offer in (*machines, *clusters) if search.has_gpu(offer.gpu_type)]
         if not offers and search.gpu_type is not None:
-            others = [offer.gpu_type for offer in (*machines, *clusters)]
-            search.check_gpu([*others, *(row.gpu_type for row in await self.summary())])
+            listed = [offer.gpu_type for offer in (*machines, *clusters)]
+            listed += [row.gpu_type for row in await self.summary()]
+            search.check_gpu(listed)
         return offers
 
     def _offers(self, path: str, filters: Mapping[str, Any], page_size: int) -> AsyncPager[Offer]:
@@ -355,8 +356,8 @@ def _retry_after(error: PrimePodsError) -> float:
     return error.retry_after
 
 
-async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return all readable offers; an unreadable offer or a wrong count is only logged."""
+async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
+    """Return all readable offers; log an unreadable offer or a wrong count."""
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -365,7 +366,7 @@ async def _readable(pager: AsyncPager[Offer]) -> list[Offer]:
     return offers
 
 
-def _search(
+def _make_search(
     *,
     gpu_type: str | None,
     gpu_count: int | None,

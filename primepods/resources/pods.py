@@ -104,15 +104,17 @@ class AsyncPods:
 
         executor, pods = self._for_team(team_id)
         settings = executor.settings
-        once = self._executor.with_settings(attrs.evolve(settings, retry=RetryPolicy(attempts=1)))
+        without_retries = attrs.evolve(settings, retry=RetryPolicy(attempts=1))
+        executor_once = self._executor.with_settings(without_retries)
         return Account(
             pods=pods,
             order=PodCreator(executor, pods).order,
-            pods_once=AsyncPods(once, self._hub, self._open_leases),
+            pods_once=AsyncPods(executor_once, self._hub, self._open_leases),
             settings=settings,
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
+            refused=self._open_leases.refused,
         )
 
     def remote(
@@ -146,7 +148,7 @@ class AsyncPods:
         Raises:
             LoginError: The API names no address.
         """
-        # Not from the status, which may lack the address.
+        # The status may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(

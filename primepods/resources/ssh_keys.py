@@ -87,7 +87,7 @@ class AsyncSSHKeys:
         """
         request = Request(method="DELETE", path=_key_path(key_id), route=_KEY_ROUTE)
         try:
-            await self._executor.call(request, _nothing)
+            await self._executor.call(request, _ignore_body)
         except NotFoundError as exc:
             # An attempt without a response may have deleted it; the next attempt gets a 404.
             if not exc.maybe_acted:
@@ -105,9 +105,10 @@ class AsyncSSHKeys:
         """
         body = dumps({"isPrimary": True})
         request = Request(method="PATCH", path=_key_path(key_id), body=body, route=_KEY_ROUTE)
-        await self._executor.call(request, _nothing)
+        await self._executor.call(request, _ignore_body)
 
     async def _find(self, public_key: str) -> SSHKey | None:
+        """Return the account's key that differs at most in its comment, or ``None``."""
         async with self.list() as keys:
             async for key in keys:
                 if key.public_key.split()[:2] == public_key.split()[:2]:
@@ -123,7 +124,7 @@ def _key_path(key_id: str) -> str:
     return _KEYS + encode_id(check_id(key_id, "key_id", listed_by="ssh_keys.list()"))
 
 
-def _nothing(_: Any) -> None:
+def _ignore_body(_: Any) -> None:
     """Ignore the body of a successful response."""
 
 

@@ -161,7 +161,7 @@ class Availability:
             disks: Ids of disks: only offers to which they can be attached.
             unavailable: Whether to include offers that are sold out, have no price, or are prepaid.
             limit: Maximum number of offers; by default all.
-            wait: Seconds to poll, about every 10, until an offer fits. Transient errors do not end it.
+            wait: Seconds to poll, about every 10 s, until an offer fits. Transient errors do not end it.
 
         Returns:
             The offers; an empty list if none fits.

@@ -105,12 +105,12 @@ class Client:
             session=session,
             on_event=on_event,
         )
-        self._assemble(client, Portal(client.aclose), owner=True)
+        self._assemble(client, Portal(client.aclose), is_owner=True)
 
-    def _assemble(self, client: AsyncClient, portal: Portal, *, owner: bool) -> None:
+    def _assemble(self, client: AsyncClient, portal: Portal, *, is_owner: bool) -> None:
         self._async = client
         self._portal = portal
-        self._owner = owner
+        self._is_owner = is_owner
         self.pods = Pods(portal, client.pods)
 
     @cached_property
@@ -137,7 +137,7 @@ class Client:
         """
         view = object.__new__(type(self))
         changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry)
-        view._assemble(changed, self._portal, owner=False)
+        view._assemble(changed, self._portal, is_owner=False)
         return view
 
     def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
@@ -167,7 +167,7 @@ class Client:
         Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C hurries the release of leases, as in
         their blocks; the client is still closed.
         """
-        if self._owner:
+        if self._is_owner:
             try:
                 release_leases(self._portal)
                 self._portal.close()
@@ -188,7 +188,7 @@ class Client:
         if not hasattr(self, "_async"):
             return "<Client, not built>"
         text = repr(self._async).replace("Async", "", 1)
-        if self._portal.closed and " closed" not in text:
+        if self._portal.is_closed and " closed" not in text:
             # Closed before its first call: there was no loop in which to close the asynchronous client.
             return text.replace(">", " closed>")
         return text

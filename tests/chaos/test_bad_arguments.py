@@ -433,7 +433,7 @@ async def test_no_call_is_sent_with_what_it_cannot_take(
     check(error, name, value, emulator)
     with Client(KEY, base_url=emulator.url) as blocking:
         # It would warn, rightly, that it blocks this loop.
-        blocking._portal._warned = True
+        blocking._portal._has_warned = True
         member = attrgetter(method)(blocking)
         again = await refused(lambda: member(**arguments(member, name, value)))
     assert (type(again), str(again)) == (type(error), str(error))

@@ -57,6 +57,18 @@ async def test_a_final_cost_has_an_end_and_pauses(folder: Path, bad: dict[str, f
             await pod.final_cost(**bad)
 
 
+async def test_a_final_cost_of_a_closed_client_is_not_waited_for(folder: Path) -> None:
+    """No later response can tell it, so that the error comes at once and not after the timeout."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            pass
+        await it.client.aclose()
+        before = it.clock.elapsed
+        with pytest.raises(primepods.ClientClosedError):
+            await pod.final_cost()
+        assert it.clock.elapsed == before
+
+
 class StopError(BaseException):
     """What is no `Exception`, as what test frameworks raise."""
 

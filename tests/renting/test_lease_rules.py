@@ -147,7 +147,7 @@ async def test_a_draft_of_a_dead_process_counts(folder: Path) -> None:
         pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
 
         def leave() -> None:
-            record = new_record(name_of(), it.client._executor.settings, None)
+            record = new_record(name_of(), it.client._executor.settings)
             file = LeaseFile.create(folder, attrs.evolve(record, given_up=True))
             file.close()
             file.path.rename(file.path.with_suffix(".draft"))
@@ -174,7 +174,7 @@ def test_a_file_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "fsync", note)
     settings = primepods.AsyncClient("key")._executor.settings
-    LeaseFile.create(tmp_path, new_record(name_of(), settings, None)).close()
+    LeaseFile.create(tmp_path, new_record(name_of(), settings)).close()
     assert synced == [".draft", ""]
 
 
@@ -270,7 +270,7 @@ async def test_a_long_name_is_shortened_and_said(folder: Path, caplog: pytest.Lo
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     """With the start of the system and the namespace of the process's id; other files are told."""
     settings = primepods.AsyncClient("key")._executor.settings
-    record = new_record(name_of(), settings, "team")
+    record = new_record(name_of(), settings)
     file = LeaseFile.create(tmp_path, record)
     ledger = read_ledger(tmp_path)
     assert (list(ledger.records.values()), ledger.unreadable) == ([record], {})

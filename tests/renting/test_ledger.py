@@ -28,7 +28,7 @@ MINE = name_of(0, "mine")
 
 def record(name: str = MINE) -> LeaseRecord:
     """What is written before a pod is ordered."""
-    return new_record(name, SETTINGS, "t")
+    return new_record(name, SETTINGS)
 
 
 def claimable(folder: Path) -> list[LeaseRecord]:
@@ -123,7 +123,7 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         from primepods.leasing._record import new_record
         from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS
-        file = LeaseFile.create(Path({str(folder)!r}), new_record(name_of(), SETTINGS, "t"))
+        file = LeaseFile.create(Path({str(folder)!r}), new_record(name_of(), SETTINGS))
         {then}
     """
     env = {**os.environ, "PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
@@ -144,7 +144,7 @@ def test_a_dead_process_leaves_its_file_to_be_claimed(tmp_path: Path, number: si
         running.send_signal(number)
         running.wait()
         (found,) = claimable(tmp_path)
-    assert (found.pid, found.is_orphaned(None)) == (running.pid, True)
+    assert (found.pid, found.may_be_orphaned(has_min_age=False)) == (running.pid, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it told when a process was started")
@@ -153,7 +153,7 @@ def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
     with process(tmp_path, 'print("ready", flush=True); time.sleep(60)') as running:
         running.kill()
         os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
-        assert [found.is_orphaned(None) for found in claimable(tmp_path)] == [True]
+        assert [found.may_be_orphaned(has_min_age=False) for found in claimable(tmp_path)] == [True]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it told when a process was started")
@@ -161,7 +161,7 @@ def test_a_process_may_be_named_anything(tmp_path: Path) -> None:
     """Fifteen bytes of a name are kept, which may end within a character."""
     rename = 'Path("/proc/self/comm").write_bytes(b"train-" + "\u043c".encode()[:1])'
     with process(tmp_path, f'{rename}; print("ready", flush=True); time.sleep(60)'):
-        assert [found.is_orphaned(None) for _, found in lease_files(tmp_path)] == [False]
+        assert [found.may_be_orphaned(has_min_age=False) for _, found in lease_files(tmp_path)] == [False]
 
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:

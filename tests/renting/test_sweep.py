@@ -39,8 +39,19 @@ def write_as_a_later_version(folder: Path) -> None:
 
 def left_by(it: Stage, **changes: object) -> None:
     """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
-    record = new_record(name_of(), it.client._executor.settings, None)
+    record = new_record(name_of(), it.client._executor.settings)
     LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]  # whatever a test changes
+
+
+async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
+    """Another program has written it into a file: the error says which file, and other pods are deleted."""
+    async with stage(folder) as it:
+        pod_id = it.emulator.add_pod(name_of(1), boot_seconds=0)
+        await asyncio.to_thread(left_by, it, pod_id="../x", given_up=True)
+        await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=pod_id, given_up=True)
+        swept = await it.client.pods.sweep()
+        assert swept.deleted == (pod_id,)
+        assert "Remove it by hand" in str(swept.errors["../x"])
 
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
@@ -312,7 +323,7 @@ async def test_expired_leases_are_swept_from_anywhere(
         assert pods[0].name.startswith("train-")
         monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
         # As if the process of the first were gone.
-        expiring.supervisor._steps._process = 0
+        expiring.supervisor._steps._pid = 0
         for seconds in (3_500, 700):
             await it.clock.sleep(seconds)
             assert (await it.client.pods.sweep(expired=True)).found == ()

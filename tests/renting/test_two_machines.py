@@ -141,12 +141,12 @@ class Machine:
         entering = asyncio.ensure_future(lease.__aenter__())
         await self.clock.sleep(self.rng.choice([0.0, self.rng.uniform(0, 3), self.rng.uniform(0, 200)]))
         supervisor = lease.supervisor
-        supervisor._steps._process = -1
+        supervisor._steps._pid = -1
         rental = supervisor._rental
         if rental is not None and hasattr(rental, "file"):
             await asyncio.to_thread(rental.file.update, process_start=1)
             rental.file.close()
-            rental.file._process = -1
+            rental.file._pid = -1
         supervisor._steps.wake()
         entering.cancel()
         with suppress(PrimePodsError, asyncio.CancelledError):
