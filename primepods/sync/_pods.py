@@ -382,8 +382,8 @@ class Pods:
 
         Raises:
             ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
-            ProtocolError: Ages are unknown: the server states no time, or one that is confirmed by no other
-                response and not by this machine's clock.
+            ProtocolError: ``older_than`` or ``expired`` is given, and the server's time is unknown: no two
+                responses agree on it, or they differ from this machine's clock by over four hours.
         """
         return self._portal.call(
             self._async.sweep,
