@@ -110,15 +110,15 @@ class Lease:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         supervisor = self._lease.supervisor
-        if LOOPS.runs_here():
-            # The block belongs to a generator that is garbage-collected in the thread of a client's loop.
-            _start_unattended_release(self._portal, supervisor)
-            return
         interrupted: BaseException | None = None
         begin_release = supervisor.end
         while True:
             try:
                 if not supervisor.has_begun_here:
+                    return
+                if LOOPS.runs_here():
+                    # The block is that of a generator, garbage-collected in the thread of a client's loop.
+                    _start_unattended_release(self._portal, supervisor)
                     return
                 interrupted = _wait_for_release(self._portal, supervisor, begin_release) or interrupted
                 break
