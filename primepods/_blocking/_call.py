@@ -22,7 +22,11 @@ T = TypeVar("T")
 _CANCEL_TIMEOUT: Final = 1.0
 """Seconds for a call to clean up when its caller was interrupted."""
 _SIGNAL_INTERVAL: Final = 0.2
-"""Seconds between two checks for signals while the main thread waits: not all signals end a wait."""
+"""Seconds after which the waiting main thread wakes up.
+
+Python runs signal handlers only between steps of the main thread, and not every signal interrupts its
+``queue.get``.
+"""
 
 
 class _CallerCallback:
@@ -73,6 +77,8 @@ class Call(Generic[R]):
         try:
             self._result = await self._work()
         except asyncio.CancelledError:
+            # Closing the client cancels the task. So does an interruption, but then `run` raises that, and
+            # ignores this error.
             self.end(closed_error("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
             if isinstance(exc, PrimePodsError):
@@ -91,7 +97,7 @@ class Call(Generic[R]):
 
     def _cancel(self) -> None:
         if self._task is None:
-            # Interrupted before the loop started the task.
+            # Interrupted before `start` was scheduled: it will not run.
             self.end()
         else:
             self._task.cancel()

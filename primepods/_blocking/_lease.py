@@ -101,7 +101,7 @@ class Lease:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.abandon()
             if supervisor.has_begun:
-                _wait_for_release(self._portal, supervisor, supervisor.end)
+                _wait_for_release(self._portal, supervisor, begin_release=supervisor.end)
                 add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
@@ -115,6 +115,7 @@ class Lease:
         while True:
             try:
                 if not supervisor.has_begun_here:
+                    # A forked child leaves the pod to its parent.
                     return
                 if LOOPS.runs_here():
                     # The block is that of a generator, garbage-collected in the thread of a client's loop.
@@ -148,11 +149,11 @@ def release_leases(portal: Portal | None = None) -> None:
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
     # Start all releases before waiting for one. Wait twice: Ctrl-C may have ended the first wait early.
-    rounds = (_start_release, _wait_for_release, _wait_for_release)
-    for release, (supervisor, owner) in product(rounds, leases):
+    steps = (_start_release, _wait_for_release, _wait_for_release)
+    for step, (supervisor, owner) in product(steps, leases):
         begin_release = supervisor.end if interrupted is None else supervisor.interrupt
         try:
-            interrupted = release(owner, supervisor, begin_release) or interrupted
+            interrupted = step(owner, supervisor, begin_release) or interrupted
         except PrimePodsError as exc:
             # The lease's client has no loop any more; still release the others.
             failed = exc
@@ -177,7 +178,7 @@ def _open_leases(portal: Portal | None) -> list[tuple[LeaseSupervisor, Portal]]:
 def _start_release(
     portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
 ) -> BaseException | None:
-    """Begin the release in the loop, without waiting for its end."""
+    """Begin the release in the loop, without waiting for its end; called as :func:`_wait_for_release` is."""
     del supervisor
     portal.call(_as_coroutine, begin_release)
     return None

@@ -79,6 +79,7 @@ class Loop:
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
         self.calls: set[Call[Any]] = set()
+        """Calls in progress, which end with the loop."""
         self.is_inherited = False
         """True for the copy of a parent process's loop, which does not run here."""
         self._aclose = aclose
@@ -138,7 +139,10 @@ class Loop:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the loop has ended, at most ``timeout`` seconds; by default five."""
-        if not self.is_inherited and self._thread.is_alive() and not self.runs_here():
+        if self.is_inherited or self.runs_here():
+            # The thread is the parent process's, or would wait for itself.
+            return
+        if self._thread.is_alive():
             self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)
 
     def runs_here(self) -> bool:

@@ -28,8 +28,10 @@ class Call:
         deadline_at: The time at which the call must end.
         attempt: Number of the current attempt, from 1.
         rate_limit_count: Number of attempts that got a 429.
-        maybe_received: Whether the server may have received any of the attempts.
-        maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail.
+        maybe_received: Whether the server may have received any of the attempts, even one that it refused
+            with a 429. If so, a request that is not idempotent is not sent again.
+        maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail. If so, an
+            error such as a 404 may be the effect of that attempt.
         redirected: Whether a redirect was followed.
         last_failure: Reason of the previous failure.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
@@ -91,6 +93,7 @@ class Call:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None
+        # The text numbers the next attempt; the fields, as in other records, the attempt that has failed.
         log.info(
             "retrying %s %s in %.2f s: %s (attempt %d)",
             request.method,

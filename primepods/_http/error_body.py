@@ -42,7 +42,9 @@ def read_error(body: bytes, key: Secret) -> ErrorBody:
         value = scrub_value(loads(body), key)
     except ValueError:
         text = key.scrub(body.decode(errors="replace"))
-        return ErrorBody(value=text or None, is_json=False, message=_sentence(key.scrub(_text_of_page(text))))
+        # Once more: a key in HTML escapes appears only when they are decoded.
+        message = key.scrub(_text_of_page(text))
+        return ErrorBody(value=text or None, is_json=False, message=_sentence(message))
     errors = _field_errors(value)
     if errors:
         message = "; ".join(

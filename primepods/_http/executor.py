@@ -17,7 +17,7 @@ from .backoff import CallError, is_idempotent, retry_delay
 from .call import Call
 from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
-from .remedies import after_failure
+from .remedies import hint_after_failure
 from .request import Request
 from .response import Response, parse_response, protocol_error
 from .response_cache import ResponseCache
@@ -133,8 +133,8 @@ class RequestExecutor:
         return protocol_error(
             request,
             error.reason,
-            error.value,
             self.settings.api_key,
+            found=error.value,
             path=error.path,
             remedy="The API may have changed: look for a newer primepods, and report this.",
             transient=False,
@@ -228,7 +228,7 @@ class RequestExecutor:
 
     def _note_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
         """Record a failed attempt in the call and in its error."""
-        received = isinstance(outcome, Response) or outcome.maybe_received
+        maybe_received = isinstance(outcome, Response) or outcome.maybe_received
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
             error.attempts = call.attempt
@@ -241,9 +241,9 @@ class RequestExecutor:
             )
         if is_rate_limit:
             call.rate_limit_count += 1
-        call.maybe_received = call.maybe_received or received
+        call.maybe_received = call.maybe_received or maybe_received
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
-        call.maybe_acted = call.maybe_acted or (received and not is_rate_limit)
+        call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
@@ -271,7 +271,8 @@ class RequestExecutor:
                 f"{self.settings.deadline:g} s."
             )
             return None
-        if not isinstance(error, RateLimitError) and not self.transport.budget.take(call.request.method):
+        needs_token = not isinstance(error, RateLimitError)
+        if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
                 "Not retried: most requests of this client fail, and its retry budget is used up. Time "
                 "and success refill it: wait before you ask again."
@@ -304,7 +305,7 @@ class RequestExecutor:
     def _transport_error(self, call: Call, failed: FailedAttempt) -> TransportError | ProtocolError:
         request, reason = call.request, failed.reason
         if failed.kind == "protocol":
-            return protocol_error(request, reason, None, self.settings.api_key, transient=failed.transient)
+            return protocol_error(request, reason, self.settings.api_key, transient=failed.transient)
         attempts = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
         if call.last_failure:
             attempts += f"; the attempt before failed with: {call.last_failure}"
@@ -314,7 +315,7 @@ class RequestExecutor:
             reason += f"; {limit} of {getattr(self.settings, limit):g} s"
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."
         if failed.maybe_received:
-            remedy = after_failure(request, remedy)
+            remedy = hint_after_failure(request, if_idempotent=remedy)
         text = (
             f"{request.method} {request.path} on {self.settings.base_url}: {reason} ({attempts}). "
             f"{remedy[0].upper()}{remedy[1:]}"

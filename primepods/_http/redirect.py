@@ -38,6 +38,7 @@ def follow_redirect(
     Raises:
         ProtocolError: The target is another path or host, or the redirects form a loop.
     """
+    # The same path with or without its trailing slash.
     other_path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     location = response.headers.get("location", "")
     problem: str | None = "the server redirects a second time"
@@ -49,16 +50,15 @@ def follow_redirect(
     raise protocol_error(
         request,
         f"a redirect ({response.status}) to {shown_location!r}, which is not followed: {problem}",
-        None,
         key,
         remedy="Check the base URL: give the API's final address.",
     )
 
 
 def _reason_not_to_follow(
-    request: Request, status: int, location: str, path: str, base_url: str
+    request: Request, status: int, location: str, other_path: str, base_url: str
 ) -> str | None:
-    """Return why a redirect is not followed; ``None`` for one to ``path`` on the same origin."""
+    """Return why a redirect is not followed; ``None`` for one to ``other_path`` on the same origin."""
     base = urlsplit(base_url)
     try:
         target = urlsplit(urljoin(base_url + request.target, location))
@@ -67,7 +67,7 @@ def _reason_not_to_follow(
         return "it is no URL"
     if is_other_origin:
         return "it leads to another origin, which must not see the API key"
-    if target.path != base.path + path or target.query not in {"", request.query}:
+    if target.path != base.path + other_path or target.query not in {"", request.query}:
         return "it is not another spelling of the same path"
     if status not in _METHOD_KEEPING_STATUSES and request.method not in {"GET", "HEAD"}:
         return "it would change the method"

@@ -47,12 +47,18 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
-        return f"The API or a gateway before it failed: {after_failure(request, 'try later.')}"
+        hint = hint_after_failure(request, if_idempotent="try later.")
+        return f"The API or a gateway before it failed: {hint}"
     return "See the API's message."
 
 
-def after_failure(request: Request, if_idempotent: str) -> str:
-    """Return a hint for a request that failed after it was sent; ``if_idempotent`` for an idempotent one."""
+def hint_after_failure(request: Request, *, if_idempotent: str) -> str:
+    """Return a hint for a request that failed after it was sent.
+
+    Args:
+        request: The request.
+        if_idempotent: The hint for an idempotent request, which can be sent again.
+    """
     if is_idempotent(request.method):
         return if_idempotent
     return (

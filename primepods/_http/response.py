@@ -28,7 +28,7 @@ from ..errors import (
     ValidationError,
 )
 from .error_body import read_error, scrub_value
-from .remedies import MISSING_POD, after_failure, remedy_for
+from .remedies import MISSING_POD, hint_after_failure, remedy_for
 from .request import Request
 from .transient import is_transient
 
@@ -92,7 +92,7 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     if not response.body.strip():
         may_be_empty = request.text_allowed or response.status == HTTPStatus.NO_CONTENT
         if request.method == "GET" and not may_be_empty:
-            raise protocol_error(request, "an empty body", response.body, key)
+            raise protocol_error(request, "an empty body", key, found=response.body)
         return None
     try:
         return loads(response.body)
@@ -103,7 +103,7 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
         reason = "HTML"
     elif request.text_allowed:
         return response.body.decode(errors="replace")
-    raise protocol_error(request, reason, response.body, key)
+    raise protocol_error(request, reason, key, found=response.body)
 
 
 def _build_error(
@@ -115,7 +115,7 @@ def _build_error(
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
         # Not from the API: a pod that a gateway does not know may be running, and billed.
-        return protocol_error(request, "no JSON, with the status 404", response.body, key)
+        return protocol_error(request, "no JSON, with the status 404", key, found=response.body)
     default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     error_class = _ERROR_CLASSES.get(status, default_class)
     fields: dict[str, Any] = {
@@ -181,9 +181,9 @@ def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
 def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     request: Request,
     reason: str,
-    found: object,
     key: Secret,
     *,
+    found: object = None,
     path: str = "",
     remedy: str | None = None,
     transient: bool = True,
@@ -193,8 +193,8 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     Args:
         request: The request.
         reason: The end of the sentence "the response is …".
-        found: The invalid bytes or JSON value, of which a short excerpt is shown.
         key: The key to redact from the excerpt.
+        found: The invalid bytes or JSON value, of which a short excerpt is shown.
         path: Path inside the response.
         remedy: Hint for the user; by default the base URL or a gateway.
         transient: Whether a retry can succeed.
@@ -203,7 +203,7 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     where = f" at {path}" if path else ""
     beginning = f" The response begins: {excerpt!r}." if excerpt else ""
     if remedy is None:
-        hint = after_failure(request, "try later.")
+        hint = hint_after_failure(request, if_idempotent="try later.")
         remedy = f"Check the base URL; if it is right, the API or a gateway before it failed: {hint}"
     problem = f"the API's response is invalid{where}: {key.scrub(reason)}."
     text = f"{request.method} {request.path}: {problem}{beginning} {remedy}"

@@ -102,6 +102,8 @@ class Transport:
         self._timeouts.add(timeout)
         try:
             async with timeout:
+                # A request that cannot be repeated must not be lost on an idle connection that the server has
+                # just closed.
                 session = await sessions.get(fresh=not is_idempotent(request.method))
                 middleware.session = session
                 async with session.request(
@@ -256,7 +258,8 @@ class _SendMiddleware:
 
     def _may_resend(self, http_request: aiohttp.ClientRequest) -> bool:
         """Return whether a request may be sent again at once if its connection turns out to be closed."""
-        if self.session is None or self._request.body is not None or not is_idempotent(self._request.method):
+        is_repeatable = self._request.body is None and is_idempotent(self._request.method)
+        if self.session is None or not is_repeatable:
             return False
         return will_reuse_connection(self.session, http_request)
 

@@ -27,7 +27,7 @@ def check_string(name: str, value: object) -> str:
     return value
 
 
-def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()") -> str:
+def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()") -> str:
     """Return ``pod_id`` if a request made with it can only reach that pod (or key).
 
     Raises:
@@ -49,7 +49,7 @@ def check_id(pod_id: str, name: str = "pod_id", *, listed_by: str = "pods.list()
     raise ValueError(f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it.")
 
 
-def check_pod_id(pod: PodRef, name: str = "pod_id") -> str:
+def check_pod_id(pod: PodRef, *, name: str = "pod_id") -> str:
     """Return the id of a pod reference; see :func:`check_id`.
 
     Raises:
@@ -57,7 +57,7 @@ def check_pod_id(pod: PodRef, name: str = "pod_id") -> str:
         ValueError: Not an id.
     """
     pod_id: Any = getattr(pod, "pod_id", None) if isinstance(pod, PodReference) else pod
-    return check_id(pod_id, name)
+    return check_id(pod_id, name=name)
 
 
 def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
@@ -77,7 +77,8 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
     refs = list(pod_ids)
     if _are_plain_ids(refs):
         return list(dict.fromkeys(refs))
-    return list(dict.fromkeys(check_pod_id(ref, f"pod_ids[{number}]") for number, ref in enumerate(refs)))
+    ids = (check_pod_id(ref, name=f"pod_ids[{number}]") for number, ref in enumerate(refs))
+    return list(dict.fromkeys(ids))
 
 
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:

@@ -25,10 +25,19 @@ _MAX_LENGTH: Final = 63
 _MIN_CUT: Final = 8
 """Min number of letters that remain when a server shortens a name."""
 _UNIQUE: Final = re.compile(
-    rf"(?:.*-)?([{_LETTERS}]{{{_RANDOM_LENGTH}}})([{_LETTERS}]{{{_CHECK_LENGTH}}})(?:-x([{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
+    rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
+    rf"(?:-x(?P<expiry>[{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
     re.DOTALL,
 )
 _RANDOM: Final = random.SystemRandom()
+
+
+def _match_unique_name(name: str) -> re.Match[str] | None:
+    """Match a unique name whose check letters are right; groups: ``random``, ``check`` and ``expiry``."""
+    found = _UNIQUE.fullmatch(name)
+    if found is None or found["check"] != _check_letters(found["random"], found["expiry"] or ""):
+        return None
+    return found
 
 
 class UniqueName(str):
@@ -39,8 +48,8 @@ class UniqueName(str):
     @property
     def without_expiry(self) -> str:
         """The part that must remain when a server shortens the name, so that the pod can be recognised."""
-        expiry = _expiry_letters(self)
-        return self[: -len(expiry) - 2] if expiry else self
+        found = _match_unique_name(self)
+        return self if found is None else self[: found.end("check")]
 
 
 def unique_name(
@@ -67,7 +76,7 @@ def unique_name(
 
 def is_unique(name: str) -> bool:
     """Return whether a name has the form of a :func:`unique_name`."""
-    return _expiry_letters(name) is not None
+    return _match_unique_name(name) is not None
 
 
 def expiry_of(name: str | None) -> float | None:
@@ -75,22 +84,13 @@ def expiry_of(name: str | None) -> float | None:
 
     ``None`` for a name without an expiry, a shortened name, and a name that :func:`unique_name` did not make.
     """
-    letters = _expiry_letters((name or "").strip().lower())
-    if not letters:
+    found = _match_unique_name((name or "").strip().lower())
+    if found is None or found["expiry"] is None:
         return None
     minutes = 0
-    for letter in letters:
+    for letter in found["expiry"]:
         minutes = 32 * minutes + _LETTERS.index(letter)
     return _EXPIRY_EPOCH + 60.0 * minutes
-
-
-def _expiry_letters(name: str) -> str | None:
-    """Return the letters of a unique name's expiry, empty if it has none; ``None`` for any other name."""
-    found = _UNIQUE.fullmatch(name)
-    if found is None:
-        return None
-    expiry = found[3] or ""
-    return expiry if found[2] == _check_letters(found[1], expiry) else None
 
 
 def is_same_name(ours: str, theirs: str | None) -> bool:
@@ -103,16 +103,21 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
         return False
     if not isinstance(ours, UniqueName):
         return ours.casefold().split() == theirs.casefold().split()
-    return _plain(ours).startswith(_plain(theirs)) and _plain(theirs).startswith(_plain(ours.without_expiry))
+    full, needed, seen = _plain(ours), _plain(ours.without_expiry), _plain(theirs)
+    return full.startswith(seen) and seen.startswith(needed)
 
 
-def is_respelled(ours: str, theirs: str) -> bool:
-    """Return whether a server may have changed ``ours`` to ``theirs``; another pod's name may match, too."""
-    mine, other = _plain(ours), _plain(theirs)
-    return len(other) >= min(_MIN_CUT, len(mine)) and mine.startswith(other)
+def may_be_shortened_name(ours: str, theirs: str) -> bool:
+    """Return whether ``theirs`` may be the name ``ours``, respelled and cut anywhere by a server.
+
+    Weaker than :func:`is_same_name`: a name cut within its suffix matches, and so may another pod's name.
+    """
+    full, seen = _plain(ours), _plain(theirs)
+    return len(seen) >= min(_MIN_CUT, len(full)) and full.startswith(seen)
 
 
 def _plain(name: str) -> str:
+    """Return a name without case and punctuation."""
     return "".join(filter(str.isalnum, name.lower()))
 
 

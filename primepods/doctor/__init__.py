@@ -35,11 +35,11 @@ async def diagnose(
     settings, checks = check_settings(
         base_url=base_url, context=context, team_id=team_id, timeout=check_seconds("timeout", timeout)
     )
-    keys: frozenset[str] | None = None
+    account_keys: frozenset[str] | None = None
     if settings is not None:
-        api_checks, keys = await check_api(settings)
+        api_checks, account_keys = await check_api(settings)
         checks += api_checks
-    checks = [check_versions(), *checks, await check_ssh(keys), check_folder(settings)]
+    checks = [check_versions(), *checks, await check_ssh(account_keys), check_folder(settings)]
     if settings is not None:
         checks = [each.edited(settings.api_key.scrub) for each in checks]
     # The path of the home folder contains the user's name.

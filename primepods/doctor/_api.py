@@ -34,8 +34,8 @@ _MAX_SKEW: Final = 30.0
 _SLOW_RESPONSE: Final = 2.0
 """Seconds above which a response is slow."""
 _MAX_KEYS: Final = 100
-_KEYS: Final = "/api/v1/ssh_keys/"
-_OFFERS: Final = "/api/v1/availability/gpu-summary"
+_KEYS_PATH: Final = "/api/v1/ssh_keys/"
+_OFFERS_PATH: Final = "/api/v1/availability/gpu-summary"
 
 
 def check_settings(
@@ -93,13 +93,13 @@ class _Api:
         """Run all checks, or only the first if the API cannot be reached."""
         name = "API"
         started_at = self._clock.time()
-        pods = await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
+        pods = await self._read_page(f"{PODS}/", Pod, limit=1)
         connected_at = self._clock.time()
         if isinstance(pods, PrimePodsError) and not isinstance(pods, APIError):
             remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
             return [failure(name, str(pods), remedy)], None
         # Measure again: the first request had to open a connection.
-        await self._read(f"{PODS}/", partial(_decode, model=Pod), limit=1)
+        await self._read_page(f"{PODS}/", Pod, limit=1)
         seconds = self._clock.time() - connected_at
         seconds_with_connecting = connected_at - started_at
         detail = (
@@ -109,14 +109,19 @@ class _Api:
         latency = ok(name, detail)
         if seconds > _SLOW_RESPONSE:
             latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
-        history = await self._read(f"{PODS}/history", partial(_decode, model=HistoryRecord), limit=1)
-        offers = await self._read(_OFFERS, lambda data: data)
-        keys = await self._read(_KEYS, partial(_decode, model=SSHKey), limit=_MAX_KEYS)
+        history = await self._read_page(f"{PODS}/history", HistoryRecord, limit=1)
+        offers = await self._read(_OFFERS_PATH, lambda data: data)
+        keys = await self._read_page(_KEYS_PATH, SSHKey, limit=_MAX_KEYS)
         results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
         checks = [latency, self._check_clock(), *_check_permissions(results)]
         if isinstance(keys, Exception):
             return checks, None
+        # Without comments, as `check_ssh` compares them.
         return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys.data)
+
+    async def _read_page(self, path: str, model: type[Any], *, limit: int) -> Any:
+        """Return the first page of a listing, or its error."""
+        return await self._read(path, partial(_decode_page, model=model, limit=limit), limit=limit)
 
     async def _read(self, path: str, decode: Callable[[Any], Any], **params: int) -> Any:
         """Return the decoded response of a GET, or its error."""
@@ -138,8 +143,8 @@ class _Api:
         return warning("clock", detail, remedy)
 
 
-def _decode(data: Any, model: type[Any]) -> Any:
-    page, errors = decode_page(data, model=model, offset=0, limit=1)
+def _decode_page(data: Any, *, model: type[Any], limit: int) -> Any:
+    page, errors = decode_page(data, model=model, offset=0, limit=limit)
     if errors:
         raise errors[0]
     return page

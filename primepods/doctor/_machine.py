@@ -19,7 +19,7 @@ from ._check import Check, failure, ok, warning
 _REQUIRED: Final = ("aiohttp", "anyio", "attrs", "cattrs")
 _OPTIONAL: Final = ("orjson", "rich", "typer")
 _SSH_TIMEOUT: Final = 5.0
-_NO_KEY = (
+_ADD_KEY: Final = (
     "Make a key with `ssh-keygen -t ed25519`, and add it to the account: client.ssh_keys.add(name, line)."
 )
 
@@ -47,23 +47,23 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
     """Check that there is an ``ssh`` and a key that the account has.
 
     Args:
-        account_keys: The account's public keys; ``None`` if they are unknown.
+        account_keys: The account's public keys, without comments; ``None`` if they are unknown.
     """
     if shutil.which("ssh") is None:
         return warning("ssh", "not installed", "Install OpenSSH, to log in to pods and copy files.")
     program = await asyncio.to_thread(_run, "ssh", "-V") or "ssh -V fails"
     agent_keys = _public_keys(await asyncio.to_thread(_run, "ssh-add", "-L"), "the agent")
-    local_keys = _key_files() | agent_keys
-    if not local_keys:
-        return warning("ssh", f"{program}; no key in ~/.ssh or the agent", _NO_KEY)
-    places = ", ".join(sorted(set(local_keys.values())))
+    place_of_key = _key_files() | agent_keys
+    if not place_of_key:
+        return warning("ssh", f"{program}; no key in ~/.ssh or the agent", _ADD_KEY)
+    places = ", ".join(sorted(set(place_of_key.values())))
     if account_keys is None:
         remedy = "Let the API key read the account's SSH keys: see permissions."
         return warning("ssh", f"{program}; {places}; the account's keys are unknown", remedy)
-    shared_places = sorted({place for key, place in local_keys.items() if key in account_keys})
+    shared_places = sorted({place for key, place in place_of_key.items() if key in account_keys})
     if shared_places:
         return ok("ssh", f"{program}; the account has the key of {', '.join(shared_places)}")
-    return warning("ssh", f"{program}; the account has none of the keys of {places}", _NO_KEY)
+    return warning("ssh", f"{program}; the account has none of the keys of {places}", _ADD_KEY)
 
 
 def _run(*command: str) -> str:

@@ -43,8 +43,8 @@ async def follow(
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
-        PrimePodsError: Any error of ``pods.watch``. Of ``pods.list``, any error before its first item; later,
-            only a permanent one.
+        PrimePodsError: An error of ``pods.watch``; an error of ``pods.list`` if nothing was read yet, or if
+            it is permanent.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
@@ -55,12 +55,12 @@ async def follow(
         return
     watches: set[asyncio.Task[None]] = set()
     try:
-        new = await _read_list(client, fleet, wanted)
+        new_ids = await _read_list(client, fleet, wanted)
         while True:
-            if new:
-                watches.add(asyncio.create_task(_watch(client, fleet, new, interval, on_change)))
+            if new_ids:
+                watches.add(asyncio.create_task(_watch(client, fleet, new_ids, interval, on_change)))
             await _sleep(_INTERVALS_PER_LIST * interval, watches)
-            new = await _read_list(client, fleet, wanted)
+            new_ids = await _read_list(client, fleet, wanted)
     finally:
         for watch in watches:
             watch.cancel()
@@ -89,7 +89,8 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
         has_read_any = found or fleet.listed
-        if not has_read_any or not _is_transient(trouble):
+        may_continue = has_read_any and _is_transient(trouble)
+        if not may_continue:
             raise trouble
         if fleet.trouble is None:
             _log.warning("Still watching, but the list cannot be read in full: %s", one_line(str(trouble)))
@@ -97,6 +98,7 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
     if not fleet.listed:
         fleet.listed = True
         fleet.version += 1
+    # `expect` adds the pods that the fleet does not have yet, and returns their ids.
     return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
 
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from .._utils.clock import Clock
 from .._utils.text import quote
-from .._utils.unique_names import is_respelled, is_same_name
+from .._utils.unique_names import is_same_name, may_be_shortened_name
 from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 from ..pagination import AsyncPager
@@ -108,7 +108,7 @@ async def is_named(pods: PodsAPI, pod_id: str, name: str) -> bool | None:
 
 def may_have_name(pod: Pod, name: str) -> bool:
     """Return whether a pod may have been ordered as ``name``: a server may change or drop names."""
-    return pod.name is None or is_respelled(name, pod.name)
+    return pod.name is None or may_be_shortened_name(name, pod.name)
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
 
-_POD_NAME = re.compile(r"(.*-([0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
+_POD_NAME = re.compile(r"(?P<prefix>.*-(?P<flow_run>[0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_PREFIX_LENGTH = 7
 """Max characters of a pod name's prefix: with the flow run's id and the lease's suffix, a name has 63."""
 _MAX_OFFERS = 3
@@ -145,7 +145,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     setup: str | None = None
     stream_output: bool = True
 
-    _pod_name: str = PrivateAttr(default="")
+    _pod_name_prefix: str = PrivateAttr(default="")
     _problems: list[str] = PrivateAttr(default_factory=list[str])
 
     @classmethod
@@ -175,7 +175,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id)
         # Prefect on the pod sends its log to the server itself: printed lines would appear twice.
         self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
-        self._pod_name = pod_name(self.name, flow_run.id)
+        self._pod_name_prefix = new_pod_name_prefix(self.name, flow_run.id)
 
     def check(self) -> None:
         """Check that each job variable has an effect; call it before anything is rented.
@@ -187,9 +187,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             raise ValueError(" ".join(problems))
 
     @property
-    def pod_name(self) -> str:
+    def pod_name_prefix(self) -> str:
         """Prefix of the name of this attempt's pod; different for each attempt of a flow run."""
-        return self._pod_name
+        return self._pod_name_prefix
 
     def get_client(self) -> AsyncClient:
         """Return a client with the credentials of this configuration, or of the environment.
@@ -210,7 +210,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             TypeError: The spec lacks fields.
             ValueError: A field is invalid.
         """
-        changes: dict[str, Any] = {**self.spec, "name": self.pod_name}
+        changes: dict[str, Any] = {**self.spec, "name": self.pod_name_prefix}
         if self.max_price is not None:
             changes["max_price"] = self.max_price
         if "cloud_id" in changes:
@@ -229,7 +229,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return PodSpec.from_offers(offers or [await client.availability.cheapest(**wanted)], **changes)
 
 
-def pod_name(prefix: str | None, flow_run_id: UUID) -> str:
+def new_pod_name_prefix(prefix: str | None, flow_run_id: UUID) -> str:
     """Return a new name prefix for an attempt's pods; the lease adds a suffix.
 
     The last letters differ between the attempts of a flow run, so that cleanup after one never deletes the
@@ -242,10 +242,10 @@ def pod_name(prefix: str | None, flow_run_id: UUID) -> str:
 def flow_run_id_of(name: str | None) -> UUID | None:
     """Return the id of the flow run of a pod, from the pod's name; ``None`` for any other pod."""
     found = _POD_NAME.fullmatch(name or "")
-    return UUID(found[2]) if found else None
+    return UUID(found["flow_run"]) if found else None
 
 
-def is_pod_of(name: str, pod: Pod) -> bool:
-    """Return whether a pod belongs to an attempt, by its unique :func:`pod_name`."""
+def is_pod_of(name_prefix: str, pod: Pod) -> bool:
+    """Return whether a pod belongs to an attempt, by its unique :func:`new_pod_name_prefix`."""
     found = _POD_NAME.fullmatch(pod.name or "")
-    return pod.name == name or (found is not None and found[1] == name)
+    return pod.name == name_prefix or (found is not None and found["prefix"] == name_prefix)

@@ -87,7 +87,8 @@ def _value_problems(
 
 def _default_problems(variables: Mapping[str, Any], used: Collection[str]) -> Iterator[str]:
     for name, schema in variables.items():
-        if schema.get("default") is not None and name not in used and name not in _PREFECT_VARIABLES:
+        has_effect = name in used or name in _PREFECT_VARIABLES
+        if schema.get("default") is not None and not has_effect:
             yield (
                 f"The work pool's base job template has a default of {name!r}, which its `job_configuration` "
                 f"does not use{_hint(name, used)}"

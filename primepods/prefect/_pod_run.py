@@ -73,9 +73,10 @@ class PodRun:
         async with self.configuration.get_client() as client:
             with self._scope:
                 return await self._run_on_pod(client, on_start)
-            # The run was stopped. If the lease could not delete the pod, its note on that is lost with the
-            # cancellation, which the scope has swallowed: delete the pod again, and raise if that fails.
-            await delete_by_name(client, self.configuration.pod_name)
+            # Only a stopped run gets here: the scope ends its cancellation. A lease that fails to delete its
+            # pod says so only in a note on that cancellation, which is lost. So delete the pod again, and
+            # raise an error if that fails.
+            await delete_by_name(client, self.configuration.pod_name_prefix)
         return None
 
     async def _run_on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
@@ -110,7 +111,7 @@ class PodRun:
             except ConnectionLostError as exc:
                 self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
                 code = SSH_FAILED
-        self.log.info("Pod %s is gone, after about %.4f; exit code %s", pod.name, pod.spent(), code)
+        self.log.info("Pod %s is gone and has cost about %.4f; exit code %s", pod.name, pod.spent(), code)
         return code
 
     def _log_line(self, line: OutputLine) -> None:

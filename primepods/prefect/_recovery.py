@@ -1,8 +1,8 @@
 """Cleanup after killed workers: delete their pods; reschedule or crash their flow runs.
 
-While a worker has a flow run, the run's infrastructure id on the server consists of the pod's name, the
-worker's process and a counter, which the worker increases as the run's heartbeat. Another worker that sees no
-change for ten heartbeats deletes the pod by its name, which is unique to each attempt.
+While a worker has a flow run, the run's infrastructure id on the server consists of the prefix of the pod's
+name, the worker's process and a counter, which the worker increases as the run's heartbeat. Another worker
+that sees no change for ten heartbeats deletes the pod by that prefix, which is unique to each attempt.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _DELETION_GRACE: Final = timedelta(minutes=5)
 """Time for a live worker to delete a pod after its flow run has ended."""
 
 
-def pod_name_of(infrastructure_pid: str | None) -> str:
-    """Return the pod's name from an infrastructure id."""
+def pod_name_prefix_of(infrastructure_pid: str | None) -> str:
+    """Return the prefix of the pod's name from an infrastructure id."""
     return (infrastructure_pid or "").partition(" ")[0]
 
 
@@ -181,9 +181,9 @@ async def _error_of(work: Awaitable[None]) -> set[str]:
 
 def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
     """Return whether a pod's flow run has ended or has another pod, so that no worker deletes this one."""
-    current_name = pod_name_of(flow_run.infrastructure_pid)
-    has_other_pod = flow_run_id_of(current_name) == flow_run.id and not is_pod_of(current_name, pod)
-    if has_other_pod:
+    current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
+    has_pod = flow_run_id_of(current_prefix) == flow_run.id
+    if has_pod and not is_pod_of(current_prefix, pod):
         return True
     state = flow_run.state
     return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _DELETION_GRACE

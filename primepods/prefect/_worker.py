@@ -22,7 +22,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from .. import PrimePodsError
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables
 from ._pod_run import PodRun, delete_by_name
-from ._recovery import Recovery, pod_name_of
+from ._recovery import Recovery, pod_name_prefix_of
 
 if TYPE_CHECKING:
     import logging
@@ -37,7 +37,7 @@ _CANCEL_GRACE: Final = timedelta(seconds=60)
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
-    """Exit code of a flow run's command, and the pod's name."""
+    """Exit code of a flow run's command, and the prefix of the pod's name."""
 
 
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
@@ -80,7 +80,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         Raises:
             Exception: There is no usable pod. It is gone, or the error says that it may be billed.
         """
-        name = configuration.pod_name
+        name = configuration.pod_name_prefix
         pod_run = PodRun(
             flow_run_id=flow_run.id, configuration=configuration, log=self.get_flow_run_logger(flow_run)
         )
@@ -107,7 +107,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             pod_run.ended.set()
         if code is None:
             await self._after_stop(pod_run)
-        if task_status is not None and not pod_run.is_running:
+        has_never_started = not pod_run.is_running
+        if has_never_started and task_status is not None:
+            # Prefect logs an error for a run that is not reported as started.
             task_status.started(pod_run.infrastructure_pid)
         # 0 for a stopped run, which has no exit code: with any other, Prefect would set it to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
@@ -121,7 +123,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Delete the pod of a flow run, and confirm that it is gone.
 
         Args:
-            infrastructure_pid: The flow run's infrastructure id, or the pod's name.
+            infrastructure_pid: The flow run's infrastructure id, or the prefix of the pod's name.
             configuration: Configuration with the credentials to use.
             grace_seconds: Not used: deleting a pod ends all that runs on it.
 
@@ -129,7 +131,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             InfrastructureNotFound: The complete list of pods has none of this name.
             InfrastructureNotAvailable: The pod could not be deleted or confirmed gone. It may be billed.
         """
-        name = pod_name_of(infrastructure_pid)
+        name = pod_name_prefix_of(infrastructure_pid)
         pod_run = self._pod_runs.get(name)
         if pod_run is not None:
             pod_run.stop()
@@ -173,7 +175,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Send a run's heartbeat: change its infrastructure id on the server; see :mod:`._recovery`."""
         self._heartbeat_count += 1
         owner = f"{self._process_id}:{self._heartbeat_count}"
-        pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name} {owner}"
+        pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name_prefix} {owner}"
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
@@ -198,7 +200,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
             return False
-        is_this_attempt = pod_name_of(flow_run.infrastructure_pid) == pod_run.configuration.pod_name
+        latest_attempt = pod_name_prefix_of(flow_run.infrastructure_pid)
+        is_this_attempt = latest_attempt == pod_run.configuration.pod_name_prefix
         return is_this_attempt and flow_run.state_type == StateType.PENDING
 
     async def _after_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:

@@ -136,6 +136,8 @@ async def _follow(client: PrefectClient, ids: list[UUID]) -> list[FlowRun]:
 @contextmanager
 def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Popen[bytes]]:
     """Run a Prefect command until the block ends."""
+    # `env` adds to the inherited environment. `Popen(env=…)` would need a copy of it, which only `config/`
+    # may read.
     assignments = [f"{name}={value}" for name, value in settings.items()]
     command = ["/usr/bin/env", *assignments, sys.executable, "-m", "prefect", *words]
     with subprocess.Popen(  # noqa: S603 - our own words
@@ -152,12 +154,12 @@ def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Pope
 
 
 def _wait_for_server(url: str, server: subprocess.Popen[bytes]) -> None:
-    def is_up() -> bool:
+    def has_started_or_ended() -> bool:
         with suppress(httpx.TransportError):
             return httpx.get(f"{url}/health").is_success
         return server.poll() is not None
 
-    _wait_until(is_up, _START_TIMEOUT)
+    _wait_until(has_started_or_ended, _START_TIMEOUT)
     if server.poll() is not None:
         raise SystemExit("The Prefect server did not start. See what `prefect server start` says.")
 

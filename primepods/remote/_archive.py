@@ -60,7 +60,7 @@ class _Packer:
         """Add a file or a folder; ``name`` is its path below the source, empty for the source itself."""
         # `gettarinfo` returns None for a socket, in spite of its annotation.
         member: tarfile.TarInfo | None = self.archive.gettarinfo(path, f"data/{name}".rstrip("/"))
-        if not member or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        if not (member and _is_packable(member)):
             return
         if name and self.exclusion.matches(name, is_folder=member.isdir()):
             return
@@ -81,6 +81,11 @@ class _Packer:
             if member.isdir():
                 member.mode |= _OWNER_MODES
             self.archive.addfile(member)
+
+
+def _is_packable(member: tarfile.TarInfo) -> bool:
+    """Return whether a member is a file, a folder or a link."""
+    return member.isreg() or member.isdir() or member.issym() or member.islnk()
 
 
 class _CountingFile:

@@ -148,7 +148,10 @@ class Download(_Copy):
         try:
             async with login.session(is_raw=True) as session:
                 await self._exchange(
-                    session, self._script, _write_nothing, lambda: in_thread(self._receive, session, staged)
+                    session,
+                    self._script,
+                    _write_nothing,
+                    read_output=lambda: in_thread(self._receive, session, staged),
                 )
             self._check(session.stderr.exit_code, login.pod_id)
             if self._archive_error is not None:
@@ -209,5 +212,5 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
 
 
 def _write_nothing(stdin: BinaryIO) -> None:
-    """Write no input: the script reads none."""
+    """Write no input: the script reads none. Then, unlike without a writer, standard input is closed."""
     stdin.flush()

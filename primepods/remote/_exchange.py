@@ -43,17 +43,19 @@ async def exchange(
             await read_output()
         all_read.set()
 
+    # `write` and `read_output` use threads, which a cancellation does not end: `session.stop()` does. So they
+    # run in the outer group. The inner group ends without them, once all output is read or at once if
+    # cancelled; then comes `session.stop()`, and only then the outer group waits for the threads.
     with unwrap_first_error():
-        async with anyio.create_task_group() as group:
-            group.start_soon(session.send, script, write)
-            group.start_soon(read)
+        async with anyio.create_task_group() as threads:
+            threads.start_soon(session.send, script, write)
+            threads.start_soon(read)
             try:
                 async with anyio.create_task_group() as readers:
                     for stream, sink in sinks.items():
                         readers.start_soon(session.forward_output, stream, sink)
                 await all_read.wait()
             finally:
-                # Ends the threads, for which the task group waits.
                 session.stop()
 
 

@@ -92,9 +92,9 @@ class Login:
 
     async def _attempt(self, *, is_raw: bool) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
-        argv = partial(self.options.argv, self.pod_id, self.target)
+        make_argv = partial(self.options.argv, self.pod_id, self.target)
         try:
-            session = await Session.start(argv, is_raw=is_raw)
+            session = await Session.start(make_argv, is_raw=is_raw)
         except OSError as exc:
             raise self.options.missing_program(exc.strerror) from None
         is_ready = False
@@ -148,7 +148,8 @@ class Login:
 
     async def _offered_keys(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
-        argv = self.options.argv(self.pod_id, self.target, bootstrap("no"), "-o", "LogLevel=DEBUG1")
+        # No script is sent: with its standard input empty, the shell on the pod ends at once.
+        argv = self.options.argv(self.pod_id, self.target, bootstrap(mark="unused"), "-o", "LogLevel=DEBUG1")
         with anyio.move_on_after(_KEYS_TIMEOUT):
             done = await anyio.run_process(
                 argv,

@@ -149,7 +149,7 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
         name: The file's name, if the target is a folder.
     """
     return _with_length(
-        f"kind={kind}\n{_path_assignments(remote, name if kind == 'file' else '')}\n{_UPLOAD}{_END}"
+        f"kind={kind}\n{_path_assignments(remote, name=name if kind == 'file' else '')}\n{_UPLOAD}{_END}"
     )
 
 
@@ -160,7 +160,7 @@ def download_script(remote: str) -> bytes:
         ValueError: The path is empty or contains a NUL.
     """
     bare = remote.rstrip("/") or remote[:1]  # "/" stays "/"
-    return _with_length(f"{_path_assignments(bare, '')}\n{_DOWNLOAD}{_END}")
+    return _with_length(f"{_path_assignments(bare, name='')}\n{_DOWNLOAD}{_END}")
 
 
 def remote_path(name: str, path: str) -> str:
@@ -177,7 +177,13 @@ def remote_path(name: str, path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def _path_assignments(remote: str, name: str) -> str:
+def _path_assignments(remote: str, *, name: str) -> str:
+    """Return the assignments of a copy script's variables.
+
+    Args:
+        remote: The path on the pod.
+        name: Name of an uploaded file, which goes into a path that ends with a slash; else empty.
+    """
     target = remote_path("remote", remote)
     if name and target.endswith("/"):
         target += name

@@ -17,7 +17,7 @@ from .._http.request import PODS, Request
 from .._utils.arguments import check_id
 from .._utils.strict_json import dumps
 from .._utils.text import quote
-from .._utils.unique_names import UniqueName, is_respelled, is_same_name
+from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
 from ..errors import APIError, CreateUncertainError, PrimePodsError, TransportError
 from ..leasing.pods_api import LOOKUP_TIMEOUT
 from ..models import Pod
@@ -101,7 +101,7 @@ class Order:
         if self.ordered_at == -math.inf:
             return False
         # A server may drop or shorten a name; such a pod counts only if it is new.
-        may_have_name = pod.name is None or is_respelled(self.name, pod.name)
+        may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
         return may_have_name and self._is_new(pod)
 
     def is_named(self, pod: Pod) -> bool:

@@ -121,7 +121,7 @@ class AsyncSSHKeys:
 
 
 def _key_path(key_id: str) -> str:
-    return _KEYS + encode_id(check_id(key_id, "key_id", listed_by="ssh_keys.list()"))
+    return _KEYS + encode_id(check_id(key_id, name="key_id", listed_by="ssh_keys.list()"))
 
 
 def _ignore_body(_: Any) -> None:

@@ -31,7 +31,7 @@ from ._lookups import PodLookups
 from ._tick import Tick
 from ._watched_pod import Subscriber, WatchedPod
 
-_ONCE: Final = RetryPolicy(attempts=1)
+_NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
 """Seconds; long, since a batch may queue behind the attempts of earlier batches."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
@@ -118,7 +118,8 @@ class Hub:
 
     async def wait_closed(self) -> None:
         """Wait until the poller has shut down, if it has no subscriptions left."""
-        if self._task is not None and not self._subscriptions:
+        is_ending = not self._subscriptions
+        if is_ending and self._task is not None:
             # Don't await the task itself: cancelling this waiter would cancel it.
             await asyncio.wait([self._task])
 
@@ -185,8 +186,8 @@ class Hub:
             # Pods whose last poll failed go first, and of these the one polled longest ago. Otherwise a rate
             # limit, or the bound on the requests of a tick, would always leave out the same pods.
             pods.sort(key=lambda pod: math.inf if pod.poll_error is None else pod.poll_sequence)
-            tick = Tick(self._state, self._reader, self._lookups.start_if_due, pods)
-            self._state.start(tick.run, pods, tick.release)
+            tick = Tick(self._state, self._reader, pods, look_up=self._lookups.start_if_due)
+            self._state.start(tick.run, pods=pods, on_end=tick.release)
 
 
 def _poller_cancelled_error() -> PrimePodsError:
@@ -212,7 +213,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
         # The loop was abandoned with waits in it; its hub will never run again.
         _hubs.pop(key, None)
     # By id: a session factory need not be hashable. The hub keeps it alive, so the id stays unique.
-    hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_ONCE, on_event=None)
+    hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
     key = (loop, hub_settings, id(session))
     hub = _hubs.get(key)
     if hub is None:

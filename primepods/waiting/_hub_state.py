@@ -66,7 +66,7 @@ class PollPace:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._limit: RateLimitError | None = None
+        self._last_rate_limit: RateLimitError | None = None
         self._next_pause = _FIRST_PAUSE
         self._rate = math.inf
         self._sent_times: deque[float] = deque()
@@ -76,7 +76,7 @@ class PollPace:
     @property
     def pause_cause(self) -> RateLimitError | None:
         """The 429 that asked for the pause; ``None`` when it is over."""
-        return self._limit if self._clock.time() < self.paused_until else None
+        return self._last_rate_limit if self._clock.time() < self.paused_until else None
 
     @property
     def next_at(self) -> float:
@@ -104,15 +104,15 @@ class PollPace:
             if self._rate > _MAX_RATE:
                 self._rate = math.inf
 
-    def apply_rate_limit(self, limit: RateLimitError) -> bool:
+    def apply_rate_limit(self, error: RateLimitError) -> bool:
         """Pause, and lower the rate; return whether this began a pause, or made one longer.
 
         Of several 429s that ask for the same pause, only the first counts. If each drew its own random extra,
         the longest would be nearly the same in every process, and all would resume together.
         """
         now = self._clock.time()
-        if limit.retry_after is not None:
-            seconds = min(limit.retry_after, MAX_RETRY_AFTER)
+        if error.retry_after is not None:
+            seconds = min(error.retry_after, MAX_RETRY_AFTER)
             if now + seconds <= self.paused_until:
                 return False
         elif now < self.paused_until:
@@ -120,21 +120,21 @@ class PollPace:
         else:
             seconds = self._next_pause
             self._next_pause = min(2 * seconds, _MAX_PAUSE)
-        self._slow_down(now + seconds)
+        self._slow_down(resume_at=now + seconds)
         # The random extra keeps processes from resuming together.
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
-        self._limit = limit
+        self._last_rate_limit = error
         return True
 
-    def _slow_down(self, until: float) -> None:
-        """Lower the rate after a 429 that asks to wait ``until``; a single 429 sets no limit."""
+    def _slow_down(self, *, resume_at: float) -> None:
+        """Lower the rate after a 429 that asks to wait until ``resume_at``; a single 429 sets no limit."""
         if self._rate < math.inf:
             self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
         elif self._clock.time() < self.paused_until + _PAUSE_MEMORY:
             self._rate = _FIRST_RATE_FACTOR * max(1, len(self._sent_times)) / _PACE_WINDOW
         else:
             return
-        self._next_turn_at = max(self._next_turn_at, until + self._clock.random() / self._rate)
+        self._next_turn_at = max(self._next_turn_at, resume_at + self._clock.random() / self._rate)
 
     def _note_sent(self) -> None:
         now = self._clock.time()
@@ -158,9 +158,9 @@ class ThrottledWarnings:
         self.next_at = -math.inf
         self._clock = clock
         self._pace = pace
-        self._last_pause: RateLimitError | None = None
+        self._last_cause: RateLimitError | None = None
 
-    def warn_of_failure(self, error: Exception, pod_count: int, total: int) -> None:
+    def warn_of_failure(self, error: Exception, *, pod_count: int, total: int) -> None:
         """Warn that a request for ``pod_count`` of ``total`` pods failed."""
         self._warn(
             "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
@@ -180,8 +180,8 @@ class ThrottledWarnings:
         cause = self._pace.pause_cause
         if cause is None:
             return
-        if is_new_wait and cause is not self._last_pause:
-            self._last_pause = cause
+        if is_new_wait and cause is not self._last_cause:
+            self._last_cause = cause
             self.next_at = -math.inf
         seconds = self._pace.paused_until - self._clock.time()
         self._warn(
@@ -229,6 +229,7 @@ class HubState:
     def start(
         self,
         work: Callable[[], Coroutine[Any, Any, None]],
+        *,
         pods: list[WatchedPod],
         on_end: Callable[[], None] | None = None,
     ) -> None:
@@ -254,14 +255,14 @@ class HubState:
             subscriptions = {each for pod in pods for each in pod.subscriptions}
             set_listeners([each.listeners for each in subscriptions])
 
-    def note_failure(self, error: Exception, pod_count: int) -> None:
+    def note_failure(self, error: Exception, *, pod_count: int) -> None:
         """Log that a request for ``pod_count`` pods failed; pause if it was rate limited."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
                 self._emit_pause_event()
             self.warnings.warn_if_paused(is_new_wait=False)
         else:
-            self.warnings.warn_of_failure(error, pod_count, len(self.pods))
+            self.warnings.warn_of_failure(error, pod_count=pod_count, total=len(self.pods))
 
     def _emit_pause_event(self) -> None:
         """Emit an event to all listeners, since the pause affects the whole poller."""
@@ -276,29 +277,31 @@ class HubState:
         """Record a refusal: end the waits for pods if it confirms an earlier one, else poll them again."""
         for pod in pods:
             interval = max(pod.interval, _MIN_REFUSAL_INTERVAL)
-            pod.refused_at = self.refusals_began_at(pod.refused_at, sent_at=pod.polled_at, interval=interval)
-            if self.is_confirmed(error, pod.refused_at):
+            pod.refused_since = self.start_of_refusals(
+                earlier=pod.refused_since, sent_at=pod.polled_at, interval=interval
+            )
+            if self.is_confirmed(error, refused_since=pod.refused_since):
                 pod.end(error)
             else:
-                self.schedule.poll_at(pod, pod.refused_at + CONFIRM_AFTER)
+                self.schedule.poll_at(pod, pod.refused_since + CONFIRM_AFTER)
 
-    def refusals_began_at(self, refused_at: float | None, *, sent_at: float, interval: float) -> float:
+    def start_of_refusals(self, *, earlier: float | None, sent_at: float, interval: float) -> float:
         """Return the time at which the current series of refusals began, now that a request was refused.
 
         An older series continues if it began at most a few intervals ago; else a new one begins now.
 
         Args:
-            refused_at: Time at which the older series began, or ``None``. A success ends a series.
+            earlier: Time at which the older series began, or ``None``. A success ends a series.
             sent_at: Time at which the refused request was sent.
             interval: Seconds between two requests.
         """
-        if refused_at is None or sent_at - refused_at > _REFUSAL_LIFETIME * interval:
+        if earlier is None or sent_at - earlier > _REFUSAL_LIFETIME * interval:
             return self.clock.time()
-        return refused_at
+        return earlier
 
-    def is_confirmed(self, error: Exception, refused_at: float) -> bool:
-        """Return whether a refusal now confirms the first one, at ``refused_at``."""
-        confirm_at = refused_at + CONFIRM_AFTER - _TIMER_TOLERANCE
+    def is_confirmed(self, error: Exception, *, refused_since: float) -> bool:
+        """Return whether a refusal now confirms the first one of its series, at ``refused_since``."""
+        confirm_at = refused_since + CONFIRM_AFTER - _TIMER_TOLERANCE
         return isinstance(error, ClientClosedError) or self.clock.time() >= confirm_at
 
 
@@ -315,4 +318,6 @@ def is_refusal(error: Exception) -> bool:
 
     A response that cannot be parsed (a login page, another JSON shape) is not a refusal.
     """
-    return not isinstance(error, ProtocolError) and not getattr(error, "transient", False)
+    if isinstance(error, ProtocolError):
+        return False
+    return not getattr(error, "transient", False)

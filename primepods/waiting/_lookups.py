@@ -42,7 +42,7 @@ class PodLookups:
         """Start a lookup of a pod if one is due."""
         if not pod.looking_up and pod.needs_lookup(self._state.clock.time()):
             pod.looking_up = True
-            self._state.start(partial(self._look_up, pod), [pod], partial(_note_end, pod))
+            self._state.start(partial(self._look_up, pod), pods=[pod], on_end=partial(_note_lookup_done, pod))
 
     async def _look_up(self, pod: WatchedPod) -> None:
         async with self._slots:
@@ -60,10 +60,10 @@ class PodLookups:
             found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
         except NotFoundError:
             pod.record_not_found(sequence)
-            if pod.absent:
+            if pod.never_found:
                 self._consult_history(pod, sequence)
         except PrimePodsError as exc:
-            self._state.note_failure(exc, 1)
+            self._state.note_failure(exc, pod_count=1)
             pod.record_lookup_error(exc.with_traceback(None))
             if is_refusal(exc):
                 self._note_refusal(pod, exc, sent_at)
@@ -71,21 +71,21 @@ class PodLookups:
             pod.record_pod(found, sequence, self._state.clock.time())
 
     def _note_refusal(self, pod: WatchedPod, error: PrimePodsError, sent_at: float) -> None:
-        """End the waits for a pod once a later tick confirms the refusal."""
-        pod.lookup_refused_at = self._state.refusals_began_at(
-            pod.lookup_refused_at, sent_at=sent_at, interval=LOOKUP_INTERVAL
+        """End the waits for a pod if this refusal confirms an earlier one, else schedule another lookup."""
+        pod.lookup_refused_since = self._state.start_of_refusals(
+            earlier=pod.lookup_refused_since, sent_at=sent_at, interval=LOOKUP_INTERVAL
         )
-        if self._state.is_confirmed(error, pod.lookup_refused_at):
+        if self._state.is_confirmed(error, refused_since=pod.lookup_refused_since):
             pod.end(error)
         else:
-            pod.lookup_at = pod.lookup_refused_at + CONFIRM_AFTER
+            pod.lookup_at = pod.lookup_refused_since + CONFIRM_AFTER
 
     def _consult_history(self, pod: WatchedPod, sequence: int) -> None:
         if pod.pod_id in self._ended_ids:
             pod.record_ended(sequence)
         elif self._state.clock.time() >= self._next_history_at:
             self._next_history_at = self._state.clock.time() + LOOKUP_INTERVAL
-            self._state.start(self._read_history, [pod])
+            self._state.start(self._read_history, pods=[pod])
 
     async def _read_history(self) -> None:
         """Record which pods the history lists as ended. A failure is only logged: a later lookup retries."""
@@ -97,7 +97,7 @@ class PodLookups:
         try:
             records, _ = await self._executor.call(request, decode)
         except PrimePodsError as exc:
-            self._state.note_failure(exc, 1)
+            self._state.note_failure(exc, pod_count=1)
             return
         self._ended_ids = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._ended_ids:
@@ -106,5 +106,5 @@ class PodLookups:
                 pod.record_ended(sequence)
 
 
-def _note_end(pod: WatchedPod) -> None:
+def _note_lookup_done(pod: WatchedPod) -> None:
     pod.looking_up = False

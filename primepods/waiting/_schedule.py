@@ -14,7 +14,10 @@ from ._watched_pod import Subscriber, WatchedPod
 JITTER: Final = 0.1
 """Max random delay of a tick, as a fraction of its interval."""
 _MAX_ADVANCE: Final = 0.1
-"""Max time by which a tick may be early, to share requests with another's, as a fraction of its interval."""
+"""Max time by which a tick may be early, as a fraction of its interval.
+
+Its pods are then polled together with a due tick of another interval.
+"""
 _GATHER_TIME: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval."""
 _MAX_SLEEP: Final = 60.0
@@ -27,24 +30,24 @@ class _IntervalGroup:
     Attributes:
         interval: Seconds between two ticks.
         epoch: Time of the first subscription; tick ``n`` is due ``n`` intervals later.
-        ticks: Number of the next tick.
+        next_tick: Number of the next tick.
         next_at: Time of the next tick: when it is due, or a random moment later.
         subscriptions: The subscriptions, in the order in which they were added.
     """
 
     interval: float
     epoch: float
-    ticks: int = 0
+    next_tick: int = 0
     next_at: float = -math.inf
     subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
 
-    def advance(self, now: float, rand: float) -> None:
+    def advance(self, now: float, *, rand: float) -> None:
         """Advance to the next tick after ``now``.
 
         Missed ticks are skipped. A late tick does not delay the next ones.
         """
-        self.ticks = max(self.ticks, int((now - self.epoch) / self.interval)) + 1
-        self.next_at = self.epoch + (self.ticks + JITTER * rand) * self.interval
+        self.next_tick = max(self.next_tick, int((now - self.epoch) / self.interval)) + 1
+        self.next_at = self.epoch + (self.next_tick + JITTER * rand) * self.interval
 
 
 class PollSchedule:
@@ -64,9 +67,11 @@ class PollSchedule:
         self.changed: asyncio.Event = asyncio.Event()
         self._clock = clock
         self._intervals: dict[float, _IntervalGroup] = {}
+        # Pods stay in both until `cancel_extra_polls`, since a poll is skipped while the pod is in flight.
         self._new_pods: dict[WatchedPod, None] = {}
-        self._new_pods_at = math.inf
         self._extra_polls: dict[WatchedPod, float] = {}
+        self._new_pods_at = math.inf
+        """Time of the poll of all new pods; infinite if each has been polled or skipped."""
 
     def add(self, subscription: Subscriber) -> None:
         """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
@@ -74,8 +79,8 @@ class PollSchedule:
         interval = subscription.interval
         group = self._intervals.get(interval)
         if group is None:
-            group = _IntervalGroup(interval, now)
-            group.advance(now, self._clock.random())
+            group = _IntervalGroup(interval, epoch=now)
+            group.advance(now, rand=self._clock.random())
             self._intervals[interval] = group
         group.subscriptions[subscription] = None
         self._new_pods |= dict.fromkeys(subscription.pods.values())
@@ -99,28 +104,26 @@ class PollSchedule:
         self._new_pods.pop(pod, None)
         self._extra_polls.pop(pod, None)
 
-    def poll_if_overdue(self, pod: WatchedPod) -> None:
-        """Poll a pod at once if it became due while its last request was in flight."""
+    def poll_if_skipped(self, pod: WatchedPod) -> None:
+        """Poll a pod at once if a poll of it was skipped because its last request was in flight."""
         if pod in self._new_pods:
+            # Skipped, or due in a moment.
             self._new_pods_at = -math.inf
             self.changed.set()
         elif pod in self._extra_polls:
+            # `next_at` did not count it while it was in flight.
             self.changed.set()
 
     def next_at(self) -> float:
         """Return the time of the next poll."""
         # Without intervals there are no subscriptions, and the hub is about to end.
         idle = self._clock.time() + _MAX_SLEEP
-        ticks = (group.next_at for group in self._intervals.values())
-        extra = (when for pod, when in self._extra_polls.items() if not pod.in_flight)
-        return min([idle, self._new_pods_at, *ticks, *extra])
+        tick_times = (group.next_at for group in self._intervals.values())
+        extra_times = (when for pod, when in self._extra_polls.items() if not pod.in_flight)
+        return min([idle, self._new_pods_at, *tick_times, *extra_times])
 
     def take_due(self) -> dict[WatchedPod, None]:
-        """Return the pods that are due, and advance to the next ticks.
-
-        New pods and extra polls stay scheduled until :meth:`cancel_extra_polls`: the caller skips a pod that
-        is in flight.
-        """
+        """Return the pods that are due, and advance to the next ticks. The caller skips pods in flight."""
         now = self._clock.time()
         due = self._take_due_intervals(now)
         pods: dict[WatchedPod, None] = {}
@@ -139,5 +142,5 @@ class PollSchedule:
             return []
         due = [group for group in groups if group.next_at <= now + _MAX_ADVANCE * group.interval]
         for group in due:
-            group.advance(now, self._clock.random())
+            group.advance(now, rand=self._clock.random())
         return due

@@ -77,16 +77,17 @@ class Tick:
     Args:
         state: State shared by the parts of the hub.
         reader: Sends the requests, without retries.
-        look_up: Called for each pod whose status request succeeded.
         pods: The pods that are due, in polling order; in flight until the response or the end of the tick.
+        look_up: Called for each pod whose status request succeeded.
     """
 
     def __init__(
         self,
         state: HubState,
         reader: StatusReader,
-        look_up: Callable[[WatchedPod], None],
         pods: list[WatchedPod],
+        *,
+        look_up: Callable[[WatchedPod], None],
     ) -> None:
         self._state = state
         self._reader = reader
@@ -130,10 +131,10 @@ class Tick:
 
     def _batches(self) -> list[list[WatchedPod]]:
         """Return batches of the pods that are neither in a search nor polled alone."""
-        pods = [pod for pod in self._pods if not pod.search and not pod.is_polled_alone]
+        pods = [pod for pod in self._pods if not (pod.search or pod.is_polled_alone)]
         # Refused pods go into batches of their own: the others would be refused with them.
-        refused = [pod for pod in pods if pod.refused_at is not None]
-        others = [pod for pod in pods if pod.refused_at is None]
+        refused = [pod for pod in pods if pod.refused_since is not None]
+        others = [pod for pod in pods if pod.refused_since is None]
         return self._split(refused) + self._split(others)
 
     def _split(self, pods: Iterable[WatchedPod]) -> list[list[WatchedPod]]:
@@ -162,7 +163,7 @@ class Tick:
         try:
             await self._read(pods)
         except PrimePodsError as exc:
-            self._state.note_failure(exc, len(pods))
+            self._state.note_failure(exc, pod_count=len(pods))
             return exc.with_traceback(None)
         except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
             for pod in pods:
@@ -190,7 +191,7 @@ class Tick:
         self._state.pace.note_response()
         now = self._state.clock.time()
         for pod in pods:
-            pod.refused_at = None
+            pod.refused_since = None
             pod.search = None
             pod.is_polled_alone = False
             pod.poll_error = response.errors.get(pod.pod_id)
@@ -204,7 +205,7 @@ class Tick:
                 self._look_up(pod)
         distinct_errors = {id(error): error for error in response.errors.values()}
         for error in distinct_errors.values():
-            self._state.note_failure(error, 1)
+            self._state.note_failure(error, pod_count=1)
 
     def _release(self, pods: Iterable[WatchedPod]) -> None:
         """Mark ``pods`` as no longer in flight."""
@@ -212,7 +213,7 @@ class Tick:
             if pod in self._pods:
                 del self._pods[pod]
                 pod.in_flight = False
-                self._state.schedule.poll_if_overdue(pod)
+                self._state.schedule.poll_if_skipped(pod)
 
     async def _send_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
         has_failed_before = any(pod.poll_error is not None for pod in batch)
@@ -226,7 +227,7 @@ class Tick:
         """Search a failed batch if other batches succeeded, or if it has failed before."""
         # Wait for the first success only: another batch may hang.
         await self._decided.wait()
-        is_refused_again = is_refusal(error) and batch[0].refused_at is not None
+        is_refused_again = is_refusal(error) and batch[0].refused_since is not None
         is_searchable = len(batch) > 1 and _may_be_caused_by_pods(error)
         if is_refused_again or not is_searchable:
             self._end_search(batch, error)
@@ -252,7 +253,7 @@ class Tick:
             has_request = self._budget.take(is_refused=is_refused)
             is_last = self._budget.is_last(requests_before, is_refused=is_refused)
             pods = search.next_items(is_last=is_last)
-            if not pods or not has_request:
+            if not (pods and has_request):
                 break
             error = await self._send(pods)
             search.has_success |= self._has_success

@@ -73,11 +73,11 @@ class WatchedPod:
         row: The last status row as received; kept when the pod is gone.
         status: ``row``, with the address from ``get`` if it lacks one; ``None`` if the pod does not exist.
         gone: Whether it existed and is confirmed gone.
-        absent: Whether it was never seen, and is confirmed not to exist.
+        never_found: Whether it was never seen, and is confirmed not to exist.
         poll_error: Error of its last status request; ``None`` if that succeeded.
-        refused_at: Time at which the current series of refusals began; ``None`` if there is none.
+        refused_since: Time at which the current series of refusals began; ``None`` if there is none.
         lookup_error: Error of the last GET.
-        lookup_refused_at: Time at which the current series of refused GETs began, or ``None``.
+        lookup_refused_since: Time at which the current series of refused GETs began, or ``None``.
         search: The search for the pods that make a batch fail, if this pod may be one of them.
         is_polled_alone: Whether each request for it has no other pod, because it makes batches fail.
         poll_sequence: Sequence number of its last status request.
@@ -87,19 +87,17 @@ class WatchedPod:
         looking_up: Whether a GET is in flight.
         lookup_at: Earliest time of the next GET.
         subscriptions: Its subscribers.
-        force_notify: Subscribers to notify of the next response even if nothing changed: new ones, and those
-            whose grace period has passed.
     """
 
     pod_id: str
     row: PodStatus | None = None
     status: PodStatus | None = None
     gone: bool = False
-    absent: bool = False
+    never_found: bool = False
     poll_error: PrimePodsError | None = None
-    refused_at: float | None = None
+    refused_since: float | None = None
     lookup_error: PrimePodsError | None = None
-    lookup_refused_at: float | None = None
+    lookup_refused_since: float | None = None
     search: PodSearch | None = None
     is_polled_alone: bool = False
     poll_sequence: int = -1
@@ -109,7 +107,8 @@ class WatchedPod:
     looking_up: bool = False
     lookup_at: float = -math.inf
     subscriptions: set[Subscriber] = attrs.field(factory=set[Subscriber])
-    force_notify: set[Subscriber] = attrs.field(factory=set[Subscriber])
+    _force_notify: set[Subscriber] = attrs.field(factory=set[Subscriber])
+    """Subscribers to notify of the next response even if nothing has changed."""
     _pod_with_address: Pod | None = None
     _lacks_address: bool = False
     _misses: int = 0
@@ -118,15 +117,19 @@ class WatchedPod:
     def add(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of changes from now on."""
         self.subscriptions.add(subscription)
-        self.force_notify.add(subscription)
-        if self._is_missing and not self.absent:
+        self.notify_on_next_response(subscription)
+        if self._is_missing and not self.never_found:
             # Without a row, only `get` shows the state: do not keep a new subscriber waiting for it.
             self.lookup_at = -math.inf
+
+    def notify_on_next_response(self, subscription: Subscriber) -> None:
+        """Notify ``subscription`` of the next response, even if nothing has changed."""
+        self._force_notify.add(subscription)
 
     def remove(self, subscription: Subscriber) -> None:
         """Stop notifying ``subscription``."""
         self.subscriptions.discard(subscription)
-        self.force_notify.discard(subscription)
+        self._force_notify.discard(subscription)
 
     def needs_lookup(self, now: float) -> bool:
         """Return whether the status rows are incomplete and a GET is due."""
@@ -142,26 +145,27 @@ class WatchedPod:
             self._record_missing_row(sequence, now)
             return
         self.confirmed_at = now
-        if row is self.row and not (self._misses or self.force_notify or self.gone):
+        must_update = self._misses or self._force_notify or self.gone
+        if row is self.row and not must_update:
             # The usual case: nothing has changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
             self._set_status(None, sequence)
             return
-        self.gone = self.absent = False
+        self.gone = self.never_found = False
         self._misses = 0
         self.row = row
         self._set_status(self._complete(row, now), sequence)
 
     def record_pod(self, pod: Pod, sequence: int, now: float) -> None:
         """Record the result of ``get`` for a pod whose status row is incomplete or missing."""
-        self.lookup_error = self.lookup_refused_at = None
+        self.lookup_error = self.lookup_refused_since = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
             self.gone = True
             self._set_status(None, sequence)
         elif self._misses or self.row is None:
-            self.gone = self.absent = False
+            self.gone = self.never_found = False
             self.confirmed_at = now
             # An old row shows that the pod existed; `get` shows its current state.
             self.row = self.row or _as_status(pod)
@@ -175,25 +179,25 @@ class WatchedPod:
 
         Any other row arrived after the request was sent, or ``get`` lags behind the status.
         """
-        self.lookup_error = self.lookup_refused_at = None
-        if not self._is_missing and not self._is_terminated:
+        self.lookup_error = self.lookup_refused_since = None
+        if not self._may_be_gone:
             return
         if self.row is not None:
             self.gone = True
         elif not self.gone:
-            self.absent = True
+            self.never_found = True
         self._set_status(None, sequence)
 
     def record_ended(self, sequence: int) -> None:
         """Record that the history lists the pod as ended: if it was never seen, it ended before the wait."""
-        if self.absent:
-            self.absent, self.gone = False, True
+        if self.never_found:
+            self.never_found, self.gone = False, True
             self._set_status(None, sequence)
 
     def record_lookup_error(self, error: PrimePodsError) -> None:
         """Record that a GET failed; the next tick repeats it if the pod may be gone."""
         self.lookup_error = error
-        if self._is_missing or self._is_terminated:
+        if self._may_be_gone:
             self.lookup_at = -math.inf
 
     @property
@@ -214,6 +218,10 @@ class WatchedPod:
     def _is_terminated(self) -> bool:
         return self.row is not None and self.row.status == PodState.TERMINATED
 
+    @property
+    def _may_be_gone(self) -> bool:
+        return self._is_missing or self._is_terminated
+
     def _record_missing_row(self, sequence: int, now: float) -> None:
         """Count a response without a row, unless the last such response is under half an interval old."""
         if self.status is None:
@@ -223,7 +231,7 @@ class WatchedPod:
             self._missed_at = now
             if self._misses == MISSES_BEFORE_GONE:
                 self.lookup_at = now
-        if self.gone or self.absent:
+        if self.gone or self.never_found:
             self._set_status(None, sequence)
 
     def _complete(self, row: PodStatus, now: float) -> PodStatus:
@@ -244,14 +252,14 @@ class WatchedPod:
         """Set the state, and notify subscribers.
 
         Only those that subscribed before request ``sequence`` are notified; if the state is unchanged, only
-        those in ``force_notify``.
+        those that asked for the next response.
         """
-        to_notify = self.force_notify
+        to_notify = self._force_notify
         if status != self.status:
             self.status, to_notify = status, self.subscriptions
         for subscription in list(to_notify):
             if subscription.sequence < sequence:
-                self.force_notify.discard(subscription)
+                self._force_notify.discard(subscription)
                 subscription.notify(self)
 
 

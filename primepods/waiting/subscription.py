@@ -75,7 +75,7 @@ class Subscription(Subscriber):
             seconds = self.clock.time() - began_at
             self.listeners.notify(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
         self._connection.disconnect(self)
-        self.hub.remove(self, self._connection.root)
+        self.hub.remove(self, keeper=self._connection.root)
 
     async def aclose(self) -> None:
         """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""
@@ -97,15 +97,15 @@ class Subscription(Subscriber):
         """Stop polling for one of the pods."""
         self.hub.remove_pod(self, self.pods.pop(pod_id))
 
-    async def changed(self, until: float = math.inf) -> list[WatchedPod]:
-        """Wait for changes until the clock reaches ``until``; return each pod that may have changed, once.
+    async def changed(self, *, ends_at: float = math.inf) -> list[WatchedPod]:
+        """Wait for changes until the clock reaches ``ends_at``; return each pod that may have changed, once.
 
         A cancelled call loses no change.
 
         Raises:
             PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
         """
-        await self.clock.wait(self._has_news, until - self.clock.time())
+        await self.clock.wait(self._has_news, ends_at - self.clock.time())
         if self._error is not None:
             raise copy_exception(self._error)
         self._has_news.clear()
@@ -119,10 +119,10 @@ class Subscription(Subscriber):
         before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
-        if pod.absent:
+        if pod.never_found:
             # Only a response after the grace period counts: there may have been an outage until then.
             if pod.confirmed_at < self._appear_by:
-                pod.force_notify.add(self)
+                pod.notify_on_next_response(self)
                 return None
             self.never_appeared.add(pod_id)
         self.reported[pod_id] = pod.status
@@ -135,17 +135,20 @@ class Subscription(Subscriber):
 
 
 class HubConnection:
-    """A client's connection to the shared poller; each view has its own, which closes with the client's.
+    """A client's connection to the shared poller.
+
+    A view is a client with other settings, made by ``with_options``. It has its own connection, which closes
+    with the client's.
 
     Args:
-        settings: The settings of the client, or of a view on it.
+        settings: The settings of the client or the view.
         session: The caller's own aiohttp session, a function that makes one, or ``None``.
-        parent: For a view: the connection of the client, or of the view, that it was made from.
+        parent: The connection of the client or view that this view was made from; ``None`` for a client.
 
     Attributes:
         clock: The client's clock.
         on_event: The client's hook.
-        root: The connection of the client itself; for the client's own connection, this object.
+        root: The connection of the client from which the views were made; for a client, this object.
         subscriptions: Open subscriptions of the client and its views.
         closed: Whether the client is closed.
     """
@@ -180,15 +183,16 @@ class HubConnection:
 
     def take_transport(self) -> Transport:
         """Return connections for a poller in the running loop: those of the last poller, or new ones."""
-        if self._spare_transport is None or self._spare_loop is None:
+        spare, loop = self._spare_transport, self._spare_loop
+        if spare is None or loop is None:
             return Transport(self._settings, self._session)
-        is_of_running_loop = self._spare_loop is asyncio.get_running_loop()
-        if not is_of_running_loop and not self._spare_loop.is_closed():
+        # If its loop is closed, a transport opens new connections in this loop; otherwise it refuses that.
+        is_usable_here = loop is asyncio.get_running_loop() or loop.is_closed()
+        if not is_usable_here:
             return Transport(self._settings, self._session)
-        transport = self._spare_transport
         self._spare_transport = None
         self._spare_loop = None
-        return transport
+        return spare
 
     def keep_transport(self, transport: Transport) -> bool:
         """Keep the connections of a poller that ends for the next one; idle connections close by themselves.

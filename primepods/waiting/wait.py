@@ -64,7 +64,9 @@ class Wait:
         clock = self.connection.clock
         timeout = clock.timeout_at(clock.time() + self.timeout)
         appear_grace = 0.0 if self.until is gone else self.appear_grace
-        async with Subscription(self.connection, self.pod_ids, self.interval, appear_grace) as subscription:
+        async with Subscription(
+            self.connection, self.pod_ids, self.interval, appear_grace=appear_grace
+        ) as subscription:
             try:
                 async with timeout:
                     await self._wait_for_all(subscription)
@@ -96,21 +98,24 @@ class Wait:
         status = subscription.reported[pod_id]
         in_grace = self._in_install_grace(pod, status)
         # These conditions hold for a failed installation, but during the grace period it may recover.
-        accepts_failure = self.until is settled or self.until is failed
-        if not (in_grace and accepts_failure) and holds(self.until, status):
+        must_wait = in_grace and (self.until is settled or self.until is failed)
+        if not must_wait and holds(self.until, status):
             subscription.remove_pod(pod_id)
         elif self.until is gone:
             return  # A failed or stopped pod can still become gone.
         elif in_grace:
             # The grace period ends with the first response after it.
-            pod.force_notify.add(subscription)
+            pod.notify_on_next_response(subscription)
         elif pod_id in subscription.never_appeared:
             raise missing_row("GET", f"{PODS}/status", pod_id)
         elif is_over(status):
             raise _pod_failed_error(subscription, pod_id)
 
     def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
-        """Return whether a failed installation may still recover, until a response after the grace period."""
+        """Return whether a failed installation may still recover: no response has come since its grace ended.
+
+        The grace period begins with the first response that shows the failure.
+        """
         is_failed_installation = status is not None and status.has_failed and status.status != PodState.ERROR
         if not is_failed_installation:
             self._grace_ends.pop(pod.pod_id, None)
@@ -139,7 +144,7 @@ def _pod_failed_error(subscription: Subscription, pod_id: str) -> PodFailedError
 
 
 def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
-    """Return what happened to a pod, the reason for ``.reason``, and a hint."""
+    """Return what happened to a pod, the text of ``PodFailedError.reason``, and what to do."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
         outcome = "is gone: another user or the provider has terminated it"
@@ -170,7 +175,7 @@ def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeou
     failures = _recent_failures(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
-        remedy = _cost_and_hint(seen, len(pending))
+        remedy = _cost_and_hint(seen, pending_count=len(pending))
     elif failures:
         remedy = "None of them was seen: wait again with the same ids."
     else:
@@ -195,11 +200,11 @@ def _recent_failures(subscription: Subscription) -> str:
     return ""
 
 
-def _cost_and_hint(seen: list[PodStatus], pending: int) -> str:
+def _cost_and_hint(seen: list[PodStatus], *, pending_count: int) -> str:
     """Return the cost of the pods that were seen, and a hint."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
     cost = f"They cost at least {sum(prices):.2f} an hour. " if prices else ""
-    subject = "They" if len(seen) == pending else "The pods that were seen"
+    subject = "They" if len(seen) == pending_count else "The pods that were seen"
     return f"{cost}{subject} keep running and are billed: wait again with the same ids, or delete them."
 
 

@@ -156,7 +156,7 @@ class _Iteration:
                 raise StopAsyncIteration
             if subscription.clock.time() >= self._ends_at:
                 raise wait_timeout_error(subscription, self._timeout)
-            self._changed_pods = iter(await subscription.changed(self._ends_at))
+            self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
 
     def _report_next(self, subscription: Subscription) -> PodChange | None:
         """Return the change of the next changed pod; further calls continue with the other pods."""
@@ -173,6 +173,7 @@ class _Iteration:
         if self._operation is None:
             self._subscription = self._subscribe()
         else:
+            # The events of the polling belong to the operation.
             self._subscription = self._operation.run(self._subscribe)
         self._ends_at = self._subscription.clock.time() + self._timeout
         return self._subscription
@@ -183,6 +184,7 @@ class WatchIterator(AsyncIterator[PodChange]):
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration
+        # Not needed at exit, which ends the polling anyway.
         weakref.finalize(self, iteration.abandon).atexit = False
 
     async def __anext__(self) -> PodChange:

@@ -19,7 +19,7 @@ from primepods._utils.clock import Clock
 from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator, SystemClock
 from primepods.prefect import PrimeCredentials
-from primepods.prefect._configuration import flow_run_id_of, pod_name
+from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from tests.support.client import make_client
 
 from .server import HEARTBEAT, PrefectServer, Setting, eventually
@@ -165,7 +165,7 @@ async def test_a_pod_whose_workers_are_all_dead_expires(
             run = await setting.start("train")
             pod_id = await setting.has_pod()
             worker.stop(signal.SIGKILL)
-            other = emulator.add_pod(pod_name("prefect", uuid4()))
+            other = emulator.add_pod(new_pod_name_prefix("prefect", uuid4()))
         # Another machine, which has no file of the lease.
         monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
         machine = MachineClock(clock)
@@ -204,8 +204,8 @@ async def test_pods_that_appear_late_are_deleted(setting: Setting) -> None:
     await setting.start_worker(heartbeat=HEARTBEAT)
     run = await setting.start("train", command="exit 1")
     await setting.ended(run)
-    late = setting.emulator.add_pod(pod_name("prefect", run))
-    others = {setting.emulator.add_pod(name) for name in (pod_name("prefect", uuid4()), "mine")}
+    late = setting.emulator.add_pod(new_pod_name_prefix("prefect", run))
+    others = {setting.emulator.add_pod(name) for name in (new_pod_name_prefix("prefect", uuid4()), "mine")}
     await eventually(lambda: late not in setting.emulator.pods)
     assert others == set(setting.emulator.pods)
 

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 import primepods
 from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodVariables, PrimePodWorker
-from primepods.prefect._configuration import flow_run_id_of, pod_name
+from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
 
@@ -85,9 +85,11 @@ def test_every_variable_of_the_pool_reaches_the_run() -> None:
 @hypothesis.given(st.text(max_size=60) | st.none(), st.uuids())
 def test_a_pods_name_leads_to_its_flow_run(beginning: str | None, flow_run_id: UUID) -> None:
     """Whatever it begins with; and no two attempts have the same."""
-    name = pod_name(beginning, flow_run_id)
+    name = new_pod_name_prefix(beginning, flow_run_id)
     assert flow_run_id_of(name) == flow_run_id
-    assert name != pod_name(beginning, flow_run_id) or name != pod_name(beginning, flow_run_id)
+    assert name != new_pod_name_prefix(beginning, flow_run_id) or name != new_pod_name_prefix(
+        beginning, flow_run_id
+    )
     assert name.isascii()
 
 
@@ -111,7 +113,7 @@ async def test_a_pod_is_the_cheapest_that_fits(configure: Configure) -> None:
         offer = await client.availability.cheapest(gpu_type="H100_80GB", gpu_count=1)
         specs = await configuration.pod_specs(client)
         assert (specs[0].cloud_id, specs[0].disk_size) == (offer.cloud_id, 200)
-        assert {spec.name for spec in specs} == {configuration.pod_name}
+        assert {spec.name for spec in specs} == {configuration.pod_name_prefix}
         assert all(spec.max_price for spec in specs)
         own = {"cloud_id": "mine", "gpu_type": "A100", "socket": "PCIe", "provider": "someone"}
         [spec] = await configure(gpu_count=2, spec=own).pod_specs(client)
@@ -226,13 +228,13 @@ async def test_what_goes_wrong_leaves_no_pod(
 async def test_killing_infrastructure_deletes_by_name(configure: Configure, emulator: Emulator) -> None:
     """Pods of the name are confirmed gone, no others; and what is not there is not found."""
     configuration = configure()
-    mine, other = emulator.add_pod(configuration.pod_name), emulator.add_pod("another")
+    mine, other = emulator.add_pod(configuration.pod_name_prefix), emulator.add_pod("another")
     worker = PrimePodWorker(work_pool_name="pool")
-    await worker.kill_infrastructure(f"{configuration.pod_name} somebody:7", configuration)
+    await worker.kill_infrastructure(f"{configuration.pod_name_prefix} somebody:7", configuration)
     assert mine not in emulator.pods
     assert other in emulator.pods
     with pytest.raises(InfrastructureNotFound):
-        await worker.kill_infrastructure(configuration.pod_name, configuration)
+        await worker.kill_infrastructure(configuration.pod_name_prefix, configuration)
 
 
 async def test_unreadable_rows_of_others_are_passed_over(
@@ -241,8 +243,10 @@ async def test_unreadable_rows_of_others_are_passed_over(
     """The pod is deleted all the same, and the log tells what could not be read."""
     configuration = configure()
     emulator.add_pod("another", pod_fields={"gpuCount": "many"})
-    mine = emulator.add_pod(configuration.pod_name)
-    await PrimePodWorker(work_pool_name="pool").kill_infrastructure(configuration.pod_name, configuration)
+    mine = emulator.add_pod(configuration.pod_name_prefix)
+    await PrimePodWorker(work_pool_name="pool").kill_infrastructure(
+        configuration.pod_name_prefix, configuration
+    )
     assert mine not in emulator.pods
     assert "gpuCount" in caplog.text
 
@@ -253,10 +257,12 @@ async def test_what_cannot_be_killed_is_not_missing(
 ) -> None:
     """An error proves nothing: the pod may be billed."""
     configuration = configure()
-    emulator.add_pod(configuration.pod_name)
+    emulator.add_pod(configuration.pod_name_prefix)
     emulator.faults.add(Status(403), on=operation)
     with pytest.raises(InfrastructureNotAvailable, match="may be billed"):
-        await PrimePodWorker(work_pool_name="pool").kill_infrastructure(configuration.pod_name, configuration)
+        await PrimePodWorker(work_pool_name="pool").kill_infrastructure(
+            configuration.pod_name_prefix, configuration
+        )
 
 
 async def test_a_command_has_its_set_up_and_its_variables(

@@ -77,7 +77,7 @@ def test_a_key_in_a_broken_answer_is_nowhere(echo: str) -> None:
 def test_a_key_in_a_wrong_place_is_nowhere() -> None:
     """An answer whose JSON has not the promised shape is shown in part as well."""
     found = {"a": [str(KEY)], str(KEY): 1}
-    error = protocol_error(ask(), f"expected a number, got '{KEY}'", found, KEY, path="data[0]")
+    error = protocol_error(ask(), f"expected a number, got '{KEY}'", KEY, found=found, path="data[0]")
     assert str(KEY) not in str(error)
     assert error.excerpt == '{"a": ["[redacted]"], "[redacted]": 1}'
 
@@ -106,12 +106,12 @@ def test_passwords_are_not_in_an_excerpt(name: str) -> None:
 def test_passwords_are_not_in_the_excerpt_of_a_value() -> None:
     """Neither as a field of what is shown nor as what is shown itself."""
     row = {"id": [], "jupyterPassword": "hunter2", "name": "x", "n": {"password": 5}}
-    error = protocol_error(ask(), "is missing", row, KEY, path="data[0].gpuName")
+    error = protocol_error(ask(), "is missing", KEY, found=row, path="data[0].gpuName")
     assert error.excerpt == (
         '{"id": [], "jupyterPassword": "[redacted]", "name": "x", "n": {"password": "[redacted]"}}'
     )
     error = protocol_error(
-        ask(), "expected a string, got a list", ["hunter2"], KEY, path="data[0].jupyterPassword"
+        ask(), "expected a string, got a list", KEY, found=["hunter2"], path="data[0].jupyterPassword"
     )
     assert (error.excerpt, error.path) == ("", "data[0].jupyterPassword")
     assert "hunter2" not in str(error)
@@ -120,14 +120,14 @@ def test_passwords_are_not_in_the_excerpt_of_a_value() -> None:
 def test_the_place_of_a_wrong_shape_is_in_the_message() -> None:
     """With what stood there, as the API wrote it, and what to do."""
     error = protocol_error(
-        ask(), "expected an integer, got 'many'", "many", KEY, path="data[3].gpuCount", remedy="Do."
+        ask(), "expected an integer, got 'many'", KEY, found="many", path="data[3].gpuCount", remedy="Do."
     )
     assert str(error) == (
         f"GET {PATH}: the API's response is invalid at data[3].gpuCount: expected an integer, got 'many'. "
         "The response begins: '\"many\"'. Do."
     )
     assert (error.path, error.url_path, error.excerpt) == ("data[3].gpuCount", PATH, '"many"')
-    assert "begins" not in str(protocol_error(ask(), "is missing", None, KEY))
+    assert "begins" not in str(protocol_error(ask(), "is missing", KEY))
 
 
 def test_an_excerpt_is_short_and_one_line() -> None:

@@ -43,8 +43,8 @@ class Api:
             route, params = self._router.resolve(call)
         except ReplyError as error:
             reply = error.reply
-            return Target(None, lambda _call: reply)
-        return Target(route.name, partial(self._respond, route, params))
+            return Target(operation=None, respond=lambda _call: reply)
+        return Target(operation=route.name, respond=partial(self._respond, route, params))
 
     def authenticate(self, call: Call) -> None:
         """Check the API key; raises a 401 or 403."""

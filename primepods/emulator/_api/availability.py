@@ -42,28 +42,28 @@ class AvailabilityApi:
         return ok(shapes.summary(self._account.market.offers))
 
     def _disks(self, call: Call) -> Reply:
-        return _page(call, [shapes.disk_row(disk) for disk in self._account.market.disks], {})
+        return _page(call, [shapes.disk_row(disk) for disk in self._account.market.disks], filters={})
 
     def _offers(self, call: Call, offers: list[Offer]) -> Reply:
         query_values(call, "disks")  # refuses invalid ids
         filters: Row = {
-            "gpuCount": query_integer(call, "gpu_count", None),
+            "gpuCount": query_integer(call, "gpu_count", default=None),
             "gpuType": query_choice(call, "gpu_type", GPU_TYPES),
             "socket": query_choice(call, "socket", SOCKETS),
             "security": query_choice(call, "security", SECURITY),
         }
         self._account.catch_up()
         rows = [shapes.offer_row(offer, self._account.remaining_stock(offer.cloud_id)) for offer in offers]
-        return _page(call, rows, filters)
+        return _page(call, rows, filters=filters)
 
 
-def _page(call: Call, rows: Iterable[Row], filters: Row) -> Reply:
+def _page(call: Call, rows: Iterable[Row], *, filters: Row) -> Reply:
     """Return a page of the rows that match ``filters`` and the query's filters by place.
 
     A filter whose value is ``None`` matches all rows.
     """
-    page = query_integer(call, "page", 1, low=1)
-    size = query_integer(call, "page_size", 100, low=1, high=100)
+    page = query_integer(call, "page", default=1, low=1)
+    size = query_integer(call, "page_size", default=100, low=1, high=100)
     regions = query_values(call, "regions")
     if not set(regions) <= set(REGIONS):
         raise invalid(("regions", f"Input should be one of {', '.join(REGIONS)}"))
@@ -71,4 +71,4 @@ def _page(call: Call, rows: Iterable[Row], filters: Row) -> Reply:
     wanted = {key: value for key, value in {**filters, **place}.items() if value is not None}
     in_regions = [row for row in rows if not regions or row["region"] in regions]
     matches = [row for row in in_regions if all(row[key] == value for key, value in wanted.items())]
-    return shapes.offers_response(matches[(page - 1) * size : page * size], len(matches))
+    return shapes.offers_response(matches[(page - 1) * size : page * size], total=len(matches))

@@ -99,11 +99,11 @@ def query_value(call: Call, name: str) -> str | None:
 
 
 @overload
-def query_integer(call: Call, name: str, default: int, *, low: int = ..., high: int = ...) -> int: ...
+def query_integer(call: Call, name: str, *, default: int, low: int = ..., high: int = ...) -> int: ...
 @overload
-def query_integer(call: Call, name: str, default: None, *, low: int = ..., high: int = ...) -> int | None: ...
+def query_integer(call: Call, name: str, *, default: None, low: int = ..., high: int = ...) -> int | None: ...
 def query_integer(
-    call: Call, name: str, default: int | None, *, low: int = -INT64, high: int = INT64 - 1
+    call: Call, name: str, *, default: int | None, low: int = -INT64, high: int = INT64 - 1
 ) -> int | None:
     """Return the integer value of a query key; refuse other values and values out of bounds."""
     text = query_value(call, name)
@@ -129,6 +129,6 @@ def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
 
 def query_page(call: Call, max_limit: int) -> tuple[int, int]:
     """Return offset and limit of a list, clamped: the schema accepts any integer."""
-    offset = max(0, query_integer(call, "offset", 0))
-    limit = max(0, query_integer(call, "limit", 100))
+    offset = max(0, query_integer(call, "offset", default=0))
+    limit = max(0, query_integer(call, "limit", default=100))
     return offset, min(limit, max_limit)

@@ -16,7 +16,7 @@ COMMUNITY = "community_cloud"
 Prices = dict[str, float | None]
 
 
-def offers_response(rows: list[dict[str, object]], total: int) -> Reply:
+def offers_response(rows: list[dict[str, object]], *, total: int) -> Reply:
     """Return a page of offers; ``total`` must be exact: clients read until they have that many rows."""
     return ok({"items": rows, "totalCount": total})
 

@@ -31,7 +31,7 @@ _POD = object_of(
         "socket": one_of(*SOCKETS),
         "gpuCount": positive_integer,
     },
-    {
+    optional={
         # The schema does not allow null here, but clients send it when they have no name.
         "name": nullable(string),
         "diskSize": nullable(positive_integer),
@@ -54,7 +54,7 @@ _POD = object_of(
 
 _BODY = object_of(
     {"pod": _POD, "provider": object_of({"type": one_of(*PROVIDERS)})},
-    {
+    optional={
         "disks": nullable(list_of(string)),
         "team": nullable(object_of({"teamId": string})),
         "team_member_ids": nullable(list_of(string)),
@@ -91,7 +91,7 @@ class Order:
     def _objections(self, offer: Offer) -> Iterator[str]:
         """Yield each reason why the offer cannot be ordered like this."""
         provider = offer.provider
-        yield from self._mismatch(offer, "provider", self._provider, provider.name)
+        yield from self._mismatch(offer, "provider", ordered=self._provider, offered=provider.name)
         fixed = {
             "gpuType": offer.gpu.name,
             "socket": offer.gpu.socket,
@@ -102,7 +102,7 @@ class Order:
         }
         for key, value in fixed.items():
             if self.pod.get(key) is not None:
-                yield from self._mismatch(offer, key, self.pod[key], value)
+                yield from self._mismatch(offer, key, ordered=self.pod[key], offered=value)
         yield from self._size_objections(offer)
         yield from self._price_objections(offer)
         if self._image == CUSTOM_TEMPLATE and self.pod.get("customTemplateId") is None:
@@ -110,7 +110,7 @@ class Order:
         if self._image not in offer.images:
             yield f"Image {self._image} is not available for this offer"
 
-    def _mismatch(self, offer: Offer, key: str, ordered: object, offered: object) -> Iterator[str]:
+    def _mismatch(self, offer: Offer, key: str, *, ordered: object, offered: object) -> Iterator[str]:
         if ordered != offered:
             yield f"Offer {offer.cloud_id} has {key} {offered}, not {ordered}"
 

@@ -61,7 +61,7 @@ class PodsApi:
         return ok({"status": self._account.delete(record, lost_after=call.deletion_lost_after)})
 
     def _log(self, call: Call, pod_id: str) -> Reply:
-        tail = query_integer(call, "tail", 100)
+        tail = query_integer(call, "tail", default=100)
         record, now = self._find(call, pod_id)
         lines = self._log_lines(record, now)
         return ok({"data": "\n".join(lines[-tail:] if tail > 0 else [])})

@@ -31,12 +31,20 @@ def status_response(rows: Iterable[bytes]) -> bytes:
 
 def pod_row(record: PodRecord, epoch: datetime, now: float) -> bytes:
     """Return the JSON row of a pod, for list and get."""
-    return record.rendered("pod", now, lambda stage: encode(_pod(record, stage, epoch) | record.pod_fields))
+
+    def render(stage: Stage) -> bytes:
+        return encode(_pod(record, stage, epoch) | record.pod_fields)
+
+    return record.cached_row("pod", now, render)
 
 
 def status_row(record: PodRecord, now: float) -> bytes:
     """Return the JSON row of a pod, for status."""
-    return record.rendered("status", now, lambda stage: encode(_status(record, stage) | record.status_fields))
+
+    def render(stage: Stage) -> bytes:
+        return encode(_status(record, stage) | record.status_fields)
+
+    return record.cached_row("status", now, render)
 
 
 def history_row(row: HistoryRow, epoch: datetime) -> bytes:

@@ -11,7 +11,7 @@ from .shapes import USER_ID, page
 from .validation import boolean, json_body, nullable, object_of, string
 
 _UPLOAD = object_of({"name": string, "publicKey": string})
-_UPDATE = object_of({}, {"isPrimary": nullable(boolean)})
+_UPDATE = object_of({}, optional={"isPrimary": nullable(boolean)})
 
 
 class SSHKeysApi:

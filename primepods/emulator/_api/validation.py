@@ -98,7 +98,7 @@ def list_of(inner: Check) -> Check:
 
 
 def object_of(
-    required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, closed: bool = False
+    required: Mapping[str, Check], *, optional: Mapping[str, Check] | None = None, closed: bool = False
 ) -> Check:
     """Return a check for an object with these fields; others are ignored, or refused with ``closed``."""
     known = {**(optional or {}), **required}

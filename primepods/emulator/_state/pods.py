@@ -83,7 +83,7 @@ class PodRecord:
     pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     """Wire fields that override those of the pod, so that tests can make unusual responses."""
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
-    _rendered: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
+    _cached_rows: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
 
     def is_deleting(self, now: float) -> bool:
         """Return whether the pod is being deleted at ``now``."""
@@ -98,17 +98,23 @@ class PodRecord:
         age_at_deletion = self.delete_asked - self.created
         return deleting(stage_at(self.timeline, age_at_deletion), age_at_deletion)
 
-    def rendered(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
-        """Return the rendered stage at ``now``; render again only if the stage has changed."""
+    def cached_row(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
+        """Return the pod's row at ``now``; render it only if the stage has changed since the last call.
+
+        Args:
+            kind: Key of the cache: "pod" or "status".
+            now: The time.
+            render: Returns the row for a stage.
+        """
         stage = self.stage(now)
-        cached = self._rendered.get(kind)
+        cached = self._cached_rows.get(kind)
         if cached is not None:
             cached_stage, body = cached
             # The identity is compared first because it is faster.
             if cached_stage is stage or cached_stage == stage:
                 return body
         body = render(stage)
-        self._rendered[kind] = stage, body
+        self._cached_rows[kind] = stage, body
         return body
 
     def addresses(self) -> list[str]:

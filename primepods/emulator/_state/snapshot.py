@@ -95,8 +95,8 @@ def _check_format(saved: Mapping[str, object]) -> None:
 
 def _dump_pod(record: PodRecord, now: float) -> Fields:
     # The cache is not saved: empty it, so that it is not copied. (attrs drops the underscore in arguments.)
-    fields = attrs.asdict(attrs.evolve(record, rendered={}))
-    del fields["_rendered"]
+    fields = attrs.asdict(attrs.evolve(record, cached_rows={}))
+    del fields["_cached_rows"]
     return _shift_times(fields, _POD_TIMES, -now)
 
 
