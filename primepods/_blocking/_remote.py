@@ -64,7 +64,7 @@ class Remote:
         Raises:
             LoginError: The pod refused all logins. Nothing was run.
             CommandError: With ``check``: the exit code is not 0.
-            CommandTimeoutError: It ran longer than ``timeout``.
+            CommandTimeoutError: The command ran longer than ``timeout``.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
@@ -91,9 +91,9 @@ class Remote:
         """Copy a file or a folder to the pod, completely or not at all.
 
         The content of a folder goes into the folder ``remote``, which is created if needed; existing files of
-        the same names are replaced. A file is named ``remote``, or goes into it if that is a folder or ends
-        with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are left out.
-        The pod needs ``tar``.
+        the same names are replaced. A file is named ``remote``, or goes into ``remote`` if that is a folder
+        or ends with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are
+        left out. The pod needs ``tar``.
 
         Args:
             local: The local file or folder.
@@ -105,7 +105,8 @@ class Remote:
 
         Raises:
             LoginError: The pod refused all logins.
-            TransferError: The pod cannot store it: no space, no permission, a file in place of a folder.
+            TransferError: The pod cannot store the copy: no space, no permission, a file in place of a
+                folder.
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be read.
             ValueError: A path or a pattern is invalid.
@@ -120,10 +121,10 @@ class Remote:
         """Copy a file or a folder from the pod, completely or not at all.
 
         The content of a folder goes into the folder ``local``, which is created if needed; existing files of
-        the same names are replaced. A file is named ``local``, or goes into it if that is a folder or ends
-        with a slash. Modes (without write permission for others), times, links and empty folders are kept.
-        Nothing is written outside ``local``: links that leave the folder, pipes and devices are left out, and
-        when everything else is copied, a ``TransferError`` names them.
+        the same names are replaced. A file is named ``local``, or goes into ``local`` if that is a folder or
+        ends with a slash. Modes (without write permission for others), times, links and empty folders are
+        kept. Nothing is written outside ``local``: links that leave the folder, pipes and devices are left
+        out, and when everything else is copied, a ``TransferError`` names them.
 
         Args:
             remote: The file or folder on the pod, relative to the home directory.

@@ -1,7 +1,7 @@
 """Decoders of attrs classes as generated source, two to three times as fast as those of cattrs.
 
-They do the same as :func:`~.objects.object_hook`, and pass every row that they cannot read to it. They can be
-removed: delete this module and its use in ``converter.py``.
+They do the same as the hooks of :func:`~.objects.object_hook`, and pass every row that they cannot read to
+those hooks. To remove the generated decoders, delete this module and its use in ``converter.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNCHANGED_IF: Final[Mapping[Any, str]] = {
 
 
 def compiled_hook(model: Any, converter: Converter) -> Hook:
-    """Return the hook of an attrs class with slots, without validators, and with null for optional fields."""
+    """Return the hook of an attrs class with slots, without validators, whose optional fields may be null."""
     names = wire_names(model)
     aliases = ALIASES.get(model, {})
     namespace: dict[str, Any] = {

@@ -60,17 +60,18 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
     may_be_empty = _has_all_defaults(model)
-    required_objects = dict.fromkeys(_required_objects(model, names))
+    omissible_objects = dict.fromkeys(_omissible_objects(model, names))
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # Null is an object with all defaults, such as an offer's `disk`.
+            # Null, such as an offer's `disk`, is read as an object with all defaults.
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
-        row = {**required_objects, **row}
+        # An absent object, such as an offer's `prices`, is read like null.
+        row = {**omissible_objects, **row}
         used_aliases = _apply_aliases(row, names, aliases)
         try:
             instance = structure(row, kind)
@@ -79,7 +80,8 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         else:
             return attrs.evolve(instance, extra=extra) if extra else instance
         try:
-            # Raised outside the `except`: its exception references frames that hold the response.
+            # Outside the `except`, so that the error's `__context__` is not cattrs' exception, whose frames
+            # hold the response. `del` prevents a reference cycle between the error and this frame.
             raise error
         finally:
             del error
@@ -99,11 +101,11 @@ def _apply_aliases(
     return used
 
 
-def _required_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of required objects that may be absent, such as an offer's ``prices``."""
+def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
+    """Return the keys of objects without a default in the model that a response may still omit."""
     kinds = get_type_hints(model)
-    required = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
-    return [names[name] for name in required if _has_all_defaults(kinds[name])]
+    without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
+    return [names[name] for name in without_default if _has_all_defaults(kinds[name])]
 
 
 def _has_all_defaults(kind: Any) -> bool:
@@ -133,12 +135,12 @@ def list_hook(kind: Any, converter: Converter) -> Hook:
             return ()
         if not is_list(value):
             raise wrong_type("a list", value)
-        done: list[Any] = []
-        for item in value:
+        items: list[Any] = []
+        for index, item in enumerate(value):
             try:
-                done.append(read_item(item, item_type))
+                items.append(read_item(item, item_type))
             except DecodeError as exc:
-                raise exc.inside(len(done)) from None
-        return tuple(done)
+                raise exc.inside(index) from None
+        return tuple(items)
 
     return read_list

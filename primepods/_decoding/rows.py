@@ -95,18 +95,18 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
     """Decode the rows under ``key`` one by one: an unreadable row is an error and hides no others."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
-    done: list[T] = []
+    models: list[T] = []
     errors: list[DecodeError] = []
     for index, row in enumerate(rows):
         try:
-            done.append(hook(row, model))
+            models.append(hook(row, model))
         except DecodeError as exc:
             error = exc.inside(index).inside(key)
             error.row = row
             error.row_id = _row_id(row, model)
             error.index = index
             errors.append(error)
-    return done, errors
+    return models, errors
 
 
 def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:

@@ -125,7 +125,8 @@ def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.Cl
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # as in will_reuse_connection
         for protocol, _ in vars(session.connector)["_conns"].get(request.connection_key, ()):
             if not protocol.should_close:
-                break  # this connection is used next
+                # No data has arrived. aiohttp uses this connection, the first, for the next request.
+                break
             protocol.close()
 
 

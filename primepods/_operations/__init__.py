@@ -59,7 +59,7 @@ def empty_context() -> Context:
     return context
 
 
-def begin(name: str, client: _HasHook) -> Operation | None:
+def begin_operation(name: str, client: _HasHook) -> Operation | None:
     """Begin an operation of a client, which the caller ends; return ``None`` if nothing listens."""
     return None if client.on_event is None else client.on_event.begin(name, client.clock)
 

@@ -35,7 +35,9 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
             # An eager task may already have failed here.
             workers.append(group.create_task(work()))
     if errors:
-        # The traceback references this frame: avoid a cycle. The group references its task.
+        # The exception's traceback references this frame. To prevent a reference cycle, this frame must not
+        # reference the exception: neither by `errors` (hence `pop`), nor by the group, whose parent task
+        # keeps the exception with which it ends.
         del group
         raise errors.pop()
     # If other code has cancelled a worker, the worker's item has no result yet.

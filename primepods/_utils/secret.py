@@ -29,7 +29,9 @@ class Secret(str):
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` with this secret redacted, in any case, also percent-encoded as a whole or in part.
+        """Return ``text`` with this secret redacted.
+
+        It is also found in upper or lower case, and where some or all of its characters are percent-encoded.
 
         A secret shorter than 8 characters is not redacted: it may be part of any word.
         """

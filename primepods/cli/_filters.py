@@ -89,7 +89,7 @@ class PodFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it matches all pods."""
+        """Whether the filter matches all pods."""
         return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
     def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
@@ -103,14 +103,16 @@ class PodFilter:
         """Return the message if no pod matches; it points out an unknown state or GPU."""
         if self.is_empty:
             return "No pods."
-        unknown = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
-        if unknown:
-            known = ", ".join(primepods.PodState)
-            return f"No pods match: {', '.join(unknown)} is not a known state. Known states: {known}."
+        unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
+        if unknown_states:
+            known_states = ", ".join(primepods.PodState)
+            states = ", ".join(unknown_states)
+            return f"No pods match: {states} is not a known state. Known states: {known_states}."
         gpus = {pod.gpu_name for pod in pods}
-        unknown = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
-        if unknown and gpus:
-            return f"No pods match: none has the GPU {', '.join(unknown)}. Yours: {', '.join(sorted(gpus))}."
+        missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
+        if missing_gpus and gpus:
+            missing = ", ".join(missing_gpus)
+            return f"No pods match: none has the GPU {missing}. Yours: {', '.join(sorted(gpus))}."
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:

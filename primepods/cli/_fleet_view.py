@@ -49,8 +49,8 @@ class View:
     Attributes:
         width: Characters per line.
         height: Lines.
-        colour: Whether it shows colours.
-        unicode: Whether it shows characters beyond ASCII.
+        colour: Whether the screen shows colours.
+        unicode: Whether the screen shows characters beyond ASCII.
     """
 
     width: int
@@ -67,13 +67,14 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
         view: The screen.
         notes: Lines at the end, such as warnings.
     """
-    above = [*render_figures(fleet, view), _bar(fleet, view), ""]
-    below: list[str] = []
+    lines_above = [*render_figures(fleet, view), _bar(fleet, view), ""]
+    lines_below: list[str] = []
     for note in notes:
         note_lines = wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width)
-        below += [_styled(line, "yellow", view) for line in note_lines]
-    max_lines = view.height - len(above) - len(below)
-    return "\n".join([*above, *_pod_lines(fleet, max_lines, view), *below][: view.height])
+        lines_below += [_styled(line, "yellow", view) for line in note_lines]
+    max_lines = view.height - len(lines_above) - len(lines_below)
+    lines = [*lines_above, *_pod_lines(fleet, max_lines, view), *lines_below]
+    return "\n".join(lines[: view.height])
 
 
 def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
@@ -144,7 +145,7 @@ def _bar(fleet: Fleet, view: View) -> str:
     pods = 0
     for position, (condition, number) in enumerate(counts.items(), start=1):
         pods += number
-        # Each segment has at least one cell, and leaves at least one for each segment that follows.
+        # Each segment has at least one cell, and leaves at least one cell for each segment that follows.
         max_end = view.width - (len(counts) - position)
         end = min(max_end, max(start + 1, round(pods * view.width / total)))
         letter = block if view.colour else condition[0]

@@ -69,7 +69,11 @@ def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = 
 
 
 def resolve_handles(
-    client: primepods.Client, handles: Sequence[str], *, team: str | None = None, unlisted: str | None = None
+    client: primepods.Client,
+    handles: Sequence[str],
+    *,
+    team: str | None = None,
+    reports_unlisted: bool = False,
 ) -> list[str]:
     """Return the ids of the handles' pods, each once; list the pods only if a handle is no whole id.
 
@@ -77,7 +81,7 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: ``--team``: names and beginnings of ids match only pods of this team.
-        unlisted: End of the message about an id that is not listed; ``None`` for no message.
+        reports_unlisted: Whether to print a message if an id is not listed, and is awaited.
 
     Raises:
         CommandError: A handle is ambiguous, or cannot be an id and no pod has that name.
@@ -87,10 +91,10 @@ def resolve_handles(
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
     ids = index.resolve(handles)
-    if unlisted is not None:
+    if reports_unlisted:
         for pod_id in ids:
             if pod_id not in index:
-                print_info(f"{pod_id} is not in the list of your pods; {unlisted}.")
+                print_info(f"{pod_id} is not in the list of your pods; waiting for it to appear.")
     return ids
 
 

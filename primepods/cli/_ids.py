@@ -11,10 +11,10 @@ MIN_LENGTH: Final = 8
 
 def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
     """Return a unique beginning of each id, all of the same length: 8 characters or more."""
-    whole = sorted(set(ids))
-    # Of sorted ids, neighbours have the longest common prefixes.
-    length = max([MIN_LENGTH, *(_common_prefix_length(*pair) + 1 for pair in pairwise(whole))])
-    return {pod_id: pod_id[:length] for pod_id in whole}
+    sorted_ids = sorted(set(ids))
+    # The longest common prefixes are those of neighbours in the sorted list.
+    length = max([MIN_LENGTH, *(_common_prefix_length(*pair) + 1 for pair in pairwise(sorted_ids))])
+    return {pod_id: pod_id[:length] for pod_id in sorted_ids}
 
 
 def _common_prefix_length(one: str, other: str) -> int:

@@ -140,7 +140,7 @@ SshKey = Annotated[
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the options that were given."""
-    # Identity for False: 0 equals it, and is a value that users give.
+    # `is not`, since 0 equals False, and is a value that users may give.
     return {
         name: value
         for name, value in values.items()

@@ -151,7 +151,7 @@ class ModelTable(Generic[M]):
         Args:
             models: The models.
             print_options: The options of the command line.
-            other_ids: Ids of pods that are not printed; no shortened id is the beginning of one.
+            other_ids: Ids that are not printed, but from which the shortened ids must also be distinct.
             err: Whether a table goes to stderr.
         """
         names = self._printed_names(print_options)
@@ -259,6 +259,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         parts = cast("dict[str, Any]", value)
         if "command" in parts:
+            # An ssh target: its command contains the other parts.
             return str(parts["command"])
         return ", ".join(f"{name} {_as_text(part)}" for name, part in parts.items() if part is not None)
     if isinstance(value, bool):

@@ -36,7 +36,7 @@ class Screen:
     """Terminal or stream that the command writes to.
 
     Args:
-        console: The console; by default one on stdout.
+        console: The console; by default a console on stdout.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -64,13 +64,13 @@ class Screen:
             yield _Lines(self, what)
             return
         # A narrow terminal has room for figures only.
-        wide = self.console.width >= _MIN_BAR_WIDTH
+        has_room_for_bar = self.console.width >= _MIN_BAR_WIDTH
         columns = (
             TextColumn("{task.description}"),
-            *([BarColumn(bar_width=30)] if wide else []),
+            *([BarColumn(bar_width=30)] if has_room_for_bar else []),
             MofNCompleteColumn(table_column=table.Column(no_wrap=True, min_width=7)),
             TextColumn("{task.fields[note]}"),
-            *([TimeElapsedColumn()] if wide else []),
+            *([TimeElapsedColumn()] if has_room_for_bar else []),
         )
         with Progress(*columns, console=self.console) as progress:
             yield _Bar(progress, what)
@@ -88,7 +88,7 @@ class _Bar:
 
 
 class _Lines:
-    """Lines of progress: one after each tenth, after two seconds without one, and at the end."""
+    """Lines of progress: after each tenth, after two seconds without a line, and at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen

@@ -161,7 +161,7 @@ def _clean(row: Cells) -> list[Cell]:
 def _column_widths(
     columns: Sequence[Column], full_widths: Sequence[int], max_width: int | None, is_empty: Sequence[bool]
 ) -> list[int]:
-    """Return the width of each column; 0 for one that is left out, such as an empty one."""
+    """Return the width of each column; 0 for a column that is left out, such as an empty one."""
     if max_width is None:
         return list(full_widths)
     min_widths = [
@@ -170,12 +170,13 @@ def _column_widths(
     ]
     readable_widths = [min(full, 2 * least) for full, least in zip(full_widths, min_widths, strict=True)]
     kept = {index for index, column in enumerate(columns) if column.rank == 0}
+    # Add the other columns by rank, as long as the table fits.
     for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
         needed = min_widths if columns[index].rank < _MINOR_RANK else readable_widths
         if not is_empty[index] and _line_width([needed[i] for i in {*kept, index}]) <= max_width:
             kept.add(index)
     widths = [full if index in kept else 0 for index, full in enumerate(full_widths)]
-    # Each step only if the table does not fit yet.
+    # Narrow the columns to each of these limits in turn, until the table fits.
     for lower_limits in (readable_widths, min_widths, [_LAST_RESORT_WIDTH] * len(widths)):
         widths = _narrow(widths, lower_limits, max_width)
     return widths

@@ -88,7 +88,7 @@ def command(
         "env_vars": read_env(env or [], env_file),
         "disks": disks,
     }
-    pod = _order(api, _Wanted(offer, filters), changes, ssh_key, yes=yes)
+    pod = _order(api, _OfferSelector(offer, filters), changes, ssh_key, yes=yes)
     if output is Output.TABLE:
         write_ids([pod.id])
     else:
@@ -96,8 +96,8 @@ def command(
 
 
 @attrs.frozen
-class _Wanted:
-    """The offer to order.
+class _OfferSelector:
+    """How the user names the offer to order.
 
     Attributes:
         offer_id: As ``primepods offers`` shows it; ``None`` for the cheapest that fits.
@@ -109,17 +109,17 @@ class _Wanted:
 
 
 def _order(
-    api: Api, wanted: _Wanted, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
+    api: Api, selector: _OfferSelector, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
 ) -> primepods.Pod:
     """Show the order, ask for confirmation, and order the pod."""
     with api.client() as client:
-        offer = _choose(client, wanted)
+        offer = _choose(client, selector)
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
         # Show the name before the order: if this process is killed, the user can find the pod by it.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes)).named()
         price_hr = offer.price_hr if spec.max_price is None else spec.max_price
-        _check_price(price_hr, offer, wanted.filters.max_price)
+        _check_price(price_hr, offer, selector.filters.max_price)
         _print_order(offer, spec, price_hr)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
@@ -131,17 +131,17 @@ def _order(
         return pod
 
 
-def _choose(client: primepods.Client, wanted: _Wanted) -> primepods.Offer:
+def _choose(client: primepods.Client, selector: _OfferSelector) -> primepods.Offer:
     """Return the offer with the id of ``--id``, or the cheapest that fits the filters."""
-    if wanted.offer_id is None:
-        if wanted.filters.gpu_type is None:
+    if selector.offer_id is None:
+        if selector.filters.gpu_type is None:
             text = "nothing to order: give --id ID (see primepods offers) or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
-        announce_wait(wanted.filters.wait)
-        return client.availability.cheapest(**wanted.filters.given())
-    if attrs.evolve(wanted.filters, max_price=None).given():
+        announce_wait(selector.filters.wait)
+        return client.availability.cheapest(**selector.filters.given())
+    if attrs.evolve(selector.filters, max_price=None).given():
         raise CommandError("--id names the offer: leave out the filters", ExitCode.USAGE)
-    return _find_offer(client, wanted.offer_id)
+    return _find_offer(client, selector.offer_id)
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:

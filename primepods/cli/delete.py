@@ -93,27 +93,26 @@ class _Deletion:
         """Delete the pods with these ids, names or beginnings of ids, after confirmation."""
         index = PodIndex.read(self.client, team=self.api.team)
         ids = index.resolve(handles)
-        listed = [pod_id for pod_id in ids if pod_id in index]
-        self._confirm(ids, [index[pod_id] for pod_id in listed])
+        self._confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index])
         return self.delete(ids)
 
-    def delete_matching(self, wanted: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
+    def delete_matching(self, pod_filter: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods that match the filters, after confirmation."""
-        with read_all(self.client.pods.list()) as found:
-            chosen = wanted.choose(found)
-            if not chosen:
-                print_info(wanted.no_match_message(found))
+        with read_all(self.client.pods.list()) as listed:
+            pods = pod_filter.choose(listed)
+            if not pods:
+                print_info(pod_filter.no_match_message(listed))
                 return {}
-            ids = [pod.id for pod in chosen]
-            self._confirm(ids, chosen)
+            ids = [pod.id for pod in pods]
+            self._confirm(ids, pods)
             return self.delete(ids)
 
     def _confirm(self, ids: Sequence[str], listed: Sequence[primepods.Pod]) -> None:
         """Show on stderr which pods will be deleted, and their prices; ask for confirmation."""
         PODS.print(listed, PrintOptions(), err=True)
-        known = {pod.id for pod in listed}
+        listed_ids = {pod.id for pod in listed}
         for pod_id in ids:
-            if pod_id not in known:
+            if pod_id not in listed_ids:
                 print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
         confirm(f"Delete {count(ids, 'pod')}?", yes=self.is_confirmed)
 

@@ -81,10 +81,10 @@ def command(
         _RECORDS.check(print_options)
     else:
         group_table(by).check(print_options)
-    wanted = _Filter(kind or [], name or [], since, until, team=api.team)
+    record_filter = _Filter(kind or [], name or [], since, until, team=api.team)
     with (
         api.client() as client,
-        read_all(islice(filter(wanted.matches, client.pods.history()), limit)) as records,
+        read_all(islice(filter(record_filter.matches, client.pods.history()), limit)) as records,
     ):
         if by is None:
             _RECORDS.print(records, print_options)
@@ -96,7 +96,7 @@ def command(
             _draw(chart, records)
             print_info(f"The chart of the spend per day is in {chart}.")
         if not records:
-            print_info(wanted.no_match_message())
+            print_info(record_filter.no_match_message())
 
 
 @attrs.define

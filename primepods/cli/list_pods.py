@@ -59,16 +59,16 @@ def command(
       primepods list -o json | jq '.[].ssh.command'
     """
     PODS.check(print_options)
-    wanted = attrs.evolve(filters, team=api.team)
-    with api.client() as client, read_all(client.pods.list()) as found:
-        pods = sorted(wanted.choose(found), key=_KEYS[sort], reverse=reverse)
-        shown = pods[:limit]
-        hidden = pods[len(shown) :]
-        PODS.print(shown, print_options, other_ids=[pod.id for pod in found])
-        if hidden:
-            print_info(f"{count(hidden, 'more pod')}; all without --limit.")
+    pod_filter = attrs.evolve(filters, team=api.team)
+    with api.client() as client, read_all(client.pods.list()) as listed:
+        pods = sorted(pod_filter.choose(listed), key=_KEYS[sort], reverse=reverse)
+        shown_pods = pods[:limit]
+        hidden_pods = pods[len(shown_pods) :]
+        PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
+        if hidden_pods:
+            print_info(f"{count(hidden_pods, 'more pod')}; all without --limit.")
         if not pods:
-            print_info(wanted.no_match_message(found))
+            print_info(pod_filter.no_match_message(listed))
 
 
 _KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {

@@ -69,9 +69,10 @@ def command(
     """
     _OFFERS.check(print_options)
     announce_wait(filters.wait)
-    wanted: dict[str, Any] = {"gpu_count": None, **filters.given()}
+    # Without --gpu-count, any number of GPUs; the default of `find` is 1.
+    arguments: dict[str, Any] = {"gpu_count": None, **filters.given()}
     with api.client() as client:
-        found = client.availability.find(unavailable=unavailable, **wanted)
+        found = client.availability.find(unavailable=unavailable, **arguments)
     offers = sorted(found, key=_KEYS[sort])[:limit]
     _OFFERS.print([_OfferRow(offer) for offer in offers], print_options)
     if not offers:

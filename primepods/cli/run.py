@@ -69,7 +69,7 @@ class _Job:
         lease: The arguments of ``pods.lease``.
         ssh_key: Id or name of the SSH key that may log in.
         command: The command, as for ``pod.run``.
-        variables: Its environment variables.
+        variables: The command's environment variables.
         uploads: Local paths, each with its target on the pod.
         exclude: Patterns of files not to upload.
         downloads: Paths on the pod, each with its local target.
@@ -219,7 +219,7 @@ class _Run:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
         # In the event loop, so that exit_on_sigterm can cancel this task even if SIGINT is ignored.
         with primepods.exit_on_sigterm():
-            # In a second task, so that this one can report Ctrl-C before the pod is deleted.
+            # In a second task, so that the current task can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent(client))
             try:
                 return await asyncio.shield(work)

@@ -108,7 +108,7 @@ def _print_config(api: Api, handle: str | None, node: int | None) -> None:
                 write(_config_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
         else:
             pod = client.pods.get(resolve_handle(client, handle, team=api.team))
-            _target(pod, node)  # raises if it has no address
+            _target(pod, node)  # raises if the pod has no address
             write(_config_blocks(api.command, [pod], node))
 
 
@@ -116,12 +116,12 @@ def _config_blocks(command: str, pods: Sequence[primepods.Pod], node: int | None
     """Return a block for each node with an address; report pods whose name and id are no host names."""
     by_name = {pod.id: _aliases(pod.name or "", pod) for pod in pods}
     by_id = {pod.id: _aliases(pod.id, pod) for pod in pods}
-    # How many pods could have each alias; a set for each pod, because its name may equal its id.
+    # The number of pods that could have each alias. A set for each pod, whose name may equal its id.
     counts = Counter(alias for pod in pods for alias in {*by_name[pod.id], *by_id[pod.id]})
     blocks: list[str] = []
     for pod in pods:
         aliases = by_name[pod.id]
-        # If two pods have the same name, both get their ids.
+        # If two pods have the same name, both get aliases with their ids.
         is_ambiguous = any(counts[alias] > 1 for alias in aliases)
         if is_ambiguous or not _HOST_NAME.fullmatch(pod.name or ""):
             aliases = by_id[pod.id]

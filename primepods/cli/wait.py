@@ -72,7 +72,7 @@ def command(
     condition = _condition(until)
     try:
         with api.client() as client:
-            ids = resolve_handles(client, handles, team=api.team, unlisted="waiting for it to appear")
+            ids = resolve_handles(client, handles, team=api.team, reports_unlisted=True)
             title = f"waiting until {until}"
             statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
     except primepods.WaitError as error:

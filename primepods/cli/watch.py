@@ -55,7 +55,7 @@ def command(
     ids = None
     if handles is not None:
         with api.client() as client:
-            ids = resolve_handles(client, handles, team=api.team, unlisted="waiting for it to appear")
+            ids = resolve_handles(client, handles, team=api.team, reports_unlisted=True)
     from ._watching import watch
 
     wanted = attrs.evolve(filters, team=api.team)

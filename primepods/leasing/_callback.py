@@ -13,8 +13,8 @@ async def call_back(on_change: OnChange, change: PodChange) -> None:
     """Call ``on_change``, sync or async.
 
     Raises:
-        RuntimeError: It raised ``CancelledError`` or ``GeneratorExit``, with which the lease's task would end
-            without an error.
+        RuntimeError: ``on_change`` raised ``CancelledError`` or ``GeneratorExit``, with which the lease's
+            task would end without an error.
     """
     task = asyncio.current_task()
     try:
@@ -28,7 +28,7 @@ async def call_back(on_change: OnChange, change: PodChange) -> None:
 
 
 def _is_cancelled_or_closed(task: asyncio.Task[object] | None) -> bool:
-    """Return whether other code has cancelled the task, or Python closes its coroutine outside of it."""
+    """Return whether other code has cancelled the task, or Python closes the coroutine outside the task."""
     try:
         running = asyncio.current_task()
     except RuntimeError:  # no event loop: the coroutine is being closed

@@ -20,10 +20,10 @@ async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float
     billed = await _read_bill(pods, pod_id)
     while clock.time() + interval <= ends_at:
         await clock.sleep(interval)
-        before, now = billed, await _read_bill(pods, pod_id)
-        if now is not None and now == before:
-            return now
-        billed = before if now is None else now
+        previous, current = billed, await _read_bill(pods, pod_id)
+        if current is not None and current == previous:
+            return current
+        billed = previous if current is None else current
     found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
     raise WaitTimeoutError(
         f"After {timeout:g} s the bill of pod {pod_id} has not settled: {found}. Look at `pods.history()` "
@@ -34,6 +34,6 @@ async def final_cost(pods: PodsAPI, clock: Clock, pod_id: str, *, timeout: float
 
 
 async def _read_bill(pods: PodsAPI, pod_id: str) -> float | None:
-    """Return what the history says was billed for a pod; ``None`` if it has no record of its end."""
+    """Return what was billed for a pod; ``None`` if the history has no record of the pod's end."""
     records = await read_ended_pods(pods)
     return next((record.total_billed_price for record in records if record.id == pod_id), None)

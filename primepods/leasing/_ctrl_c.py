@@ -1,8 +1,8 @@
 """Interception of Ctrl-C while pods are released in the main thread's event loop.
 
 Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. If the event loop is just
-passing a response to the task that awaits it, the response is lost, and the deletion of a pod waits for it
-until its timeout or forever.
+passing a response to the task that awaits it, the response is lost, and a task that deletes a pod waits for
+the response until a timeout or forever.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final
 
 Handler = Callable[[int, FrameType | None], Any]
 
-_BLOCKED_AFTER: Final = 1.0
-"""Seconds without a reaction of the loop to a Ctrl-C, after which the next one raises."""
+_BLOCKED_LOOP_TIMEOUT: Final = 1.0
+"""Seconds without a reaction of the loop to a Ctrl-C, after which the next Ctrl-C raises."""
 
 
 class _CtrlC:
@@ -75,7 +75,7 @@ class _CtrlC:
             now = running[0][1].time()
             if self._pending_since is None:
                 self._pending_since = now
-            elif now - self._pending_since >= _BLOCKED_AFTER:
+            elif now - self._pending_since >= _BLOCKED_LOOP_TIMEOUT:
                 # The user's code blocks the loop, and the user wants to interrupt that code.
                 raise
             for callback, loop in running:

@@ -96,7 +96,7 @@ class LeaseFile:
 
     @property
     def _is_own(self) -> bool:
-        """Whether this process opened the file; in a forked child, it is the parent's."""
+        """Whether this process opened the file; in a forked child, the file is the parent's."""
         return self._pid == os.getpid()
 
     def update(self, **changes: Any) -> None:

@@ -30,8 +30,8 @@ class Orphan:
         name: The pod's name.
         ordered_at: When it was ordered.
         age: Seconds since the order of a lease, by the server's time.
-        files: Its locked files: two if the process was killed while it replaced one.
-        pods: Its pods; several if a gateway has sent the order twice.
+        files: The locked files of the lease: two if the process was killed while it replaced a file.
+        pods: The pods of the lease; several if a gateway has sent the order twice.
         is_listed: Whether the list shows the pods.
     """
 

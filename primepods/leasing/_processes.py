@@ -13,7 +13,7 @@ def process_start(pid: int) -> int | None:
         ``None`` if the process has ended or is a zombie, and on systems other than Linux.
     """
     try:
-        # The command's name, in parentheses, may contain spaces and a part of a character.
+        # The command's name, in parentheses, may contain spaces, parentheses and invalid UTF-8.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return None if fields[0] in {b"Z", b"X"} else int(fields[19])
     except (OSError, ValueError, IndexError):

@@ -49,11 +49,11 @@ class LeaseRecord:
 
     Attributes:
         name: The pod's unique name.
-        pod_id: Its id; ``None`` until the response to the order.
+        pod_id: The pod's id; ``None`` until the response to the order.
         price_hr: Price per hour; ``None`` while it is not known.
         base_url: Address of the API.
         key_fingerprint: Hash of the API key.
-        team_id: The team that it was rented for.
+        team_id: The team for which the pod was rented.
         host: Name of the machine.
         boot_id: Identifies the start of the operating system; ``None`` if unknown.
         pid_namespace: The namespace of ``pid``, such as a container's; ``None`` if unknown.

@@ -13,7 +13,7 @@ _MAX_ORDERS: Final = 1_000
 
 
 class RefusedOrders:
-    """The refused orders of a client whose pods may exist: the list has not decided yet."""
+    """The refused orders of a client, until the list shows whether their pods exist."""
 
     def __init__(self) -> None:
         # A full queue drops the oldest order, whose file remains for a sweep.
@@ -24,7 +24,7 @@ class RefusedOrders:
         self._rentals.append(rental)
 
     async def check(self) -> None:
-        """Search the list once for their pods; delete those that exist."""
+        """Search the list once for the pods of these orders; delete the pods that exist."""
         # Take all orders, so that a concurrent check does not search for them, too.
         undecided = self._rentals
         self._rentals = deque(maxlen=_MAX_ORDERS)

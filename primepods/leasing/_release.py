@@ -45,14 +45,15 @@ class Release:
     """The release of one pod.
 
     Attributes:
-        account: The account that rented it.
-        steps: The steps of its lease, and their interruptions.
+        account: The account that rented the pod.
+        steps: The steps of the pod's lease, and their interruptions.
         options: Timeouts and intervals.
         pod_id: The pod.
-        name: Its unique name.
+        name: The pod's unique name.
         label: The pod, for messages.
-        may_appear_until: Time until which a pod that no response has shown may still appear; ``None`` if one
-            has shown it. Before that time, a 404 proves nothing; at that time, the release is given up.
+        may_appear_until: Time until which a pod that no response has shown may still appear; ``None`` if a
+            response has shown the pod. Before that time, a 404 proves nothing; at that time, the release is
+            given up.
         is_name_confirmed: Whether the API has shown this id with this name. If not, the id may be that of
             another order's pod.
     """
@@ -154,7 +155,7 @@ class Release:
             _NeverShownError: See :meth:`_delete_unshown`.
         """
         account = self.account
-        # Without retries: they would take a 404 after a lost response for success.
+        # Without retries: a retry would take a 404 after a lost response for success.
         pods = account.pods if self.may_appear_until is None else account.pods_once
         if not self.is_name_confirmed and await is_named(pods, self.pod_id, self.name) is False:
             raise AnotherPodError

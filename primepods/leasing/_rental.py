@@ -126,7 +126,7 @@ class Rental:
         """Search for the pod of an interrupted order.
 
         Raises:
-            CreateUncertainError: No pod, or more than one, has its name.
+            CreateUncertainError: No pod, or more than one pod, has the order's name.
         """
         found, result = await find_namesakes(self.account.pods, self.name, self._clock)
         if len(found) == 1:
@@ -135,7 +135,7 @@ class Rental:
         raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
 
     async def _note_refusal(self) -> None:
-        """Search for the pod later: a gateway may have sent the order twice, and only the second failed."""
+        """Record the refusal, and search for the pod later: a gateway may have sent the order twice."""
         with contextlib.suppress(GivenUpError, *INTERRUPTS):
             await self._update_file(given_up=True, is_refused=True)
         self.file.close()
@@ -155,7 +155,7 @@ class Rental:
         """Check that the API shows the pod with its name.
 
         Raises:
-            ProtocolError: It shows another name: a cache or proxy has mixed up two responses.
+            ProtocolError: The API shows another name: a cache or proxy has mixed up two responses.
         """
         has_our_name = await is_named(self.account.pods, pod_id, self.name)
         if has_our_name is False:
@@ -212,7 +212,7 @@ class Rental:
 
     @property
     def name(self) -> str:
-        """The pod's name: unique, once the order has begun."""
+        """The pod's name, which is unique once the order has begun."""
         return self.spec.name or ""
 
     @property
@@ -247,7 +247,7 @@ class Rental:
             self._highest_price = max(self._highest_price or 0.0, price_hr)
 
     def note_status(self, status: PodStatus | None) -> None:
-        """Update the status, and the price that it has."""
+        """Update the status, and with its price the highest price."""
         if status is not None:
             self.status = status
             self.note_price(status.cost_per_hr)
@@ -269,8 +269,8 @@ class Rental:
         """Delete the pod and confirm that it is terminated; report it if it may be running.
 
         Args:
-            is_kept: Whether to keep the ordered pod, and delete only others of its name: a gateway that
-                repeats an order creates two.
+            is_kept: Whether to keep the ordered pod, and delete only other pods of the same name: a gateway
+                that repeats an order creates two.
         """
         if not self._has_response:
             return

@@ -72,8 +72,8 @@ class Steps:
     def end(self) -> None:
         """Start the release, if it has not started."""
         if not self.is_ending:
-            # If all tasks are cancelled at once, the block may end before this task gets its cancellation,
-            # which must not count as a second interruption.
+            # If all tasks are cancelled at once, the block may end before the lease's task is interrupted.
+            # That interruption must not count as a second one.
             self.interrupted_at = self._clock.time()
         self.is_ending = True
         self.wake()
@@ -113,7 +113,8 @@ class Steps:
 
         Args:
             work: The coroutine; it is cancelled if the wait ends before it is done.
-            deadline: Returns the time at which to give up; called again after each interruption.
+            deadline: Returns the time at which to give up; called again at each interruption, and at the time
+                that it returned.
             stops_at_end: Whether the end of the lease ends the wait.
 
         Raises:

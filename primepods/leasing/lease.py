@@ -129,7 +129,7 @@ class AsyncLease:
         self._task: asyncio.Task[object] | None = None
         self._in_block = False
         self._has_cancelled = False
-        self._cancelling = 0
+        self._earlier_cancellations = 0
         """Number of cancellations of the task before the block."""
 
     async def __aenter__(self) -> AsyncLeasedPod:
@@ -148,7 +148,7 @@ class AsyncLease:
             add_notes(error, supervisor)
             raise error
         self._task = asyncio.current_task()
-        self._cancelling = self._task.cancelling() if self._task else 0
+        self._earlier_cancellations = self._task.cancelling() if self._task else 0
         self._in_block = True
         return AsyncLeasedPod(supervisor)
 
@@ -178,7 +178,7 @@ class AsyncLease:
         """Cancel the block's task, unless it is cancelled already."""
         if not self._in_block or self._task is None:
             return
-        if self._task.cancelling() <= self._cancelling:
+        if self._task.cancelling() <= self._earlier_cancellations:
             self._has_cancelled = True
             self._task.cancel()
 
@@ -192,7 +192,7 @@ class AsyncLease:
             # The block ended before the cancellation was raised: catch it here.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
-        return self._task is None or self._task.uncancel() <= self._cancelling
+        return self._task is None or self._task.uncancel() <= self._earlier_cancellations
 
 
 def entry_error(supervisor: LeaseSupervisor) -> BaseException:

@@ -24,7 +24,7 @@ class Ledger:
 
     Attributes:
         records: The record of each file, including drafts whose process died before it renamed them.
-        unreadable: The reason for each file that cannot be read; it may be the record of a pod.
+        unreadable: The reason for each file that cannot be read; such a file may be the record of a pod.
     """
 
     records: dict[Path, LeaseRecord]
@@ -84,7 +84,7 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
     Raises:
         ConfigError: The folder cannot be written.
     """
-    has_existed = folder.exists()
+    folder_existed = folder.exists()
     record = new_record(unique_name("trial", settings.clock.random), settings)
     file = LeaseFile.create(folder, record)
     try:
@@ -95,7 +95,7 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
             claimed.close()
     finally:
         file.remove()
-    if not has_existed:
+    if not folder_existed:
         with contextlib.suppress(OSError):  # not empty: a lease has begun meanwhile
             folder.rmdir()
     return is_locked and claimed is not None

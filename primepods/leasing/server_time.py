@@ -14,8 +14,8 @@ _TOLERANCE: Final = 60.0
 _MAX_DIFFERENCE: Final = 4 * 3600.0
 """Max difference in seconds between this machine's clock and two responses that agree.
 
-A larger one has two possible causes: a wrong clock of this machine, or a proxy that adds its own wrong time
-to every response.
+A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds its own wrong
+time to every response.
 """
 _MAX_READINGS: Final = 3
 
@@ -32,10 +32,11 @@ async def confirmed_time(
         consequence: What an unknown time prevents, for the error.
 
     Raises:
-        ProtocolError: Neither agrees, or both responses are hours away from this machine's clock.
+        ProtocolError: Neither this machine's clock nor a second response agrees, or two responses agree and
+            are hours away from this machine's clock.
         PrimePodsError: The API cannot be read.
     """
-    # Differences of all clocks from this machine's, beginning with its own.
+    # Differences from this machine's clock: its own, which is 0, and those of the responses.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
         if reading > 0:
@@ -60,7 +61,7 @@ async def confirmed_time(
 
 
 async def _read_date(pods: PodsAPI, server_clock: ServerClock) -> None:
-    """Send a request to get the ``Date`` of its response; a response with an error has one, too."""
+    """Send a request to get the ``Date`` of its response; error responses have a ``Date``, too."""
     try:
         await pods.page(limit=1)
     except PrimePodsError:

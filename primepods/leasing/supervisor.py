@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-from .._operations import LISTENERS, begin, empty_context
+from .._operations import LISTENERS, begin_operation, empty_context
 from ..errors import (
     BudgetExceededError,
     ConnectionLostError,
@@ -47,7 +47,10 @@ T = TypeVar("T")
 _log = logging.getLogger("primepods")
 
 _CHECK_INTERVAL: Final = 60.0
-"""Seconds between two checks of the file and of the budget, whose clock runs on while the machine sleeps."""
+"""Seconds between two checks of the lease file and of the budget.
+
+One long timer would not do for the budget: timers stand still while the machine sleeps, and billing does not.
+"""
 _FAILOVER_ERRORS: Final = (
     SoldOutError,
     PriceTooHighError,
@@ -58,7 +61,7 @@ _FAILOVER_ERRORS: Final = (
 )
 """Errors after which the next spec is tried."""
 _MAX_KEY_REFUSALS: Final = 2
-"""Number of pods that refuse the user's keys, after which no other is ordered: it would refuse them, too."""
+"""Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too."""
 
 
 class LeaseSupervisor:
@@ -74,7 +77,7 @@ class LeaseSupervisor:
         is_ready: Whether the pod can be used.
         error: The error that says why no pod became ready.
         budget_error: The error that says which budget is used up.
-        had_ctrl_c: Whether a Ctrl-C during the release was not raised.
+        had_ctrl_c: Whether a Ctrl-C was intercepted during the release, after which the caller raises it.
         on_pod_lost: Called when the pod is deleted before the end of its block.
     """
 
@@ -116,7 +119,7 @@ class LeaseSupervisor:
             RuntimeError: The lease was begun before.
         """
         self.check_unused()
-        # Add it first: its task may run as soon as it exists.
+        # Add this lease first: its task may run as soon as the task exists.
         self._open_leases.add(self)
         self._start(on_change)
         self.task.add_done_callback(lambda _: self._open_leases.discard(self))
@@ -129,7 +132,7 @@ class LeaseSupervisor:
         self._steps.begin()
         self._ready = loop.create_future()
         self.has_begun = True
-        operation = begin("pods.lease", self._orders[0][0].settings)
+        operation = begin_operation("pods.lease", self._orders[0][0].settings)
         # In an empty context, so that a cancel scope around the block does not affect the task.
         context = empty_context()
         if operation is not None:
@@ -216,7 +219,8 @@ class LeaseSupervisor:
         was_ending = self._steps.is_ending
         self._steps.interrupt(self._label)
         if self.is_ready and not was_ending and self.on_pod_lost is not None:
-            # Other code has cancelled the lease's task; the block's task may not be cancelled.
+            # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
+            # block's task.
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
             self.on_pod_lost()
 
@@ -227,9 +231,9 @@ class LeaseSupervisor:
         return loop is not asyncio.get_running_loop() and not loop.is_running()
 
     def _prepare_release(self) -> bool:
-        """Intercept Ctrl-C; return whether the lease has something to release, and can.
+        """Return whether a release is possible; if it is, intercept Ctrl-C from now on.
 
-        A lease whose event loop has stopped cannot: this reports its pod.
+        If the lease's event loop has stopped, report that its pod may still run.
         """
         if not self.is_open:
             return False
@@ -273,15 +277,15 @@ class LeaseSupervisor:
             self.on_pod_lost()
 
     async def _first_ready(self) -> Rental:
-        """Order the pods one after the other, until one is ready; return that one."""
+        """Order the pods one after the other, until a pod is ready; return its order."""
         if self._options.login:
             self._options.ssh.check_program()
-        *others, (account, spec) = self._orders
+        *earlier_orders, (last_account, last_spec) = self._orders
         failures: list[str] = []
         key_refusals = 0
-        for other_account, other_spec in others:
+        for account, spec in earlier_orders:
             try:
-                return await self._make_ready(other_account, other_spec, failures)
+                return await self._make_ready(account, spec, failures)
             except _FAILOVER_ERRORS as exc:
                 await self._release()
                 key_refusals += isinstance(exc, LoginError) and exc.is_key_refused
@@ -290,15 +294,15 @@ class LeaseSupervisor:
                     raise
                 failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
-        return await self._make_ready(account, spec, failures)
+        return await self._make_ready(last_account, last_spec, failures)
 
     async def _make_ready(self, account: Account, spec: PodSpec, failures: list[str]) -> Rental:
-        """Order one pod, and return it when it is ready.
+        """Order one pod, and return the order when the pod is ready.
 
         Args:
-            account: The account that orders it.
+            account: The account that orders the pod.
             spec: The pod.
-            failures: Errors of the specs before this one; they become notes of its error.
+            failures: Errors of earlier specs; they become notes of this spec's error.
         """
         rental = self._rental = Rental(account, spec, self._options, self._steps)
         self._budget.rentals.append(rental)
@@ -315,19 +319,19 @@ class LeaseSupervisor:
         return rental
 
     async def _check_refused(self) -> None:
-        """Search for the pods of refused orders, if this lease had one."""
+        """If an order of this lease was refused, check that the API did not create a pod all the same."""
         if any(rental.is_refused for rental in self._budget.rentals):
             await self._open_leases.refused.check()
 
     def _deletion_note(self, error: BaseException | None) -> str:
-        """Return a note that the pod is deleted, for the error of a wait, which says that it still runs."""
+        """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
         rental = self._rental
         if not isinstance(error, WaitError) or rental is None or rental.pod is None or rental.release_error:
             return ""
         return f"Its lease has deleted pod {rental.pod.id}."
 
     async def _release(self, *, at_end: bool = False) -> None:
-        """Release the pod; at the end of the lease, check refused orders. An interruption restarts both."""
+        """Release the pod; at the end of the lease, check refused orders. An interruption restarts this."""
         rental = self._rental
         while rental is not None and self.has_begun_here:
             try:
@@ -397,7 +401,8 @@ class LeaseSupervisor:
         """
 
         def deadline() -> float:
-            # Later than now, unless the budget is used up; soon, as the machine may sleep meanwhile.
+            # Called again at each wake-up. The result is in the future while hours are left, and at most a
+            # minute away, so that hours in which the machine slept are noticed.
             hours = math.inf if self._is_kept else self._budget.hours_left
             return self._clock.time() + min(hours * 3600, _CHECK_INTERVAL)
 

@@ -34,9 +34,9 @@ class Sweeper:
     Args:
         account: The account: leases of other APIs, keys and teams are skipped.
         prefix: Only pods whose names begin so; with it, also pods without a file.
-        older_than: Only pods that were ordered at least so many seconds ago, by the server's time.
+        older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
-        only: Only pods that this earlier sweep has found.
+        only: An earlier sweep; only pods that it has found.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Sweeper:
         """Read the server's time.
 
         Raises:
-            ProtocolError: It is not confirmed, and ages matter.
+            ProtocolError: Ages matter, and the server's time is not confirmed.
         """
         try:
             self._now = await confirmed_time(
@@ -144,7 +144,7 @@ class Sweeper:
         *,
         is_complete: bool,
     ) -> list[Orphan]:
-        """Return what the sweep's arguments ask to delete.
+        """Return the orphans that the sweep's arguments select.
 
         Args:
             before: Lease files, read before the list.
@@ -162,7 +162,7 @@ class Sweeper:
 
     def _find_expired(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
         """Return the pods whose names say that they have expired; skip those whose processes live."""
-        living = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
+        living_leases = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
         orphans: list[Orphan] = []
         for pod in listed:
             expires_at = expiry_of(pod.name)
@@ -170,12 +170,12 @@ class Sweeper:
                 continue
             if not self._matches(pod.name, pod.created_at):
                 continue
-            owner = next((record for record in living if _names_pod(record, pod)), None)
-            if owner is None:
+            lease = next((record for record in living_leases if _names_pod(record, pod)), None)
+            if lease is None:
                 orphans.append(Orphan.without_file(pod))
             else:
                 self._skip(
-                    owner, f"it has expired, but its process {owner.pid} lives: end it, then sweep again"
+                    lease, f"it has expired, but its process {lease.pid} lives: end it, then sweep again"
                 )
         return orphans
 
@@ -240,7 +240,7 @@ class Sweeper:
         if reason is not None:
             return reason
         try:
-            return LeaseFile.claim(path) or "its process lives, or another sweep is at it"
+            return LeaseFile.claim(path) or "its process lives, or another sweep has locked its file"
         except (OSError, ValueError) as exc:
             return f"its file cannot be opened: {exc}"
 

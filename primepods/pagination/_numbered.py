@@ -56,7 +56,7 @@ class NumberedReader(Generic[T]):
                 rereads = 0
                 ahead_until = math.ceil(counted / self.limit) + 1
             elif rereads < self._max_rereads(page, rows_before):
-                # Implausible as the end: request this page again.
+                # This page is implausible as the end of the list: request it again.
                 rereads += 1
                 ahead_until = 0
             elif counted > found:

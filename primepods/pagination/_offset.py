@@ -20,7 +20,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _LARGE_PAGE_SIZE: Final = 100
-"""Min page size at which no extra row is requested for the overlap, which costs at most 1 % more pages."""
+"""Page size from which on the overlap is one of the page's own rows, which costs at most 1 % more pages."""
 _END_CONFIRMATIONS: Final = 3
 """Responses that confirm that the list ends before its stated count."""
 _EMPTY_CONFIRMATIONS: Final = 2
@@ -28,8 +28,8 @@ _EMPTY_CONFIRMATIONS: Final = 2
 _MAX_REREADS: Final = 3
 """Max repeated reads of a list whose rows move during the read."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
-_MAX_BACKTRACKS: Final = 4
-"""Max times that all pages read may be stepped over without progress, in addition to these pages."""
+_MAX_REVISITS_PER_PAGE: Final = 4
+"""Pages in a row that may lack new rows: 50, plus 4 for each page read so far, as steps back reread it."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -90,7 +90,7 @@ class OffsetReader(Generic[T]):
             page = yield from self._verified_page(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
                 return offset, page
-            # Step back by as many rows as were deleted, and at least by 1, 2, 4, ...
+            # Step back by as many rows as were deleted, and by at least 1, 2, 4, ... rows.
             count_before = (self._last.total_count or 0) if self._last else 0
             deleted = count_before - (page.total_count or 0)
             step = max(step, deleted)
@@ -103,11 +103,12 @@ class OffsetReader(Generic[T]):
     def _verified_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
         """Return the page at an offset; request it again if it is empty, or the same as the last page."""
         page = yield from self._fetch(offset)
+        # A replica that lags, or has lost its rows, returns an empty page before the end of the list, too.
         for _ in range(_END_CONFIRMATIONS - 1):
             if offset == 0 or page.rows:
                 break
-            # An empty page does not confirm the end: a replica that lags, or has lost its rows, returns one.
             if self._counted(page) > offset:
+                # The server counts more rows, which takes back earlier confirmations.
                 self._confirmations = 0
             page = yield from self._fetch(offset)
         return (yield from self._check_offset_is_used(offset, page))
@@ -135,14 +136,14 @@ class OffsetReader(Generic[T]):
     def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
         """Return whether more rows may follow a page.
 
-        A full page may be followed by more, whatever the count says. A shorter one is the last if the count
-        agrees. A page of one row is only the overlap.
+        A full page may be followed by more rows, whatever the count says. A shorter page is the last if the
+        count agrees. A page of one row is only the overlap.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
     def _needs_confirmation(self, page: FetchedPage[T], end: int) -> bool:
-        """Count a response that shows the end of the list; return whether another one must confirm it.
+        """Count a response that shows the end of the list; return whether another response must confirm that.
 
         Three must agree if the server counts more rows than it returns, or has counted more before; two if
         the list is empty.
@@ -164,7 +165,7 @@ class OffsetReader(Generic[T]):
         """Return whether to read the list again, to find missing rows.
 
         Raises:
-            ProtocolError: Several reads have not found them.
+            ProtocolError: Several reads have not found the missing rows.
         """
         known = len(self.rows)
         # The last reread found nothing new: the server's count includes rows that it lists twice.
@@ -172,7 +173,8 @@ class OffsetReader(Generic[T]):
         if known >= self._highest_count or found_nothing_new:
             return False
         if self._rereads == _MAX_REREADS:
-            # New rows may explain the current count, but not the lower count before the last reread.
+            # Rows added since the last reread began may explain why the count is above the known rows. But
+            # fewer known rows than were counted before that reread mean that rows are missing.
             if known < self._count_before_reread:
                 raise self.rows.incomplete_error(counted=self._highest_count, found=known)
             return False
@@ -200,13 +202,14 @@ class OffsetReader(Generic[T]):
         """
         if page.total_count == 1 and page.limit != 1:
             return
-        # Proof: the row at offset 1 is the same before and after a page at offset 0 that lacks it.
+        # If the server returns row B at offset 1, then only row A at offset 0, then B at offset 1 again, the
+        # list had both rows all the time, and its pages hold only one.
         second = (yield from self._fetch(1)).keys[:1]
         if not second:
             return
         first = (yield from self._fetch(0)).keys
         again = (yield from self._fetch(1)).keys[:1]
-        if len(first) == 1 and first != second == again:
+        if len(first) == 1 and first != second and second == again:
             raise self.rows.error("no page holds more than one row", "Report it.")
 
     def _check_offset_is_used(self, offset: int, page: FetchedPage[T]) -> Reading[T, FetchedPage[T]]:
@@ -233,9 +236,9 @@ class OffsetReader(Generic[T]):
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
-        # Steps back over known rows are no progress, but are needed: allow a few times all pages read.
+        # Steps back over known rows bring no new rows, but are needed.
         pages_read = len(self.rows) // max(1, self._longest_page - 1)
-        allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_BACKTRACKS * pages_read
+        allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_REVISITS_PER_PAGE * pages_read
         if self._pages_without_progress > allowed:
             raise self.rows.error(
                 f"{self._pages_without_progress} pages in a row brought nothing new: the list changes faster "

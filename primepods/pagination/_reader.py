@@ -28,7 +28,7 @@ class FetchedPage(Generic[T]):
         total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
         limit: Max rows of the page, as stated by the server.
-        rows: The items; for an unreadable one, its error.
+        rows: The items; in place of an unreadable item, its error.
         keys: Identity of each row: rows with equal keys are the same item.
     """
 
@@ -64,7 +64,7 @@ class Source(Generic[T]):
         fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
         path: For error messages.
         window: Max requests in flight.
-        keep: Predicate of the items to yield; by default, all.
+        keep: Predicate of the items to yield; by default, all are yielded.
         max_requests: Limit at which an endless list fails.
     """
 
@@ -129,7 +129,7 @@ class KnownRows(Generic[T]):
         """End a list whose rows have all been received.
 
         Raises:
-            ProtocolError: Some of them cannot be read.
+            ProtocolError: Some rows cannot be read.
         """
         self.is_complete = True
         if self._unreadable:
@@ -198,7 +198,7 @@ class PageReader(Protocol[T]):
         """Read the list.
 
         Raises:
-            ProtocolError: The list is incomplete_error; all readable items have been yielded.
+            ProtocolError: The list is incomplete; all readable items have been yielded.
         """
         ...
 
@@ -258,5 +258,5 @@ class RequestWindow(Generic[T]):
     def _on_task_done(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Retrieve the exception: otherwise asyncio logs it if nobody awaits this request any more.
+            # Retrieve the exception: otherwise asyncio logs it if nothing awaits this request any more.
             task.exception()

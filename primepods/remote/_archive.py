@@ -199,7 +199,7 @@ def _stays_inside(name: str, target: str) -> bool:
 
 
 def create_staging(target: Path, *, is_target_folder: bool) -> Path:
-    """Create a temporary folder on the disk of ``target``, in which a copy is completed before it is renamed.
+    """Create a temporary folder on the disk of ``target``, in which a copy is completed before its renaming.
 
     Args:
         target: The target of the copy.
@@ -235,7 +235,9 @@ def _check_places(staged: Path, target: Path) -> None:
 
 
 def _check_fit(staged: Path, target: Path) -> None:
-    if _is_folder(staged) and (target.is_symlink() or target.exists()) and not _is_folder(target):
+    # `exists` is false for a broken link.
+    is_occupied = target.is_symlink() or target.exists()
+    if _is_folder(staged) and is_occupied and not _is_folder(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
     if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")

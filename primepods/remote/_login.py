@@ -163,5 +163,5 @@ class Login:
 
 
 def _one_line(said: str) -> str:
-    """Return the messages of ``ssh`` on one line."""
+    """Return the messages of ``ssh`` on one line, without the rows of ``@`` that frame its warnings."""
     return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_MESSAGE_LENGTH)

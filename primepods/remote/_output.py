@@ -33,7 +33,7 @@ class MarkedOutput:
         return "" if self.is_ready else self._buffer.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
-        """Parse a chunk; return the command's output, except an end that may be the beginning of a mark."""
+        """Parse a chunk; return the command's output, but keep back an end that may begin a mark."""
         if self.exit_code is not None:
             return b""
         self._buffer += data

@@ -19,6 +19,7 @@ from .._utils.text import quote
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # One line, since the login shell need not be a POSIX shell. `read` consumes no byte after the line's end.
+# $nl is a newline: `$(...)` removes newlines at the end of the output, hence the dot.
 _BOOTSTRAP: Final = (
     'printf "%s ready\\n" "$1"; printf "%s ready\\n" "$1" >&2; '
     'nl=$(printf "\\n."); nl=${nl%.}; text=; read -r n || exit 255; '
@@ -32,10 +33,17 @@ printf '%s exit %s\\n' "$1" "$code" >&2
 exit "$code"
 """
 
-# The command has its own process group, which is killed when the connection ends. With setsid, the child
-# leads the group, and `kill -- -PID` ends all of it: $group is that minus. The script notices the end of the
-# connection by the end of its standard input or, if the command reads that, by the end of sshd's process,
-# $PPID, which may be another user's, so that `kill -0` alone is not enough. %s exports the variables.
+# Runs the command in its own process group, and kills that group when the connection ends. $group is the
+# minus sign with which `kill` takes a process group, or nothing on pods without `setsid`, where only the
+# child is killed.
+#
+# The watcher, a second process, notices the end of the connection: by the end of the script's standard input
+# or, if the command reads that input, by the end of sshd's process, which is $PPID. `kill -0` also fails for
+# a process of another user, so the watcher looks for $PPID in /proc, too.
+#
+# $1 is the mark, which _END needs. The other positional parameters are the prefix of the command: `setsid` or
+# nothing. File descriptor 3 is the script's own input, and 4 is the command's. Each process closes the
+# descriptors that it does not read. %s exports the variables.
 _RUN: Final = """
 exec 3<&0 </dev/null
 if command -v setsid >/dev/null 2>&1; then group=-; set -- "$1" setsid; else group=; set -- "$1"; fi
@@ -56,6 +64,7 @@ exec 4<&-
   else
     while read -r line <&3; do :; done
   fi
+  # From here on, the last line must not stop the watcher: other processes of the group may ignore TERM.
   trap '' TERM
   kill -TERM "$group$child"
   n=0; while [ "$n" -lt 10 ] && kill -0 "$group$child"; do sleep 1; n=$((n+1)); done
@@ -67,20 +76,26 @@ wait "$child"; code=$?
 kill "$watcher" 2>/dev/null
 """
 
-# Unpacks into a hidden folder on the target's disk, since a rename works only within one: in an existing
-# target folder, which may be a mount point, else beside the target. In the small scripts of `merge`, $0 is
-# the target. SIGPIPE is ignored, so that a message to a lost connection does not prevent the cleanup.
+# Unpacks into a hidden folder, $work, from which a rename puts the copy in place. A rename cannot cross
+# disks, and a target that is a folder may be a mount point: then $work is inside the target, else in $parent.
+# The archive has the members `data` and, if it is complete, `end`. SIGPIPE is ignored, so that a message to a
+# lost connection does not prevent the cleanup.
+#
+# In the small scripts of `merge`, $0 is the target. The first and the second `find` report conflicts. The
+# third moves the folders that do not exist in the target, and does not descend into them. The fourth moves
+# the remaining files.
 _UPLOAD: Final = """
 trap '' HUP PIPE
 upload() {
-  if [ "$kind" = file ] && [ -d "$target" ]; then target=$target/$name; fi
-  if [ -d "$target" ]; then beside=$target; else beside=$parent; fi
+  if [ "$kind" = file ] && [ -d "$target" ]; then parent=$target target=$target/$name; fi
+  # From here on, the target of a file is the path of the file.
+  if [ -d "$target" ]; then work_parent=$target; else work_parent=$parent; fi
   if [ "$kind" = folder ] && [ -e "$target" ] && [ ! -d "$target" ]; then
     say "$target is a file"; return 1
   fi
   if [ "$kind" = file ] && [ -d "$target" ]; then say "$target is a folder"; return 1; fi
-  mkdir -p "$beside" || return
-  work=$beside/.$1
+  mkdir -p "$work_parent" || return
+  work=$work_parent/.$1
   mkdir -m 700 "$work" || return
   tar -xpf - -C "$work" || return
   if [ ! -f "$work/end" ]; then say "the copy ended early"; return 1; fi
@@ -103,9 +118,11 @@ merge() {
 say() { printf '%s\\n' "$1" >&2; }
 home=$PWD work=
 upload "$1"; code=$?
+# The archive may have folders that are not writable.
 if [ -n "$work" ]; then cd "$home" && chmod -R u+rwx "$work" && rm -rf "$work"; fi 2>/dev/null
 """
 
+# With `-h`, `tar` packs the file to which a link points.
 _DOWNLOAD: Final = """
 if [ -d "$target" ]; then printf 'folder\\n'; tar -cf - -C "$target" .; code=$?
 elif [ -f "$target" ]; then printf 'file\\n'; tar -chf - -C "$parent" "./$name"; code=$?
@@ -205,5 +222,5 @@ def _export_lines(env: Mapping[str, str]) -> str:
 
 
 def _with_length(script: str) -> bytes:
-    """Return a script with its number of lines, as :data:`_BOOTSTRAP` reads it."""
+    """Return a script after a line with its number of lines, as :data:`_BOOTSTRAP` reads them."""
     return f"{script.count(chr(10)) + 1}\n{script}\n".encode(errors="surrogateescape")

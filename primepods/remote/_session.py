@@ -50,6 +50,8 @@ class Session:
         self._stdin = stdin
         self._ends_with_stdin = False
         """Whether closing the standard input ends the script."""
+        self._is_stopping = False
+        """Whether :meth:`stop` has left it to the script to end."""
 
     @classmethod
     async def start(cls, make_argv: Callable[[str], list[str]], *, is_raw: bool) -> Self:
@@ -73,7 +75,8 @@ class Session:
                 reader, stdout_of_child = os.pipe()
                 child_ends.callback(os.close, stdout_of_child)
                 raw_stdout = our_ends.enter_context(os.fdopen(reader, "rb"))
-            # In its own process group: Ctrl-C does not reach ssh, and its children are killed with it.
+            # ssh gets its own process group, so that Ctrl-C does not reach it, and `_kill` also ends the
+            # processes that ssh has started.
             process = await anyio.open_process(
                 make_argv(bootstrap(mark)),
                 stdin=stdin_of_child,
@@ -99,14 +102,13 @@ class Session:
 
         Args:
             script: The script.
-            write: Writes the input, in a thread. Without it, the standard input stays open until the script
-                is to be stopped.
+            write: Writes the input, in a thread. Without ``write``, the standard input stays open until the
+                script must stop.
 
         Raises:
             OSError: An error of ``write``, except a broken pipe.
         """
         await in_thread(self._send, script, write)
-        self._ends_with_stdin = write is None
 
     def _send(self, script: bytes, write: Callable[[BinaryIO], object] | None) -> None:
         # Ignore a broken pipe: the exit code of ssh or of the script gives the reason.
@@ -114,14 +116,21 @@ class Session:
             self._stdin.write(script)
             self._stdin.flush()
             if write is not None:
-                try:
-                    write(self._stdin)
-                except OSError:
-                    # The incomplete input makes the script clean up and end.
-                    self._ends_with_stdin = True
-                    raise
-                finally:
-                    self._stdin.close()
+                self._send_input(write)
+        if write is None:
+            self._ends_with_stdin = True
+
+    def _send_input(self, write: Callable[[BinaryIO], object]) -> None:
+        try:
+            write(self._stdin)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            # The incomplete input makes the script clean up and end.
+            self._ends_with_stdin = True
+            raise
+        finally:
+            self._stdin.close()
 
     async def forward_output(self, stream: Stream, sink: Sink) -> None:
         """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
@@ -140,16 +149,16 @@ class Session:
     def stop(self) -> None:
         """Stop the script on the pod if it is still running; calls that wait for this session then return."""
         if self._ends_with_stdin and self.stderr.exit_code is None:
+            self._is_stopping = True
             with suppress(BrokenPipeError):
                 self._stdin.close()
         else:
             self._kill()
 
     async def aclose(self) -> None:
-        """End ``ssh``; a stopped script has three seconds to end on the pod before that."""
+        """End ``ssh``; first give a stopped script three seconds to end on the pod."""
         with anyio.CancelScope(shield=True):
-            is_stopping = self._stdin.closed and self._ends_with_stdin and self.stderr.exit_code is None
-            if is_stopping:
+            if self._is_stopping and self.stderr.exit_code is None:
                 with anyio.move_on_after(_END_TIMEOUT):
                     await self._drain()
             self._kill()

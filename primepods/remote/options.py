@@ -43,7 +43,8 @@ def _to_options(value: Sequence[str]) -> tuple[str, ...]:
     try:
         _EXAMPLE.argv(*options)  # rejects words that are no options
     except ValueError as exc:
-        raise ValueError(f"ssh_{exc}") from None  # with the parameter's name here
+        # The message begins with `options`; the parameter here is `ssh_options`.
+        raise ValueError(f"ssh_{exc}") from None
     return options
 
 

@@ -143,7 +143,7 @@ class PodCreator:
         A gateway may have sent the order twice, and passed on only the refusal of the second.
 
         Raises:
-            CreateUncertainError: Several pods have its name.
+            CreateUncertainError: Several pods have the order's name.
         """
         name = spec.name
         if not isinstance(name, UniqueName) or isinstance(refusal, KEY_REJECTIONS):
@@ -241,7 +241,7 @@ class PodCreator:
         except ConfigError:
             return []
         if ledger.unreadable:
-            # An unreadable lease file may name any of them.
+            # An unreadable lease file may name any of the candidates.
             return []
         leased = {record.pod_id for record in ledger.records.values()}
         return [pod for pod in candidates if pod.id not in leased]

@@ -140,7 +140,7 @@ class _Deletion:
             self.read_error = _unproven_error(self)
 
     def end_if_refused(self) -> None:
-        """End with the refusal, for a pod that is not being deleted."""
+        """End with the refusal, if there is one and no read has shown that the pod is being deleted."""
         if self.outcome is None:
             self.outcome = self.refusal
 
@@ -278,8 +278,9 @@ class Deleter:
         for each in deletions:
             each.note_list(listed)
         absent = [each for each in deletions if each.pod_id not in listed]
-        is_doubtful = any(not each.absence_is_success and each.not_found is None for each in absent)
-        ended_ids = await self._ended_ids(ends_at) if is_doubtful else set[str]()
+        # Of these pods, only the history can show that they are gone, and not yet to appear.
+        needs_history = any(not each.absence_is_success and each.not_found is None for each in absent)
+        ended_ids = await self._ended_ids(ends_at) if needs_history else set[str]()
         for each in absent:
             each.note_absence(ended_ids)
 

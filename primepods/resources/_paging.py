@@ -38,7 +38,8 @@ def page_source(
     settings = executor.settings
     if name is not None and settings.on_event is not None:
         fetch = settings.on_event.wrap(name, settings.clock, fetch)
-    # More than can be in flight, so that no slot is free while a page is decoded.
+    # The window is larger than the number of requests in flight, so that no slot is free while a page is
+    # decoded.
     return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 3 // 2)
 
 
@@ -60,13 +61,13 @@ async def fetch_page(
         request: The request.
         model: The model of a row.
         offset: Offset of the page, if the response does not state it.
-        limit: Maximum rows of the page, likewise.
+        limit: Maximum rows of the page, if the response does not state it.
         key: Returns the identity of an item.
         ends_at: Time to give up, by the client's clock; by default after the deadline.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
-        The page with all its rows; unreadable ones as errors in their places.
+        The page with all its rows; in place of an unreadable row, its error.
     """
     decode = partial(decode_page, model=model, offset=offset, limit=limit, **keys)
     page, errors = await executor.call(request, decode, ends_at=ends_at)

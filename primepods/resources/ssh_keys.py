@@ -69,7 +69,7 @@ class AsyncSSHKeys:
         except PrimePodsError as exc:
             error = exc.with_traceback(None)
         if not isinstance(error, APIError) or error.transient:
-            # It may have been added despite the error.
+            # The key may have been added despite the error.
             found = await self._find(public_key)
             if found is not None:
                 return found
@@ -89,7 +89,7 @@ class AsyncSSHKeys:
         try:
             await self._executor.call(request, _ignore_body)
         except NotFoundError as exc:
-            # An attempt without a response may have deleted it; the next attempt gets a 404.
+            # An attempt without a response may have deleted the key; the next attempt gets a 404.
             if not exc.maybe_acted:
                 raise
 

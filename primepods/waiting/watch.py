@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .._operations import begin
+from .._operations import begin_operation
 from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
@@ -169,7 +169,7 @@ class _Iteration:
         return None
 
     def _begin(self) -> Subscription:
-        self._operation = begin("pods.watch", self._connection)
+        self._operation = begin_operation("pods.watch", self._connection)
         if self._operation is None:
             self._subscription = self._subscribe()
         else:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 from primepods.remote._scripts import bootstrap, run_script, upload_script
 
 
-def run(script: bytes, folder: Path) -> subprocess.CompletedProcess[bytes]:
+def run(script: bytes, folder: Path, tools: str = "") -> subprocess.CompletedProcess[bytes]:
     """What a shell does that gets no more than this."""
     return subprocess.run(
         ["/bin/sh", "-c", bootstrap("mark")],
         input=script,
         cwd=folder,
+        env={"PATH": f"{tools}:{os.defpath}"},
         capture_output=True,
         check=False,
         timeout=30,
@@ -40,3 +42,16 @@ def test_an_upload_that_was_cut_leaves_what_was_there(tmp_path: Path) -> None:
         assert b"mark exit 1\n" in done.stdout or b"mark exit 2\n" in done.stdout
         assert [path.name for path in tmp_path.iterdir()] == ["there"]
         assert (tmp_path / "there").read_text(encoding="utf-8") == "old"
+
+
+def test_a_file_is_unpacked_in_the_folder_that_it_goes_to(tmp_path: Path) -> None:
+    """Beside that folder there may be another disk, or nothing that may be written."""
+    home, tools = tmp_path / "home", tmp_path / "tools"
+    for folder in (home / "workspace", tools):
+        folder.mkdir(parents=True)
+    made = tmp_path / "made"
+    (tools / "mkdir").write_text(f'#!/bin/sh\necho "$@" >>{made}\nexec /bin/mkdir "$@"\n', encoding="utf-8")
+    (tools / "mkdir").chmod(0o755)
+    run(upload_script("workspace", kind="file", name="x"), home, str(tools))
+    assert "workspace/.mark" in made.read_text(encoding="utf-8")
+    assert [path.name for path in home.iterdir()] == ["workspace"]

@@ -54,7 +54,7 @@ class Account:
         self.terminated: list[PodRecord] = []
         """Terminated pods, in the order of termination."""
         self.history: History = History()
-        self.created: int = 0
+        self.created_count: int = 0
         """Number of pods ever created."""
         self.funds: float | None = None
         """US dollars paid in so far; ``None`` for unlimited funds."""
@@ -143,10 +143,10 @@ class Account:
         if lag <= 0:
             return AccountView(now, self.pods, self.history)
         then = now - lag
-        gone_since = [record for record in self.terminated if record.gone is not None and record.gone > then]
-        shown = [record for record in (*self.pods.values(), *gone_since) if record.appears <= then]
-        shown.sort(key=lambda record: record.number)
-        return AccountView(then, {record.id: record for record in shown}, self.history.as_of(then))
+        terminated = [record for record in self.terminated if record.gone is not None and record.gone > then]
+        records = [record for record in (*self.pods.values(), *terminated) if record.appears <= then]
+        records.sort(key=lambda record: record.number)
+        return AccountView(then, {record.id: record for record in records}, self.history.as_of(then))
 
     def existing(self) -> list[PodRecord]:
         """Return all pods that are not terminated, including those that have not appeared yet."""
@@ -208,27 +208,27 @@ class Account:
         return self.pods.get(record.id) is record
 
     def _next_number(self) -> int:
-        self.created += 1
-        return self.created
+        self.created_count += 1
+        return self.created_count
 
     def _add_fleet(self, count: int) -> None:
         """Create ``count`` pods now, with exact shares of failing and of retried boots."""
         config = self.config
-        shuffled = random_for(config.seed, f"outcomes:{self.created}").sample(range(count), count)
+        shuffled = random_for(config.seed, f"outcomes:{self.created_count}").sample(range(count), count)
         failing_count = round(count * config.failure_rate)
         retried_count = round(count * config.flaky_rate)
-        failing = set(shuffled[:failing_count])
-        retried = set(shuffled[failing_count : failing_count + retried_count])
+        failing_indexes = set(shuffled[:failing_count])
+        retried_indexes = set(shuffled[failing_count : failing_count + retried_count])
         now = self.catch_up()
         for index in range(count):
-            outcome = BootOutcome(fails=index in failing, retries=index in retried)
+            outcome = BootOutcome(fails=index in failing_indexes, retries=index in retried_indexes)
             self.add(create_pod(config, self._next_number(), now, PodOverrides(), outcome=outcome))
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
         """Add the pods that have appeared to the list.
 
-        Also those that ended before: `catch_up` then moves them to the history, as all pods of the list.
+        Pods that ended before they appeared are added, too, so that `catch_up` moves them to the history.
         """
 
         def is_due(record: PodRecord) -> bool:

@@ -15,19 +15,19 @@ _PRECISION = 1e-3
 def billed(record: PodRecord, now: float) -> float:
     """Return the pod's cost until ``now``.
 
-    Billed per started minute since ACTIVE, at least one; provisioning is free. Prepaid hours are charged with
-    the order, used or not.
+    A pod is billed per started minute since ACTIVE, for at least one minute; provisioning is free. Prepaid
+    hours are charged with the order, used or not.
     """
     active_age = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
     end = now if record.gone is None else min(now, record.gone)
-    used = end - record.created - active_age
+    used_seconds = end - record.created - active_age
     prepaid = record.prepaid_hours * record.price_hr
-    return prepaid if used < 0 else max(prepaid, cost(used, record.price_hr))
+    return prepaid if used_seconds < 0 else max(prepaid, cost(used_seconds, record.price_hr))
 
 
-def cost(used: float, price_hr: float) -> float:
-    """Return the cost of using a pod for ``used`` seconds: per started minute, at least one."""
-    return round(max(1, math.ceil(used / 60)) * price_hr / 60, 6)
+def cost(used_seconds: float, price_hr: float) -> float:
+    """Return the cost of using a pod for a time: per started minute, for at least one minute."""
+    return round(max(1, math.ceil(used_seconds / 60)) * price_hr / 60, 6)
 
 
 def spent(records: Iterable[PodRecord], now: float) -> float:

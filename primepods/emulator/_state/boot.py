@@ -1,6 +1,6 @@
 """Boot timelines: drawn once when a pod is created; the stage is then a pure function of its age.
 
-Nothing here waits or has state. So two runs with the same seed agree, and a manual clock can jump.
+The functions neither wait nor have state, so two runs with the same seed agree, and a manual clock can jump.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def _start(step: Step) -> float:
 
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
     """Draw a boot time, log-normal around ``boot_seconds * factor``, from 0.3 to 3 times ``boot_seconds``."""
-    drawn = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
-    return min(max(drawn, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
+    duration = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
+    return min(max(duration, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
 
 
 def successful_boot(rng: Random, duration: float) -> Timeline:
@@ -134,7 +134,7 @@ def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
 
 
 def _waiting(pending: float) -> list[Step]:
-    """Return the steps before there is a machine; ``pending`` is the age at which one is found."""
+    """Return the steps before there is a machine; ``pending`` is the age at which a machine is found."""
     return [
         Step(0.0, Stage(status=PROVISIONING, installation=PENDING)),
         Step(pending, Stage(status=PENDING, installation=PENDING, since=pending)),

@@ -33,11 +33,11 @@ def create_pod(
 ) -> PodRecord:
     """Create pod number ``number``; the same seed, number and overrides always give the same pod.
 
-    Without ``outcome``, one is drawn from the rates.
+    Without ``outcome``, the outcome of the boot is drawn from the rates.
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    # Drawn even if overridden, so that the values drawn after it stay the same.
+    # Draw this number even if it is overridden, so that the values drawn after it stay the same.
     drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
     nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))
@@ -76,17 +76,17 @@ def create_pod(
 
 
 def _draw_provider(rng: Random, nodes: int, name: str | None) -> Provider:
-    drawn = rng.choice(CLUSTER_PROVIDERS if nodes > 1 else PROVIDERS)
+    drawn_provider = rng.choice(CLUSTER_PROVIDERS if nodes > 1 else PROVIDERS)
     if name is None:
-        return drawn
-    unknown = attrs.evolve(drawn, name=name, boot_factor=1.0, ssh_user="root", ssh_port=22)
-    return next((provider for provider in PROVIDERS if provider.name == name), unknown)
+        return drawn_provider
+    new_provider = attrs.evolve(drawn_provider, name=name, boot_factor=1.0, ssh_user="root", ssh_port=22)
+    return next((provider for provider in PROVIDERS if provider.name == name), new_provider)
 
 
 def _draw_gpu(rng: Random, overrides: PodOverrides) -> Gpu:
-    drawn = rng.choice(GPUS)
-    name = overrides.get("gpu_name", drawn.name)
-    model = next((gpu for gpu in (drawn, *GPUS) if gpu.name == name), drawn)
+    drawn_gpu = rng.choice(GPUS)
+    name = overrides.get("gpu_name", drawn_gpu.name)
+    model = next((gpu for gpu in (drawn_gpu, *GPUS) if gpu.name == name), drawn_gpu)
     return attrs.evolve(model, name=name, socket=overrides.get("socket", model.socket))
 
 
@@ -97,8 +97,8 @@ def _draw_timeline(
     overrides: PodOverrides,
     outcome: BootOutcome | None,
 ) -> Timeline:
-    drawn = draw_duration(rng, config.boot_seconds, provider.boot_factor)
-    duration = overrides.get("boot_seconds", drawn)
+    drawn_duration = draw_duration(rng, config.boot_seconds, provider.boot_factor)
+    duration = overrides.get("boot_seconds", drawn_duration)
     failure_draw = rng.random()
     retry_count = rng.choice((1, 1, 2))
     if outcome is None:

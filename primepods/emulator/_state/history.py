@@ -11,7 +11,7 @@ from .billing import billed, cost
 from .catalog import GPUS, PROVIDERS
 from .pods import PodRecord
 
-# Instances are three times as frequent as each other kind.
+# Instances are three times as frequent as any other kind.
 KINDS = ("Instance",) * 3 + ("Cluster", "Disk", "Sandbox", "Inference", "Image", "Training")
 
 
@@ -89,7 +89,7 @@ def history_row(record: PodRecord, gone: float) -> HistoryRow:
 
 
 def draw_row(rng: Random, number: int) -> HistoryRow:
-    """Draw a row of a random kind, created in the month before the clock's start and ended."""
+    """Draw a row created in the month before the clock's start; all kinds except sandboxes have ended."""
     kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
     created = -float(rng.randint(600, 30 * 86400))

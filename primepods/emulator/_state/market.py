@@ -85,7 +85,7 @@ class Market:
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """Stock of offers as set by tests: what is left and what was ordered."""
+        """Stock of offers as set by tests: the remaining and the ordered pods."""
         self.prices: dict[str, float] = {}
         """Prices of offers as set by tests."""
         self._seed = seed
@@ -109,13 +109,13 @@ class Market:
             raise KeyError(cloud_id)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Return the stock of an offer at ``now``, left and ordered together; ``None`` for unlimited."""
+        """Return the stock of an offer at ``now``, remaining and ordered; ``None`` for unlimited."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:
             return None
-        drawn = random_for(self._seed, f"stock:{cloud_id}:{int(now // STOCK_PERIOD)}").uniform(0.5, 1.5)
-        return round(self._stock * drawn)
+        factor = random_for(self._seed, f"stock:{cloud_id}:{int(now // STOCK_PERIOD)}").uniform(0.5, 1.5)
+        return round(self._stock * factor)
 
 
 def _draw_offers(seed: int) -> Iterator[Offer]:

@@ -84,6 +84,7 @@ class PodRecord:
     """Wire fields that override those of the pod, so that tests can make unusual responses."""
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     _cached_rows: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
+    """Cache of :meth:`cached_row`, by kind."""
 
     def is_deleting(self, now: float) -> bool:
         """Return whether the pod is being deleted at ``now``."""

@@ -1,8 +1,8 @@
 """Snapshots: an account as one JSON document.
 
 Times are seconds relative to the moment of saving, so a restored fleet continues where it was on any clock.
-The names of its parts are those of format 1, independent of the names in the code; the names inside pods and
-rows are those of the classes.
+The document's top-level keys, such as ``born`` and ``buried``, belong to format 1, and stay when the code
+renames its attributes. The keys inside pods, history rows and ssh keys are the attributes of their classes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def dump(account: Account) -> dict[str, object]:
             "saved_at": timestamp(account.clock.epoch, now),
             "nature": attrs.asdict(account.config),
             "funds": account.funds,
-            "born": account.created,
+            "born": account.created_count,
             "pods": [_dump_pod(record, now) for record in account.existing()],
             "buried": [_dump_pod(record, now) for record in account.terminated],
             "history": [_shift_times(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
@@ -68,14 +68,14 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
             terminated = [_load_pod(fields, now) for fields in saved["buried"]]
             rows = [HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]]
             keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
-            created = int(saved["born"])
+            created_count = int(saved["born"])
             funds = saved["funds"]
             stock = dict(saved["stock"])
             prices = dict(saved.get("prices", {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"this snapshot is damaged: {error!r}") from error
         account.clear()
-        account.created = created
+        account.created_count = created_count
         account.funds = funds
         account.terminated = terminated
         account.history.extend(rows)

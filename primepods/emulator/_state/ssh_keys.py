@@ -31,7 +31,7 @@ class KeyRing:
     keys: dict[str, SSHKey] = attrs.field(factory=dict[str, SSHKey])
 
     def add(self, name: str, public_key: str, now: float) -> SSHKey:
-        """Add a key; the first one becomes primary."""
+        """Add a key; the first key becomes primary."""
         key_id = self._draw_id()
         # After a restore, the generator draws the ids of restored keys again.
         while key_id in self.keys:
@@ -43,7 +43,7 @@ class KeyRing:
         return key
 
     def make_primary(self, key: SSHKey, now: float) -> None:
-        """Make this key the only primary one."""
+        """Make this key primary, and no other."""
         for other in self.keys.values():
             is_primary = other is key
             if other.primary != is_primary:

@@ -74,6 +74,7 @@ class BadChunk(Fault):
 
 
 def _head(reply: Reply, length: int | None) -> bytes:
+    """Return the head of a response whose body has ``length`` bytes, or is chunked with ``None``."""
     framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
     headers = {"Content-Type": "application/json", **reply.headers, **framing, "Connection": "close"}
     lines = [
