@@ -47,8 +47,8 @@ class AsyncClient:
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
-        context: A context that the official command has saved; its key, address and team are used instead of
-            the environment's. Environment: ``PRIME_CONTEXT``, but then the other variables have priority.
+        context: A context that the official command has saved, with its key, address and team. As an
+            argument, it overrides the other variables; in ``PRIME_CONTEXT``, they override it.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.

@@ -114,7 +114,7 @@ class Lease:
         begin_release = supervisor.end
         while True:
             try:
-                if not supervisor.has_begun_here:
+                if not supervisor.has_begun_in_this_process:
                     # A forked child leaves the pod to its parent.
                     return
                 if LOOPS.runs_here():

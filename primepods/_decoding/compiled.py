@@ -23,13 +23,20 @@ _UNCHANGED_IF: Final[Mapping[Any, str]] = {
     int: "type(value) is int",
     bool: "type(value) is bool",
     float: "type(value) is float and -MAX <= value <= MAX",
+    # An address field: a pod of several nodes has a list, which the hook reads. `None` is checked separately.
     str | tuple[str | None, ...] | None: "type(value) is str",
 }
 """Conditions under which a field keeps ``value`` unchanged; otherwise the type's hook converts it."""
 
 
 def compiled_hook(model: Any, converter: Converter) -> Hook:
-    """Return the hook of an attrs class with slots, without validators, whose optional fields may be null."""
+    """Return a hook that decodes objects of an attrs class.
+
+    Args:
+        model: The class. It must have slots and no validators, and its optional fields no other default than
+            ``None``: a missing field is read as null.
+        converter: The converter that has the hooks of the fields.
+    """
     names = wire_names(model)
     aliases = ALIASES.get(model, {})
     namespace: dict[str, Any] = {

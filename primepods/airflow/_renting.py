@@ -62,7 +62,10 @@ class RentingOperator(BaseOperator):
         self.prime_conn_id = prime_conn_id
 
     def _pod_name(self, context: Context) -> str:
-        """Return the name of the task's pods, or its beginning; the same in every try."""
+        """Return the name of the task's pods, the same in every try.
+
+        A lease or ``max_hours`` adds a suffix.
+        """
         task = context["ti"]
         return pod_name(
             None if self.spec is None else self._read_spec().name,
@@ -104,7 +107,7 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
     def is_of_task(pod: Pod) -> bool:
         # A server may change the case, or add blanks.
         wanted, found = name.casefold(), (pod.name or "").strip().casefold()
-        # With max_hours, a unique suffix and the expiry follow the name.
+        # A lease or `max_hours` adds a unique suffix; `max_hours` also adds the expiry.
         has_name = found == wanted or found.startswith(f"{wanted}-")
         return has_name and pod.status not in _ENDING_STATES
 
@@ -123,7 +126,10 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
 
 
 def delete_by_name(client: Client, name: str) -> None:
-    """Delete the pods of a killed task, in the time that Airflow allows."""
+    """Delete the pods of a killed task, in the few seconds that Airflow allows."""
+    # Half of the time for each call, so that another can follow one that hangs.
     hurried = client.with_options(deadline=KILL_TIMEOUT / 2)
+    # Wait for the pod: its order may still be in flight. Airflow may end the process before a pod that
+    # appears late is deleted.
     for pod in wait_for_pods(hurried, name, KILL_TIMEOUT):
         hurried.pods.delete(pod, missing_ok=True)

@@ -95,6 +95,8 @@ class _Root(TyperGroup):
         try:
             code = run()
             if not code:
+                # Raise the OSError of a full disk or a closed pipe here, not at exit. A failed command keeps
+                # its exit code.
                 sys.stdout.flush()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
@@ -110,12 +112,16 @@ class _Root(TyperGroup):
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
-    """Remove Python types such as ``<list[str]>`` from the help of parameters."""
+    """Remove Python types such as ``<list[str]>`` from the help of flags and arguments.
+
+    Other options show their ``metavar`` or their choices instead of a type.
+    """
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # Shadows the method of this instance: it returns the type's name.
+            # Override, on this instance, the method that returns the type's name. Type checkers do not allow
+            # an assignment to a method. The metavar of an argument is its name, and must stay.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 

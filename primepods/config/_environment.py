@@ -12,7 +12,7 @@ BASE_URL: Final = ("PRIME_API_BASE_URL", "PRIME_BASE_URL")
 TEAM_ID: Final = ("PRIME_TEAM_ID",)
 CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
-SSH_COMMAND: Final = "PRIMEPODS_SSH_COMMAND"
+SSH_COMMAND: Final = ("PRIMEPODS_SSH_COMMAND",)
 """Variable that only the command ``primepods`` reads."""
 
 
@@ -36,7 +36,7 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
-    defaults = {STATE_DIR[0]: lease_folder, SSH_COMMAND: ssh_command}
+    defaults = {STATE_DIR[0]: lease_folder, SSH_COMMAND[0]: ssh_command}
     return {**defaults, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
 
 

@@ -15,7 +15,9 @@ def process_start(pid: int) -> int | None:
     try:
         # The command's name, in parentheses, may contain spaces, parentheses and invalid UTF-8.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+        # Fields 3 and 22 in proc(5); the command's name is field 2.
+        state, start = fields[0], fields[19]
+        return None if state in {b"Z", b"X"} else int(start)
     except (OSError, ValueError, IndexError):
         return None
 

@@ -51,9 +51,8 @@ class Release:
         pod_id: The pod.
         name: The pod's unique name.
         label: The pod, for messages.
-        may_appear_until: Time until which a pod that no response has shown may still appear; ``None`` if a
-            response has shown the pod. Before that time, a 404 proves nothing; at that time, the release is
-            given up.
+        may_appear_until: ``None`` if a response has shown the pod. Else the time until which the pod may
+            still appear: before it, a 404 proves nothing; after it, a 404 ends the release as failed.
         is_name_confirmed: Whether the API has shown this id with this name. If not, the id may be that of
             another order's pod.
     """
@@ -118,6 +117,7 @@ class Release:
         is_gone = False
         while not is_gone:
             if self._must_send_deletion:
+                # Not `_deadline`: an interruption hurries the confirmation, but not a deletion to send again.
                 has_ended = await self.steps.run(self._send_deletion(), deadline=lambda: self._ends_at)
                 if has_ended:
                     return
@@ -155,10 +155,13 @@ class Release:
             _NeverShownError: See :meth:`_delete_unshown`.
         """
         account = self.account
-        # Without retries: a retry would take a 404 after a lost response for success.
+        # No retries for a pod that no response has shown: they take a 404 after a lost response for success.
         pods = account.pods if self.may_appear_until is None else account.pods_once
-        if not self.is_name_confirmed and await is_named(pods, self.pod_id, self.name) is False:
-            raise AnotherPodError
+        if not self.is_name_confirmed:
+            has_our_name = await is_named(pods, self.pod_id, self.name)
+            # `None` if the name cannot be read: the pod is then deleted.
+            if has_our_name is False:
+                raise AnotherPodError
         if self.may_appear_until is not None:
             return await self._delete_unshown(pods, self.may_appear_until)
         await pods.delete(self.pod_id, missing_ok=True)
@@ -173,7 +176,8 @@ class Release:
         """
         with suppress(NotFoundError):
             state = await pods.delete(self.pod_id, missing_ok=False)
-            # TERMINATED may stand for a 404 after a lost response.
+            # After an unclear response, `delete` returns TERMINATED for a pod that neither `get` nor the list
+            # shows: this one may appear later.
             if state != PodState.TERMINATED:
                 return False
         if has_ended(self.name, self.pod_id, await read_ended_pods(self.account.pods)):

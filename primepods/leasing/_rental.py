@@ -33,7 +33,7 @@ from .server_time import expiring_name
 _log = logging.getLogger("primepods")
 
 _APPEARANCE_TIMEOUT: Final = 60.0
-"""Seconds after the response to the order in which a pod that no other response has shown may appear."""
+"""Max seconds from the response to an order until its pod appears in another response."""
 
 
 class Rental:
@@ -94,6 +94,7 @@ class Rental:
             if isinstance(exc, APIError) and not isinstance(exc, KEY_REJECTIONS):
                 await self._note_refusal()
             else:
+                # No pod exists: if that were unknown, the order would have raised CreateUncertainError.
                 self.file.remove()
             raise
         except (GivenUpError, *INTERRUPTS):
@@ -278,6 +279,7 @@ class Rental:
         if self.pod is not None and not is_kept:
             reason = await self._delete(self.pod.id, is_listed=False)
         others = await self._other_pods()
+        # `pod` is None if the API has shown its id with another name; see `_forget_pod`.
         if self.pod is None and not others:
             reason = "the response to its order had the id of another pod, and the list does not show it"
         for pod_id in others:
@@ -356,7 +358,7 @@ class Rental:
 
     def report_failure(self, reason: str) -> None:
         """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
-        if not self._steps.has_begun_here or self.release_error is not None:
+        if not self._steps.has_begun_in_this_process or self.release_error is not None:
             return
         pod = self.pod
         remedy = "look for that name in `pods.list()`" if pod is None else f"`client.pods.delete({pod.id!r})`"

@@ -65,7 +65,7 @@ class Steps:
         self._pid = os.getpid()
 
     @property
-    def has_begun_here(self) -> bool:
+    def has_begun_in_this_process(self) -> bool:
         """Whether this process began the lease; a forked child leaves the pod to its parent."""
         return self._pid == os.getpid()
 
@@ -141,7 +141,7 @@ class Steps:
 
     def _check_may_wait(self, deadline: float, *, stops_at_end: bool) -> None:
         """Raise the exception of :meth:`run` that ends the current step early, if there is one."""
-        if self.interruptions >= _MAX_INTERRUPTIONS or not self.has_begun_here:
+        if self.interruptions >= _MAX_INTERRUPTIONS or not self.has_begun_in_this_process:
             raise GivenUpError
         if stops_at_end and self.is_ending:
             raise EndedError

@@ -59,7 +59,8 @@ class LeasedPodView(PodReference):
     def spent(self) -> float:
         """Return the pod's cost since its order, at the highest price seen.
 
-        The API bills by its own clock, and other prices during provisioning: ``final_cost`` is the bill.
+        The bill may differ: the API has its own clock, and charges another price during provisioning. See
+        ``final_cost``.
         """
         return self._rental.spent
 
@@ -157,22 +158,36 @@ class AsyncLease:
     ) -> None:
         self._in_block = False
         supervisor = self.supervisor
-        if not supervisor.has_begun_here:
+        if not supervisor.has_begun_in_this_process:
             return
         supervisor.end()
         cancelled = await wait_released(supervisor)
-        if self._has_cancelled and supervisor.budget_error:
-            was_only_cancellation = await self._uncancel(exc, cancelled)
-            if was_only_cancellation:
-                # Raise the budget's error in place of the CancelledError.
-                cancelled = None
-                exc = None if isinstance(exc, asyncio.CancelledError) else exc
-        error: BaseException | None = cancelled or intercepted_ctrl_c([supervisor])
-        if error is None and exc is None:
-            error = exit_error(supervisor)
+        error = await self._error_to_raise(exc, cancelled)
         add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
+
+    async def _error_to_raise(
+        self, block_error: BaseException | None, cancelled: asyncio.CancelledError | None
+    ) -> BaseException | None:
+        """Return the error to raise in place of the block's own; ``None`` to leave that one, if any.
+
+        Args:
+            block_error: The exception that has ended the block, or ``None``.
+            cancelled: A cancellation during the release, or ``None``.
+        """
+        supervisor = self.supervisor
+        # Without a budget error, the lease was cancelled from outside, and the block stays cancelled.
+        has_budget_cancelled = self._has_cancelled and supervisor.budget_error is not None
+        if has_budget_cancelled and await self._uncancel(block_error, cancelled):
+            # Nothing else has cancelled the block: raise the budget's error in place of a CancelledError.
+            cancelled = None
+            if isinstance(block_error, asyncio.CancelledError):
+                block_error = None
+        interruption = cancelled or intercepted_ctrl_c([supervisor])
+        if interruption is not None:
+            return interruption
+        return exit_error(supervisor) if block_error is None else None
 
     def _cancel_block(self) -> None:
         """Cancel the block's task, unless it is cancelled already."""

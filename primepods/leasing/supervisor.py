@@ -157,9 +157,9 @@ class LeaseSupervisor:
         return self._options.ssh
 
     @property
-    def has_begun_here(self) -> bool:
+    def has_begun_in_this_process(self) -> bool:
         """Whether this process began the lease; a forked child leaves the pod to its parent."""
-        return self._steps.has_begun_here
+        return self._steps.has_begun_in_this_process
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -171,7 +171,7 @@ class LeaseSupervisor:
     @property
     def is_open(self) -> bool:
         """Whether this process has something left to do."""
-        return self.has_begun and self.has_begun_here and not (self._task and self._task.done())
+        return self.has_begun and self.has_begun_in_this_process and not (self._task and self._task.done())
 
     @property
     def release_error(self) -> NotReleasedError | None:
@@ -333,7 +333,7 @@ class LeaseSupervisor:
     async def _release(self, *, at_end: bool = False) -> None:
         """Release the pod; at the end of the lease, check refused orders. An interruption restarts this."""
         rental = self._rental
-        while rental is not None and self.has_begun_here:
+        while rental is not None and self.has_begun_in_this_process:
             try:
                 await rental.release(is_kept=self._is_kept)
                 if at_end:

@@ -1,8 +1,9 @@
 """Cleanup after killed workers: delete their pods; reschedule or crash their flow runs.
 
-While a worker has a flow run, the run's infrastructure id on the server consists of the prefix of the pod's
-name, the worker's process and a counter, which the worker increases as the run's heartbeat. Another worker
-that sees no change for ten heartbeats deletes the pod by that prefix, which is unique to each attempt.
+While a worker has a flow run, the run's infrastructure id on the server is ``PREFIX PROCESS:COUNT``: the
+prefix of the pod's name, the worker's process, and a counter. As the run's heartbeat, the worker increases
+the counter. Another worker that sees no change for ten heartbeats deletes the pod by the prefix, which is
+unique to each attempt.
 """
 
 from __future__ import annotations
@@ -106,9 +107,8 @@ class Recovery:
 
     def _is_of_other_worker(self, flow_run: FlowRun) -> bool:
         """Return whether a flow run belongs, or belonged, to another worker of this type."""
-        name, _, owner = (flow_run.infrastructure_pid or "").partition(" ")
-        has_pod = flow_run_id_of(name) == flow_run.id
-        return has_pod and not owner.startswith(f"{self._process_id}:")
+        owner = (flow_run.infrastructure_pid or "").partition(" ")[2]
+        return _is_of_this_type(flow_run) and not owner.startswith(f"{self._process_id}:")
 
     async def _clean_up(self, flow_run: FlowRun) -> None:
         """Delete the pod of a flow run whose worker is dead, and set the run's next state."""
@@ -179,11 +179,15 @@ async def _error_of(work: Awaitable[None]) -> set[str]:
     return set()
 
 
+def _is_of_this_type(flow_run: FlowRun) -> bool:
+    """Return whether a worker of this type has set the flow run's infrastructure id."""
+    return flow_run_id_of(pod_name_prefix_of(flow_run.infrastructure_pid)) == flow_run.id
+
+
 def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
     """Return whether a pod's flow run has ended or has another pod, so that no worker deletes this one."""
     current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
-    has_pod = flow_run_id_of(current_prefix) == flow_run.id
-    if has_pod and not is_pod_of(current_prefix, pod):
+    if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod):
         return True
     state = flow_run.state
     return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _DELETION_GRACE

@@ -20,8 +20,8 @@ from .results import CommandResult, OnLine, OutputLine, Stream
 
 _MAX_CAPTURED: Final = 16 << 20
 """Bytes of output to keep; the rest is dropped from the beginning."""
-_MAX_CAPTURED_WITH_ON_LINE: Final = 64 << 10
-"""Bytes of output to keep where ``on_line`` receives it."""
+_MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
+"""Bytes of output to keep, for results and errors, with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
 """Characters of output in a message."""
 
@@ -129,7 +129,7 @@ class _Output:
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool) -> None:
         is_streamed = on_line is not None or not capture
-        self.tail = Tail(_MAX_CAPTURED_WITH_ON_LINE if is_streamed else _MAX_CAPTURED)
+        self.tail = Tail(_MAX_CAPTURED_IF_STREAMED if is_streamed else _MAX_CAPTURED)
         self._stream: Stream = stream
         self._on_line = on_line
         self._lines = Lines()

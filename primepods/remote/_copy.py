@@ -28,10 +28,10 @@ from .results import OnProgress, Stream
 _CHUNK_SIZE: Final = 64 * 1024
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _PROGRESS_INTERVAL: Final = 0.2
-_FILE_CHANGED: Final = "file changed as we read it"
+_CHANGED_MESSAGE: Final = "file changed as we read it"
 """Message of GNU's ``tar`` for a file that grew while it was read; the archive is complete."""
-_FILES_CHANGED: Final = 1
-"""Exit code of GNU's ``tar`` with such a message."""
+_CHANGED_EXIT_CODE: Final = 1
+"""Exit code of GNU's ``tar`` with that message."""
 
 
 class _Copy:
@@ -82,8 +82,8 @@ class _Copy:
                 pod_id=pod_id,
                 stderr=stderr,
             )
-        if exit_code == _FILES_CHANGED and stderr:
-            is_complete = all(_FILE_CHANGED in line for line in stderr.splitlines())
+        if exit_code == _CHANGED_EXIT_CODE and stderr:
+            is_complete = all(_CHANGED_MESSAGE in line for line in stderr.splitlines())
         else:
             is_complete = exit_code == 0
         if not is_complete:
@@ -196,6 +196,7 @@ class Download(_Copy):
             move_into_place(staged, self._target)
             return
         [file] = staged.iterdir()
+        # If the path ends with a slash, `create_staging` has created the folder.
         is_into_folder = self._target.is_dir()
         move_into_place(file, self._target / self._name if is_into_folder else self._target)
 
@@ -212,5 +213,8 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
 
 
 def _write_nothing(stdin: BinaryIO) -> None:
-    """Write no input: the script reads none. Then, unlike without a writer, standard input is closed."""
+    """Write nothing, since the script reads no input.
+
+    A writer is needed all the same: :meth:`Session.send` closes the standard input only after one.
+    """
     stdin.flush()

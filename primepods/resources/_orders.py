@@ -87,16 +87,18 @@ class Order:
             check_id(pod.id)
         except ValueError as exc:
             raise DecodeError("id", str(exc), pod.id) from None
-        if not self.is_named(pod):
-            # A cache or proxy has mixed up responses: this is another order's pod.
-            raise DecodeError(
-                "name", f"expected {self.name!r} and a new pod, got {quote(pod.name)}", pod.name
-            )
+        # In both cases this is another order's pod: a cache or proxy has mixed up responses.
+        if self._had_name_before(pod):
+            raise DecodeError("id", "expected a new pod, got one that had the name before the order", pod.id)
+        if not is_same_name(self.name, pod.name):
+            raise DecodeError("name", f"expected {self.name!r}, got {quote(pod.name)}", pod.name)
         return pod
 
     def owns_response_id(self, pod: Pod) -> bool:
         """Return whether the pod with the id in the response is this order's."""
-        if self.is_named(pod):
+        if self._had_name_before(pod):
+            return False
+        if is_same_name(self.name, pod.name):
             return True
         if self.ordered_at == -math.inf:
             return False
@@ -104,13 +106,15 @@ class Order:
         may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
         return may_have_name and self._is_new(pod)
 
-    def is_named(self, pod: Pod) -> bool:
-        """Return whether a pod has the ordered name and did not exist before."""
-        is_older = self.namesakes is not None and pod.id in self.namesakes
-        return not is_older and is_same_name(self.name, pod.name)
+    def _had_name_before(self, pod: Pod) -> bool:
+        """Return whether a pod is known to have had the ordered name before the order."""
+        return self.namesakes is not None and pod.id in self.namesakes
 
     def _is_new(self, pod: Pod) -> bool:
-        """Return whether a pod was neither listed nor created before the order; ``False`` if unknown."""
+        """Return whether a pod was neither listed nor created before the order; ``False`` if unknown.
+
+        If only ``ordered_at`` is unknown, a pod that was not listed is new.
+        """
         if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
             return False
         return pod.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
@@ -204,15 +208,18 @@ def uncertain_error(order: Order, namesakes: list[Pod], shown: str) -> CreateUnc
         shown: What the search showed, if it found no such pods.
     """
     ids = [pod.id for pod in namesakes]
+    search = f"A search of {LOOKUP_TIMEOUT:g} s showed"
     if ids:
-        shown = f"of this name, but not provably of this order: {', '.join(ids)}"
+        search += f" pods of this name, but not provably of this order: {', '.join(ids)}."
+    else:
+        search += f": {shown}."
     response = ""
     if order.response_id is not None and order.response_id not in ids:
         response = f"The response named pod {order.response_id}, which is not provably of this order. "
         ids.append(order.response_id)
     text = (
-        f"Whether the pod {order.name!r} exists is unknown: {order.error} {response}"
-        f"A search of {LOOKUP_TIMEOUT:g} s showed: {shown}. {_remedy(order.name)}"
+        f"Whether the pod {order.name!r} exists is unknown: {order.error} {response}{search} "
+        f"{_remedy(order.name)}"
     )
     return CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 

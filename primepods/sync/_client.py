@@ -34,16 +34,16 @@ class Client:
     Has the methods of :class:`~primepods.AsyncClient`, as blocking calls. Threads may share a client; their
     calls run in parallel. An event loop in a separate thread does the work: it starts at the first call and
     ends with ``close``, with the ``with`` block, or with the interpreter. ``on_change`` callbacks run in the
-    calling thread; ``until`` runs in the client's and must not call it. Ctrl-C cancels the call and leaves
-    the client usable. After a fork, the child gets its own loop and connections.
+    calling thread; ``until`` runs in the client's thread, and must not call the client. Ctrl-C cancels the
+    call and leaves the client usable. After a fork, the child gets its own loop and connections.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
-        context: A context that the official command has saved; its key, address and team are used instead of
-            the environment's. Environment: ``PRIME_CONTEXT``, which leaves the other variables in force.
+        context: A context that the official command has saved, with its key, address and team. As an
+            argument, it overrides the other variables; in ``PRIME_CONTEXT``, they override it.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.
@@ -172,7 +172,7 @@ class Client:
                 release_leases(self._portal)
                 self._portal.close()
             except BaseException:
-                # Ctrl-C may come before the first line of `close`.
+                # Leases could not be released, or Ctrl-C came before the first line of `Portal.close`.
                 self._portal.close()
                 raise
 

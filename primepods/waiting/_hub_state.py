@@ -42,7 +42,7 @@ CONFIRM_AFTER: Final = 2.0
 _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early."""
 _REFUSAL_LIFETIME: Final = 3
-"""Intervals after which a refusal is forgotten if only failures have followed."""
+"""Intervals after which the first refusal of a series no longer counts, though no success has followed."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Shorter intervals count as this many seconds in a refusal's lifetime."""
 _WARNING_INTERVAL: Final = 60.0
@@ -97,9 +97,10 @@ class PollPace:
         """Raise the rate and reset the length of pauses after a response."""
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
-            requests_per_window = max(self._rate * _PACE_WINDOW, 1.0)
-            # `_INCREASE_PER_WINDOW` per window, spread over the window's responses.
-            increase = _INCREASE_PER_WINDOW / _PACE_WINDOW / requests_per_window
+            responses_per_window = max(self._rate * _PACE_WINDOW, 1.0)
+            # In requests per second, as the rate.
+            increase_per_window = _INCREASE_PER_WINDOW / _PACE_WINDOW
+            increase = increase_per_window / responses_per_window
             self._rate += min(increase, _MAX_RELATIVE_INCREASE * self._rate)
             if self._rate > _MAX_RATE:
                 self._rate = math.inf
@@ -107,8 +108,9 @@ class PollPace:
     def apply_rate_limit(self, error: RateLimitError) -> bool:
         """Pause, and lower the rate; return whether this began a pause, or made one longer.
 
-        Of several 429s that ask for the same pause, only the first counts. If each drew its own random extra,
-        the longest would be nearly the same in every process, and all would resume together.
+        Of several 429s that ask for the same pause, only the first counts. If every 429 drew a random extra
+        and the longest counted, all processes would wait for nearly the longest possible time, and resume
+        together.
         """
         now = self._clock.time()
         if error.retry_after is not None:
@@ -120,17 +122,17 @@ class PollPace:
         else:
             seconds = self._next_pause
             self._next_pause = min(2 * seconds, _MAX_PAUSE)
-        self._slow_down(resume_at=now + seconds)
+        self._slow_down(resume_at=now + seconds, last_pause_end=self.paused_until)
         # The random extra keeps processes from resuming together.
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
         self._last_rate_limit = error
         return True
 
-    def _slow_down(self, *, resume_at: float) -> None:
+    def _slow_down(self, *, resume_at: float, last_pause_end: float) -> None:
         """Lower the rate after a 429 that asks to wait until ``resume_at``; a single 429 sets no limit."""
         if self._rate < math.inf:
             self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
-        elif self._clock.time() < self.paused_until + _PAUSE_MEMORY:
+        elif self._clock.time() < last_pause_end + _PAUSE_MEMORY:
             self._rate = _FIRST_RATE_FACTOR * max(1, len(self._sent_times)) / _PACE_WINDOW
         else:
             return
@@ -174,8 +176,8 @@ class ThrottledWarnings:
         """Warn that polling is paused, if it is.
 
         Args:
-            is_new_wait: Whether a wait has just begun: the first one of a pause is warned even if the last
-                warning is less than a minute old.
+            is_new_wait: Whether a wait has just begun: the first wait that begins in a pause logs a warning
+                even if the last warning is less than a minute old.
         """
         cause = self._pace.pause_cause
         if cause is None:
@@ -288,10 +290,12 @@ class HubState:
     def start_of_refusals(self, *, earlier: float | None, sent_at: float, interval: float) -> float:
         """Return the time at which the current series of refusals began, now that a request was refused.
 
-        An older series continues if it began at most a few intervals ago; else a new one begins now.
+        The first refusal of a series counts for ``_REFUSAL_LIFETIME`` intervals. A refusal after that begins
+        a new series.
 
         Args:
-            earlier: Time at which the older series began, or ``None``. A success ends a series.
+            earlier: Time at which the last series began; ``None`` if there was none, or a success has ended
+                it.
             sent_at: Time at which the refused request was sent.
             interval: Seconds between two requests.
         """

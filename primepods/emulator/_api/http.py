@@ -27,7 +27,7 @@ class Call:
     lag: float = 0.0
     """Age of the data in the response, in seconds; set by a fault, not by the request."""
     deletion_lost_after: float | None = None
-    """Seconds after which a deletion is lost; set by a fault, not by the request."""
+    """Seconds after which an accepted deletion is forgotten, and the pod is as before; set by a fault."""
 
 
 @attrs.frozen

@@ -43,5 +43,5 @@ def used_up_at(records: list[PodRecord], funds: float, before: float, after: flo
             after = middle
         else:
             before = middle
-    # Round: pods are billed in steps, at the start of each minute.
+    # The search ends up to a millisecond late. Rounding corrects that if times are multiples of 0.01 s.
     return round(after, 2)
