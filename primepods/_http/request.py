@@ -16,6 +16,7 @@ from .._utils.text import quote
 
 PODS: Final = "/api/v1/pods"
 POD_ROUTE: Final = f"{PODS}/{{id}}"
+UNKNOWN_ROUTE: Final = ""
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _FORBIDDEN_IN_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 
@@ -33,7 +34,7 @@ class Request:
         query: Percent-encoded, without the question mark.
         body: Encoded JSON.
         text_allowed: Whether a response that is not JSON may be plain text.
-        route: The path with ``{id}`` in place of an id; ``None`` if the path has no id, empty if unknown.
+        route: The path with ``{id}`` in place of an id; ``None`` if it equals ``path``, or ``UNKNOWN_ROUTE``.
     """
 
     method: str
@@ -50,10 +51,10 @@ class Request:
 
     @property
     def template(self) -> str | None:
-        """The path with ``{id}`` in place of an id, for statistics; ``None`` if unknown."""
+        """The route, for statistics; ``None`` if it is unknown."""
         if self.route is None:
             return self.path
-        return self.route or None
+        return None if self.route == UNKNOWN_ROUTE else self.route
 
 
 def pod_path(pod_id: str) -> str:
@@ -95,7 +96,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
         path=_encode_path(check_string("path", path)),
         query=urlencode(list(_flatten({} if params is None else params))),
         body=None if body is None else _dump(body),
-        route="",
+        route=UNKNOWN_ROUTE,
     )
 
 
@@ -138,6 +139,7 @@ def _to_text(key: str, value: str | float) -> str:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()
     except ValueError:
+        # A lone surrogate, or an integer with more digits than `str` converts (4,300 by default).
         raise ValueError(
             f"params[{quote(key)}] must be text in UTF-8, or a shorter number, got {quote(value)}"
         ) from None

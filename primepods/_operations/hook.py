@@ -70,7 +70,8 @@ class Hook:
                 _log.exception("on_event raised an exception; those that follow are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # Pickled as None, `type(None)()`: many functions cannot be pickled, but settings can.
+        # Pickled as None, `type(None)()`: settings contain a hook and must be picklable, but many functions
+        # are not.
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:

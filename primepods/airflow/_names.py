@@ -9,7 +9,11 @@ from typing import Final
 _MAX_DAG_LENGTH: Final = 15
 """Max characters of the DAG's id."""
 _MAX_PREFIX_LENGTH: Final = 28
-"""Max characters of a prefix: with the suffix of a lease or of ``max_hours``, a name has 63 at most."""
+"""Max characters of a prefix.
+
+With a hyphen and the digest, a name has 45 at most. A lease or ``max_hours`` appends up to 18 more, and would
+cut the digest if the result were longer than 63.
+"""
 _DIGEST_LENGTH: Final = 16
 """Hexadecimal digits that tell tasks apart."""
 

@@ -31,7 +31,8 @@ def main() -> int:
         page = f"http://127.0.0.1:{port}/dags/train_on_a_pod"
         print(f"In a minute Airflow is at {page}, and runs the pipeline once.", flush=True)  # noqa: T201 - a command
         settings = [f"{name}={value}" for name, value in _settings(home, port, emulator).items()]
-        # `standalone` starts Airflow commands by name, so they must be on the PATH.
+        # `standalone` starts Airflow commands by name, so the folder of scripts must be on the PATH. A shell
+        # adds it (`$0`) and runs the command (`$@`), since only modules of `config` may read the environment.
         with_path = ["sh", "-c", 'PATH="$0:$PATH" exec "$@"', sysconfig.get_path("scripts")]
         command = [*with_path, "env", *settings, sys.executable, "-m", "airflow", "standalone"]
         # In a new session: Ctrl-C goes to this process only, which then stops the others.

@@ -93,7 +93,10 @@ class PodFilter:
         return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
     def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
-        """Return the pods that match; a value of ``name`` that a pod has as its name is no pattern."""
+        """Return the pods that match.
+
+        If a pod is named exactly ``train-*``, ``--name 'train-*'`` selects only the pods of this name.
+        """
         listed = list(pods)
         names = frozenset(pod.name or "" for pod in listed)
         pod_filter = attrs.evolve(self, exact_names=names.intersection(self.name or ()))

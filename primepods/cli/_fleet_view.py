@@ -80,8 +80,9 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
 def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
     """Return the table of the pods that fit, and the number of the others."""
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
-    # The heading takes a line, and so does the number of hidden pods.
-    max_rows = max_lines - 1 if total < max_lines else max_lines - 2
+    max_rows = max_lines - 1  # without the heading
+    if total > max_rows:
+        max_rows -= 1  # the line "and N more"
     if max_rows <= 0 or not total:
         return []
     lines = _table(fleet.pods(max_rows), view)
@@ -105,9 +106,11 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
 
 def describe(pod: FleetPod) -> str:
     """Describe a pod's condition in a few words."""
+    if pod.condition is None:
+        return "not seen yet"
     status = pod.status
-    if status is None or pod.condition is None:
-        return pod.condition or "not seen yet"
+    if status is None:
+        return pod.condition  # gone
     progress = status.installation_progress
     if pod.condition is Condition.FAILED:
         return f"failed: {status.failure}"

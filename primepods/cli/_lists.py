@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 @contextmanager
-def read_all(items: Iterable[T]) -> Generator[list[T]]:
-    """Yield the readable items of a pager; after the block, raise the pager's error, if any.
+def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
+    """Yield the readable rows of a pager; after the block, raise the pager's error, if any.
 
-    So unreadable rows do not hide the others: the pager yields these first, and the block shows them.
+    So unreadable rows do not hide the others: the block uses these before the error is reported.
     """
     found: list[T] = []
     error: primepods.ProtocolError | None = None

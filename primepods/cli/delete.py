@@ -16,7 +16,7 @@ from ._durations import parse_duration
 from ._errors import CommandError, ExitCode, exit_for, print_error, print_errors
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
-from ._lists import read_all
+from ._lists import readable_rows
 from ._output import PrintOptions
 from ._pod_table import PODS
 from ._table import print_info, write_ids
@@ -98,7 +98,8 @@ class _Deletion:
 
     def delete_matching(self, pod_filter: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods that match the filters, after confirmation."""
-        with read_all(self.client.pods.list()) as listed:
+        # Unreadable rows are reported after the block: they do not prevent the deletion of the others.
+        with readable_rows(self.client.pods.list()) as listed:
             pods = pod_filter.choose(listed)
             if not pods:
                 print_info(pod_filter.no_match_message(listed))

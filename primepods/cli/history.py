@@ -18,7 +18,7 @@ from ._command import Api, api_command
 from ._durations import parse_day, short_duration
 from ._errors import CommandError
 from ._filters import Name, name_matches
-from ._lists import read_all
+from ._lists import readable_rows
 from ._output import LimitOption, ModelTable, PrintOptions
 from ._pod_table import price
 from ._spend import ByOption, group_records, group_table, print_daily_bars
@@ -84,7 +84,7 @@ def command(
     record_filter = _Filter(kind or [], name or [], since, until, team=api.team)
     with (
         api.client() as client,
-        read_all(islice(filter(record_filter.matches, client.pods.history()), limit)) as records,
+        readable_rows(islice(filter(record_filter.matches, client.pods.history()), limit)) as records,
     ):
         if by is None:
             _RECORDS.print(records, print_options)
@@ -167,7 +167,7 @@ def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
 
 
 _RECORDS: Final = ModelTable(
-    blank=lambda: primepods.HistoryRecord(
+    fields_from=lambda: primepods.HistoryRecord(
         id="",
         type="",
         gpu_name="",

@@ -13,7 +13,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._filters import PodFilter
-from ._lists import read_all
+from ._lists import readable_rows
 from ._output import LimitOption, PrintOptions
 from ._pod_table import PODS
 from ._table import print_info
@@ -60,7 +60,7 @@ def command(
     """
     PODS.check(print_options)
     pod_filter = attrs.evolve(filters, team=api.team)
-    with api.client() as client, read_all(client.pods.list()) as listed:
+    with api.client() as client, readable_rows(client.pods.list()) as listed:
         pods = sorted(pod_filter.choose(listed), key=_KEYS[sort], reverse=reverse)
         shown_pods = pods[:limit]
         hidden_pods = pods[len(shown_pods) :]

@@ -104,7 +104,7 @@ def _per_gpu_sort_key(offer: primepods.Offer) -> float:
 
 
 _OFFERS: Final = ModelTable(
-    blank=lambda: _OfferRow(
+    fields_from=lambda: _OfferRow(
         primepods.Offer(
             cloud_id="", gpu_type="", socket="", provider="", gpu_count=0, prices=primepods.Prices()
         )

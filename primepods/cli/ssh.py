@@ -16,7 +16,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import OptionalPodHandle, resolve_handle
-from ._lists import read_all
+from ._lists import readable_rows
 from ._table import write
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -24,7 +24,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 Rest = Annotated[
     list[str] | None,
     typer.Argument(
-        help="A command for the pod. After --: options of ssh, then, after another --, a command.",
+        help="COMMAND for the pod, or -- SSH_OPTIONS, or -- SSH_OPTIONS -- COMMAND.",
         metavar="SSH_ARGS",
         show_default=False,
     ),
@@ -56,6 +56,7 @@ def command(
       primepods ssh ID
       primepods ssh ID nvidia-smi
       primepods ssh ID -- -L 8888:localhost:8888
+      primepods ssh ID -- -L 8888:localhost:8888 -- jupyter lab
       primepods ssh --config >> ~/.ssh/config     # then: ssh pod_NAME
     """
     if config:
@@ -104,7 +105,8 @@ def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
 def _print_config(api: Api, handle: str | None, node: int | None) -> None:
     with api.client() as client:
         if handle is None:
-            with read_all(client.pods.list()) as pods:
+            # Unreadable rows are reported after the block.
+            with readable_rows(client.pods.list()) as pods:
                 write(_config_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
         else:
             pod = client.pods.get(resolve_handle(client, handle, team=api.team))
@@ -114,17 +116,17 @@ def _print_config(api: Api, handle: str | None, node: int | None) -> None:
 
 def _config_blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
     """Return a block for each node with an address; report pods whose name and id are no host names."""
-    by_name = {pod.id: _aliases(pod.name or "", pod) for pod in pods}
-    by_id = {pod.id: _aliases(pod.id, pod) for pod in pods}
-    # The number of pods that could have each alias. A set for each pod, whose name may equal its id.
-    counts = Counter(alias for pod in pods for alias in {*by_name[pod.id], *by_id[pod.id]})
+    name_aliases = {pod.id: _aliases(pod.name or "", pod) for pod in pods}
+    id_aliases = {pod.id: _aliases(pod.id, pod) for pod in pods}
+    # How many pods could use each alias. The set counts a pod once, even if its name equals its id.
+    counts = Counter(alias for pod in pods for alias in {*name_aliases[pod.id], *id_aliases[pod.id]})
     blocks: list[str] = []
     for pod in pods:
-        aliases = by_name[pod.id]
+        aliases = name_aliases[pod.id]
         # If two pods have the same name, both get aliases with their ids.
         is_ambiguous = any(counts[alias] > 1 for alias in aliases)
         if is_ambiguous or not _HOST_NAME.fullmatch(pod.name or ""):
-            aliases = by_id[pod.id]
+            aliases = id_aliases[pod.id]
         try:
             blocks += _pod_blocks(pod, aliases, node)
         except ValueError:

@@ -14,7 +14,7 @@ from ._pod_table import price, readiness, status_cell
 from ._table import Cell, Column
 
 STATUSES: Final = ModelTable(
-    blank=lambda: primepods.PodStatus(pod_id=""),
+    fields_from=lambda: primepods.PodStatus(pod_id=""),
     id_of=lambda row: row.pod_id,
     cells={
         Column("ID"): lambda row: row.pod_id,

@@ -231,7 +231,7 @@ class Emulator:
         self._account.set_price(cloud_id, price_hr)
 
     def add_funds(self, dollars: float) -> None:
-        """Add funds. An account with unlimited funds then has the amount spent so far plus this."""
+        """Add funds. If they were unlimited, this amount is then all that is left to spend."""
         self._account.add_funds(dollars)
 
     def advance(self, seconds: float) -> None:

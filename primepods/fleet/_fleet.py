@@ -57,9 +57,12 @@ class FleetPod:
     def update(self, status: PodStatus | None, now: datetime) -> None:
         """Set a new status, and the condition and price that follow from it."""
         created_at = None if self.pod is None else self.pod.created_at
-        if self._spent_until is None and created_at is not None:
+        is_first = self._spent_until is None
+        if is_first and created_at is not None:
+            # The price of the first status counts from the pod's creation.
             self._spent_until = created_at
         else:
+            # Until now, the previous price counts; before the first status, it is 0.
             self._spent = self.spent(now)
             self._spent_until = now
         self.status = status

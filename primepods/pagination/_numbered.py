@@ -11,7 +11,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Max repeated requests for a page that contradicts itself."""
+"""Max repeated requests for an empty page although the server counts more rows."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
 
 
@@ -40,7 +40,7 @@ class NumberedReader(Generic[T]):
     def read(self) -> Reading[T, None]:
         """Read the list; see :class:`PageReader`."""
         number = 1
-        rows_before = 0
+        found = 0
         rereads = 0
         ahead_until = 0
         while True:
@@ -48,30 +48,24 @@ class NumberedReader(Generic[T]):
             is_new = yield from self.rows.add(page)
             self._count_progress(is_new=is_new)
             counted = page.total_count or 0
-            found = rows_before + len(page.rows)
-            may_be_followed = counted > found or len(page.rows) >= self.limit
-            if page.rows and may_be_followed:
+            found += len(page.rows)
+            if page.rows:
+                if not self._may_be_followed(page, found):
+                    break
                 number += 1
-                rows_before = found
                 rereads = 0
                 ahead_until = math.ceil(counted / self.limit) + 1
-            elif rereads < self._max_rereads(page, rows_before):
-                # This page is implausible as the end of the list: request it again.
+            elif rereads < _max_rereads(page, found):
                 rereads += 1
                 ahead_until = 0
-            elif counted > found:
-                raise self.rows.incomplete_error(counted=counted, found=found)
             else:
-                self.rows.finish()
-                return
+                break
+        if counted > found:
+            raise self.rows.incomplete_error(counted=counted, found=found)
+        self.rows.finish()
 
-    def _max_rereads(self, page: FetchedPage[T], rows_before: int) -> int:
-        """Return how often to request a page again before it counts as the end of the list."""
-        if (page.total_count or 0) > rows_before + len(page.rows):
-            return _MAX_REREADS
-        has_all_rows = rows_before > 0 and page.total_count == rows_before
-        # An empty page must be confirmed, unless the rows before it are as many as the server counts.
-        return 0 if page.rows or has_all_rows else 1
+    def _may_be_followed(self, page: FetchedPage[T], found: int) -> bool:
+        return (page.total_count or 0) > found or len(page.rows) >= self.limit
 
     def _count_progress(self, *, is_new: bool) -> None:
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
@@ -81,3 +75,12 @@ class NumberedReader(Generic[T]):
                 "number",
                 "Check the base URL; a cache or gateway may drop the query.",
             )
+
+
+def _max_rereads(empty_page: FetchedPage[T], found: int) -> int:
+    """Return how often to request an empty page again before it counts as the end of the list."""
+    if (empty_page.total_count or 0) > found:
+        return _MAX_REREADS
+    # The server counts as many rows as the pages before had: no confirmation is needed.
+    is_expected = found > 0 and empty_page.total_count == found
+    return 0 if is_expected else 1

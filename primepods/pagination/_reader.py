@@ -75,6 +75,33 @@ class Source(Generic[T]):
     max_requests: int = 100_000
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class WantedPage:
+    """The page that a reader needs next.
+
+    Attributes:
+        position: Its offset or number.
+        stride: Distance from one page to the next.
+        ahead_until: Pages before this position are worth requesting ahead.
+    """
+
+    position: int
+    stride: int = 1
+    ahead_until: int = 0
+
+
+Reading: TypeAlias = Generator[WantedPage | Page[T], FetchedPage[T], R]
+"""A read of a list or a part of it, without I/O.
+
+Yields two kinds of steps:
+
+- a ``WantedPage``: fetch this page, and ``send`` it;
+- a ``Page`` of items for the user: continue with ``next``.
+
+It never awaits, so cancelling a caller that waits for a page does not change the state of the read.
+"""
+
+
 class KnownRows(Generic[T]):
     """The rows received so far: yields each row once, and keeps the errors of unreadable rows.
 
@@ -156,29 +183,6 @@ def _first_of(errors: list[ProtocolError]) -> ProtocolError:
     if len(errors) > _MAX_ERRORS:
         errors[0].add_note(f"{len(errors) - _MAX_ERRORS:,} more errors")
     return errors[0]
-
-
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class WantedPage:
-    """The page that a reader needs next.
-
-    Attributes:
-        position: Its offset or number.
-        stride: Distance from one page to the next.
-        ahead_until: Pages before this position are worth requesting ahead.
-    """
-
-    position: int
-    stride: int = 1
-    ahead_until: int = 0
-
-
-Reading: TypeAlias = Generator[WantedPage | Page[T], FetchedPage[T], R]
-"""A read of a list or a part of it, without I/O.
-
-Yields a ``WantedPage``, and is sent that page, or yields a page of items for the user. It never awaits, so
-cancelling a caller that waits for a page does not change the state of the read.
-"""
 
 
 class PageReader(Protocol[T]):

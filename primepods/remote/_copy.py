@@ -146,7 +146,7 @@ class Download(_Copy):
         folder = await in_thread(create_staging, self._target, is_target_folder=self._is_target_folder)
         staged = folder / "data"
         try:
-            async with login.session(is_raw=True) as session:
+            async with login.session(has_raw_stdout=True) as session:
                 await self._exchange(
                     session,
                     self._script,
@@ -173,7 +173,7 @@ class Download(_Copy):
         """Unpack the pod's archive, in a thread."""
         stream = session.raw_stdout
         if stream is None:
-            raise TypeError("the session was not started with is_raw=True")
+            raise TypeError("the session was not started with has_raw_stdout=True")
         ready = f"{session.mark} ready\n".encode()
         # Skip the output of the login before the mark.
         line = stream.readline()

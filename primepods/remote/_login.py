@@ -50,30 +50,30 @@ class Login:
     _slots: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _MAX_LOGINS))
 
     @asynccontextmanager
-    async def session(self, *, is_raw: bool = False) -> AsyncGenerator[Session]:
+    async def session(self, *, has_raw_stdout: bool = False) -> AsyncGenerator[Session]:
         """Log in, with retries, and yield a session that waits for its script.
 
         Args:
-            is_raw: Whether a thread reads the standard output.
+            has_raw_stdout: Whether a thread reads the standard output from ``session.raw_stdout``, unparsed.
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
             ConfigError: ``ssh`` is missing.
         """
-        session = await self._log_in(is_raw=is_raw)
+        session = await self._log_in(has_raw_stdout=has_raw_stdout)
         try:
             yield session
         finally:
             await session.aclose()
 
-    async def _log_in(self, *, is_raw: bool) -> Session:
+    async def _log_in(self, *, has_raw_stdout: bool) -> Session:
         said = ""
         started_at = anyio.current_time()
         next_warning = started_at
         with anyio.move_on_after(self.options.login_timeout):
             while True:
                 async with self._slots:
-                    session, said = await self._attempt(is_raw=is_raw)
+                    session, said = await self._attempt(has_raw_stdout=has_raw_stdout)
                 if session is not None:
                     return session
                 self._raise_if_permanent(said)
@@ -90,11 +90,11 @@ class Login:
                 await anyio.sleep(_RETRY_INTERVAL)
         raise await self._timeout_error(said or "ssh said nothing")
 
-    async def _attempt(self, *, is_raw: bool) -> tuple[Session | None, str]:
+    async def _attempt(self, *, has_raw_stdout: bool) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
         make_argv = partial(self.options.argv, self.pod_id, self.target)
         try:
-            session = await Session.start(make_argv, is_raw=is_raw)
+            session = await Session.start(make_argv, has_raw_stdout=has_raw_stdout)
         except OSError as exc:
             raise self.options.missing_program(exc.strerror) from None
         is_ready = False
@@ -105,7 +105,7 @@ class Login:
                 await session.aclose()
         if is_ready:
             return session, ""
-        return None, _one_line(session.stderr.noise) or "ssh said nothing"
+        return None, _clean_message(session.stderr.login_output) or "ssh said nothing"
 
     def _raise_if_permanent(self, said: str) -> None:
         """Raise an error if another attempt cannot succeed."""
@@ -149,7 +149,9 @@ class Login:
     async def _offered_keys(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
         # No script is sent: with its standard input empty, the shell on the pod ends at once.
-        argv = self.options.argv(self.pod_id, self.target, bootstrap(mark="unused"), "-o", "LogLevel=DEBUG1")
+        argv = self.options.argv(
+            self.pod_id, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")
+        )
         with anyio.move_on_after(_KEYS_TIMEOUT):
             done = await anyio.run_process(
                 argv,
@@ -162,6 +164,6 @@ class Login:
         return []
 
 
-def _one_line(said: str) -> str:
+def _clean_message(said: str) -> str:
     """Return the messages of ``ssh`` on one line, without the rows of ``@`` that frame its warnings."""
     return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_MESSAGE_LENGTH)

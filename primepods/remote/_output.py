@@ -6,7 +6,7 @@ import codecs
 import re
 from typing import Final
 
-_MAX_NOISE: Final = 16_384
+_MAX_LOGIN_OUTPUT: Final = 16_384
 _MAX_LINE: Final = 65_536
 _END_OF_LINE: Final = re.compile(r"(\r\n|\r|\n)")
 
@@ -28,7 +28,7 @@ class MarkedOutput:
         self._buffer = b""
 
     @property
-    def noise(self) -> str:
+    def login_output(self) -> str:
         """The output before the first mark, at most the last 16 KiB."""
         return "" if self.is_ready else self._buffer.decode(errors="replace")
 
@@ -40,7 +40,7 @@ class MarkedOutput:
         if not self.is_ready:
             _, found, rest = self._buffer.partition(self._ready)
             if not found:
-                self._buffer = self._buffer[-_MAX_NOISE:]
+                self._buffer = self._buffer[-_MAX_LOGIN_OUTPUT:]
                 return b""
             self.is_ready = True
             self._buffer = rest

@@ -36,7 +36,7 @@ class Session:
         mark: Prefix of the marks around the script's output.
         stdout: Parser of the standard output, unless a thread reads ``raw_stdout``.
         stderr: Parser of the standard error.
-        raw_stdout: With ``is_raw``: the standard output with the marks, for a thread.
+        raw_stdout: With ``has_raw_stdout``: the standard output, unparsed with its marks, for a thread.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Session:
         """Whether :meth:`stop` has left it to the script to end."""
 
     @classmethod
-    async def start(cls, make_argv: Callable[[str], list[str]], *, is_raw: bool) -> Self:
+    async def start(cls, make_argv: Callable[[str], list[str]], *, has_raw_stdout: bool) -> Self:
         """Start ``ssh``.
 
         Args:
             make_argv: Returns the arguments of ``ssh`` for a command line on the pod.
-            is_raw: Whether a thread reads the standard output.
+            has_raw_stdout: Whether a thread reads the standard output from ``raw_stdout``, unparsed.
 
         Raises:
             OSError: The program does not exist.
@@ -71,7 +71,7 @@ class Session:
             child_ends.callback(os.close, stdin_of_child)
             stdin = our_ends.enter_context(os.fdopen(writer, "wb"))
             stdout_of_child = PIPE
-            if is_raw:
+            if has_raw_stdout:
                 reader, stdout_of_child = os.pipe()
                 child_ends.callback(os.close, stdout_of_child)
                 raw_stdout = our_ends.enter_context(os.fdopen(reader, "rb"))

@@ -31,7 +31,10 @@ _DEFAULTS: Final = {
     "LogLevel": "ERROR",
 }
 _FIXED: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
-"""Options that users cannot override: each command needs its own connection, whose end the pod notices."""
+"""Options that users cannot override.
+
+No connection is shared, since a command on the pod must end when the connection of its ``ssh`` ends.
+"""
 
 
 def _check_timeout(_: object, __: object, value: float) -> None:
@@ -94,14 +97,14 @@ class SSHOptions:
             "program as ssh_command."
         )
 
-    def argv(self, pod_id: str, target: SSHTarget, line: str, *first: str) -> list[str]:
+    def argv(self, pod_id: str, target: SSHTarget, line: str, *, first: Sequence[str] = ()) -> list[str]:
         """Return the arguments of ``ssh`` that run a command line on a pod.
 
         Args:
             pod_id: The pod's id. Its host key is stored under the id, since pods reuse addresses.
             target: User, host and port.
             line: The command line for the pod's shell.
-            first: Options that override all others.
+            first: Options that override ``ssh_options`` and the defaults.
 
         Raises:
             ConfigError: The folder for the host keys cannot be created.

@@ -38,13 +38,13 @@ def test_without_the_last_mark_all_of_it_is_output(output: bytes, cuts: list[int
     assert marked.exit_code is None
 
 
-def test_what_never_begins_is_noise_and_bounded() -> None:
+def test_output_without_a_mark_is_of_the_login_and_bounded() -> None:
     """What ssh said, at most 16 KiB of its end."""
     marked = MarkedOutput(MARK)
     for number in range(10_000):
         assert marked.feed(b"%d lines\n" % number) == b""
-    assert marked.noise.endswith("9999 lines\n")
-    assert len(marked.noise) == 16_384
+    assert marked.login_output.endswith("9999 lines\n")
+    assert len(marked.login_output) == 16_384
 
 
 @hypothesis.given(st.text("ab\r\nü\N{EM DASH}", max_size=60), CUTS)

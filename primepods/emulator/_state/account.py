@@ -116,7 +116,7 @@ class Account:
             self.market.prices[cloud_id] = price_hr
 
     def add_funds(self, dollars: float) -> None:
-        """Add funds; an account with unlimited funds then has the amount spent so far plus this."""
+        """Add funds. If they were unlimited, this amount is then all that is left to spend."""
         with self.lock:
             funds = self.funds if self.funds is not None else self.spent()
             self.catch_up()
@@ -173,7 +173,7 @@ class Account:
             self.hidden.append(record)
         else:
             self.pods[record.id] = record
-        if record.gone is not None:
+        if record.gone is not None:  # set in advance, for example for a spot pod
             heapq.heappush(self._terminations, (record.gone, record.id))
 
     def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
@@ -257,7 +257,8 @@ class Account:
 
     def _terminate(self, when: float, pod_id: str) -> None:
         record = self.pods.get(pod_id)
-        # A pod whose termination was moved forward is in the heap twice.
+        # An entry is outdated if the termination was brought to an earlier time: its pod is gone already, but
+        # a new one may have the same id.
         if record is not None and record.gone == when:
             del self.pods[pod_id]
             self.terminated.append(record)

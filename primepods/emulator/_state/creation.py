@@ -37,12 +37,15 @@ def create_pod(
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    # Draw this number even if it is overridden, so that the values drawn after it stay the same.
+    # Defaults are drawn even if they are overridden (`get` evaluates them in any case), so that later draws
+    # stay the same.
     drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
     nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))
     gpu = _draw_gpu(rng, overrides)
-    count = overrides.get("gpu_count", 8 * nodes if nodes > 1 else rng.choice(GPU_COUNTS))
+    # The GPU count of a cluster is not drawn.
+    default_count = 8 * nodes if nodes > 1 else rng.choice(GPU_COUNTS)
+    count = overrides.get("gpu_count", default_count)
     price = overrides.get("price_hr", round(gpu.price * count * rng.uniform(0.9, 1.1), 2))
     record = PodRecord(
         id=overrides.get("id", pod_id),
@@ -86,8 +89,9 @@ def _draw_provider(rng: Random, nodes: int, name: str | None) -> Provider:
 def _draw_gpu(rng: Random, overrides: PodOverrides) -> Gpu:
     drawn_gpu = rng.choice(GPUS)
     name = overrides.get("gpu_name", drawn_gpu.name)
-    model = next((gpu for gpu in (drawn_gpu, *GPUS) if gpu.name == name), drawn_gpu)
-    return attrs.evolve(model, name=name, socket=overrides.get("socket", model.socket))
+    # The drawn GPU comes first: another one may have the same name and another socket.
+    base = next((gpu for gpu in (drawn_gpu, *GPUS) if gpu.name == name), drawn_gpu)
+    return attrs.evolve(base, name=name, socket=overrides.get("socket", base.socket))
 
 
 def _draw_timeline(

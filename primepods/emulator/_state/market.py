@@ -27,7 +27,7 @@ VCPUS = (4, 16, 64)
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """An amount of disk, CPUs or memory; fixed unless it has ``minimum`` and ``maximum``.
+    """An amount of disk, CPUs or memory; can be chosen if it has ``minimum`` and ``maximum``.
 
     ``price`` is US dollars per unit and hour; ``None`` if it is part of the offer's price.
     """
@@ -39,7 +39,7 @@ class Amount:
     price: float | None = None
 
     def allows(self, wanted: int) -> bool:
-        """Return whether this amount can be ordered."""
+        """Return whether ``wanted`` can be ordered; an amount that cannot be chosen is not checked."""
         if self.minimum is None or self.maximum is None:
             return True
         return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0
@@ -85,7 +85,7 @@ class Market:
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """Stock of offers as set by tests: the remaining and the ordered pods."""
+        """Capacities of offers as set by tests: their ordered pods plus those still available."""
         self.prices: dict[str, float] = {}
         """Prices of offers as set by tests."""
         self._seed = seed
@@ -109,7 +109,7 @@ class Market:
             raise KeyError(cloud_id)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Return the stock of an offer at ``now``, remaining and ordered; ``None`` for unlimited."""
+        """Return an offer's capacity at ``now``: ordered plus available pods; ``None`` for unlimited."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:

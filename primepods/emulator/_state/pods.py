@@ -43,7 +43,11 @@ class EmulatedPod:
 
 @attrs.define(kw_only=True, eq=False)
 class PodRecord:
-    """Stored data of a pod, from which ``stage`` is computed. Times are on the emulator's clock."""
+    """Stored data of a pod, from which ``stage`` is computed.
+
+    Times are on the emulator's clock, and can be in the future: ``gone`` is set before the pod is gone. The
+    names of the attributes are keys of snapshots.
+    """
 
     id: str
     number: int
