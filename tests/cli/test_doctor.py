@@ -120,7 +120,8 @@ def test_what_is_wrong_with_the_api(
     with made.in_thread() as server:
         monkeypatch.setenv("PRIME_API_KEY", KEY)
         monkeypatch.setenv("PRIME_API_BASE_URL", server.url)
-        result = run("doctor", "--json", "--timeout", "0.3s")
+        # A busy machine may need seconds for a response.
+        result = run("doctor", "--json", "--timeout", "0.3s" if isinstance(answer, Hang) else "20s")
     found = checks(result)
     assert found[name][0] == state, found
     assert words in found[name][1]
