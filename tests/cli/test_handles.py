@@ -70,7 +70,7 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
 
 def test_a_mistyped_name_is_told_while_it_is_waited_for(api: Emulator, run: Run) -> None:
     """It may be a new pod's id, which the list does not show yet; most often it is neither."""
-    result = run("wait", "trian", "--timeout", "0.2s")
+    result = run("wait", "trian", "--timeout", "2s")
     assert result.exit_code == 3
     assert result.stderr.startswith("trian is not in the list of your pods; waiting for it to appear.\n")
 

@@ -64,7 +64,7 @@ def test_settled_waits_for_all_and_is_exit_4_if_one_failed(emulator: Emulator, r
 def test_time_that_runs_out_is_exit_3(emulator: Emulator, run: Run) -> None:
     """The rest is named, with what it costs; what is ready is printed."""
     emulator.add_pod(id="slow", boot_seconds=1000, price_hr=2.5)
-    result = run("wait", "slow", "pod0", "--timeout", "0.4s", "--interval", "0.1s", "-o", "json")
+    result = run("wait", "slow", "pod0", "--timeout", "3s", "--interval", "0.1s", "-o", "json")
     assert (result.exit_code, ids(result)) == (3, ["pod0"])
     assert "1 of 2 pods are still pending: slow (PROVISIONING" in result.stderr
     assert "2.50 an hour" in result.stderr
