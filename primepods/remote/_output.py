@@ -76,18 +76,24 @@ class Lines:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._is_after_return = False
+        self._is_blank_before_return = False
 
     def feed(self, data: bytes) -> list[str]:
         """Parse a chunk and return the complete lines; longer lines are split after 64 KiB."""
         new = self._decoder.decode(data)
-        if self._is_after_return and new:
+        if not new:
+            return []
+        lines: list[str] = []
+        if self._is_after_return and new.startswith("\n"):
+            # The two chunks hold the halves of one line end.
             new = new.removeprefix("\n")
-            self._is_after_return = False
+            lines += [""] if self._is_blank_before_return else []
         text = self._rest + new
-        self._is_after_return = text.endswith("\r")
         *parts, self._rest = _END_OF_LINE.split(text)
         # Progress bars print empty lines that end with a carriage return: drop these.
-        lines = [line for line, end in zip(parts[::2], parts[1::2], strict=True) if line or end != "\r"]
+        lines += [line for line, end in zip(parts[::2], parts[1::2], strict=True) if line or end != "\r"]
+        self._is_after_return = text.endswith("\r")
+        self._is_blank_before_return = self._is_after_return and not parts[-2]
         if len(self._rest) >= _MAX_LINE:
             lines.append(self._rest)
             self._rest = ""

@@ -47,6 +47,7 @@ def test_output_without_a_mark_is_of_the_login_and_bounded() -> None:
     assert len(marked.login_output) == 16_384
 
 
+@hypothesis.example("\r\n", [1])
 @hypothesis.given(st.text("ab\r\nü\N{EM DASH}", max_size=60), CUTS)
 def test_lines_do_not_depend_on_the_pieces(text: str, cuts: list[int]) -> None:
     """Nor on how their ends are written."""
