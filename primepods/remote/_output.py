@@ -76,7 +76,7 @@ class Lines:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._is_after_return = False
-        self._is_blank_before_return = False
+        self._is_blank_before_return: bool = False
 
     def feed(self, data: bytes) -> list[str]:
         """Parse a chunk and return the complete lines; longer lines are split after 64 KiB."""
