@@ -97,7 +97,7 @@ def command(
 
 @attrs.frozen
 class _OfferSelector:
-    """How the user names the offer to order.
+    """Options that select the offer to order.
 
     Attributes:
         offer_id: As ``primepods offers`` shows it; ``None`` for the cheapest that fits.

@@ -29,7 +29,7 @@ async def confirmed_time(
         pods: The API, to get another response.
         server_clock: The time of the latest response.
         clock: This machine's clock.
-        consequence: What an unknown time prevents, for the error.
+        consequence: Effect of an unknown time, for the error.
 
     Raises:
         ProtocolError: Neither this machine's clock nor a second response agrees, or two responses agree and

@@ -205,7 +205,7 @@ def uncertain_error(order: Order, namesakes: list[Pod], shown: str) -> CreateUnc
     Args:
         order: The order.
         namesakes: Pods of its name, which may be of other orders.
-        shown: What the search showed, if it found no such pods.
+        shown: Result of the search, if it found no such pods.
     """
     ids = [pod.id for pod in namesakes]
     search = f"A search of {LOOKUP_TIMEOUT:g} s showed"

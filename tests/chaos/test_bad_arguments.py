@@ -135,7 +135,7 @@ def _is_url(value: Any) -> bool:
 
 
 def _is_header(value: Any) -> bool:
-    # What surrounds it is taken off: also a space that is not of ASCII.
+    # Surrounding whitespace is stripped, also spaces outside of ASCII.
     text = value.strip() if isinstance(value, str) else ""
     return bool(text) and text.isascii() and text.isprintable()
 

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def settings(**arguments: Any) -> Settings:
-    """What a client with these arguments is told."""
+    """Return the settings of a client with these arguments."""
     key = arguments.get("api_key")
     # As clients do, first of all.
     return resolve(**{**DEFAULTS, **arguments, "api_key": Secret(key) if isinstance(key, str) else key})

@@ -150,7 +150,7 @@ def test_a_context_that_does_not_exist_is_named(files: Files, monkeypatch: pytes
 def test_a_context_that_is_named_goes_before_the_environment(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who names one means its account: a key, host, team or context of the environment is of another."""
+    """An explicit context overrides key, host, team and context of the environment: another account's."""
     files.write("environments/staging.json", {"api_key": "s", "base_url": STAGING, "team_id": "ts"})
     files.write("environments/bare.json", {"api_key": "b"})
     for name, value in (("API_KEY", "e"), ("TEAM_ID", "te"), ("API_BASE_URL", OTHER), ("CONTEXT", "none")):

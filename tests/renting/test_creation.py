@@ -344,7 +344,7 @@ async def test_a_server_may_change_names(
     change = SPELLINGS[spelling]
     if order is not reply and (spelling == "none" or (name is not None and spelling == "slug")):
         pytest.skip("nothing is left to find it by")
-    made = respelled(lambda text: change(text) or None)  # type: ignore[arg-type, return-value]
+    made = respelled(lambda text: change(text) or None)  # type: ignore[arg-type, return-value]  # a server may drop the name
     api = Api(clock, order=order, changes=made)
     async with api.server, make_client(api.server.url, clock=clock) as client:
         pod = await client.pods.create(spec(name=name and f"{name} {unique_name()}"))

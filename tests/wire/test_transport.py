@@ -98,7 +98,7 @@ async def test_a_function_makes_sessions_that_end_with_the_client() -> None:
         assert len(made) == 2
     assert all(session.closed for session in made)
     assert {request.headers["x-mine"] for request in server.requests} == {"1"}
-    async with primepods.AsyncClient(KEY, session=lambda: "session") as client:  # type: ignore[arg-type, return-value]
+    async with primepods.AsyncClient(KEY, session=lambda: "session") as client:  # type: ignore[arg-type, return-value]  # wrong on purpose
         with pytest.raises(TypeError, match="must return"):
             await client.request("GET", PATH)
 
