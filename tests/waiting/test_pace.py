@@ -442,11 +442,16 @@ async def test_pollers_that_know_nothing_of_each_other_share_a_limit() -> None:
         stage.fleet.faults.append(limit)
         for number, pod_id in enumerate(ids):
             stage.start(stage.client(user_agent=f"process/{number}").pods.wait([pod_id]))
-        await stage.advance(60)
+        await stage.advance(120)
         at_first = set(answered)
         answered.clear()
         refused.clear()
-        await stage.advance(60)
+        await stage.advance(120)
         assert refused.total() < answered.total()
-        assert answered.total() > 70
+        assert answered.total() > 120
+        # Chance decides whose turn it is: one in sixty runs had a client without an answer for two minutes.
+        for _ in range(10):
+            if at_first | set(answered) == set(ids):
+                break
+            await stage.advance(60)
         assert at_first | set(answered) == set(ids)
