@@ -55,10 +55,10 @@ class PollPace:
     """Rate limiter of the requests: no limit until the first 429.
 
     Then requests pause for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
-    to half of that, or up to a second if that is longer. Another 429 less than a minute after the pause sets
-    a rate. The rate grows with each response and falls with each 429, so that independent processes converge
-    on a share of what the API allows. The time between two requests is random, from half to one and a half
-    of the mean, so that the processes do not stay in step.
+    to half of that, or up to a second if that is longer. Another 429 less than a minute after the pause
+    limits the rate of requests. The rate grows with each response and falls with each 429, so that
+    independent processes converge on a share of what the API allows. The time between two requests is random,
+    from half to one and a half of the mean, so that the processes do not stay in step.
 
     Args:
         clock: The clients' clock.
