@@ -23,9 +23,9 @@ _MIN_REQUESTS: Final = 3
 _OUTAGE_REQUESTS: Final = 2
 """Max requests of a tick besides its batches, while no request succeeds."""
 _MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests per tick and refused batch: the waits for its culprits end, so this cost occurs once."""
+"""Max requests of a search in a tick; the budget does not limit a refused batch, which is searched once."""
 _MIN_SUSPECT_REQUESTS: Final = 2
-"""Number of first requests of a search in a tick that poll suspects, even if one is the tick's last."""
+"""First requests of a search in a tick, which poll suspects even if one is the tick's last."""
 _MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
@@ -140,7 +140,7 @@ class Tick:
     def _max_requests(self, batches: list[list[WatchedPod]], *, has_lone_pods: bool) -> int:
         """Return the bound on all requests, except those of searches for refused batches."""
         if self._searches or has_lone_pods:
-            # `batches` lacks these pods.
+            # `batches` lacks the pods in searches and the lone ones.
             batches = self._split(self._pods)
         return max(2 * len(batches) - 1, _MIN_REQUESTS)
 
