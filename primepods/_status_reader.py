@@ -195,7 +195,11 @@ class _BatchCall:
     async def _read(
         self, pod_ids: list[str], executor: RequestExecutor, ends_at: float
     ) -> PrimePodsError | None:
-        """Send one request and keep its result; return its error if some of its ids may be the cause."""
+        """Send one request and keep its result, or return its error.
+
+        Raises:
+            PrimePodsError: Ids are not the cause, or several requests have failed and none has succeeded.
+        """
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):

@@ -142,7 +142,7 @@ def _is_html(response: Response) -> bool:
     return "html" in content_type or looks_like_html
 
 
-def missing_row(method: str, path: str, pod_id: str) -> NotFoundError:
+def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
     """Build the error for a pod that is missing from a successful response."""
     message = f"The API has no pod {pod_id!r}."
     return NotFoundError(

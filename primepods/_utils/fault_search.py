@@ -52,11 +52,11 @@ class FaultSearch(Generic[T, E]):
         """True if no request has succeeded: the items are not the cause."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
-    def next_items(self, *, is_last: bool = False) -> list[T]:
+    def next_items(self, *, prefer_innocent: bool = False) -> list[T]:
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            is_last: Whether a pause follows this request: then prefer items that are presumed innocent.
+            prefer_innocent: Whether items that are presumed innocent come before suspects.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
@@ -64,7 +64,7 @@ class FaultSearch(Generic[T, E]):
         if not self.has_success:
             # Spread evenly, so that a few culprits cannot fail every probe.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
-        if not self._groups or (is_last and self._presumed_innocent):
+        if not self._groups or (prefer_innocent and self._presumed_innocent):
             return self._presumed_innocent
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:

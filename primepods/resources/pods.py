@@ -14,7 +14,7 @@ import attrs
 from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import POD_ROUTE, PODS, Request, page_request, pod_path, pod_request
-from .._http.response import missing_row
+from .._http.response import missing_row_error
 from .._operations import operation
 from .._status_reader import StatusReader
 from .._utils.arguments import (
@@ -225,7 +225,7 @@ class AsyncPods:
         pod_id = check_pod_id(pod_id)
         row = await self._statuses.read_one(pod_id)
         if row is None:
-            raise missing_row("GET", f"{PODS}/status", pod_id)
+            raise missing_row_error("GET", f"{PODS}/status", pod_id)
         return row
 
     @operation("pods.statuses")

@@ -33,7 +33,7 @@ from ._watched_pod import Subscriber, WatchedPod
 
 _NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
-"""Seconds; long, since a batch may queue behind the attempts of earlier batches."""
+"""Seconds for one request; long, since they include the wait for a free slot behind other requests."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
 """Size of the response cache."""
 
@@ -66,6 +66,7 @@ class Hub:
 
     def add(self, subscription: Subscriber) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
+        # Responses to earlier requests, which have lower numbers, do not count for it.
         subscription.sequence = next(self._state.sequence_numbers)
         self._subscriptions.add(subscription)
         if subscription.listeners is not None:
@@ -149,7 +150,7 @@ class Hub:
             self._end_subscriptions(error)
         for job in self._state.jobs:
             job.cancel()
-        # Now, since a cancelled tick refers to the reader until the next garbage collection.
+        # Free its memory now: a cancelled tick keeps the reader alive until the next garbage collection.
         self._reader.clear_cache()
         is_kept = False
         try:
@@ -212,8 +213,8 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
     for key in [key for key in list(_hubs) if key[0].is_closed()]:
         # The loop was abandoned with waits in it; its hub will never run again.
         _hubs.pop(key, None)
-    # By id: a session factory need not be hashable. The hub keeps it alive, so the id stays unique.
     hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
+    # `id`, since a session factory need not be hashable. It stays unique: the hub keeps the session alive.
     key = (loop, hub_settings, id(session))
     hub = _hubs.get(key)
     if hub is None:

@@ -22,14 +22,14 @@ _FIRST_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 60.0
 """Seconds; for a 429 without ``Retry-After``."""
 _PACE_WINDOW: Final = 5.0
-"""Seconds over which requests are counted, to measure the rate that led to the first 429."""
+"""Seconds over which sent requests are counted, to measure the rate before it is first limited."""
 _FIRST_RATE_FACTOR: Final = 0.5
 _RATE_FACTOR: Final = 0.8
 """Factors by which the rate falls when it is first limited, and at each later 429."""
 _PAUSE_MEMORY: Final = 60.0
 """Seconds after a pause within which another 429 means that the rate is too high."""
-_INCREASE_PER_WINDOW: Final = 0.5
-"""Requests per window by which the rate grows each window, if all succeed."""
+_RATE_INCREASE: Final = 0.1
+"""Requests per second by which the rate grows in each window, if all requests succeed."""
 _MAX_RELATIVE_INCREASE: Final = 0.2
 """Max fraction by which the rate grows with each response: for rates below one request per window."""
 _MIN_RATE: Final = 1 / 60
@@ -42,7 +42,7 @@ CONFIRM_AFTER: Final = 2.0
 _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early."""
 _REFUSAL_LIFETIME: Final = 3
-"""Intervals after which the first refusal of a series no longer counts, though no success has followed."""
+"""Intervals after which the first refusal of a series no longer counts: the next one begins a new series."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Shorter intervals count as this many seconds in a refusal's lifetime."""
 _WARNING_INTERVAL: Final = 60.0
@@ -55,10 +55,10 @@ class PollPace:
     """Rate limiter of the requests: no limit until the first 429.
 
     Then requests pause for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
-    to half of that (or up to a second). After another 429, a rate limits the requests. It grows with each
-    response and falls with each 429, so that independent processes converge on a share of what the API
-    allows. The time between two requests is random, from half to one and a half of the mean, so that the
-    processes do not stay in step.
+    to half of that, or up to a second if that is longer. Another 429 less than a minute after the pause
+    limits the rate of requests. The rate grows with each response and falls with each 429, so that
+    independent processes converge on a share of what the API allows. The time between two requests is random,
+    from half to one and a half of the mean, so that the processes do not stay in step.
 
     Args:
         clock: The clients' clock.
@@ -84,7 +84,7 @@ class PollPace:
         return max(self.paused_until, self._next_turn_at)
 
     async def wait_for_turn(self) -> None:
-        """Wait until a request may be sent. A pause may have begun meanwhile."""
+        """Wait until the rate allows a request; check ``pause_cause`` then, since a pause may have begun."""
         now = self._clock.time()
         if self._rate < math.inf:
             turn_at = max(now, self._next_turn_at)
@@ -98,9 +98,7 @@ class PollPace:
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
             responses_per_window = max(self._rate * _PACE_WINDOW, 1.0)
-            # In requests per second, as the rate.
-            increase_per_window = _INCREASE_PER_WINDOW / _PACE_WINDOW
-            increase = increase_per_window / responses_per_window
+            increase = _RATE_INCREASE / responses_per_window
             self._rate += min(increase, _MAX_RELATIVE_INCREASE * self._rate)
             if self._rate > _MAX_RATE:
                 self._rate = math.inf
@@ -306,7 +304,8 @@ class HubState:
     def is_confirmed(self, error: Exception, *, refused_since: float) -> bool:
         """Return whether a refusal now confirms the first one of its series, at ``refused_since``."""
         confirm_at = refused_since + CONFIRM_AFTER - _TIMER_TOLERANCE
-        return isinstance(error, ClientClosedError) or self.clock.time() >= confirm_at
+        cannot_recover = isinstance(error, ClientClosedError)
+        return cannot_recover or self.clock.time() >= confirm_at
 
 
 async def _run_guarded(work: Callable[[], Coroutine[Any, Any, None]], pods: list[WatchedPod]) -> None:

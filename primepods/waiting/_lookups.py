@@ -35,7 +35,7 @@ class PodLookups:
         self._executor = executor
         # A quarter of the slots, so that lookups do not delay the polls.
         self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
-        self._ended_ids: set[str] = set()
+        self._ended_in_history: set[str] = set()
         self._next_history_at = -math.inf
 
     def start_if_due(self, pod: WatchedPod) -> None:
@@ -46,8 +46,8 @@ class PodLookups:
 
     async def _look_up(self, pod: WatchedPod) -> None:
         async with self._slots:
-            # If polling is paused, skip the lookup: it is repeated after the next tick.
             await self._state.pace.wait_for_turn()
+            # In a pause, the lookup is skipped: the next tick starts another.
             if pod.subscriptions and self._state.pace.pause_cause is None:
                 await self._get(pod)
 
@@ -81,7 +81,7 @@ class PodLookups:
             pod.lookup_at = pod.lookup_refused_since + CONFIRM_AFTER
 
     def _consult_history(self, pod: WatchedPod, sequence: int) -> None:
-        if pod.pod_id in self._ended_ids:
+        if pod.pod_id in self._ended_in_history:
             pod.record_ended(sequence)
         elif self._state.clock.time() >= self._next_history_at:
             self._next_history_at = self._state.clock.time() + LOOKUP_INTERVAL
@@ -99,8 +99,8 @@ class PodLookups:
         except PrimePodsError as exc:
             self._state.note_failure(exc, pod_count=1)
             return
-        self._ended_ids = {record.id for record in records if record.terminated_at is not None}
-        for pod_id in self._ended_ids:
+        self._ended_in_history = {record.id for record in records if record.terminated_at is not None}
+        for pod_id in self._ended_in_history:
             pod = self._state.pods.get(pod_id)
             if pod is not None:
                 pod.record_ended(sequence)

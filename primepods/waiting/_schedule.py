@@ -67,7 +67,7 @@ class PollSchedule:
         self.changed: asyncio.Event = asyncio.Event()
         self._clock = clock
         self._intervals: dict[float, _IntervalGroup] = {}
-        # Pods stay in both until `cancel_extra_polls`, since a poll is skipped while the pod is in flight.
+        # Only `cancel_extra_polls` removes pods from these two dicts: the hub may skip a pod that is due.
         self._new_pods: dict[WatchedPod, None] = {}
         self._extra_polls: dict[WatchedPod, float] = {}
         self._new_pods_at = math.inf
@@ -100,27 +100,26 @@ class PollSchedule:
         self.changed.set()
 
     def cancel_extra_polls(self, pod: WatchedPod) -> None:
-        """Cancel the polls of a pod besides its ticks: it was just polled, or has no subscription left."""
+        """Cancel the polls of a pod besides its ticks: it is polled now, or has no subscription left."""
         self._new_pods.pop(pod, None)
         self._extra_polls.pop(pod, None)
 
     def poll_if_skipped(self, pod: WatchedPod) -> None:
-        """Poll a pod at once if a poll of it was skipped because its last request was in flight."""
+        """Make a skipped poll of a pod due, now that the pod is no longer in flight."""
         if pod in self._new_pods:
             # Skipped, or due in a moment.
             self._new_pods_at = -math.inf
             self.changed.set()
         elif pod in self._extra_polls:
-            # `next_at` did not count it while it was in flight.
+            # While the pod was in flight, `next_at` left its extra poll out.
             self.changed.set()
 
     def next_at(self) -> float:
-        """Return the time of the next poll."""
-        # Without intervals there are no subscriptions, and the hub is about to end.
-        idle = self._clock.time() + _MAX_SLEEP
+        """Return the time of the next poll, or an earlier time at which to ask again."""
+        max_sleep_ends_at = self._clock.time() + _MAX_SLEEP
         tick_times = (group.next_at for group in self._intervals.values())
         extra_times = (when for pod, when in self._extra_polls.items() if not pod.in_flight)
-        return min([idle, self._new_pods_at, *tick_times, *extra_times])
+        return min([max_sleep_ends_at, self._new_pods_at, *tick_times, *extra_times])
 
     def take_due(self) -> dict[WatchedPod, None]:
         """Return the pods that are due, and advance to the next ticks. The caller skips pods in flight."""

@@ -2,8 +2,7 @@
 
 A batch can fail because of a single pod (one that makes the API fail, or one of another team). Such a pod
 must not hide the others of its batch: a search by halving finds it (see :class:`FaultSearch`), and it is then
-polled alone. A tick sends fewer than twice as many requests as there would be batches without searches.
-While no request succeeds at all, there is an outage, and no search.
+polled alone. While no request succeeds, there may be an outage, and searches may send only a few requests.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _MIN_REQUESTS: Final = 3
 _OUTAGE_REQUESTS: Final = 2
 """Max requests of a tick besides its batches, while no request succeeds."""
 _MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests per tick and refused batch: the waits for its culprits end, so this cost occurs once."""
-_MIN_SEARCH_REQUESTS: Final = 2
-"""Min requests of a search in a tick before the tick's last one checks the pods presumed innocent."""
+"""Max requests of a search in a tick; the budget does not limit a refused batch, which is searched once."""
+_MIN_SUSPECT_REQUESTS: Final = 2
+"""First requests of a search in a tick, which poll suspects even if one is the tick's last."""
 _MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
@@ -52,14 +51,16 @@ class SearchBudget:
             self._left -= 1
         return self._left >= 0
 
-    def is_last(self, requests_before: int, *, is_refused: bool) -> bool:
-        """Return whether the request just taken is the tick's last, and not among the first of its search.
+    def should_poll_innocent(self, requests_before: int, *, is_refused: bool) -> bool:
+        """Return whether the request just taken should poll the pods that its search presumes innocent.
+
+        If it is the tick's last request, they would otherwise wait for the next tick.
 
         Args:
             requests_before: Number of earlier requests of the search in this tick.
             is_refused: Whether the search is for a refused batch, which the budget does not limit.
         """
-        return not is_refused and self._left < 1 and requests_before >= _MIN_SEARCH_REQUESTS
+        return not is_refused and self._left < 1 and requests_before >= _MIN_SUSPECT_REQUESTS
 
     def count_refused_batch(self) -> None:
         """Count a batch whose requests were all refused."""
@@ -99,8 +100,8 @@ class Tick:
         for pod in self._pods:
             pod.in_flight = True
         self._has_success = False
-        self._decided = asyncio.Event()
-        """Set when a request has succeeded, or all batches have failed."""
+        self._outage_decided = asyncio.Event()
+        """Set when a request has succeeded (no outage), or all batches have failed."""
         self._refusal_lock = asyncio.Lock()
         """Held by the search of a refused batch: refused batches are searched one after the other."""
         self._budget = SearchBudget(0)
@@ -109,8 +110,7 @@ class Tick:
         """Poll all pods, and search the batches that fail."""
         batches = self._batches()
         lone_pods = [pod for pod in self._pods if pod.is_polled_alone]
-        batches_without_searches = self._split(self._pods) if self._searches or lone_pods else batches
-        max_requests = max(2 * len(batches_without_searches) - 1, _MIN_REQUESTS)
+        max_requests = self._max_requests(batches, has_lone_pods=bool(lone_pods))
         # Leave a request for each search: the other lone pods are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
         self._budget = SearchBudget(max_requests - len(batches) - len(lone_pods))
@@ -119,7 +119,7 @@ class Tick:
                 group.create_task(self._search(search))
             send = partial(self._send_batch, group)
             await self._reader.executor.map(send, [*batches, *([pod] for pod in lone_pods)])
-            self._decided.set()
+            self._outage_decided.set()
         if batches and not self._has_success:
             # An outage: no pod is the culprit.
             for search in self._searches:
@@ -136,6 +136,13 @@ class Tick:
         refused = [pod for pod in pods if pod.refused_since is not None]
         others = [pod for pod in pods if pod.refused_since is None]
         return self._split(refused) + self._split(others)
+
+    def _max_requests(self, batches: list[list[WatchedPod]], *, has_lone_pods: bool) -> int:
+        """Return the bound on all requests, except those of searches for refused batches."""
+        if self._searches or has_lone_pods:
+            # `batches` lacks the pods in searches and the lone ones.
+            batches = self._split(self._pods)
+        return max(2 * len(batches) - 1, _MIN_REQUESTS)
 
     def _split(self, pods: Iterable[WatchedPod]) -> list[list[WatchedPod]]:
         """Split pods into batches."""
@@ -170,7 +177,7 @@ class Tick:
                 pod.end(exc)
             return exc
         self._has_success = True
-        self._decided.set()
+        self._outage_decided.set()
         self._release(pods)
         return None
 
@@ -224,17 +231,17 @@ class Tick:
     async def _follow_up(
         self, batch: list[WatchedPod], error: PrimePodsError, *, has_failed_before: bool
     ) -> None:
-        """Search a failed batch if other batches succeeded, or if it has failed before."""
+        """Search a failed batch; while no request succeeds, only if it was refused or has failed before."""
         # Wait for the first success only: another batch may hang.
-        await self._decided.wait()
-        is_refused_again = is_refusal(error) and batch[0].refused_since is not None
+        await self._outage_decided.wait()
+        is_refused_again = is_refusal(error) and all(pod.refused_since is not None for pod in batch)
         is_searchable = len(batch) > 1 and _may_be_caused_by_pods(error)
         if is_refused_again or not is_searchable:
-            self._end_search(batch, error)
+            self._stop_searching(batch, error)
         elif is_refusal(error):
             async with self._refusal_lock:
                 if self._budget.has_too_many_refused_batches:
-                    self._end_search(batch, error)
+                    self._stop_searching(batch, error)
                 else:
                     await self._search(FaultSearch(batch, error))
         elif self._has_success or has_failed_before:
@@ -251,8 +258,8 @@ class Tick:
         for requests_before in range(_MAX_SEARCH_REQUESTS):
             is_refused = is_refusal(search.error)
             has_request = self._budget.take(is_refused=is_refused)
-            is_last = self._budget.is_last(requests_before, is_refused=is_refused)
-            pods = search.next_items(is_last=is_last)
+            prefer_innocent = self._budget.should_poll_innocent(requests_before, is_refused=is_refused)
+            pods = search.next_items(prefer_innocent=prefer_innocent)
             if not (pods and has_request):
                 break
             error = await self._send(pods)
@@ -268,7 +275,7 @@ class Tick:
     def _apply_findings(self, search: PodSearch) -> None:
         """Act on the findings of a search so far."""
         for pod, error in search.culprits.items():
-            self._end_search([pod], error)
+            self._stop_searching([pod], error)
             pod.is_polled_alone = search.has_success
         search.culprits.clear()
         undecided = search.undecided
@@ -278,18 +285,18 @@ class Tick:
         if search.given_up:
             if is_refusal(search.error):
                 self._budget.count_refused_batch()
-            self._end_search(undecided, search.error)
+            self._stop_searching(undecided, search.error)
         self._release(undecided)
 
-    def _end_search(self, pods: list[WatchedPod], error: Exception) -> None:
-        """End the search of pods; end their waits if they were refused."""
+    def _stop_searching(self, pods: list[WatchedPod], error: Exception) -> None:
+        """Search these pods no longer; if they were refused, record it."""
         self._clear_search(pods)
         if is_refusal(error):
             self._state.note_refusal(pods, error)
 
 
 def _may_be_caused_by_pods(error: Exception) -> bool:
-    """Return whether some of a request's pods may have caused its failure."""
+    """Return whether some of a request's pods may have caused its failure; any HTTP error but 429 counts."""
     if isinstance(error, APIError) and not isinstance(error, RateLimitError):
         return True
     return may_be_caused_by_ids(error)

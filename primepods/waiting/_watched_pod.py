@@ -119,7 +119,7 @@ class WatchedPod:
         self.subscriptions.add(subscription)
         self.notify_on_next_response(subscription)
         if self._is_missing and not self.never_found:
-            # Without a row, only `get` shows the state: do not keep a new subscriber waiting for it.
+            # The state is unknown until a `get`: do not make a new subscriber wait for one.
             self.lookup_at = -math.inf
 
     def notify_on_next_response(self, subscription: Subscriber) -> None:
@@ -235,7 +235,7 @@ class WatchedPod:
             self._set_status(None, sequence)
 
     def _complete(self, row: PodStatus, now: float) -> PodStatus:
-        """Add the address from ``get`` while the pod stays ACTIVE; note whether one is still missing."""
+        """Add the address from ``get`` while the pod stays ACTIVE; note whether a lookup is needed."""
         if row.status != PodState.ACTIVE:
             self._pod_with_address = None
         status = _with_address(row, self._pod_with_address)

@@ -27,8 +27,8 @@ def ready(status: PodStatus | None) -> bool:
 def failed(status: PodStatus | None) -> bool:
     """Return whether a pod has failed: ERROR, or an installation that ended in ERROR.
 
-    A wait accepts a failed installation once it has lasted for ``install_grace``. A pod that was stopped or
-    deleted, or is gone, has not failed.
+    In a wait, a failed installation counts once it has lasted for ``install_grace``. A pod that was stopped
+    or deleted, or is gone, has not failed.
     """
     return status is not None and status.has_failed
 

@@ -186,7 +186,7 @@ class HubConnection:
         spare, loop = self._spare_transport, self._spare_loop
         if spare is None or loop is None:
             return Transport(self._settings, self._session)
-        # If its loop is closed, a transport opens new connections in this loop; otherwise it refuses that.
+        # A transport moves to another loop only if its own is closed.
         is_usable_here = loop is asyncio.get_running_loop() or loop.is_closed()
         if not is_usable_here:
             return Transport(self._settings, self._session)
@@ -195,7 +195,7 @@ class HubConnection:
         return spare
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections of a poller that ends for the next one; idle connections close by themselves.
+        """Keep the connections of an ending poller for the next poller; idle connections close by themselves.
 
         Returns:
             ``False`` if they are not kept, because the client is closed or already has spare connections.

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from .._http.request import PODS
-from .._http.response import missing_row
+from .._http.response import missing_row_error
 from .._utils.text import one_line
 from ..errors import PodFailedError, WaitTimeoutError
 from ..models import PodChange, PodState, PodStatus
@@ -107,7 +107,7 @@ class Wait:
             # The grace period ends with the first response after it.
             pod.notify_on_next_response(subscription)
         elif pod_id in subscription.never_appeared:
-            raise missing_row("GET", f"{PODS}/status", pod_id)
+            raise missing_row_error("GET", f"{PODS}/status", pod_id)
         elif is_over(status):
             raise _pod_failed_error(subscription, pod_id)
 
@@ -195,7 +195,8 @@ def _recent_failures(subscription: Subscription) -> str:
     first_error = next((error for error in errors if error is not None), None)
     if first_error is not None:
         return f"Requests kept failing: {first_error} "
-    if any(pod.confirmed_at == -math.inf for pod in pods):
+    has_pod_without_response = any(pod.confirmed_at == -math.inf for pod in pods)
+    if has_pod_without_response:
         return "The API has not responded yet. "
     return ""
 

@@ -68,7 +68,7 @@ class AsyncWatch:
 
 
 class _Iteration:
-    """State of a :class:`WatchIterator`, without a reference to it, so that it can be garbage-collected.
+    """State of a :class:`WatchIterator`; does not refer to the iterator, which can thus be garbage-collected.
 
     Args:
         connection: The client's connection to the poller.

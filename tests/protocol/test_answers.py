@@ -27,7 +27,7 @@ from primepods import (
     ValidationError,
 )
 from primepods._http.request import PODS
-from primepods._http.response import Response, missing_row, read_retry_after
+from primepods._http.response import Response, missing_row_error, read_retry_after
 from primepods._utils import strict_json as _json
 from primepods.config import KEY_PAGE
 from tests.fixtures import document
@@ -328,7 +328,7 @@ def test_a_post_that_was_rate_limited_was_not_carried_out() -> None:
 
 def test_a_missing_row_is_not_found() -> None:
     """The same class as a 404, with what was asked and where terminated pods go."""
-    error = missing_row("GET", f"{PODS}/status", "a\x1bb")
+    error = missing_row_error("GET", f"{PODS}/status", "a\x1bb")
     assert isinstance(error, NotFoundError)
     assert (error.status_code, error.method, error.path) == (404, "GET", f"{PODS}/status")
     assert (error.body, error.headers) == (None, {})
