@@ -20,9 +20,9 @@ def exit_on_sigterm() -> Generator[None]:
 
     By default these signals end Python without leaving any block, so that leased pods keep running. In this
     block the first signal does what Ctrl-C does, in asyncio and in blocking code; further ones do nothing.
-    After all inner blocks are left, and their pods deleted, it raises ``SystemExit`` with the exit code of
-    shells (143, 129), and restores the previous handlers. A SIGHUP that is ignored (``nohup``) stays ignored;
-    SIGKILL cannot be handled.
+    After all inner blocks are left, and their pods deleted, this block restores the previous handlers, and
+    raises ``SystemExit`` with the exit code of shells (143, 129). A SIGHUP that is ignored (``nohup``) stays
+    ignored; SIGKILL cannot be handled.
 
     Raises:
         RuntimeError: Called outside the main thread, the only one that gets signals.
@@ -30,12 +30,12 @@ def exit_on_sigterm() -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("exit_on_sigterm works only in the main thread, the only one that gets signals")
     received: list[int] = []
-    task = _current_task()
+    block_task = _current_task()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
-            _interrupt(frame, task)
+            _interrupt(frame, block_task)
 
     handled = [number for number in _termination_signals() if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, on_signal) for number in handled}
@@ -68,7 +68,7 @@ def _current_task() -> asyncio.Task[object] | None:
         return None
 
 
-def _interrupt(frame: FrameType | None, task: asyncio.Task[object] | None) -> None:
+def _interrupt(frame: FrameType | None, block_task: asyncio.Task[object] | None) -> None:
     """Call the handler of Ctrl-C; if there is none, do what that handler would do."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
@@ -80,6 +80,7 @@ def _interrupt(frame: FrameType | None, task: asyncio.Task[object] | None) -> No
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise KeyboardInterrupt from None
-    tasks = asyncio.all_tasks(loop) if task is None else {task}
+    # A block around `asyncio.run` has no task: cancel all, since the main one is unknown.
+    tasks = asyncio.all_tasks(loop) if block_task is None else {block_task}
     for each in tasks:
         loop.call_soon_threadsafe(each.cancel)

@@ -38,7 +38,8 @@ class Budget:
     def _hours_until_max_spend(self) -> float:
         max_spend = self._options.max_spend
         price_hr = self.rentals[-1].price_hr
-        if max_spend is None or price_hr <= 0:
+        is_price_known = price_hr > 0
+        if max_spend is None or not is_price_known:
             return math.inf
         return (max_spend - self._spent) / price_hr
 

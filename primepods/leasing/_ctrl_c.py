@@ -39,7 +39,7 @@ class _CtrlC:
     def intercept(self, callback: Callable[[], None]) -> None:
         """Let Ctrl-C call ``callback`` in the running loop instead of raising ``KeyboardInterrupt``.
 
-        Does nothing outside the main thread, where Ctrl-C never raises, or if ``callback`` is registered.
+        In other threads than the main one, this does nothing, since Ctrl-C raises nothing there.
         """
         if threading.current_thread() is not threading.main_thread():
             return

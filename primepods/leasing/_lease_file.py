@@ -35,7 +35,7 @@ class LeaseFile:
     Args:
         path: Path of the file.
         record: Content of the file.
-        descriptor: The open file that holds the lock.
+        descriptor: The open file, locked where locks exist; -1 if it is closed.
     """
 
     def __init__(self, path: Path, record: LeaseRecord, descriptor: int) -> None:
@@ -114,7 +114,7 @@ class LeaseFile:
             self._descriptor = descriptor
 
     def is_lost(self) -> bool:
-        """Return whether the file of an open lease, or its folder, was removed."""
+        """Return whether something other than :meth:`remove` has removed the file."""
         return not self._is_removed and not self.path.exists()
 
     def remove(self) -> None:

@@ -8,14 +8,14 @@ from typing import Final
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # a module elsewhere
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
 HAS_LOCKS: Final = fcntl is not None
 NOT_SUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 class LocksUnavailableError(Exception):
-    """This file system has no locks, which show whether a process lives."""
+    """The file system or the operating system has no locks."""
 
 
 def lock(descriptor: int) -> bool:

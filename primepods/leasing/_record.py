@@ -61,7 +61,7 @@ class LeaseRecord:
         process_start: When that process was started, in the system's units; ``None`` if unknown.
         ordered_at: When the order was about to be sent, by the server's time.
         given_up: Whether the process has stopped trying to delete the pod.
-        is_refused: Whether the API refused the order, though it may have carried it out.
+        is_refused: Whether the order was refused: a pod exists only if a gateway has sent the order twice.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
@@ -80,9 +80,9 @@ class LeaseRecord:
     is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
-        """Return whether the process may have ended; the lock of the file decides.
+        """Return whether the process has given up or may have ended; a sweep then tries to lock the file.
 
-        A process of another host cannot be checked: it counts as ended if the sweep has a minimum age.
+        A process of another host cannot be checked: a sweep with a minimum age takes it for an ended one.
         """
         if self.given_up:
             return True

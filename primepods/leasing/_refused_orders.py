@@ -1,4 +1,4 @@
-"""Orders that the API refused, though it may have carried them out: a gateway can send an order twice."""
+"""Refused orders. Their pods may exist: a gateway can send an order twice, and return the second response."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ log = logging.getLogger("primepods")
 _RESEND_AFTER: Final = 60.0
 """Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated."""
 _MIN_CONFIRM_TIMEOUT: Final = 0.05
-"""Seconds: at the deadline, the pod is polled one last time."""
+"""Seconds for one last poll of the pod at the deadline."""
 _MAX_BACKOFF: Final = 10.0
 _LOG_INTERVAL: Final = 60.0
 """Min seconds between two log messages about a release that fails."""
@@ -117,16 +117,16 @@ class Release:
         is_gone = False
         while not is_gone:
             if self._must_send_deletion:
-                # Not `_deadline`: an interruption hurries the confirmation, but not a deletion to send again.
-                has_ended = await self.steps.run(self._send_deletion(), deadline=lambda: self._ends_at)
-                if has_ended:
+                # Not `_deadline`: after an interruption it leaves only seconds, for the confirmation.
+                already_ended = await self.steps.run(self._send_deletion(), deadline=lambda: self._ends_at)
+                if already_ended:
                     return
                 self._must_send_deletion = False
                 self._accepted_at = self._clock.time()
             is_gone = await self._wait_until_gone()
 
     async def _wait_until_gone(self) -> bool:
-        """Wait until the pod is gone, and return ``True``; else decide whether to send the deletion again.
+        """Return whether the pod is gone within a minute; if not, decide whether to send the deletion again.
 
         Raises:
             WaitTimeoutError: The pod is not gone at the deadline.
@@ -155,7 +155,7 @@ class Release:
             _NeverShownError: See :meth:`_delete_unshown`.
         """
         account = self.account
-        # No retries for a pod that no response has shown: they take a 404 after a lost response for success.
+        # No retries for a pod never shown: they take a 404 as the success of an earlier attempt.
         pods = account.pods if self.may_appear_until is None else account.pods_once
         if not self.is_name_confirmed:
             has_our_name = await is_named(pods, self.pod_id, self.name)
@@ -176,8 +176,8 @@ class Release:
         """
         with suppress(NotFoundError):
             state = await pods.delete(self.pod_id, missing_ok=False)
-            # After an unclear response, `delete` returns TERMINATED for a pod that neither `get` nor the list
-            # shows: this one may appear later.
+            # TERMINATED can mean that the response was unclear, and that neither `get` nor the list shows the
+            # pod. It may still appear.
             if state != PodState.TERMINATED:
                 return False
         if has_ended(self.name, self.pod_id, await read_ended_pods(self.account.pods)):
@@ -193,7 +193,7 @@ class Release:
         return self._accepted_at < math.inf
 
     def _deadline(self) -> float:
-        """Return the time at which the release must end: earlier if it is accepted and was interrupted."""
+        """Return when the release must end: earlier if it was interrupted and the deletion is accepted."""
         if not self.steps.interruptions or not self._is_accepted:
             return self._ends_at
         hurried = max(self._accepted_at, self.steps.interrupted_at) + HURRIED_TIMEOUT

@@ -48,11 +48,11 @@ class Rental:
     Attributes:
         account: The account that orders the pod.
         spec: The ordered pod.
-        pod: The pod as ordered; ``None`` before that.
+        pod: The pod as ordered; ``None`` while its id is unknown.
         status: The pod's last status.
         file: The lease file.
         release_error: The error that says why the pod may still be running, or ``None``.
-        is_refused: Whether the API refused the order, though it may have carried it out.
+        is_refused: Whether the order was refused: a pod exists only if a gateway has sent the order twice.
     """
 
     file: LeaseFile
@@ -132,7 +132,8 @@ class Rental:
         found, result = await find_namesakes(self.account.pods, self.name, self._clock)
         if len(found) == 1:
             return found[0]
-        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {result}."
+        shown = f"{len(found)} pods have this name" if found else result
+        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {shown}."
         raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
 
     async def _note_refusal(self) -> None:

@@ -72,8 +72,8 @@ class Steps:
     def end(self) -> None:
         """Start the release, if it has not started."""
         if not self.is_ending:
-            # If all tasks are cancelled at once, the block may end before the lease's task is interrupted.
-            # That interruption must not count as a second one.
+            # When all tasks are cancelled, the block may end first. The lease's task is interrupted next:
+            # that must not count as an interruption of the release.
             self.interrupted_at = self._clock.time()
         self.is_ending = True
         self.wake()
@@ -88,7 +88,7 @@ class Steps:
         if self.is_ending and now - self.interrupted_at >= MIN_INTERRUPTION_INTERVAL:
             self.interruptions += 1
             if self.interruptions == 1:
-                log.warning("%s is being deleted: interrupted again, it may be left running", label)
+                log.warning("%s is being deleted: if interrupted again, it may be left running", label)
         self.interrupted_at = now
         self.end()
 
@@ -113,8 +113,8 @@ class Steps:
 
         Args:
             work: The coroutine; it is cancelled if the wait ends before it is done.
-            deadline: Returns the time at which to give up; called again at each interruption, and at the time
-                that it returned.
+            deadline: Returns the time at which to give up; called again at each interruption, and when that
+                time has come, since it may have changed.
             stops_at_end: Whether the end of the lease ends the wait.
 
         Raises:

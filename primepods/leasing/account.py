@@ -29,7 +29,7 @@ class Account:
         server_clock: The server's time.
         folder: Where the files of leases are.
         shared_list: Reads the list of pods for several leases at once.
-        refused: Orders that the API refused, though it may have carried them out.
+        refused: Refused orders; a pod exists only if a gateway has sent the order twice.
     """
 
     pods: PodsAPI

@@ -129,7 +129,7 @@ class AsyncLease:
         self._on_change = on_change
         self._task: asyncio.Task[object] | None = None
         self._in_block = False
-        self._has_cancelled = False
+        self._has_cancelled_block = False
         self._earlier_cancellations = 0
         """Number of cancellations of the task before the block."""
 
@@ -177,8 +177,8 @@ class AsyncLease:
             cancelled: A cancellation during the release, or ``None``.
         """
         supervisor = self.supervisor
-        # Without a budget error, the lease was cancelled from outside, and the block stays cancelled.
-        has_budget_cancelled = self._has_cancelled and supervisor.budget_error is not None
+        # `_cancel_block` is also called if other code cancels the lease: the block then stays cancelled.
+        has_budget_cancelled = self._has_cancelled_block and supervisor.budget_error is not None
         if has_budget_cancelled and await self._uncancel(block_error, cancelled):
             # Nothing else has cancelled the block: raise the budget's error in place of a CancelledError.
             cancelled = None
@@ -194,7 +194,7 @@ class AsyncLease:
         if not self._in_block or self._task is None:
             return
         if self._task.cancelling() <= self._earlier_cancellations:
-            self._has_cancelled = True
+            self._has_cancelled_block = True
             self._task.cancel()
 
     async def _uncancel(self, *caught: BaseException | None) -> bool:
@@ -216,7 +216,7 @@ def entry_error(supervisor: LeaseSupervisor) -> BaseException:
         supervisor.budget_error
         or supervisor.error
         or supervisor.release_error
-        or ClientClosedError("The client was closed before the pod was ready. It is deleted.")
+        or ClientClosedError("The client was closed before the pod was ready. The pod is deleted.")
     )
 
 

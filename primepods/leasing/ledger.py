@@ -88,14 +88,14 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
     record = new_record(unique_name("trial", settings.clock.random), settings)
     file = LeaseFile.create(folder, record)
     try:
-        is_locked = LeaseFile.claim(file.path) is None
+        is_locked_while_open = LeaseFile.claim(file.path) is None
         file.close()
-        claimed = LeaseFile.claim(file.path)
-        if claimed is not None:
-            claimed.close()
+        claimed_after_close = LeaseFile.claim(file.path)
+        if claimed_after_close is not None:
+            claimed_after_close.close()
     finally:
         file.remove()
     if not folder_existed:
         with contextlib.suppress(OSError):  # not empty: a lease has begun meanwhile
             folder.rmdir()
-    return is_locked and claimed is not None
+    return is_locked_while_open and claimed_after_close is not None

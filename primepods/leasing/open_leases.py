@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class OpenLeases:
-    """The leases of a client and its views that are not released yet.
+    """The leases of a client, and of its ``with_options`` views, that are not released yet.
 
     Attributes:
         shared_list: Reads the list of pods for several leases at once.
-        refused: Orders that the API refused, though it may have carried them out.
+        refused: Refused orders; a pod exists only if a gateway has sent the order twice.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class OpenLeases:
 
 
 def intercepted_ctrl_c(supervisors: list[LeaseSupervisor]) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C that was intercepted; ``None`` in a cancelled task, which ends without it."""
+    """Return the intercepted Ctrl-C, if any; ``None`` in a cancelled task, which ends anyway."""
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0
     had_ctrl_c = any(supervisor.had_ctrl_c for supervisor in supervisors)

@@ -30,7 +30,7 @@ _MAX_RECORDS: Final = 1_000
 
 
 class PodsAPI(Protocol):
-    """The methods of ``client.pods`` that leases use; a protocol, since its module imports this one."""
+    """The methods of ``client.pods`` that leases use; a protocol, to avoid a circular import."""
 
     def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
@@ -130,7 +130,7 @@ async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
 
 
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
-    """Return whether a pod is one of the ended ones: by its id, or by its unique name without an id."""
+    """Return whether a pod is one of the ended ones: by its id or, without an id, by its unique name."""
     if pod_id is not None:
         return any(record.id == pod_id for record in ended)
     return any(is_same_name(name, record.name) for record in ended)

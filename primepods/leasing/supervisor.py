@@ -77,7 +77,7 @@ class LeaseSupervisor:
         is_ready: Whether the pod can be used.
         error: The error that says why no pod became ready.
         budget_error: The error that says which budget is used up.
-        had_ctrl_c: Whether a Ctrl-C was intercepted during the release, after which the caller raises it.
+        had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
         on_pod_lost: Called when the pod is deleted before the end of its block.
     """
 
@@ -195,7 +195,7 @@ class LeaseSupervisor:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the pod is not being deleted: after that, another machine may have its address."""
+        """Whether the pod is not being deleted: a deleted pod's address may be given to another machine."""
         return self._is_kept or not self._steps.is_ending
 
     @property

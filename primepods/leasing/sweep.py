@@ -17,7 +17,7 @@ class OrphanedPod(ToDict):
 
     Attributes:
         name: Its name.
-        pod_id: Its id; ``None`` if its process died before the response, and the list does not show it yet.
+        pod_id: Its id; ``None`` if its process died before the response, and the pod is not listed yet.
         price_hr: Its price per hour, if known.
         created_at: When it was created or ordered; ``None`` if unknown.
     """
@@ -55,7 +55,7 @@ class Sweep(ToDict):
         deleted: Ids of the pods that it deleted and confirmed terminated; empty with ``dry_run``.
         errors: Errors by the pod's id, or by its name if it has no id: these pods may be billed. The key
             ``pods.list`` has the error that left the list of pods incomplete.
-        skipped: The leases of that prefix and age that the sweep has left alone, with the reasons.
+        skipped: The leases of the sweep's prefix and age that it has left alone, with the reasons.
     """
 
     found: tuple[OrphanedPod, ...]

@@ -61,7 +61,7 @@ class Sweeper:
         self._claimed: list[LeaseFile] = []
         self._are_files_readable = True
         self._now = -math.inf
-        """The server's time; while it is unknown, every pod counts as just ordered, and no 404 as a proof."""
+        """The server's time; ``-inf`` if unknown: pods then count as just ordered, and may still appear."""
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``.
@@ -75,7 +75,7 @@ class Sweeper:
             return Sweep(found=(), skipped=tuple(self._skipped))
         listed, list_error = await self._pods.list().collect()
         await self._read_time()
-        # Read the files again: a pod that was ordered before the list may have its file only now.
+        # Read the files again: a listed pod may have been ordered after the first reading.
         records = await asyncio.to_thread(self._read_files)
         try:
             orphans = await self._find_orphans(before, records, listed, is_complete=list_error is None)
@@ -321,7 +321,7 @@ class Sweeper:
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphans: list[Orphan]) -> dict[str, PrimePodsError | None]:
-        """Delete the pods of orphans; return each error or ``None``, by id, or by name without an id."""
+        """Delete orphans and the files of ended pods; return each error or ``None``, by id or by name."""
         for orphan in self._ended:
             orphan.remove_files()
         limit = self._settings.max_concurrency
