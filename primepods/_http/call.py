@@ -23,7 +23,7 @@ class Call:
     """A call in progress.
 
     Attributes:
-        request: The request, with its path after redirects.
+        request: The request to send, updated by redirects.
         base_url: The client's base URL.
         deadline_at: The time at which the call must end.
         attempt: Number of the current attempt, from 1.
@@ -93,7 +93,7 @@ class Call:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None
-        # The text numbers the next attempt; the fields, as in other records, the attempt that has failed.
+        # The text has the number of the next attempt; the fields have that of the failed attempt.
         log.info(
             "retrying %s %s in %.2f s: %s (attempt %d)",
             request.method,
@@ -114,7 +114,7 @@ class Call:
                 route=request.template,
                 attempt=self.attempt,
                 status=status,
-                # Without the server's text, which can quote what was sent.
+                # Without the server's text: it can quote secrets from the request.
                 reason=f"status {status}" if isinstance(error, APIError) else self.last_failure,
                 delay=delay,
             )

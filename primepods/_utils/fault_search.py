@@ -17,7 +17,7 @@ class FaultSearch(Generic[T, E]):
 
     Until a request succeeds, single items are tried. Then the suspects are halved: when one half fails, the
     other half is presumed innocent. At the end, one request checks all items that are presumed innocent; if
-    it fails, they are searched in turn. One culprit among n is found with log2(n) requests, plus this one.
+    it fails, they are searched in turn. One culprit among n takes log2(n) requests and that check.
 
     Args:
         items: The items of the failed request.
@@ -56,7 +56,7 @@ class FaultSearch(Generic[T, E]):
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            is_last: Whether a pause follows this request: then prefer items that are presumed innocent.
+            is_last: Whether a pause follows this request: items presumed innocent should not wait that long.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
