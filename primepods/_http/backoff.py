@@ -21,8 +21,8 @@ _MIN_RATE_LIMIT_DELAY: Final = 0.25
 class RetryBudget:
     """Retry budget of one client, so that its calls do not overload an API that is down.
 
-    A retry takes a token. Each success and each second give one back. The last tokens are reserved for
-    deletions, because a pod that is not deleted is billed.
+    A retry takes a token, unless it follows a 429. Each success and each second give one back. The last
+    tokens are reserved for deletions, because a pod that is not deleted is billed.
 
     Args:
         clock: The client's clock.

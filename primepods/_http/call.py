@@ -32,7 +32,7 @@ class Call:
             with a 429. If so, a request that is not idempotent is not sent again.
         maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail. If so, an
             error such as a 404 may be the effect of that attempt.
-        redirected: Whether a redirect was followed.
+        redirected: Whether a redirect was followed: at most one is, and ``attempt`` does not count it.
         last_failure: Reason of the previous failure.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
             counted only for ``on_event``.

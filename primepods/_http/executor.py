@@ -247,7 +247,6 @@ class RequestExecutor:
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
-        now = self._clock.time()
         policy = self.settings.retry
         if not self._may_retry(call, error):
             return None
@@ -265,7 +264,7 @@ class RequestExecutor:
                     f"RetryPolicy.max_delay is {policy.max_delay:g} s."
                 )
             return None
-        if now + delay >= call.deadline_at:
+        if self._clock.time() + delay >= call.deadline_at:
             error.add_note(
                 f"Not retried: the next attempt, in {delay:.1f} s, would pass the deadline of "
                 f"{self.settings.deadline:g} s."

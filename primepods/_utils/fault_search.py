@@ -68,7 +68,7 @@ class FaultSearch(Generic[T, E]):
             return self._presumed_innocent
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:
-            # Only the first request has failed: the cause may be gone, and the whole group may succeed.
+            # Of three or more requests, only the first failed: its cause may be gone. Try the whole group.
             return group
         return group[len(group) // 2 :]
 
