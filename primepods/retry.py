@@ -11,17 +11,17 @@ from ._utils.arguments import check_count, check_flag, check_seconds
 class RetryPolicy:
     """Retry and backoff of transient errors.
 
-    GET and DELETE are retried after every error whose ``transient`` is true; POST and PATCH only if the
-    server provably received nothing. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
+    GET and DELETE are retried after every error whose ``transient`` is true; POST, PUT and PATCH only if
+    the server provably received nothing. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
     seconds, at most ``max_delay``, times a random number from 0 to 1 with ``jitter``.
 
-    Each request sent counts as an attempt, with one exception: a GET or DELETE on a reused connection that
-    ends without a byte of response is sent again at once, because the server had most likely closed the
-    connection before the request. A POST, PUT or PATCH always has a new connection.
+    A GET or DELETE on a reused connection that ends without a byte of response is sent again at once, within
+    the same attempt: the server had most likely closed the connection before the request. A POST, PUT or
+    PATCH always has a new connection.
 
-    A 429 does not count as an attempt: it is retried, with the same kind of backoff (from 0.25 s), until the
-    call's ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected (plus some jitter); after a longer
-    one, the error is raised at once, with its ``retry_after`` set.
+    A 429 does not count as an attempt: a GET or DELETE is retried after it, with the same kind of backoff (at
+    least 0.25 s), until the call's ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected (plus
+    some jitter); after a longer one, the error is raised at once, with its ``retry_after`` set.
 
     All calls of a client share a budget of 100 retries, so that they do not overload an API that is down.
     Every retry takes one, except after a 429; every success and every second add one; the last 20 are

@@ -60,6 +60,7 @@ class SSHTarget(ToDict):
     """
 
     _DERIVED = (("command", str),)
+    """The key that :meth:`to_dict` adds, with its type: for the JSON schema."""
 
     user: str = attrs.field(validator=_check_user)
     """Login name; ``root`` if the API gives none."""

@@ -64,7 +64,7 @@ class Call(Generic[R]):
         self._has_ended = False
         self._result: R | None = None
         self._error: BaseException | None = None
-        # Messages to the waiting thread: arguments for the callback; `None` at the end.
+        # Messages to the waiting thread: an argument for the callback; `None` at the end.
         self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
 
     # The following methods run in the loop's thread.
@@ -77,8 +77,8 @@ class Call(Generic[R]):
         try:
             self._result = await self._work()
         except asyncio.CancelledError:
-            # Closing the client cancels the task. So does an interruption, but then `run` raises that, and
-            # ignores this error.
+            # Closing the client cancels the task. An interruption does too, but then `run` raises the
+            # interruption and ignores this error.
             self.end(closed_error("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
             if isinstance(exc, PrimePodsError):
@@ -90,9 +90,9 @@ class Call(Generic[R]):
         else:
             self.end()
 
-    async def _request_callback(self, change: object) -> None:
+    async def _request_callback(self, argument: object) -> None:
         is_handled = asyncio.Event()
-        self._queue.put((change, is_handled))
+        self._queue.put((argument, is_handled))
         await is_handled.wait()
 
     def _cancel(self) -> None:
@@ -120,8 +120,8 @@ class Call(Generic[R]):
             if not loop.call_soon(self.start):
                 self.end(closed_error("This client is closed."))
             while (request := self._next_callback()) is not None:
-                change, is_handled = request
-                self._call_back(change)
+                argument, is_handled = request
+                self._call_back(argument)
                 # The callback may have forked: raise an error in the child process.
                 loop.check()
                 loop.call_soon(is_handled.set)
@@ -160,10 +160,10 @@ class Call(Generic[R]):
         except queue.Empty:
             return None
 
-    def _call_back(self, change: object) -> None:
+    def _call_back(self, argument: object) -> None:
         if self._callback is None:
             return
-        result = self._callback.function(change)
+        result = self._callback.function(argument)
         if inspect.isawaitable(result):
             if inspect.iscoroutine(result):
                 result.close()

@@ -24,7 +24,7 @@ R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
 _MAX_INTERRUPTIONS: Final = 100
-"""Max interruptions of a wait for a release; the lease itself gives up at the second."""
+"""Safety limit for a wait for a release: the lease itself gives up at the second interruption."""
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
 """The portals of leases that may have something left to do."""
 
@@ -38,8 +38,8 @@ class LeasedPod(LeasedPodView, Remote):
         name: Its name, with the suffix that no other pod has.
         ssh: The ssh target of the first node.
 
-    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``. When a budget of the lease
-    has ended it, these end and raise :class:`~primepods.BudgetExceededError`.
+    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``. When a budget ends the
+    lease, these end and raise :class:`~primepods.BudgetExceededError`.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
@@ -118,7 +118,7 @@ class Lease:
                     # A forked child leaves the pod to its parent.
                     return
                 if LOOPS.runs_here():
-                    # The block is that of a generator, garbage-collected in the thread of a client's loop.
+                    # A generator with this block is garbage-collected in a loop's thread: do not wait there.
                     _start_unattended_release(self._portal, supervisor)
                     return
                 interrupted = _wait_for_release(self._portal, supervisor, begin_release) or interrupted
@@ -144,7 +144,7 @@ class Lease:
 
 
 def release_leases(portal: Portal | None = None) -> None:
-    """Release the open leases of a client, or of all clients, together, even if their blocks go on."""
+    """Release the open leases of one client, or of all, together, even if their blocks are still running."""
     leases = _open_leases(portal)
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
@@ -178,7 +178,7 @@ def _open_leases(portal: Portal | None) -> list[tuple[LeaseSupervisor, Portal]]:
 def _start_release(
     portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
 ) -> BaseException | None:
-    """Begin the release in the loop, without waiting for its end; called as :func:`_wait_for_release` is."""
+    """Begin the release in the loop, without waiting; has the signature of :func:`_wait_for_release`."""
     del supervisor
     portal.call(_as_coroutine, begin_release)
     return None

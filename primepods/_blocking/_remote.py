@@ -18,8 +18,7 @@ class Remote:
     """A pod to work on, by the system's ``ssh``: made by ``pods.remote``.
 
     Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
-    apply. The login is retried for ``login_timeout``; nothing is sent before it
-    succeeds.
+    apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds.
     """
 
     def __init__(self, portal: Portal, remote: AsyncRemote) -> None:

@@ -21,8 +21,8 @@ _MIN_RATE_LIMIT_DELAY: Final = 0.25
 class RetryBudget:
     """Retry budget of one client, so that its calls do not overload an API that is down.
 
-    A retry takes a token. Each success and each second give one back. The last tokens are reserved for
-    deletions, because a pod that is not deleted is billed.
+    A retry takes a token, unless it follows a 429. Each success and each second give one back. The last
+    tokens are reserved for deletions, because a pod that is not deleted is billed.
 
     Args:
         clock: The client's clock.
@@ -81,14 +81,14 @@ def retry_delay(
     if retry_after is not None and retry_after > policy.max_delay:
         return None
     # A 429 does not count as a failure: all callers together send too much, but this call can succeed.
-    is_limited = isinstance(error, RateLimitError)
-    if not is_limited and failures >= policy.attempts:
+    is_rate_limit = isinstance(error, RateLimitError)
+    if not is_rate_limit and failures >= policy.attempts:
         return None
-    delay = backoff(policy, rate_limits if is_limited else failures, rand)
+    delay = backoff(policy, rate_limits if is_rate_limit else failures, rand)
     if retry_after is not None:
-        jitter = delay if policy.jitter else 0.0
-        delay = retry_after + jitter
-    return max(delay, _MIN_RATE_LIMIT_DELAY) if is_limited else delay
+        # With jitter, the backoff is random, and spreads clients that got the same `Retry-After`.
+        delay = retry_after + (delay if policy.jitter else 0.0)
+    return max(delay, _MIN_RATE_LIMIT_DELAY) if is_rate_limit else delay
 
 
 def backoff(policy: RetryPolicy, attempt: int, rand: float) -> float:

@@ -23,7 +23,7 @@ class Call:
     """A call in progress.
 
     Attributes:
-        request: The request, with its path after redirects.
+        request: The request to send, updated by redirects.
         base_url: The client's base URL.
         deadline_at: The time at which the call must end.
         attempt: Number of the current attempt, from 1.
@@ -32,7 +32,7 @@ class Call:
             with a 429. If so, a request that is not idempotent is not sent again.
         maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail. If so, an
             error such as a 404 may be the effect of that attempt.
-        redirected: Whether a redirect was followed.
+        redirected: Whether a redirect was followed: at most one is, and ``attempt`` does not count it.
         last_failure: Reason of the previous failure.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
             counted only for ``on_event``.
@@ -93,7 +93,7 @@ class Call:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None
-        # The text numbers the next attempt; the fields, as in other records, the attempt that has failed.
+        # The text has the number of the next attempt; the fields have that of the failed attempt.
         log.info(
             "retrying %s %s in %.2f s: %s (attempt %d)",
             request.method,
@@ -114,7 +114,7 @@ class Call:
                 route=request.template,
                 attempt=self.attempt,
                 status=status,
-                # Without the server's text, which can quote what was sent.
+                # Without the server's text: it can quote secrets from the request.
                 reason=f"status {status}" if isinstance(error, APIError) else self.last_failure,
                 delay=delay,
             )

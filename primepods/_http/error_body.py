@@ -42,7 +42,7 @@ def read_error(body: bytes, key: Secret) -> ErrorBody:
         value = scrub_value(loads(body), key)
     except ValueError:
         text = key.scrub(body.decode(errors="replace"))
-        # Once more: a key in HTML escapes appears only when they are decoded.
+        # Scrub again: decoding HTML escapes can reveal the key.
         message = key.scrub(_text_of_page(text))
         return ErrorBody(value=text or None, is_json=False, message=_sentence(message))
     errors = _field_errors(value)
@@ -56,7 +56,7 @@ def read_error(body: bytes, key: Secret) -> ErrorBody:
 
 
 def scrub_value(value: Any, key: Secret) -> Any:
-    """Return a decoded value without the key, in any JSON escape; ``None`` if it is nested too deeply."""
+    """Return a decoded value with the key redacted; ``None`` if the value is nested too deeply."""
     try:
         return _scrub(value, key)
     except RecursionError:

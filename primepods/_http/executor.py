@@ -48,14 +48,14 @@ class RequestExecutor:
     def for_many(self) -> RequestExecutor:
         """Return an executor for one batch call.
 
-        Each request keeps its own deadline. Once no request of the batch call has got a response for that
-        long, :meth:`call` sends nothing more, and raises a ``RequestTimeoutError`` with 0 attempts.
+        Each request keeps its own deadline. After ``settings.deadline`` seconds without a response to any
+        request of the batch call, :meth:`call` raises a ``RequestTimeoutError`` with 0 attempts.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
         return RequestExecutor(self.settings, self.transport, shared_deadline=shared_deadline)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
-        """Return an executor for the same call and connections, with other settings."""
+        """Return an executor for the same batch call and connections, with other settings."""
         return RequestExecutor(settings, self.transport, shared_deadline=self._shared_deadline)
 
     @property
@@ -166,7 +166,7 @@ class RequestExecutor:
         finally:
             slots.release()
         call.note_attempt(outcome, self._clock.time() - started)
-        # Also for a redirect or a 429: if the request was sent twice, the first may have been carried out.
+        # If the request was sent twice, the first may have been carried out, whatever the second response.
         call.maybe_acted |= isinstance(outcome, Response) and outcome.resent
         if slots.locked():
             # Let the next waiter send before this response is decoded: one turn of the loop wakes the waiter,
@@ -247,7 +247,6 @@ class RequestExecutor:
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
-        now = self._clock.time()
         policy = self.settings.retry
         if not self._may_retry(call, error):
             return None
@@ -265,12 +264,13 @@ class RequestExecutor:
                     f"RetryPolicy.max_delay is {policy.max_delay:g} s."
                 )
             return None
-        if now + delay >= call.deadline_at:
+        if self._clock.time() + delay >= call.deadline_at:
             error.add_note(
                 f"Not retried: the next attempt, in {delay:.1f} s, would pass the deadline of "
                 f"{self.settings.deadline:g} s."
             )
             return None
+        # A 429 takes no token: it shows that the API is up.
         needs_token = not isinstance(error, RateLimitError)
         if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
@@ -285,7 +285,7 @@ class RequestExecutor:
         if call.maybe_received and not is_idempotent(call.request.method):
             return False
         if isinstance(error, RequestTimeoutError) and error.limit == "deadline":
-            # The clock may not show it yet: some event loops call timers slightly early.
+            # Even if the clock shows an earlier time: some event loops call timers slightly early.
             return False
         return self._clock.time() < call.deadline_at
 

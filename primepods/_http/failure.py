@@ -52,9 +52,9 @@ class FailedAttempt:
 
     Attributes:
         reason: The cause, in one line.
-        kind: The error to raise. ``transport``: no usable connection; ``connect``: no connection in time;
-            ``timeout`` and ``deadline``: no response within the attempt's timeout or the call's deadline;
-            ``protocol``: an invalid response.
+        kind: The error to raise. ``transport``: no usable connection; ``connect``: no connection within
+            ``CONNECT_TIMEOUT``; ``timeout`` and ``deadline``: no response within the attempt's timeout or the
+            call's deadline; ``protocol``: an invalid response.
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: Hint for the user.
@@ -96,7 +96,8 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         # Only the error itself: its context and traceback reference the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
         text = f"{cause} {cause!r}"
-        if key.scrub(text) != text:
+        holds_key = key.scrub(text) != text
+        if holds_key:
             cause = None
     return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
 
@@ -135,7 +136,7 @@ def _without_excerpt(text: str) -> str:
 
 
 def _system_error(exc: Exception) -> OSError | None:
-    """Return the operating system's error that caused ``exc``."""
+    """Return the operating system's error that caused ``exc``; aiohttp's own subclasses do not count."""
     for found in (getattr(exc, "os_error", None), getattr(exc, "certificate_error", None), exc):
         if isinstance(found, OSError) and type(found).__module__ in _SYSTEM_MODULES:
             return found

@@ -36,7 +36,7 @@ def follow_redirect(
         is_second: Whether a redirect of this call was already followed.
 
     Raises:
-        ProtocolError: The target is another path or host, or the redirects form a loop.
+        ProtocolError: The redirect is not followed.
     """
     # The same path with or without its trailing slash.
     other_path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"

@@ -34,7 +34,8 @@ class Request:
         query: Percent-encoded, without the question mark.
         body: Encoded JSON.
         text_allowed: Whether a response that is not JSON may be plain text.
-        route: The path with ``{id}`` in place of an id; ``None`` if it equals ``path``, or ``UNKNOWN_ROUTE``.
+        route: The path with ``{id}`` in place of an id; ``None`` if it is ``path`` itself;
+            ``UNKNOWN_ROUTE`` if it is unknown.
     """
 
     method: str

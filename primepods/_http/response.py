@@ -49,6 +49,7 @@ _PASSWORD: Final = re.compile(
     r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*(?:"|\\?$)|\[[^\]]*\]?|\{[^}]*\}?|[^",\]\}\s]+)""",
     re.IGNORECASE,
 )
+"""A JSON member with a password, which may be cut off; group 1 is everything before the value."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -59,7 +60,7 @@ class Response:
         status: HTTP status.
         headers: Names in lower case.
         body: Decompressed.
-        resent: Whether the server may have received the request twice because aiohttp repeated it.
+        resent: Whether the server may have received the request twice.
     """
 
     status: int
@@ -111,7 +112,7 @@ def _build_error(
 ) -> APIError | ProtocolError:
     status = response.status
     body = read_error(response.body, key)
-    # The response to a HEAD has no body that could tell the API from a gateway.
+    # The response to a HEAD has no body: assume that it is from the API.
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
         # Not from the API: a pod that a gateway does not know may be running, and billed.
@@ -188,15 +189,15 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     remedy: str | None = None,
     transient: bool = True,
 ) -> ProtocolError:
-    """Build the error for a response that breaks the contract.
+    """Build the error for an invalid response.
 
     Args:
         request: The request.
-        reason: The end of the sentence "the response is …".
+        reason: The end of the sentence "the API's response is invalid: …".
         key: The key to redact from the excerpt.
         found: The invalid bytes or JSON value, of which a short excerpt is shown.
         path: Path inside the response.
-        remedy: Hint for the user; by default the base URL or a gateway.
+        remedy: Hint for the user; by default to check the base URL.
         transient: Whether a retry can succeed.
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
@@ -220,6 +221,6 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Clip late, since redacting passwords and joining lines shorten the text; early, to limit the work.
+    # Clip generously at first, to limit the work: redacting passwords and joining lines shorten the text.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

@@ -105,8 +105,7 @@ def check_session(session: object) -> aiohttp.ClientSession:
 def will_reuse_connection(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:
     """Return whether a request sent now would reuse a connection.
 
-    Reads private attributes of aiohttp. If a version lacks them, the result is ``False``: a request on an
-    idle connection that the server has closed then counts as an attempt.
+    Reads private attributes of aiohttp; ``False`` if a version lacks them.
     """
     try:
         connector = vars(session.connector)
@@ -125,7 +124,7 @@ def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.Cl
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # as in will_reuse_connection
         for protocol, _ in vars(session.connector)["_conns"].get(request.connection_key, ()):
             if not protocol.should_close:
-                # No data has arrived. aiohttp uses this connection, the first, for the next request.
+                # No data has arrived: aiohttp will use this connection, the first that is still open.
                 break
             protocol.close()
 

@@ -147,10 +147,10 @@ class Transport:
         """Close the sessions, but not the caller's. Calls in progress raise :class:`ClientClosedError`."""
         self.closed = True
         if self._pid != os.getpid():
-            # After a fork, the connections belong to the parent, which would not notice their closing.
+            # After a fork, the connections belong to the parent, which may still use them.
             return
         if self._loop is asyncio.get_running_loop():
-            # Only in this loop: calls in another loop notice the closing at the end of their pause.
+            # asyncio is not thread-safe: calls in another loop notice `closed` only when their pause ends.
             self._closing.set()
             # Also end calls that are connecting or use the user's session: closing the sessions does not.
             timeouts, self._timeouts = self._timeouts, set()
@@ -173,7 +173,7 @@ class Transport:
             "allow_redirects": False,
             "raise_for_status": False,
             "auto_decompress": True,
-            # The caller's clock limits the whole attempt; only connecting has its own limit.
+            # `send` limits the whole attempt, on the client's clock; aiohttp limits only connecting.
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         }
         if self.given_session is None and self._settings.proxy is not None:

@@ -28,7 +28,7 @@ def check_string(name: str, value: object) -> str:
 
 
 def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()") -> str:
-    """Return ``pod_id`` if a request made with it can only reach that pod (or key).
+    """Return the id of a pod or SSH key if a request with this id cannot reach anything else.
 
     Raises:
         TypeError: Not a string.

@@ -35,9 +35,8 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
             # An eager task may already have failed here.
             workers.append(group.create_task(work()))
     if errors:
-        # The exception's traceback references this frame. To prevent a reference cycle, this frame must not
-        # reference the exception: neither by `errors` (hence `pop`), nor by the group, whose parent task
-        # keeps the exception with which it ends.
+        # Prevent a reference cycle: the exception's traceback references this frame. So this frame drops
+        # what leads to the exception: the item of `errors`, and the group, whose task may end with it.
         del group
         raise errors.pop()
     # If other code has cancelled a worker, the worker's item has no result yet.

@@ -17,7 +17,7 @@ class FaultSearch(Generic[T, E]):
 
     Until a request succeeds, single items are tried. Then the suspects are halved: when one half fails, the
     other half is presumed innocent. At the end, one request checks all items that are presumed innocent; if
-    it fails, they are searched in turn. One culprit among n is found with log2(n) requests, plus this one.
+    it fails, they are searched in turn. One culprit among n takes log2(n) requests and that check.
 
     Args:
         items: The items of the failed request.
@@ -56,7 +56,8 @@ class FaultSearch(Generic[T, E]):
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            prefer_innocent: Whether items that are presumed innocent come before suspects.
+            prefer_innocent: Whether items that are presumed innocent come before suspects: where a pause follows
+                this request, they should not wait that long.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
@@ -68,7 +69,7 @@ class FaultSearch(Generic[T, E]):
             return self._presumed_innocent
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:
-            # Only the first request has failed: the cause may be gone, and the whole group may succeed.
+            # Of three or more requests, only the first failed: its cause may be gone. Try the whole group.
             return group
         return group[len(group) // 2 :]
 

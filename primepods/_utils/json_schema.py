@@ -48,7 +48,7 @@ def _plain_type(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:
     if isinstance(hint, UnionType):
         return reduce(_union, parts)
     if get_origin(hint) in {tuple, Mapping}:
-        container: Any = list if len(parts) == 1 else dict
+        container: Any = list if get_origin(hint) is tuple else dict
         return container[*parts]
     return str if _is_text(hint) else hint
 

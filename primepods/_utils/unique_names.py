@@ -22,7 +22,7 @@ _EXPIRY_LENGTH: Final = 5
 _EXPIRY_EPOCH: Final = 1_735_689_600
 """2025-01-01: expiries are minutes since then; five letters last until 2088."""
 _MAX_LENGTH: Final = 63
-_MIN_CUT: Final = 8
+_MIN_SHORTENED_LENGTH: Final = 8
 """Min number of letters that remain when a server shortens a name."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
@@ -113,7 +113,7 @@ def may_be_shortened_name(ours: str, theirs: str) -> bool:
     Weaker than :func:`is_same_name`: a name cut within its suffix matches, and so may another pod's name.
     """
     full, seen = _plain(ours), _plain(theirs)
-    return len(seen) >= min(_MIN_CUT, len(full)) and full.startswith(seen)
+    return len(seen) >= min(_MIN_SHORTENED_LENGTH, len(full)) and full.startswith(seen)
 
 
 def _plain(name: str) -> str:
