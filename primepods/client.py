@@ -53,8 +53,8 @@ class AsyncClient:
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.
         max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
-            watches have a second limit of the same size: all clients of an event loop with equal settings
-            share their poller.
+            watches have a second limit of the same size, shared by all clients of an event loop with equal
+            settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         session: Your own ``aiohttp.ClientSession``, which is never closed; or a function (also an async one)
@@ -108,20 +108,21 @@ class AsyncClient:
             own_connections=session is None,
             on_event=make_hook(on_event),
         )
-        self._assemble(settings, Transport(settings, session), owner=True)
+        self._assemble(settings, Transport(settings, session), is_owner=True)
 
     def _assemble(
         self,
         settings: Settings,
         transport: Transport,
         *,
-        owner: bool,
+        is_owner: bool,
         parent_hub: HubConnection | None = None,
         open_leases: OpenLeases | None = None,
     ) -> None:
         self._executor = RequestExecutor(settings, transport)
-        self._owner = owner
+        self._is_owner = is_owner
         self._hub = HubConnection(settings, transport.given_session, parent_hub)
+        """Connection to the poller that waits and watches share."""
         self._open_leases = OpenLeases() if open_leases is None else open_leases
         self.pods = AsyncPods(self._executor, self._hub, self._open_leases)
 
@@ -162,7 +163,7 @@ class AsyncClient:
         view._assemble(
             changed,
             self._executor.transport,
-            owner=False,
+            is_owner=False,
             parent_hub=self._hub,
             open_leases=self._open_leases,
         )
@@ -193,10 +194,10 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Release open leases, then close the connections (not a session that you brought).
 
-        Calls in progress and later calls raise :class:`~primepods.ClientClosedError`. A cancellation hurries
-        the release of leases, as in their blocks; the client is still closed.
+        Calls in progress and later calls raise :class:`~primepods.ClientClosedError`. A cancellation shortens
+        the release of leases as :meth:`primepods.AsyncPods.lease` says; the client is still closed.
         """
-        if not self._owner:
+        if not self._is_owner:
             return
         try:
             await self._open_leases.release()

@@ -99,7 +99,7 @@ class PrimePodsError(Exception):
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # Only `OSError.__init__`, which is not called here, sets `args` of a TimeoutError.
+    # `__new__` sets `args`, except of a TimeoutError: that is an OSError, which sets them in `__init__`.
     error.args = args
     return error
 

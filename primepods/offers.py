@@ -76,7 +76,8 @@ class Offer(Model):
     """A machine, or a cluster of machines, that can be rented."""
 
     _DERIVED = (("price_hr", float | None), ("is_available", bool))
-    _SUMMARY = (
+    """Keys that :meth:`to_dict` adds, and their types."""
+    _SUMMARY_FIELDS = (
         "cloud_id",
         "gpu_count",
         "gpu_type",
@@ -217,7 +218,7 @@ class DiskOffer(Model):
     """Disk space that several pods can share."""
 
     _DERIVED = (("is_available", bool),)
-    _SUMMARY = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
+    _SUMMARY_FIELDS = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
 
     provider: str
     """Provider, such as ``hyperstack``."""

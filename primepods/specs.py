@@ -70,7 +70,7 @@ def _validate_count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None
 
 
 def _validate_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    # The API reads 0 as "no limit", which is hardly what a user means by 0.
+    # Also refuses 0, which the API reads as "no limit": hardly what a user means.
     check_amount(f"PodSpec.{attribute.name}", value, "price")
 
 
@@ -201,8 +201,8 @@ class PodSpec(ToDict):
 
         ``max_price`` defaults to the price of the offer with the ordered amounts
         (:meth:`~primepods.Offer.price_for`): the order is refused if the price has risen meanwhile. Some
-        offers refuse orders without one. The image is the API's default if the offer has it, else the offer's
-        first.
+        offers refuse orders without ``max_price``. The image is the API's default if the offer has it, else
+        the offer's first.
 
         Args:
             offer: A row of ``client.availability``.
@@ -245,14 +245,15 @@ class PodSpec(ToDict):
         """Return the orders for several offers, in the order in which ``pods.lease`` tries them.
 
         Each is made with :meth:`from_offer`: with the same changes, and with its own offer's price as
-        ``max_price`` unless one is given. Offers without the requested amounts are left out.
+        ``max_price`` unless one is given. Offers for which :meth:`from_offer` raises ``ValueError`` are left
+        out.
 
         Args:
             offers: Rows of ``client.availability``, such as ``availability.find(…)`` returns.
             changes: Other fields of the specs.
 
         Raises:
-            ValueError: None of the offers has these amounts; the message names the range of the first.
+            ValueError: All offers are left out; the message is about the first.
         """
         if isinstance(offers, Offer):
             raise TypeError("offers must be an iterable of offers: use PodSpec.from_offer(offer) for one")

@@ -22,9 +22,9 @@ class Streams:
         self._portal = portal
         self._open: weakref.WeakValueDictionary[int, Stream[Any]] = weakref.WeakValueDictionary()
 
-    def iterate(self, source: AsyncIterator[Any], *, in_batches: bool = False) -> Stream[Any]:
+    def iterate(self, source: AsyncIterator[Any], *, flatten: bool = False) -> Stream[Any]:
         """Return an iterator over the items of ``source``, or over those of its batches."""
-        stream = Stream[Any](self._portal, source, in_batches=in_batches)
+        stream = Stream[Any](self._portal, source, flatten=flatten)
         self._open[id(stream)] = stream
         return stream
 
@@ -42,11 +42,11 @@ class Stream(Iterator[T]):
     After an interruption it continues where it was, as the asynchronous one does after a cancelled ``anext``.
     """
 
-    def __init__(self, portal: Portal, source: Any, *, in_batches: bool) -> None:
+    def __init__(self, portal: Portal, source: Any, *, flatten: bool) -> None:
         self._portal = portal
         self._loop = portal.loop()
         self._source = source
-        self._in_batches = in_batches
+        self._flatten = flatten
         self._items: deque[T] = deque()
 
     def __next__(self) -> T:
@@ -63,7 +63,7 @@ class Stream(Iterator[T]):
             item = await anext(self._source)
         except StopAsyncIteration:
             return False
-        self._items.extend(item if self._in_batches else (item,))
+        self._items.extend(item if self._flatten else (item,))
         return True
 
     def close(self) -> None:

@@ -33,8 +33,8 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
     """Return a hook that decodes objects of an attrs class.
 
     Args:
-        model: The class. It must have slots and no validators, and its optional fields no other default than
-            ``None``: a missing field is read as null.
+        model: The class. It must have slots and no validators. A field that may be ``None`` must have no
+            other default, because a missing field is read as null.
         converter: The converter that has the hooks of the fields.
     """
     names = wire_names(model)

@@ -15,7 +15,7 @@ Hook = Callable[[Any, Any], Any]
 """Function that reads a value of the type given as second argument, or raises :class:`DecodeError`."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
-"""Longer numbers would be infinite as floats, and are refused."""
+"""Up to 300 digits, so that every match is also finite as a float."""
 
 
 class DecodeError(Exception):

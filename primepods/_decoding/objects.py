@@ -60,7 +60,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
     may_be_empty = _has_all_defaults(model)
-    omissible_objects = dict.fromkeys(_omissible_objects(model, names))
+    null_if_absent = dict.fromkeys(_omissible_objects(model, names))
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
@@ -71,7 +71,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
         # An absent object, such as an offer's `prices`, is read like null.
-        row = {**omissible_objects, **row}
+        row = {**null_if_absent, **row}
         used_aliases = _apply_aliases(row, names, aliases)
         try:
             instance = structure(row, kind)

@@ -72,7 +72,7 @@ def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     if total_count is None:
         raise DecodeError("total_count", "is missing", None)
     rows = _raw_rows(body, "data")
-    ids = [_row_id(row, None) for row in rows]
+    ids = [_row_id(row, "id") for row in rows]
     if rows and not any(ids):
         raise DecodeError("data[0].id", "is missing", rows[0])
     return Page(
@@ -95,6 +95,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
     """Decode the rows under ``key`` one by one: an unreadable row is an error and hides no others."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
+    id_key = "podId" if model is PodStatus else "id"
     models: list[T] = []
     errors: list[DecodeError] = []
     for index, row in enumerate(rows):
@@ -103,7 +104,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
         except DecodeError as exc:
             error = exc.inside(index).inside(key)
             error.row = row
-            error.row_id = _row_id(row, model)
+            error.row_id = _row_id(row, id_key)
             error.index = index
             errors.append(error)
     return models, errors
@@ -121,10 +122,10 @@ def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
     return rows
 
 
-def _row_id(row: Any, model: Any) -> str | None:
+def _row_id(row: Any, key: str) -> str | None:
     """Return the id of a row that cannot be decoded as a whole; ``None`` if it has no valid id."""
     try:
-        return as_text(row["podId" if model is PodStatus else "id"])
+        return as_text(row[key])
     except (LookupError, TypeError, DecodeError):
         return None
 

@@ -39,9 +39,9 @@ class ToDict:
 def summary_fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes shown in a table of such values.
 
-    A class lists them in ``_SUMMARY``; the default is all fields in its ``repr``.
+    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields in its ``repr``.
     """
-    names: tuple[str, ...] | None = getattr(kind, "_SUMMARY", None)
+    names: tuple[str, ...] | None = getattr(kind, "_SUMMARY_FIELDS", None)
     return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)
 
 

@@ -31,7 +31,7 @@ class _NoExtra(dict[str, Any]):
 NO_EXTRA: Mapping[str, Any] = _NoExtra()
 
 
-def in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def id_first_extra_last(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Put the id first, for readers of the ``repr``, and ``extra`` last, also if they are inherited."""
     first = [field for field in fields if field.name in {"id", "pod_id"}]
     last = [field for field in fields if field.name == "extra"]
@@ -47,6 +47,7 @@ class Model(ToDict):
 
     def __repr__(self) -> str:
         """Return the main fields in less than 200 characters."""
+        # Without `ssh`, whose value would be cut to an unusable part.
         return short_repr(self, [name for name in summary_fields(type(self)) if name != "ssh"])
 
     def _repr_html_(self) -> str:

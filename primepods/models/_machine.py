@@ -14,7 +14,7 @@ from .._utils.plain import ToDict, to_plain
 from .._utils.pod_reference import PodReference
 from .._utils.text import clip, one_line
 from ..ssh import SSHTarget, parse_ssh
-from ._base import Model, in_order
+from ._base import Model, id_first_extra_last
 from ._states import InstallationState, PodState
 
 _JUPYTER_PORT = "8888"
@@ -26,7 +26,7 @@ _STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TE
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
 
 
-@attrs.frozen(kw_only=True, field_transformer=in_order)
+@attrs.frozen(kw_only=True, field_transformer=id_first_extra_last)
 class PortMapping(Model):
     """One port of a pod that is open to the outside."""
 

@@ -8,11 +8,11 @@ import attrs
 
 from .._utils.gpu_names import gpu_matches
 from .._utils.plain import ToDict
-from ._base import Model, in_order
+from ._base import Model, id_first_extra_last
 from ._machine import Machine, shown_id
 
 
-@attrs.frozen(kw_only=True, field_transformer=in_order)
+@attrs.frozen(kw_only=True, field_transformer=id_first_extra_last)
 class Resources(Model):
     """Memory, disk and CPUs of a machine."""
 
@@ -26,7 +26,7 @@ class Resources(Model):
     """Virtual CPUs."""
 
 
-@attrs.frozen(kw_only=True, field_transformer=in_order)
+@attrs.frozen(kw_only=True, field_transformer=id_first_extra_last)
 class AttachedResource(Model):
     """A disk attached to a pod."""
 
@@ -48,11 +48,11 @@ class AttachedResource(Model):
     """True if other pods can also use it."""
 
 
-@attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
+@attrs.frozen(kw_only=True, repr=False, field_transformer=id_first_extra_last)
 class Pod(Machine):
     """A pod: the response of ``GET /api/v1/pods/{id}``, or a row of ``GET /api/v1/pods/``."""
 
-    _SUMMARY = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
+    _SUMMARY_FIELDS = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
     id: str
     """Id of the pod; the argument of most other calls."""
@@ -122,11 +122,11 @@ class Pod(Machine):
         return f"{shown_id(self.id)}: {line}"
 
 
-@attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
+@attrs.frozen(kw_only=True, repr=False, field_transformer=id_first_extra_last)
 class PodStatus(Machine):
     """A row of ``GET /api/v1/pods/status``."""
 
-    _SUMMARY = (
+    _SUMMARY_FIELDS = (
         "pod_id",
         "status",
         "installation_status",
@@ -150,11 +150,11 @@ class PodStatus(Machine):
         return f"{shown_id(self.pod_id)}: {self._line(price)}"
 
 
-@attrs.frozen(kw_only=True, repr=False, field_transformer=in_order)
+@attrs.frozen(kw_only=True, repr=False, field_transformer=id_first_extra_last)
 class HistoryRecord(Model):
     """One past rental: a row of ``GET /api/v1/pods/history``."""
 
-    _SUMMARY = (
+    _SUMMARY_FIELDS = (
         "id",
         "name",
         "type",

@@ -20,7 +20,7 @@ class _OpenEnum(StrEnum):
         return word
 
     def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
-        # By value: Python 3.11.2 pickles enum members by name, and an unknown word has none.
+        # By value: Python 3.11.2 pickles enum members by name, and would not find an unknown word.
         return type(self), (self.value,)
 
     def __repr__(self) -> str:

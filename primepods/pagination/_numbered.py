@@ -11,7 +11,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Max repeated requests for an empty page although the server counts more rows."""
+"""Max repeated requests for a page that is empty although the server counts more rows."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
 
 
@@ -38,7 +38,7 @@ class NumberedReader(Generic[T]):
         self._pages_without_progress = 0
 
     def read(self) -> Reading[T, None]:
-        """Read the list; see :class:`PageReader`."""
+        """Read the list; see :data:`Reading` for what this yields."""
         number = 1
         found = 0
         rereads = 0

@@ -20,7 +20,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _LARGE_PAGE_SIZE: Final = 100
-"""Page size from which on the overlap is one of the page's own rows, which costs at most 1 % more pages."""
+"""Smaller pages get one more row for the overlap; in larger ones, it costs at most 1 % more pages."""
 _END_CONFIRMATIONS: Final = 3
 """Responses that confirm that the list ends before its stated count."""
 _EMPTY_CONFIRMATIONS: Final = 2
@@ -57,7 +57,7 @@ class OffsetReader(Generic[T]):
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
-        """Responses since the last new row whose count was higher than their rows."""
+        """Responses, since the last new row, that stated a count above the number of their last row."""
         self._confirmations = 0
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
@@ -68,7 +68,7 @@ class OffsetReader(Generic[T]):
         self._count_before_reread = 0
 
     def read(self) -> Reading[T, None]:
-        """Read the list; see :class:`PageReader`."""
+        """Read the list; see :data:`Reading` for what this yields."""
         next_offset: int | None = 0
         while next_offset is not None:
             offset, page = yield from self._grounded_page(next_offset)
@@ -131,13 +131,16 @@ class OffsetReader(Generic[T]):
         if self._counted(page) > end:
             raise self.rows.incomplete_error(counted=self._counted(page), found=end)
         self._highest_count = self._counted(page)
-        return 0 if self._should_reread() else None
+        if not self._should_reread():
+            return None
+        self._begin_reread()
+        return 0
 
     def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
         """Return whether more rows may follow a page.
 
         A full page may be followed by more rows, whatever the count says. A shorter page is the last if the
-        count agrees. A page of one row is only the overlap.
+        count agrees. A page of one row leads no further: with the overlap, the next offset would be the same.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
@@ -178,17 +181,20 @@ class OffsetReader(Generic[T]):
             if known < self._count_before_reread:
                 raise self.rows.incomplete_error(counted=self._highest_count, found=known)
             return False
+        return True
+
+    def _begin_reread(self) -> None:
         self._rereads += 1
-        self._known_before_reread = known
+        self._known_before_reread = len(self.rows)
         self._count_before_reread = self._highest_count
         self._contradictions = self._confirmations = 0
-        return True
 
     def _fetch(self, offset: int) -> Reading[T, FetchedPage[T]]:
         """Return the page at an offset; request later pages ahead once a second page is wanted."""
         stride = max(1, self._longest_page - 1)
         ahead_until = 0
         if offset and self._longest_page > 1 and self._last is not None and not self._is_searching:
+            # A page at the last row would hold only the overlap.
             ahead_until = (self._last.total_count or 0) - 1
         page = yield WantedPage(position=offset, stride=stride, ahead_until=ahead_until)
         self._highest_count = max(self._highest_count, page.total_count or 0)
@@ -200,7 +206,8 @@ class OffsetReader(Generic[T]):
         Raises:
             ProtocolError: The server returns one row per page, so that pages cannot overlap.
         """
-        if page.total_count == 1 and page.limit != 1:
+        could_hold_more = page.limit != 1
+        if page.total_count == 1 and could_hold_more:
             return
         # If the server returns row B at offset 1, then only row A at offset 0, then B at offset 1 again, the
         # list had both rows all the time, and its pages hold only one.

@@ -207,6 +207,12 @@ class PageReader(Protocol[T]):
         ...
 
 
+@attrs.frozen(eq=False, repr=False)
+class _PageRequest(Generic[T]):
+    position: int
+    task: asyncio.Task[FetchedPage[T]]
+
+
 class RequestWindow(Generic[T]):
     """The requests for the wanted page and the pages after it.
 
@@ -217,29 +223,29 @@ class RequestWindow(Generic[T]):
     def __init__(self, reader: PageReader[T]) -> None:
         self._reader = reader
         self._request_count = 0
-        self._pending: deque[tuple[int, asyncio.Task[FetchedPage[T]]]] = deque()
+        self._pending: deque[_PageRequest[T]] = deque()
         self._running: set[asyncio.Task[FetchedPage[T]]] = set()
 
     def request(self, wanted: WantedPage) -> asyncio.Task[FetchedPage[T]]:
-        """Return the request for a page, sent ahead or now; also send requests ahead."""
-        if self._pending and self._pending[0][0] != wanted.position:
+        """Return the request for the wanted page, and send those for later pages ahead."""
+        if self._pending and self._pending[0].position != wanted.position:
             self.cancel()
         if not self._pending:
             self._send(wanted.position)
-        next_position = self._pending[-1][0] + wanted.stride
+        next_position = self._pending[-1].position + wanted.stride
         while len(self._pending) < self._reader.source.window and next_position < wanted.ahead_until:
             self._send(next_position)
             next_position += wanted.stride
-        return self._pending[0][1]
+        return self._pending[0].task
 
     def discard_first(self) -> None:
-        """Drop the first request, whose page has been used."""
+        """Drop the first request, which is done."""
         self._pending.popleft()
 
     def cancel(self) -> None:
         """Cancel all requests."""
-        for _, task in self._pending:
-            task.cancel()
+        for request in self._pending:
+            request.task.cancel()
         self._pending.clear()
 
     async def aclose(self) -> None:
@@ -257,7 +263,7 @@ class RequestWindow(Generic[T]):
         task = asyncio.ensure_future(source.fetch(position, self._reader.limit))
         self._running.add(task)
         task.add_done_callback(self._on_task_done)
-        self._pending.append((position, task))
+        self._pending.append(_PageRequest(position, task))
 
     def _on_task_done(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)

@@ -45,7 +45,7 @@ from ._orders import (
     uncertain_error,
     warn_if_interrupted,
 )
-from ._refusals import explain
+from ._refusals import reclassify_refusal
 
 log = logging.getLogger("primepods")
 
@@ -146,6 +146,7 @@ class PodCreator:
             CreateUncertainError: Several pods have the order's name.
         """
         name = spec.name
+        # A gateway that sends an order twice gets a rejection of the key both times: there is no pod.
         if not isinstance(name, UniqueName) or isinstance(refusal, KEY_REJECTIONS):
             return None
         found: list[Pod] = []
@@ -168,9 +169,9 @@ class PodCreator:
             try:
                 return await self._executor.call(request, order.decode)
             except PrimePodsError as exc:
-                order.error = explain(exc.with_traceback(None))
+                order.error = reclassify_refusal(exc.with_traceback(None))
             if is_definitive_rejection(order.error):
-                # A copy: a raised error references this frame, which references the order and its error.
+                # A copy: `order.error` itself, if raised, would make a reference cycle through this frame.
                 raise copy_exception(order.error)
             # The response to the order may be the first that has a Date.
             now = self._executor.transport.server_clock.now()
@@ -236,12 +237,12 @@ class PodCreator:
         candidates = [pod for pod in namesakes if order.may_be_ours(pod)]
         if not candidates or isinstance(order.spec.name, UniqueName):
             return candidates
+        # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.
         try:
             ledger = read_ledger(lease_folder())
         except ConfigError:
             return []
         if ledger.unreadable:
-            # An unreadable lease file may name any of the candidates.
             return []
         leased = {record.pod_id for record in ledger.records.values()}
         return [pod for pod in candidates if pod.id not in leased]

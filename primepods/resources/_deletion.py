@@ -41,14 +41,15 @@ class _Deletion:
 
     Attributes:
         pod_id: The pod.
-        may_be_missing: Whether a 404 can be success.
-        absence_is_success: Whether an absent pod counts as deleted: a response has shown the pod, or it need
-            not exist.
+        may_be_missing: Whether a 404 to DELETE can be success.
+        absence_is_success: Whether an absent pod counts as deleted even if the history does not show its end:
+            a response has shown the pod, or it need not exist.
         response: The response to DELETE, for messages.
         is_accepted: Whether that response said DELETING or TERMINATED, without naming the pod.
         shown: How the API shows the pod, for messages; empty while unknown.
         is_absent: Whether the pod does not exist in the API.
-        read_error: The error of reading the pod, if another attempt of the deletion may help.
+        error_if_undecided: The error to raise if no further attempt decides; by default, that the API still
+            shows the pod.
         refusal: The error of DELETE, final unless the pod is already being deleted.
         not_found: The error to raise for a pod that does not exist; ``None`` if that is success.
         outcome: The state to return or the error to raise; ``None`` while undecided.
@@ -61,7 +62,7 @@ class _Deletion:
     is_accepted: bool = False
     shown: str = ""
     is_absent: bool = False
-    read_error: ProtocolError | None = None
+    error_if_undecided: ProtocolError | None = None
     refusal: APIError | None = None
     not_found: NotFoundError | None = None
     outcome: PodState | PrimePodsError | None = None
@@ -106,7 +107,7 @@ class _Deletion:
         self.is_accepted = is_accepted
         self.shown = ""
         self.is_absent = False
-        self.read_error = None
+        self.error_if_undecided = None
         self.refusal = None
         self.not_found = None
 
@@ -123,10 +124,13 @@ class _Deletion:
             self.shown, self.absence_is_success = "in the list, though not by its id", True
 
     def note_read_error(self, error: PrimePodsError) -> None:
-        """Record an error of reading the pod, which ends the deletion unless the response was unreadable."""
+        """Record an error of reading the pod or the list.
+
+        It ends the deletion, unless the response could not be decoded: then another DELETE may prove it.
+        """
         error.add_note(f"It is unknown whether pod {self.pod_id} is deleted: its DELETE got {self.response}.")
         if isinstance(error, ProtocolError) and not error.transient:
-            self.read_error = error
+            self.error_if_undecided = error
         else:
             self.outcome = error
 
@@ -137,7 +141,7 @@ class _Deletion:
         elif self.absence_is_success or self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
         else:
-            self.read_error = _unproven_error(self)
+            self.error_if_undecided = _unproven_error(self)
 
     def end_if_refused(self) -> None:
         """End with the refusal, if there is one and no read has shown that the pod is being deleted."""
@@ -146,7 +150,7 @@ class _Deletion:
 
     def fail(self, attempts: int) -> None:
         """End with the error that explains why the pod does not count as deleted."""
-        self.outcome = self.read_error or _not_deleted_error(self, attempts)
+        self.outcome = self.error_if_undecided or _not_deleted_error(self, attempts)
 
 
 class Deleter:
@@ -253,6 +257,7 @@ class Deleter:
         for each in deletions:
             if each.pod_id in response.rows:
                 each.note_state(response.rows[each.pod_id].status)
+            # After an accepted DELETE, a missing row needs only the list as proof; others are read singly.
             elif each.is_accepted and each.pod_id not in response.errors:
                 each.is_absent = True
 
@@ -278,7 +283,7 @@ class Deleter:
         for each in deletions:
             each.note_list(listed)
         absent = [each for each in deletions if each.pod_id not in listed]
-        # Of these pods, only the history can show that they are gone, and not yet to appear.
+        # Only the history can show whether such a pod is gone or has not appeared yet.
         needs_history = any(not each.absence_is_success and each.not_found is None for each in absent)
         ended_ids = await self._ended_ids(ends_at) if needs_history else set[str]()
         for each in absent:

@@ -28,7 +28,7 @@ log = logging.getLogger("primepods")
 _DATE_TOLERANCE: Final = 5.0
 """Seconds by which the server's ``Date`` may be ahead of its creation times."""
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
-"""Refusals that a gateway can cause by sending an order twice."""
+"""The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it."""
 
 _WIRE_NAMES: Final[Mapping[str, str]] = {
     "name": "name",
@@ -100,11 +100,10 @@ class Order:
             return False
         if is_same_name(self.name, pod.name):
             return True
-        if self.ordered_at == -math.inf:
-            return False
-        # A server may drop or shorten a name; such a pod counts only if it is new.
+        # A server may drop or shorten a name; such a pod counts only if its time shows that it is new.
+        is_time_known = self.ordered_at > -math.inf
         may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
-        return may_have_name and self._is_new(pod)
+        return is_time_known and may_have_name and self._is_new(pod)
 
     def _had_name_before(self, pod: Pod) -> bool:
         """Return whether a pod is known to have had the ordered name before the order."""

@@ -32,8 +32,8 @@ def page_source(
         fetch: Requests one page.
         path: The path, for messages.
         keep: Accepts the items to yield.
-        name: Name of the operation that each request of a page begins, such as ``pods.list``; ``None`` if
-            the caller has begun one.
+        name: Operation under which each request is reported to ``on_event``, such as ``pods.list``; ``None``
+            if the caller is an operation itself.
     """
     settings = executor.settings
     if name is not None and settings.on_event is not None:

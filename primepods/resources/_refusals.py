@@ -59,7 +59,7 @@ _AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTT
 """Statuses whose refusals are classified by their text, as are all 5xx."""
 
 
-def explain(error: PrimePodsError) -> PrimePodsError:
+def reclassify_refusal(error: PrimePodsError) -> PrimePodsError:
     """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
     if not isinstance(error, APIError):
         return error

@@ -39,7 +39,8 @@ _INTERVAL: Final = 10.0
 class AsyncAvailability:
     """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Besides the errors that it names, every method raises those common to :class:`~primepods.AsyncPods`.
+    Besides the errors in its own docstring, every method may raise those that :class:`~primepods.AsyncPods`
+    lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -306,8 +307,8 @@ class AsyncAvailability:
     async def _read_offers(self, search: OfferSearch) -> list[Offer]:
         """Return the offers of the wanted GPU, including those that do not fit."""
 
-        async def read(path: str) -> list[Offer]:
-            return await _collect_readable(self._offers(path, search.filters, _MAX_PAGE_SIZE))
+        async def read(endpoint: str) -> list[Offer]:
+            return await _collect_readable(self._offers(endpoint, search.filters, _MAX_PAGE_SIZE))
 
         machines, clusters = await self._executor.map(read, ["gpus", "multi-node"])
         offers = [offer for offer in (*machines, *clusters) if search.has_gpu(offer.gpu_type)]
@@ -317,20 +318,20 @@ class AsyncAvailability:
             search.check_gpu(listed)
         return offers
 
-    def _offers(self, path: str, filters: Mapping[str, Any], page_size: int) -> AsyncPager[Offer]:
-        return self._pager(path, filters, page_size, Offer, _offer_key)
+    def _offers(self, endpoint: str, filters: Mapping[str, Any], page_size: int) -> AsyncPager[Offer]:
+        return self._pager(endpoint, filters, page_size, Offer, _offer_key)
 
     def _pager(
         self,
-        path: str,
+        endpoint: str,
         filters: Mapping[str, Any],
         page_size: int,
         model: type[T],
         key: Callable[[T], str],
     ) -> AsyncPager[T]:
         check_count("page_size", page_size, minimum=1, maximum=_MAX_PAGE_SIZE)
-        name = f"availability.{path.replace('-', '_')}"
-        path = f"{_AVAILABILITY}/{path}"
+        name = f"availability.{endpoint.replace('-', '_')}"
+        path = f"{_AVAILABILITY}/{endpoint}"
 
         async def fetch(page: int, page_size: int) -> FetchedPage[T]:
             request = page_request(path, page=page, page_size=page_size, **filters)

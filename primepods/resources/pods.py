@@ -148,7 +148,7 @@ class AsyncPods:
         Raises:
             LoginError: The API names no address.
         """
-        # The status may lack the address.
+        # Not the status, which may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(
@@ -292,10 +292,10 @@ class AsyncPods:
         never deletes pods, however it ends: they keep running and are billed.
 
         Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING:
-        the first at once, then once a minute). If the API refuses a request, for example the key, it is
-        repeated after two seconds; a second refusal ends the wait. When the API asks for a pause (429),
-        polling pauses for the time that the API asks for, at most five minutes, plus a random extra of up to
-        half of that.
+        the first at once, then once a minute). If the API refuses a request, for example because of the
+        key, the request is repeated after two seconds; a second refusal ends the wait. When the API asks for
+        a pause (429), polling pauses for the time that the API asks for, at most five minutes, plus a random
+        extra of up to half of that.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -428,7 +428,7 @@ class AsyncPods:
 
     @operation("pods.ensure")
     async def ensure(self, spec: PodSpec) -> Pod:
-        """Return the live pod with exactly the spec's name; if there is none, rent it.
+        """Return the live pod with the spec's name; if there is none, rent it.
 
         For orders that may be repeated, as by a job's retry or a second deployment. Only the name identifies
         the pod: choose one that nobody else uses. A pod that was stopped, has failed or is being deleted does
@@ -537,8 +537,8 @@ class AsyncPods:
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
-                ``expired``, or ``older_than``, longer than any lease or job under that prefix takes. Excludes
-                pods whose name says that their lease still lasts.
+                ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
+                Excludes pods whose name says that their lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
@@ -558,7 +558,8 @@ class AsyncPods:
             check_prefix(prefix)
             if older_than is None and not expired:
                 raise ValueError(
-                    "prefix needs older_than: a pod without a file may belong to a process elsewhere"
+                    "prefix needs older_than or expired: a pod without a file may belong to a process on "
+                    "another machine"
                 )
         if older_than is not None:
             check_seconds("older_than", older_than, minimum=0.0)
@@ -571,7 +572,7 @@ class AsyncPods:
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
         pods = AsyncPods(self._executor.for_many(), self._hub, self._open_leases)
         sweeper = Sweeper(
-            pods._account(None), prefix=prefix, older_than=older_than, expired=expired, only=only
+            pods._account(team_id=None), prefix=prefix, older_than=older_than, expired=expired, only=only
         )
         return await sweeper.run(dry_run=dry_run)
 
@@ -606,10 +607,9 @@ class AsyncPods:
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently; a failure does not stop the others.
 
-        All ids are checked before the first request. A failure ends only that pod's deletion. Where
-        :meth:`delete` reads the state of its pod, this reads those of up to a hundred pods in one request.
-        After the client's ``deadline`` without a response, nothing more is sent; the other pods' errors say
-        so.
+        All ids are checked before the first request. Where :meth:`delete` reads the state of its pod, this
+        reads those of up to a hundred pods in one request. After the client's ``deadline`` without a
+        response, nothing more is sent; the other pods' errors say so.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.

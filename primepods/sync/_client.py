@@ -48,7 +48,7 @@ class Client:
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.
         max_concurrency: Maximum requests in flight from the calls of this client, for all threads together.
-            The poller behind its waits and watches may have as many more.
+            Waits and watches have a second limit of the same size.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         session: A function (also an async one) that makes an ``aiohttp.ClientSession``: called in the
@@ -164,8 +164,8 @@ class Client:
     def close(self) -> None:
         """Release open leases, then close the connections and end the client's thread.
 
-        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C hurries the release of leases, as in
-        their blocks; the client is still closed.
+        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C shortens the release of leases as
+        :meth:`primepods.Pods.lease` says; the client is still closed.
         """
         if self._is_owner:
             try:

@@ -42,7 +42,7 @@ class Pager(Generic[T]):
         self._streams = Streams(portal)
 
     def __iter__(self) -> ClosableIterator[T]:
-        return self._streams.iterate(self._pager.pages(), in_batches=True)
+        return self._streams.iterate(self._pager.pages(), flatten=True)
 
     def pages(self) -> ClosableIterator[Page[T]]:
         """Return an iterator over the same items page by page; the pages' sizes vary."""
@@ -60,10 +60,10 @@ class Pager(Generic[T]):
         """Return the items for which ``predicate`` holds, even if other rows cannot be read.
 
         Args:
-            predicate: Returns whether an item is wanted.
+            predicate: Tells whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any; such rows may be further items.
+            The items, and the error about unreadable rows, if any; such rows may be wanted items too.
 
         Raises:
             PrimePodsError: The list could not be read to the end.

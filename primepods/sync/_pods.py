@@ -267,7 +267,7 @@ class Pods:
         return self._portal.call(self._async.create, spec, max_hours=max_hours)
 
     def ensure(self, spec: PodSpec) -> Pod:
-        """Return the live pod with exactly the spec's name; if there is none, rent it.
+        """Return the live pod with the spec's name; if there is none, rent it.
 
         For orders that may be repeated. Only the name identifies the pod: choose one that nobody else uses.
         Concurrent calls can each rent a pod.
@@ -320,7 +320,7 @@ class Pods:
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.
-            max_hours: Hours after the order, including this machine's sleep, after which the pod is deleted.
+            max_hours: Hours from the order until the pod is deleted, including this machine's sleep.
                 Commands and copies on the pod then end and raise :class:`~primepods.BudgetExceededError`; a
                 block that does something else continues, and raises it at its end.
             max_spend: The same for the pod's cost, at the highest price seen.
@@ -368,8 +368,8 @@ class Pods:
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
-                ``expired``, or ``older_than``, longer than any lease or job under that prefix takes. Excludes
-                pods whose name says that their lease still lasts.
+                ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
+                Excludes pods whose name says that their lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
                 expired at least a quarter of an hour ago, by the server's time.
@@ -399,7 +399,7 @@ class Pods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Returns only if the API confirms it; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
+        Returns only if the deletion is proved; see :meth:`AsyncPods.delete <primepods.AsyncPods.delete>`.
 
         Args:
             pod_id: The pod's id, or the pod.

@@ -28,5 +28,5 @@ def make_client(
     client = primepods.AsyncClient(api_key, base_url=url, session=session, **options)
     if clock is not None:
         settings = attrs.evolve(client._executor.settings, clock=clock)
-        client._assemble(settings, Transport(settings, session), owner=True)
+        client._assemble(settings, Transport(settings, session), is_owner=True)
     return client
