@@ -1,6 +1,6 @@
 """Clocks for the emulator: real time, accelerated, or moved by hand.
 
-All times inside the emulator are seconds since the clock's epoch; only the wire shapes convert them to dates.
+All times inside the emulator are seconds since the clock's epoch; only responses and snapshots contain dates.
 Only ``SystemClock`` reads the system's time, so a test with a ``ManualClock`` never waits.
 """
 

@@ -57,11 +57,18 @@ class Control:
             ("DELETE", "requests", self._clear_requests),
         ]
         self._router = Router(
-            [Route(path, method, PREFIX + path, handler) for method, path, handler in routes]
+            [
+                Route(name=path, method=method, path=PREFIX + path, handler=handler)
+                for method, path, handler in routes
+            ]
         )
 
     def respond(self, call: Call) -> Reply:
-        """Handle a request; invalid input is a 422 with the reason, an unknown name or id a 404."""
+        """Handle a request.
+
+        Invalid input is a 422 with the reason, an unknown name or id a 404, ``advance`` without a
+        ``ManualClock`` a 409.
+        """
         try:
             route, params = self._router.resolve(call)
             self._api.authenticate(call)

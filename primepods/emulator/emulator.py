@@ -72,7 +72,7 @@ class Emulator:
         spot_seconds: Average lifetime of spot pods.
         stock: Approximate stock of each offer, changing every five minutes; ``None`` for unlimited.
         funds: Money of the account; when it is spent, all pods are deleted. ``None`` for unlimited.
-        history: Number of history rows, of all kinds, at the start.
+        history: Number of history rows at the start, for pods, disks and other resources.
         api_key: The only accepted key; by default a new random key for each emulator.
         host: 127.0.0.1 or another name of this machine's loopback.
         port: 0 for any free port.

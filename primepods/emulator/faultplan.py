@@ -61,8 +61,8 @@ class Rule:
     """Number of requests affected so far."""
     _plan: FaultPlan = attrs.field(repr=False, alias="plan")
     _rng: Random = attrs.field(repr=False, alias="rng")
-    _seen: int = 0
-    _recent: deque[float] = attrs.field(factory=deque[float])
+    _match_count: int = 0
+    _recent_matches: deque[float] = attrs.field(factory=deque[float])
 
     def remove(self) -> None:
         """Remove the rule from its plan; does nothing if it is removed already."""
@@ -75,8 +75,10 @@ class Rule:
             return False
         if when.times is not None and self.hits >= when.times:
             return False
-        self._seen += 1
-        if self._seen <= when.skip or not self._exceeds_rate_limit(now):
+        self._match_count += 1
+        if self._match_count <= when.skip:
+            return False
+        if when.rate_limit and not self._exceeds_rate_limit(now):
             return False
         if self._rng.random() >= when.probability:
             return False
@@ -84,14 +86,12 @@ class Rule:
         return True
 
     def _exceeds_rate_limit(self, now: float) -> bool:
-        """Return whether a request is beyond the rate limit; without a limit, every request is."""
-        if not self.when.rate_limit:
+        """Return whether a request is beyond the rate limit; only requests within the limit are counted."""
+        while self._recent_matches and self._recent_matches[0] <= now - self.when.window:
+            self._recent_matches.popleft()
+        if len(self._recent_matches) >= self.when.rate_limit:
             return True
-        while self._recent and self._recent[0] <= now - self.when.window:
-            self._recent.popleft()
-        if len(self._recent) >= self.when.rate_limit:
-            return True
-        self._recent.append(now)
+        self._recent_matches.append(now)
         return False
 
     def __enter__(self) -> Self:
@@ -133,8 +133,8 @@ class FaultPlan:
     ) -> Rule:
         """Apply ``fault`` to every request that matches all conditions; return the rule, which counts hits.
 
-        If several rules match, the first one that changes the response is the last that is applied; delays
-        and lags of earlier rules add up. So several rules with ``times=1`` make a sequence of responses.
+        The first matching rule decides the response, so several rules with ``times=1`` make a sequence.
+        ``Delay``, ``Stale``, ``Rename`` and ``LostDeletion`` combine with the rules after them.
 
         Args:
             fault: The fault to inject.
@@ -181,13 +181,13 @@ class FaultPlan:
             self._rules = [other for other in self._rules if other is not rule]
 
     def clear(self) -> None:
-        """Remove all rules, and restart the random numbers from the seed."""
+        """Remove all rules; restart their numbering, and with it their random numbers."""
         with self._lock:
             self._rules = []
             self._last_number = 0
 
     def __iter__(self) -> Iterator[Rule]:
-        """Iterate over the rules that are or may become active."""
+        """Iterate over the rules that have not been removed."""
         return iter(self._rules[:])
 
     def __len__(self) -> int:
@@ -195,7 +195,7 @@ class FaultPlan:
         return len(self._rules)
 
     def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
-        """Return the faults for a request: delays and lags, and at most one that decides the response."""
+        """Return the faults for a request; only the last one can change the API's response."""
         faults: list[Fault] = []
         with self._lock:
             for rule in self._rules:

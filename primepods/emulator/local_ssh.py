@@ -2,7 +2,7 @@
 
 Takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
 environment and in the pod's own home directory, below the directory for temporary files. As with ``ssh``, the
-command continues if this process is killed; its standard input then ends.
+command continues if this process is killed.
 """
 
 import os
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command keeps stdin open: when the command ends, writing to it fails, as with ssh.
+    # Only the command keeps stdin open: writing to stdin fails once the command has ended, as with ssh.
     sys.stdin.close()
     signal.signal(signal.SIGTERM, _exit_at_once)
     try:
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit_at_once(number: int, frame: object) -> NoReturn:
+    """Exit as ssh does on SIGTERM; the command continues."""
     del number, frame
     os._exit(_SSH_ERROR)
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-INT64 = 2**63
+MAX_INT64 = 2**63 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 
 
@@ -103,7 +103,7 @@ def query_integer(call: Call, name: str, *, default: int, low: int = ..., high: 
 @overload
 def query_integer(call: Call, name: str, *, default: None, low: int = ..., high: int = ...) -> int | None: ...
 def query_integer(
-    call: Call, name: str, *, default: int | None, low: int = -INT64, high: int = INT64 - 1
+    call: Call, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
     """Return the integer value of a query key; refuse other values and values out of bounds."""
     text = query_value(call, name)

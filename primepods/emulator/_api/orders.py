@@ -1,4 +1,4 @@
-"""Create requests, validated against the schema and the offer."""
+"""Orders: create requests, validated against the schema and the offer."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class PodsApi:
         order = Order(call)
         offer = order.find_offer(account.market)
         key_id = order.pod.get("sshKeyId")
-        if key_id is not None and key_id not in account.keys.keys:
+        if key_id is not None and key_id not in account.keys.by_id:
             raise refuse(400, "SSH key not found")
         account.catch_up()
         if account.is_out_of_funds():

@@ -1,4 +1,4 @@
-"""Routing of paths to operations; redirects for wrong slashes, errors for wrong methods and unknown paths.
+"""Routing of paths to operations; redirects for a wrong final slash; errors for wrong methods and paths.
 
 Each endpoint module defines its own routes.
 """

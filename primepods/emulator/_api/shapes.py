@@ -19,7 +19,7 @@ WALLET_ID = "clemulator0001wallet"
 
 
 def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes:
-    """Return a page of the pod or history list from encoded rows."""
+    """Return a page of a list from encoded rows."""
     head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (total, offset, limit)
     return head + b",".join(rows) + b'],"status":null}'
 

@@ -31,7 +31,7 @@ class SSHKeysApi:
 
     def _list(self, call: Call) -> Reply:
         offset, limit = query_page(call, self._account.config.max_page_size)
-        keys = list(self._account.keys.keys.values())
+        keys = list(self._account.keys.by_id.values())
         rows = [encode(self._row(key)) for key in keys[offset : offset + limit]]
         return Reply(200, page(rows, total=len(keys), offset=offset, limit=limit))
 
@@ -43,7 +43,7 @@ class SSHKeysApi:
         return ok(self._row(self._account.keys.add(given["name"], given["publicKey"].strip(), now)))
 
     def _delete(self, _call: Call, key_id: str) -> Reply:
-        del self._account.keys.keys[self._find(key_id).id]
+        del self._account.keys.by_id[self._find(key_id).id]
         return ok({"message": "SSH key deleted"})
 
     def _update(self, call: Call, key_id: str) -> Reply:
@@ -57,7 +57,7 @@ class SSHKeysApi:
         return ok({"message": "SSH key updated", "updated_fields": {"isPrimary": True}})
 
     def _find(self, key_id: str) -> SSHKey:
-        key = self._account.keys.keys.get(key_id)
+        key = self._account.keys.by_id.get(key_id)
         if key is None:
             raise refuse(404, "SSH key not found")
         return key

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, cast
 
-from .http import INT64, Call, invalid
+from .http import MAX_INT64, Call, invalid
 
 Problem = tuple[str, str]
 Check = Callable[[object, str], Iterator[Problem]]
@@ -41,10 +41,10 @@ def boolean(value: object, place: str) -> Iterator[Problem]:
 
 
 def number(value: object, place: str) -> Iterator[Problem]:
-    """Check for a finite number."""
+    """Check for a number between -2**63 and 2**63."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         yield place, "Input should be a valid number"
-    elif abs(value) >= INT64:
+    elif abs(value) > MAX_INT64:
         yield place, "Input should be a number that can be stored"
 
 

@@ -1,6 +1,6 @@
 """The aiohttp application: converts a request to a ``Call``, and the API's ``Reply`` to a response.
 
-It logs every request and applies the fault plan.
+It logs requests and applies the fault plan to them, except for those to control routes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class App:
     """Minimum response time, in real seconds."""
     _in_flight: int = 0
     _cached_date: tuple[int, dict[str, str]] | None = None
-    """The newest ``Date`` header, and the second for which it was made."""
+    """A second, and the ``Date`` header for it."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle one request."""
@@ -108,7 +108,7 @@ class App:
             other = fault.second(call)
             if other is not None:
                 reply = self.api.resolve(other).respond(other)
-        # Added here and not in `_response`: some faults write the response's head themselves.
+        # Not only in `_response`, because some faults write the response's head themselves.
         return attrs.evolve(reply, headers={**self._date_header(), **reply.headers})
 
     async def _respond(self, request: web.BaseRequest, outcome: Reply | Raw) -> web.Response:

@@ -49,10 +49,10 @@ class Listener:
         if self._server is None or self._web_server is None:
             return
         # asyncio leaks a connection that is accepted in the loop iteration in which its server is closed.
-        # Timers fire at the end of an iteration: after the sleep, this iteration accepts no connection.
+        # After a sleep, a task is resumed early in an iteration, before connections are accepted.
         await asyncio.sleep(0.001)
         self._server.close()
-        # `connection_made` of these connections is called in the next iterations: close them, too.
+        # Connections accepted before get their `connection_made` in the next iterations: close them, too.
         for _ in range(MAX_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         self._web_server.pre_shutdown()

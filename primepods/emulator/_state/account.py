@@ -118,9 +118,9 @@ class Account:
     def add_funds(self, dollars: float) -> None:
         """Add funds. If they were unlimited, this amount is then all that is left to spend."""
         with self.lock:
-            funds = self.funds if self.funds is not None else self.spent()
             self.catch_up()
-            self.funds = funds + dollars
+            previous_funds = self.funds if self.funds is not None else self.spent()
+            self.funds = previous_funds + dollars
 
     def spent(self) -> float:
         """Return the cost of all pods so far, existing and terminated, in US dollars."""
@@ -226,9 +226,9 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        """Add the pods that have appeared to the list.
+        """List the pods that have appeared.
 
-        Pods that ended before they appeared are added, too, so that `catch_up` moves them to the history.
+        Pods that ended before they appeared are listed, too, so that `catch_up` moves them to the history.
         """
 
         def is_due(record: PodRecord) -> bool:
@@ -257,8 +257,7 @@ class Account:
 
     def _terminate(self, when: float, pod_id: str) -> None:
         record = self.pods.get(pod_id)
-        # An entry is outdated if the termination was brought to an earlier time: its pod is gone already, but
-        # a new one may have the same id.
+        # Skip an outdated entry: its pod was terminated earlier, and a new pod may have the same id.
         if record is not None and record.gone == when:
             del self.pods[pod_id]
             self.terminated.append(record)

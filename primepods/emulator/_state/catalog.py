@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Provider:
-    """A cloud provider, with the behaviour that callers notice."""
+    """A cloud provider."""
 
     name: str
     boot_factor: float
@@ -84,7 +84,8 @@ CLUSTER_GPUS = tuple(gpu for gpu in GPUS if gpu.socket in {"SXM5", "SXM6"})
 CPU_NODE = Gpu(name="CPU_NODE", memory=0, socket="PCIe", price=0.012)
 """Machines without a GPU; the price is per vCPU and hour."""
 
-GPU_COUNTS = (1, 1, 1, 2, 4, 8)
+GPU_COUNTS = (1,) * 3 + (2, 4, 8)
+"""Numbers of GPUs to draw from; 1 is three times as frequent as the others."""
 
 IMAGES = (
     "ubuntu_22_cuda_12",

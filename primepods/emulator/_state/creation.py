@@ -15,7 +15,7 @@ from .randomness import random_for
 
 @attrs.frozen(kw_only=True)
 class BootOutcome:
-    """Outcome of a boot; drawn for a whole fleet at once, so that its rates are exact."""
+    """Outcome of a boot; a fleet's outcomes are drawn together, so that the fleet's rates are exact."""
 
     fails: bool
     retries: bool
@@ -37,13 +37,12 @@ def create_pod(
     """
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    # Defaults are drawn even if they are overridden (`get` evaluates them in any case), so that later draws
-    # stay the same.
+    # Defaults are drawn even if they are overridden (`get` evaluates them in any case), so that an override
+    # changes few other values.
     drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
     nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))
     gpu = _draw_gpu(rng, overrides)
-    # The GPU count of a cluster is not drawn.
     default_count = 8 * nodes if nodes > 1 else rng.choice(GPU_COUNTS)
     count = overrides.get("gpu_count", default_count)
     price = overrides.get("price_hr", round(gpu.price * count * rng.uniform(0.9, 1.1), 2))

@@ -1,4 +1,4 @@
-"""History of paid resources that have ended."""
+"""History of paid resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers, prices and stock, drawn once from the seed."""
+"""Offers, prices and stock, drawn from the seed."""
 
 from __future__ import annotations
 

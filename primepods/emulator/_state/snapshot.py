@@ -1,6 +1,6 @@
 """Snapshots: an account as one JSON document.
 
-Times are seconds relative to the moment of saving, so a restored fleet continues where it was on any clock.
+Times are seconds relative to the moment of saving: on any clock, a restored fleet continues where it was.
 The document's top-level keys, such as ``born`` and ``buried``, belong to format 1, and stay when the code
 renames its attributes. The keys inside pods, history rows and ssh keys are the attributes of their classes.
 """
@@ -42,7 +42,7 @@ def dump(account: Account) -> dict[str, object]:
             "buried": [_dump_pod(record, now) for record in account.terminated],
             "history": [_shift_times(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
             "ssh_keys": [
-                _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.keys.values()
+                _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.by_id.values()
             ],
             "stock": dict(account.market.capacities),
             "prices": dict(account.market.prices),
@@ -81,7 +81,7 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
         account.history.extend(rows)
         for record in pods:
             account.add(record)
-        account.keys.keys.update((key.id, key) for key in keys)
+        account.keys.by_id.update((key.id, key) for key in keys)
         account.market.capacities.update(stock)
         account.market.prices.update(prices)
 
@@ -94,7 +94,7 @@ def _check_format(saved: Mapping[str, object]) -> None:
 
 
 def _dump_pod(record: PodRecord, now: float) -> Fields:
-    # The cache is not saved: empty it, so that it is not copied. (attrs drops the underscore in arguments.)
+    # Empty the cache first: `asdict` would copy it. (attrs drops the underscore in arguments.)
     fields = attrs.asdict(attrs.evolve(record, cached_rows={}))
     del fields["_cached_rows"]
     return _shift_times(fields, _POD_TIMES, -now)

@@ -28,23 +28,23 @@ class KeyRing:
 
     rng: Random
     """Source of the ids of new keys."""
-    keys: dict[str, SSHKey] = attrs.field(factory=dict[str, SSHKey])
+    by_id: dict[str, SSHKey] = attrs.field(factory=dict[str, SSHKey])
 
     def add(self, name: str, public_key: str, now: float) -> SSHKey:
         """Add a key; the first key becomes primary."""
         key_id = self._draw_id()
         # After a restore, the generator draws the ids of restored keys again.
-        while key_id in self.keys:
+        while key_id in self.by_id:
             key_id = self._draw_id()
         key = SSHKey(
-            id=key_id, name=name, public_key=public_key, primary=not self.keys, created=now, updated=now
+            id=key_id, name=name, public_key=public_key, primary=not self.by_id, created=now, updated=now
         )
-        self.keys[key_id] = key
+        self.by_id[key_id] = key
         return key
 
     def make_primary(self, key: SSHKey, now: float) -> None:
         """Make this key primary, and no other."""
-        for other in self.keys.values():
+        for other in self.by_id.values():
             is_primary = other is key
             if other.primary != is_primary:
                 other.primary = is_primary

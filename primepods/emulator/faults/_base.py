@@ -54,7 +54,7 @@ class Fault:
         return call
 
     def second(self, call: Call) -> Call | None:
-        """Return a second request, if any: the API acts on both, and the client gets its response."""
+        """Return a second request, if any: the API acts on both, and the client gets the second response."""
         del call
         return None
 

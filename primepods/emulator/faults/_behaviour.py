@@ -14,7 +14,10 @@ from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 
 @attrs.frozen
 class Delay(Fault):
-    """The API acts ``seconds`` after the request arrived; ``math.inf``: never. Other faults can follow."""
+    """The server holds the request until ``seconds`` after its arrival; ``math.inf``: forever.
+
+    Later rules still apply.
+    """
 
     is_last: ClassVar[bool] = False
     seconds: float = attrs.field(validator=DURATION)
@@ -25,7 +28,7 @@ class Stale(Fault):
     """A stale replica: responses about pods and history are those of ``seconds`` ago.
 
     This includes rows, counts and 404s; a DELETE of a pod that did not exist then is a 404 and deletes
-    nothing. Other faults can follow.
+    nothing. Later rules still apply.
     """
 
     is_last: ClassVar[bool] = False
@@ -38,7 +41,7 @@ class Stale(Fault):
 
 @attrs.frozen
 class Rename(Fault):
-    """The API changes the name of an ordered pod. Other faults can follow.
+    """The API changes the name of an ordered pod. Later rules still apply.
 
     Args:
         lower: ``True`` for lower case.
@@ -68,7 +71,7 @@ class Rename(Fault):
 
 @attrs.frozen
 class LostDeletion(Fault):
-    """The API accepts a deletion, and the provider loses it. Other faults can follow.
+    """The API accepts a deletion, and the provider loses it. Later rules still apply.
 
     Args:
         seconds: Time for which the pod is DELETING; after that it is as before.

@@ -26,7 +26,7 @@ class Edit(Fault):
     """The API acts; the JSON of its response is changed on the way.
 
     Places are paths with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. Places that
-    the response does not have are ignored, and a response that is not JSON is unchanged.
+    the response does not have are ignored, but ``put`` can add keys. A response without JSON is unchanged.
 
     Args:
         change: Function from the JSON to its replacement; not available over HTTP.
@@ -72,8 +72,8 @@ class EmptyData(Fault):
     def outcome(self, reply: Reply) -> Reply:
         """Return the response without rows."""
         rows: Any = None if self.null else []
-        empty: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
-        edit = Edit(lambda body: {name: empty.get(name, value) for name, value in body.items()})
+        replacements: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
+        edit = Edit(lambda body: {name: replacements.get(name, value) for name, value in body.items()})
         return edit.outcome(reply)
 
 
@@ -87,7 +87,7 @@ class Empty(Fault):
 
 
 def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:
-    """Set or remove the value at a place, if the place exists."""
+    """Set or remove the value at a place, if the place exists or is a new key."""
     *parents, last = place.split(".")
     target = body
     with suppress(LookupError, TypeError, ValueError):

@@ -29,7 +29,7 @@ class Status(ReplacedResponse):
         retry_after: ``Retry-After`` header, in seconds or as an HTTP date.
         body: JSON; default: the API's body for the status (for 502 to 504 the HTML of gateways).
         text: Plain text instead of JSON; empty for a response without a body.
-        acted: Of every replaced response: ``True`` if the API still acts on the request.
+        acted: ``True`` if the API still acts on the request.
     """
 
     status: int = attrs.field(validator=_STATUS)
