@@ -145,7 +145,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods of an attempt and confirm that they are gone; skips unreadable rows of other pods.
+    """Delete the pods of an attempt and confirm that they are gone; log a warning about unreadable rows.
 
     Returns:
         ``True`` if there were any.
