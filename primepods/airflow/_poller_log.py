@@ -35,6 +35,7 @@ class _Relay(logging.Handler):
         if record.name != _POLLER_LOG.name or _is_in_task.get():
             return
         for context, log in list(self.task_logs.values()):
+            # Airflow finds the file of the task's log by the context.
             context.run(log.warning, record.getMessage())
 
 
