@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class Remote:
-    """A pod to work on, by the system's ``ssh``: made by ``pods.remote``.
+    """Client for commands and file copies on one pod, with the system's ``ssh``; see ``pods.remote``.
 
     Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
     apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds.

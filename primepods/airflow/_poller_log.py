@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
-_has_own_log: ContextVar[bool] = ContextVar("has_own_log", default=False)
-"""``True`` in the context of a task: Airflow itself writes its records to the task's log."""
+_is_in_task: ContextVar[bool] = ContextVar("is_in_task", default=False)
+"""``True`` in the context of a waiting task, whose records Airflow itself writes to the task's log."""
 _POLLER_LOG = logging.getLogger("primepods")
 
 
@@ -32,9 +32,10 @@ class _Relay(logging.Handler):
         self.task_logs: dict[object, tuple[Context, TaskLog]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != _POLLER_LOG.name or _has_own_log.get():
+        if record.name != _POLLER_LOG.name or _is_in_task.get():
             return
         for context, log in list(self.task_logs.values()):
+            # Airflow finds the file of the task's log by the context.
             context.run(log.warning, record.getMessage())
 
 
@@ -49,13 +50,13 @@ def poller_warnings(log: TaskLog) -> Generator[None]:
         log: The task's log.
     """
     key = object()
-    token = _has_own_log.set(True)
+    token = _is_in_task.set(True)
     _relay.task_logs[key] = copy_context(), log
     _POLLER_LOG.addHandler(_relay)  # adds it only once
     try:
         yield
     finally:
-        _has_own_log.reset(token)
+        _is_in_task.reset(token)
         del _relay.task_logs[key]
         if not _relay.task_logs:
             _POLLER_LOG.removeHandler(_relay)

@@ -102,7 +102,7 @@ class RentingOperator(BaseOperator):
 
 
 def find_by_name(client: Client, name: str) -> list[Pod]:
-    """Return the pods of a task that are not being deleted; skips unreadable rows of other pods."""
+    """Return the pods of a task that are not being deleted; log a warning about unreadable rows."""
 
     def is_of_task(pod: Pod) -> bool:
         # A server may change the case, or add blanks.

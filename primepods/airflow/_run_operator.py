@@ -30,7 +30,7 @@ _MAX_LAST_LINES: Final = 10
 
 
 class _KilledError(BaseException):
-    """Raised by ``on_kill`` during the task; as Airflow's timeout, no ``except Exception`` catches it."""
+    """Raised by ``on_kill`` during the task; no ``except Exception`` catches it."""
 
 
 class PrimeRunPodOperator(RentingOperator):
@@ -164,11 +164,11 @@ class PrimeRunPodOperator(RentingOperator):
             return
         self._can_be_killed = False
         if not self._is_leased:
-            threading.Thread(target=self._delete_ordered, daemon=True).start()
+            threading.Thread(target=self._delete_unleased, daemon=True).start()
         raise _KilledError
 
-    def _delete_ordered(self) -> None:
-        """Delete the pod by its name: the lease waits for the order's response, which may come too late."""
+    def _delete_unleased(self) -> None:
+        """Delete the pod by its name: the lease may still wait for the order's response, which has the id."""
         try:
             if self._client is not None:
                 delete_by_name(self._client, self._name)

@@ -1,4 +1,4 @@
-"""Waits in a worker: a poll before a wait is deferred, or the whole wait."""
+"""Waits in a worker: a check before a wait is deferred, or the whole wait."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
         return next((record for record in islice(records, _MAX_RECORDS) if record.id == pod_id), None)
 
 
-def poll_once(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
-    """Poll once; return the event if the wait is already over, else ``None``.
+def check_before_deferral(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
+    """Return the event of a wait that is already over; ``None`` if it must be deferred.
 
-    ``None`` also after a failed request: the wait that follows repeats it and handles the error.
+    ``None`` also after a failed request: the deferred wait repeats it and handles the error.
     """
     try:
         if until == "gone":

@@ -65,10 +65,10 @@ class PrimePodsHook(BaseHook):
 
 
 async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call Airflow code that requests data from the parent process, from a trigger.
+    """Call, in a trigger, Airflow code that requests data from the parent process.
 
-    In a thread, because before Airflow 3.3.2 concurrent asynchronous calls fail. It always completes,
-    even if the trigger is cancelled: in 3.1 an unread response ends the whole triggerer.
+    Use a thread, because concurrent asynchronous calls fail before Airflow 3.3.2. The call completes even if
+    the trigger is cancelled, because an unread response ends the whole triggerer in 3.1.
     """
     return await asyncio.shield(sync_to_async(function)(*args, **kwargs))
 
@@ -76,7 +76,7 @@ async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
 def _connect(kind: type[T], connection: Connection) -> T:
     host = connection.host or None
     if host is not None and "://" not in host:
-        # For prime://team:key@host:port, which can hold the scheme only in the path.
+        # In prime://team:key@host:port/http, the path is the scheme; Airflow calls it `schema`.
         port = f":{connection.port}" if connection.port else ""
         host = f"{connection.schema or 'https'}://{host}{port}"
     return kind(connection.password or None, base_url=host, team_id=connection.login or None)

@@ -26,7 +26,7 @@ from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
 from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, wait_for_pods
 from ._run_operator import PrimeRunPodOperator
-from ._waits import find_in_history, poll_once, wait_here
+from ._waits import check_before_deferral, find_in_history, wait_here
 from .hooks import PrimePodsHook
 from .links import PrimePodsLink
 from .triggers import Goal, PrimePodTrigger
@@ -61,8 +61,8 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
-        max_hours: Hours after which nothing needs the pod. Its name then ends with a unique suffix and this
-            time: after it, ``client.pods.sweep(expired=True)`` deletes the pod; nothing else does.
+        max_hours: Hours until the pod expires. Nothing deletes it at that time; a later
+            ``client.pods.sweep(expired=True)`` does, since the pod's name contains the time.
         prime_conn_id: The connection's id.
         appear_grace: Seconds for which a retry looks for the pod of the previous try.
     """
@@ -159,9 +159,9 @@ class _OnePodOperator(BaseOperator):
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here; or poll once, defer, and resume in :meth:`execute_complete`."""
+        """Wait here; or check the pod, defer, and resume in :meth:`execute_complete`."""
         if self.deferrable:
-            event = poll_once(client, pod_id, until)
+            event = check_before_deferral(client, pod_id, until)
             if event is None:
                 self._defer(pod_id, until, delete_on_kill=delete_on_kill)
         else:
@@ -239,24 +239,25 @@ class PrimeWaitPodOperator(_OnePodOperator):
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, as if a user had stopped the task.
+            # Airflow calls `on_kill` next, which must not take this for a stop by a user.
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
             raise AirflowTaskTimeout(f"Pod {pod_id} is not ready within execution_timeout={limit}.") from None
-        return self._result(context, event)
+        return self._finish_wait(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
         self.log.info("%s", event["message"])
-        return self._result(context, event)
+        return self._finish_wait(context, event)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the trigger or its failure; see :meth:`BaseOperator.resume_execution`."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException:
-            if next_method != self.execute_complete.__name__:
+            has_trigger_failed = next_method != self.execute_complete.__name__
+            if has_trigger_failed:  # `execute_complete` handles its own errors
                 self._delete_after_failure(context)
             raise
 
@@ -266,7 +267,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self.log.info("The task was killed: deleting its pod")
             self._delete()
 
-    def _result(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+    def _finish_wait(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+        """Return the ready pod; if the wait has failed, do what ``on_failure`` says, and raise."""
         try:
             return pod_or_raise(event)
         except AirflowException as exc:

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from ._events import PodEvent, pod_or_raise
 from ._pod_ids import PodId, id_of
-from ._waits import poll_once, wait_here
+from ._waits import check_before_deferral, wait_here
 from .hooks import PrimePodsHook
 from .links import PrimePodsLink
 from .operators import default_deferrable
@@ -59,20 +59,20 @@ class PrimePodSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or in the triggerer."""
-        if self.deferrable:
-            pod_id = id_of(self.pod_id)
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                event = poll_once(client, pod_id, "ready")
-            if event is not None:
-                return self.execute_complete(context, event)
-            trigger = PrimePodTrigger(
-                pod_id=pod_id,
-                prime_conn_id=self.prime_conn_id,
-                end=time.time() + self.timeout,
-                interval=self.poke_interval,
-            )
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=self.execution_timeout)
-        return super().execute(context)
+        if not self.deferrable:
+            return super().execute(context)
+        pod_id = id_of(self.pod_id)
+        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            event = check_before_deferral(client, pod_id, "ready")
+        if event is not None:
+            return self.execute_complete(context, event)
+        trigger = PrimePodTrigger(
+            pod_id=pod_id,
+            prime_conn_id=self.prime_conn_id,
+            end=time.time() + self.timeout,
+            interval=self.poke_interval,
+        )
+        return self.defer(trigger=trigger, method_name="execute_complete", timeout=self.execution_timeout)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Wait until the pod is ready, in a single poke."""

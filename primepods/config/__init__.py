@@ -246,8 +246,8 @@ def _key_of(files: list[File]) -> Found | None:
 
 def _url_of(files: list[File]) -> Found:
     if files:
-        context = files[0].context
-        source = f"field base_url of {files[0].path}" if context is None else context.source
+        built_in = files[0].built_in_context
+        source = f"field base_url of {files[0].path}" if built_in is None else built_in.source
         return Found(files[0].base_url, source, files[0])
     return Found(DEFAULT_BASE_URL, "the default")
 

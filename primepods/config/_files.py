@@ -38,13 +38,13 @@ class File:
     Attributes:
         key_base_url: For the built-in context, which uses only the key of the file: the file's base URL,
             to which the key belongs.
-        context: The built-in context, or ``None``.
+        built_in_context: The built-in context, or ``None``.
     """
 
     path: Path
     fields: Mapping[str, Any] = attrs.field(repr=False)
     key_base_url: str | None = None
-    context: Found | None = None
+    built_in_context: Found | None = None
 
     def text(self, name: str) -> str | None:
         """Return the text of a field; ``None`` if it is missing or empty."""
@@ -78,7 +78,7 @@ def read_files(context: Found | None) -> list[File]:
         if config is None:
             return []
         key_only = {"api_key": config.fields.get("api_key")}
-        return [File(config.path, key_only, key_base_url=config.base_url, context=context)]
+        return [File(config.path, key_only, key_base_url=config.base_url, built_in_context=context)]
     subject = f"The context {quote(context.value)} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
         raise ConfigError(
@@ -93,7 +93,6 @@ def read_files(context: Found | None) -> list[File]:
 
 
 def _read_file(path: Path) -> File | None:
-    # Raised after the `except`: otherwise the error's context would keep the file's content, with the key.
     try:
         fields = json.loads(path.read_bytes())
         if is_object(fields):
@@ -106,6 +105,7 @@ def _read_file(path: Path) -> File | None:
         reason = exc.strerror or "it cannot be read"
     except (ValueError, RecursionError):
         reason = "it is not JSON"
+    # Raise outside of `except`: otherwise the error's context would keep the file's content, with the key.
     raise ConfigError(
         f"{path} cannot be used: {reason}. Repair or remove it, or give both api_key and base_url."
     )
@@ -125,7 +125,7 @@ def from_argument(name: str, value: str | None) -> Found | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        # A key passed as bytes is still a key.
+        # Do not show a key, not even one that was passed as bytes.
         got = type(value).__name__ if name == "api_key" else quote(value)
         raise TypeError(f"{name} must be a string, got {got}")
     if not value.strip():

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 _POD_NAME = re.compile(r"(?P<prefix>.*-(?P<flow_run>[0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
-_MAX_PREFIX_LENGTH = 7
-"""Max characters of a pod name's prefix: with the flow run's id and the lease's suffix, a name has 63."""
+_MAX_NAME_LENGTH = 7
+"""Max characters of the job variable ``name``: with the id and suffixes after it, a pod's name has 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
 """Default of ``max_hours``: a flow that hangs is billed for a day at most. Only a pod with a limit has its
@@ -152,10 +152,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
-        """Return the configuration of some job variables; remember those that have no effect.
+        """Return the configuration; job variables without effect raise an error only in :meth:`check`.
 
-        They raise no error here, only in :meth:`check`: a configuration with a misspelt variable must still
-        be able to delete its pod.
+        A configuration with a misspelt variable must still be able to delete its pod.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
@@ -229,14 +228,14 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return PodSpec.from_offers(offers or [await client.availability.cheapest(**wanted)], **changes)
 
 
-def new_pod_name_prefix(prefix: str | None, flow_run_id: UUID) -> str:
-    """Return a new name prefix for an attempt's pods; the lease adds a suffix.
+def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
+    """Return a new prefix for the names of an attempt's pods; it begins with ``name``.
 
     The last letters differ between the attempts of a flow run, so that cleanup after one never deletes the
     pod of the next.
     """
-    prefix = re.sub("[^a-z0-9-]+", "-", (prefix or "prefect").lower()).strip("-")[:_MAX_PREFIX_LENGTH]
-    return f"{prefix}-{flow_run_id.hex}-{secrets.token_hex(2)}"
+    name = re.sub("[^a-z0-9-]+", "-", (name or "prefect").lower()).strip("-")[:_MAX_NAME_LENGTH]
+    return f"{name}-{flow_run_id.hex}-{secrets.token_hex(2)}"
 
 
 def flow_run_id_of(name: str | None) -> UUID | None:

@@ -73,9 +73,8 @@ class PodRun:
         async with self.configuration.get_client() as client:
             with self._scope:
                 return await self._run_on_pod(client, on_start)
-            # Only a stopped run gets here: the scope ends its cancellation. A lease that fails to delete its
-            # pod says so only in a note on that cancellation, which is lost. So delete the pod again, and
-            # raise an error if that fails.
+            # Only a stopped run gets here: the scope has caught the cancellation, and with it any note of
+            # the lease that the pod could not be deleted. So delete the pod again: a failure raises an error.
             await delete_by_name(client, self.configuration.pod_name_prefix)
         return None
 
@@ -145,7 +144,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 
 
 async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods of an attempt and confirm that they are gone; skips unreadable rows of other pods.
+    """Delete the pods of an attempt and confirm that they are gone; log a warning about unreadable rows.
 
     Returns:
         ``True`` if there were any.

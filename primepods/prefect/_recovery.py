@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
+_CHECKS_PER_POD_LIST: Final = 10
+"""The whole list of pods is read once in this many checks."""
 _PAGE_SIZE: Final = 200
 _DELETION_GRACE: Final = timedelta(minutes=5)
 """Time for a live worker to delete a pod after its flow run has ended."""
@@ -61,7 +63,7 @@ class Recovery:
         self._worker = worker
         self._process_id = process_id
         self._is_running = False
-        self._checks = 0
+        self._check_count = 0
         self._logged_errors: set[str] = set()
         """Errors of the last run, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
@@ -76,9 +78,9 @@ class Recovery:
         try:
             for flow_run in await self._find_abandoned_runs():
                 errors |= await _error_of(self._clean_up(flow_run))
-            if self._checks % _MAX_MISSED_HEARTBEATS == 0:
+            if self._check_count % _CHECKS_PER_POD_LIST == 0:
                 errors |= await _error_of(self._delete_pods_left_behind())
-            self._checks += 1
+            self._check_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
             # While the server is unreachable, no worker can send a heartbeat.
@@ -122,16 +124,14 @@ class Recovery:
         with suppress(InfrastructureNotFound):
             await worker.kill_infrastructure(pid, configuration)
         current = await worker.client.read_flow_run(flow_run.id)
-        if current.infrastructure_pid == pid and current.state_type == flow_run.state_type:
+        is_unchanged = current.infrastructure_pid == pid and current.state_type == flow_run.state_type
+        if is_unchanged:
             state = _next_state(current)
             await worker.client.set_flow_run_state(flow_run.id, state, force=True)
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
     async def _delete_pods_left_behind(self) -> None:
-        """Delete pods of flow runs that are over or have another pod.
-
-        Not called at each heartbeat, since it reads the whole list of pods.
-        """
+        """Delete pods of flow runs that are over or have another pod."""
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
             base_job_template=copy.deepcopy(worker.work_pool.base_job_template),
@@ -197,5 +197,7 @@ def _next_state(flow_run: FlowRun) -> State[Any]:
     if flow_run.state_type == StateType.CANCELLING:
         return Cancelled(message="Its worker has ended, and its pod is deleted.")
     if flow_run.state_type == StateType.PENDING and flow_run.deployment_id is not None:
-        return Scheduled(message="Its worker ended before it began, and its pod is deleted: it is run again.")
+        return Scheduled(
+            message="Its worker ended before the flow began. Its pod is deleted; the run is scheduled again."
+        )
     return Crashed(message="Its worker has ended, and its pod is deleted.")

@@ -78,7 +78,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod; return when the pod is gone.
 
         Raises:
-            Exception: There is no usable pod. It is gone, or the error says that it may be billed.
+            Exception: No command was started. The pod is gone, or the error says that it may be billed.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
@@ -101,12 +101,12 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                 code = await pod_run.execute(on_start)
         except Exception as exc:  # noqa: BLE001 - raised again, unless it was reported to Prefect
             pod_run.error = exc
-            code = await self._after_error(flow_run, pod_run, exc)
+            code = await self._handle_error(flow_run, pod_run, exc)
         finally:
             del self._pod_runs[name]
             pod_run.ended.set()
         if code is None:
-            await self._after_stop(pod_run)
+            await self._finish_cancellation(pod_run)
         has_never_started = not pod_run.is_running
         if has_never_started and task_status is not None:
             # Prefect logs an error for a run that is not reported as started.
@@ -179,15 +179,15 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
-        """Stop cancelled runs that Prefect on the pod cannot or did not end."""
+        """Stop cancelled or finished flow runs, except those that will end by themselves."""
         ids = [pod_run.flow_run_id for pod_run in self._pod_runs.values()]
         states = FlowRunFilterStateType(any_=[StateType.CANCELLING, *TERMINAL_STATES])
         found = await self.client.read_flow_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids), state=FlowRunFilterState(type=states))
         )
-        cancelled = {flow_run.id: flow_run for flow_run in found}
+        ending = {flow_run.id: flow_run for flow_run in found}
         for pod_run in self._pod_runs.values():
-            flow_run = cancelled.get(pod_run.flow_run_id)
+            flow_run = ending.get(pod_run.flow_run_id)
             if flow_run is None or pod_run.is_stopped:
                 continue
             if _must_stop(flow_run, pod_run):
@@ -204,7 +204,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         is_this_attempt = latest_attempt == pod_run.configuration.pod_name_prefix
         return is_this_attempt and flow_run.state_type == StateType.PENDING
 
-    async def _after_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
+    async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
         """Return the exit code after an error; ``None`` for a run that is no longer wanted.
 
         Raises:
@@ -224,7 +224,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         pod_run.log.error("The flow run was stopped; its pod may be billed: %s", error)
         return None
 
-    async def _after_stop(self, pod_run: PodRun) -> None:
+    async def _finish_cancellation(self, pod_run: PodRun) -> None:
         """Set a flow run that is being cancelled to Cancelled."""
         try:
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
@@ -240,7 +240,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
 def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
     """Return whether the pod of a cancelled or finished flow run must be deleted now."""
-    if not pod_run.is_running or flow_run.start_time is None:
+    has_flow_begun = pod_run.is_running and flow_run.start_time is not None
+    if not has_flow_begun:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
         # The flow has ended: its command is about to end, and the lease deletes the pod.

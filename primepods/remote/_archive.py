@@ -199,7 +199,7 @@ def _stays_inside(name: str, target: str) -> bool:
 
 
 def create_staging(target: Path, *, is_target_folder: bool) -> Path:
-    """Create a temporary folder on the disk of ``target``, in which a copy is completed before its renaming.
+    """Create a temporary folder on the disk of ``target``, in which a copy is completed before it is renamed.
 
     Args:
         target: The target of the copy.
@@ -220,21 +220,21 @@ def move_into_place(staged: Path, target: Path) -> None:
         OSError: A file cannot be renamed.
     """
     if staged.is_dir() and target.is_dir():
-        _check_places(staged, target)
+        _check_same_kinds(staged, target)
         _merge(staged, target)
     else:
-        _check_fit(staged, target)
+        _check_same_kind(staged, target)
         staged.replace(target)
 
 
-def _check_places(staged: Path, target: Path) -> None:
+def _check_same_kinds(staged: Path, target: Path) -> None:
     for path in list(staged.iterdir()):
-        _check_fit(path, target / path.name)
+        _check_same_kind(path, target / path.name)
         if _is_folder(path) and (target / path.name).is_dir():
-            _check_places(path, target / path.name)
+            _check_same_kinds(path, target / path.name)
 
 
-def _check_fit(staged: Path, target: Path) -> None:
+def _check_same_kind(staged: Path, target: Path) -> None:
     # `exists` is false for a broken link.
     is_occupied = target.is_symlink() or target.exists()
     if _is_folder(staged) and is_occupied and not _is_folder(target):

@@ -19,9 +19,9 @@ from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
 _MAX_CAPTURED: Final = 16 << 20
-"""Bytes of output to keep; the rest is dropped from the beginning."""
+"""Number of last bytes of output to keep."""
 _MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""Bytes of output to keep, for results and errors, with ``on_line`` or ``capture=False``."""
+"""The same with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
 """Characters of output in a message."""
 

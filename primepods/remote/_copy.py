@@ -186,7 +186,8 @@ class Download(_Copy):
             try:
                 self._left_out = unpack(stream, staged, self._progress)
             except (tarfile.TarError, ValueError, OverflowError) as exc:
-                self._archive_error = exc  # ignored if the connection was lost
+                # A lost connection also cuts the archive: `run` checks for that first.
+                self._archive_error = exc
         # Read the rest: while nobody reads, the script on the pod cannot end.
         while stream.read(_CHUNK_SIZE):
             pass

@@ -36,16 +36,15 @@ async def exchange(
     Raises:
         Exception: The first error of a sink, of ``write`` or of ``read_output``.
     """
-    all_read = anyio.Event()
+    read_output_done = anyio.Event()
 
     async def read() -> None:
         if read_output is not None:
             await read_output()
-        all_read.set()
+        read_output_done.set()
 
-    # `write` and `read_output` use threads, which a cancellation does not end: `session.stop()` does. So they
-    # run in the outer group. The inner group ends without them, once all output is read or at once if
-    # cancelled; then comes `session.stop()`, and only then the outer group waits for the threads.
+    # A cancellation does not end the threads of `write` and `read_output`; `session.stop()` does. So they run
+    # in the outer group, which waits for them only after `session.stop()`.
     with unwrap_first_error():
         async with anyio.create_task_group() as threads:
             threads.start_soon(session.send, script, write)
@@ -54,7 +53,7 @@ async def exchange(
                 async with anyio.create_task_group() as readers:
                     for stream, sink in sinks.items():
                         readers.start_soon(session.forward_output, stream, sink)
-                await all_read.wait()
+                await read_output_done.wait()
             finally:
                 session.stop()
 

@@ -140,7 +140,7 @@ class Login:
         offered = await self._offered_keys()
         keys = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
         return LoginError(
-            f"{error} {keys} It needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
+            f"{error} {keys} ssh needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
             "account's primary key, or of the key that the order named as ssh_key_id.",
             pod_id=self.pod_id,
             said=said,

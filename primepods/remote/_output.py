@@ -76,7 +76,7 @@ class Lines:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._is_after_return = False
-        self._is_blank_before_return: bool = False
+        self._has_dropped_last_line: bool = False
 
     def feed(self, data: bytes) -> list[str]:
         """Parse a chunk and return the complete lines; longer lines are split after 64 KiB."""
@@ -85,15 +85,15 @@ class Lines:
             return []
         lines: list[str] = []
         if self._is_after_return and new.startswith("\n"):
-            # The two chunks hold the halves of one line end.
+            # The line end "\r\n" was cut in two, so an empty line before it was not one of a progress bar.
             new = new.removeprefix("\n")
-            lines += [""] if self._is_blank_before_return else []
+            lines += [""] if self._has_dropped_last_line else []
         text = self._rest + new
         *parts, self._rest = _END_OF_LINE.split(text)
-        # Progress bars print empty lines that end with a carriage return: drop these.
+        # Drop the empty lines of progress bars, which end with a carriage return.
         lines += [line for line, end in zip(parts[::2], parts[1::2], strict=True) if line or end != "\r"]
         self._is_after_return = text.endswith("\r")
-        self._is_blank_before_return = self._is_after_return and not parts[-2]
+        self._has_dropped_last_line = self._is_after_return and not parts[-2]
         if len(self._rest) >= _MAX_LINE:
             lines.append(self._rest)
             self._rest = ""

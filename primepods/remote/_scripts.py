@@ -18,7 +18,8 @@ from .._utils.text import quote
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# One line, since the login shell need not be a POSIX shell. `read` consumes no byte after the line's end.
+# One line, since the login shell may be csh, which allows no newline in quotes. `read` consumes no byte after
+# the line's end: the command's input follows the script.
 # $nl is a newline: `$(...)` removes newlines at the end of the output, hence the dot.
 _BOOTSTRAP: Final = (
     'printf "%s ready\\n" "$1"; printf "%s ready\\n" "$1" >&2; '
@@ -64,7 +65,8 @@ exec 4<&-
   else
     while read -r line <&3; do :; done
   fi
-  # From here on, the last line must not stop the watcher: other processes of the group may ignore TERM.
+  # When the child has ended, the last line sends TERM to the watcher: ignore it, since other processes of the
+  # group may still be running.
   trap '' TERM
   kill -TERM "$group$child"
   n=0; while [ "$n" -lt 10 ] && kill -0 "$group$child"; do sleep 1; n=$((n+1)); done
@@ -78,7 +80,7 @@ kill "$watcher" 2>/dev/null
 
 # Unpacks into a hidden folder, $work, from which a rename puts the copy in place. A rename cannot cross
 # disks, and a target that is a folder may be a mount point: then $work is inside the target, else in $parent.
-# The archive has the members `data` and, if it is complete, `end`. SIGPIPE is ignored, so that a message to a
+# The archive has the members `data` and, if it is complete, `end`. SIGHUP and SIGPIPE are ignored, so that a
 # lost connection does not prevent the cleanup.
 #
 # In the small scripts of `merge`, $0 is the target. The first and the second `find` report conflicts. The
@@ -198,8 +200,8 @@ def _path_assignments(remote: str, *, name: str) -> str:
     """Return the assignments of a copy script's variables.
 
     Args:
-        remote: The path on the pod.
-        name: Name of an uploaded file, which goes into a path that ends with a slash; else empty.
+        remote: The path on the pod; if it ends with a slash, the folder for an uploaded file.
+        name: Name of the uploaded file; empty for a folder and for a download.
     """
     target = remote_path("remote", remote)
     if name and target.endswith("/"):

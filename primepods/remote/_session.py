@@ -36,7 +36,7 @@ class Session:
         mark: Prefix of the marks around the script's output.
         stdout: Parser of the standard output, unless a thread reads ``raw_stdout``.
         stderr: Parser of the standard error.
-        raw_stdout: With ``has_raw_stdout``: the standard output, unparsed with its marks, for a thread.
+        raw_stdout: With ``has_raw_stdout``: the unparsed standard output, including the marks, for a thread.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Session:
         self._ends_with_stdin = False
         """Whether closing the standard input ends the script."""
         self._is_stopping = False
-        """Whether :meth:`stop` has left it to the script to end."""
+        """Whether :meth:`stop` has closed the standard input, upon which the script ends."""
 
     @classmethod
     async def start(cls, make_argv: Callable[[str], list[str]], *, has_raw_stdout: bool) -> Self:
@@ -75,7 +75,7 @@ class Session:
                 reader, stdout_of_child = os.pipe()
                 child_ends.callback(os.close, stdout_of_child)
                 raw_stdout = our_ends.enter_context(os.fdopen(reader, "rb"))
-            # ssh gets its own process group, so that Ctrl-C does not reach it, and `_kill` also ends the
+            # ssh gets its own process group, so that Ctrl-C does not reach it, and `_kill_ssh` also ends the
             # processes that ssh has started.
             process = await anyio.open_process(
                 make_argv(bootstrap(mark)),
@@ -147,13 +147,16 @@ class Session:
                 return
 
     def stop(self) -> None:
-        """Stop the script on the pod if it is still running; calls that wait for this session then return."""
+        """Stop the script by closing its standard input, if that ends it; otherwise kill ``ssh``.
+
+        Calls that wait for this session then return.
+        """
         if self._ends_with_stdin and self.stderr.exit_code is None:
             self._is_stopping = True
             with suppress(BrokenPipeError):
                 self._stdin.close()
         else:
-            self._kill()
+            self._kill_ssh()
 
     async def aclose(self) -> None:
         """End ``ssh``; first give a stopped script three seconds to end on the pod."""
@@ -161,7 +164,7 @@ class Session:
             if self._is_stopping and self.stderr.exit_code is None:
                 with anyio.move_on_after(_END_TIMEOUT):
                     await self._drain()
-            self._kill()
+            self._kill_ssh()
             with suppress(BrokenPipeError):
                 self._stdin.close()
             if self.raw_stdout is not None:
@@ -173,7 +176,7 @@ class Session:
             group.start_soon(self.forward_output, "stdout", drop)
             group.start_soon(self.forward_output, "stderr", drop)
 
-    def _kill(self) -> None:
+    def _kill_ssh(self) -> None:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 if hasattr(os, "killpg"):

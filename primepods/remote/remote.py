@@ -18,11 +18,10 @@ FindTarget = Callable[[], Awaitable[SSHTarget]]
 
 
 class AsyncRemote:
-    """A pod to work on, by the system's ``ssh``: made by ``pods.remote``.
+    """Client for commands and file copies on one pod, with the system's ``ssh``; see ``pods.remote``.
 
     Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
-    apply. The login is retried for ``login_timeout``; nothing is sent before it
-    succeeds.
+    apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds.
     """
 
     def __init__(self, pod_id: str, target: SSHTarget | FindTarget, options: SSHOptions) -> None:
@@ -79,7 +78,7 @@ class AsyncRemote:
             command, env=env, cwd=cwd, input=input, timeout=timeout, on_line=on_line, capture=capture
         )
         check_flag("check", check)
-        result = await job.run(await self._log_in())
+        result = await job.run(await self._get_login())
         if check:
             job.check(result, self.pod_id)
         return result
@@ -117,7 +116,7 @@ class AsyncRemote:
         """
         from ._copy import Upload
 
-        await Upload(local, remote, exclude, on_progress).run(await self._log_in())
+        await Upload(local, remote, exclude, on_progress).run(await self._get_login())
 
     async def download(
         self, remote: str, local: str | os.PathLike[str], *, on_progress: OnProgress | None = None
@@ -144,9 +143,9 @@ class AsyncRemote:
         """
         from ._copy import Download
 
-        await Download(remote, local, on_progress).run(await self._log_in())
+        await Download(remote, local, on_progress).run(await self._get_login())
 
-    async def _log_in(self) -> Login:
+    async def _get_login(self) -> Login:
         from ._login import Login
 
         self._check_usable()
@@ -184,11 +183,11 @@ def check_work(
     """Check the arguments of work on a pod before you rent the pod: nothing is sent.
 
     Args:
-        command: The command of ``run``, with the next two arguments.
+        command: The command for ``run``.
         env: Its environment variables.
         cwd: Its working directory.
-        exclude: The patterns of ``upload``.
-        downloads: The paths on the pod of each ``download``.
+        exclude: The patterns for ``upload``.
+        downloads: The path on the pod of each ``download``.
 
     Raises:
         TypeError: An argument has another type.

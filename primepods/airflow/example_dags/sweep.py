@@ -15,10 +15,11 @@ def sweep_pods() -> None:
     def sweep() -> list[str]:
         with PrimePodsHook().get_conn() as client:
             sweeps = [
-                # Of dead processes of this machine; then those whose names say that max_hours have passed.
+                # Pods of dead processes of this machine.
                 client.pods.sweep(),
+                # Pods of any machine whose max_hours have passed: their names contain the time.
                 client.pods.sweep(expired=True),
-                # Without max_hours: all with a prefix that nothing else uses, older than any of your jobs.
+                # Pods without max_hours: all with a prefix that only your jobs use, older than any of these.
                 client.pods.sweep(prefix="train-", older_than=12 * 3600),
             ]
         if errors := {pod: str(error) for each in sweeps for pod, error in each.errors.items()}:
