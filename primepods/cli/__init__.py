@@ -4,7 +4,7 @@ import io
 import sys
 from contextlib import suppress
 
-EXTRA = {"click", "rich", "typer"}
+_EXTRA_PACKAGES = {"click", "rich", "typer"}
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
 
         app(prog_name="primepods")
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".", maxsplit=1)[0] not in EXTRA:
+        if error.name is None or error.name.split(".", maxsplit=1)[0] not in _EXTRA_PACKAGES:
             raise
         sys.exit(
             f"primepods: the command needs {error.name}, which is not installed. Install the extra with it:\n"
@@ -32,7 +32,7 @@ def _prepare_streams() -> None:
     """Prevent errors from closed streams, and from characters that a stream's encoding lacks."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:
+        if stream is None:  # closed before Python started
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

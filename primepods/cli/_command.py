@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.
 
 @attrs.frozen(kw_only=True)
 class Api:
-    """Values of the common options; ``None`` for an option that was not given.
+    """Access to the API with the common options; ``None`` for an option that was not given.
 
     Attributes:
         command: The command's name as typed, such as ``primepods list``.
@@ -113,7 +113,7 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     own_names = {option.name for option in own}
     common_names = _COMMON.keys() - own_names
     if "output" not in own_names:
-        common_names.discard("as_json")
+        common_names.discard("as_json")  # --json sets --output
 
     @wraps(body)
     def command(ctx: typer.Context, **options: Any) -> None:
@@ -128,7 +128,7 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     added = [option for name, option in _COMMON.items() if name in common_names]
-    # Typer reads the options from the signature.
+    # Typer reads the options from the signature, and would evaluate the annotations copied by `wraps`.
     command.__dict__["__signature__"] = inspect.Signature([context, *own, *added])
     command.__annotations__ = {"ctx": typer.Context}
     return command
@@ -160,6 +160,6 @@ _COMMON: dict[str, inspect.Parameter] = {
 
 
 def _json_format(output: StrEnum) -> StrEnum:
-    """Return the member for JSON of the enum that ``output`` belongs to, or for JSON lines if it has none."""
+    """Return JSON as a member of the enum of ``output``; JSON lines if the enum has no JSON."""
     formats = {member.value: member for member in type(output)}
     return formats.get("json", formats["jsonl"])

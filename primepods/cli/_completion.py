@@ -21,27 +21,24 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
 _MAX_ROWS: Final = 1_000
 """Maximum rows to read, so that completion stays fast."""
 TIMEOUT: Final = 3.0
-"""Seconds to wait for the next page."""
+"""Maximum seconds of a request; no further page is requested after this time."""
 
 T = TypeVar("T")
 
 
 def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the matching names of pods, each with its id, and the matching ids, each with its name.
-
-    An id is returned only if its beginning was typed, or if its pod has no unique name.
-    """
+    """Return the name or id of each matching pod, with the other one as help text; leave out typed pods."""
     already_typed = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
-    words = _pod_words(_read(ctx, lambda client: client.pods.list()), incomplete)
+    handles = _pod_handles(_read(ctx, lambda client: client.pods.list()), incomplete)
     return [
-        (word, _UNSAFE.sub("_", help_text))
-        for word, help_text in words
-        if _NEEDS_NO_QUOTES.fullmatch(word) and not already_typed & {word, help_text}
+        (handle, _UNSAFE.sub("_", other_handle))
+        for handle, other_handle in handles
+        if _NEEDS_NO_QUOTES.fullmatch(handle) and not already_typed & {handle, other_handle}
     ]
 
 
-def _pod_words(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple[str, str]]:
-    """Return the name or the id of each pod that matches, with the other one as its help text."""
+def _pod_handles(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and id of each pod that matches; the id first unless the name is usable and matches."""
     names = [pod.name or "" for pod in pods]
     usable_names = {
         name for name, number in Counter(names).items() if number == 1 and _NEEDS_NO_QUOTES.fullmatch(name)
@@ -49,7 +46,7 @@ def _pod_words(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple
     for pod, name in zip(pods, names, strict=True):
         if name in usable_names and name.startswith(incomplete):
             yield name, pod.id
-        elif pod.id.startswith(incomplete) and (incomplete or name not in usable_names):
+        elif pod.id.startswith(incomplete):
             yield pod.id, name
 
 
@@ -92,7 +89,7 @@ def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     for key in _read(ctx, lambda client: client.ssh_keys.list()):
         name = key.name or ""
         word, text = (name, key.id) if _NEEDS_NO_QUOTES.fullmatch(name) else (key.id, name)
-        if _filter_words([word], incomplete):
+        if _is_completion(word, incomplete):
             found.append((word, _UNSAFE.sub("_", text)))
     return found
 
@@ -106,10 +103,13 @@ def _list_offers(client: primepods.Client) -> Iterable[primepods.Offer]:
 
 
 def _filter_words(words: Iterable[str | None], incomplete: str) -> list[str]:
-    """Return the words that begin with a text and need no quoting, each once."""
-    return sorted(
-        {word for word in words if word and word.startswith(incomplete) and _NEEDS_NO_QUOTES.fullmatch(word)}
-    )
+    """Return the words that complete a text, each once."""
+    return sorted({word for word in words if word and _is_completion(word, incomplete)})
+
+
+def _is_completion(word: str, incomplete: str) -> bool:
+    """Return whether a word begins with the typed text and needs no quoting."""
+    return word.startswith(incomplete) and _NEEDS_NO_QUOTES.fullmatch(word) is not None
 
 
 def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T]]) -> list[T]:

@@ -33,6 +33,7 @@ def confirm(question: str, *, yes: bool) -> None:
         reply = sys.stdin.readline()
     finally:
         if not reply.endswith("\n"):
+            # After Ctrl-C or the end of stdin, end the prompt's line.
             write("\n", err=True)
     if reply.strip().lower() not in {"y", "yes"}:
         raise CommandError("nothing was done")

@@ -48,22 +48,23 @@ class CommandError(Exception):
         self.code = code
 
 
-def print_error(command: str, message: object) -> None:
-    """Write one line to stderr: the command and the message. Ignore a closed stderr."""
+def print_error(command: str, error: Exception | str) -> None:
+    """Write one line to stderr: the command and the error. Ignore a closed stderr."""
     with suppress(OSError, ValueError):
-        typer.echo(f"{command}: {printable(_describe(message), max_length=_MAX_LENGTH)}", err=True)
+        typer.echo(f"{command}: {printable(_describe(error), max_length=_MAX_LENGTH)}", err=True)
 
 
-def _describe(message: object) -> str:
+def _describe(error: Exception | str) -> str:
     """Return an error's text, worded for the shell."""
-    if isinstance(message, primepods.NotFoundError):
-        pod = _POD_PATH.search(message.path)
-        if pod is not None and isinstance(message.body, dict):
+    if isinstance(error, primepods.NotFoundError):
+        pod = _POD_PATH.search(error.path)
+        # A 404 whose body is no JSON object may come from a gateway, which knows no pods.
+        if pod is not None and isinstance(error.body, dict):
             hint = "see primepods list, and primepods history for terminated pods"
             return f"no pod has the name or id {unquote(pod[1])!r}: {hint}"
-    text = word_for_shell(str(message))
-    if isinstance(message, primepods.RateLimitError) and message.retry_after is not None:
-        return f"{text} Try again in {math.ceil(message.retry_after):,} s."
+    text = word_for_shell(str(error))
+    if isinstance(error, primepods.RateLimitError) and error.retry_after is not None:
+        return f"{text} Try again in {math.ceil(error.retry_after):,} s."
     return text
 
 
@@ -75,9 +76,9 @@ def word_for_shell(text: str) -> str:
 
 
 def _option(found: re.Match[str]) -> str:
-    """Return a match with an option instead of a parameter: ``--max-price must`` for ``max_price must``."""
-    name = {"team_id": "team"}.get(found[1], found[1]).replace("_", "-")
-    return found[0].replace(f"argument {found[1]}", f"--{name}").replace(f"{found[1]} must", f"--{name} must")
+    """Return the option of a matched parameter: ``--max-price`` for ``max_price``."""
+    name = "team" if found[1] == "team_id" else found[1]
+    return f"--{name.replace('_', '-')}"
 
 
 _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
@@ -92,8 +93,8 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"as ssh_command\b", "as --ssh-command"),
         (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
-        (r"\(argument (base_url|context|team_id)\)", _option),
-        (r"^(timeout|interval|older_than|max_price|max_hours|max_spend) must be a (?:finite )?", _option),
+        (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
+        (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^pod_id ", "the id "),
         (r"Pass an `id` as (\S+ \S+) gives it", r"Give an id as \1 shows it"),
@@ -153,8 +154,8 @@ def exit_for(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    # The client rejects invalid arguments and settings before it sends anything.
-    if isinstance(error, primepods.ConfigError) or not isinstance(error, primepods.PrimePodsError | OSError):
+    is_rejected_argument = not isinstance(error, primepods.PrimePodsError | OSError)  # a ValueError
+    if is_rejected_argument or isinstance(error, primepods.ConfigError):
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
         return ExitCode.SSH_FAILED

@@ -122,9 +122,9 @@ class PodFilter:
         """Return whether a pod matches."""
         seconds = age(pod.created_at)
         return (
-            _any(self.status, lambda status: status.upper() == pod.status)
-            and _any(self.gpu, pod.has_gpu)
-            and _any(
+            _any_if_given(self.status, lambda status: status.upper() == pod.status)
+            and _any_if_given(self.gpu, pod.has_gpu)
+            and _any_if_given(
                 self.name, lambda name: name_matches(name, pod.name, is_pattern=name not in self.exact_names)
             )
             and (self.team is None or pod.team_id == self.team)
@@ -139,6 +139,6 @@ def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> b
     return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
 
 
-def _any(wanted: list[str] | None, predicate: Callable[[str], bool]) -> bool:
-    """Return whether the predicate holds for one of the wanted values, or nothing is wanted."""
+def _any_if_given(wanted: list[str] | None, predicate: Callable[[str], bool]) -> bool:
+    """Return whether the predicate holds for one of the wanted values; true if none is given."""
     return not wanted or any(map(predicate, wanted))

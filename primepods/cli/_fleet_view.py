@@ -145,14 +145,14 @@ def _bar(fleet: Fleet, view: View) -> str:
     block = "█" if view.unicode else "#"
     segments: list[str] = []
     start = 0
-    pods = 0
+    pods_so_far = 0
     for position, (condition, number) in enumerate(counts.items(), start=1):
-        pods += number
+        pods_so_far += number
         # Each segment has at least one cell, and leaves at least one cell for each segment that follows.
         max_end = view.width - (len(counts) - position)
-        end = min(max_end, max(start + 1, round(pods * view.width / total)))
-        letter = block if view.colour else condition[0]
-        segments.append(_styled(letter * (end - start), _COLOURS[condition], view))
+        end = min(max_end, max(start + 1, round(pods_so_far * view.width / total)))
+        character = block if view.colour else condition[0]
+        segments.append(_styled(character * (end - start), _COLOURS[condition], view))
         start = end
     return "".join(segments)
 
@@ -167,11 +167,12 @@ def _table(pods: Sequence[FleetPod], view: View) -> list[str]:
 def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
     seconds = None if pod.pod is None else age(pod.pod.created_at)
     colour = None if pod.condition is None else _COLOURS[pod.condition]
+    is_gone_or_unseen = pod.status is None
     return [
         pod.name,
         Cell(pod.condition or "not seen", colour),
         "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
-        price(pod.price_hr) if pod.status is not None else "",
+        "" if is_gone_or_unseen else price(pod.price_hr),
         "" if seconds is None else short_duration(seconds),
         _progress(pod, view),
     ]

@@ -81,7 +81,7 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: ``--team``: names and beginnings of ids match only pods of this team.
-        reports_unlisted: Whether to print a message if an id is not listed, and is awaited.
+        reports_unlisted: Whether to print, for each unlisted id, that the command waits for it.
 
     Raises:
         CommandError: A handle is ambiguous, or cannot be an id and no pod has that name.
@@ -138,7 +138,7 @@ class PodIndex:
         return list(dict.fromkeys(map(self._resolve, handles)))
 
     def _resolve(self, handle: str) -> str:
-        # Ids come first: a pod whose name is another pod's id must not be taken for that pod.
+        # Ids come first: an id always means its own pod, even if another pod has it as its name.
         if handle in self._pods or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
     """Yield the readable rows of a pager; after the block, raise the pager's error, if any.
 
-    So unreadable rows do not hide the others: the block uses these before the error is reported.
+    The block can show the rows that were read before the error.
     """
     found: list[T] = []
     error: primepods.ProtocolError | None = None

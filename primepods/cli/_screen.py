@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich import table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column as RichColumn
 from rich.text import Text
 
 from ._table import Cells, Column, render_table
@@ -68,7 +68,7 @@ class Screen:
         columns = (
             TextColumn("{task.description}"),
             *([BarColumn(bar_width=30)] if has_room_for_bar else []),
-            MofNCompleteColumn(table_column=table.Column(no_wrap=True, min_width=7)),
+            MofNCompleteColumn(table_column=RichColumn(no_wrap=True, min_width=7)),
             TextColumn("{task.fields[note]}"),
             *([TimeElapsedColumn()] if has_room_for_bar else []),
         )

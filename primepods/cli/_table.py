@@ -18,7 +18,7 @@ _DEFAULT_WIDTH = 80
 _CHUNK_LENGTH = 8_192
 """Characters per write: a closed pipe is noticed at the next chunk."""
 _MINOR_RANK = 2
-"""Columns of this rank or above are shown only if the others keep a readable width."""
+"""Columns of this rank or above are shown only if all shown columns have a readable width."""
 _MAX_CELL_LENGTH = 200
 """Maximum characters of a cell, or of an information line."""
 _LAST_RESORT_WIDTH = 2
@@ -33,8 +33,8 @@ class Column:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
         min_width: Minimum width when its cells are cut; ``None`` to cut them only as a last resort.
-        rank: 0 if it is always shown. In a narrow terminal, columns of the highest rank are left out first;
-            a column of rank 2 or more also if the others would get less than twice their minimum width.
+        rank: 0 to show it always. In a narrow terminal, columns of the highest rank are left out first; those
+            of rank 2 or more already if a shown column would get less than twice its minimum width.
     """
 
     title: str

@@ -40,7 +40,7 @@ _WARNING_LIFETIME: Final = 70.0
 
 Wanted = Callable[[primepods.Pod], bool]
 Follow = Callable[..., Coroutine[Any, Any, None]]
-"""``follow``, to be called with the client and ``on_change`` only."""
+"""``follow`` with all arguments bound but the client and ``on_change``."""
 
 
 def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, as_json: bool) -> None:
@@ -55,19 +55,19 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
     """
     console = stdout_console()
     fleet = Fleet()
-    live = console.is_terminal and not console.is_dumb_terminal and not as_json
+    is_full_screen = console.is_terminal and not console.is_dumb_terminal and not as_json
     follow_fleet = partial(follow, fleet=fleet, pod_ids=ids, wanted=wanted, interval=interval)
     try:
-        if live:
+        if is_full_screen:
             asyncio.run(_show_on_screen(api, fleet, follow_fleet, console))
         else:
             asyncio.run(_print_lines(api, fleet, follow_fleet, _json_line if as_json else _text_line))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # by SIGTERM; see `_show_on_screen`
         raise typer.Exit(ExitCode.TERMINATED) from None
     finally:
-        if live and fleet.version:
+        if is_full_screen and fleet.version > 0:
             # Leave the last figures in the terminal after the full screen has closed.
             write("".join(f"{line}\n" for line in render_figures(fleet, _view(console))))
 
@@ -175,7 +175,7 @@ class _LastWarning(logging.Handler):
 
     @contextmanager
     def installed(self) -> Generator[Self]:
-        """Handle the package's log while the block runs; on a terminal, replace the other handlers."""
+        """Handle the package's log in the block, without the handlers that would write into the screen."""
         log = logging.getLogger("primepods")
         before = log.handlers
         log.handlers = [self] if sys.stderr.isatty() else [*before, self]

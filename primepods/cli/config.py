@@ -18,7 +18,7 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
 
     settings = explain(base_url=api.base_url, team_id=api.team, context=api.context)
     table = ModelTable(
-        fields_from=lambda: SettingSource(name="", value=None, source=""),
+        empty_model=lambda: SettingSource(name="", value=None, source=""),
         id_of=lambda setting: setting.name,
         cells={
             Column("SETTING"): lambda setting: setting.name,

@@ -26,7 +26,7 @@ def command(
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
     found, errors = api.run(lambda client: _get(client, ids))
-    if is_single(pods) and found and print_options.is_plain:
+    if is_single(pods) and found and not print_options.selects_fields:
         print_model(found[0], print_options.output)
     else:
         PODS.print(found, print_options)

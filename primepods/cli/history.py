@@ -167,7 +167,7 @@ def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
 
 
 _RECORDS: Final = ModelTable(
-    fields_from=lambda: primepods.HistoryRecord(
+    empty_model=lambda: primepods.HistoryRecord(
         id="",
         type="",
         gpu_name="",

@@ -104,7 +104,7 @@ def _per_gpu_sort_key(offer: primepods.Offer) -> float:
 
 
 _OFFERS: Final = ModelTable(
-    fields_from=lambda: _OfferRow(
+    empty_model=lambda: _OfferRow(
         primepods.Offer(
             cloud_id="", gpu_type="", socket="", provider="", gpu_count=0, prices=primepods.Prices()
         )

@@ -14,7 +14,7 @@ from ._pod_table import price, readiness, status_cell
 from ._table import Cell, Column
 
 STATUSES: Final = ModelTable(
-    fields_from=lambda: primepods.PodStatus(pod_id=""),
+    empty_model=lambda: primepods.PodStatus(pod_id=""),
     id_of=lambda row: row.pod_id,
     cells={
         Column("ID"): lambda row: row.pod_id,
@@ -42,7 +42,7 @@ def command(
     with api.client() as client:
         statuses = client.pods.statuses(resolve_handles(client, read_handles(pods), team=api.team))
     rows = list(statuses.values())
-    if is_single(pods) and rows and print_options.is_plain:
+    if is_single(pods) and rows and not print_options.selects_fields:
         print_model(rows[0], print_options.output)
     else:
         STATUSES.print(rows, print_options)
