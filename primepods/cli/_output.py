@@ -100,13 +100,13 @@ class ModelTable(Generic[M]):
     """Table of models of one kind.
 
     Attributes:
-        fields_from: Returns an empty model, whose ``to_dict()`` has the field names of JSON and CSV.
+        field_names_from: Returns an empty model, whose ``to_dict()`` has the field names of JSON and CSV.
         id_of: Returns a model's id.
         cells: For each column, a function that returns a model's cell.
         totals: Returns the texts of the last row, by column name.
     """
 
-    fields_from: Callable[[], M]
+    field_names_from: Callable[[], M]
     id_of: Callable[[M], str]
     cells: Mapping[Column, Callable[[M], str | Cell]]
     totals: Callable[[Sequence[M]], Mapping[str, str]] | None = None
@@ -128,7 +128,7 @@ class ModelTable(Generic[M]):
         if print_options.is_table:
             names = [column.name for column in self.cells]
         else:
-            names = list(self.fields_from().to_dict())
+            names = list(self.field_names_from().to_dict())
         if print_options.columns is None:
             return names
         words = [word.strip().lower() for word in print_options.columns.split(",")]

@@ -65,7 +65,7 @@ def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
 
 
 PODS: Final = ModelTable(
-    fields_from=lambda: primepods.Pod(id="", gpu_name="", gpu_count=0, price_hr=0.0, provider_type=""),
+    field_names_from=lambda: primepods.Pod(id="", gpu_name="", gpu_count=0, price_hr=0.0, provider_type=""),
     id_of=lambda pod: pod.id,
     cells={
         Column("ID"): lambda pod: pod.id,

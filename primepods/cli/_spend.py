@@ -87,7 +87,7 @@ def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[Sp
 def group_table(by: By) -> ModelTable[SpendGroup]:
     """Return the table of groups."""
     return ModelTable(
-        fields_from=lambda: SpendGroup(by=by, value=None, records=0, gpu_hours=0, billed=0),
+        field_names_from=lambda: SpendGroup(by=by, value=None, records=0, gpu_hours=0, billed=0),
         id_of=lambda row: row.value or "-",
         cells={
             Column(by.upper(), min_width=8): lambda row: row.value or "-",

@@ -18,7 +18,7 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
 
     settings = explain(base_url=api.base_url, team_id=api.team, context=api.context)
     table = ModelTable(
-        fields_from=lambda: SettingSource(name="", value=None, source=""),
+        field_names_from=lambda: SettingSource(name="", value=None, source=""),
         id_of=lambda setting: setting.name,
         cells={
             Column("SETTING"): lambda setting: setting.name,
@@ -29,5 +29,5 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     table.print(settings, PrintOptions(output=output))
     if output is Output.TABLE:
         print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
-    # Raises an error for an unusable setting.
+    # Creating a client raises an error for an unusable setting, which the table above has shown.
     api.client().close()
