@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "primepods_emulator, primepods_client and primepods_async_client.",
     )
     if _has_pytest_asyncio(config):
-        # If this version of pytest-asyncio cannot create the fixtures, only tests that use them must fail.
+        # If this version of pytest-asyncio cannot create the fixtures, other tests must still run.
         with suppress(Exception):
             config.pluginmanager.register(_asyncio_fixtures(), _ASYNCIO_FIXTURES)
 

@@ -11,7 +11,6 @@ from typing import Final
 from ..fleet import Condition, Fleet, FleetSample
 from ._svg import (
     BOTTOM,
-    HEIGHT,
     LEFT,
     TOP,
     WIDTH,
@@ -70,14 +69,13 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
     width = _RIGHT - LEFT
     columns = list(_thin([(LEFT + width * ((sample.time - begin) / span), sample) for sample in samples]))
     axis_end, marks = scale(max(1, *(_height(sample, _STACK) for _, sample in columns)))
-    bottom = HEIGHT - BOTTOM
-    pixels_per_pod = (bottom - TOP) / axis_end
+    pixels_per_pod = (BOTTOM - TOP) / axis_end
     whole_marks = [mark for mark in marks if mark == int(mark)]
-    parts = grid_lines([(bottom - mark * pixels_per_pod, f"{mark:,.0f}") for mark in whole_marks], _RIGHT)
+    parts = grid_lines([(BOTTOM - mark * pixels_per_pod, f"{mark:,.0f}") for mark in whole_marks], _RIGHT)
 
     def top_line(conditions: Sequence[Condition]) -> list[tuple[float, float]]:
         """Return the line above some conditions, stacked."""
-        return [(x, bottom - _height(sample, conditions) * pixels_per_pod) for x, sample in columns]
+        return [(x, BOTTOM - _height(sample, conditions) * pixels_per_pod) for x, sample in columns]
 
     for number, condition in enumerate(_STACK):
         if any(sample.counts.get(condition) for _, sample in columns):
@@ -125,7 +123,7 @@ def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
     time = midnight + timedelta(seconds=spacings_until_begin * spacing)
     while time <= begin + span:
         x = LEFT + (_RIGHT - LEFT) * ((time - begin) / span)
-        yield text(x, HEIGHT - BOTTOM + 20, _time_label(time, spacing), kind="soft", anchor="middle")
+        yield text(x, BOTTOM + 20, _time_label(time, spacing), kind="soft", anchor="middle")
         time += timedelta(seconds=spacing)
 
 

@@ -11,11 +11,9 @@ from typing import Final
 from ..models import HistoryRecord
 from ._svg import (
     BOTTOM,
-    HEIGHT,
     LEFT,
     RIGHT,
     TOP,
-    WIDTH,
     Chart,
     draw,
     empty_chart_text,
@@ -29,8 +27,8 @@ _DAY: Final = timedelta(days=1)
 _MAX_DAYS: Final = 366
 _MAX_LABELS: Final = 8
 _MAX_BAR_WIDTH: Final = 48.0
-_LABEL_RIGHT: Final = WIDTH - RIGHT - 36
-"""Rightmost centre of a date's label: half a label must fit to its right."""
+_MAX_LABEL_MIDDLE: Final = RIGHT - 36
+"""Rightmost middle of a date's label: the label's right half must fit."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
 """Longer records have invalid times, such as zero dates or ends in the year 9999."""
 
@@ -101,13 +99,12 @@ def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
 
 
 def _plot(days: Mapping[date, float]) -> list[str]:
-    bottom = HEIGHT - BOTTOM
     axis_end, marks = scale(max(0.0, *days.values()))
-    pixels_per_unit = (bottom - TOP) / axis_end
+    pixels_per_unit = (BOTTOM - TOP) / axis_end
     # As many decimals as the smallest mark needs.
     decimals = max(0, -math.floor(math.log10(marks[1])))
-    parts = grid_lines((bottom - mark * pixels_per_unit, f"{mark:,.{decimals}f}") for mark in marks)
-    slot_width = (WIDTH - LEFT - RIGHT) / len(days)
+    parts = grid_lines((BOTTOM - mark * pixels_per_unit, f"{mark:,.{decimals}f}") for mark in marks)
+    slot_width = (RIGHT - LEFT) / len(days)
     bar_width = min(_MAX_BAR_WIDTH, slot_width * 0.8)
     days_per_label = math.ceil(len(days) / _MAX_LABELS)
     for number, (day, amount) in enumerate(days.items()):
@@ -115,7 +112,7 @@ def _plot(days: Mapping[date, float]) -> list[str]:
         tooltip = escape(f"{day}: {amount:,.2f}")
         height = max(0.0, amount * pixels_per_unit)
         parts.append(
-            f'<rect class="bar" x="{middle - bar_width / 2:.2f}" y="{bottom - height:.2f}" '
+            f'<rect class="bar" x="{middle - bar_width / 2:.2f}" y="{BOTTOM - height:.2f}" '
             f'width="{bar_width:.2f}" height="{height:.2f}"><title>{tooltip}</title></rect>'
         )
         if number % days_per_label == 0:
@@ -124,8 +121,8 @@ def _plot(days: Mapping[date, float]) -> list[str]:
 
 
 def _day_label(day: date, middle: float) -> str:
-    """Return the label below a bar; at the right edge of the chart, it ends there."""
-    y = HEIGHT - BOTTOM + 20
-    if middle <= _LABEL_RIGHT:
+    """Return the label below a bar, centred if it fits, else aligned with the plot's right edge."""
+    y = BOTTOM + 20
+    if middle <= _MAX_LABEL_MIDDLE:
         return text(middle, y, str(day), kind="soft", anchor="middle")
-    return text(WIDTH - RIGHT, y, str(day), kind="soft", anchor="end")
+    return text(RIGHT, y, str(day), kind="soft", anchor="end")

@@ -13,10 +13,11 @@ from .._utils.text import clip, one_line
 
 WIDTH: Final = 860
 HEIGHT: Final = 280
+# The edges of the plot.
 LEFT: Final = 72
-RIGHT: Final = 16
+RIGHT: Final = WIDTH - 16
 TOP: Final = 52
-BOTTOM: Final = 34
+BOTTOM: Final = HEIGHT - 34
 
 _MAX_LABEL_LENGTH: Final = 80
 _GRID_LINES: Final = 4
@@ -74,7 +75,7 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
             f"<style>{_STYLE}</style>",
             '<rect class="page" width="100%" height="100%" rx="8"/>',
             text(16, 26, title, kind="head"),
-            text(WIDTH - RIGHT, 26, note, anchor="end"),
+            text(RIGHT, 26, note, anchor="end"),
             *parts,
         ]
     )
@@ -105,16 +106,16 @@ def scale(highest: float) -> tuple[float, list[float]]:
     min_spacing = highest / _GRID_LINES
     power = 10.0 ** math.floor(math.log10(min_spacing)) if min_spacing > 0 else 1.0
     spacing = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= min_spacing)
-    # Subtract a rounding error: 0.3 / 0.1 is a little above 3.
+    # Subtract a rounding error: 0.1 + 0.2 is a little above 0.3.
     count = max(1, math.ceil(highest / spacing - 1e-9))
     return spacing * count, [spacing * number for number in range(count + 1)]
 
 
-def grid_lines(marks: Iterable[tuple[float, str]], right: float = WIDTH - RIGHT) -> list[str]:
+def grid_lines(marks: Iterable[tuple[float, str]], right: float = RIGHT) -> list[str]:
     """Return horizontal grid lines with labels at the left.
 
     Args:
-        marks: Height and label of each line.
+        marks: The y coordinate and the label of each line.
         right: Right end of the lines.
     """
     parts: list[str] = []

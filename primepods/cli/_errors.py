@@ -62,13 +62,13 @@ def _describe(error: Exception | str) -> str:
         if pod is not None and isinstance(error.body, dict):
             hint = "see primepods list, and primepods history for terminated pods"
             return f"no pod has the name or id {unquote(pod[1])!r}: {hint}"
-    text = word_for_shell(str(error))
+    text = reword_for_shell(str(error))
     if isinstance(error, primepods.RateLimitError) and error.retry_after is not None:
         return f"{text} Try again in {math.ceil(error.retry_after):,} s."
     return text
 
 
-def word_for_shell(text: str) -> str:
+def reword_for_shell(text: str) -> str:
     """Replace the Python in a message of the library: ``pods.history()`` by `primepods history`."""
     for pattern, words in _REPLACEMENTS:
         text = pattern.sub(words, text)
@@ -133,10 +133,10 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
         raise typer.Exit(_exit_code(error)) from None
 
 
-def print_errors_and_exit(command: str, errors: Mapping[str, Exception]) -> None:
+def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
     """Print the errors of pods, if any, and exit with the code of the first."""
     print_errors(command, errors)
-    exit_for(errors)
+    exit_if_any(errors)
 
 
 def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
@@ -145,7 +145,7 @@ def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
         print_error(command, f"{pod_id}: {_describe(error)}")
 
 
-def exit_for(errors: Mapping[str, Exception]) -> None:
+def exit_if_any(errors: Mapping[str, Exception]) -> None:
     """Exit with the code of the first error, if there is one."""
     if errors:
         raise typer.Exit(_exit_code(next(iter(errors.values()))))
@@ -183,11 +183,11 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
 
 
 class _ShellFormatter(logging.Formatter):
-    """Log formatter that replaces the Python in messages; see :func:`word_for_shell`."""
+    """Log formatter that replaces the Python in messages; see :func:`reword_for_shell`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Return a record's line, worded for the shell."""
-        return word_for_shell(super().formatMessage(record))
+        return reword_for_shell(super().formatMessage(record))
 
 
 def _close_stdout() -> None:

@@ -29,5 +29,5 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     table.print(settings, PrintOptions(output=output))
     if output is Output.TABLE:
         print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
-    # Raises an error for an unusable setting.
+    # Creating a client raises an error for an unusable setting, which the table above has shown.
     api.client().close()

@@ -13,17 +13,19 @@ from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
 from ._remote import Exclude, SshOptions, progress
 
-Path = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
+PathArgument = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)]
+"""Accepted because `cp` has it; folders are copied anyway."""
 
 
 @api_command
 def command(
     api: Api,
-    source: Path,
-    target: Path,
+    source: PathArgument,
+    target: PathArgument,
     *,
     exclude: Exclude = None,
-    _recursive: Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)] = False,
+    _recursive: Recursive = False,
     ssh: SshOptions,
 ) -> None:
     """Copy a file or a folder to a pod, or from it, completely or not at all.

@@ -118,15 +118,16 @@ def _order(
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
         # Show the name before the order: if this process is killed, the user can find the pod by it.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes)).named()
-        price_hr = offer.price_hr if spec.max_price is None else spec.max_price
+        # `from_offer` has set max_price to the price of the offer with the ordered amounts.
+        price_hr = spec.max_price
         _check_price(price_hr, offer, selector.filters.max_price)
         _print_order(offer, spec, price_hr)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
-        # First on stderr: writing the id to stdout may fail.
         if sys.stdout.isatty():
             print_info(f"Ordered {pod.name}.")
         else:
+            # The id goes to stderr, too: the caller may fail to write it to stdout.
             print_info(f"Ordered {pod.name}: {pod.id}")
         return pod
 
@@ -139,13 +140,14 @@ def _choose(client: primepods.Client, selector: _OfferSelector) -> primepods.Off
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(selector.filters.wait)
         return client.availability.cheapest(**selector.filters.given())
+    # --max-price may be combined with --id: `_order` checks it.
     if attrs.evolve(selector.filters, max_price=None).given():
         raise CommandError("--id names the offer: leave out the filters", ExitCode.USAGE)
     return _find_offer(client, selector.offer_id)
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
-    """Return the offer with an id; an unreadable list does not hide the offers of the other."""
+    """Return the offer with an id; search both lists of offers, even if one is unreadable."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()

@@ -13,7 +13,7 @@ import primepods
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._durations import parse_duration
-from ._errors import CommandError, ExitCode, exit_for, print_error, print_errors
+from ._errors import CommandError, ExitCode, exit_if_any, print_error, print_errors
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
 from ._lists import readable_rows
@@ -63,12 +63,13 @@ def command(
     with api.client() as client:
         deletion = _Deletion(api=api, client=client, missing_ok=missing_ok, wait=wait, is_confirmed=yes)
         if not pods:
+            # With --all, there are no filters, so all pods match.
             errors = deletion.delete_matching(attrs.evolve(filters, team=api.team))
         elif yes and are_whole_ids(handles):
             errors = deletion.delete(handles)
         else:
             errors = deletion.delete_named(handles)
-    exit_for(errors)
+    exit_if_any(errors)
 
 
 @attrs.frozen(kw_only=True)

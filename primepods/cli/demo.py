@@ -146,6 +146,7 @@ async def _settle(
             timeout=timeout,
             interval=INTERVAL,
             on_change=show,
+            # Emulated pods do not recover from a failed installation.
             install_grace=0.0,
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ._command import Api, api_command
-from ._errors import ExitCode, word_for_shell
+from ._errors import ExitCode, reword_for_shell
 from ._output import Output, OutputOption, write_rows
 from ._table import has_colour, paint, write
 from ._text import printable
@@ -32,9 +32,9 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
 
     from primepods.doctor import diagnose
 
-    timeout = {} if api.timeout is None else {"timeout": api.timeout}
-    found = asyncio.run(diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **timeout))
-    checks = [check.edited(word_for_shell) for check in found]
+    options = {} if api.timeout is None else {"timeout": api.timeout}
+    found = asyncio.run(diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **options))
+    checks = [check.edited(reword_for_shell) for check in found]
     if output is Output.TABLE:
         _print_lines(checks)
     else:

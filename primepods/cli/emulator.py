@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
 _SIGNAL_EXIT_CODE = 128
-"""Exit code of shells for a command that a signal has ended, minus the signal's number."""
+"""A shell adds the signal's number to this, for the exit code of a command that a signal has ended."""
 
 
 def command(
@@ -69,7 +69,7 @@ def command(
 ) -> None:
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
-    A command after -- finds it in PRIME_API_BASE_URL and PRIME_API_KEY; its exit code is also the emulator's.
+    Runs a command after -- with PRIME_API_BASE_URL and PRIME_API_KEY set, and exits with its exit code.
     Without a command, prints two lines for the shell that you start clients in.
 
     Examples:

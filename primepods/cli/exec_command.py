@@ -42,7 +42,7 @@ def command(
       primepods exec train --env HF_TOKEN -- 'cd work && python train.py 2>&1 | tee log'
     """
     variables = read_variables(env)
-    # A stdin that was closed is a text stream without a buffer.
+    # `main` replaces a closed stdin by a StringIO, which has no buffer.
     content = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
     with primepods.exit_on_sigterm(), api.client() as client:
         remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())

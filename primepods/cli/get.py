@@ -5,7 +5,7 @@ from __future__ import annotations
 import primepods
 
 from ._command import Api, api_command
-from ._errors import print_errors_and_exit
+from ._errors import print_errors_and_exit_if_any
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
 from ._output import PrintOptions, print_model
 from ._pod_table import PODS
@@ -30,7 +30,7 @@ def command(
         print_model(found[0], print_options.output)
     else:
         PODS.print(found, print_options)
-    print_errors_and_exit(api.command, errors)
+    print_errors_and_exit_if_any(api.command, errors)
 
 
 async def _get(

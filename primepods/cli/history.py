@@ -106,10 +106,10 @@ class _Filter:
     Attributes:
         kinds: Kinds; all if empty.
         names: Names or patterns; all if empty.
-        since: Start of the period in which they ended; ``None`` for no limit.
+        since: Start of the period in which the records ended; ``None`` for no limit.
         until: End of that period, exclusive.
-        team: Their team; ``None`` for all.
-        seen_kinds: Kinds of all records so far, for the message if none matches.
+        team: The records' team; ``None`` for all.
+        seen_kinds: Kinds of all records that were checked, for the message if none matches.
     """
 
     kinds: list[str]
@@ -120,7 +120,7 @@ class _Filter:
     seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
     def matches(self, record: primepods.HistoryRecord) -> bool:
-        """Return whether a record matches."""
+        """Return whether a record matches; add its kind to ``seen_kinds``."""
         self.seen_kinds.add(record.type)
         ended = record.terminated_at or record.created_at
         return (
@@ -146,7 +146,6 @@ def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
     try:
         file.write_text(str(spend_chart(records)), encoding="utf-8")
     except OSError as error:
-        # Name the option: the error does not always name the file.
         raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 

@@ -38,6 +38,10 @@ SortOption = Annotated[
 ]
 
 
+All = Annotated[bool, typer.Option("--all", "-a", hidden=True)]
+"""Accepted because `docker ps` has it; all pods are listed anyway."""
+
+
 @api_command
 def command(
     api: Api,
@@ -46,7 +50,7 @@ def command(
     limit: LimitOption = None,
     sort: SortOption = Order.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
-    _everything: Annotated[bool, typer.Option("--all", "-a", hidden=True)] = False,
+    _everything: All = False,
     filters: PodFilter,
 ) -> None:
     """List all your pods and their prices per hour.
@@ -61,9 +65,10 @@ def command(
     PODS.check(print_options)
     pod_filter = attrs.evolve(filters, team=api.team)
     with api.client() as client, readable_rows(client.pods.list()) as listed:
-        pods = sorted(pod_filter.choose(listed), key=_KEYS[sort], reverse=reverse)
+        pods = sorted(pod_filter.choose(listed), key=_SORT_KEYS[sort], reverse=reverse)
         shown_pods = pods[:limit]
         hidden_pods = pods[len(shown_pods) :]
+        # Shortened ids must also differ from those of pods that are not shown.
         PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')}; all without --limit.")
@@ -71,7 +76,7 @@ def command(
             print_info(pod_filter.no_match_message(listed))
 
 
-_KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {
+_SORT_KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {
     Order.CREATED: lambda pod: pod.created_at.timestamp() if pod.created_at else 0.0,
     Order.NAME: lambda pod: pod.name or "",
     Order.STATUS: lambda pod: (pod.status or "", pod.name or ""),

@@ -34,5 +34,5 @@ def command(
 def _printable_line(line: str) -> str:
     """Return a line without control characters, with all its blanks."""
     expanded = line.replace("\t", "    ")
-    # Each character alone: `printable` would join the blanks.
+    # Each character alone: `printable` would collapse several blanks to one.
     return "".join(" " if character == " " else printable(character, max_length=1) for character in expanded)

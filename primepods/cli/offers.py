@@ -73,7 +73,7 @@ def command(
     arguments: dict[str, Any] = {"gpu_count": None, **filters.given()}
     with api.client() as client:
         found = client.availability.find(unavailable=unavailable, **arguments)
-    offers = sorted(found, key=_KEYS[sort])[:limit]
+    offers = sorted(found, key=_SORT_KEYS[sort])[:limit]
     _OFFERS.print([_OfferRow(offer) for offer in offers], print_options)
     if not offers:
         print_info("No offers match now.")
@@ -128,7 +128,7 @@ _OFFERS: Final = ModelTable(
         Column("PRICE/H", right=True): lambda row: _money(row.offer, row.offer.price_hr),
     },
 )
-_KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
+_SORT_KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
     Order.PRICE: price_sort_key,
     Order.PER_GPU: _per_gpu_sort_key,
     Order.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_sort_key(offer)),

@@ -161,7 +161,7 @@ def _parse_upload(text: str) -> tuple[Path, str]:
     """Return the local path of ``LOCAL[:REMOTE]`` and its target on the pod, by default of the same name.
 
     Raises:
-        CommandError: The local path does not exist.
+        CommandError: No path is given, or the local path does not exist.
     """
     local, _, remote = text.partition(":")
     path = Path(local)
@@ -194,7 +194,7 @@ def _can_write(target: Path, existing: Path) -> bool:
     """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
     if existing.is_dir():
         return os.access(existing, os.W_OK | os.X_OK)
-    # A file is replaced, so its folder must be writable; a file has nothing below it.
+    # A file can be replaced by the target if its folder is writable, but cannot be a parent of the target.
     return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
@@ -217,13 +217,14 @@ class _Run:
 
     async def execute(self, client: primepods.AsyncClient) -> int:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
-        # In the event loop, so that exit_on_sigterm can cancel this task even if SIGINT is ignored.
+        # Entered here, so that a signal cancels this task and no other, even if SIGINT is ignored.
         with primepods.exit_on_sigterm():
             # In a second task, so that the current task can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent(client))
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
+                # Afterwards, `_work_and_announce_deletion` prints a message.
                 if self._is_renting:
                     print_info(
                         "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"
@@ -242,7 +243,7 @@ class _Run:
         try:
             async with lease as pod:
                 self._is_renting = False
-                code = await self._work_and_release(pod)
+                code = await self._work_and_announce_deletion(pod)
         except BaseException as exc:
             # The lease says with a note, or with this error, that the pod may still be billed.
             may_be_billed = getattr(exc, "__notes__", ()) or isinstance(exc, primepods.NotReleasedError)
@@ -252,7 +253,7 @@ class _Run:
         self._print_summary(pod)
         return code
 
-    async def _work_and_release(self, pod: primepods.AsyncLeasedPod) -> int:
+    async def _work_and_announce_deletion(self, pod: primepods.AsyncLeasedPod) -> int:
         """Do the work; at its end, say that the lease now deletes the pod."""
         if self._job.keep:
             pod.keep()
@@ -287,21 +288,21 @@ class _Run:
             with progress(f"uploaded {local}") as on_progress:
                 await pod.upload(local, remote, exclude=job.exclude, on_progress=on_progress)
             print_info(f"Uploaded {local} to {remote}")
-        folder = next((remote for local, remote in job.uploads if local.is_dir()), None)
+        workdir = next((remote for local, remote in job.uploads if local.is_dir()), None)
         try:
-            result = await pod.run(job.command, env=job.variables, cwd=folder, check=False, capture=False)
+            result = await pod.run(job.command, env=job.variables, cwd=workdir, check=False, capture=False)
         except primepods.ConnectionLostError:
             # Fetch the results so far, before the pod is deleted.
-            await self._download_all(pod, folder)
+            await self._download_all(pod, workdir)
             raise
-        download_code = await self._download_all(pod, folder)
+        download_code = await self._download_all(pod, workdir)
         return result.exit_code or download_code
 
-    async def _download_all(self, pod: primepods.AsyncLeasedPod, folder: str | None) -> int:
+    async def _download_all(self, pod: primepods.AsyncLeasedPod, workdir: str | None) -> int:
         """Download the results; return 0, or an exit code if one cannot be downloaded."""
         code = 0
         for remote, local in self._job.downloads:
-            source = remote if remote.startswith("~") else posixpath.join(folder or "", remote)
+            source = remote if remote.startswith("~") else posixpath.join(workdir or "", remote)
             try:
                 await self._download(pod, source, local)
             except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
@@ -342,11 +343,11 @@ class _Run:
             if self._was_ordered or is_interrupted:
                 print_info(f"No pod is left: what was ordered was deleted, after {duration}.")
             return
-        cost = f"after {duration}, for about {price(pod.spent())}"
+        totals = f"after {duration}, for about {price(pod.spent())}"
         if self._job.keep:
             print_info(
-                f"The pod {pod.name} is still running, {cost}, and is billed: primepods ssh {pod.id}, and "
+                f"The pod {pod.name} is still running, {totals}, and is billed: primepods ssh {pod.id}, and "
                 f"then primepods delete {pod.id}"
             )
         else:
-            print_info(f"The pod {pod.name} ({pod.id}) was deleted, {cost}.")
+            print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")

@@ -18,6 +18,7 @@ from ._errors import CommandError, ExitCode, print_error
 from ._handles import OptionalPodHandle, resolve_handle
 from ._lists import readable_rows
 from ._table import write
+from ._text import count
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -93,7 +94,7 @@ def _split(rest: list[str]) -> tuple[list[str], str]:
 def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
     nodes = pod.nodes
     if node is not None and node > len(nodes):
-        raise CommandError(f"--node {node}: the pod {pod.id} has {len(nodes)}", ExitCode.USAGE)
+        raise CommandError(f"--node {node}: the pod {pod.id} has {count(nodes, 'node')}", ExitCode.USAGE)
     target = pod.ssh if node is None else nodes[node - 1].ssh
     if target is None:
         if pod.has_failed:
@@ -152,7 +153,6 @@ def _aliases(host: str, pod: primepods.Pod) -> list[str]:
 
     Real host names contain no underscore: with ``pod_``, a pod named ``github.com`` cannot replace that host.
     """
-    count = len(pod.nodes)
-    if count == 1:
+    if len(pod.nodes) == 1:
         return [f"pod_{host}"]
-    return [f"pod_{host}-{number}" for number in range(1, count + 1)]
+    return [f"pod_{host}-{number}" for number in range(1, len(pod.nodes) + 1)]

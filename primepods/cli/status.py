@@ -7,7 +7,7 @@ from typing import Final
 import primepods
 
 from ._command import Api, api_command
-from ._errors import CommandError, print_errors_and_exit
+from ._errors import CommandError, print_errors_and_exit_if_any
 from ._handles import PodHandles, is_single, read_handles, resolve_handles
 from ._output import ModelTable, PrintOptions, print_model
 from ._pod_table import price, readiness, status_cell
@@ -47,4 +47,5 @@ def command(
     else:
         STATUSES.print(rows, print_options)
     missing = CommandError("the API has no such pod: it is terminated, or not visible yet")
-    print_errors_and_exit(api.command, dict.fromkeys(statuses.missing, missing) | dict(statuses.errors))
+    errors = dict.fromkeys(statuses.missing, missing) | dict(statuses.errors)
+    print_errors_and_exit_if_any(api.command, errors)

@@ -11,7 +11,7 @@ import primepods
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._durations import age, parse_duration, short_duration
-from ._errors import CommandError, print_errors_and_exit
+from ._errors import CommandError, print_errors_and_exit_if_any
 from ._pod_table import price
 from ._table import Column, print_info, print_table
 from ._text import count
@@ -31,7 +31,7 @@ def command(
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="Only pods whose names begin with this; also pods without a lease file, so be sure.",
+            help="Only pods whose names begin with this, with or without a lease file; none may be in use.",
             metavar="TEXT",
         ),
     ] = None,
@@ -53,16 +53,16 @@ def command(
 ) -> None:
     """Delete leased pods whose processes are dead.
 
-    No other command deletes these. Never deletes a pod whose process runs on this machine, nor a pod of
-    another API or key. Pods of other machines with the same home folder need --older-than. Pods without a
-    lease file need --prefix and --older-than, or --expired.
+    Nothing deletes these automatically. Never deletes a pod whose process runs on this machine, nor a pod
+    of another API or key. Pods of other machines with the same home folder need --older-than or --expired.
+    Pods without a lease file need --prefix and --older-than, or --expired.
     """
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
         for lease in found.skipped:
             print_info(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
-            print_errors_and_exit(api.command, found.errors)
+            print_errors_and_exit_if_any(api.command, found.errors)
             print_info("Nothing to delete." if found.skipped else "Nothing was left behind.")
             return
         print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
@@ -71,7 +71,7 @@ def command(
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
         swept = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, only=found)
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
-    print_errors_and_exit(api.command, swept.errors)
+    print_errors_and_exit_if_any(api.command, swept.errors)
     if len(swept.found) < len(found.found):
         raise CommandError("some were not found again and were left alone: run primepods sweep again")
 

@@ -61,7 +61,7 @@ def command(
     Progress goes to stderr. Deletes nothing: the pods keep running and are billed.
 
     Exit code 4: a pod has failed, which ends the wait. 3: timed out.
-    In both cases, prints the pods that are ready.
+    In both cases, prints the pods that have reached the state.
 
     With --until settled, waits for all pods; exit code 4 if one has failed.
     """

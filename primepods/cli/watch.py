@@ -58,5 +58,5 @@ def command(
             ids = resolve_handles(client, handles, team=api.team, reports_unlisted=True)
     from ._watching import watch
 
-    wanted = attrs.evolve(filters, team=api.team)
-    watch(api, ids, wanted.matches, interval=interval, as_json=output is WatchOutput.JSONL)
+    pod_filter = attrs.evolve(filters, team=api.team)
+    watch(api, ids, pod_filter.matches, interval=interval, as_json=output is WatchOutput.JSONL)

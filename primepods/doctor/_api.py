@@ -30,7 +30,7 @@ from ..retry import RetryPolicy
 from ._check import Check, failure, ok, warning
 
 _MAX_SKEW: Final = 30.0
-"""Seconds by which the clock may differ from the server's; its ``Date`` has whole seconds."""
+"""Seconds by which this machine's clock may differ from the server's."""
 _SLOW_RESPONSE: Final = 2.0
 """Seconds above which a response is slow."""
 _MAX_KEYS: Final = 100
@@ -71,12 +71,12 @@ async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | N
     """
     transport = Transport(settings, None)
     try:
-        return await _Api(RequestExecutor(settings, transport), transport).check()
+        return await _ApiChecks(RequestExecutor(settings, transport), transport).check()
     finally:
         await transport.aclose()
 
 
-class _Api:
+class _ApiChecks:
     """The checks that send requests.
 
     Args:
@@ -95,7 +95,8 @@ class _Api:
         started_at = self._clock.time()
         pods = await self._read_page(f"{PODS}/", Pod, limit=1)
         connected_at = self._clock.time()
-        if isinstance(pods, PrimePodsError) and not isinstance(pods, APIError):
+        is_reachable = isinstance(pods, APIError) or not isinstance(pods, PrimePodsError)
+        if not is_reachable:
             remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
             return [failure(name, str(pods), remedy)], None
         # Measure again: the first request had to open a connection.
@@ -154,7 +155,7 @@ def _check_permissions(results: dict[str, Any]) -> list[Check]:
     """Check what the key may read; a check of what it may write would need an order or a deletion.
 
     Args:
-        results: What was read, or the error, by its name.
+        results: The response or the error of each resource, by the resource's name.
     """
     errors = {what: result for what, result in results.items() if isinstance(result, PrimePodsError)}
     readable = ", ".join(what for what in results if what not in errors)

@@ -66,7 +66,7 @@ def wait(
         ModuleNotFoundError: The extra ``notebook`` is not installed.
         PrimePodsError: Any error of ``pods.wait``; the last state stays visible.
     """
-    # `check_ids` raises the error for a wrong type.
+    # `list` would split a single id into its letters; `check_ids` raises an error for it.
     refs = pods if isinstance(pods, str | bytes | PodReference) else list(pods)
     ids = check_ids(refs)
     fleet = Fleet(ids)
@@ -79,8 +79,8 @@ def wait(
     view = _View(fleet, f"Waiting for {_count_text(ids)} until {condition}")
     if isinstance(client, Client):
         with view:
-            return run_in_client(client, _wait, view, ids, options, on_change=in_calling_thread(view.draw))
-    return _run_in_view(view, _wait(client, view, ids, options, on_change=view.draw))
+            return run_in_client(client, _wait, view, ids, options, draw=in_calling_thread(view.draw))
+    return _run_in_view(view, _wait(client, view, ids, options, draw=view.draw))
 
 
 @overload
@@ -137,9 +137,9 @@ def watch(
     if isinstance(client, Client):
         with view:
             return run_in_client(
-                client, _watch, view, ids, duration, options, on_change=in_calling_thread(view.draw)
+                client, _watch, view, ids, duration, options, draw=in_calling_thread(view.draw)
             )
-    return _run_in_view(view, _watch(client, view, ids, duration, options, on_change=view.draw))
+    return _run_in_view(view, _watch(client, view, ids, duration, options, draw=view.draw))
 
 
 def _count_text(ids: list[str]) -> str:
@@ -152,9 +152,9 @@ class _WatchOptions(TypedDict):
 
 
 async def _wait(
-    client: AsyncClient, view: _View, ids: list[str], options: WaitOptions, *, on_change: Draw
+    client: AsyncClient, view: _View, ids: list[str], options: WaitOptions, *, draw: Draw
 ) -> PodStatuses:
-    async with _redrawing(view, on_change):
+    async with _redrawing(view, draw):
         return await client.pods.wait(ids, on_change=view.fleet.add, **options)
 
 
@@ -165,10 +165,10 @@ async def _watch(
     duration: float | None,
     options: _WatchOptions,
     *,
-    on_change: Draw,
+    draw: Draw,
 ) -> Fleet:
     timeout = asyncio.timeout(duration)
-    async with _redrawing(view, on_change):
+    async with _redrawing(view, draw):
         try:
             async with timeout:
                 await follow(client, view.fleet, ids, **options)
@@ -184,9 +184,9 @@ async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def _redrawing(view: _View, on_change: Draw) -> AsyncGenerator[None]:
+async def _redrawing(view: _View, draw: Draw) -> AsyncGenerator[None]:
     """Redraw the view while the block runs."""
-    task = asyncio.create_task(_redraw(view, on_change))
+    task = asyncio.create_task(_redraw(view, draw))
     try:
         yield
     finally:
@@ -194,7 +194,7 @@ async def _redrawing(view: _View, on_change: Draw) -> AsyncGenerator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _redraw(view: _View, on_change: Draw) -> None:
+async def _redraw(view: _View, draw: Draw) -> None:
     drawn_version = -1
     draw_at = 0.0
     while True:
@@ -203,9 +203,9 @@ async def _redraw(view: _View, on_change: Draw) -> None:
         if view.fleet.version != drawn_version or now >= draw_at:
             drawn_version = view.fleet.version
             draw_at = now + _MAX_DRAW_INTERVAL
-            outcome = on_change(view.render())
-            if inspect.isawaitable(outcome):
-                await outcome
+            drawing = draw(view.render())
+            if inspect.isawaitable(drawing):
+                await drawing
 
 
 class _View:

@@ -68,6 +68,7 @@ def _table(fleet: Fleet) -> str:
     pods = fleet.pods(_MAX_ROWS)
     if not pods:
         return ""
+    # The fleet's length does not count gone pods.
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
     more = f"<caption>and {total - len(pods):,} more</caption>" if total > len(pods) else ""
     head = "".join(f"<th>{column}</th>" for column in _COLUMNS)

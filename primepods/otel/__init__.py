@@ -62,7 +62,7 @@ class OpenTelemetryEvents:
 
     def __call__(self, event: Event) -> None:
         """Record one event."""
-        # Other events have in `operations` what they belong to; these two have there the operation itself.
+        # `operations` of OperationStarted and OperationEnded holds the operation that starts or ends.
         match event:
             case OperationStarted():
                 self._start(event)

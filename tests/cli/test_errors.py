@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from primepods.cli._errors import word_for_shell
+from primepods.cli._errors import reword_for_shell
 from primepods.emulator import Delay, Emulator, Status
 from tests.cli.conftest import Run
 
@@ -42,8 +42,8 @@ def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
     emulator.faults.add(Status(409), on="delete")
     said = run("delete", "pod0", "pod1", "--yes").stderr
     assert said.count("`primepods get`") == 2
-    assert word_for_shell("`client.pods.delete('x')`") == "`primepods delete x`"
-    assert word_for_shell("pods.wait_gone(), pods.lists()") == "`primepods wait --until gone`, pods.lists()"
+    assert reword_for_shell("`client.pods.delete('x')`") == "`primepods delete x`"
+    assert reword_for_shell("pods.wait_gone(), pods.lists()") == "`primepods wait --until gone`, pods.lists()"
 
 
 def test_a_429_says_for_how_long(emulator: Emulator, run: Run) -> None:

@@ -55,7 +55,7 @@ def test_nodes(emulator: Emulator, run: Run) -> None:
     lines = [run("ssh", "two", "--print", *node).stdout for node in ([], ["--node", "1"], ["--node", "2"])]
     assert lines[0] == lines[1] != lines[2]
     result = run("ssh", "two", "--node", "3")
-    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 3: the pod two has 2\n")
+    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 3: the pod two has 2 nodes\n")
 
 
 def test_config_blocks(emulator: Emulator, run: Run) -> None:
