@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from primepods.emulator import Edit, Emulator, ManualClock
+from primepods.emulator import Edit, Emulator, Fault, ManualClock
+from primepods.emulator.faults import Reply
 
 from .caller import GPUS, HISTORY, KEYS, PODS, STATUS, Answer, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -183,6 +185,22 @@ def test_a_fault_with_a_function_can_be_listed(call: Caller) -> None:
     call.emulator.faults.add(Edit(lambda body: body))
     [listed] = done(call, "GET", "faults")["faults"]
     assert "function" in listed["fault"]["change"]
+
+
+def test_a_fault_of_another_class_can_be_listed(call: Caller) -> None:
+    """A fault of the user's own class is listed with the class's name."""
+
+    @attrs.frozen
+    class Teapot(Fault):
+        body: bytes
+
+        def outcome(self, reply: Reply) -> Reply:
+            return attrs.evolve(reply, status=418, body=self.body)
+
+    call.emulator.faults.add(Teapot(b"short"))
+    assert call("GET", PODS).status == 418
+    [listed] = done(call, "GET", "faults")["faults"]
+    assert (listed["kind"], listed["hits"], listed["fault"]) == ("Teapot", 1, {"body": "b'short'"})
 
 
 def test_the_request_log_is_read_and_cleared(call: Caller) -> None:
