@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -358,4 +358,15 @@ def test_a_damaged_snapshot_changes_nothing(serve: Serve, damage: dict[str, Any]
     before = call.emulator.snapshot()
     with pytest.raises(ValueError, match="damaged"):
         call.emulator.restore({**before, **damage})
+    assert call.emulator.snapshot() == before
+
+
+@pytest.mark.parametrize("change", [{}, {"id": "new", "appears": None}])
+def test_a_snapshot_with_an_impossible_pod_changes_nothing(serve: Serve, change: dict[str, Any]) -> None:
+    """A snapshot is refused as a whole if one pod has another's id, or no time of its appearance."""
+    call = lived(serve)
+    before = call.emulator.snapshot()
+    pods = cast("list[dict[str, object]]", before["pods"])
+    with pytest.raises(ValueError, match="damaged"):
+        call.emulator.restore({**before, "pods": [*pods, pods[0] | change]})
     assert call.emulator.snapshot() == before

@@ -67,6 +67,10 @@ class Account:
         self._terminations: list[tuple[float, str]] = []
         """Heap of termination times and pod ids."""
 
+    def copy_state(self, other: Account) -> None:
+        """Replace all state by that of another account with the same configuration and clock."""
+        vars(self).update(vars(other) | {"lock": self.lock})
+
     # For tests and control routes.
 
     def reset(self, *, pods: int, history: int, funds: float | None) -> None:
