@@ -370,3 +370,15 @@ def test_a_snapshot_with_an_impossible_pod_changes_nothing(serve: Serve, change:
     with pytest.raises(ValueError, match="damaged"):
         call.emulator.restore({**before, "pods": [*pods, pods[0] | change]})
     assert call.emulator.snapshot() == before
+
+
+@pytest.mark.parametrize("change", [None, {"colour": "red"}, {"boot_seconds": "x"}, {"boot_seconds": -1}])
+def test_a_file_with_damaged_settings_is_refused(serve: Serve, tmp_path: Path, change: Any) -> None:
+    """Loading a snapshot without settings, or with unknown or invalid ones, raises a ValueError."""
+    saved = serve().emulator.snapshot()
+    settings = cast("dict[str, object]", saved.pop("nature"))
+    if change is not None:
+        saved["nature"] = settings | change
+    (tmp_path / "file.json").write_text(json.dumps(saved), encoding="utf-8")
+    with pytest.raises(ValueError, match="damaged"):
+        Emulator.load(tmp_path / "file.json")

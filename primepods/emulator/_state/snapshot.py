@@ -52,7 +52,10 @@ def dump(account: Account) -> dict[str, object]:
 def config_of(saved: Mapping[str, object]) -> Fields:
     """Return the saved settings as ``Emulator`` arguments; raises ``ValueError`` for an invalid snapshot."""
     _check_format(saved)
-    return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
+    try:
+        return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged_error(error) from error
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
@@ -77,7 +80,7 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
         restored.market.capacities.update(saved["stock"])
         restored.market.prices.update(saved.get("prices", {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"this snapshot is damaged: {error!r}") from error
+        raise _damaged_error(error) from error
     with account.lock:
         account.copy_state(restored)
 
@@ -87,6 +90,10 @@ def _check_format(saved: Mapping[str, object]) -> None:
         raise ValueError(
             f"this is no snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
         )
+
+
+def _damaged_error(cause: Exception) -> ValueError:
+    return ValueError(f"this snapshot is damaged: {cause!r}")
 
 
 def _dump_pod(record: PodRecord, now: float) -> Fields:
