@@ -170,9 +170,10 @@ def _json_ready(value: object) -> object:
     """Convert a value to one that JSON can represent; the ``repr`` of anything else, such as a function."""
     if value == math.inf:
         return INFINITY
-    ready = sorted(cast("frozenset[str]", value)) if isinstance(value, frozenset) else value
+    if isinstance(value, frozenset):
+        value = sorted(cast("frozenset[str]", value))
     try:
-        encode(ready)
+        encode(value)
     except (TypeError, ValueError):
         return repr(value)
-    return ready
+    return value
