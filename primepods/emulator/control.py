@@ -12,7 +12,7 @@ from typing import Any, cast
 import attrs
 
 from ._api.api import Api
-from ._api.http import Call, Reply, ReplyError, detail, ok
+from ._api.http import Call, Reply, ReplyError, detail, encode, ok
 from ._api.router import Handler, Route, Router
 from ._api.validation import Check, json_body, number, object_of, string
 from ._state.account import Account
@@ -155,10 +155,11 @@ def _body(call: Call, **required: Check) -> dict[str, Any]:
 
 
 def _rule_row(rule: Rule) -> dict[str, object]:
-    """Return a rule as JSON."""
+    """Return a rule as JSON; the kind of a user's own fault is the name of its class."""
+    fault_class = type(rule.fault)
     return {
         "number": rule.number,
-        "kind": next(name for name, kind in KINDS.items() if kind is type(rule.fault)),
+        "kind": next((name for name, kind in KINDS.items() if kind is fault_class), fault_class.__name__),
         "hits": rule.hits,
         "fault": {name: _json_ready(value) for name, value in attrs.asdict(rule.fault).items()},
         "when": {name: _json_ready(value) for name, value in attrs.asdict(rule.when).items()},
@@ -166,9 +167,13 @@ def _rule_row(rule: Rule) -> dict[str, object]:
 
 
 def _json_ready(value: object) -> object:
-    """Convert a value to one that JSON can represent."""
+    """Convert a value to one that JSON can represent; the ``repr`` of anything else, such as a function."""
+    if value == math.inf:
+        return INFINITY
     if isinstance(value, frozenset):
-        return sorted(cast("frozenset[str]", value))
-    if callable(value):
+        value = sorted(cast("frozenset[str]", value))
+    try:
+        encode(value)
+    except (TypeError, ValueError):
         return repr(value)
-    return INFINITY if value == math.inf else value
+    return value

@@ -116,6 +116,18 @@ def test_funds_run_dry_and_pods_are_deleted(serve: Serve) -> None:
     assert (answer.status, answer.json) == (402, {"detail": "Insufficient funds"})
 
 
+@pytest.mark.parametrize("delete_seconds", [0.0, 5.0])
+def test_nothing_can_be_ordered_once_a_pod_has_used_up_the_funds(serve: Serve, delete_seconds: float) -> None:
+    """The pod whose first minute exceeds the funds is billed for it, whatever the time at which it began."""
+    for seed in range(10):
+        call = serve(funds=0.05, seed=seed, delete_seconds=delete_seconds)
+        call.emulator.add_pod(price_hr=6.0, boot_seconds=30)
+        call.emulator.advance(60)
+        assert call.get(PODS)["data"] == []
+        assert call.emulator.spent == pytest.approx(0.1)
+        assert order(call, body_for(plain_offer(call))).status == 402
+
+
 def test_pods_are_deleting_after_the_funds_have_run_dry(serve: Serve) -> None:
     """For as long as a deletion takes, those that are being deleted anyway included."""
     call = serve(funds=0.0, delete_seconds=30.0)

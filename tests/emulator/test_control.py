@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import attrs
 import pytest
 
-from primepods.emulator import Edit, Emulator, ManualClock
+from primepods.emulator import Edit, Emulator, Fault, ManualClock
+from primepods.emulator.faults import Reply
 
 from .caller import GPUS, HISTORY, KEYS, PODS, STATUS, Answer, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -185,6 +187,22 @@ def test_a_fault_with_a_function_can_be_listed(call: Caller) -> None:
     assert "function" in listed["fault"]["change"]
 
 
+def test_a_fault_of_another_class_can_be_listed(call: Caller) -> None:
+    """A fault of the user's own class is listed with the class's name."""
+
+    @attrs.frozen
+    class Teapot(Fault):
+        body: bytes
+
+        def outcome(self, reply: Reply) -> Reply:
+            return attrs.evolve(reply, status=418, body=self.body)
+
+    call.emulator.faults.add(Teapot(b"short"))
+    assert call("GET", PODS).status == 418
+    [listed] = done(call, "GET", "faults")["faults"]
+    assert (listed["kind"], listed["hits"], listed["fault"]) == ("Teapot", 1, {"body": "b'short'"})
+
+
 def test_the_request_log_is_read_and_cleared(call: Caller) -> None:
     """With what a test in another language wants to know."""
     call.get(STATUS, ("pod_ids", "a"))
@@ -341,3 +359,26 @@ def test_a_damaged_snapshot_changes_nothing(serve: Serve, damage: dict[str, Any]
     with pytest.raises(ValueError, match="damaged"):
         call.emulator.restore({**before, **damage})
     assert call.emulator.snapshot() == before
+
+
+@pytest.mark.parametrize("change", [{}, {"id": "new", "appears": None}])
+def test_a_snapshot_with_an_impossible_pod_changes_nothing(serve: Serve, change: dict[str, Any]) -> None:
+    """A snapshot is refused as a whole if one pod has another's id, or no time of its appearance."""
+    call = lived(serve)
+    before = call.emulator.snapshot()
+    pods = cast("list[dict[str, object]]", before["pods"])
+    with pytest.raises(ValueError, match="damaged"):
+        call.emulator.restore({**before, "pods": [*pods, pods[0] | change]})
+    assert call.emulator.snapshot() == before
+
+
+@pytest.mark.parametrize("change", [None, {"colour": "red"}, {"boot_seconds": "x"}, {"boot_seconds": -1}])
+def test_a_file_with_damaged_settings_is_refused(serve: Serve, tmp_path: Path, change: Any) -> None:
+    """Loading a snapshot without settings, or with unknown or invalid ones, raises a ValueError."""
+    saved = serve().emulator.snapshot()
+    settings = cast("dict[str, object]", saved.pop("nature"))
+    if change is not None:
+        saved["nature"] = settings | change
+    (tmp_path / "file.json").write_text(json.dumps(saved), encoding="utf-8")
+    with pytest.raises(ValueError, match="damaged"):
+        Emulator.load(tmp_path / "file.json")

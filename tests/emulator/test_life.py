@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from attrs import evolve
 
-from primepods.emulator import Emulator, ManualClock
+from primepods.emulator import Emulator, LostDeletion, ManualClock
 
 from .caller import HISTORY, PODS, Caller
 from .conftest import Serve
@@ -228,6 +228,28 @@ def test_begun_minutes_are_billed_from_active_on(serve: Serve) -> None:
         call("DELETE", PODS + pod_id)
     costs = {row["name"]: row["totalBilledPrice"] for row in call.get(HISTORY)["data"]}
     assert costs == {"used": 0.2, "a moment": 0.1, "never": 0.0}
+
+
+def test_a_pod_deleted_before_it_is_active_costs_nothing(serve: Serve) -> None:
+    """Even if it is still DELETING at the age at which it would have become ACTIVE."""
+    call = serve(delete_seconds=60)
+    pod_id = call.emulator.add_pod(boot_seconds=30, price_hr=6.0)
+    call("DELETE", PODS + pod_id)
+    call.emulator.advance(60)
+    [row] = call.get(HISTORY)["data"]
+    assert (row["totalBilledPrice"], call.emulator.spent) == (0.0, 0.0)
+
+
+def test_a_pod_whose_early_deletion_is_lost_is_billed_from_then_on(serve: Serve) -> None:
+    """It is ACTIVE only once it is no longer DELETING: 60 seconds at 6 an hour are 0.1."""
+    call = serve()
+    pod_id = call.emulator.add_pod(boot_seconds=30, price_hr=6.0)
+    call.emulator.faults.add(LostDeletion(100))
+    call("DELETE", PODS + pod_id)
+    call.emulator.advance(99)
+    assert (call.emulator.pods[pod_id].status, call.emulator.spent) == ("DELETING", 0.0)
+    call.emulator.advance(61)
+    assert (call.emulator.pods[pod_id].status, call.emulator.spent) == ("ACTIVE", 0.1)
 
 
 def test_the_history_reaches_to_now_and_counts_gpus(serve: Serve) -> None:

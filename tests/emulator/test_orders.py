@@ -332,6 +332,16 @@ def test_stock_runs_out_and_comes_back(serve: Serve) -> None:
         call.emulator.set_stock("nowhere", 1)
 
 
+def test_stock_is_set_after_pods_have_ended(serve: Serve) -> None:
+    """A pod that ended since the last request does not add to the stock that is set."""
+    call = serve(delete_seconds=5)
+    offer = plain_offer(call)
+    call("DELETE", PODS + order(call, body_for(offer)).json["id"])
+    call.emulator.advance(5)
+    call.emulator.set_stock(offer["cloudId"], 0)
+    assert order(call, body_for(offer)).status == 400
+
+
 def test_a_price_can_change_between_offer_and_order(call: Caller) -> None:
     """The order pays the new one, or none above its highest price."""
     offer = plain_offer(call)

@@ -1,8 +1,9 @@
 """The emulated account: its pods, history, funds, offers and keys, and the operations on them.
 
-Nothing runs in the background. Every entry point first catches up: it applies all changes that were due since
-the last call, each at its due time. The server's thread and the test's thread share this class: the API
-holds ``lock`` while it handles a request, the methods for tests and control routes acquire it themselves.
+Nothing runs in the background. Each request and each method for tests that depends on pods or funds first
+catches up: it applies all changes that were due since the last call, each at its due time. The server's
+thread and the test's thread share this class: the API holds ``lock`` while it handles a request, the methods
+for tests and control routes acquire it themselves.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ class Account:
         self._terminations: list[tuple[float, str]] = []
         """Heap of termination times and pod ids."""
 
+    def copy_state(self, other: Account) -> None:
+        """Replace all state by that of another account with the same configuration and clock."""
+        vars(self).update(vars(other) | {"lock": self.lock})
+
     # For tests and control routes.
 
     def reset(self, *, pods: int, history: int, funds: float | None) -> None:
@@ -106,6 +111,7 @@ class Account:
         """Set the remaining stock of an offer; raises ``KeyError`` for an unknown offer."""
         with self.lock:
             self.market.check_known(cloud_id)
+            self.catch_up()
             self.market.capacities[cloud_id] = left + self._count_ordered(cloud_id)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
@@ -153,7 +159,7 @@ class Account:
         return [*self.pods.values(), *self.hidden]
 
     def remaining_stock(self, cloud_id: str) -> int | None:
-        """Return the remaining stock of an offer; ``None`` for unlimited."""
+        """Return the remaining stock of an offer, as of the last ``catch_up``; ``None`` for unlimited."""
         capacity = self.market.capacity(cloud_id, self.clock.now())
         return None if capacity is None else capacity - self._count_ordered(cloud_id)
 

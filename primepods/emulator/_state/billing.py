@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from .boot import ACTIVE
 from .pods import PodRecord
 
-_PRECISION = 1e-3
-"""Precision, in seconds, of the moment at which funds are used up."""
+_PRECISION = 4e-7
+"""Precision, in seconds, of the moment at which funds are used up: responses show whole microseconds."""
 
 
 def billed(record: PodRecord, now: float) -> float:
@@ -18,11 +18,18 @@ def billed(record: PodRecord, now: float) -> float:
     A pod is billed per started minute since ACTIVE, for at least one minute; provisioning is free. Prepaid
     hours are charged with the order, used or not.
     """
-    active_age = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
     end = now if record.gone is None else min(now, record.gone)
-    used_seconds = end - record.created - active_age
+    used_seconds = end - record.created - _active_age(record)
     prepaid = record.prepaid_hours * record.price_hr
     return prepaid if used_seconds < 0 else max(prepaid, cost(used_seconds, record.price_hr))
+
+
+def _active_age(record: PodRecord) -> float:
+    """Return the age at which the pod is first ACTIVE; infinity if it never is."""
+    age = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
+    if record.delete_asked is None or record.delete_asked - record.created >= age:
+        return age
+    return math.inf if record.delete_lost is None else max(age, record.delete_lost - record.created)
 
 
 def cost(used_seconds: float, price_hr: float) -> float:
@@ -36,12 +43,14 @@ def spent(records: Iterable[PodRecord], now: float) -> float:
 
 
 def used_up_at(records: list[PodRecord], funds: float, before: float, after: float) -> float:
-    """Return the time between ``before`` and ``after`` at which the cost of these pods exceeded ``funds``."""
+    """Return the first time after ``before`` at which the cost of these pods exceeds ``funds``.
+
+    At ``after`` it must exceed them.
+    """
     while after - before > _PRECISION:
         middle = (before + after) / 2
         if spent(records, middle) > funds:
             after = middle
         else:
             before = middle
-    # The search ends up to a millisecond late. Rounding corrects that if times are multiples of 0.01 s.
-    return round(after, 2)
+    return after

@@ -52,7 +52,10 @@ def dump(account: Account) -> dict[str, object]:
 def config_of(saved: Mapping[str, object]) -> Fields:
     """Return the saved settings as ``Emulator`` arguments; raises ``ValueError`` for an invalid snapshot."""
     _check_format(saved)
-    return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
+    try:
+        return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged_error(error) from error
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
@@ -61,29 +64,25 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
     Raises ``ValueError`` for an invalid snapshot, before anything is changed.
     """
     _check_format(saved)
+    restored = Account(account.config, account.clock)
+    now = account.clock.now()
+    try:
+        restored.created_count = int(saved["born"])
+        restored.funds = saved["funds"]
+        restored.terminated.extend(_load_pod(fields, now) for fields in saved["buried"])
+        restored.history.extend(
+            HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]
+        )
+        for fields in saved["pods"]:
+            restored.add(_load_pod(fields, now))
+        keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
+        restored.keys.by_id.update((key.id, key) for key in keys)
+        restored.market.capacities.update(saved["stock"])
+        restored.market.prices.update(saved.get("prices", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged_error(error) from error
     with account.lock:
-        now = account.clock.now()
-        try:
-            pods = [_load_pod(fields, now) for fields in saved["pods"]]
-            terminated = [_load_pod(fields, now) for fields in saved["buried"]]
-            rows = [HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]]
-            keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
-            created_count = int(saved["born"])
-            funds = saved["funds"]
-            stock = dict(saved["stock"])
-            prices = dict(saved.get("prices", {}))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"this snapshot is damaged: {error!r}") from error
-        account.clear()
-        account.created_count = created_count
-        account.funds = funds
-        account.terminated = terminated
-        account.history.extend(rows)
-        for record in pods:
-            account.add(record)
-        account.keys.by_id.update((key.id, key) for key in keys)
-        account.market.capacities.update(stock)
-        account.market.prices.update(prices)
+        account.copy_state(restored)
 
 
 def _check_format(saved: Mapping[str, object]) -> None:
@@ -91,6 +90,10 @@ def _check_format(saved: Mapping[str, object]) -> None:
         raise ValueError(
             f"this is no snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
         )
+
+
+def _damaged_error(cause: Exception) -> ValueError:
+    return ValueError(f"this snapshot is damaged: {cause!r}")
 
 
 def _dump_pod(record: PodRecord, now: float) -> Fields:
