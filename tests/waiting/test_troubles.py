@@ -426,6 +426,17 @@ async def test_many_pods_of_another_team_do_not_end_other_waits(stage: Stage, fl
     assert all(result(waits[pod_id]).is_ready for pod_id in ids[120:])
 
 
+async def test_other_searches_do_not_delay_that_of_a_refused_batch(stage: Stage, fleet: Fleet) -> None:
+    """One batch has a poison pod, the other a pod of another team, which is found within one tick."""
+    ids = fleet.add(300)
+    poison(fleet, refusal(500), ids[5])
+    poison(fleet, refusal(403), ids[157])
+    waits = wait_each(stage, ids)
+    await stage.advance(3)
+    assert [pod_id for pod_id in ids if waits[pod_id].done()] == [ids[157]]
+    raised(waits[ids[157]], primepods.PermissionDeniedError)
+
+
 @pytest.mark.parametrize("status", [400, 413, 414, 422])
 @pytest.mark.parametrize("bad", [(0,), (57,), (99,), (3, 4), (1, 30, 60, 90), (96, 97, 98, 99)])
 async def test_refused_ids_end_their_own_waits_soon(
