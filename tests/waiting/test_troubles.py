@@ -629,6 +629,18 @@ async def test_the_history_is_asked_rarely(stage: Stage, fleet: Fleet) -> None:
         raised(wait, primepods.NotFoundError)
 
 
+async def test_a_failed_request_for_the_history_names_the_pods_that_need_it(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One page is for all pods that were never found."""
+    fleet.add(1)
+    fleet.faults.append(lambda asked: refusal(503) if asked.is_history else None)
+    wait_each(stage, ["pod00000", "never0", "never1", "never2"])
+    await stage.advance(35)
+    (line,) = lines(caplog)
+    assert line.startswith("Still waiting, but a request for 3 of 4 pods failed: GET /api/v1/pods/history")
+
+
 async def test_a_running_pod_in_the_history_is_not_gone(stage: Stage, fleet: Fleet) -> None:
     """Only what ended, and what neither status nor `get` has, is gone."""
     fleet.set("provisioning", "a")
