@@ -258,9 +258,10 @@ class RequestExecutor:
             rand=self._clock.random(),
         )
         if delay is None:
-            if policy.attempts > 1 and isinstance(error, APIError) and error.retry_after is not None:
+            seconds = error.retry_after if isinstance(error, APIError) and error.transient else None
+            if policy.attempts > 1 and seconds is not None and seconds > policy.max_delay:
                 error.add_note(
-                    f"The API asks for a wait of {error.retry_after:g} s; "
+                    f"The API asks for a wait of {seconds:g} s; "
                     f"RetryPolicy.max_delay is {policy.max_delay:g} s."
                 )
             return None

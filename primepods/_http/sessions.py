@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -102,31 +103,25 @@ def check_session(session: object) -> aiohttp.ClientSession:
     return session
 
 
-def will_reuse_connection(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:
-    """Return whether a request sent now would reuse a connection.
+def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:
+    """Close idle connections that have received data; return whether the request will reuse a connection.
 
-    Reads private attributes of aiohttp; ``False`` if a version lacks them.
+    aiohttp would read that data as the next response: if a server or proxy sent a response twice, each later
+    request would get the response to the previous one.
+
+    Reads private attributes of aiohttp; does nothing and returns ``False`` if a version lacks them.
     """
-    try:
+    with suppress(AttributeError, LookupError, TypeError, ValueError):
         connector = vars(session.connector)
-        expired_before = time.monotonic() - connector["_keepalive_timeout"]
-        idle = connector["_conns"].get(request.connection_key, ())
-        return any(protocol.is_connected() and idle_since >= expired_before for protocol, idle_since in idle)
-    except (AttributeError, LookupError, TypeError, ValueError):
-        return False
-
-
-def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> None:
-    """Close idle connections that have received data: aiohttp would read it as the next response.
-
-    If a server or proxy sent a response twice, each later request would get the response to the previous one.
-    """
-    with suppress(AttributeError, LookupError, TypeError, ValueError):  # as in will_reuse_connection
-        for protocol, _ in vars(session.connector)["_conns"].get(request.connection_key, ()):
-            if not protocol.should_close:
-                # No data has arrived: aiohttp will use this connection, the first that is still open.
-                break
-            protocol.close()
+        keep_alive = connector["_keepalive_timeout"]
+        expired_before = -math.inf if keep_alive is None else time.monotonic() - keep_alive
+        for protocol, idle_since in connector["_conns"].get(request.connection_key, ()):
+            if protocol.should_close:
+                protocol.close()
+            elif protocol.is_connected() and idle_since >= expired_before:
+                # aiohttp will use this connection, the first one that is open and has not expired.
+                return True
+    return False
 
 
 async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:

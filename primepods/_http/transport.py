@@ -31,13 +31,7 @@ from .failure import (
 )
 from .request import Request
 from .response import Response
-from .sessions import (
-    SessionFactory,
-    Sessions,
-    check_session,
-    close_broken_connections,
-    will_reuse_connection,
-)
+from .sessions import SessionFactory, Sessions, check_session, close_broken_connections
 
 _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
@@ -245,9 +239,9 @@ class _SendMiddleware:
     ) -> aiohttp.ClientResponse:
         # Added only here: no `auth` or .netrc can replace it, and no hook has recorded the headers.
         http_request.headers["Authorization"] = self._authorization
-        if self.session is not None:
-            close_broken_connections(self.session, http_request)
-        if self._may_resend(http_request):
+        will_reuse = self.session is not None and close_broken_connections(self.session, http_request)
+        is_repeatable = self._request.body is None and is_idempotent(self._request.method)
+        if will_reuse and is_repeatable:
             try:
                 return await self._send(http_request, handler)
             except LostConnectionError as exc:
@@ -255,13 +249,6 @@ class _SendMiddleware:
                     raise
             # The connection was closed: send the request once more.
         return await self._send(http_request, handler)
-
-    def _may_resend(self, http_request: aiohttp.ClientRequest) -> bool:
-        """Return whether a request may be sent again at once if its connection turns out to be closed."""
-        is_repeatable = self._request.body is None and is_idempotent(self._request.method)
-        if self.session is None or not is_repeatable:
-            return False
-        return will_reuse_connection(self.session, http_request)
 
     async def _send(self, http_request: aiohttp.ClientRequest, handler: _Handler) -> aiohttp.ClientResponse:
         try:

@@ -54,15 +54,21 @@ class LeaseFile:
         Raises:
             ConfigError: The folder cannot be written.
         """
+        file = None
         try:
             # Absolute, since the program may change its directory while it leases.
             path = folder.absolute() / f"{os.urandom(8).hex()}{SUFFIX}"
-            return cls(path, record, _write(path, record))
+            file = cls(path, record, _write(path, record))
+            _sync_folder(path.parent)
         except OSError as exc:
+            if file is not None:
+                file.remove()
             msg = (
                 f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, since the pod "
                 "could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another folder."
             )
+        else:
+            return file
         raise ConfigError(msg)
 
     @classmethod
@@ -100,18 +106,18 @@ class LeaseFile:
         return self._pid == os.getpid()
 
     def update(self, **changes: Any) -> None:
-        """Write changed fields; if that fails, log it and keep the old file."""
+        """Write changed fields; log a failure. Until the new file is complete, the old one stays."""
         with self._writing:
             if not self._is_own or self._is_removed:
                 return
             self.record = attrs.evolve(self.record, **changes)
             try:
                 descriptor = _write(self.path, self.record)
+                self.close()
+                self._descriptor = descriptor
+                _sync_folder(self.path.parent)
             except OSError as exc:
                 log.warning("the file %s of pod %r cannot be written: %s", self.path, self.record.name, exc)
-                return
-            self.close()
-            self._descriptor = descriptor
 
     def is_lost(self) -> bool:
         """Return whether something other than :meth:`remove` has removed the file."""
@@ -141,7 +147,7 @@ class LeaseFile:
 
 
 def _write(path: Path, record: LeaseRecord) -> int:
-    """Write a file atomically, locked and synced; return its descriptor."""
+    """Write a file atomically, locked and synced, but not its folder; return the descriptor."""
     data = {"version": VERSION, **attrs.asdict(record), "ordered_at": record.ordered_at.isoformat()}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.stem}-{os.urandom(4).hex()}{DRAFT}")
@@ -154,7 +160,6 @@ def _write(path: Path, record: LeaseRecord) -> int:
             file.write(json.dumps(data, indent=1).encode())
         os.fsync(descriptor)
         draft.replace(path)
-        _sync_folder(path.parent)
     except BaseException:
         os.close(descriptor)
         draft.unlink(missing_ok=True)

@@ -97,7 +97,7 @@ class PodLookups:
         try:
             records, _ = await self._executor.call(request, decode)
         except PrimePodsError as exc:
-            self._state.note_failure(exc, pod_count=1)
+            self._state.note_failure(exc, pod_count=sum(pod.never_found for pod in self._state.pods.values()))
             return
         self._ended_in_history = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._ended_in_history:

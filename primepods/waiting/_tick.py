@@ -46,9 +46,10 @@ class SearchBudget:
         self._left = min(self._left, _OUTAGE_REQUESTS)
 
     def take(self, *, is_refused: bool) -> bool:
-        """Take a request from the budget; return whether one was left. A refused batch takes none."""
-        if not is_refused:
-            self._left -= 1
+        """Take a request from the budget; return whether one was left. It does not limit refused batches."""
+        if is_refused:
+            return True
+        self._left -= 1
         return self._left >= 0
 
     def should_poll_innocent(self, requests_before: int, *, is_refused: bool) -> bool:

@@ -107,6 +107,41 @@ def test_a_file_that_has_no_room_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def folder_cannot_be_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disk errors for folders only: they appear after the rename."""
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+@pytest.mark.usefixtures("folder_cannot_be_synced")
+def test_a_refused_file_does_not_stay(tmp_path: Path) -> None:
+    """Nothing is rented: a sweep would look for a pod that was never ordered."""
+    with pytest.raises(primepods.ConfigError, match="nothing was rented"):
+        LeaseFile.create(tmp_path, record())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_updated_file_stays_locked(
+    tmp_path: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though its folder cannot be synced: a sweep would delete the pod of a living process."""
+    file = LeaseFile.create(tmp_path, record())
+    request.getfixturevalue("folder_cannot_be_synced")
+    file.update(pod_id="p1")
+    assert "Input/output error" in caplog.text
+    assert [found.pod_id for _, found in lease_files(tmp_path)] == ["p1"]
+    assert claimable(tmp_path) == []
+    file.close()
+    assert [found.pod_id for found in claimable(tmp_path)] == ["p1"]
+
+
 def test_keys_are_told_apart_by_their_fingerprints() -> None:
     """Equal for equal keys, and short."""
     other = Settings(api_key=Secret("pit_other"))

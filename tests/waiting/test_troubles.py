@@ -426,6 +426,17 @@ async def test_many_pods_of_another_team_do_not_end_other_waits(stage: Stage, fl
     assert all(result(waits[pod_id]).is_ready for pod_id in ids[120:])
 
 
+async def test_other_searches_do_not_delay_that_of_a_refused_batch(stage: Stage, fleet: Fleet) -> None:
+    """One batch has a poison pod, the other a pod of another team, which is found within one tick."""
+    ids = fleet.add(300)
+    poison(fleet, refusal(500), ids[5])
+    poison(fleet, refusal(403), ids[157])
+    waits = wait_each(stage, ids)
+    await stage.advance(3)
+    assert [pod_id for pod_id in ids if waits[pod_id].done()] == [ids[157]]
+    raised(waits[ids[157]], primepods.PermissionDeniedError)
+
+
 @pytest.mark.parametrize("status", [400, 413, 414, 422])
 @pytest.mark.parametrize("bad", [(0,), (57,), (99,), (3, 4), (1, 30, 60, 90), (96, 97, 98, 99)])
 async def test_refused_ids_end_their_own_waits_soon(
@@ -616,6 +627,18 @@ async def test_the_history_is_asked_rarely(stage: Stage, fleet: Fleet) -> None:
     await stage.advance(2)
     for wait in waits.values():
         raised(wait, primepods.NotFoundError)
+
+
+async def test_a_failed_request_for_the_history_names_the_pods_that_need_it(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One page is for all pods that were never found."""
+    fleet.add(1)
+    fleet.faults.append(lambda asked: refusal(503) if asked.is_history else None)
+    wait_each(stage, ["pod00000", "never0", "never1", "never2"])
+    await stage.advance(35)
+    (line,) = lines(caplog)
+    assert line.startswith("Still waiting, but a request for 3 of 4 pods failed: GET /api/v1/pods/history")
 
 
 async def test_a_running_pod_in_the_history_is_not_gone(stage: Stage, fleet: Fleet) -> None:

@@ -267,6 +267,20 @@ async def test_a_retry_after_that_is_too_long_is_the_callers_business() -> None:
     assert clock.sleeps == []
 
 
+@pytest.mark.parametrize(("status", "seconds"), [(503, 1), (403, 60)])
+async def test_a_retry_after_that_is_not_the_reason_is_not_named(status: int, seconds: int) -> None:
+    """No attempt is left, or the error is permanent: a longer `max_delay` would change nothing."""
+    answer = reply({"detail": "no"}, status, headers={"Retry-After": str(seconds)})
+    async with (
+        Server(default=answer) as server,
+        make_client(server.url, clock=ManualClock(auto=True)) as client,
+    ):
+        with pytest.raises(primepods.APIError) as caught:
+            await client.request("GET", PATH)
+    assert caught.value.retry_after == seconds
+    assert not hasattr(caught.value, "__notes__")
+
+
 async def test_an_attempt_ends_by_its_timeout_and_the_next_may_succeed() -> None:
     """A server that says nothing costs one attempt's time, not the call's."""
     clock = ManualClock(auto=True, chance=0.0)

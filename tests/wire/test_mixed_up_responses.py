@@ -7,12 +7,14 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 
 import primepods
 from primepods import RetryPolicy
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -113,12 +115,16 @@ async def test_what_comes_twice_deletes_no_other_pod(send: Send) -> None:
             await settle()
 
 
+@pytest.mark.parametrize("keep_alive", [15.0, None])
 @pytest.mark.parametrize("send", [twice, once_more_later])
-async def test_a_late_response_is_for_no_later_request(send: Send) -> None:
+async def test_a_late_response_is_for_no_later_request(send: Send, keep_alive: float | None) -> None:
     """A connection on which something came that nobody has asked for is not used again."""
     api = Api()
-    once = RetryPolicy(attempts=1)
-    async with served(api, send) as url, make_client(url, retry=once) as client:
+    async with (
+        served(api, send) as url,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=keep_alive)) as session,
+        make_client(url, session=session, retry=RetryPolicy(attempts=1)) as client,
+    ):
         for pod_id in ("p0", "p1", "p2", "p3"):
             row = await client.request("GET", f"/api/v1/pods/{pod_id}")
             assert row["id"] == pod_id
@@ -126,3 +132,37 @@ async def test_a_late_response_is_for_no_later_request(send: Send) -> None:
             # A busy loop runs both timers at once: let what was written arrive.
             await settle()
     await settle()
+
+
+async def test_a_late_response_behind_an_expired_connection_is_for_no_later_request() -> None:
+    """A connection that was idle for too long is passed over: what counts is the next one."""
+    api = Api()
+    keep_alive = 0.6
+    held: list[Callable[[], None]] = []
+
+    def send(writer: asyncio.StreamWriter, response: bytes, number: int) -> None:
+        if b'"p1"' in response:
+            held.append(lambda: once_more_later(writer, response, number))
+        else:
+            writer.write(response)
+
+    async def get(pod_id: str) -> None:
+        assert (await client.request("GET", f"/api/v1/pods/{pod_id}"))["id"] == pod_id
+
+    connector = aiohttp.TCPConnector(keepalive_timeout=keep_alive)
+    async with (
+        served(api, send) as url,
+        aiohttp.ClientSession(connector=connector) as session,
+        make_client(url, session=session, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        other = asyncio.create_task(get("p1"))
+        await eventually(lambda: bool(held))
+        # Every `keep_alive` seconds, aiohttp closes expired connections: let one expire between two times.
+        await get("p0")
+        await asyncio.sleep(0.5 * keep_alive)
+        await get("p0")
+        await asyncio.sleep(0.75 * keep_alive)
+        held[0]()
+        await other
+        await asyncio.sleep(0.5 * keep_alive)
+        await get("p2")
