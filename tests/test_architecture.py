@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -233,9 +232,17 @@ def tree(path: str) -> ast.Module:
     return ast.parse((ROOT / f"{path}.py").read_text(encoding="utf-8"))
 
 
-def imports(path: str) -> Iterator[str]:
+OURS = {f"primepods.{dotted(path)}".rstrip(".") for path in MODULES}
+
+
+@cache
+def imports(path: str) -> frozenset[str]:
     """Every module that a module imports, anywhere in it; ours as `primepods` or `primepods.x.y`."""
-    ours = {f"primepods.{dotted(other)}".rstrip(".") for other in MODULES}
+    return frozenset(find_imports(path))
+
+
+def find_imports(path: str) -> Iterator[str]:
+    """The same, one by one."""
     here = ["primepods", *path.split("/")[:-1]]
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -246,7 +253,7 @@ def imports(path: str) -> Iterator[str]:
             for alias in node.names:
                 # `from . import errors` names a module, `from .errors import APIError` a thing in one.
                 longer = f"{base}.{alias.name}"
-                yield longer if longer in ours else base
+                yield longer if longer in OURS else base
 
 
 def arrows(package: str, name: str) -> set[str]:
@@ -276,12 +283,14 @@ def test_a_module_with_an_underscore_is_its_folders() -> None:
     assert outside == set()
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_libraries_are_known_in_one_place(path: str) -> None:
+def test_libraries_are_known_in_one_place() -> None:
     """Each library has its few importers; nothing else of PyPI is used at all."""
-    here = room(dotted(path))
-    outer = {name.split(".")[0] for name in imports(path)} - {"primepods", *sys.stdlib_module_names}
-    assert {name for name in outer if here not in LIBRARIES.get(name, set())} == set()
+    ours_or_pythons = {"primepods", *sys.stdlib_module_names}
+    imported = {(path, name.split(".")[0]) for path in MODULES for name in imports(path)}
+    libraries = {(path, name) for path, name in imported if name not in ours_or_pythons}
+    assert {
+        (path, name) for path, name in libraries if room(dotted(path)) not in LIBRARIES.get(name, set())
+    } == set()
 
 
 @pytest.mark.parametrize("package", TABLES)
@@ -296,55 +305,62 @@ def test_the_table_itself_has_no_circle(package: str) -> None:
         left = {name: seen for name, seen in left.items() if name not in done}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) in PURE])
-def test_pure_modules_stay_pure(path: str) -> None:
+def test_pure_modules_stay_pure() -> None:
     """What decides or translates can be tested without a loop, a socket or a clock."""
-    assert {name.split(".")[0] for name in imports(path)} & IMPURE == set()
+    pure = [path for path in MODULES if room(dotted(path)) in PURE]
+    imported = {(path, name.split(".")[0]) for path in pure for name in imports(path)}
+    assert {(path, name) for path, name in imported if name in IMPURE} == set()
 
 
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "expanduser"}
 FILES = {"open", "pathlib", "read_bytes", "read_text"}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) != "config"])
-def test_only_config_reads_the_environment_and_files(path: str) -> None:
+def test_only_config_reads_the_environment_and_files() -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
-    reading = (
-        ENVIRONMENT
-        if room(dotted(path)) in {"airflow", "cli", "doctor", "emulator", "leasing", "remote"}
-        else ENVIRONMENT | FILES
-    )
-    attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
-    names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
-    assert reading & (attributes | names | set(imports(path))) == set()
+    for path in MODULES:
+        if room(dotted(path)) == "config":
+            continue
+        reading = (
+            ENVIRONMENT
+            if room(dotted(path)) in {"airflow", "cli", "doctor", "emulator", "leasing", "remote"}
+            else ENVIRONMENT | FILES
+        )
+        attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+        names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
+        assert reading & (attributes | names | imports(path)) == set(), path
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) == "emulator"])
-def test_the_emulator_uses_the_server_half_of_aiohttp(path: str) -> None:
+def test_the_emulator_uses_the_server_half_of_aiohttp() -> None:
     """The stand-in for the API never calls anybody."""
-    names = {name for name in imports(path) if name.split(".")[0] == "aiohttp"}
-    used = [node.names for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
-    plain = {alias.name for aliases in used for alias in aliases}
-    assert all(name.startswith("aiohttp.web") or (name == "aiohttp" and "web" in plain) for name in names)
+    for path in (path for path in MODULES if room(dotted(path)) == "emulator"):
+        names = {name for name in imports(path) if name.split(".")[0] == "aiohttp"}
+        used = [node.names for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
+        plain = {alias.name for aliases in used for alias in aliases}
+        assert all(
+            name.startswith("aiohttp.web") or (name == "aiohttp" and "web" in plain) for name in names
+        ), path
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) in CALLERS])
-def test_the_command_is_a_caller_like_any_other(path: str) -> None:
+PUBLIC = {
+    "primepods",
+    "primepods.charts",
+    "primepods.config",
+    "primepods.doctor",
+    "primepods.emulator",
+    "primepods.fleet",
+}
+
+
+def test_the_command_is_a_caller_like_any_other() -> None:
     """Command, provider and plugin use the public names of the package and of the emulator, and no others."""
-    own = f"primepods.{room(dotted(path))}"
-    names = {name for name in imports(path) if name.split(".")[0] == "primepods" and not name.startswith(own)}
-    public = {
-        "primepods",
-        "primepods.charts",
-        "primepods.config",
-        "primepods.doctor",
-        "primepods.emulator",
-        "primepods.fleet",
-    }
-    assert names <= public
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "primepods":
-            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+    for path in (path for path in MODULES if room(dotted(path)) in CALLERS):
+        own = f"primepods.{room(dotted(path))}"
+        ours = {name for name in imports(path) if name.split(".")[0] == "primepods"}
+        assert {name for name in ours if not name.startswith(own)} <= PUBLIC, path
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "primepods":
+                assert not [alias.name for alias in node.names if alias.name.startswith("_")], path
 
 
 def test_the_tree_is_the_one_that_there_is() -> None:
@@ -382,8 +398,8 @@ def test_papers_name_tests_that_exist() -> None:
             assert f"def {test}(" in source, (paper.name, path, test)
 
 
-def promises() -> Iterator[Any]:
-    """The lines of all papers' tables whose last column is `Test`."""
+def promises() -> Iterator[tuple[str, str]]:
+    """The lines of all papers' tables whose last column is `Test`, each with its place."""
     for paper in PAPERS:
         is_promise = False
         for number, line in enumerate(paper.read_text(encoding="utf-8").splitlines(), start=1):
@@ -392,13 +408,15 @@ def promises() -> Iterator[Any]:
             elif line.endswith("| Test |"):
                 is_promise = True
             elif is_promise and not line.startswith("|---"):
-                yield pytest.param(line, id=f"{paper.relative_to(PROJECT).as_posix()}:{number}")
+                yield f"{paper.relative_to(PROJECT).as_posix()}:{number}", line
 
 
-@pytest.mark.parametrize("promise", list(promises()))
-def test_promises_name_their_tests(promise: str) -> None:
+def test_promises_name_their_tests() -> None:
     """Each line of a table of promises names a test that exists."""
-    named = re.search(r"`(tests/\S+\.py)::(test_\w+)` \|$", promise)
-    assert named
-    source = (PROJECT / named[1]).read_text(encoding="utf-8")
-    assert f"def {named[2]}(" in source
+    found = list(promises())
+    assert len(found) > 100
+    for place, promise in found:
+        named = re.search(r"`(tests/\S+\.py)::(test_\w+)` \|$", promise)
+        assert named, place
+        source = (PROJECT / named[1]).read_text(encoding="utf-8")
+        assert f"def {named[2]}(" in source, place
