@@ -56,6 +56,7 @@ def test_what_differs_is_told_without_values(emulator: Emulator, capsys: pytest.
     assert "s3cret" not in said
 
 
+@pytest.mark.slow
 def test_it_rents_only_when_asked_to(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     """One pod, at most for the price, which is gone afterwards; none if none is cheap enough."""
     assert smoke.main(["--rent", "--max-price", "0.0001"]) == 1

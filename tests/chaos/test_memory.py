@@ -139,7 +139,13 @@ ERRORS: dict[str, Answer] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("answer", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(answer, id=name, marks=() if name == "an error in JSON" else pytest.mark.slow)
+        for name, answer in ERRORS.items()
+    ],
+)
 async def test_failed_calls_do_not_pile_up(answer: Answer) -> None:
     """Thirty errors of 8 MB, and no garbage collection: one at a time is in memory (orjson takes 100 MB)."""
     async with (

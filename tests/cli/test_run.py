@@ -81,6 +81,7 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
     assert order.status == 200
 
 
+@pytest.mark.slow
 def test_a_failed_command_has_its_code_and_its_results(market: Emulator, run: Run) -> None:
     """What it left is fetched, too; what is not there is told."""
     words = ["--download", "log", "--download", "none:x"]
@@ -104,6 +105,7 @@ def test_a_result_that_leads_elsewhere_costs_no_other(market: Emulator, run: Run
     assert not market.pods
 
 
+@pytest.mark.slow
 def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Run) -> None:
     """The user is not asked."""
     sold = {"detail": "The requested machine is out of stock"}
@@ -155,6 +157,7 @@ def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
     assert "was deleted" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
     """The pod is gone, and the exit code says that it was not the command's own end."""
     begun = time.monotonic()

@@ -140,7 +140,12 @@ def test_one_side_is_a_pods(emulator: Emulator, run: Run, source: str, target: s
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_command_ends_on_the_pod(
     emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int

@@ -133,6 +133,7 @@ async def test_a_leased_pod_can_be_worked_on(emulator: Emulator, tmp_path: Path)
     assert (tmp_path / "back").exists()
 
 
+@pytest.mark.slow
 def test_so_can_a_blocking_lease(emulator: Emulator, tmp_path: Path) -> None:
     """A failed command leaves the block, and so gives the pod back."""
     with primepods.Client(emulator.api_key, base_url=emulator.url) as client:

@@ -35,6 +35,7 @@ async def test_a_late_server_is_waited_for(server: SSHServer, caplog: pytest.Log
     assert "refused" in record.getMessage()
 
 
+@pytest.mark.slow
 async def test_eight_at_once_work_where_the_server_turns_others_away(server: SSHServer) -> None:
     """What was turned away before it began is tried again, and runs once."""
     server.start("MaxStartups 2:100:2")

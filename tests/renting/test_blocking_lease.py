@@ -373,7 +373,15 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(
+            ending, marks=() if ending in {"never left", "exit in another thread"} else pytest.mark.slow
+        )
+        for ending in ENDINGS
+    ],
+)
 def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> None:
     """Before the interpreter is gone; and a forked child leaves its parent's alone."""
     with (

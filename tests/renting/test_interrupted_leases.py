@@ -104,7 +104,9 @@ async def one(folder: Path, seed: int) -> None:
         assert not [record for record in it.records() if record.pod_id or record.name in str(made)]
 
 
-@pytest.mark.parametrize("batch", range(10))
+@pytest.mark.parametrize(
+    "batch", [0, 1, *(pytest.param(batch, marks=pytest.mark.slow) for batch in range(2, 10))]
+)
 async def test_no_interruption_leaves_an_unknown_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:

@@ -37,6 +37,7 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(folder: Path, tm
         assert (list(emulator.pods), lease_files(folder)) == ([], [])
 
 
+@pytest.mark.slow
 async def test_keys_that_two_pods_refuse_are_tried_on_no_third(folder: Path) -> None:
     """The error is that of the login, with the first as a note, and no pod is left."""
     denied = shlex.join(["sh", "-c", "echo 'root@host: Permission denied (publickey).' >&2; exit 255"])

@@ -68,7 +68,13 @@ def garbage_of_the_block() -> Iterator[list[object]]:
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(answer, id=name, marks=() if name == "500" else pytest.mark.slow)
+        for name, answer in ANSWERS.items()
+    ],
+)
 async def test_a_failed_call_leaves_no_cycle(
     call: Callable[[AsyncClient], Awaitable[object]], answer: Answer
 ) -> None:
