@@ -146,3 +146,16 @@ def test_what_is_wrong_with_this_machine(
     assert found["ssh"][:2] == ("warning", "not installed")
     assert found["lease folder"][0] == "failure"
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("home", ["~", "/", "."], ids=["unknown", "the root", "this folder"])
+def test_a_home_without_a_name(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    """As in a container: all checks are made, and only a real home folder is shown as ``~``."""
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    assert checks(result)["lease folder"][1] == f"{tmp_path} can be written, and locks work"
+    assert f"{emulator.url} responds in" in checks(result)["API"][1]
