@@ -119,7 +119,7 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
         with _logging(command, verbose=verbose):
             try:
                 yield
-            except (ValueError, TypeError):
+            except ValueError:
                 _log.debug("rejected before any request:", exc_info=True)
                 raise
     except KeyboardInterrupt:

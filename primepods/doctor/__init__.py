@@ -42,5 +42,14 @@ async def diagnose(
     checks = [check_versions(), *checks, await check_ssh(account_keys), check_folder(settings)]
     if settings is not None:
         checks = [each.edited(settings.api_key.scrub) for each in checks]
-    # The path of the home folder contains the user's name.
-    return [each.edited(lambda text: text.replace(str(Path.home()), "~")) for each in checks]
+    return [each.edited(_hide_home) for each in checks]
+
+
+def _hide_home(text: str) -> str:
+    """Replace the path of the home folder, which contains the user's name, by ``~``."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # no home folder
+        return text
+    # Without a name it is `/`, as in some containers, or relative: every slash or dot would be replaced.
+    return text.replace(str(home), "~") if home.name else text

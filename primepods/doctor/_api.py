@@ -23,6 +23,7 @@ from ..errors import (
     ConfigError,
     PermissionDeniedError,
     PrimePodsError,
+    ProtocolError,
 )
 from ..keys import SSHKey
 from ..models import HistoryRecord, Pod
@@ -95,8 +96,7 @@ class _ApiChecks:
         started_at = self._clock.time()
         pods = await self._read_page(f"{PODS}/", Pod, limit=1)
         connected_at = self._clock.time()
-        is_reachable = isinstance(pods, APIError) or not isinstance(pods, PrimePodsError)
-        if not is_reachable:
+        if not _is_response_of_api(pods):
             remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
             return [failure(name, str(pods), remedy)], None
         # Measure again: the first request had to open a connection.
@@ -144,6 +144,13 @@ class _ApiChecks:
         return warning("clock", detail, remedy)
 
 
+def _is_response_of_api(result: Any) -> bool:
+    """Return whether a result is data, an error of the API, or an error about a part of a JSON response."""
+    if isinstance(result, ProtocolError):
+        return bool(result.path)
+    return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
+
+
 def _decode_page(data: Any, *, model: type[Any], limit: int) -> Any:
     page, errors = decode_page(data, model=model, offset=0, limit=limit)
     if errors:
@@ -164,13 +171,10 @@ def _check_permissions(results: dict[str, Any]) -> list[Check]:
             remedy = f"Make a key at {KEY_PAGE}, and set PRIME_API_KEY."
             return [failure("permissions", f"the API does not accept the key: {error}", remedy)]
         if not isinstance(error, PermissionDeniedError):
-            return [
-                failure(
-                    "permissions",
-                    f"{what} cannot be read: {error}",
-                    "Try again later; if it still fails, report this.",
-                )
-            ]
+            remedy = "Try again later; if it still fails, report this."
+            if isinstance(error, ProtocolError):
+                remedy = "Check the base URL and the proxy. If they lead to the API, report this."
+            return [failure("permissions", f"{what} cannot be read: {error}", remedy)]
     if not errors:
         detail = f"reads {readable}; only an order or a deletion shows whether it may write"
         return [ok("permissions", detail)]

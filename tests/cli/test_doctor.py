@@ -96,7 +96,7 @@ FINDINGS: dict[str, tuple[Any, str, str, str]] = {
     "nothing may be read": (reply({"detail": "no"}, 403), "permissions", "failure", "may not read pods"),
     "ssh keys may not be read": (answer_keys(403), "permissions", "warning", "may not read SSH keys; reads"),
     "a web page": (Reply(200, b"<html>log in"), "API", "failure", "API"),
-    "a row that is none": (reply({"data": [7], "total_count": 1}), "API", "failure", "data[0]"),
+    "a row that is none": (reply({"data": [7], "total_count": 1}), "permissions", "failure", "data[0]"),
     "an outage": (Reply(503), "permissions", "failure", "503"),
     "the key in an error": (reply({"detail": f"bad {KEY}"}, 400), "permissions", "failure", "[redacted]"),
     "no response": (Hang(), "API", "failure", "in time"),
@@ -131,6 +131,23 @@ def test_what_is_wrong_with_the_api(
     assert KEY not in result.output
 
 
+def test_an_unreadable_pod_is_no_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API has responded: the other checks are made, and the remedy does not blame the network."""
+
+    def answer(request: Received) -> Answer:
+        is_pods = request.path == "/api/v1/pods/"
+        return reply({"data": [7], "total_count": 1}) if is_pods else well(request)
+
+    with Server(answer).in_thread() as server:
+        monkeypatch.setenv("PRIME_API_KEY", KEY)
+        monkeypatch.setenv("PRIME_API_BASE_URL", server.url)
+        found = checks(run("doctor", "--json", "--timeout", "20s"))
+    assert (found["API"][0], found["clock"][0], found["permissions"][0]) == ("ok", "ok", "failure")
+    assert found["permissions"][2] == (
+        "Check the base URL and the proxy. If they lead to the API, report this."
+    )
+
+
 def test_what_is_wrong_with_this_machine(
     emulator: Emulator, run: Run, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,3 +163,16 @@ def test_what_is_wrong_with_this_machine(
     assert found["ssh"][:2] == ("warning", "not installed")
     assert found["lease folder"][0] == "failure"
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("home", ["~", "/", "."], ids=["unknown", "the root", "this folder"])
+def test_a_home_without_a_name(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    """As in a container: all checks are made, and only a real home folder is shown as ``~``."""
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    assert checks(result)["lease folder"][1] == f"{tmp_path} can be written, and locks work"
+    assert f"{emulator.url} responds in" in checks(result)["API"][1]

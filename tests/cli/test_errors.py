@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from primepods.cli._errors import reword_for_shell
+from primepods.cli._errors import reported_errors, reword_for_shell
 from primepods.emulator import Delay, Emulator, Status
 from tests.cli.conftest import Run
 
@@ -35,6 +35,13 @@ def test_no_python_in_the_shell(emulator: Emulator, run: Run, arguments: list[st
     assert words in said
     assert not PYTHON.search(said), said
     assert said.count("Cannot connect") <= 1
+
+
+def test_a_bug_is_not_logged_as_a_rejected_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    """No value that can be typed has a wrong type: a `TypeError` has one traceback, which Python prints."""
+    with pytest.raises(TypeError), reported_errors("primepods list", verbose=True):
+        raise TypeError("a bug")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:

@@ -9,7 +9,7 @@ from random import Random
 import attrs
 import pytest
 
-from primepods import AsyncClient, RetryPolicy
+from primepods import AsyncClient, CreateUncertainError, RetryPolicy
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Status
 from tests.renting.stage import Stage, lease_files, spec_of, stage
 
@@ -130,6 +130,28 @@ async def test_hundreds_of_interrupted_leases(
 ) -> None:
     """The same, more often."""
     await test_no_interruption_leaves_an_unknown_pod(tmp_path, monkeypatch, batch)
+
+
+@pytest.mark.parametrize(
+    ("count", "found"), [(0, "no pod has this name"), (2, "2 pods have this name")], ids=["none", "two"]
+)
+async def test_the_error_of_an_interrupted_order_says_what_was_found(
+    folder: Path, count: int, found: str
+) -> None:
+    """Only its request is cancelled: the lease searches for the pod, and a sweep deletes all candidates."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Delay(1_000.0), on="create")
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        await it.clock.sleep(1)
+        (record,) = it.records()
+        pods = {it.emulator.add_pod(record.name) for _ in range(count)}
+        for task in asyncio.all_tasks():
+            if getattr(task.get_coro(), "__qualname__", "") == "Rental._order":
+                task.cancel()
+        with pytest.raises(CreateUncertainError, match=f"interrupted, .*: {found}\\.$") as caught:
+            await entering
+        assert set(caught.value.candidates) == pods
+        assert set((await it.client.pods.sweep()).deleted) == pods
 
 
 def test_an_order_that_was_not_sent_takes_no_pod(folder: Path) -> None:
