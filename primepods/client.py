@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import attrs
 
@@ -47,8 +47,9 @@ class AsyncClient:
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
-        context: A context that the official command has saved, with its key, address and team. As an
-            argument, it overrides the other variables; in ``PRIME_CONTEXT``, they override it.
+        context: A context that the official command has saved, with its key, address and team. Environment:
+            ``PRIME_CONTEXT``. The argument overrides the variables of the key, the address and the team; they
+            override ``PRIME_CONTEXT``.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.
@@ -223,7 +224,7 @@ class AsyncClient:
         state = " closed" if self._executor.transport.closed else ""
         return f"<AsyncClient {self._executor.settings.base_url}{state}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> NoReturn:
         raise TypeError(
             "A client holds connections and a key and cannot be pickled. Build one where it is used."
         )

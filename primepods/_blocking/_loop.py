@@ -96,12 +96,13 @@ class Loop:
         try:
             self._thread.start()
         except BaseException as exc:
-            # The thread may run despite the interruption: it then ends at once and leaves the client open.
-            self._aclose = _do_nothing
-            self.request_stop()
             if isinstance(exc, RuntimeError):
                 # The system starts no more threads: `_run` will never end the loop.
                 self._end()
+            else:
+                # The thread may run despite the interruption: let it end, and leave the client open.
+                self._aclose = _do_nothing
+                self.request_stop()
             raise
 
     def _run(self) -> None:
@@ -157,7 +158,8 @@ class Loop:
             )
         if self.runs_here():
             raise PrimePodsError(
-                "Called from inside the client's own loop (by `until`?), which cannot wait for itself."
+                "Called from inside the client's own loop, for example in an `until` function: it would wait "
+                "for itself forever. Make the call outside it."
             )
 
 

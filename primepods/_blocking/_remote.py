@@ -132,7 +132,7 @@ class Remote:
 
         Raises:
             LoginError: The pod refused all logins.
-            TransferError: There is no such file, it cannot be read, or its path is outside ``local``; or
+            TransferError: There is no such file, it cannot be read, a path in it leads outside ``local``, or
                 something was left out.
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be written.

@@ -46,8 +46,16 @@ _ERROR_CLASSES: Final[Mapping[int, type[APIError]]] = {
     429: RateLimitError,
 }
 _PASSWORD: Final = re.compile(
-    r"""("[^"]*password[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*(?:"|\\?$)|\[[^\]]*\]?|\{[^}]*\}?|[^",\]\}\s]+)""",
-    re.IGNORECASE,
+    r"""
+    ("[^"]*password[^"]*"\s*:\s*)
+    (
+        "(?:[^"\\]|\\.)*(?:"|\\?$)  # a string
+        | \[[^\]]*\]?                # an array
+        | \{[^}]*\}?                 # an object
+        | [^",\]\}\s]+              # a number, true, false, null
+    )
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 """A JSON member with a password, which may be cut off; group 1 is everything before the value."""
 
@@ -64,7 +72,7 @@ class Response:
     """
 
     status: int
-    # Hidden: traceback printers show the fields even if the class has its own repr.
+    # Hidden from rich's tracebacks, too, which print the fields of a class without a repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     resent: bool = False

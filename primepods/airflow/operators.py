@@ -256,6 +256,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException:
+            # If the trigger has failed or timed out, Airflow names another method here.
             has_trigger_failed = next_method != self.execute_complete.__name__
             if has_trigger_failed:  # `execute_complete` handles its own errors
                 self._delete_after_failure(context)
@@ -277,8 +278,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
 
     def _delete_after_failure(self, context: Context, *, is_final: bool = False) -> None:
         """Delete the pod if ``on_failure`` is ``delete`` and no retry will wait for it."""
-        task = context["ti"]
-        will_retry = not is_final and task.try_number <= task.max_tries
+        task_instance = context["ti"]
+        will_retry = not is_final and task_instance.try_number <= task_instance.max_tries
         if self.on_failure == "keep" or will_retry:
             return
         self.log.info("The wait has failed: deleting its pod, as on_failure='delete' says")
@@ -362,7 +363,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         self.log.info("Pod %s is %s", pod_id, state)
         return True
 
-    def _no_create_task_has_run(self, task: Any) -> bool:
+    def _no_create_task_has_run(self, task_instance: Any) -> bool:
         """Return whether there are create tasks before this one, and none has run in this DAG run."""
         # A mapped task has its operator's class in `operator_class`.
         operators = {
@@ -372,8 +373,11 @@ class PrimeDeletePodOperator(_OnePodOperator):
         create_ids = [name for name, kind in operators.items() if issubclass(kind, PrimeCreatePodOperator)]
         if not create_ids:
             return False
-        states = task.get_task_states(dag_id=task.dag_id, task_ids=create_ids, run_ids=[task.run_id])
-        return all(state in _STATES_WITHOUT_RUN for state in states.get(task.run_id, {}).values())
+        run_id = task_instance.run_id
+        states = task_instance.get_task_states(
+            dag_id=task_instance.dag_id, task_ids=create_ids, run_ids=[run_id]
+        )
+        return all(state in _STATES_WITHOUT_RUN for state in states.get(run_id, {}).values())
 
 
 def default_deferrable() -> bool:

@@ -18,7 +18,7 @@ _DEFAULT_WIDTH = 80
 _CHUNK_LENGTH = 8_192
 """Characters per write: a closed pipe is noticed at the next chunk."""
 _MINOR_RANK = 2
-"""Columns of this rank or above are shown only if all shown columns have a readable width."""
+"""Columns of this rank or above are shown only if each shown column gets twice its minimum width."""
 _MAX_CELL_LENGTH = 200
 """Maximum characters of a cell, or of an information line."""
 _LAST_RESORT_WIDTH = 2
@@ -33,8 +33,8 @@ class Column:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
         min_width: Minimum width when its cells are cut; ``None`` to cut them only as a last resort.
-        rank: 0 to show it always. In a narrow terminal, columns of the highest rank are left out first; those
-            of rank 2 or more already if a shown column would get less than twice its minimum width.
+        rank: 0 to show it always. In a narrow terminal, columns of the highest rank are left out first.
+            Columns of rank 2 or more are shown only if each shown column gets twice its minimum width.
     """
 
     title: str
@@ -161,7 +161,10 @@ def _clean(row: Cells) -> list[Cell]:
 def _column_widths(
     columns: Sequence[Column], full_widths: Sequence[int], max_width: int | None, is_empty: Sequence[bool]
 ) -> list[int]:
-    """Return the width of each column; 0 for a column that is left out, such as an empty one."""
+    """Return the width of each column; 0 for a column that is left out.
+
+    Where the width is limited, empty columns of a rank above 0 are left out.
+    """
     if max_width is None:
         return list(full_widths)
     min_widths = [

@@ -50,7 +50,7 @@ def command(
     handles = read_handles(pods) if pods else None
     if handles is not None and not filters.is_empty:
         raise CommandError("give ids or filters, not both", ExitCode.USAGE)
-    if handles == []:
+    if handles == []:  # from an empty stdin, with `-`
         raise CommandError("no ids: there is nothing to watch", ExitCode.USAGE)
     ids = None
     if handles is not None:

@@ -177,10 +177,10 @@ class AsyncLease:
             cancelled: A cancellation during the release, or ``None``.
         """
         supervisor = self.supervisor
-        # `_cancel_block` is also called if other code cancels the lease: the block then stays cancelled.
+        # Only a budget's cancellation is undone; one for another loss of the pod stays.
         has_budget_cancelled = self._has_cancelled_block and supervisor.budget_error is not None
         if has_budget_cancelled and await self._uncancel(block_error, cancelled):
-            # Nothing else has cancelled the block: raise the budget's error in place of a CancelledError.
+            # Forget that cancellation: `exit_error` below then returns the budget's error.
             cancelled = None
             if isinstance(block_error, asyncio.CancelledError):
                 block_error = None

@@ -33,7 +33,7 @@ class Sweeper:
 
     Args:
         account: The account: leases of other APIs, keys and teams are skipped.
-        prefix: Only pods whose names begin so; with it, also pods without a file.
+        prefix: Only pods whose names begin with it; these need no lease file.
         older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
         only: An earlier sweep; only pods that it has found.
@@ -75,7 +75,8 @@ class Sweeper:
             return Sweep(found=(), skipped=tuple(self._skipped))
         listed, list_error = await self._pods.list().collect()
         await self._read_time()
-        # Read the files again: a listed pod may have been ordered after the first reading.
+        # Read the files again: a listed pod may have been ordered after the first reading. That one still
+        # counts: a lease that has ended since has no file any more, though its pod may be listed.
         records = await asyncio.to_thread(self._read_files)
         try:
             orphans = await self._find_orphans(before, records, listed, is_complete=list_error is None)
@@ -162,6 +163,7 @@ class Sweeper:
 
     def _find_expired(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
         """Return the pods whose names say that they have expired; skip those whose processes live."""
+        # `has_min_age`, because an expired pod is old: of a lease of another host, no process can be seen.
         living_leases = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
         orphans: list[Orphan] = []
         for pod in listed:
@@ -292,8 +294,8 @@ class Sweeper:
             else:
                 self._skip(
                     orphan.record,
-                    "its order was refused, but a gateway may have sent it twice: no pod has appeared. Sweep "
-                    "again ten minutes after the order",
+                    "its order was refused, and no pod has appeared. One still may, if a gateway has sent "
+                    "the order twice: sweep again, at the earliest ten minutes after the order",
                 )
             return False
         if orphan.pod_id is None and orphan.must_have_appeared:

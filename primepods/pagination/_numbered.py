@@ -54,7 +54,8 @@ class NumberedReader(Generic[T]):
                     break
                 number += 1
                 rereads = 0
-                ahead_until = math.ceil(counted / self.limit) + 1
+                last_page = math.ceil(counted / self.limit)
+                ahead_until = last_page + 1
             elif rereads < _max_rereads(page, found):
                 rereads += 1
                 ahead_until = 0

@@ -6,8 +6,8 @@ overlap of one row. If a page is not grounded, rows before it were deleted. The 
 requested ahead, and steps back to a grounded page, at the latest to offset 0.
 
 The order of the responses does not matter, so pages may be requested ahead. The order of the rows does: rows
-that move during the read (records of the history that end) can be missed. The reader therefore compares the
-number of rows with the server's count, and reads the list again if they differ.
+that move during the read can be missed: a record of the history moves when its pod ends. The reader therefore
+compares the number of rows with the server's count, and reads the list again if they differ.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _EMPTY_CONFIRMATIONS: Final = 2
 _MAX_REREADS: Final = 3
 """Max repeated reads of a list whose rows move during the read."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
+"""Max consecutive pages without a new row, at the beginning."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Pages in a row that may lack new rows: 50, plus 4 for each page read so far, as steps back reread it."""
+"""Added to it for each page read so far, because stepping back reads pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -57,7 +58,7 @@ class OffsetReader(Generic[T]):
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
-        """Responses, since the last new row, that stated a count above the number of their last row."""
+        """Responses, since the last new row, that ended the list below the count that they stated."""
         self._confirmations = 0
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
@@ -128,6 +129,7 @@ class OffsetReader(Generic[T]):
             return offset
         if self._longest_page == 1:
             yield from self._check_pages_can_overlap(page)
+        # Enough responses agree on this end.
         if self._counted(page) > end:
             raise self.rows.incomplete_error(counted=self._counted(page), found=end)
         self._highest_count = self._counted(page)
@@ -206,6 +208,7 @@ class OffsetReader(Generic[T]):
         Raises:
             ProtocolError: The server returns one row per page, so that pages cannot overlap.
         """
+        # A server that caps its pages at one row may count only that row.
         could_hold_more = page.limit != 1
         if page.total_count == 1 and could_hold_more:
             return

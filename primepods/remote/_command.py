@@ -14,7 +14,7 @@ from ..errors import CommandError, CommandTimeoutError, ConnectionLostError
 from ._exchange import call_back, echo, exchange
 from ._login import Login
 from ._output import Lines, Tail
-from ._scripts import run_script
+from ._scripts import command_script
 from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
@@ -51,7 +51,7 @@ class Command:
             raise TypeError(f"input must be text or bytes, got {quote(input)}")
         data = input.encode() if isinstance(input, str) else input
         self._shown = quote(command)
-        self._script = run_script(command, env=env or {}, cwd=cwd, has_input=data is not None)
+        self._script = command_script(command, env=env or {}, cwd=cwd, has_input=data is not None)
         self._write_input = None if data is None else partial(_write_input, data)
         self._timeout = timeout
         self._stdout = _Output("stdout", on_line, capture=capture)

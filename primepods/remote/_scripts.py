@@ -137,7 +137,7 @@ def bootstrap(mark: str) -> str:
     return f"exec {shlex.join(['sh', '-c', _BOOTSTRAP, 'primepods', mark])}"
 
 
-def run_script(
+def command_script(
     command: str | Sequence[str], *, env: Mapping[str, str], cwd: str | None, has_input: bool
 ) -> bytes:
     """Return the script that runs a command.

@@ -136,7 +136,7 @@ class AsyncRemote:
 
         Raises:
             LoginError: The pod refused all logins.
-            TransferError: There is no such file, it cannot be read, or its path is outside ``local``; or
+            TransferError: There is no such file, it cannot be read, a path in it leads outside ``local``, or
                 something was left out.
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be written.
@@ -194,9 +194,9 @@ def check_work(
         ValueError: An argument cannot be used.
     """
     from ._exclude import Exclusion
-    from ._scripts import download_script, run_script
+    from ._scripts import command_script, download_script
 
-    run_script(command, env=env or {}, cwd=cwd, has_input=False)
+    command_script(command, env=env or {}, cwd=cwd, has_input=False)
     Exclusion(exclude)
     for path in downloads:
         download_script(path)

@@ -1,5 +1,6 @@
-"""SSH keys: the public keys with which pods can be ordered, `SSH keys
-<https://docs.primeintellect.ai/api-reference/ssh-keys>`_.
+"""The public keys with which pods can be ordered.
+
+API reference: https://docs.primeintellect.ai/api-reference/ssh-keys
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
 from .._blocking import Portal, release_leases
 from .._http.request import Params
@@ -42,8 +42,9 @@ class Client:
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
-        context: A context that the official command has saved, with its key, address and team. As an
-            argument, it overrides the other variables; in ``PRIME_CONTEXT``, they override it.
+        context: A context that the official command has saved, with its key, address and team. Environment:
+            ``PRIME_CONTEXT``. The argument overrides the variables of the key, the address and the team; they
+            override ``PRIME_CONTEXT``.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this long without one.
@@ -172,7 +173,7 @@ class Client:
                 release_leases(self._portal)
                 self._portal.close()
             except BaseException:
-                # Leases could not be released, or Ctrl-C came before the first line of `Portal.close`.
+                # Not `finally`: also needed if Ctrl-C comes before the first line of `Portal.close`.
                 self._portal.close()
                 raise
 
@@ -193,8 +194,8 @@ class Client:
             return text.replace(">", " closed>")
         return text
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._async.__reduce__()
+    def __reduce__(self) -> NoReturn:
+        self._async.__reduce__()
 
 
 def run_in_client(

@@ -56,7 +56,7 @@ class Hub:
 
     def __init__(self, settings: Settings, transport: Transport) -> None:
         self._transport = transport
-        self._keeper: TransportKeeper | None = None
+        self._transport_keeper: TransportKeeper | None = None
         executor = RequestExecutor(settings, self._transport)
         self._state = HubState(settings.clock)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
@@ -91,12 +91,12 @@ class Hub:
                 del self._state.pods[pod.pod_id]
                 self._state.schedule.cancel_extra_polls(pod)
 
-    def remove(self, subscription: Subscriber, keeper: TransportKeeper) -> None:
+    def remove(self, subscription: Subscriber, transport_keeper: TransportKeeper) -> None:
         """Stop polling for ``subscription``; with the last one, shut the poller down.
 
         Args:
             subscription: The subscription; does nothing if it was already removed.
-            keeper: Keeps the connections if this was the last subscription.
+            transport_keeper: Keeps the connections if this was the last subscription.
         """
         if subscription not in self._subscriptions:
             return
@@ -107,7 +107,7 @@ class Hub:
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
-            self._keeper = keeper
+            self._transport_keeper = transport_keeper
             self._unregister()
             with suppress(RuntimeError):  # The loop is already closed.
                 self._state.schedule.changed.set()
@@ -156,8 +156,8 @@ class Hub:
         try:
             if self._state.jobs:
                 await asyncio.wait(self._state.jobs)
-            if error is None and self._keeper is not None:
-                is_kept = self._keeper.keep_transport(self._transport)
+            if error is None and self._transport_keeper is not None:
+                is_kept = self._transport_keeper.keep_transport(self._transport)
         finally:
             if not is_kept:
                 await self._transport.aclose()

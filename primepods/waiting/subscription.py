@@ -75,7 +75,7 @@ class Subscription(Subscriber):
             seconds = self.clock.time() - began_at
             self.listeners.notify(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
         self._connection.disconnect(self)
-        self.hub.remove(self, keeper=self._connection.root)
+        self.hub.remove(self, transport_keeper=self._connection.root)
 
     async def aclose(self) -> None:
         """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""

@@ -104,7 +104,7 @@ class Wait:
         elif self.until is gone:
             return  # A failed or stopped pod can still become gone.
         elif in_grace:
-            # The grace period ends with the first response after it.
+            # Only a response after the grace period decides, even if it shows no change.
             pod.notify_on_next_response(subscription)
         elif pod_id in subscription.never_appeared:
             raise missing_row_error("GET", f"{PODS}/status", pod_id)
@@ -112,9 +112,9 @@ class Wait:
             raise _pod_failed_error(subscription, pod_id)
 
     def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
-        """Return whether a failed installation may still recover: no response has come since its grace ended.
+        """Return whether the last response shows a failed installation that may still recover.
 
-        The grace period begins with the first response that shows the failure.
+        Its grace period begins with the first response that shows the failure.
         """
         is_failed_installation = status is not None and status.has_failed and status.status != PodState.ERROR
         if not is_failed_installation:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from primepods.remote._scripts import bootstrap, run_script, upload_script
+from primepods.remote._scripts import bootstrap, command_script, upload_script
 
 
 def run(script: bytes, folder: Path, tools: str = "") -> subprocess.CompletedProcess[bytes]:
@@ -24,7 +24,7 @@ def run(script: bytes, folder: Path, tools: str = "") -> subprocess.CompletedPro
 
 def test_a_script_that_was_cut_does_nothing(tmp_path: Path) -> None:
     """Wherever the connection is lost."""
-    script = run_script("touch ran", env={"A": "b\nc'"}, cwd=None, has_input=True)
+    script = command_script("touch ran", env={"A": "b\nc'"}, cwd=None, has_input=True)
     for end in range(0, len(script), 7):
         run(script[:end], tmp_path)
     run(script[:-1], tmp_path)

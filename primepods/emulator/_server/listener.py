@@ -48,11 +48,11 @@ class Listener:
         """Stop listening, abandon requests in flight, close all connections."""
         if self._server is None or self._web_server is None:
             return
-        # asyncio leaks a connection that is accepted in the loop iteration in which its server is closed.
-        # After a sleep, a task is resumed early in an iteration, before connections are accepted.
+        # asyncio leaks a connection that is accepted before the server is closed in the same loop iteration.
+        # A task resumes from a sleep before connections are accepted: `close` then comes first.
         await asyncio.sleep(0.001)
         self._server.close()
-        # Connections accepted before get their `connection_made` in the next iterations: close them, too.
+        # Connections of earlier iterations get their `connection_made` in the next ones: close them, too.
         for _ in range(MAX_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         self._web_server.pre_shutdown()
