@@ -634,7 +634,9 @@ async def test_a_failed_request_for_the_history_names_the_pods_that_need_it(
 ) -> None:
     """One page is for all pods that were never found."""
     fleet.add(1)
-    fleet.faults.append(lambda asked: refusal(503) if asked.is_history else None)
+    # Slow, so that it fails after the requests for all three.
+    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
+    fleet.faults.append(lambda asked: slow if asked.is_history else None)
     wait_each(stage, ["pod00000", "never0", "never1", "never2"])
     await stage.advance(35)
     (line,) = lines(caplog)
