@@ -11,30 +11,32 @@ _TIMER_TOLERANCE: Final = 0.005
 
 
 class SharedDeadline:
-    """Deadline of a batch call: it expires when no response has come for ``seconds``.
+    """Deadline of a batch call: a countdown that ends when no response comes.
+
+    The first request starts it, each response stops it, and the next request starts it again.
 
     Args:
         clock: The client's clock.
-        seconds: Max time without a response while requests are in flight.
+        seconds: Length of the countdown.
     """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._silent_since: float | None = None
-        """Time of the first request after the latest response; ``None`` without such a request."""
+        self._started_at: float | None = None
+        """Start of the countdown; ``None`` while it is stopped."""
 
     def note_request(self) -> None:
-        """Record that a request is sent."""
-        if self._silent_since is None:
-            self._silent_since = self._clock.time()
+        """Start the countdown, unless it runs."""
+        if self._started_at is None:
+            self._started_at = self._clock.time()
 
     def note_response(self) -> None:
-        """Record that a response has come."""
-        self._silent_since = None
+        """Stop the countdown."""
+        self._started_at = None
 
     @property
     def is_over(self) -> bool:
         """True if no more requests may be sent."""
-        since = self._silent_since
-        return since is not None and self._clock.time() >= since + self._seconds - _TIMER_TOLERANCE
+        started_at = self._started_at
+        return started_at is not None and self._clock.time() >= started_at + self._seconds - _TIMER_TOLERANCE

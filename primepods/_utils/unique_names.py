@@ -1,8 +1,8 @@
 """Unique names of pods: a random suffix proves which pod is ours; a name chosen by a person does not.
 
-``train`` becomes ``train-k3v9q2mxz7``: eight random letters (40 bits) and two check letters. A name can also
-contain the time after which its pod is no longer needed: ``train-k3v9q2mxz7-x0a1b2``. The suffix is lower
-case, and the beginning is shortened so that no server has a reason to cut the suffix.
+``train`` becomes ``train-k3v9q2mxz7``: the suffix is eight random letters (40 bits) and two check letters. An
+expiry, the time after which the pod is no longer needed, can follow it: ``train-k3v9q2mxz7-x0a1b2``. Both are
+lower case, and a long beginning is shortened, so that no server has a reason to change or cut them.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def expiry_of(name: str | None) -> float | None:
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    A server may change case and blanks. It may also change the punctuation of a unique name, and cut the name
-    after its suffix.
+    A server may change case and blanks. It may also change the punctuation of a unique name, and cut its
+    expiry, wholly or in part.
     """
     if theirs is None:
         return False
@@ -110,7 +110,8 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
     """Return whether ``theirs`` may be the name ``ours``, respelled and cut anywhere by a server.
 
-    Weaker than :func:`is_same_name`: a name cut within its suffix matches, and so may another pod's name.
+    Weaker than :func:`is_same_name`: a name cut before or within its suffix matches, and so may another
+    pod's name.
     """
     full, seen = _plain(ours), _plain(theirs)
     return len(seen) >= min(_MIN_SHORTENED_LENGTH, len(full)) and full.startswith(seen)

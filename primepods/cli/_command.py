@@ -92,7 +92,8 @@ class Api:
 
         options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
         if self.timeout is not None:
-            # One attempt may take the whole deadline, but no longer than the client's default.
+            # --timeout includes retries, so it is the client's `deadline`. One attempt may take all of it,
+            # but no longer than by default.
             options |= {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
         return options
 
@@ -128,9 +129,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     added = [option for name, option in _COMMON.items() if name in common_names]
-    # Typer reads the options from the signature, and would evaluate the annotations copied by `wraps`.
+    # Typer reads the options from the signature.
     command.__dict__["__signature__"] = inspect.Signature([context, *own, *added])
-    command.__annotations__ = {"ctx": typer.Context}
     return command
 
 
@@ -162,4 +162,4 @@ _COMMON: dict[str, inspect.Parameter] = {
 def _json_format(output: StrEnum) -> StrEnum:
     """Return JSON as a member of the enum of ``output``; JSON lines if the enum has no JSON."""
     formats = {member.value: member for member in type(output)}
-    return formats.get("json", formats["jsonl"])
+    return formats["json"] if "json" in formats else formats["jsonl"]

@@ -84,6 +84,7 @@ def _option(found: re.Match[str]) -> str:
 _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
+        (r"Pass an `id` as (`pods\.list\(\)`) gives it", r"Give an id as \1 shows it"),
         (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
         (r"`?(?:client\.)?pods\.delete\('([^']*)'\)`?", r"`primepods delete \1`"),
         (r"pods\.wait_ready or ", ""),
@@ -97,7 +98,6 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^pod_id ", "the id "),
-        (r"Pass an `id` as (\S+ \S+) gives it", r"Give an id as \1 shows it"),
         # Details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # A cause that is repeated: "reset (3 attempts; the attempt before failed with: reset)".
@@ -154,8 +154,7 @@ def exit_if_any(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    is_rejected_argument = not isinstance(error, primepods.PrimePodsError | OSError)  # a ValueError
-    if is_rejected_argument or isinstance(error, primepods.ConfigError):
+    if isinstance(error, ValueError | primepods.ConfigError):
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
         return ExitCode.SSH_FAILED

@@ -31,7 +31,8 @@ def command(
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="Only pods whose names begin with this, with or without a lease file; none may be in use.",
+            help="Only pods whose names begin with this, with or without a lease file. Make sure that none "
+            "is in use.",
             metavar="TEXT",
         ),
     ] = None,
@@ -54,8 +55,8 @@ def command(
     """Delete leased pods whose processes are dead.
 
     Nothing deletes these automatically. Never deletes a pod whose process runs on this machine, nor a pod
-    of another API or key. Pods of other machines with the same home folder need --older-than or --expired.
-    Pods without a lease file need --prefix and --older-than, or --expired.
+    of another API or key. Pods leased on another machine that shares this home folder are deleted only with
+    --older-than or --expired. Pods without a lease file need --prefix and --older-than, or --expired.
     """
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)

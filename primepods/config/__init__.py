@@ -2,10 +2,11 @@
 
 Each setting has these sources, in this order: the argument; the environment (``PRIME_API_KEY``,
 ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, the name of a saved
-context); the official command's files ``~/.prime/environments/NAME.json`` (of the context) and
-``~/.prime/config.json``; the default. A context given as an argument has priority over the environment,
-because it selects one account. primepods never writes these files, and sends a key from a file only to that
-file's host.
+context); the official command's file, ``~/.prime/environments/NAME.json`` of the context, else
+``~/.prime/config.json``; the default. A context without a key uses that of ``config.json``, and so does the
+built-in context ``production``, which has no file. A context given as an argument has priority over the
+environment, because it selects one account. primepods never writes these files, and sends a key from a file
+only to that file's host.
 """
 
 from __future__ import annotations
@@ -224,7 +225,7 @@ def _find_settings(
         url = url or from_environment(variables.BASE_URL)
         team = team or from_environment(variables.TEAM_ID)
         if key and url:
-            # No file is needed: the team of a file belongs to the file's own key and host.
+            # Both select the account: read neither PRIME_CONTEXT nor a file, not even for the team.
             return _FoundSettings(key=key, url=url, team=team, context=None)
         chosen_context = from_environment(variables.CONTEXT)
     files = read_files(chosen_context)
@@ -237,6 +238,7 @@ def _find_settings(
 
 
 def _key_of(files: list[File]) -> Found | None:
+    """Return the key of the first file that has one."""
     for file in files:
         value = file.text("api_key")
         if value:
@@ -245,14 +247,12 @@ def _key_of(files: list[File]) -> Found | None:
 
 
 def _url_of(files: list[File]) -> Found:
-    if files:
-        built_in = files[0].built_in_context
-        source = f"field base_url of {files[0].path}" if built_in is None else built_in.source
-        return Found(files[0].base_url, source, files[0])
-    return Found(DEFAULT_BASE_URL, "the default")
+    """Return the URL of the first file: a context without one does not use that of ``config.json``."""
+    return files[0].base_url if files else Found(DEFAULT_BASE_URL, "the default")
 
 
 def _team_of(files: list[File]) -> Found | None:
+    """Return the team of the first file: a context without one does not use that of ``config.json``."""
     value = files[0].text("team_id") if files else None
     return Found(value, f"field team_id of {files[0].path}") if value else None
 
@@ -261,7 +261,7 @@ def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
     """Refuse to send a key from a file to a host that the file does not name."""
     if key.file is None:
         return
-    owner = Found(key.file.key_base_url or key.file.base_url, f"field base_url of {key.file.path}")
+    owner = key.file.key_base_url
     if origin(check_base_url(owner)) != origin(parts):
         raise ConfigError(
             f"The API key comes from {key.file.path} and belongs to {owner.value}, but the base URL is "

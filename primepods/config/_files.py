@@ -36,15 +36,14 @@ class File:
     """Content of one of the official command's files.
 
     Attributes:
-        key_base_url: For the built-in context, which uses only the key of the file: the file's base URL,
-            to which the key belongs.
-        built_in_context: The built-in context, or ``None``.
+        path: Its path.
+        fields: Its JSON object.
+        vendor_url: The vendor's base URL, for the built-in context, which uses only the key of the file.
     """
 
     path: Path
     fields: Mapping[str, Any] = attrs.field(repr=False)
-    key_base_url: str | None = None
-    built_in_context: Found | None = None
+    vendor_url: Found | None = None
 
     def text(self, name: str) -> str | None:
         """Return the text of a field; ``None`` if it is missing or empty."""
@@ -58,9 +57,14 @@ class File:
         raise ConfigError(f"{self.path}: {name} must be a string, not {kind}. Correct the file.")
 
     @property
-    def base_url(self) -> str:
-        """The base URL in the file, or the vendor's."""
-        return self.text("base_url") or DEFAULT_BASE_URL
+    def base_url(self) -> Found:
+        """The base URL for requests."""
+        return self.vendor_url or self.key_base_url
+
+    @property
+    def key_base_url(self) -> Found:
+        """The base URL to which the file's key belongs: the one in the file, or the vendor's."""
+        return Found(self.text("base_url") or DEFAULT_BASE_URL, f"field base_url of {self.path}")
 
 
 def read_files(context: Found | None) -> list[File]:
@@ -77,8 +81,8 @@ def read_files(context: Found | None) -> list[File]:
         # The vendor's host, no team, and only the key of the file. The caller checks the key's host.
         if config is None:
             return []
-        key_only = {"api_key": config.fields.get("api_key")}
-        return [File(config.path, key_only, key_base_url=config.base_url, built_in_context=context)]
+        fields = {"api_key": config.fields.get("api_key"), "base_url": config.key_base_url.value}
+        return [File(config.path, fields, vendor_url=Found(DEFAULT_BASE_URL, context.source))]
     subject = f"The context {quote(context.value)} ({context.source})"
     if not _CONTEXT_NAME.fullmatch(context.value):
         raise ConfigError(

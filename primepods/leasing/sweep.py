@@ -53,8 +53,8 @@ class Sweep(ToDict):
     Attributes:
         found: The pods that the sweep found, including those of ``errors``.
         deleted: Ids of the pods that it deleted and confirmed terminated; empty with ``dry_run``.
-        errors: Errors by the pod's id, or by its name if it has no id: these pods may be billed. The key
-            ``pods.list`` has the error that left the list of pods incomplete.
+        errors: Errors by the pod's id, or by its name if it has no id: these pods may be billed. If the pods
+            could not all be listed, that error has the key ``"pods.list"``.
         skipped: The leases of the sweep's prefix and age that it has left alone, with the reasons.
     """
 

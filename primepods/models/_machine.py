@@ -234,9 +234,10 @@ def _url_endpoint(url: str) -> Endpoint | None:
     """Parse a URL from the server; return only http and https URLs without spaces."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        default_port = {"http": 80, "https": 443}[parts.scheme]
+        port = default_port if parts.port is None else parts.port
     except (ValueError, KeyError):
         return None
-    if not parts.hostname or not url.isprintable() or " " in url:
+    if not parts.hostname or port == 0 or not url.isprintable() or " " in url:
         return None
     return Endpoint(host=parts.hostname, port=port, url=url)

@@ -63,5 +63,6 @@ def _translate(names: str) -> str:
 def _wildcard(token: str) -> str:
     if not token.startswith("["):
         return _WILDCARDS[token]
-    members = token[1:-1].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
-    return f"[^/{members[1:]}]" if members.startswith("!") else f"[{members}]"
+    # Only a leading `!` and `-` are special in a pattern's brackets; a regular expression has more.
+    members = re.sub(r"[\\\[^&~|]", r"\\\g<0>", token[1:-1])
+    return f"(?!/)[^{members[1:]}]" if members.startswith("!") else f"[{members}]"

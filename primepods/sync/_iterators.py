@@ -31,9 +31,9 @@ class Pager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it anew.
 
     ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
-    objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete; after an
-    interruption it continues where it was, and after an error it raises the same error again. Leaving the
-    loop early leaks nothing; ``with pager:`` makes the cleanup immediate.
+    objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete.
+    After Ctrl-C, ``next()`` on the same iterator continues where it was; after an error, it raises the same
+    error again. Leaving the loop early leaks nothing; ``with pager:`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
@@ -96,8 +96,9 @@ class Watch:
     """The changes of pods as they happen: ``for change in client.pods.watch(ids)``.
 
     Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
-    pod's newest state. Ends when all pods are gone. Each iteration is a new watch; after an interruption it
-    continues where it was. Leaving it early leaks nothing; ``with`` makes the cleanup immediate.
+    pod's newest state. Ends when all pods are gone. Each ``for`` loop is a new watch. After Ctrl-C,
+    ``next()`` on the same iterator continues where it was. Leaving the loop early leaks nothing; ``with``
+    makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:

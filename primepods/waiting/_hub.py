@@ -5,8 +5,9 @@ has subscriptions. Each wait adds a subscription, which has pods and an interval
 subscription when one of its pods has changed, and the wait then reads the pod's state from its
 :class:`WatchedPod`. A failed request is not retried: the next tick polls its pods again.
 
-Each module imports only modules further right: ``wait`` and ``watch``, ``subscription``, ``_hub``, ``_tick``
-and ``_lookups``, ``_hub_state``, ``_schedule``, ``_watched_pod``.
+The modules of this package in order, each of which imports only later ones: ``watch``, ``wait``,
+``subscription``, ``_hub``, ``_tick``, ``_lookups``, ``_hub_state``, ``_schedule``, ``_watched_pod``,
+``conditions``.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
     Args:
         settings: Clients share a hub if these are equal, apart from ``deadline`` and ``retry``, which the hub
             does not use, and ``on_event``, since each subscription has its own listeners.
-        session: The caller's own aiohttp session, or ``None``.
+        session: The caller's own aiohttp session, a function that makes one, or ``None``.
         make_transport: Makes the connections of a new hub.
     """
     loop = asyncio.get_running_loop()
@@ -214,7 +215,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
         # The loop was abandoned with waits in it; its hub will never run again.
         _hubs.pop(key, None)
     hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
-    # `id`, since a session factory need not be hashable. It stays unique: the hub keeps the session alive.
+    # `id`, since that function need not be hashable. It stays unique: the hub keeps the session alive.
     key = (loop, hub_settings, id(session))
     hub = _hubs.get(key)
     if hub is None:

@@ -327,7 +327,9 @@ def mapped(external: str, internal: str = "8000", **fields: Any) -> PodStatus:
         ("https://h/\x1b[2J", None),
         ("https://h /", None),
         ("javascript://h/%0aalert(1)", None),
+        ("https://h:0", None),
         ("ssh://h", None),
+        ("ssh://h:22", None),
     ],
 )
 def test_only_what_can_be_reached_is_an_endpoint(external: str, url: str | None) -> None:

@@ -210,10 +210,12 @@ async def test_excluded_files_are_not_uploaded(emulated: Pod, tmp_path: Path) ->
         "build/y",
         "docs/build",
         "data/1/raw/z",
+        "a&",
+        "xB",
     ):
         (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "t" / name).write_text("", encoding="utf-8")
-    exclude = [".git", "*.py[co]", "/build", "build/", "data/**/raw"]
+    exclude = [".git", "*.py[co]", "/build", "build/", "data/**/raw", "a[b&&c]", "x[!-a]"]
     await emulated.remote().upload(tmp_path / "t", "t", exclude=exclude)
     found = {path.relative_to(emulated.home / "t").as_posix() for path in (emulated.home / "t").rglob("*")}
     assert found == {"src", "src/a.py", "docs", "docs/build", "data", "data/1"}

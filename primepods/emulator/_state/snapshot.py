@@ -104,6 +104,7 @@ def _dump_pod(record: PodRecord, now: float) -> Fields:
 
 
 def _load_pod(fields: Fields, now: float) -> PodRecord:
+    # Its times are ages of the pod: they are not shifted.
     timeline = tuple(
         Step(step["at"], Stage(**step["stage"]), step["progress_to"]) for step in fields["timeline"]
     )
