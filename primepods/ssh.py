@@ -28,7 +28,9 @@ _DEFAULT_PORT = 22
 
 def _check_user(_: object, __: object, value: str) -> None:
     if not _USER.fullmatch(value):
-        raise ValueError(f"user must be letters, digits and _ . + - and not begin with a sign, got {value!r}")
+        raise ValueError(
+            f"user must be letters, digits and _ . + -, and not begin with . + or -, got {value!r}"
+        )
 
 
 def _check_host(_: object, __: object, value: str) -> None:
@@ -82,8 +84,8 @@ class SSHTarget(ToDict):
 
         Raises:
             TypeError: Values that are not strings.
-            ValueError: Options that do not begin with an option or contain ``--``, which would name another
-                host; an empty command, for which ``ssh`` would open a terminal.
+            ValueError: The first of ``options`` does not begin with ``-``, or one of them is ``--``: ``ssh``
+                could log in to another host. Or ``command`` is empty: ``ssh`` would open a terminal.
         """
         if not all(isinstance(option, str) for option in options):
             raise TypeError(f"options must be strings, got {quote(options)}")
@@ -99,7 +101,7 @@ class SSHTarget(ToDict):
         """Return a ``Host`` block for ``~/.ssh/config``, after which ``ssh name`` logs in.
 
         Args:
-            name: Letters, digits and ``_ . -``; the first must be a letter or digit.
+            name: Letters, digits and ``_ . -``; the first must not be ``.`` or ``-``.
 
         Raises:
             TypeError: Not a string.
@@ -107,7 +109,7 @@ class SSHTarget(ToDict):
         """
         if not _HOST.fullmatch(check_string("name", name)):
             raise ValueError(
-                f"name must be letters, digits and _ . - and not begin with a sign, got {quote(name)}"
+                f"name must be letters, digits and _ . -, and not begin with . or -, got {quote(name)}"
             )
         return f"Host {name}\n    HostName {self.host}\n    User {self.user}\n    Port {self.port}\n"
 

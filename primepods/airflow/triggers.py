@@ -41,7 +41,8 @@ class PrimePodTrigger(BaseTrigger):
         end: Deadline of the wait, in seconds since the epoch.
         until: The state to wait for.
         interval: Seconds between two polls.
-        delete_on_kill: ``True`` to delete the pod when its task is marked failed or succeeded, or cleared.
+        delete_on_kill: ``True`` to delete the pod when its task is marked failed or succeeded, or cleared;
+            before Airflow 3.3 only when it is marked failed.
     """
 
     def __init__(  # noqa: PLR0913 - all parameters of a wait
@@ -76,7 +77,7 @@ class PrimePodTrigger(BaseTrigger):
             # Airflow may lose an event sent before it has stored that the task is deferred.
             await asyncio.sleep(started_at + _MIN_EVENT_DELAY - time.monotonic())
         except asyncio.CancelledError:
-            # Newer Airflow versions call `on_kill` themselves.
+            # From version 3.3, Airflow calls `on_kill` itself.
             if self.delete_on_kill and not hasattr(BaseTrigger, "on_kill"):
                 await _run_to_completion(self._delete_if_failed())
             raise
@@ -96,7 +97,8 @@ class PrimePodTrigger(BaseTrigger):
     async def _delete_if_failed(self) -> None:
         """Delete the pod if the task was marked failed.
 
-        In any other state the pod may be in use: the triggerer is stopping, or the task has succeeded.
+        Any other state may also mean that the triggerer is stopping, or that the wait is over: then the pod
+        may be in use.
         """
         task = self.task_instance
         if task is None:

@@ -28,9 +28,12 @@ async def call_back(on_change: OnChange, change: PodChange) -> None:
 
 
 def _is_cancelled_or_closed(task: asyncio.Task[object] | None) -> bool:
-    """Return whether other code has cancelled the task, or Python closes the coroutine outside the task."""
+    """Return whether other code has cancelled the task, or the coroutine is being closed."""
     try:
         running = asyncio.current_task()
-    except RuntimeError:  # no event loop: the coroutine is being closed
+    except RuntimeError:  # no event loop
+        running = None
+    if running is None or running is not task:
+        # Outside its task, a coroutine runs only to be closed, by `close()` or the garbage collector.
         return True
-    return running is None or running is not task or running.cancelling() > 0
+    return running.cancelling() > 0

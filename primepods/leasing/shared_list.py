@@ -25,7 +25,7 @@ class SharedList:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
     async def read(self, account: Account) -> Listing:
-        """Return the pods of the account's team, as far as they could be read within 10 seconds."""
+        """Return the pods of the account's team that could be read; none if reading takes over 10 s."""
         loop = asyncio.get_running_loop()
         team_id = account.settings.team_id
         reading = self._readings.get(team_id)

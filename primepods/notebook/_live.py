@@ -211,6 +211,9 @@ async def _redraw(view: _View, draw: Draw) -> None:
 class _View:
     """The output of a cell.
 
+    With the blocking client, its thread updates the fleet and calls :meth:`render`; :meth:`draw` is called in
+    the cell's thread.
+
     Args:
         fleet: The fleet to show.
         heading: Name of the operation.

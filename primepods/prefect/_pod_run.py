@@ -37,7 +37,7 @@ class PodRun:
         configuration: The order and the command.
         log: The flow run's log.
         infrastructure_pid: The value last sent to the server.
-        is_running: ``True`` once the command has started.
+        has_started: ``True`` once the command has started.
         is_stopped: ``True`` once the run was stopped before its command ended.
         ended: Set when nothing is left to do.
         error: The error, if any, once ``ended`` is set.
@@ -47,7 +47,7 @@ class PodRun:
     configuration: PrimePodJobConfiguration
     log: Log
     infrastructure_pid: str = ""
-    is_running: bool = False
+    has_started: bool = False
     is_stopped: bool = False
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     error: Exception | None = None
@@ -73,16 +73,16 @@ class PodRun:
         async with self.configuration.get_client() as client:
             with self._scope:
                 return await self._run_on_pod(client, on_start)
-            # Only a stopped run gets here: the scope has caught the cancellation, and with it any note of
-            # the lease that the pod could not be deleted. So delete the pod again: a failure raises an error.
-            await delete_by_name(client, self.configuration.pod_name_prefix)
+            # Only a stopped run gets here. The lease reports a failed deletion as a note on the cancellation,
+            # which the scope has swallowed. So delete the pod again: a failure raises an error.
+            await delete_by_prefix(client, self.configuration.pod_name_prefix)
         return None
 
     async def _run_on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
         config = self.configuration
         # Validate before anything is rented.
         config.check()
-        line = shell_line(config.command or "", config.setup)
+        script = shell_script(config.command or "", config.setup)
         env = checked_env(config.env)
         specs = await config.pod_specs(client)
         first = specs[0]
@@ -103,10 +103,10 @@ class PodRun:
             if not await on_start():
                 self.is_stopped = True
                 return None
-            self.is_running = True
+            self.has_started = True
             on_line = self._log_line if config.stream_output else _discard
             try:
-                code = (await pod.run(line, env=env, on_line=on_line, check=False)).exit_code
+                code = (await pod.run(script, env=env, on_line=on_line, check=False)).exit_code
             except ConnectionLostError as exc:
                 self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
                 code = SSH_FAILED
@@ -122,9 +122,11 @@ class PodRun:
             self.log.info("Pod %s", change.after or f"{change.pod_id} is gone")
 
 
-def shell_line(command: str, setup: str | None) -> str:
-    """Return a shell line that runs the set-up, then the command with the set-up's exports."""
+def shell_script(command: str, setup: str | None) -> str:
+    """Return a script that runs the set-up, then the command with the set-up's exports."""
+    # A shell of its own, since `set -e` is for the set-up only.
     run = f"exec sh -c {shlex.quote(command)}"
+    # `eval`, so that a quote left open in the set-up does not swallow the command.
     return f"set -e; eval {shlex.quote(setup)}\n{run}" if setup else run
 
 
@@ -143,8 +145,14 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in env.items() if value is not None}
 
 
-async def delete_by_name(client: AsyncClient, name: str) -> bool:
-    """Delete the pods of an attempt and confirm that they are gone; log a warning about unreadable rows.
+async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
+    """Delete the pods of one attempt of a flow run and confirm that they are gone.
+
+    Log a warning about unreadable rows.
+
+    Args:
+        client: The client.
+        name_prefix: Prefix of the names of the attempt's pods, or the whole name of one pod.
 
     Returns:
         ``True`` if there were any.
@@ -152,9 +160,9 @@ async def delete_by_name(client: AsyncClient, name: str) -> bool:
     Raises:
         PrimePodsError: A pod could not be deleted or confirmed gone. It may be billed.
     """
-    pods, unreadable = await client.pods.list().find(lambda pod: is_pod_of(name, pod))
+    pods, unreadable = await client.pods.list().find(lambda pod: is_pod_of(name_prefix, pod))
     if unreadable is not None:
-        log.warning("looking for the pod %r: %s", name, unreadable)
+        log.warning("looking for the pod %r: %s", name_prefix, unreadable)
     if not pods:
         return False
     (await client.pods.delete_many(pods, missing_ok=True)).raise_for_errors()

@@ -30,7 +30,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 
 from .. import Pod
 from ._configuration import PrimePodJobConfiguration, flow_run_id_of, is_pod_of
-from ._pod_run import delete_by_name
+from ._pod_run import delete_by_prefix
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
@@ -152,7 +152,7 @@ class Recovery:
             for pod, flow_run_id in pods:
                 flow_run = flow_runs.get(flow_run_id)
                 if flow_run is not None and _is_left_behind(pod, flow_run):
-                    await delete_by_name(client, str(pod.name))
+                    await delete_by_prefix(client, str(pod.name))
                     worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
 
     async def _read_flow_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:

@@ -21,7 +21,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 
 from .. import PrimePodsError
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables
-from ._pod_run import PodRun, delete_by_name
+from ._pod_run import PodRun, delete_by_prefix
 from ._recovery import Recovery, pod_name_prefix_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class PrimePodWorkerResult(BaseWorkerResult):
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
     """Worker that runs each flow run on its own pod; the pod is deleted and confirmed gone when the run ends.
 
-    ``prefect worker start --pool NAME --type prime-pod``. The pod's name contains the flow run's id, so that
-    another worker can delete the pods of a killed one.
+    ``prefect worker start --pool NAME --type prime-pod``. Another worker can find and delete the pods of a
+    killed one: the prefix of a pod's name contains the flow run's id and is unique to each of its attempts.
     """
 
     type = "prime-pod"
@@ -107,8 +107,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             pod_run.ended.set()
         if code is None:
             await self._finish_cancellation(pod_run)
-        has_never_started = not pod_run.is_running
-        if has_never_started and task_status is not None:
+        if not pod_run.has_started and task_status is not None:
             # Prefect logs an error for a run that is not reported as started.
             task_status.started(pod_run.infrastructure_pid)
         # 0 for a stopped run, which has no exit code: with any other, Prefect would set it to Crashed.
@@ -138,7 +137,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             await pod_run.ended.wait()
         try:
             async with configuration.get_client() as client:
-                found = await delete_by_name(client, name)
+                found = await delete_by_prefix(client, name)
         except PrimePodsError as exc:
             text = f"The pod {name} may be billed: {exc}"
             raise InfrastructureNotAvailable(text) from None
@@ -200,9 +199,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
             return False
-        latest_attempt = pod_name_prefix_of(flow_run.infrastructure_pid)
-        is_this_attempt = latest_attempt == pod_run.configuration.pod_name_prefix
-        return is_this_attempt and flow_run.state_type == StateType.PENDING
+        latest_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
+        is_latest_attempt = latest_prefix == pod_run.configuration.pod_name_prefix
+        return is_latest_attempt and flow_run.state_type == StateType.PENDING
 
     async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
         """Return the exit code after an error; ``None`` for a run that is no longer wanted.
@@ -210,7 +209,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         Raises:
             Exception: The error; Prefect reports it as the reason why the run was not submitted.
         """
-        if pod_run.is_running:
+        if pod_run.has_started:
             # Prefect would only log the error, and assume that the run goes on.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
@@ -240,7 +239,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
 def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
     """Return whether the pod of a cancelled or finished flow run must be deleted now."""
-    has_flow_begun = pod_run.is_running and flow_run.start_time is not None
+    has_flow_begun = pod_run.has_started and flow_run.start_time is not None
     if not has_flow_begun:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:

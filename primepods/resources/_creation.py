@@ -232,9 +232,9 @@ class PodCreator:
             log.info("pod %s could not be read: %s", quote(pod_id), exc)
             return None
 
-    def _provable(self, order: Order, namesakes: list[Pod]) -> list[Pod]:
-        """Return those of the namesakes that only this order can have created."""
-        candidates = [pod for pod in namesakes if order.may_be_ours(pod)]
+    def _provable(self, order: Order, found: list[Pod]) -> list[Pod]:
+        """Return those of the found pods that only this order can have created."""
+        candidates = [pod for pod in found if order.may_be_ours(pod)]
         if not candidates or isinstance(order.spec.name, UniqueName):
             return candidates
         # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.

@@ -110,9 +110,10 @@ class Order:
         return self.namesakes is not None and pod.id in self.namesakes
 
     def _is_new(self, pod: Pod) -> bool:
-        """Return whether a pod was neither listed nor created before the order; ``False`` if unknown.
+        """Return whether a pod was neither listed nor created before the order.
 
-        If only ``ordered_at`` is unknown, a pod that was not listed is new.
+        ``False`` if the list or the pod's time is unknown. If only the order's time is unknown, the list
+        decides.
         """
         if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
             return False
@@ -198,15 +199,15 @@ def is_definitive_rejection(error: PrimePodsError) -> bool:
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 
-def uncertain_error(order: Order, namesakes: list[Pod], shown: str) -> CreateUncertainError:
+def uncertain_error(order: Order, found: list[Pod], shown: str) -> CreateUncertainError:
     """Return the error of an order whose pod was not found.
 
     Args:
         order: The order.
-        namesakes: Pods of its name, which may be of other orders.
+        found: The found pods of its name, which may be of other orders.
         shown: Result of the search, if it found no such pods.
     """
-    ids = [pod.id for pod in namesakes]
+    ids = [pod.id for pod in found]
     search = f"A search of {LOOKUP_TIMEOUT:g} s showed"
     if ids:
         search += f" pods of this name, but not provably of this order: {', '.join(ids)}."

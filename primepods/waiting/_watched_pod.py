@@ -135,9 +135,8 @@ class WatchedPod:
         """Return whether the status rows are incomplete and a GET is due."""
         if now < self.lookup_at or self.gone:
             return False
-        if self._misses:
-            return self._is_missing
-        return self._lacks_address or self._is_terminated
+        is_row_current = not self._misses
+        return self._is_missing or (is_row_current and (self._lacks_address or self._is_terminated))
 
     def record_row(self, row: PodStatus | None, sequence: int, now: float) -> None:
         """Record the row of this pod from a status response, or its absence."""
@@ -147,7 +146,7 @@ class WatchedPod:
         self.confirmed_at = now
         must_update = self._misses or self._force_notify or self.gone
         if row is self.row and not must_update:
-            # The usual case: nothing has changed.
+            # The usual case: nothing has changed, and the caller passes the same object again.
             return
         if self.gone and row.status == PodState.TERMINATED:
             self._set_status(None, sequence)
@@ -167,7 +166,7 @@ class WatchedPod:
         elif self._misses or self.row is None:
             self.gone = self.never_found = False
             self.confirmed_at = now
-            # An old row shows that the pod existed; `get` shows its current state.
+            # An old `row` stays, as the proof for `record_not_found` that the pod existed.
             self.row = self.row or _as_status(pod)
             self._set_status(_as_status(pod), sequence)
         elif self._lacks_address:
@@ -177,7 +176,8 @@ class WatchedPod:
     def record_not_found(self, sequence: int) -> None:
         """Record a 404, which confirms that the pod is gone if its row is missing or TERMINATED.
 
-        Any other row arrived after the request was sent, or ``get`` lags behind the status.
+        With any other row, the 404 is ignored: the row arrived after the request was sent, or ``get`` lags
+        behind the status.
         """
         self.lookup_error = self.lookup_refused_since = None
         if not self._may_be_gone:

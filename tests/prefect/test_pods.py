@@ -203,7 +203,7 @@ async def test_a_run_that_nobody_wants_any_more(configure: Configure, emulator: 
 
     run = pod_run(configure(command="touch ran"))
     assert await run.execute(unwanted) is None
-    assert not run.is_running
+    assert not run.has_started
     assert not emulator.pods
 
 

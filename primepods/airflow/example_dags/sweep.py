@@ -19,7 +19,7 @@ def sweep_pods() -> None:
                 client.pods.sweep(),
                 # Pods of any machine whose max_hours have passed: their names contain the time.
                 client.pods.sweep(expired=True),
-                # Pods without max_hours: all with a prefix that only your jobs use, older than any of these.
+                # Pods without max_hours: by a prefix that only your jobs use, older than the longest job.
                 client.pods.sweep(prefix="train-", older_than=12 * 3600),
             ]
         if errors := {pod: str(error) for each in sweeps for pod, error in each.errors.items()}:

@@ -60,9 +60,10 @@ class App:
             entry.status = _FORBIDDEN.status
             return self._response(_FORBIDDEN)
         if self.control is not None and call.path.startswith(PREFIX):
-            full_call = await _read_body(request, call)
-            outcome = self.control.respond(full_call) if isinstance(full_call, Call) else full_call
-            return await self._respond(request, outcome)
+            call_or_error = await _read_body(request, call)
+            if isinstance(call_or_error, Call):
+                return await self._respond(request, self.control.respond(call_or_error))
+            return await self._respond(request, call_or_error)
         target = self.api.resolve(call)
         faults = self.faults.pick(call, target.operation, self.clock.now())
         entry = self._log(call, faults)
@@ -85,29 +86,33 @@ class App:
     ) -> Reply | Raw:
         # Yield to the loop at least once, so that simultaneous requests count as in flight together.
         await asyncio.sleep(self.latency)
-        full_call = await _read_body(request, call)
-        if not isinstance(full_call, Call):
-            return full_call
+        call_or_error = await _read_body(request, call)
+        if not isinstance(call_or_error, Call):
+            return call_or_error
         delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if delay:
             # Count from the arrival: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
-        reply = self._call_api(target, full_call, faults)
+        reply = self._call_api(target, call_or_error, faults)
         # Only the last fault can change the response; see `FaultPlan.pick`.
         return faults[-1].outcome(reply) if faults else reply
 
     def _call_api(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
-        """Pass the request to the API, unless a fault stops it, and return the response."""
+        """Pass the request to the API, unless a fault stops it, and return the response.
+
+        If a fault adds a second request, the API acts on both, and the second response is returned.
+        """
         if not all(fault.reaches for fault in faults):
+            # A placeholder: the fault replaces it.
             return Reply(200, b"")
         received = call
         for fault in faults:
             received = fault.received(received)
         reply = target.respond(received)
         for fault in faults:
-            other = fault.second(call)
-            if other is not None:
-                reply = self.api.resolve(other).respond(other)
+            second_call = fault.second(call)
+            if second_call is not None:
+                reply = self.api.resolve(second_call).respond(second_call)
         # Not only in `_response`, because some faults write the response's head themselves.
         return attrs.evolve(reply, headers={**self._date_header(), **reply.headers})
 

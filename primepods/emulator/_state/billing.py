@@ -27,9 +27,13 @@ def billed(record: PodRecord, now: float) -> float:
 def _active_age(record: PodRecord) -> float:
     """Return the age at which the pod is first ACTIVE; infinity if it never is."""
     age = next((step.at for step in record.timeline if step.stage.status == ACTIVE), math.inf)
-    if record.delete_asked is None or record.delete_asked - record.created >= age:
+    is_deleted_before_active = record.delete_asked is not None and record.delete_asked - record.created < age
+    if not is_deleted_before_active:
         return age
-    return math.inf if record.delete_lost is None else max(age, record.delete_lost - record.created)
+    if record.delete_lost is None:
+        return math.inf
+    # Once the provider forgets the deletion, the pod is as if there had been none.
+    return max(age, record.delete_lost - record.created)
 
 
 def cost(used_seconds: float, price_hr: float) -> float:
