@@ -96,13 +96,12 @@ class Loop:
         try:
             self._thread.start()
         except BaseException as exc:
+            # The thread may run despite an interruption: it then ends at once, and leaves the client open.
+            self._aclose = _do_nothing
+            self.request_stop()
             if isinstance(exc, RuntimeError):
                 # The system starts no more threads: `_run` will never end the loop.
                 self._end()
-            else:
-                # The thread may run despite the interruption: let it end, and leave the client open.
-                self._aclose = _do_nothing
-                self.request_stop()
             raise
 
     def _run(self) -> None:

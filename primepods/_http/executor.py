@@ -49,7 +49,8 @@ class RequestExecutor:
         """Return an executor for one batch call.
 
         Each request keeps its own deadline. After ``settings.deadline`` seconds without a response to any
-        request of the batch call, :meth:`call` raises a ``RequestTimeoutError`` with 0 attempts.
+        request of the batch call, :meth:`call` sends nothing more, and raises a ``RequestTimeoutError``
+        with 0 attempts.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
         return RequestExecutor(self.settings, self.transport, shared_deadline=shared_deadline)

@@ -72,7 +72,7 @@ class Response:
     """
 
     status: int
-    # Hidden from rich's tracebacks, too, which print the fields of a class without a repr.
+    # Hidden: rich's tracebacks show the fields of an attrs class, even if it has its own repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     resent: bool = False

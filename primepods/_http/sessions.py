@@ -113,7 +113,7 @@ def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.Cl
     """
     with suppress(AttributeError, LookupError, TypeError, ValueError):
         connector = vars(session.connector)
-        keep_alive = connector["_keepalive_timeout"]
+        keep_alive = connector.get("_keepalive_timeout")
         expired_before = -math.inf if keep_alive is None else time.monotonic() - keep_alive
         for protocol, idle_since in connector["_conns"].get(request.connection_key, ()):
             if protocol.should_close:

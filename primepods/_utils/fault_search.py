@@ -56,8 +56,8 @@ class FaultSearch(Generic[T, E]):
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            prefer_innocent: Whether items that are presumed innocent come before suspects, so that
-                they do not wait for a pause that follows this request.
+            prefer_innocent: Whether items that are presumed innocent come before suspects: useful if a pause
+                follows this request, until whose end they would have to wait.
         """
         undecided = self.undecided
         if self.given_up or not undecided:

@@ -67,8 +67,8 @@ class PrimePodsHook(BaseHook):
 async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call, in a trigger, Airflow code that requests data from the parent process.
 
-    Use a thread, because concurrent asynchronous calls fail before Airflow 3.3.2. The call completes even if
-    the trigger is cancelled, because an unread response ends the whole triggerer in 3.1.
+    It is called in a thread, because concurrent asynchronous calls fail before Airflow 3.3.2. The call
+    completes even if the trigger is cancelled, because an unread response ends the whole triggerer in 3.1.
     """
     return await asyncio.shield(sync_to_async(function)(*args, **kwargs))
 

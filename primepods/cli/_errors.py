@@ -154,7 +154,7 @@ def exit_if_any(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    if isinstance(error, ValueError | primepods.ConfigError):
+    if isinstance(error, ValueError | primepods.ConfigError) and not isinstance(error, OSError):
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
         return ExitCode.SSH_FAILED

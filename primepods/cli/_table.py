@@ -18,7 +18,7 @@ _DEFAULT_WIDTH = 80
 _CHUNK_LENGTH = 8_192
 """Characters per write: a closed pipe is noticed at the next chunk."""
 _MINOR_RANK = 2
-"""Columns of this rank or above are shown only if each shown column gets twice its minimum width."""
+"""Columns of this rank or above are shown only if no shown column is cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
 """Maximum characters of a cell, or of an information line."""
 _LAST_RESORT_WIDTH = 2
@@ -34,7 +34,7 @@ class Column:
         right: Whether to align it to the right, as for numbers.
         min_width: Minimum width when its cells are cut; ``None`` to cut them only as a last resort.
         rank: 0 to show it always. In a narrow terminal, columns of the highest rank are left out first.
-            Columns of rank 2 or more are shown only if each shown column gets twice its minimum width.
+            Columns of rank 2 or more are shown only if no shown column is cut below twice its minimum width.
     """
 
     title: str

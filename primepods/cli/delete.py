@@ -63,7 +63,7 @@ def command(
     with api.client() as client:
         deletion = _Deletion(api=api, client=client, missing_ok=missing_ok, wait=wait, is_confirmed=yes)
         if not pods:
-            # With --all, there are no filters, so all pods match.
+            # With --all, there is no filter but --team.
             errors = deletion.delete_matching(attrs.evolve(filters, team=api.team))
         elif yes and are_whole_ids(handles):
             errors = deletion.delete(handles)

@@ -146,7 +146,7 @@ async def _settle(
             timeout=timeout,
             interval=INTERVAL,
             on_change=show,
-            # Emulated pods do not recover from a failed installation.
+            # The demo's pods do not recover from a failed installation.
             install_grace=0.0,
         )
 

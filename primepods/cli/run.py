@@ -224,7 +224,7 @@ class _Run:
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
-                # Afterwards, `_work_and_announce_deletion` prints a message.
+                # Once the pod is rented, `_work_and_announce_deletion` says what becomes of it.
                 if self._is_renting:
                     print_info(
                         "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"

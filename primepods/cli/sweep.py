@@ -54,9 +54,10 @@ def command(
 ) -> None:
     """Delete leased pods whose processes are dead.
 
-    Nothing deletes these automatically. Never deletes a pod whose process runs on this machine, nor a pod
-    of another API or key. Pods leased on another machine that shares this home folder are deleted only with
-    --older-than or --expired. Pods without a lease file need --prefix and --older-than, or --expired.
+    These are billed until something deletes them. Never deletes a pod whose process runs on this machine,
+    nor a pod of another API or key. Pods leased on another machine that shares this home folder are deleted
+    only with --older-than or --expired. Pods without a lease file need --prefix and --older-than, or
+    --expired.
     """
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)

@@ -145,9 +145,9 @@ class _ApiChecks:
 
 
 def _is_response_of_api(result: Any) -> bool:
-    """Return whether a result is data, an error of the API, or an error about a part of a JSON response."""
+    """Return whether a result is data, an error of the API, or an error about a row of a page."""
     if isinstance(result, ProtocolError):
-        return bool(result.path)
+        return result.path.startswith("data[")
     return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
 
 

@@ -170,10 +170,9 @@ def _json_ready(value: object) -> object:
     """Convert a value to one that JSON can represent; the ``repr`` of anything else, such as a function."""
     if value == math.inf:
         return INFINITY
-    if isinstance(value, frozenset):
-        value = sorted(cast("frozenset[str]", value))
     try:
-        encode(value)
+        ready = sorted(cast("frozenset[str]", value)) if isinstance(value, frozenset) else value
+        encode(ready)
     except (TypeError, ValueError):
         return repr(value)
-    return value
+    return ready

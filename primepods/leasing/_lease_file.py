@@ -112,12 +112,13 @@ class LeaseFile:
                 return
             self.record = attrs.evolve(self.record, **changes)
             try:
-                descriptor = _write(self.path, self.record)
-                self.close()
-                self._descriptor = descriptor
+                old, self._descriptor = self._descriptor, _write(self.path, self.record)
+                _close(old)
                 _sync_folder(self.path.parent)
             except OSError as exc:
-                log.warning("the file %s of pod %r cannot be written: %s", self.path, self.record.name, exc)
+                log.warning(
+                    "the file %s of pod %r cannot be written safely: %s", self.path, self.record.name, exc
+                )
 
     def is_lost(self) -> bool:
         """Return whether something other than :meth:`remove` has removed the file."""
@@ -142,8 +143,12 @@ class LeaseFile:
     def close(self) -> None:
         """Release the lock, so that a sweep can claim the file."""
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def _write(path: Path, record: LeaseRecord) -> int:

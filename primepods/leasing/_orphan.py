@@ -143,7 +143,7 @@ class Orphan:
         # While a pod may still appear, a 404 does not prove that it is deleted.
         may_appear = not self.is_listed and not self.must_have_appeared
         try:
-            # If so, without retries: they take a 404 as the success of an earlier attempt.
+            # If the pod may appear, without retries: they take a 404 as the success of an earlier attempt.
             pods = account.pods_once if may_appear else account.pods
             await pods.delete(pod_id, missing_ok=not may_appear)
             await account.pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)

@@ -117,7 +117,7 @@ class Release:
         is_gone = False
         while not is_gone:
             if self._must_send_deletion:
-                # Not `_deadline`: after an interruption it leaves only seconds, for the confirmation.
+                # Not `_deadline`: an interruption shortens only the confirmation, not a repeated deletion.
                 already_ended = await self.steps.run(self._send_deletion(), deadline=lambda: self._ends_at)
                 if already_ended:
                     return
@@ -126,7 +126,9 @@ class Release:
             is_gone = await self._wait_until_gone()
 
     async def _wait_until_gone(self) -> bool:
-        """Return whether the pod is gone within a minute; if not, decide whether to send the deletion again.
+        """Wait up to a minute until the pod is gone; return whether it is.
+
+        If not, decide whether to send the deletion again.
 
         Raises:
             WaitTimeoutError: The pod is not gone at the deadline.

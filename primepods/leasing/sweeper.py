@@ -75,7 +75,7 @@ class Sweeper:
             return Sweep(found=(), skipped=tuple(self._skipped))
         listed, list_error = await self._pods.list().collect()
         await self._read_time()
-        # Read the files again: a listed pod may have been ordered after the first reading. That one still
+        # Read the files again: a listed pod may have been ordered after the first reading, which still
         # counts: a lease that has ended since has no file any more, though its pod may be listed.
         records = await asyncio.to_thread(self._read_files)
         try:
@@ -163,7 +163,7 @@ class Sweeper:
 
     def _find_expired(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
         """Return the pods whose names say that they have expired; skip those whose processes live."""
-        # `has_min_age`, because an expired pod is old: of a lease of another host, no process can be seen.
+        # `has_min_age`, because expired pods are old: a process on another host then counts as dead.
         living_leases = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
         orphans: list[Orphan] = []
         for pod in listed:

@@ -30,7 +30,7 @@ _MAX_REREADS: Final = 3
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 """Max consecutive pages without a new row, at the beginning."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Added to it for each page read so far, because stepping back reads pages again."""
+"""Added to that maximum for each page read so far, because stepping back reads pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:

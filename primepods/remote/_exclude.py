@@ -9,7 +9,8 @@ from typing import Final
 from .._utils.arguments import check_texts
 from .._utils.text import quote
 
-_TOKEN: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^]]+\]")
+_TOKEN: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]")
+_RANGE: Final = re.compile(r"(.)-(.)|.", re.DOTALL)
 _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -17,7 +18,7 @@ class Exclusion:
     """Matches paths with patterns as rsync and tar do.
 
     ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
-    top, ``build/`` only folders. ``*`` and ``?`` stop at a slash, ``**`` does not.
+    top, ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` match no slash, ``**`` does.
 
     Args:
         patterns: The patterns.
@@ -63,6 +64,14 @@ def _translate(names: str) -> str:
 def _wildcard(token: str) -> str:
     if not token.startswith("["):
         return _WILDCARDS[token]
-    # Only a leading `!` and `-` are special in a pattern's brackets; a regular expression has more.
-    members = re.sub(r"[\\\[^&~|]", r"\\\g<0>", token[1:-1])
-    return f"(?!/)[^{members[1:]}]" if members.startswith("!") else f"[{members}]"
+    members = token[1:-1]
+    if members.startswith("[:"):
+        raise re.error("classes such as [[:digit:]] are not supported")
+    is_negated = members[0] in "!^"
+    ranges = _RANGE.sub(_escape_range, members[is_negated:])
+    return f"(?!/)[{'^' if is_negated else ''}{ranges}]"
+
+
+def _escape_range(found: re.Match[str]) -> str:
+    """Escape a single character, or both ends of a range."""
+    return "-".join(map(re.escape, found.groups())) if found[1] else re.escape(found[0])

@@ -126,7 +126,7 @@ class _Deletion:
     def note_read_error(self, error: PrimePodsError) -> None:
         """Record an error of reading the pod or the list.
 
-        It ends the deletion, unless the response could not be decoded: then another DELETE may prove it.
+        It ends the deletion, unless the response has the wrong structure: then another DELETE may prove it.
         """
         error.add_note(f"It is unknown whether pod {self.pod_id} is deleted: its DELETE got {self.response}.")
         if isinstance(error, ProtocolError) and not error.transient:

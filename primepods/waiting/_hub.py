@@ -215,7 +215,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
         # The loop was abandoned with waits in it; its hub will never run again.
         _hubs.pop(key, None)
     hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
-    # `id`, since that function need not be hashable. It stays unique: the hub keeps the session alive.
+    # `id`, since a function that makes sessions need not be hashable. It is unique: the hub keeps it alive.
     key = (loop, hub_settings, id(session))
     hub = _hubs.get(key)
     if hub is None:

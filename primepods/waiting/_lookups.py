@@ -97,7 +97,9 @@ class PodLookups:
         try:
             records, _ = await self._executor.call(request, decode)
         except PrimePodsError as exc:
-            self._state.note_failure(exc, pod_count=sum(pod.never_found for pod in self._state.pods.values()))
+            # At least the pod of the lookup, whose waits may have ended meanwhile.
+            pod_count = max(1, sum(pod.never_found for pod in self._state.pods.values()))
+            self._state.note_failure(exc, pod_count=pod_count)
             return
         self._ended_in_history = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._ended_in_history:

@@ -2,7 +2,8 @@
 
 A batch can fail because of a single pod (one that makes the API fail, or one of another team). Such a pod
 must not hide the others of its batch: a search by halving finds it (see :class:`FaultSearch`), and it is then
-polled alone. While no request succeeds, there may be an outage, and searches may send only a few requests.
+polled alone. While no request succeeds, there may be an outage: searches, except those of refused batches,
+then send only a few requests.
 """
 
 from __future__ import annotations

@@ -96,6 +96,7 @@ FINDINGS: dict[str, tuple[Any, str, str, str]] = {
     "nothing may be read": (reply({"detail": "no"}, 403), "permissions", "failure", "may not read pods"),
     "ssh keys may not be read": (answer_keys(403), "permissions", "warning", "may not read SSH keys; reads"),
     "a web page": (Reply(200, b"<html>log in"), "API", "failure", "API"),
+    "another service": (reply({"status": "ok"}), "API", "failure", "data"),
     "a row that is none": (reply({"data": [7], "total_count": 1}), "permissions", "failure", "data[0]"),
     "an outage": (Reply(503), "permissions", "failure", "503"),
     "the key in an error": (reply({"detail": f"bad {KEY}"}, 400), "permissions", "failure", "[redacted]"),

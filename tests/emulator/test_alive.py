@@ -128,6 +128,15 @@ def test_nothing_can_be_ordered_once_a_pod_has_used_up_the_funds(serve: Serve, d
         assert order(call, body_for(plain_offer(call))).status == 402
 
 
+def test_funds_run_dry_a_century_from_now(serve: Serve) -> None:
+    """Though floats of that time are coarse."""
+    call = serve(funds=0.05, delete_seconds=0.0)
+    call.emulator.advance(3e9)
+    call.emulator.add_pod(boot_seconds=10, price_hr=6.0)
+    call.emulator.advance(60)
+    assert not call.emulator.pods
+
+
 def test_pods_are_deleting_after_the_funds_have_run_dry(serve: Serve) -> None:
     """For as long as a deletion takes, those that are being deleted anyway included."""
     call = serve(funds=0.0, delete_seconds=30.0)

@@ -15,6 +15,7 @@ import pytest
 
 import primepods
 from primepods.remote import AsyncRemote
+from primepods.remote._exclude import Exclusion
 from tests.support.eventually import eventually
 
 from .conftest import Pod
@@ -221,7 +222,26 @@ async def test_excluded_files_are_not_uploaded(emulated: Pod, tmp_path: Path) ->
     assert found == {"src", "src/a.py", "docs", "docs/build", "data", "data/1"}
 
 
-@pytest.mark.parametrize("exclude", [".git", [""], ["/"], ["[b-a]"]])
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_matched"),
+    [
+        ("x[ -~]y", "x/y", False),
+        ("x[!a]y", "x/y", False),
+        ("x[a-c]", "xb", True),
+        ("x[!a-c]", "xb", False),
+        ("x[^a]", "xb", True),
+        ("x[^a]", "xa", False),
+        ("x[+--]", "x,", True),
+        ("x[&&~~]", "x&", True),
+        ("x[-a]", "x-", True),
+    ],
+)
+def test_character_sets_match_as_for_rsync(pattern: str, path: str, *, is_matched: bool) -> None:
+    """Never a slash; `^` negates as `!` does; nothing else is special but ranges."""
+    assert Exclusion([pattern]).matches(path, is_folder=False) is is_matched
+
+
+@pytest.mark.parametrize("exclude", [".git", [""], ["/"], ["[b-a]"], ["[[:digit:]]"]])
 async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclude: Any) -> None:
     """Before a login."""
     with pytest.raises((TypeError, ValueError), match="exclude"):

@@ -13,7 +13,8 @@ from primepods import AsyncClient, CreateUncertainError, RetryPolicy
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Status
 from tests.renting.stage import Stage, lease_files, spec_of, stage
 
-pytestmark = pytest.mark.anyio
+# A forgotten pod is not excused by a second attempt that forgets none.
+pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=0)]
 
 FAULTS: tuple[Fault, ...] = (
     Reset(),

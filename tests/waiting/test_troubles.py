@@ -643,6 +643,20 @@ async def test_a_failed_request_for_the_history_names_the_pods_that_need_it(
     assert line.startswith("Still waiting, but a request for 3 of 4 pods failed: GET /api/v1/pods/history")
 
 
+async def test_a_failed_request_for_the_history_of_a_pod_that_is_gone_meanwhile_is_for_one(
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wait for it ends with `get`'s 404, before the history is refused."""
+    fleet.add(1)
+    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
+    fleet.faults.append(lambda asked: slow if asked.is_history else None)
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    gone = stage.start(stage.client().pods.wait_gone("never0"))
+    await stage.advance(35)
+    assert gone.done()
+    assert [line[:48] for line in lines(caplog)] == ["Still waiting, but a request for 1 of 1 pods fai"]
+
+
 async def test_a_running_pod_in_the_history_is_not_gone(stage: Stage, fleet: Fleet) -> None:
     """Only what ended, and what neither status nor `get` has, is gone."""
     fleet.set("provisioning", "a")

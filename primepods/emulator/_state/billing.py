@@ -53,6 +53,8 @@ def used_up_at(records: list[PodRecord], funds: float, before: float, after: flo
     """
     while after - before > _PRECISION:
         middle = (before + after) / 2
+        if not before < middle < after:  # the finest step of a float, for late times
+            break
         if spent(records, middle) > funds:
             after = middle
         else:
