@@ -171,8 +171,8 @@ def _json_ready(value: object) -> object:
     if value == math.inf:
         return INFINITY
     try:
-        ready = sorted(cast("frozenset[str]", value)) if isinstance(value, frozenset) else value
+        ready: object = sorted(cast("frozenset[str]", value)) if isinstance(value, frozenset) else value
         encode(ready)
     except (TypeError, ValueError):
-        return repr(value)
+        return repr(cast("object", value))
     return ready

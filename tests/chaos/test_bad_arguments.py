@@ -9,7 +9,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -174,7 +174,11 @@ def _is_time(value: Any) -> bool:
 
 
 def _are_options(value: Any) -> bool:
-    return _are_texts(value) and all(word.startswith("-") for word in list(value)[:1]) and "--" not in value
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return False
+    # A word may be empty, or hold anything: `-o ''`.
+    are_words = all(isinstance(word, str) for word in value)
+    return are_words and "--" not in value and all(word.startswith("-") for word in value[:1])
 
 
 def _is_command(value: Any) -> bool:

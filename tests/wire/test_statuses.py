@@ -189,10 +189,13 @@ async def test_few_ids_are_all_refused_by_name(count: int) -> None:
 async def test_other_errors_end_the_whole_call() -> None:
     """What is not about an id is raised as it is; requests that are still under way end with it."""
     ids = ids_of(300)
+    all_arrived = asyncio.Event()
 
     def answer(request: Received) -> Answer:
+        if request.number == 2:
+            all_arrived.set()
         if ids[150] in request.values("pod_ids"):
-            return reply({"detail": "who are you?"}, 401)
+            return Held(all_arrived, reply({"detail": "who are you?"}, 401))
         return Hang()
 
     before = asyncio.all_tasks()
