@@ -170,9 +170,10 @@ def _json_ready(value: object) -> object:
     """Convert a value to one that JSON can represent; the ``repr`` of anything else, such as a function."""
     if value == math.inf:
         return INFINITY
+    if isinstance(value, frozenset):
+        value = sorted(cast("frozenset[object]", value), key=str)
     try:
-        ready: object = sorted(cast("frozenset[str]", value)) if isinstance(value, frozenset) else value
-        encode(ready)
+        encode(value)
     except (TypeError, ValueError):
-        return repr(cast("object", value))
-    return ready
+        return repr(value)
+    return value
