@@ -154,7 +154,9 @@ def exit_if_any(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    if isinstance(error, ValueError | primepods.ConfigError) and not isinstance(error, OSError):
+    # io.UnsupportedOperation is a ValueError and an OSError: no rejected argument.
+    is_rejected_argument = isinstance(error, ValueError) and not isinstance(error, OSError)
+    if is_rejected_argument or isinstance(error, primepods.ConfigError):
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
         return ExitCode.SSH_FAILED

@@ -68,7 +68,7 @@ def _wildcard(token: str) -> str:
     if members.startswith("[:"):
         raise re.error("classes such as [[:digit:]] are not supported")
     is_negated = members[0] in "!^"
-    ranges = _RANGE.sub(_escape_range, members[is_negated:])
+    ranges = _RANGE.sub(_escape_range, members[1:] if is_negated else members)
     return f"(?!/)[{'^' if is_negated else ''}{ranges}]"
 
 

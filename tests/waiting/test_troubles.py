@@ -629,14 +629,18 @@ async def test_the_history_is_asked_rarely(stage: Stage, fleet: Fleet) -> None:
         raised(wait, primepods.NotFoundError)
 
 
+def refuse_history_late(stage: Stage) -> None:
+    """Let requests for the history fail after the other requests of their tick."""
+    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
+    stage.fleet.faults.append(lambda asked: slow if asked.is_history else None)
+
+
 async def test_a_failed_request_for_the_history_names_the_pods_that_need_it(
     stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One page is for all pods that were never found."""
     fleet.add(1)
-    # Slow, so that it fails after the requests for all three.
-    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
-    fleet.faults.append(lambda asked: slow if asked.is_history else None)
+    refuse_history_late(stage)
     wait_each(stage, ["pod00000", "never0", "never1", "never2"])
     await stage.advance(35)
     (line,) = lines(caplog)
@@ -648,8 +652,7 @@ async def test_a_failed_request_for_the_history_of_a_pod_that_is_gone_meanwhile_
 ) -> None:
     """The wait for it ends with `get`'s 404, before the history is refused."""
     fleet.add(1)
-    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
-    fleet.faults.append(lambda asked: slow if asked.is_history else None)
+    refuse_history_late(stage)
     stage.start(stage.client().pods.wait_ready("pod00000"))
     gone = stage.start(stage.client().pods.wait_gone("never0"))
     await stage.advance(35)

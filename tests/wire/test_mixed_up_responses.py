@@ -137,6 +137,7 @@ async def test_a_late_response_is_for_no_later_request(send: Send, keep_alive: f
 async def test_a_late_response_behind_an_expired_connection_is_for_no_later_request() -> None:
     """A connection that was idle for too long is passed over: what counts is the next one."""
     api = Api()
+    # aiohttp measures it by the real clock.
     keep_alive = 0.6
     held: list[Callable[[], None]] = []
 
