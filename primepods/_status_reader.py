@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
 from ._operations import LISTENERS, set_listeners
+from ._utils.concurrency import map_bounded
 from ._utils.exceptions import copy_exception
 from ._utils.fault_search import GIVE_UP_AFTER, FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
@@ -61,7 +63,7 @@ class StatusReader:
 
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
         self.executor = executor
-        self._cache = ResponseCache(cache_bytes, executor.settings.clock)
+        self.cache = ResponseCache(cache_bytes, executor.settings.clock)
         self._open_call: _SharedCall | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusResponse:
@@ -73,12 +75,13 @@ class StatusReader:
             PrimePodsError: A request failed, apparently not because of some of its ids.
         """
         batch_call = _BatchCall(self)
-        await self.executor.map(batch_call.read_chunk, self.chunks(pod_ids))
+        limit = self.executor.settings.max_concurrency
+        await map_bounded(batch_call.read_chunk, self.chunks(pod_ids), limit)
         return batch_call.result()
 
     def clear_cache(self) -> None:
         """Clear the response cache, to free its memory before the reader itself is freed."""
-        self._cache.clear()
+        self.cache.clear()
 
     def chunks(self, pod_ids: list[str]) -> list[list[str]]:
         """Split checked, distinct ids into batches."""
@@ -104,22 +107,14 @@ class StatusReader:
         if self._open_call is call:
             self._open_call = None
 
-    async def read_batch(
-        self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
-    ) -> StatusResponse:
-        """Send one request. An unreadable row becomes an error of its id.
-
-        Args:
-            pod_ids: At most 100.
-            executor: Sends the request; by default, with the usual retries.
-            ends_at: Time to give up, by the client's clock; by default after the deadline.
-        """
+    async def read_batch(self, pod_ids: list[str]) -> StatusResponse:
+        """Send one request, for at most 100 ids. An unreadable row becomes an error of its id."""
         request = status_request(pod_ids)
-        return await (executor or self.executor).call(
-            request, lambda data: self._decode(data, request, pod_ids), cache=self._cache, ends_at=ends_at
-        )
+        decode = partial(self.decode, request=request, pod_ids=pod_ids)
+        return await self.executor.call(request, decode, cache=self.cache)
 
-    def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
+    def decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
+        """Decode the response to a request for ``pod_ids``."""
         requested = set(pod_ids)
         rows, errors = decode_statuses(data)
         response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in requested})
@@ -200,11 +195,14 @@ class _BatchCall:
         Raises:
             PrimePodsError: Ids are not the cause, or several requests have failed and none has succeeded.
         """
+        request = status_request(pod_ids)
+        decode = partial(self._reader.decode, request=request, pod_ids=pod_ids)
+        send = partial(executor.call, request, decode, cache=self._reader.cache, ends_at=ends_at)
         try:
-            response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+            response = await send()
             if not (response.rows or response.errors):
                 # A replica that has lost its rows responds like this: a second response must confirm it.
-                response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
+                response = await send()
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
                 raise

@@ -49,7 +49,7 @@ class Call:
     last_failure: str = ""
     resends: int = 0
 
-    def note_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
+    def record_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
         """Log the end of an attempt, and report it to ``on_event``.
 
         Args:
@@ -89,7 +89,7 @@ class Call:
             )
         )
 
-    def note_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
+    def record_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None

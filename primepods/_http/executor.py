@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar, cast
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
@@ -90,9 +90,19 @@ class RequestExecutor:
             raise self._unsent_error(request)
         deadline_at = self._clock.time() + self.settings.deadline
         call = Call(request, self.settings.base_url, deadline_at if ends_at is None else ends_at)
+        outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
-            outcome = await self._attempt(call)
+            sessions = await self.transport.acquire_slot(call.deadline_at)
+            if sessions is None:
+                outcome = FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
+            else:
+                with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
+                    outcome = await self.transport.send(
+                        sessions, call.request, ends_at=attempt.ends_at, team_id=self.settings.team_id
+                    )
+                outcome = attempt.end(outcome)
+                await sessions.let_next_send()
             try:
                 if self._follow_redirect(call, outcome):
                     continue
@@ -103,11 +113,11 @@ class RequestExecutor:
             else:
                 self.transport.budget.give()
                 return result
-            self._note_failure(call, outcome, error)
+            self._record_failure(call, outcome, error)
             delay = self._next_delay(call, error)
             if delay is None:
                 break
-            call.note_retry(outcome, error, delay)
+            call.record_retry(outcome, error, delay)
             await self.transport.pause(delay)
         try:
             # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
@@ -140,41 +150,6 @@ class RequestExecutor:
             remedy="The API may have changed: look for a newer primepods, and report this.",
             transient=False,
         )
-
-    async def _attempt(self, call: Call) -> Response | FailedAttempt:
-        """Wait for a free slot and send the request once; the deadline limits both."""
-        slots = self.transport.slots
-        try:
-            # Set a timeout only if needed: it costs more than acquiring a free slot.
-            must_wait = slots.locked()
-            async with self._clock.timeout_at(call.deadline_at) if must_wait else nullcontext():
-                await slots.acquire()
-        except TimeoutError:
-            return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
-        started = self._clock.time()
-        try:
-            if self._shared_deadline is not None:
-                self._shared_deadline.note_request()
-            ends_at = min(started + self.settings.timeout, call.deadline_at)
-            outcome = await self.transport.send(call.request, ends_at=ends_at, team_id=self.settings.team_id)
-            if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
-                outcome = outcome.at_deadline()
-            if self._shared_deadline is not None and isinstance(outcome, Response):
-                self._shared_deadline.note_response()
-        except BaseException as exc:
-            call.note_attempt(exc, self._clock.time() - started)
-            raise
-        finally:
-            slots.release()
-        call.note_attempt(outcome, self._clock.time() - started)
-        # If the request was sent twice, the first may have been carried out, whatever the second response.
-        call.maybe_acted |= isinstance(outcome, Response) and outcome.resent
-        if slots.locked():
-            # Let the next waiter send before this response is decoded: one turn of the loop wakes the waiter,
-            # the other lets it send.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        return outcome
 
     def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
         """Return whether the outcome is a redirect; if so, make its target the call's next request.
@@ -227,7 +202,7 @@ class RequestExecutor:
         # Raised outside the `except`: the decoder's error holds a part of the response.
         raise error
 
-    def _note_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
+    def _record_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
         """Record a failed attempt in the call and in its error."""
         maybe_received = isinstance(outcome, Response) or outcome.maybe_received
         is_rate_limit = isinstance(error, RateLimitError)
@@ -332,6 +307,49 @@ class RequestExecutor:
         if failed.kind == "transport":
             return TransportError(text, **fields)
         return RequestTimeoutError(text, limit=limit, **fields)
+
+
+class _Attempt:
+    """One attempt of a call, in a slot for a request in flight: measured, reported and limited in time."""
+
+    def __init__(
+        self,
+        call: Call,
+        settings: Settings,
+        shared_deadline: SharedDeadline | None,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        self._call = call
+        self._clock = settings.clock
+        self._shared_deadline = shared_deadline
+        self._slots = slots
+        self._started_at = self._clock.time()
+        self.ends_at: float = min(self._started_at + settings.timeout, call.deadline_at)
+        """When the attempt times out."""
+
+    def __enter__(self) -> Self:
+        if self._shared_deadline is not None:
+            self._shared_deadline.record_request()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._slots.release()
+        if exc is not None:
+            self._call.record_attempt(exc, self._clock.time() - self._started_at)
+
+    def end(self, outcome: Response | FailedAttempt) -> Response | FailedAttempt:
+        """Record the outcome; return it, as a missed deadline if it is one."""
+        if isinstance(outcome, Response):
+            if self._shared_deadline is not None:
+                self._shared_deadline.record_response()
+            # If it was sent twice, the first may have been carried out, whatever the second response.
+            self._call.maybe_acted |= outcome.resent
+        elif self.ends_at == self._call.deadline_at:
+            outcome = outcome.at_deadline()
+        self._call.record_attempt(outcome, self._clock.time() - self._started_at)
+        return outcome
 
 
 def is_unsent(error: Exception) -> bool:

@@ -59,17 +59,17 @@ class Request:
 
 
 def pod_path(pod_id: str) -> str:
-    """Return the path of one pod."""
-    return f"{PODS}/{encode_id(check_id(pod_id))}"
-
-
-def pod_request(method: str, pod_id: str) -> Request:
-    """Build a request about one pod.
+    """Return the path of one pod.
 
     Raises:
         TypeError: The id is not a string.
         ValueError: The id is not valid.
     """
+    return f"{PODS}/{encode_id(check_id(pod_id))}"
+
+
+def pod_request(method: str, pod_id: str) -> Request:
+    """Build a request about one pod; raises the errors of :func:`pod_path`."""
     return Request(method=method, path=pod_path(pod_id), route=POD_ROUTE)
 
 

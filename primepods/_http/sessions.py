@@ -30,9 +30,14 @@ class Sessions:
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
+        max_concurrency: Maximum requests in flight.
+
+    Attributes:
+        slots: The limit on requests in flight.
     """
 
-    def __init__(self, given: aiohttp.ClientSession | SessionFactory | None) -> None:
+    def __init__(self, given: aiohttp.ClientSession | SessionFactory | None, max_concurrency: int) -> None:
+        self.slots: asyncio.Semaphore = asyncio.Semaphore(max_concurrency)
         self._loop = asyncio.get_running_loop()
         self._given = given
         self._opening = asyncio.Lock()
@@ -52,6 +57,13 @@ class Sessions:
             ConfigError: It returned a session that would replace the API key.
         """
         return self._open_sessions.get(fresh) or await self._open_session(fresh=fresh)
+
+    async def let_next_send(self) -> None:
+        """Let a caller that waits for the slot just released send before this response is decoded."""
+        if self.slots.locked():
+            # One turn of the loop wakes it, the other lets it send.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     async def aclose(self) -> None:
         """Close the sessions that this object opened."""

@@ -26,6 +26,7 @@ from .._utils.arguments import (
     check_pod_id,
     check_prefix,
     check_seconds,
+    id_of,
 )
 from .._utils.text import quote
 from ..config import lease_folder
@@ -207,7 +208,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
-        pod_id = check_pod_id(pod_id)
+        pod_id = id_of(pod_id)
         return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     @operation("pods.status")
@@ -699,7 +700,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path = f"{pod_path(check_pod_id(pod_id))}/log"
+        path = f"{pod_path(id_of(pod_id))}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1)}"
