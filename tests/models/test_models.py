@@ -548,7 +548,7 @@ def test_a_row_with_a_million_addresses_is_read_quickly() -> None:
     ("module", "names"),
     [
         ("models/_base", ["Model"]),
-        ("models/_machine", ["PortMapping", "Node", "Endpoint", "Machine"]),
+        ("models/_readiness", ["PortMapping", "Node", "Endpoint", "Machine"]),
         ("models/_pods", ["Resources", "AttachedResource", "Pod", "PodStatus", "HistoryRecord", "PodChange"]),
         ("models/_page", ["Page"]),
         ("offers", ["SpecRange", "Prices", "Offer", "GpuPrices", "DiskOffer"]),
