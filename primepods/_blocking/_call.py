@@ -46,7 +46,7 @@ def _without_first_frame(error: BaseException) -> BaseException:
     return error if trace is None else error.with_traceback(trace.tb_next)
 
 
-class Call(Generic[R]):
+class BlockingCall(Generic[R]):
     """One call: a coroutine function that a loop runs while the calling thread waits.
 
     A keyword argument marked by :func:`in_calling_thread` is called in the waiting thread.

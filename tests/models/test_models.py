@@ -563,5 +563,6 @@ def test_every_field_has_a_hover_text(module: str, names: list[str]) -> None:
     found = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     for name in names:
         for field, below in pairwise([*found[name].body, None]):
-            if isinstance(field, ast.AnnAssign):
+            # A `Final` is a blocking method, which shows the docstring of the asynchronous one.
+            if isinstance(field, ast.AnnAssign) and ast.unparse(field.annotation) != "Final":
                 assert isinstance(below, ast.Expr), (name, ast.unparse(field.target))

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._state.market import Market, Offer
 from .._state.pods import PodOverrides, PodRecord
-from .http import Call, refuse
+from .http import Request, refuse
 from .validation import (
     boolean,
     json_body,
@@ -66,8 +66,8 @@ _BODY = object_of(
 class Order:
     """A create request with a valid body; raises a 422 for an invalid one."""
 
-    def __init__(self, call: Call) -> None:
-        body = json_body(call, _BODY)
+    def __init__(self, request: Request) -> None:
+        body = json_body(request, _BODY)
         self.pod: dict[str, Any] = body["pod"]
         self._provider: str = body["provider"]["type"]
         self._disk_ids: list[str] = list(body.get("disks") or [])
