@@ -224,7 +224,11 @@ class RequestExecutor:
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
         policy = self.settings.retry
-        if not self._may_retry(call, error):
+        if call.maybe_received and not is_idempotent(call.request.method):
+            return None
+        # Even if the clock shows an earlier time: some event loops call timers slightly early.
+        is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
+        if is_over or self._clock.time() >= call.deadline_at:
             return None
         delay = retry_delay(
             policy,
@@ -256,15 +260,6 @@ class RequestExecutor:
             )
             return None
         return delay
-
-    def _may_retry(self, call: Call, error: CallError) -> bool:
-        """Return whether the request may be sent again, and the deadline is not over."""
-        if call.maybe_received and not is_idempotent(call.request.method):
-            return False
-        if isinstance(error, RequestTimeoutError) and error.limit == "deadline":
-            # Even if the clock shows an earlier time: some event loops call timers slightly early.
-            return False
-        return self._clock.time() < call.deadline_at
 
     def _unsent_error(self, request: Request) -> RequestTimeoutError:
         return RequestTimeoutError(

@@ -81,10 +81,22 @@ class Sessions:
                 self._closer = _close_on_exit(self._stack)
                 await anext(self._closer)
             if callable(self._given):
-                session = await _call_factory(self._given)
+                result = self._given()
+                session = await result if inspect.isawaitable(result) else result
+                try:
+                    check_session(session)
+                except ConfigError:
+                    await session.close()
+                    raise
                 self._open_sessions = dict.fromkeys((False, True), session)
             else:
-                self._open_sessions[fresh] = session = _own_session(fresh=fresh)
+                # Not `force_close`: with it aiohttp adds a header to each request.
+                keep_alive = _NO_KEEP_ALIVE if fresh else _KEEP_ALIVE
+                session = self._open_sessions[fresh] = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trust_env=False,
+                )
             self._stack.push_async_callback(session.close)
             if self._closed:
                 # Closed while the caller's function ran.
@@ -134,25 +146,6 @@ def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.Cl
                 # aiohttp will use this connection, the first one that is open and has not expired.
                 return True
     return False
-
-
-async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:
-    result = factory()
-    session = await result if inspect.isawaitable(result) else result
-    try:
-        return check_session(session)
-    except ConfigError:
-        await session.close()
-        raise
-
-
-def _own_session(*, fresh: bool) -> aiohttp.ClientSession:
-    # Not `force_close`: with it aiohttp adds a header to each request.
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_NO_KEEP_ALIVE if fresh else _KEEP_ALIVE),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
 
 
 async def _close_on_exit(stack: AsyncExitStack) -> AsyncGenerator[None, None]:

@@ -117,7 +117,8 @@ class Transport:
                 async with session.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    middlewares=(*_own_middlewares(session), middleware),
+                    # These replace the session's, which are not in its public API.
+                    middlewares=(*getattr(session, "_middlewares", ()), middleware),
                     **self._options(request, team_id),
                 ) as response:
                     self.server_clock.note(response.headers.get("Date"))
@@ -279,11 +280,6 @@ class _SendMiddleware:
             # connecting, the server has received nothing.
             if getattr(http_request, "response", True) is not None:
                 self.sent_count += 1
-
-
-def _own_middlewares(session: aiohttp.ClientSession) -> tuple[Any, ...]:
-    # Middlewares passed with a request replace the session's, which are not in its public API.
-    return tuple(getattr(session, "_middlewares", ()))
 
 
 def _proxy_options(proxy: Secret) -> dict[str, Any]:

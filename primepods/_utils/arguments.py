@@ -220,14 +220,3 @@ def check_flag(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {quote(value)}")
-
-
-def check_prefix(value: object) -> None:
-    """Check a prefix of names.
-
-    Raises:
-        TypeError: It is not a string.
-        ValueError: It is empty.
-    """
-    if not check_string("prefix", value):
-        raise ValueError("prefix must be the beginning of a name, got '', with which every name begins")

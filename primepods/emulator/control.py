@@ -83,13 +83,13 @@ class Control:
             return detail(422, str(error.args[0]))
         return ok({"done": True} if value is None else value)
 
-    def _get_state(self, _call: Request) -> dict[str, object]:
+    def _get_state(self, _request: Request) -> dict[str, object]:
         return dump(self._account)
 
     def _restore(self, request: Request) -> None:
         restore(self._account, _body(request))
 
-    def _reset(self, _call: Request) -> None:
+    def _reset(self, _request: Request) -> None:
         self._reset_emulator()
 
     def _advance(self, request: Request) -> dict[str, object]:
@@ -105,7 +105,7 @@ class Control:
         name = overrides.pop("name", None)
         return {"id": self._account.add_pod(name, cast("PodOverrides", overrides))}
 
-    def _remove_pod(self, _call: Request, pod_id: str) -> None:
+    def _remove_pod(self, _request: Request, pod_id: str) -> None:
         self._account.remove_pod(pod_id)
 
     def _set_stock(self, request: Request) -> None:
@@ -119,7 +119,7 @@ class Control:
     def _add_funds(self, request: Request) -> None:
         self._account.add_funds(_body(request, dollars=number)["dollars"])
 
-    def _list_faults(self, _call: Request) -> dict[str, object]:
+    def _list_faults(self, _request: Request) -> dict[str, object]:
         return {"faults": [_rule_row(rule) for rule in self._plan]}
 
     def _add_fault(self, request: Request) -> dict[str, object]:
@@ -133,17 +133,17 @@ class Control:
             arguments["seconds"] = math.inf
         return _rule_row(self._plan.add(kind(**arguments), **body))
 
-    def _clear_faults(self, _call: Request) -> None:
+    def _clear_faults(self, _request: Request) -> None:
         self._plan.clear()
 
-    def _remove_fault(self, _call: Request, number: str) -> None:
+    def _remove_fault(self, _request: Request, number: str) -> None:
         rules = {str(rule.number): rule for rule in self._plan}
         rules[number].remove()
 
-    def _list_requests(self, _call: Request) -> dict[str, object]:
+    def _list_requests(self, _request: Request) -> dict[str, object]:
         return {"requests": [attrs.asdict(entry) for entry in self._log[:]]}
 
-    def _clear_requests(self, _call: Request) -> None:
+    def _clear_requests(self, _request: Request) -> None:
         self._log.clear()
 
 

@@ -140,16 +140,25 @@ class _Deletion:
         elif self.absence_is_success or self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
         else:
-            self.error_if_undecided = _unproven_error(self)
-
-    def end_if_refused(self) -> None:
-        """End with the refusal, if there is one and no read has shown that the pod is being deleted."""
-        if self.outcome is None:
-            self.outcome = self.refusal
+            path = pod_path(self.pod_id)
+            self.error_if_undecided = ProtocolError(
+                f"DELETE {path}: got {self.response}, and an earlier attempt got no usable response. Neither "
+                "the list nor the history shows the pod: it is gone, or it has not appeared yet and will be "
+                "billed. Look for it again with `pods.get()`, and in `pods.history()`.",
+                method="DELETE",
+                url_path=path,
+            )
 
     def fail(self, attempts: int) -> None:
         """End with the error that explains why the pod does not count as deleted."""
-        self.outcome = self.error_if_undecided or _not_deleted_error(self, attempts)
+        path = pod_path(self.pod_id)
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        self.outcome = self.error_if_undecided or ProtocolError(
+            f"DELETE {path}: got {self.response}, and the API still shows the pod, {self.shown} ({times}). "
+            "It may be running, and billed: try again, and look at it with `pods.get()`.",
+            method="DELETE",
+            url_path=path,
+        )
 
 
 class Deleter:
@@ -168,7 +177,7 @@ class Deleter:
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """Delete one pod; see :meth:`primepods.AsyncPods.delete`."""
         ends_at = self._clock.time() + self._executor.settings.deadline
-        outcome = (await self._run([pod_id], missing_ok=missing_ok, ends_at=ends_at))[pod_id]
+        outcome = (await self.delete_many([pod_id], missing_ok=missing_ok, ends_at=ends_at))[pod_id]
         try:
             if isinstance(outcome, PodState):
                 return outcome
@@ -178,15 +187,9 @@ class Deleter:
             del outcome
 
     async def delete_many(
-        self, pod_ids: Sequence[str], *, missing_ok: bool
+        self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None = None
     ) -> dict[str, PodState | PrimePodsError]:
-        """Delete many pods; return the state or the error of each."""
-        return await self._run(pod_ids, missing_ok=missing_ok, ends_at=None)
-
-    async def _run(
-        self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None
-    ) -> dict[str, PodState | PrimePodsError]:
-        """Send the deletions, with retries, until each is proved or has failed.
+        """Send the deletions, with retries, until each is proved or has failed; return these outcomes.
 
         Args:
             pod_ids: The pods.
@@ -204,7 +207,9 @@ class Deleter:
             await self._executor.map(partial(self._send, ends_at=ends_at), pending)
             await self._confirm(_undecided(pending), ends_at)
             for each in pending:
-                each.end_if_refused()
+                if each.outcome is None:
+                    # No read has shown that the pod is being deleted.
+                    each.outcome = each.refusal
             pending = _undecided(pending)
             if pending and not await self._pause(attempt, ends_at):
                 for each in pending:
@@ -345,25 +350,3 @@ def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
 
 def _undecided(deletions: list[_Deletion]) -> list[_Deletion]:
     return [each for each in deletions if each.outcome is None]
-
-
-def _unproven_error(deletion: _Deletion) -> ProtocolError:
-    path = pod_path(deletion.pod_id)
-    return ProtocolError(
-        f"DELETE {path}: got {deletion.response}, and an earlier attempt got no usable response. Neither the "
-        "list nor the history shows the pod: it is gone, or it has not appeared yet and will be billed. Look "
-        "for it again with `pods.get()`, and in `pods.history()`.",
-        method="DELETE",
-        url_path=path,
-    )
-
-
-def _not_deleted_error(deletion: _Deletion, attempts: int) -> ProtocolError:
-    path = pod_path(deletion.pod_id)
-    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    return ProtocolError(
-        f"DELETE {path}: got {deletion.response}, and the API still shows the pod, {deletion.shown} "
-        f"({times}). It may be running, and billed: try again, and look at it with `pods.get()`.",
-        method="DELETE",
-        url_path=path,
-    )

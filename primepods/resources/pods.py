@@ -24,8 +24,8 @@ from .._utils.arguments import (
     check_ids,
     check_interval,
     check_pod_id,
-    check_prefix,
     check_seconds,
+    check_string,
     id_of,
 )
 from .._utils.text import quote
@@ -560,7 +560,8 @@ class AsyncPods:
                 responses agree on it, or they differ from this machine's clock by over four hours.
         """
         if prefix is not None:
-            check_prefix(prefix)
+            if not check_string("prefix", prefix):
+                raise ValueError("prefix must not be empty: every name begins with ''")
             if older_than is None and not expired:
                 raise ValueError(
                     "prefix needs older_than or expired: a pod without a file may belong to a process on "

@@ -266,6 +266,14 @@ def test_failure_is_one_line_and_only_what_lasts(row: dict[str, Any], failure: s
     assert status(**row).has_failed is (failure is not None)
 
 
+@pytest.mark.parametrize("state", [None, *PodState, PodState("HIBERNATING")])
+def test_a_pod_says_whether_it_has_ended(state: PodState | None) -> None:
+    """Being deleted, gone or stopped; a state that is not known is none of these."""
+    is_ending = state in {"DELETING", "TERMINATED"}
+    assert (state is not None and state.is_ending) is is_ending
+    assert PodStatus(pod_id="p", status=state).has_ended is (is_ending or state == "STOPPED")
+
+
 @given(
     st.sampled_from([None, *PodState, PodState("HIBERNATING")]), st.text() | st.none(), st.text() | st.none()
 )
