@@ -15,6 +15,7 @@ from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
 from ._operations import LISTENERS, set_listeners
+from ._utils.concurrency import map_bounded
 from ._utils.exceptions import copy_exception
 from ._utils.fault_search import GIVE_UP_AFTER, FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
@@ -73,7 +74,8 @@ class StatusReader:
             PrimePodsError: A request failed, apparently not because of some of its ids.
         """
         batch_call = _BatchCall(self)
-        await self.executor.map(batch_call.read_chunk, self.chunks(pod_ids))
+        limit = self.executor.settings.max_concurrency
+        await map_bounded(batch_call.read_chunk, self.chunks(pod_ids), limit)
         return batch_call.result()
 
     def clear_cache(self) -> None:
