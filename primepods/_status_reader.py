@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -106,10 +107,10 @@ class StatusReader:
         if self._open_call is call:
             self._open_call = None
 
-    async def read_batch(
+    def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
-    ) -> StatusResponse:
-        """Send one request. An unreadable row becomes an error of its id.
+    ) -> Awaitable[StatusResponse]:
+        """Return the sending of one request, to be awaited. An unreadable row becomes an error of its id.
 
         Args:
             pod_ids: At most 100.
@@ -117,7 +118,7 @@ class StatusReader:
             ends_at: Time to give up, by the client's clock; by default after the deadline.
         """
         request = status_request(pod_ids)
-        return await (executor or self.executor).call(
+        return (executor or self.executor).call(
             request, lambda data: self._decode(data, request, pod_ids), cache=self._cache, ends_at=ends_at
         )
 

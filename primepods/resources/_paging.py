@@ -40,7 +40,7 @@ def page_source(
         fetch = settings.on_event.wrap(name, settings.clock, fetch)
     # The window is larger than the number of requests in flight, so that no slot is free while a page is
     # decoded.
-    return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 3 // 2)
+    return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 2)
 
 
 async def fetch_page(
