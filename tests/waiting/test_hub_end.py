@@ -7,7 +7,7 @@ import gc
 import math
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -21,14 +21,9 @@ from primepods.emulator import Delay, Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang
-from tests.waiting.fleet import Fleet, Stage, raised, result
+from tests.waiting.fleet import Fleet, Stage, next_of, result
 
 pytestmark = pytest.mark.anyio
-
-
-async def next_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
-    """The next change, for a task of its own."""
-    return await anext(changes)
 
 
 async def test_the_hub_outlives_the_client_that_started_it(stage: Stage, fleet: Fleet) -> None:
@@ -95,18 +90,6 @@ async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet:
     await settle()
     with pytest.raises(primepods.ClientClosedError):
         result(wait)
-
-
-async def test_a_hub_ends_with_its_last_waiter(stage: Stage, fleet: Fleet) -> None:
-    """While nobody waits there is no hub and no task; its idle connection stays, as after any call."""
-    ids = fleet.add(2, "ready")
-    client = stage.client()
-    for _ in range(3):
-        waits = [stage.start(client.pods.wait_ready(pod_id)) for pod_id in ids]
-        await stage.advance(1)
-        assert all(wait.done() for wait in waits)
-        await stage.check_nothing_left()
-    assert len(fleet.asked) == 3
 
 
 async def test_waits_one_after_another_share_a_connection(stage: Stage, fleet: Fleet) -> None:
@@ -246,21 +229,6 @@ class Stubborn:
             while not self.let_go.is_set():
                 with suppress(asyncio.CancelledError):
                     await self.let_go.wait()
-
-
-async def test_leaving_does_not_interrupt_a_shutdown(stage: Stage, fleet: Fleet) -> None:
-    """The poller is cancelled from outside; its waiter leaves meanwhile, and waits until all is tidied up."""
-    fleet.add(1)
-    fleet.next_status(Hang())
-    stubborn = Stubborn()
-    wait = stage.start(stage.client(session=stubborn).pods.wait_ready("pod00000"))
-    await stage.advance(1)
-    stage.cancel_the_poller()
-    await settle()
-    assert not wait.done()
-    stubborn.let_go.set()
-    await settle()
-    raised(wait, primepods.PrimePodsError)
 
 
 async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: Fleet) -> None:

@@ -50,23 +50,6 @@ async def test_many_waiters_cost_few_requests(stage: Stage, fleet: Fleet, waiter
     assert [result(wait).pod_id for wait in waits] == ids
 
 
-async def test_waiters_that_trickle_in_join_common_ticks(stage: Stage, fleet: Fleet) -> None:
-    """Hundreds arrive over seven seconds: a gathering each quarter of a second, and then common ticks."""
-    ids = fleet.add(300)
-    chance = Random(1)
-    arrivals = sorted(chance.uniform(0, 7) for _ in ids)
-    for pod_id, at in zip(ids, arrivals, strict=True):
-        await stage.clock.advance(0) if chance.random() < 0.05 else None
-        if at > stage.clock.elapsed + 0.05:
-            await stage.advance(at - stage.clock.elapsed)
-        stage.start(stage.client().pods.wait_ready(pod_id))
-    await stage.advance(7.5 - stage.clock.elapsed)
-    newcomers = len(fleet.asked)
-    assert newcomers <= 7 / GATHER + 10
-    await stage.advance(10)
-    assert len(fleet.asked) - newcomers <= 2 * 4
-
-
 async def test_a_slow_answer_does_not_scatter_newcomers(stage: Stage, fleet: Fleet) -> None:
     """While one newcomer's pod is being asked for, and is owed another request, the others are gathered."""
     ids = fleet.add(40)
@@ -159,17 +142,6 @@ async def test_a_long_interval_does_not_delay_the_first_poll(stage: Stage, fleet
     await stage.advance(1)
     assert result(wait)["pod00000"].is_ready
     assert fleet.times == [GATHER]
-
-
-async def test_newcomers_ride_along_with_a_tick(stage: Stage, fleet: Fleet) -> None:
-    """Who comes while a tick is near is part of it, and is not asked for once more right after."""
-    fleet.add(2)
-    stage.start(stage.client().pods.wait_ready("pod00000"))
-    await stage.advance(5.1)
-    stage.start(stage.client().pods.wait_ready("pod00001", interval=20))
-    await stage.advance(4)
-    assert fleet.times == [0.25, 5.25]
-    assert fleet.sizes == [1, 2]
 
 
 async def test_a_newcomer_is_owed_a_request_of_its_own(stage: Stage, fleet: Fleet) -> None:
