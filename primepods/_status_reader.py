@@ -128,7 +128,7 @@ class StatusReader:
         response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in requested})
         for error in errors:
             shape_error = self.executor.shape_error(request, error)
-            # A row without an id may belong to any pod: all pods without a row get its error.
+            # Imagined: a row without an id may belong to any pod, so all pods without a row get its error.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
                 if pod_id in requested and pod_id not in response.rows:
@@ -206,7 +206,8 @@ class _BatchCall:
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
-                # A replica that has lost its rows responds like this: a second response must confirm it.
+                # Reported of the API's availability endpoint: a replica that has lost its rows responds like
+                # this. A second response must confirm it.
                 response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):

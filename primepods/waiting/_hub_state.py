@@ -36,7 +36,7 @@ _MIN_RATE: Final = 1 / 60
 _MAX_RATE: Final = 100.0
 """Requests per second; above it the limit is lifted."""
 MAX_RETRY_AFTER: Final = 300.0
-"""Seconds; longer pauses are cut: some servers send the time of day, or an hour after a short burst."""
+"""Seconds; longer pauses are cut. This API documents no limit; others send the time of day, or an hour."""
 _WARNING_INTERVAL: Final = 60.0
 """Min seconds between two warnings."""
 

@@ -20,7 +20,7 @@ _HISTORY_ROWS: Final = 100
 
 
 class PodLookups:
-    """Calls of ``get`` for pods whose status rows are incomplete: no address, or possibly gone.
+    """Calls of ``get`` for pods whose status rows are incomplete: no address (reported), or possibly gone.
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. One page of
     the history, requested at most every 30 s for all pods together, shows that.

@@ -1,9 +1,9 @@
 """One tick: poll the pods that are due in full batches, and search failed batches for the culprits.
 
-A batch can fail because of a single pod (one that makes the API fail, or one of another team). Such a pod
-must not hide the others of its batch: a search by halving finds it (see :class:`FaultSearch`), and it is then
-polled alone. While no request succeeds, there may be an outage: searches, except those of refused batches,
-then send only a few requests.
+A batch can fail because of a single pod: one whose id is refused, which is documented, or one that makes the
+API fail, which is imagined. Such a pod must not hide the others of its batch: a search by halving finds it
+(see :class:`FaultSearch`), and it is then polled alone. While no request succeeds, there may be an outage:
+searches, except those of refused batches, then send only a few requests.
 """
 
 from __future__ import annotations

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from .._operations.hook import Listeners
 
 MISSES_BEFORE_GONE: Final = 2
-"""Status responses without a row, after which a GET confirms whether the pod is gone."""
+"""Status responses without a row, after which a GET confirms whether the pod is gone.
+
+One proves nothing: empty responses of a flaky replica were reported of the API's availability endpoint.
+"""
 LOOKUP_INTERVAL: Final = 30.0
 """Min seconds between two GETs of the same pod."""
 CONFIRM_AFTER: Final = 2.0
-"""Seconds between a refusal and the request that confirms it: a single refusal can be a stray response."""
+"""Seconds between a refusal and the request that confirms it: a stray refusal (imagined) ends no wait."""
 _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early."""
 _REFUSAL_LIFETIME: Final = 3
