@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.exceptions import copy_exception
 from .._utils.fault_search import FaultSearch
 from ..errors import ClientClosedError, PrimePodsError
 from ..models import Pod, PodState, PodStatus
@@ -67,9 +66,9 @@ class Subscriber:
         self._has_news.set()
 
     def end(self, error: Exception) -> None:
-        """End the subscription with a copy of ``error``: subscribers must not share tracebacks and notes."""
+        """End the subscription; it raises a copy of ``error``, since others may share it."""
         if self._error is None:
-            self._error = copy_exception(error)
+            self._error = error
             self._has_news.set()
 
 
