@@ -144,6 +144,17 @@ async def test_a_long_interval_does_not_delay_the_first_poll(stage: Stage, fleet
     assert fleet.times == [GATHER]
 
 
+async def test_newcomers_ride_along_with_a_tick(stage: Stage, fleet: Fleet) -> None:
+    """Who comes while a tick is near is part of it, and is not asked for once more right after."""
+    fleet.add(2)
+    stage.start(stage.client().pods.wait_ready("pod00000"))
+    await stage.advance(5.1)
+    stage.start(stage.client().pods.wait_ready("pod00001", interval=20))
+    await stage.advance(4)
+    assert fleet.times == [0.25, 5.25]
+    assert fleet.sizes == [1, 2]
+
+
 async def test_a_newcomer_is_owed_a_request_of_its_own(stage: Stage, fleet: Fleet) -> None:
     """A request waits for its turn; who wanted it leaves, another comes for its pod, then it goes out."""
     ids = fleet.add(101, "ready")
