@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from functools import partial
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -63,7 +63,7 @@ class StatusReader:
 
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
         self.executor = executor
-        self.cache = ResponseCache(cache_bytes, executor.settings.clock)
+        self._cache = ResponseCache(cache_bytes, executor.settings.clock)
         self._open_call: _SharedCall | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusResponse:
@@ -81,7 +81,7 @@ class StatusReader:
 
     def clear_cache(self) -> None:
         """Clear the response cache, to free its memory before the reader itself is freed."""
-        self.cache.clear()
+        self._cache.clear()
 
     def chunks(self, pod_ids: list[str]) -> list[list[str]]:
         """Split checked, distinct ids into batches."""
@@ -107,20 +107,28 @@ class StatusReader:
         if self._open_call is call:
             self._open_call = None
 
-    async def read_batch(self, pod_ids: list[str]) -> StatusResponse:
-        """Send one request, for at most 100 ids. An unreadable row becomes an error of its id."""
-        request = status_request(pod_ids)
-        decode = partial(self.decode, request=request, pod_ids=pod_ids)
-        return await self.executor.call(request, decode, cache=self.cache)
+    def read_batch(
+        self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
+    ) -> Awaitable[StatusResponse]:
+        """Return the sending of one request, to be awaited. An unreadable row becomes an error of its id.
 
-    def decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
-        """Decode the response to a request for ``pod_ids``."""
+        Args:
+            pod_ids: At most 100.
+            executor: Sends the request; by default, with the usual retries.
+            ends_at: Time to give up, by the client's clock; by default after the deadline.
+        """
+        request = status_request(pod_ids)
+        return (executor or self.executor).call(
+            request, lambda data: self._decode(data, request, pod_ids), cache=self._cache, ends_at=ends_at
+        )
+
+    def _decode(self, data: Any, request: Request, pod_ids: list[str]) -> StatusResponse:
         requested = set(pod_ids)
         rows, errors = decode_statuses(data)
         response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in requested})
         for error in errors:
             shape_error = self.executor.shape_error(request, error)
-            # A row without an id may belong to any pod: all pods without a row get its error.
+            # Imagined: a row without an id may belong to any pod, so all pods without a row get its error.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
                 if pod_id in requested and pod_id not in response.rows:
@@ -195,14 +203,12 @@ class _BatchCall:
         Raises:
             PrimePodsError: Ids are not the cause, or several requests have failed and none has succeeded.
         """
-        request = status_request(pod_ids)
-        decode = partial(self._reader.decode, request=request, pod_ids=pod_ids)
-        send = partial(executor.call, request, decode, cache=self._reader.cache, ends_at=ends_at)
         try:
-            response = await send()
+            response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
-                # A replica that has lost its rows responds like this: a second response must confirm it.
-                response = await send()
+                # Reported of the API's availability endpoint: a replica that has lost its rows responds like
+                # this. A second response must confirm it.
+                response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
                 raise

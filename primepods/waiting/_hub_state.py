@@ -1,4 +1,4 @@
-"""State shared by the parts of the hub: rate limiter, warnings, refusals, running tasks."""
+"""State shared by the parts of the hub: rate limiter, warnings, running tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 from .._operations import LISTENERS, set_listeners
 from .._utils.clock import Clock
 from .._utils.text import one_line
-from ..errors import ClientClosedError, ProtocolError, RateLimitError
+from ..errors import ProtocolError, RateLimitError
 from ._schedule import PollSchedule
 from ._watched_pod import WatchedPod
 
@@ -36,15 +36,7 @@ _MIN_RATE: Final = 1 / 60
 _MAX_RATE: Final = 100.0
 """Requests per second; above it the limit is lifted."""
 MAX_RETRY_AFTER: Final = 300.0
-"""Seconds; longer pauses are cut: some servers send the time of day, or an hour after a short burst."""
-CONFIRM_AFTER: Final = 2.0
-"""Seconds between a refusal and the request that confirms it: a single refusal can be a stray response."""
-_TIMER_TOLERANCE: Final = 0.01
-"""Seconds by which a timer may be early."""
-_REFUSAL_LIFETIME: Final = 3
-"""Intervals after which the first refusal of a series no longer counts: the next one begins a new series."""
-_MIN_REFUSAL_INTERVAL: Final = 5.0
-"""Shorter intervals count as this many seconds in a refusal's lifetime."""
+"""Seconds; longer pauses are cut. This API documents no limit; others send the time of day, or an hour."""
 _WARNING_INTERVAL: Final = 60.0
 """Min seconds between two warnings."""
 
@@ -83,17 +75,19 @@ class PollPace:
         """The time at which the next request may be sent."""
         return max(self.paused_until, self._next_turn_at)
 
-    async def wait_for_turn(self) -> None:
-        """Wait until the rate allows a request; check ``pause_cause`` then, since a pause may have begun."""
+    async def wait_for_turn(self) -> RateLimitError | None:
+        """Wait until the rate allows a request; in a pause, return its cause instead: send nothing."""
         now = self._clock.time()
-        if self._rate < math.inf:
+        if self.pause_cause is None and self._rate < math.inf:
             turn_at = max(now, self._next_turn_at)
             self._next_turn_at = turn_at + (0.5 + self._clock.random()) / self._rate
             if turn_at > now:
                 await self._clock.sleep(turn_at - now)
-        self._note_sent()
+        if self.pause_cause is None:
+            self._record_sent()
+        return self.pause_cause
 
-    def note_response(self) -> None:
+    def record_response(self) -> None:
         """Raise the rate and reset the length of pauses after a response."""
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
@@ -136,7 +130,7 @@ class PollPace:
             return
         self._next_turn_at = max(self._next_turn_at, resume_at + self._clock.random() / self._rate)
 
-    def _note_sent(self) -> None:
+    def _record_sent(self) -> None:
         now = self._clock.time()
         self._sent_times.append(now)
         while self._sent_times[0] <= now - _PACE_WINDOW:
@@ -240,22 +234,30 @@ class HubState:
             pods: The pods whose waits an unexpected error ends.
             on_end: Called when the task has ended, also if it was cancelled before its first step.
         """
+
+        def finish(job: asyncio.Task[None]) -> None:
+            self.jobs.discard(job)
+            error = None if job.cancelled() else job.exception()
+            if isinstance(error, Exception):
+                for pod in pods:
+                    pod.end(error)
+            if on_end is not None:
+                on_end()
+
         # An empty context: otherwise its log lines would carry the context variables of the first subscriber.
         context = contextvars.Context()
         context.run(self.set_listeners_of, pods)
-        job = asyncio.get_running_loop().create_task(_run_guarded(work, pods), context=context)
+        job = asyncio.get_running_loop().create_task(work(), context=context)
         self.jobs.add(job)
-        job.add_done_callback(self.jobs.discard)
-        if on_end is not None:
-            job.add_done_callback(lambda _: on_end())
+        job.add_done_callback(finish)
 
     def set_listeners_of(self, pods: Iterable[WatchedPod]) -> None:
         """Send events of the current task to the listeners of all subscriptions to ``pods``."""
         if self.listener_count:
-            subscriptions = {each for pod in pods for each in pod.subscriptions}
-            set_listeners([each.listeners for each in subscriptions])
+            subscriptions = {subscription for pod in pods for subscription in pod.subscriptions}
+            set_listeners([subscription.listeners for subscription in subscriptions])
 
-    def note_failure(self, error: Exception, *, pod_count: int) -> None:
+    def record_failure(self, error: Exception, *, pod_count: int) -> None:
         """Log that a request for ``pod_count`` pods failed; pause if it was rate limited."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
@@ -272,48 +274,6 @@ class HubState:
         context.run(self.set_listeners_of, self.pods.values())
         if (listeners := context.get(LISTENERS)) is not None:
             listeners.notify(PollingPaused(seconds=self.pace.paused_until - self.clock.time()))
-
-    def note_refusal(self, pods: Iterable[WatchedPod], error: Exception) -> None:
-        """Record a refusal: end the waits for pods if it confirms an earlier one, else poll them again."""
-        for pod in pods:
-            interval = max(pod.interval, _MIN_REFUSAL_INTERVAL)
-            pod.refused_since = self.start_of_refusals(
-                earlier=pod.refused_since, sent_at=pod.polled_at, interval=interval
-            )
-            if self.is_confirmed(error, refused_since=pod.refused_since):
-                pod.end(error)
-            else:
-                self.schedule.poll_at(pod, pod.refused_since + CONFIRM_AFTER)
-
-    def start_of_refusals(self, *, earlier: float | None, sent_at: float, interval: float) -> float:
-        """Return the time at which the current series of refusals began, now that a request was refused.
-
-        The first refusal of a series counts for ``_REFUSAL_LIFETIME`` intervals. A refusal after that begins
-        a new series.
-
-        Args:
-            earlier: Time at which the last series began; ``None`` if there was none, or a success has ended
-                it.
-            sent_at: Time at which the refused request was sent.
-            interval: Seconds between two requests.
-        """
-        if earlier is None or sent_at - earlier > _REFUSAL_LIFETIME * interval:
-            return self.clock.time()
-        return earlier
-
-    def is_confirmed(self, error: Exception, *, refused_since: float) -> bool:
-        """Return whether a refusal now confirms the first one of its series, at ``refused_since``."""
-        confirm_at = refused_since + CONFIRM_AFTER - _TIMER_TOLERANCE
-        cannot_recover = isinstance(error, ClientClosedError)
-        return cannot_recover or self.clock.time() >= confirm_at
-
-
-async def _run_guarded(work: Callable[[], Coroutine[Any, Any, None]], pods: list[WatchedPod]) -> None:
-    try:
-        await work()
-    except Exception as exc:  # noqa: BLE001 - see `start`
-        for pod in pods:
-            pod.end(exc)
 
 
 def is_refusal(error: Exception) -> bool:
