@@ -35,15 +35,23 @@ class RequestExecutor:
         settings: The settings of the client, or of a view of it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
+        is_paced: Whether requests wait until the pace allows them; false for the poller, which asks the pace
+            itself, before it decides what to poll.
     """
 
     def __init__(
-        self, settings: Settings, transport: Transport, *, shared_deadline: SharedDeadline | None = None
+        self,
+        settings: Settings,
+        transport: Transport,
+        *,
+        shared_deadline: SharedDeadline | None = None,
+        is_paced: bool = True,
     ) -> None:
         self.settings = settings
         self.transport = transport
         self._clock = settings.clock
         self._shared_deadline = shared_deadline
+        self._is_paced = is_paced
 
     def for_many(self) -> RequestExecutor:
         """Return an executor for one batch call.
@@ -53,11 +61,16 @@ class RequestExecutor:
         with 0 attempts.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
-        return RequestExecutor(self.settings, self.transport, shared_deadline=shared_deadline)
+        return self._derive(self.settings, shared_deadline)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
         """Return an executor for the same batch call and connections, with other settings."""
-        return RequestExecutor(settings, self.transport, shared_deadline=self._shared_deadline)
+        return self._derive(settings, self._shared_deadline)
+
+    def _derive(self, settings: Settings, shared_deadline: SharedDeadline | None) -> RequestExecutor:
+        return RequestExecutor(
+            settings, self.transport, shared_deadline=shared_deadline, is_paced=self._is_paced
+        )
 
     @property
     def has_given_up(self) -> bool:
@@ -93,9 +106,15 @@ class RequestExecutor:
         outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
-            sessions = await self.transport.acquire_slot(call.deadline_at)
+            delay = self.transport.pace.take_turn(ends_at=call.deadline_at) if self._is_paced else 0.0
+            if delay:
+                await self.transport.pause(delay)
+            sessions = None if delay is None else await self.transport.acquire_slot(call.deadline_at)
             if sessions is None:
-                outcome = FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
+                reason = (
+                    "the API's rate limit leaves this request no turn" if delay is None else "no free slot"
+                )
+                outcome = FailedAttempt(kind="deadline", reason=reason, maybe_received=False)
             else:
                 with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
                     outcome = await self.transport.send(
@@ -112,6 +131,8 @@ class RequestExecutor:
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
+                if self._is_paced:
+                    self.transport.pace.record_response()
                 return result
             self._record_failure(call, outcome, error)
             delay = self._next_delay(call, error)
@@ -215,16 +236,18 @@ class RequestExecutor:
             call.last_failure = (
                 outcome.reason if isinstance(outcome, FailedAttempt) else "an invalid response"
             )
-        if is_rate_limit:
+        if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-        call.maybe_received = call.maybe_received or maybe_received
+            # Its later ones are answers to this call's own retries, which have a backoff.
+            if self._is_paced and call.rate_limit_count == 1:
+                self.transport.pace.apply_rate_limit(error)
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
         policy = self.settings.retry
-        if call.maybe_received and not is_idempotent(call.request.method):
+        if call.maybe_acted and not is_idempotent(call.request.method):
             return None
         # Even if the clock shows an earlier time: some event loops call timers slightly early.
         is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
@@ -296,7 +319,7 @@ class RequestExecutor:
             "method": request.method,
             "path": request.path,
             "attempts": call.attempt,
-            "maybe_received": call.maybe_received or failed.maybe_received,
+            "maybe_received": call.maybe_acted or failed.maybe_received,
             "transient": failed.transient,
         }
         if failed.kind == "transport":

@@ -29,6 +29,7 @@ from .failure import (
     LostConnectionError,
     translate,
 )
+from .pace import Pace, shared_pace
 from .request import Request
 from .response import Response
 from .sessions import SessionFactory, Sessions, check_session, close_broken_connections
@@ -55,6 +56,7 @@ class Transport:
         self.given_session = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
         self.server_clock: ServerClock = ServerClock(settings.clock)
+        self.pace: Pace = shared_pace(settings)
         self._settings = settings
         self._user_session = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None

@@ -401,10 +401,10 @@ class AsyncPods:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
-        if the API may have received it. If no response proves the outcome, the client searches for the pod by
-        name for 20 seconds. If you choose no name, the pod gets a unique one. If you choose a name, other
-        pods may have it: the client lists them before the order, and afterwards accepts only a single new pod
-        of that name that is in no lease file.
+        if the API may have carried it out; after a 429, it is sent again. If no response proves the outcome,
+        the client searches for the pod by name for 20 seconds. If you choose no name, the pod gets a unique
+        one. If you choose a name, other pods may have it: the client lists them before the order, and
+        afterwards accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
         you have to delete. The log has the pod's name in both cases, and so has the error; its
