@@ -5,7 +5,6 @@ How a block says what it needs is described in `readme_blocks.py`.
 """
 
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -37,15 +36,6 @@ def runnable(paper: Path) -> list[Any]:
         if block.language in PYTHON + SHELL and not block.options.get("skip")
         if not (paper == README and block.section in RUN_BY_CI)
     ]
-
-
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.relative_to(ROOT).as_posix())
-def test_each_test_that_a_paper_names_exists(paper: Path) -> None:
-    """A promise names the test that fails when it is broken: its file has a function of that name."""
-    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", paper.read_text(encoding="utf-8")):
-        assert re.search(
-            rf"^(async )?def {name}" if name else "", (ROOT / file).read_text("utf-8"), re.MULTILINE
-        )
 
 
 @contextmanager
@@ -253,10 +243,3 @@ def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
     block = Block("python", text, "", 0, options)
     with world(block) as environment:
         assert run(block, tmp_path, environment) == (0, "3\n")
-
-
-def test_links_lead_to_files() -> None:
-    """A paper points to nothing that has moved."""
-    for paper in PAPERS:
-        for target in re.findall(r"\]\(([^)#]+)\)", paper.read_text(encoding="utf-8")):
-            assert "://" in target or (paper.parent / target).exists(), (paper.name, target)
