@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tests.support.hypothesis_profile  # noqa: F401 - loads it
 from tests.support.loops import LOOPS
 
 # A shell has its background jobs ignore Ctrl-C, and nohup a closed terminal: what a test starts would, too.

@@ -142,6 +142,29 @@ async def test_no_redirect_leads_elsewhere(method: str, location: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("first", [307, 301])
+async def test_a_whim_of_a_gateway_teaches_nothing(first: int) -> None:
+    """A redirect to a spelling that the API does not have is a 404 once, not the end of the pod for good."""
+    asked: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        asked.append(request.path)
+        if len(asked) == 1:
+            return Reply(first, headers={"Location": f"{request.path}/"})
+        return (
+            reply({"detail": "Not Found"}, 404)
+            if request.path.endswith("/")
+            else reply({"id": "a", "gpuName": "x", "gpuCount": 1, "priceHr": 1, "providerType": "x"})
+        )
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.get("a")
+        assert (await client.pods.get("a")).id == "a"
+    path = "/api/v1/pods/a"
+    assert asked == [path, f"{path}/", path]
+
+
 async def test_an_answer_without_location_leads_nowhere() -> None:
     """A redirect that does not say where to is refused, and asked for again like what else may pass."""
     clock = ManualClock(auto=True)
