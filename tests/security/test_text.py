@@ -58,7 +58,7 @@ ANSWERS: dict[str, Answer] = {
     **{name: reply({"data": [row]}) for name, row in STATUSES.items()},
     **{
         f"{status} {name}": reply(body, status)
-        for status in (400, 404, 422, 429, 503)
+        for status in (400, 422)
         for name, body in {
             "detail": {"detail": NASTY},
             "long": {"detail": LONG},
@@ -68,6 +68,7 @@ ANSWERS: dict[str, Answer] = {
             "list": [NASTY],
         }.items()
     },
+    **{f"{status}": reply({"detail": NASTY}, status) for status in (404, 429, 503)},
     "text": Reply(500, NASTY.encode()),
     "HTML": Reply(200, b"<html>" + NASTY.encode(), headers={"Content-Type": "text/html"}),
     "no JSON": Reply(200, b'{"a' + NASTY.encode()),
