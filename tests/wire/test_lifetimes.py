@@ -290,8 +290,17 @@ async def test_a_cancelled_place_in_the_queue_is_given_up() -> None:
 async def test_a_callers_own_timeout_is_the_callers() -> None:
     """`asyncio.timeout` around a call ends it as a plain `TimeoutError` of the caller's, not one of ours."""
     async with Server([Hang()], default=OK) as server, make_client(server.url, max_concurrency=1) as client:
-        with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.02):
+        limits: list[asyncio.Timeout] = []
+
+        async def call() -> None:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
                 await client.request("GET", PATH)
+
+        task = asyncio.create_task(call())
+        await settle()
+        limits[0].reschedule(0)
+        with pytest.raises(TimeoutError) as caught:
+            await task
         assert type(caught.value) is TimeoutError
         assert await client.request("GET", PATH) == {"ok": True}
