@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primepods import APIError, ProtocolError, RateLimitError, RetryPolicy, ServerError, TransportError
-from primepods._http.backoff import CallError, RetryBudget, is_idempotent, retry_delay
-from tests.support.clock import ManualClock
+from primepods._http.backoff import CallError, is_idempotent, retry_delay
 
 PLAIN = RetryPolicy(attempts=5, base_delay=0.5, max_delay=30.0, jitter=False)
 POLICIES = st.builds(
@@ -161,31 +160,3 @@ def test_a_field_that_makes_no_sense_is_named(
 
 
 # --- The budget ------------------------------------------------------------------------------------
-
-
-def taken(budget: RetryBudget, method: str = "GET") -> int:
-    """How many retries a budget grants at once."""
-    return next(n for n in range(200) if not budget.take(method))
-
-
-def test_the_last_retries_are_for_deletions() -> None:
-    """Of a hundred retries, twenty are left for what is billed until it is deleted."""
-    budget = RetryBudget(ManualClock())
-    assert (taken(budget), taken(budget, "DELETE"), taken(budget, "DELETE")) == (80, 20, 0)
-
-
-@pytest.mark.anyio
-async def test_a_budget_is_refilled_by_success_and_by_time() -> None:
-    """One token for each, and never more than it holds."""
-    clock = ManualClock()
-    budget = RetryBudget(clock)
-    taken(budget)
-    budget.give()
-    budget.give()
-    assert taken(budget) == 2
-    await clock.advance(7.5)
-    assert taken(budget) == 7
-    await clock.advance(0.5)
-    assert taken(budget) == 1
-    await clock.advance(1_000)
-    assert taken(budget) == 80

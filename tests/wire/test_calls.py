@@ -305,23 +305,6 @@ async def test_a_dripping_answer_counts_against_the_timeout() -> None:
     assert caught.value.limit == "timeout"
 
 
-async def test_a_timeout_says_which_limit_it_was() -> None:
-    """`RequestTimeoutError` is a `TimeoutError`, names the attempt's limit, and counts the attempts."""
-    clock = ManualClock(auto=True, chance=0.0)
-    retry = RetryPolicy(attempts=3)
-    async with (
-        Server(default=Hang()) as server,
-        make_client(server.url, clock=clock, timeout=10, retry=retry) as client,
-    ):
-        with pytest.raises(primepods.RequestTimeoutError, match=r"timeout of 10 s \(3 attempts") as caught:
-            await client.request("GET", PATH)
-    assert isinstance(caught.value, TimeoutError)
-    assert caught.value.limit == "timeout"
-    assert caught.value.attempts == 3
-    assert caught.value.maybe_received
-    assert clock.elapsed == 30
-
-
 async def test_an_error_tells_what_failed_before() -> None:
     """A timeout after a 503 is another story than a timeout: the error names the attempt before it."""
     clock = ManualClock(auto=True)
@@ -332,21 +315,6 @@ async def test_an_error_tells_what_failed_before() -> None:
             primepods.RequestTimeoutError, match=r"the attempt before failed with: 503 no room"
         ):
             await client.request("GET", PATH)
-
-
-async def test_a_call_ends_by_its_deadline() -> None:
-    """The deadline cuts the last attempt short, however many the policy would allow."""
-    clock = ManualClock(auto=True, chance=0.0)
-    async with (
-        Server(default=Hang()) as server,
-        make_client(server.url, clock=clock, timeout=10, deadline=25) as client,
-    ):
-        with pytest.raises(primepods.RequestTimeoutError, match=r"deadline of 25 s \(3 attempts") as caught:
-            await client.request("GET", PATH)
-    assert caught.value.limit == "deadline"
-    assert clock.elapsed == 25
-    assert not hasattr(caught.value, "__notes__")
-    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(

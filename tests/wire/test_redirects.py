@@ -194,32 +194,3 @@ async def test_https_stays_https(kind: str) -> None:
                 await client.pods.page()
         assert plain.connections == 0
         assert server.connections == 1
-
-
-async def test_no_redirect_at_all_in_normal_use() -> None:
-    """Each endpoint is asked for in the spelling that the API serves: a strict server redirects nobody."""
-    served = (
-        "/api/v1/pods/",
-        "/api/v1/pods/status",
-        "/api/v1/pods/history",
-        "/api/v1/pods/a",
-        "/api/v1/pods/a/log",
-    )
-
-    def answer(request: Received) -> Answer:
-        if request.path not in served:
-            return redirect(other(request.target))
-        if request.path == "/api/v1/pods/status":
-            return reply({"data": [{"podId": "a", "providerType": "x", "status": "ACTIVE"}]})
-        return reply({"status": "DELETING", "id": "a"}) if request.method == "DELETE" else PAGE
-
-    async with Server(answer) as server, make_client(server.url) as client:
-        await client.pods.page()
-        await client.pods.history_page()
-        await client.pods.status("a")
-        await client.pods.statuses(["a"])
-        await client.pods.delete("a")
-        await client.pods.logs("a")
-        assert [pod async for pod in client.pods.list()] == []
-        assert [record async for record in client.pods.history()] == []
-    assert {request.path for request in server.requests} == set(served)

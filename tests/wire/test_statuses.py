@@ -136,17 +136,6 @@ async def test_an_api_that_refuses_everything_is_asked_little(count: int) -> Non
     assert len(server.requests) <= 8
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-async def test_few_ids_are_all_refused_by_name(count: int) -> None:
-    """With few ids each is asked for alone, and each has its error."""
-    ids = ids_of(count)
-    async with Server(refusing(ids)) as server, make_client(server.url) as client:
-        statuses = await client.pods.statuses(ids)
-    assert list(statuses.errors) == ids
-    assert (len(statuses), statuses.missing) == (0, ())
-    assert len(server.requests) <= 8
-
-
 async def test_other_errors_end_the_whole_call() -> None:
     """What is not about an id is raised as it is; requests that are still under way end with it."""
     ids = ids_of(300)
@@ -193,14 +182,6 @@ async def test_rows_that_nobody_asked_for_are_dropped() -> None:
         statuses = await client.pods.statuses(["a", "b", "c"])
     assert list(statuses) == ["a", "b"]
     assert statuses.missing == ("c",)
-
-
-@pytest.mark.parametrize("data", [None, []])
-async def test_no_rows_at_all_are_missing_rows(data: object) -> None:
-    """`data: null` is an empty list, and an empty list of rows no error."""
-    async with Server(default=reply({"data": data})) as server, make_client(server.url) as client:
-        statuses = await client.pods.statuses(["a", "b"])
-    assert statuses.missing == ("a", "b")
 
 
 async def test_rows_that_a_replica_lost_are_asked_for_again() -> None:
