@@ -9,9 +9,9 @@ import pytest
 
 from primepods import RetryPolicy
 from primepods._utils import strict_json as _json
-from tests.support.client import make_client
+from tests.support.client import serve
 from tests.support.clock import ManualClock
-from tests.support.server import Answer, Received, Reply, Server, reply
+from tests.support.server import Answer, Received, Reply, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -45,10 +45,8 @@ async def test_a_wait_outlives_all_of_them(decoder: str, monkeypatch: pytest.Mon
             return left.pop() if left else reply({"id": "a"})
         return left.pop(0) if left else reply({"data": [ready]})
 
-    async with (
-        Server(answer) as server,
-        make_client(server.url, clock=ManualClock(auto=True), retry=RetryPolicy(attempts=2)) as client,
-    ):
+    retry = RetryPolicy(attempts=2)
+    async with serve(answer, clock=ManualClock(auto=True), retry=retry) as (_server, client):
         row = await client.pods.wait_ready("a", appear_grace=1e6)
     assert row.is_ready
     assert left == []

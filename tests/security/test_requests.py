@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import AsyncClient, Client
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.server import Received, Server, reply
 
 pytestmark = pytest.mark.anyio
@@ -37,10 +37,7 @@ def check_head(request: Received, *, more: frozenset[str] = frozenset()) -> None
 @given(pod_id=TEXT)
 async def test_an_id_reaches_that_pod_or_nothing(pod_id: str) -> None:
     """Either it is refused, or one request goes out whose path is that id and no other."""
-    async with (
-        Server(lambda request: reply({"id": pod_id, **POD})) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(lambda request: reply({"id": pod_id, **POD})) as (server, client):
         try:
             await client.pods.get(pod_id)
         except ValueError:
@@ -56,12 +53,9 @@ async def test_an_id_reaches_that_pod_or_nothing(pod_id: str) -> None:
 @given(ids=st.lists(TEXT, min_size=1, max_size=5, unique=True))
 async def test_ids_in_a_query_stay_apart(ids: list[str]) -> None:
     """The same of many at once: the server reads the ids that were passed, and no other parameter."""
-    async with (
-        Server(
-            lambda request: reply({"data": [{"podId": one} for one in request.values("pod_ids")]})
-        ) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(
+        lambda request: reply({"data": [{"podId": one} for one in request.values("pod_ids")]})
+    ) as (server, client):
         try:
             found = await client.pods.statuses(ids)
         except ValueError:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.clock import EarlyClock, ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -78,10 +78,7 @@ FINAL: dict[str, tuple[Answer, type[primepods.PrimePodsError]]] = {
 async def test_what_may_go_better_is_tried_again(method: str, kind: str) -> None:
     """GET and DELETE survive each passing failure, twice in a row, with growing pauses in between."""
     clock = ManualClock(auto=True, chance=0.5)
-    async with (
-        Server([TRANSIENT[kind]] * 2 + [OK]) as server,
-        make_client(server.url, clock=clock, timeout=10) as client,
-    ):
+    async with serve([TRANSIENT[kind]] * 2 + [OK], clock=clock, timeout=10) as (server, client):
         assert await client.request(method, PATH) == {"ok": True}
     assert [request.method for request in server.requests] == [method] * 3
     assert clock.sleeps == [0.25, 0.5]
@@ -92,10 +89,7 @@ async def test_what_may_go_better_is_tried_again(method: str, kind: str) -> None
 async def test_what_may_have_been_done_is_not_sent_twice(method: str, failure: Answer) -> None:
     """A POST that the server may have received goes out once, whatever became of it."""
     clock = ManualClock(auto=True)
-    async with (
-        Server([OK, failure, OK]) as server,
-        make_client(server.url, clock=clock, timeout=10) as client,
-    ):
+    async with serve([OK, failure, OK], clock=clock, timeout=10) as (server, client):
         await client.request("GET", PATH)
         with pytest.raises(primepods.PrimePodsError) as caught:
             await client.request(method, PATH, json={"name": "costly"})
@@ -271,10 +265,7 @@ async def test_a_retry_after_that_is_too_long_is_the_callers_business() -> None:
 async def test_a_retry_after_that_is_not_the_reason_is_not_named(status: int, seconds: int) -> None:
     """No attempt is left, or the error is permanent: a longer `max_delay` would change nothing."""
     answer = reply({"detail": "no"}, status, headers={"Retry-After": str(seconds)})
-    async with (
-        Server(default=answer) as server,
-        make_client(server.url, clock=ManualClock(auto=True)) as client,
-    ):
+    async with serve(default=answer, clock=ManualClock(auto=True)) as (_server, client):
         with pytest.raises(primepods.APIError) as caught:
             await client.request("GET", PATH)
     assert caught.value.retry_after == seconds
@@ -295,10 +286,7 @@ async def test_a_dripping_answer_counts_against_the_timeout() -> None:
     clock = ManualClock(auto=True)
     drip = Reply(200, b'{"ok": true}', drip=3.0, clock=clock)
     retry = RetryPolicy(attempts=1)
-    async with (
-        Server([drip]) as server,
-        make_client(server.url, clock=clock, timeout=10, retry=retry) as client,
-    ):
+    async with serve([drip], clock=clock, timeout=10, retry=retry) as (_server, client):
         with pytest.raises(primepods.RequestTimeoutError) as caught:
             await client.request("GET", PATH)
     assert clock.elapsed == 10
@@ -326,10 +314,7 @@ async def test_a_timeout_names_the_limit_that_ended_the_attempt(
 ) -> None:
     """Also where the loop calls timers early, so that the deadline has not quite come."""
     clock = EarlyClock(auto=True, chance=0.0)
-    async with (
-        Server(default=Hang()) as server,
-        make_client(server.url, clock=clock, timeout=timeout, deadline=deadline) as client,
-    ):
+    async with serve(default=Hang(), clock=clock, timeout=timeout, deadline=deadline) as (_server, client):
         with pytest.raises(primepods.RequestTimeoutError) as caught:
             await client.request("GET", PATH)
     assert (caught.value.limit, caught.value.attempts) == (limit, attempts)
@@ -352,10 +337,7 @@ async def test_waiting_for_a_slot_counts_against_the_deadline() -> None:
     """A call that never gets its turn ends by its deadline, without having been sent."""
     clock = ManualClock()
     event = asyncio.Event()
-    async with (
-        Server([Held(event, OK), OK]) as server,
-        make_client(server.url, clock=clock, max_concurrency=1, timeout=100) as client,
-    ):
+    async with serve([Held(event, OK), OK], clock=clock, max_concurrency=1, timeout=100) as (server, client):
         first = asyncio.create_task(client.request("GET", PATH))
         await settle()
         second = asyncio.create_task(client.with_options(deadline=5).request("POST", PATH))
@@ -381,10 +363,9 @@ async def test_a_call_gives_the_answer_or_ends_in_time(
     """Any series of failures leads to the right answer or to an error of ours, by the deadline."""
     clock = ManualClock(auto=True)
     policy = RetryPolicy(attempts=attempts, jitter=jitter)
-    async with (
-        Server([TRANSIENT[kind] for kind in kinds], default=OK) as server,
-        make_client(server.url, clock=clock, timeout=10, deadline=30, retry=policy) as client,
-    ):
+    async with serve(
+        [TRANSIENT[kind] for kind in kinds], default=OK, clock=clock, timeout=10, deadline=30, retry=policy
+    ) as (server, client):
         try:
             assert await client.request("GET", PATH) == {"ok": True}
             assert len(server.requests) == len(kinds) + 1
@@ -461,10 +442,7 @@ async def test_silent_unless_asked(
 ) -> None:
     """Without a logging set-up nothing is printed, and no record of ours is above INFO."""
     clock = ManualClock(auto=True)
-    async with (
-        Server([Reset(), Reply(503), OK]) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve([Reset(), Reply(503), OK], clock=clock) as (_server, client):
         await client.request("GET", PATH)
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
@@ -475,10 +453,7 @@ async def test_a_line_a_request_and_a_line_a_retry(caplog: pytest.LogCaptureFixt
     """DEBUG has one line a request (method, path, status, bytes, time, attempt), INFO one a retry and why."""
     clock = ManualClock(auto=True)
     caplog.set_level(logging.DEBUG, "primepods")
-    async with (
-        Server([Reset(), reply({"detail": "no room"}, 503), OK]) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve([Reset(), reply({"detail": "no room"}, 503), OK], clock=clock) as (_server, client):
         await client.request("GET", PATH, params={"secret": "x"})
     lines = [
         (record.levelname, record.getMessage()) for record in caplog.records if record.name == "primepods"

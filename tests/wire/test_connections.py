@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock
 from tests.support.server import (
     Answer,
@@ -174,10 +174,7 @@ async def test_a_proxy_that_is_gone_is_a_transport_error(monkeypatch: pytest.Mon
 @pytest.mark.anyio
 async def test_cookies_are_not_kept() -> None:
     """Our own session keeps no cookies: a gateway's stickiness must not tie a thousand calls together."""
-    async with (
-        Server([reply({"n": 1}, headers={"Set-Cookie": "a=b"}), OK]) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve([reply({"n": 1}, headers={"Set-Cookie": "a=b"}), OK]) as (server, client):
         await client.request("GET", PATH)
         await client.request("GET", PATH)
     assert "cookie" not in server.requests[1].headers

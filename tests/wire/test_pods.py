@@ -10,7 +10,7 @@ import pytest
 import primepods
 from primepods import AsyncClient, InstallationState, PodState
 from primepods.emulator import Emulator
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.server import (
     Answer,
     Reply,
@@ -77,10 +77,7 @@ async def test_each_operation_is_one_request(call: Call, target: str) -> None:
 async def test_get_fills_in_an_id_that_the_answer_lacks() -> None:
     """One pod was asked for: then its id is known. A list row without one is nobody's."""
     bare = {name: value for name, value in POD.items() if name != "id"}
-    async with (
-        Server([reply(bare), reply(EMPTY | {"data": [POD, bare]})]) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve([reply(bare), reply(EMPTY | {"data": [POD, bare]})]) as (_server, client):
         assert (await client.pods.get("my_pod_id")).id == "my_pod_id"
         with pytest.raises(primepods.ProtocolError, match=r"data\[1\]\.id") as caught:
             await client.pods.page()

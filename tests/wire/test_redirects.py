@@ -7,7 +7,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Reply, Script, Server, reply
 from tests.support.tls import client_context, server_context
@@ -46,10 +46,7 @@ def spelt(*, slash: bool, status: int = 307, base: str = "", keep_query: bool = 
 @pytest.mark.parametrize("keep_query", [True, False])
 async def test_the_other_spelling_is_followed_each_time(*, status: int, keep_query: bool) -> None:
     """Query and all. Nothing is learnt from it: one odd answer must not spoil the calls that come later."""
-    async with (
-        Server(spelt(slash=False, status=status, keep_query=keep_query)) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(spelt(slash=False, status=status, keep_query=keep_query)) as (server, client):
         await client.pods.page(offset=3, limit=7)
         await client.with_options(timeout=3).pods.page()
     assert server.targets == [
@@ -76,10 +73,7 @@ async def test_a_post_keeps_its_method_and_body(*, absolute: bool) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303])
 async def test_what_would_turn_into_a_get_is_not_followed(method: str, status: int) -> None:
     """A POST that becomes a GET is a create that silently became a list."""
-    async with (
-        Server(spelt(slash=True, status=status)) as server,
-        make_client(server.url, retry=ONCE) as client,
-    ):
+    async with serve(spelt(slash=True, status=status), retry=ONCE) as (server, client):
         with pytest.raises(primepods.ProtocolError, match="would change the method"):
             await client.request(method, "/api/v1/things")
     assert len(server.requests) == 1
@@ -87,10 +81,7 @@ async def test_what_would_turn_into_a_get_is_not_followed(method: str, status: i
 
 async def test_a_circle_is_walked_once() -> None:
     """A server that sends each spelling to the other is refused after the second redirect."""
-    async with (
-        Server(lambda request: redirect(other(request.target))) as server,
-        make_client(server.url, retry=ONCE) as client,
-    ):
+    async with serve(lambda request: redirect(other(request.target)), retry=ONCE) as (server, client):
         with pytest.raises(primepods.ProtocolError, match="redirects a second time"):
             await client.pods.page()
     assert len(server.requests) == 2

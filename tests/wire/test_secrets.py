@@ -22,7 +22,7 @@ from rich.traceback import Traceback
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -144,10 +144,8 @@ async def test_no_failure_shows_the_key(method: str, kind: str) -> None:
     """Message, repr, attributes, pickle and traceback with locals of every failure are free of it."""
     answer, key = FAILURES[kind], LONG_KEY if method == "GET" else KEY
     clock = ManualClock(auto=True)
-    async with (
-        Server(default=answer) as server,
-        make_client(server.url, clock=clock, api_key=key, retry=RetryPolicy(attempts=2)) as client,
-    ):
+    retry = RetryPolicy(attempts=2)
+    async with serve(default=answer, clock=clock, api_key=key, retry=retry) as (server, client):
         error = await caught(client.request(method, PATH, json={"a": 1} if method == "POST" else None))
         assert server.requests[0].headers["authorization"] == f"Bearer {key}"
     assert isinstance(error, primepods.PrimePodsError)

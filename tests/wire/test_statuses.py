@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import primepods
 from primepods import PodState
 from primepods.emulator import Emulator
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -31,10 +31,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_the_answer_is_in_the_order_asked() -> None:
     """A mapping in the caller's order, whatever the server's; duplicates once; the rest in `.missing`."""
-    async with (
-        Server(lambda request: rows(request, missing={"b"})) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(lambda request: rows(request, missing={"b"})) as (server, client):
         statuses = await client.pods.statuses(iter(["c", "a", "b", "c", "d", "a"]))
     assert list(statuses) == ["c", "a", "d"]
     assert statuses.missing == ("b",)
@@ -57,10 +54,7 @@ async def test_1234_ids_take_13_requests_at_once() -> None:
     """A hundred ids a request, within the bound of the client, in one wave."""
     event = asyncio.Event()
     ids = ids_of(1_234)
-    async with (
-        Server(lambda request: Held(event, rows(request))) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(lambda request: Held(event, rows(request))) as (server, client):
         task = asyncio.create_task(client.pods.statuses(ids))
         await settle()
         assert server.in_flight == 13
@@ -111,10 +105,7 @@ async def test_every_id_has_its_own_outcome(count: int, bad: set[int], most: int
     """Whatever is refused: rows and errors are those that they should be, or it is said at once."""
     ids = ids_of(count)
     refused = {ids[n] for n in bad if n < count}
-    async with (
-        Server(refusing(refused, most=most)) as server,
-        make_client(server.url, max_concurrency=2) as client,
-    ):
+    async with serve(refusing(refused, most=most), max_concurrency=2) as (server, client):
         try:
             statuses = await client.pods.statuses(ids)
         except primepods.ValidationError:
@@ -213,10 +204,7 @@ async def test_a_row_that_cannot_be_read_hides_no_other() -> None:
 @pytest.mark.parametrize("unknown", ["b", {"status": "ACTIVE"}, row("b") | {"podId": None}])
 async def test_a_row_without_an_id_may_be_anybodys(unknown: object) -> None:
     """As long as there is one, no id without a row can be called missing."""
-    async with (
-        Server(default=reply({"data": [row("a"), unknown]})) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(default=reply({"data": [row("a"), unknown]})) as (_server, client):
         statuses = await client.pods.statuses(["a", "b", "c"])
         assert list(await client.pods.statuses(["a"])) == ["a"]
     assert list(statuses) == ["a"]
@@ -242,10 +230,7 @@ async def test_an_id_that_spoils_its_request_is_found(answer: Answer, bad: set[i
     ids = ids_of(150)
     poison = {ids[n] for n in bad}
     script: Script = lambda request: answer if poison & set(request.values("pod_ids")) else rows(request)  # noqa: E731 - shorter than a function
-    async with (
-        Server(script) as server,
-        make_client(server.url, clock=ManualClock(auto=True)) as client,
-    ):
+    async with serve(script, clock=ManualClock(auto=True)) as (server, client):
         statuses = await client.pods.statuses(ids)
     assert set(statuses.errors) == poison
     assert list(statuses) == [pod_id for pod_id in ids if pod_id not in poison]
@@ -266,10 +251,7 @@ OUTAGES: dict[str, Answer] = {
 @pytest.mark.parametrize("count", [1, 3, 100, 3_000])
 async def test_a_failure_of_everything_is_raised(answer: Answer, count: int) -> None:
     """It is not about the ids: after few requests besides the usual attempts the first failure is raised."""
-    async with (
-        Server(default=answer) as server,
-        make_client(server.url, clock=ManualClock(auto=True)) as client,
-    ):
+    async with serve(default=answer, clock=ManualClock(auto=True)) as (server, client):
         with pytest.raises(primepods.PrimePodsError) as caught:
             await client.pods.statuses(ids_of(count))
     assert isinstance(caught.value, primepods.APIError | primepods.ProtocolError)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.server import Answer, Received, Server, reply
 
 pytestmark = pytest.mark.anyio
@@ -49,10 +49,7 @@ async def test_a_change_is_seen_at_once() -> None:
 
 async def test_a_row_that_cannot_be_read_is_an_error_each_time() -> None:
     """Said again, it is refused again, with an error of each caller's own."""
-    async with (
-        Server(lambda request: rows(request, costPerHr={})) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(lambda request: rows(request, costPerHr={})) as (_server, client):
         results = [await client.pods.statuses(IDS[:2]) for _ in range(3)]
     errors = [error for result in results for error in result.errors.values()]
     assert [list(result.errors) for result in results] == [IDS[:2]] * 3

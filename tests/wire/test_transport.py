@@ -15,7 +15,7 @@ import pytest
 import primepods
 from primepods import RetryPolicy
 from primepods._http.failure import MAX_BODY
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -85,10 +85,7 @@ async def test_a_function_makes_sessions_that_end_with_the_client() -> None:
         return made[-1]
 
     row = {"podId": "a", "status": "TERMINATED"}
-    async with (
-        Server(default=reply({"data": [row]})) as server,
-        make_client(server.url, session=make) as client,
-    ):
+    async with serve(default=reply({"data": [row]}), session=make) as (server, client):
         assert not made
         await client.request("GET", PATH)
         await client.request("GET", PATH)
@@ -323,10 +320,7 @@ async def test_no_more_requests_in_flight_than_allowed(*, own: bool) -> None:
 async def test_a_call_that_pauses_makes_room_for_others() -> None:
     """The pause before a retry holds no slot."""
     clock = ManualClock()
-    async with (
-        Server([Reply(503), OK, OK]) as server,
-        make_client(server.url, clock=clock, max_concurrency=1) as client,
-    ):
+    async with serve([Reply(503), OK, OK], clock=clock, max_concurrency=1) as (_server, client):
         first = asyncio.create_task(client.request("GET", PATH))
         await settle()
         assert await client.request("GET", PATH) == {"ok": True}
