@@ -255,6 +255,7 @@ def test_endpoints_need_an_address() -> None:
     """The first node with an address is it, by ip or by ssh; a mapping alone is none."""
     port = [{"internal": "*", "external": "*"}]
     assert status(primePortMapping=port).endpoint(80) is None
+    assert status(ip="").nodes[0].ip is None
     by_ssh = status(sshConnection=[None, "root@h -p 22"], primePortMapping=port).endpoint(80)
     assert by_ssh == Endpoint(host="h", port=80, url="http://h:80")
     v6 = status(ip="2001:db8::1", primePortMapping=port).endpoint(80)
