@@ -9,7 +9,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock
 from tests.support.server import (
     Answer,
@@ -81,10 +81,7 @@ async def test_what_is_rate_limited_is_repeated_until_the_deadline(retry_after: 
     clock = ManualClock(auto=True, chance=0.0)
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     limit = reply({"detail": "slow down"}, 429, headers=headers)
-    async with (
-        Server([limit] * 8 + [OK]) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve([limit] * 8 + [OK], clock=clock) as (server, client):
         while client._executor.transport.budget.take("GET"):
             pass
         assert await client.request("GET", PATH) == {"ok": True}
