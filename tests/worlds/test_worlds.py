@@ -13,7 +13,6 @@ pytest.importorskip("simloom", reason="it needs the extra `worlds`, and Python 3
 
 from .__main__ import seed_of_commit
 from .disk import Disk
-from .invariants import BrokenInvariantError
 from .run import Story, load, run, story_names
 from .search import describe, search
 from .world import World
@@ -61,10 +60,9 @@ async def turns_forever(world: World) -> None:
     await asyncio.sleep(1)
 
 
-def error_of(story: Story) -> Exception:
-    """Run a world; return its error."""
-    error: Exception = run(story, 0)[0].error
-    return error
+def error_of(story: Story) -> str:
+    """Run a world; return its error, as text: the error itself would hold the world."""
+    return str(run(story, 0)[0].error)
 
 
 UNORDERED = pytest.mark.skip(reason="open leases are a set, which a closing client goes through in any order")
@@ -90,17 +88,14 @@ def test_a_broken_invariant_is_found_and_shrunk() -> None:
 
 def test_a_pod_that_nobody_is_told_of_is_found() -> None:
     """Whoever made it."""
-    error = error_of(leaks_a_pod)
-    assert isinstance(error, BrokenInvariantError)
-    assert error.invariant == "nothing billed that nobody was told of"
+    assert "nothing billed that nobody was told of" in error_of(leaks_a_pod)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_world_that_hangs_fails() -> None:
     """A call that never ends breaks an invariant; a loop at one moment is stopped after so many steps."""
-    assert "every call ends: ann: wait" in str(error_of(waits_forever))
-    error = error_of(turns_forever)
-    assert "livelock" in str(error)
+    assert "every call ends: ann: wait" in error_of(waits_forever)
+    assert "livelock" in error_of(turns_forever)
     gc.collect()  # the tasks that such a world cannot even cancel
 
 
