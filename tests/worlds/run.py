@@ -35,7 +35,7 @@ MAX_STEPS: Final = 400_000
 """Steps of the loop in a world; the longest story takes a tenth of it."""
 MAX_TIME: Final = 40 * 3600.0
 """Virtual seconds of a world."""
-REAL_LIMIT: Final = 60.0
+REAL_LIMIT: Final = 120.0
 """Real seconds of a world that does not return to its loop."""
 _MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - `mkdtemp` is safe there
 """Folder in which syncing a file takes no time."""
