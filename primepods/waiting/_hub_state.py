@@ -105,7 +105,7 @@ class HubState:
         self.warnings = ThrottledWarnings(clock, self.pace)
         self.pods: dict[str, WatchedPod] = {}
         self.sequence_numbers: Iterator[int] = itertools.count()
-        self.jobs: set[asyncio.Task[None]] = set()
+        self.jobs: dict[asyncio.Task[None], None] = {}
         self.listener_count: int = 0
 
     def start(
@@ -124,7 +124,7 @@ class HubState:
         """
 
         def finish(job: asyncio.Task[None]) -> None:
-            self.jobs.discard(job)
+            self.jobs.pop(job, None)
             error = None if job.cancelled() else job.exception()
             if isinstance(error, Exception):
                 for pod in pods:
@@ -136,13 +136,13 @@ class HubState:
         context = contextvars.Context()
         context.run(self.set_listeners_of, pods)
         job = asyncio.get_running_loop().create_task(work(), context=context)
-        self.jobs.add(job)
+        self.jobs[job] = None
         job.add_done_callback(finish)
 
     def set_listeners_of(self, pods: Iterable[WatchedPod]) -> None:
         """Send events of the current task to the listeners of all subscriptions to ``pods``."""
         if self.listener_count:
-            subscriptions = {subscription for pod in pods for subscription in pod.subscriptions}
+            subscriptions = dict.fromkeys(subscription for pod in pods for subscription in pod.subscriptions)
             set_listeners([subscription.listeners for subscription in subscriptions])
 
     def record_failure(self, error: Exception, *, pod_count: int) -> None:

@@ -152,7 +152,7 @@ class HubConnection:
         self._session = session
         self.root: HubConnection = self if parent is None else parent.root
         self.closed: bool = False
-        self.subscriptions: set[Subscription] = set()
+        self.subscriptions: dict[Subscription, None] = {}
         self._spare_transport: Transport | None = None
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
