@@ -60,13 +60,13 @@ class Subscription(Subscriber):
             ClientClosedError: The client is closed.
         """
         self.hub = self._connection.join_hub()
-        self._connection.root.subscriptions.add(self)
+        self._connection.root.subscriptions[self] = None
         self.hub.add(self)
 
     def close(self) -> None:
         """Stop polling for this subscription. Does nothing if it is already closed."""
         root = self._connection.root
-        root.subscriptions.discard(self)
+        root.subscriptions.pop(self, None)
         self.hub.remove(self, transport_keeper=root)
 
     async def aclose(self) -> None:
