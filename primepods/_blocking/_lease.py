@@ -96,7 +96,10 @@ class Lease:
         supervisor.check_unused()
         try:
             _portals[supervisor] = self._portal
-            return self._begin_block(supervisor)
+            self._portal.call(self._lease.begin, on_change=in_calling_thread(self._on_change))
+            if not supervisor.is_ready:
+                raise entry_error(supervisor)
+            return LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.abandon()
@@ -135,12 +138,6 @@ class Lease:
         add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
-
-    def _begin_block(self, supervisor: LeaseSupervisor) -> LeasedPod:
-        self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
-        if not supervisor.is_ready:
-            raise entry_error(supervisor)
-        return LeasedPod(supervisor, self._portal)
 
 
 def release_leases(portal: Portal | None = None) -> None:

@@ -18,6 +18,8 @@ A larger difference has two possible causes: a wrong clock of this machine, or a
 time to every response.
 """
 _MAX_READINGS: Final = 3
+_RETRY_AFTER: Final = 5.0
+"""Seconds after which an order that expires reads an unknown time again: one proxy of several may be wrong."""
 
 
 async def confirmed_time(
@@ -79,13 +81,27 @@ async def expiring_name(
 ) -> UniqueName:
     """Return a unique name that contains when its pod expires.
 
+    Raises:
+        ProtocolError: The server's time is not confirmed.
+        PrimePodsError: The API cannot be read.
+    """
+    expires_at = await expiry_after(hours, pods=pods, server_clock=server_clock, clock=clock)
+    return unique_name(beginning, clock.random, expires_at=expires_at)
+
+
+async def expiry_after(hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock) -> float:
+    """Return the time when a pod expires that is ordered now; a server's time that is unknown is read again.
+
     The server's time is used because other machines, which may read the name, have other clocks.
 
     Raises:
         ProtocolError: The server's time is not confirmed.
         PrimePodsError: The API cannot be read.
     """
-    now = await confirmed_time(
-        pods, server_clock, clock, consequence="nothing is ordered, because its expiry would be unknown"
-    )
-    return unique_name(beginning, clock.random, expires_at=now + 3600 * hours)
+    consequence = "nothing is ordered, because its expiry would be unknown"
+    try:
+        now = await confirmed_time(pods, server_clock, clock, consequence=consequence)
+    except ProtocolError:
+        await clock.sleep(_RETRY_AFTER)
+        now = await confirmed_time(pods, server_clock, clock, consequence=consequence)
+    return now + 3600 * hours

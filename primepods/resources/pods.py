@@ -33,18 +33,17 @@ from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
-from ..retry import RetryPolicy
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
 from ..waiting.subscription import HubConnection
 from ..waiting.wait import Wait
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import fetch_page, page_source
+from ._paging import fetch_page, listed_pods, page_source
 
 if TYPE_CHECKING:
-    from ..leasing.account import Account
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
+    from ..leasing.pods_api import Account
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
@@ -99,22 +98,18 @@ class AsyncPods:
 
     def _account(self, team_id: str | None) -> Account:
         """Return the account for the leases and sweeps of a team; by default the client's."""
-        from ..leasing.account import Account
+        from ..leasing.pods_api import Account
         from ._creation import PodCreator
 
         executor, pods = self._for_team(team_id)
-        settings = executor.settings
-        without_retries = attrs.evolve(settings, retry=RetryPolicy(attempts=1))
-        executor_once = self._executor.with_settings(without_retries)
         return Account(
             pods=pods,
+            listed=partial(listed_pods, executor),
             order=PodCreator(executor, pods).order,
-            pods_once=AsyncPods(executor_once, self._hub, self._open_leases),
-            settings=settings,
+            settings=executor.settings,
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
-            refused=self._open_leases.refused,
         )
 
     def remote(
@@ -427,7 +422,7 @@ class AsyncPods:
         return await self._creator_for(spec).create(spec, max_hours)
 
     @operation("pods.ensure")
-    async def ensure(self, spec: PodSpec) -> Pod:
+    async def ensure(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Return the live pod with the spec's name; if there is none, rent it.
 
         For orders that may be repeated, as by a job's retry or a second deployment. Only the name identifies
@@ -444,7 +439,7 @@ class AsyncPods:
             CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
                 see :meth:`create`.
         """
-        return await self._creator_for(spec).ensure(spec)
+        return await self._creator_for(spec).ensure(spec, max_hours)
 
     def lease(
         self,
@@ -499,8 +494,7 @@ class AsyncPods:
                 being raised, that one gets a note instead.
         """
         from ..leasing.lease import AsyncLease
-        from ..leasing.options import LeaseOptions
-        from ..leasing.supervisor import LeaseSupervisor
+        from ..leasing.supervisor import LeaseOptions, LeaseSupervisor
         from ..remote import SSHOptions
         from ._creation import check_specs
 
@@ -516,7 +510,7 @@ class AsyncPods:
         if on_change is not None:
             check_callable("on_change", on_change)
         orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
-        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases), on_change)
+        return AsyncLease(LeaseSupervisor(orders, options), self._open_leases, on_change)
 
     @operation("pods.sweep")
     async def sweep(

@@ -266,7 +266,7 @@ class Pods:
         """
         return self._portal.call(self._async.create, spec, max_hours=max_hours)
 
-    def ensure(self, spec: PodSpec) -> Pod:
+    def ensure(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Return the live pod with the spec's name; if there is none, rent it.
 
         For orders that may be repeated. Only the name identifies the pod: choose one that nobody else uses.
@@ -281,7 +281,7 @@ class Pods:
             CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
                 see :meth:`create`.
         """
-        return self._portal.call(self._async.ensure, spec)
+        return self._portal.call(self._async.ensure, spec, max_hours=max_hours)
 
     def lease(
         self,

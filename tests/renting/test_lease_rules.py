@@ -16,7 +16,7 @@ import pytest
 import primepods
 from primepods.config import lease_folder
 from primepods.emulator import Delay, Edit, LostDeletion, Reset, Status
-from primepods.leasing._lease_file import LeaseFile
+from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import read_ledger
 from tests.renting.stage import name_of, stage

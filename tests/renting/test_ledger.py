@@ -18,7 +18,7 @@ import pytest
 import primepods
 from primepods._utils.secret import Secret
 from primepods.config import Settings
-from primepods.leasing._lease_file import LeaseFile
+from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record
 from tests.renting.stage import lease_files, name_of
 
@@ -154,7 +154,7 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
     source = f"""
         import os, sys, time
         from pathlib import Path
-        from primepods.leasing._lease_file import LeaseFile
+        from primepods.leasing.ledger import LeaseFile
         from primepods.leasing._record import new_record
         from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS

@@ -20,7 +20,7 @@ import pytest
 import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Reset, Status
-from primepods.leasing._lease_file import LeaseFile
+from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import new_record
 from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
@@ -323,7 +323,7 @@ async def test_expired_leases_are_swept_from_anywhere(
         assert pods[0].name.startswith("train-")
         monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
         # As if the process of the first were gone.
-        expiring.supervisor._steps._pid = 0
+        expiring.supervisor._pid = -1
         for seconds in (3_500, 700):
             await it.clock.sleep(seconds)
             assert (await it.client.pods.sweep(expired=True)).found == ()
