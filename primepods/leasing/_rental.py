@@ -26,7 +26,7 @@ from ..models import Pod, PodState, PodStatus
 from ..specs import PodSpec
 from ._record import as_time, new_record
 from .ledger import LeaseFile
-from .pods_api import Account, ListedPod, find_named, has_ended, read_ended_pods
+from .pods_api import Account, LeaseOptions, ListedPod, find_named, has_ended, read_ended_pods
 from .server_time import expiring_name
 
 _log = logging.getLogger("primepods")
@@ -58,9 +58,7 @@ class Rental:
     Args:
         account: The account that orders the pod.
         spec: The pod to order; its name gets a suffix.
-        max_hours: Hours until the pod expires, for its name.
-        interval: Seconds between two polls of a pod that is being deleted.
-        release_timeout: Seconds to confirm that a pod is gone.
+        options: The parameters of the lease.
 
     Attributes:
         account: The account that orders the pod.
@@ -70,18 +68,10 @@ class Rental:
         status: The pod's last status.
         file: The lease file; ``None`` before it is written.
         release_error: The error that says why the pod may still be running, or ``None``.
-        is_settled: Whether nothing is left to do.
+        is_settled: Whether the release is done.
     """
 
-    def __init__(
-        self,
-        account: Account,
-        spec: PodSpec,
-        *,
-        max_hours: float | None,
-        interval: float,
-        release_timeout: float,
-    ) -> None:
+    def __init__(self, account: Account, spec: PodSpec, options: LeaseOptions) -> None:
         self.account = account
         self.spec: PodSpec = spec
         self.pod_id: str | None = None
@@ -90,9 +80,7 @@ class Rental:
         self.file: LeaseFile | None = None
         self.release_error: NotReleasedError | None = None
         self.is_settled: bool = False
-        self._max_hours = max_hours
-        self._interval = interval
-        self._release_timeout = release_timeout
+        self._options = options
         self._clock = account.settings.clock
         self._ordered_at: float | None = None
         # Why it is unknown which pod is the order's, for messages; empty if it is known, or there is none.
@@ -101,6 +89,8 @@ class Rental:
         self._may_appear_until = -math.inf
         self._highest_price: float | None = None
         self._final_spent: float | None = None
+        self._is_kept = False
+        self._failure: str | None = None
         self._limit: Timeout | None = None
         self._ends_at = math.inf
         self._accepted_at = math.inf
@@ -117,12 +107,12 @@ class Rental:
             ProtocolError: The server's time, for the expiry in the name, is not confirmed.
         """
         account, beginning = self.account, self.spec.name or "primepods"
-        if self._max_hours is None:
+        if self._options.max_hours is None:
             name = unique_name(beginning, self._clock.random)
         else:
             name = await expiring_name(
                 beginning,
-                self._max_hours,
+                self._options.max_hours,
                 pods=account.pods,
                 server_clock=account.server_clock,
                 clock=self._clock,
@@ -258,47 +248,48 @@ class Rental:
         """Whether the list is needed for the release: a pod exists or may exist."""
         return self.pod_id is not None or bool(self._doubt)
 
-    async def release(self, listed: list[ListedPod], *, is_kept: bool = False) -> None:
-        """Delete all pods of the order and confirm that they are gone; report one that may be running.
-
-        Args:
-            listed: The list of pods, just read.
-            is_kept: Whether to keep the pod with the id in the response.
-        """
-        shown = "the list does not show it"
+    async def delete_own(self) -> None:
+        """Delete the ordered pod, unless the API shows that its id is another's."""
         if self._doubt == _INTERRUPTED:
             found, shown = await find_named(self.account.listed, self.name, self._clock)
-            listed = [*listed, *found]
-        await self.identify(listed)
-        reason: str | None = None
-        if self.pod_id is not None and not is_kept:
-            is_shown = self.status is not None or any(row.id == self.pod_id for row in listed)
-            reason = await self._delete(self.pod_id, is_shown=is_shown)
-        reason = await self.delete_others(listed) or reason
-        self._final_spent = self.spent
-        self.is_settled = True
-        if self._doubt and self._doubt != _UNCERTAIN:
-            reason = reason or f"{self._doubt}, and {shown}"
-        if reason is not None:
-            self.report_failure(reason)
-        elif self._doubt:
-            _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
-            self._leave_to_sweep()
-        elif not is_kept:
-            self._remove_file()
-            self.notify("LeaseReleased", spent=self._final_spent)
+            if not found:
+                self._failure = f"{_INTERRUPTED}, and {shown}"
+                return
+            await self._note_id(found[0].id)
+            self._is_identified = True
+        if self.pod_id is not None and not self._is_identified:
+            await self.identify((await self.account.shared_list.read(self.account))[0])
+        if self.pod_id is not None:
+            is_shown = self.status is not None or self._is_identified
+            self._failure = await self._delete(self.pod_id, is_shown=is_shown)
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
-        """Delete the listed pods with the unique name, except the one in the response; return a failure."""
-        reason: str | None = None
+        """Delete the listed pods with the unique name except the ordered one; return why one may be running."""
+        failure: str | None = None
         others = {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
         for pod_id in sorted(others):
             _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
-            failure = await self._delete(pod_id, is_shown=True)
-            if failure is not None:
-                reason = f"its pod {pod_id} is not released: {failure}"
             self._doubt = ""
-        return reason
+            if reason := await self._delete(pod_id, is_shown=True):
+                failure = f"its pod {pod_id} is not released: {reason}"
+        return failure
+
+    def settle(self, failure: str | None) -> None:
+        """End the release: report a pod that may be running, leave the file to sweeps, or remove it."""
+        failure = failure or self._failure
+        if self._doubt == _ANOTHER:
+            failure = failure or f"{_ANOTHER}, and the list does not show it"
+        if not self.is_settled:
+            self._final_spent = self.spent
+        if failure is not None:
+            self.report_failure(failure)
+        elif self._doubt:
+            _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
+            self._leave_to_sweep()
+        elif not self.is_settled and not self._is_kept:
+            self._remove_file()
+            self.notify("LeaseReleased", spent=self._final_spent or 0.0)
+        self.is_settled = True
 
     async def _delete(self, pod_id: str, *, is_shown: bool) -> str | None:
         """Delete a pod and confirm that it is gone; return why it may be running.
@@ -309,7 +300,7 @@ class Rental:
         """
         pods = self.account.pods
         failures = 0
-        self._ends_at = self._clock.time() + self._release_timeout
+        self._ends_at = self._clock.time() + self._options.release_timeout
         self._accepted_at = math.inf
         try:
             async with self._clock.timeout_at(self._ends_at) as self._limit:
@@ -320,7 +311,7 @@ class Rental:
                                 return None
                             self._accepted_at = self._clock.time()
                             self._reschedule()
-                        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._interval)
+                        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)
                     except WaitTimeoutError as exc:
                         status = exc.statuses.get(pod_id)
                         if status is not None and status.status not in _ENDING:
@@ -412,6 +403,7 @@ class Rental:
 
     def keep(self) -> None:
         """Leave the pod to the user."""
+        self._is_kept = True
         self._remove_file()
         self.notify("LeaseKept")
 

@@ -20,6 +20,7 @@ from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 if TYPE_CHECKING:
     from ..config import Settings
     from ..pagination import AsyncPager
+    from ..remote import SSHOptions
     from ..specs import PodSpec
     from ..waiting import OnChange
 
@@ -136,6 +137,19 @@ class Account:
     server_clock: ServerClock
     folder: Path
     shared_list: SharedList
+
+
+@attrs.frozen(kw_only=True)
+class LeaseOptions:
+    """The checked parameters of ``pods.lease`` except the spec; see there."""
+
+    ready_timeout: float
+    interval: float
+    max_hours: float | None
+    max_spend: float | None
+    release_timeout: float
+    login: bool
+    ssh: SSHOptions
 
 
 async def read_list(list_pods: ListPods, clock: Clock) -> Listing:

@@ -16,13 +16,11 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal
 
-import attrs
-
 from .._operations import LISTENERS, begin_operation, empty_context
-from .._utils.arguments import check_amount, check_flag, check_interval, check_seconds
 from ..errors import (
     BudgetExceededError,
     NotReleasedError,
@@ -39,7 +37,7 @@ from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import tries_next_spec
 from ._rental import Rental
-from .pods_api import Account, ListedPod
+from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
 
 _log = logging.getLogger("primepods")
 
@@ -53,42 +51,6 @@ _MIN_INTERRUPTION_INTERVAL: Final = 0.05
 """Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together."""
 _MAX_INTERRUPTIONS: Final = 2
 """Number of interruptions of a release at which it is given up."""
-
-
-def _validate_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    check_seconds(attribute.name, value)
-
-
-def _validate_flag(_: object, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs' signature
-    check_flag(attribute.name, value)
-
-
-def _validate_interval(_: object, __: object, value: float) -> None:
-    check_interval(value)
-
-
-def _validate_budget(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-    if value is not None:
-        what = "number of hours" if attribute.name == "max_hours" else "amount of money"
-        check_amount(attribute.name, value, what)
-
-
-@attrs.frozen(kw_only=True)
-class LeaseOptions:
-    """Validated parameters of ``pods.lease`` except the spec.
-
-    Raises:
-        TypeError: A value has another type.
-        ValueError: A number is out of range.
-    """
-
-    ready_timeout: float = attrs.field(validator=_validate_seconds)
-    interval: float = attrs.field(validator=_validate_interval)
-    max_hours: float | None = attrs.field(validator=_validate_budget)
-    max_spend: float | None = attrs.field(validator=_validate_budget)
-    release_timeout: float = attrs.field(validator=_validate_seconds)
-    login: bool = attrs.field(validator=_validate_flag)
-    ssh: SSHOptions
 
 
 class LeaseSupervisor:
@@ -318,7 +280,8 @@ class LeaseSupervisor:
         phase.add_done_callback(lambda _: self._changed.set())
         while not phase.done():
             self._changed.clear()
-            seconds_left = math.inf if self.is_ending else 3600 * self._hours_left
+            hours = (hours for hours, _, _ in self._budgets())
+            seconds_left = math.inf if self.is_ending else 3600 * min(hours, default=math.inf)
             if seconds_left <= 0:
                 self.budget_error = self._make_budget_error()
                 self.end()
@@ -353,13 +316,7 @@ class LeaseSupervisor:
         errors: list[PrimePodsError] = []
         failures: list[str] = []
         for account, spec in self._orders:
-            rental = Rental(
-                account,
-                spec,
-                max_hours=options.max_hours,
-                interval=options.interval,
-                release_timeout=options.release_timeout,
-            )
+            rental = Rental(account, spec, options)
             self._rentals.append(rental)
             try:
                 return rental, await self._make_ready(rental)
@@ -370,6 +327,7 @@ class LeaseSupervisor:
                 if len(errors) == len(self._orders) or not tries_next_spec(errors):
                     raise
                 if rental.pod_id is not None:
+                    # A pod that may appear later, of an order without an id, is for the end of the lease.
                     await self._release(rental)
                 if self.release_error is not None:
                     raise
@@ -435,16 +393,27 @@ class LeaseSupervisor:
         return status
 
     async def _release(self, *rentals: Rental) -> None:
-        """The second phase: delete the pods of all orders, by one list; also after a spec has failed."""
+        """The second phase: delete the pods, then what the list shows under a name of the lease.
+
+        Also called for a single order whose spec has failed.
+        """
+        for rental in rentals:
+            if not rental.is_settled and not (self._is_kept and rental is self._rentals[-1]):
+                await rental.delete_own()
         listings: dict[str | None, list[ListedPod]] = {}
         for rental in rentals:
-            account = rental.account
-            team_id = account.settings.team_id
+            team_id = rental.account.settings.team_id
             if team_id not in listings and any(each.needs_list for each in rentals):
-                listings[team_id] = (await account.shared_list.read(account))[0]
-            if not rental.is_settled:
-                is_kept = self._is_kept and rental is self._rentals[-1]
-                await rental.release(listings.get(team_id, []), is_kept=is_kept)
+                listings[team_id] = await self._read_list(rental.account)
+            rental.settle(await rental.delete_others(listings.get(team_id, [])))
+
+    async def _read_list(self, account: Account) -> list[ListedPod]:
+        """Read the list; no longer than 10 s after an interruption of the release."""
+        started_at = self._interrupted_at if self._interruptions else self._clock.time()
+        with suppress(TimeoutError):
+            async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
+                return (await account.shared_list.read(account))[0]
+        return []
 
     def _deletion_note(self, error: BaseException) -> str:
         """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
@@ -453,24 +422,19 @@ class LeaseSupervisor:
             return ""
         return f"Its lease has deleted pod {pod_id}."
 
-    @property
-    def _hours_left(self) -> float:
-        """Hours until a limit of the budget is reached, at the highest price seen."""
-        return math.inf if self._is_kept else min(self._hours_until_max_hours, self._hours_until_max_spend)
-
-    @property
-    def _hours_until_max_hours(self) -> float:
-        # The hours count from the first order.
-        if self._options.max_hours is None or not self._rentals:
-            return math.inf
-        return self._options.max_hours - self._rentals[0].seconds / 3600
-
-    @property
-    def _hours_until_max_spend(self) -> float:
-        price_hr = self._rentals[-1].price_hr if self._rentals else 0.0
-        if self._options.max_spend is None or price_hr <= 0:
-            return math.inf
-        return (self._options.max_spend - self._spent) / price_hr
+    def _budgets(self) -> list[tuple[float, Literal["hours", "spend"], float]]:
+        """Return the hours until each limit is reached, at the highest price seen, with its kind and size."""
+        max_hours, max_spend = self._options.max_hours, self._options.max_spend
+        found: list[tuple[float, Literal["hours", "spend"], float]] = []
+        if self._is_kept or not self._rentals:
+            return found
+        if max_hours is not None:
+            # The hours count from the first order.
+            found.append((max_hours - self._rentals[0].seconds / 3600, "hours", max_hours))
+        price_hr = self._rentals[-1].price_hr
+        if max_spend is not None and price_hr > 0:
+            found.append(((max_spend - self._spent) / price_hr, "spend", max_spend))
+        return found
 
     @property
     def _spent(self) -> float:
@@ -478,17 +442,14 @@ class LeaseSupervisor:
 
     def _make_budget_error(self) -> BudgetExceededError:
         """Return the error that says which limit is reached."""
-        options, rental = self._options, self._rentals[-1]
-        kind: Literal["hours", "spend"] = "spend"
-        limit = options.max_spend or 0.0
-        if self._hours_until_max_hours < self._hours_until_max_spend:
-            kind, limit = "hours", options.max_hours or 0.0
+        _, kind, limit = min(self._budgets())
+        rental, spent = self._rentals[-1], self._spent
         return BudgetExceededError(
             f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
-            f"{self._spent:.2f}.",
+            f"{spent:.2f}.",
             pod_id=rental.pod_id or "",
             budget=kind,
-            spent=self._spent,
+            spent=spent,
             limit=limit,
         )
 
@@ -506,16 +467,11 @@ async def _call_back(on_change: OnChange, change: PodChange) -> None:
         if inspect.isawaitable(result):
             await result
     except (asyncio.CancelledError, GeneratorExit) as exc:
-        if not _is_cancelled_or_closed(task):
+        try:
+            # Outside its task, a coroutine runs only to be closed, by `close()` or the garbage collector.
+            is_raised_here = asyncio.current_task() is task and task is not None and not task.cancelling()
+        except RuntimeError:  # no event loop
+            is_raised_here = False
+        if is_raised_here:
             raise RuntimeError(f"on_change raised {exc!r}") from exc
         raise
-
-
-def _is_cancelled_or_closed(task: asyncio.Task[object] | None) -> bool:
-    """Return whether other code has cancelled the task, or the coroutine is being closed."""
-    try:
-        running = asyncio.current_task()
-    except RuntimeError:  # no event loop
-        running = None
-    # Outside its task, a coroutine runs only to be closed, by `close()` or the garbage collector.
-    return running is None or running is not task or running.cancelling() > 0

@@ -18,6 +18,7 @@ from .._http.response import missing_row_error
 from .._operations import operation
 from .._status_reader import StatusReader
 from .._utils.arguments import (
+    check_amount,
     check_callable,
     check_count,
     check_flag,
@@ -494,10 +495,20 @@ class AsyncPods:
                 being raised, that one gets a note instead.
         """
         from ..leasing.lease import AsyncLease
-        from ..leasing.supervisor import LeaseOptions, LeaseSupervisor
+        from ..leasing.pods_api import LeaseOptions
+        from ..leasing.supervisor import LeaseSupervisor
         from ..remote import SSHOptions
         from ._creation import check_specs
 
+        check_flag("login", login)
+        check_seconds("ready_timeout", ready_timeout)
+        check_seconds("release_timeout", release_timeout)
+        check_interval(interval)
+        for name, limit in (("max_hours", max_hours), ("max_spend", max_spend)):
+            if limit is not None:
+                check_amount(name, limit, "number of hours" if name == "max_hours" else "amount of money")
+        if on_change is not None:
+            check_callable("on_change", on_change)
         options = LeaseOptions(
             ready_timeout=ready_timeout,
             interval=interval,
@@ -507,8 +518,6 @@ class AsyncPods:
             login=login,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        if on_change is not None:
-            check_callable("on_change", on_change)
         orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
         return AsyncLease(LeaseSupervisor(orders, options), self._open_leases, on_change)
 
