@@ -19,7 +19,6 @@ from ..errors import (
     NotReleasedError,
     PriceTooHighError,
     PrimePodsError,
-    ProtocolError,
     WaitTimeoutError,
 )
 from ..models import Pod, PodState, PodStatus

@@ -288,7 +288,8 @@ class LeaseSupervisor:
             if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
                 phase.cancel()
             try:
-                await self._clock.wait(self._changed, max(0.0, min(seconds_left, _CHECK_INTERVAL)))
+                # Not shorter than a clock can tell: rounding may leave a billionth of a second.
+                await self._clock.wait(self._changed, min(max(seconds_left, 0.001), _CHECK_INTERVAL))
             except _INTERRUPTS:
                 self.interrupt()
         return asyncio.CancelledError() if phase.cancelled() else phase.exception()

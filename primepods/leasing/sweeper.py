@@ -16,7 +16,7 @@ from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time, fingerprint
-from .ledger import Ledger, LeaseFile, read_ledger, remove_broken_drafts
+from .ledger import LeaseFile, Ledger, read_ledger, remove_broken_drafts
 from .pods_api import APPEARS_WITHIN, Account, ListedPod, find_named, has_ended, read_ended_pods
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
@@ -43,6 +43,7 @@ class _Orphan:
     is_listed: bool
 
 
+@attrs.define(kw_only=True)
 class Sweeper:
     """Finder and deleter of orphaned pods.
 
@@ -54,26 +55,16 @@ class Sweeper:
         only: An earlier sweep; only pods that it has found.
     """
 
-    def __init__(
-        self,
-        account: Account,
-        *,
-        prefix: str | None,
-        older_than: float | None,
-        expired: bool,
-        only: Sweep | None,
-    ) -> None:
-        self._account = account
-        self._settings = account.settings
-        self._prefix = prefix
-        self._older_than = older_than
-        self._expired = expired
-        self._only = only
-        self._skipped: list[SkippedLease] = []
-        self._claimed: list[LeaseFile] = []
-        self._are_files_readable = True
-        # The server's time. If it is unknown, pods count as just ordered, and may still appear.
-        self._now = -math.inf
+    _account: Account
+    _prefix: str | None
+    _older_than: float | None
+    _expired: bool
+    _only: Sweep | None
+    _skipped: list[SkippedLease] = attrs.field(init=False, factory=list[SkippedLease])
+    _claimed: list[LeaseFile] = attrs.field(init=False, factory=list[LeaseFile])
+    _are_files_readable: bool = attrs.field(init=False, default=True)
+    # The server's time. If it is unknown, pods count as just ordered, and may still appear.
+    _now: float = attrs.field(init=False, default=-math.inf)
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``.
@@ -102,7 +93,9 @@ class Sweeper:
             if not dry_run:
                 for file in ended:
                     file.remove()
-                for outcome in await map_bounded(self._delete, chosen, self._settings.max_concurrency):
+                for outcome in await map_bounded(
+                    self._delete, chosen, self._account.settings.max_concurrency
+                ):
                     outcomes |= outcome
         finally:
             for file in self._claimed:
@@ -123,7 +116,7 @@ class Sweeper:
         """
         folder = self._account.folder
         try:
-            remove_broken_drafts(folder, self._settings.clock.wall())
+            remove_broken_drafts(folder, self._account.settings.clock.wall())
             ledger = read_ledger(folder)
         except (ConfigError, OSError):
             if not self._expired:
@@ -153,7 +146,7 @@ class Sweeper:
             self._now = await confirmed_time(
                 self._account.pods,
                 self._account.server_clock,
-                self._settings.clock,
+                self._account.settings.clock,
                 consequence="nothing is deleted, because ages are unknown",
             )
         except PrimePodsError:
@@ -251,11 +244,11 @@ class Sweeper:
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         """Return why a lease is left alone; ``None`` if its process may have ended."""
         # Under another key, or for another team, a 404 would prove nothing.
-        if record.base_url != self._settings.base_url:
+        if record.base_url != self._account.settings.base_url:
             return f"it was rented at {record.base_url}"
-        if record.key_fingerprint != fingerprint(self._settings):
+        if record.key_fingerprint != fingerprint(self._account.settings):
             return "it was rented with another API key"
-        if record.team_id != self._settings.team_id:
+        if record.team_id != self._account.settings.team_id:
             team = "without a team" if record.team_id is None else f"of team {record.team_id}"
             return f"it is {team}: sweep with a client of that team_id"
         if record.may_be_orphaned(has_min_age=self._older_than is not None):
@@ -303,7 +296,7 @@ class Sweeper:
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if not pod_ids:
             try:
-                found, result = await find_named(self._account.listed, name, self._settings.clock)
+                found, result = await find_named(self._account.listed, name, self._account.settings.clock)
             except PrimePodsError as exc:
                 return {name: exc}
             if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.fields import DecodeError
+from .._decoding.objects import wire_names
 from .._decoding.rows import as_object, decode_object
 from .._http.request import PODS, Request
 from .._utils.arguments import check_id
@@ -83,27 +84,8 @@ _BY_STATUS: Final[dict[int, tuple[type[APIError], str]]] = {
 _AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 """Statuses whose refusals are classified by their text, as are all 5xx."""
 
-_WIRE_NAMES: Final[Mapping[str, str]] = {
-    "name": "name",
-    "cloud_id": "cloudId",
-    "gpu_type": "gpuType",
-    "socket": "socket",
-    "gpu_count": "gpuCount",
-    "disk_size": "diskSize",
-    "vcpus": "vcpus",
-    "memory": "memory",
-    "max_price": "maxPrice",
-    "image": "image",
-    "custom_template_id": "customTemplateId",
-    "data_center_id": "dataCenterId",
-    "country": "country",
-    "security": "security",
-    "jupyter_password": "jupyterPassword",
-    "ssh_key_id": "sshKeyId",
-    "auto_restart": "autoRestart",
-    "prepaid_for_hr": "prepaidForHr",
-}
-"""Fields of a spec that are copied unchanged under ``pod`` in the body."""
+_NOT_UNDER_POD: Final = {"provider", "env_vars", "disks", "team_id", "team_member_ids", "shared_with_team"}
+"""Fields of a spec that are not copied unchanged under ``pod`` in the body."""
 
 
 @attrs.define(eq=False)
@@ -236,7 +218,8 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
 
 
 def _pod_fields(spec: PodSpec) -> dict[str, Any]:
-    pod = {wire: getattr(spec, name) for name, wire in _WIRE_NAMES.items()}
+    wire_keys = wire_names(PodSpec).items()
+    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
     if spec.image is None and spec.custom_template_id is not None:
         pod["image"] = CUSTOM_IMAGE
     if spec.env_vars:

@@ -433,10 +433,14 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent; it must have a name.
+            max_hours: Hours after which nothing needs the pod, as for :meth:`create`. Its name gets a suffix
+                with that time, by which later calls find it until then, with and without ``max_hours``.
 
         Raises:
             ValueError: The spec has no name.
-            ProtocolError: No such pod is listed, but an unreadable row may be it. Nothing is rented.
+            ProtocolError: No such pod is listed, but an unreadable row may be it, or a pod whose name a
+                server may have made of this one; or the server's time, for ``max_hours``, is unknown.
+                Nothing is rented.
             CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
                 see :meth:`create`.
         """
@@ -469,8 +473,9 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
-                is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
-                The pod of the failed spec is deleted first; the last error has the earlier ones as notes.
+                is sold out, costs more than its ``max_price``, fails to become ready, refuses logins, or
+                got no conclusive response. The pod of the failed spec is deleted first, or when it appears;
+                the last error has the earlier ones as notes.
                 Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
@@ -491,6 +496,8 @@ class AsyncPods:
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
+            ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
+                response to the order had the id of another pod.
             NotReleasedError: The pod may be running, and billed. If another exception is
                 being raised, that one gets a note instead.
         """
@@ -574,9 +581,8 @@ class AsyncPods:
         if not isinstance(only, Sweep | None):
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
         pods = AsyncPods(self._executor.for_many(), self._hub, self._open_leases)
-        sweeper = Sweeper(
-            pods._account(team_id=None), prefix=prefix, older_than=older_than, expired=expired, only=only
-        )
+        account = pods._account(team_id=None)
+        sweeper = Sweeper(account=account, prefix=prefix, older_than=older_than, expired=expired, only=only)
         return await sweeper.run(dry_run=dry_run)
 
     @operation("pods.delete")
