@@ -26,7 +26,7 @@ from ..specs import PodSpec
 from ._record import as_time, new_record
 from .ledger import LeaseFile
 from .pods_api import Account, LeaseOptions, ListedPod, find_named, has_ended, read_ended_pods
-from .server_time import expiring_name
+from .server_time import expiry_after
 
 _log = logging.getLogger("primepods")
 
@@ -84,7 +84,10 @@ class Rental:
         self._ordered_at: float | None = None
         # Why it is unknown which pod is the order's, for messages; empty if it is known, or there is none.
         self._doubt = ""
+        self._shown = "the list does not show it"
         self._is_identified = False
+        # Ids of other pods with the unique name that are not confirmed gone yet.
+        self._others: set[str] = set()
         self._may_appear_until = -math.inf
         self._highest_price: float | None = None
         self._final_spent: float | None = None
@@ -106,16 +109,13 @@ class Rental:
             ProtocolError: The server's time, for the expiry in the name, is not confirmed.
         """
         account, beginning = self.account, self.spec.name or "primepods"
-        if self._options.max_hours is None:
-            name = unique_name(beginning, self._clock.random)
-        else:
-            name = await expiring_name(
-                beginning,
-                self._options.max_hours,
-                pods=account.pods,
-                server_clock=account.server_clock,
-                clock=self._clock,
-            )
+        expires_at = await expiry_after(
+            self._options.max_hours,
+            pods=account.pods,
+            server_clock=account.server_clock,
+            clock=self._clock,
+        )
+        name = unique_name(beginning, self._clock.random, expires_at)
         if not name.startswith(beginning):
             _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", beginning)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
@@ -165,27 +165,30 @@ class Rental:
         if self.file is not None:
             await asyncio.to_thread(self.file.update, **changes)
 
-    async def identify(self, listed: list[ListedPod]) -> None:
+    async def identify(self) -> list[ListedPod]:
         """Forget the id in the response to the order if the API shows it with another name, or with none.
 
         An id that nothing shows counts by the response; one that was shown with our name stays ours.
+
+        Returns:
+            The list that was read; empty if the id was identified before.
         """
         if self.pod_id is None or self._is_identified:
-            return
+            return []
+        listed, _ = await self.account.shared_list.read(self.account)
         row: ListedPod | Pod | None = next((row for row in listed if row.id == self.pod_id), None)
         if row is None or row.name is None:
             try:
                 row = await self.account.pods.get(self.pod_id)
             except (PrimePodsError, ValueError) as exc:
                 _log.info("the name of pod %s cannot be read: %s", self.pod_id, exc)
-        if row is None:
-            return
-        self._is_identified = is_same_name(self.name, row.name)
-        if not self._is_identified:
+        self._is_identified = row is not None and is_same_name(self.name, row.name)
+        if row is not None and not self._is_identified:
             _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)
             self.pod = self.pod_id = None
             self._doubt = _ANOTHER
             await self._update_file(pod_id=None)
+        return listed
 
     @property
     def name(self) -> str:
@@ -245,40 +248,38 @@ class Rental:
     @property
     def needs_list(self) -> bool:
         """Whether the list is needed for the release: a pod exists or may exist."""
-        return self.pod_id is not None or bool(self._doubt)
+        return self.pod_id is not None or bool(self._doubt or self._others)
 
     async def delete_own(self) -> None:
         """Delete the ordered pod, unless the API shows that its id is another's."""
         if self._doubt == _INTERRUPTED:
-            found, shown = await find_named(self.account.listed, self.name, self._clock)
-            if not found:
-                self._failure = f"{_INTERRUPTED}, and {shown}"
-                return
-            await self._note_id(found[0].id)
-            self._is_identified = True
-        if self.pod_id is not None and not self._is_identified:
-            await self.identify((await self.account.shared_list.read(self.account))[0])
+            found, self._shown = await find_named(self.account.listed, self.name, self._clock)
+            self._others |= {row.id for row in found}
+        await self.identify()
         if self.pod_id is not None:
             is_shown = self.status is not None or self._is_identified
             self._failure = await self._delete(self.pod_id, is_shown=is_shown)
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
-        """Delete the listed pods with the unique name except the ordered one; return why one may be running."""
+        """Delete all pods with the unique name but the ordered one; return why one may be running."""
         failure: str | None = None
-        others = {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
-        for pod_id in sorted(others):
+        self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
+        for pod_id in sorted(self._others):
             _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
-            self._doubt = ""
-            if reason := await self._delete(pod_id, is_shown=True):
+            reason = await self._delete(pod_id, is_shown=True)
+            if reason is None:
+                self._others.discard(pod_id)
+                self._doubt = ""
+            else:
                 failure = f"its pod {pod_id} is not released: {reason}"
         return failure
 
     def settle(self, failure: str | None) -> None:
         """End the release: report a pod that may be running, leave the file to sweeps, or remove it."""
         failure = failure or self._failure
-        if self._doubt == _ANOTHER:
-            failure = failure or f"{_ANOTHER}, and the list does not show it"
-        if not self.is_settled:
+        if self._doubt in {_ANOTHER, _INTERRUPTED}:
+            failure = failure or f"{self._doubt}, and {self._shown}"
+        if self._final_spent is None:
             self._final_spent = self.spent
         if failure is not None:
             self.report_failure(failure)
@@ -287,7 +288,7 @@ class Rental:
             self._leave_to_sweep()
         elif not self.is_settled and not self._is_kept:
             self._remove_file()
-            self.notify("LeaseReleased", spent=self._final_spent or 0.0)
+            self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 
     async def _delete(self, pod_id: str, *, is_shown: bool) -> str | None:
@@ -317,7 +318,10 @@ class Rental:
                             # The API has lost the deletion that it accepted.
                             self._accepted_at = math.inf
                             self._reschedule()
-                    except PrimePodsError as exc:
+                    except (
+                        PrimePodsError,
+                        ValueError,
+                    ) as exc:  # ValueError: no request is possible for the id
                         self._note_failure(exc)
                         failures += 1
                         await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0**failures))
@@ -366,7 +370,7 @@ class Rental:
             hurried_end = max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT
             self._limit.reschedule(min(self._ends_at, hurried_end))
 
-    def _note_failure(self, error: PrimePodsError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         """Log a failure of the release: the first, then at most one a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:

@@ -6,7 +6,6 @@ import asyncio
 from types import TracebackType
 
 from .._utils.arguments import check_interval, check_seconds
-from .._utils.clock import Clock
 from .._utils.pod_reference import PodReference
 from ..errors import ClientClosedError, PrimePodsError, WaitTimeoutError
 from ..models import Endpoint, Pod, PodStatus
@@ -14,7 +13,7 @@ from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
 from .open_leases import OpenLeases, intercepted_ctrl_c, wait_released
-from .pods_api import PodsAPI, read_ended_pods
+from .pods_api import read_ended_pods
 from .supervisor import LeaseSupervisor
 
 
@@ -112,32 +111,26 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         """
         check_seconds("timeout", timeout)
         check_interval(interval)
-        account = self._rental.account
-        return await _final_cost(account.pods, account.settings.clock, self.id, timeout, interval)
+        clock = self._rental.account.settings.clock
+        ends_at = clock.time() + timeout
+        billed = await self._read_bill()
+        while clock.time() + interval <= ends_at:
+            await clock.sleep(interval)
+            previous, current = billed, await self._read_bill()
+            if current is not None and current == previous:
+                return current
+            billed = previous if current is None else current
+        found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
+        raise WaitTimeoutError(
+            f"After {timeout:g} s the bill of pod {self.id} has not settled: {found}. Look at "
+            "`pods.history()` later.",
+            statuses={},
+            pending=(self.id,),
+        )
 
-
-async def _final_cost(pods: PodsAPI, clock: Clock, pod_id: str, timeout: float, interval: float) -> float:
-    """Return what was billed for a pod that has ended, once two responses agree."""
-
-    async def read_bill() -> float | None:
-        records = await read_ended_pods(pods)
-        return next((record.total_billed_price for record in records if record.id == pod_id), None)
-
-    ends_at = clock.time() + timeout
-    billed = await read_bill()
-    while clock.time() + interval <= ends_at:
-        await clock.sleep(interval)
-        previous, current = billed, await read_bill()
-        if current is not None and current == previous:
-            return current
-        billed = previous if current is None else current
-    found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
-    raise WaitTimeoutError(
-        f"After {timeout:g} s the bill of pod {pod_id} has not settled: {found}. Look at `pods.history()` "
-        "later.",
-        statuses={},
-        pending=(pod_id,),
-    )
+    async def _read_bill(self) -> float | None:
+        records = await read_ended_pods(self._rental.account.pods)
+        return next((record.total_billed_price for record in records if record.id == self.id), None)
 
 
 class AsyncLease:

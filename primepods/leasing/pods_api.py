@@ -63,7 +63,7 @@ ListPods: TypeAlias = "Callable[[], AsyncPager[ListedPod]]"
 class PodsAPI(Protocol):
     """The methods of ``client.pods`` that leases use; a protocol, to avoid a circular import."""
 
-    def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
+    def list(self) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
         ...
 
@@ -162,7 +162,7 @@ async def read_list(list_pods: ListPods, clock: Clock) -> Listing:
 
 
 async def find_named(
-    list_pods: ListPods, name: str, clock: Clock, is_enough: Callable[[list[ListedPod]], bool] = bool
+    list_pods: ListPods, name: str, clock: Clock, is_enough: Callable[[list[ListedPod]], object] = bool
 ) -> tuple[list[ListedPod], str]:
     """Search the list for pods with a name, for :data:`LOOKUP_TIMEOUT` at most.
 

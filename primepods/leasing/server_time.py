@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from .._utils.clock import Clock, ServerClock
-from .._utils.unique_names import UniqueName, unique_name
 from ..errors import PrimePodsError, ProtocolError
 from .pods_api import PodsAPI
 
@@ -76,28 +75,20 @@ def _unknown_time(text: str) -> ProtocolError:
     return ProtocolError(f"GET {path}: {text}", method="GET", url_path=path)
 
 
-async def expiring_name(
-    beginning: str, hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
-) -> UniqueName:
-    """Return a unique name that contains when its pod expires.
+async def expiry_after(
+    hours: float | None, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
+) -> float | None:
+    """Return the time when a pod expires that is ordered now; ``None`` without hours.
+
+    The server's time is used because other machines, which may read the name, have other clocks. If it is
+    unknown, it is read again.
 
     Raises:
         ProtocolError: The server's time is not confirmed.
         PrimePodsError: The API cannot be read.
     """
-    expires_at = await expiry_after(hours, pods=pods, server_clock=server_clock, clock=clock)
-    return unique_name(beginning, clock.random, expires_at=expires_at)
-
-
-async def expiry_after(hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock) -> float:
-    """Return the time when a pod expires that is ordered now; a server's time that is unknown is read again.
-
-    The server's time is used because other machines, which may read the name, have other clocks.
-
-    Raises:
-        ProtocolError: The server's time is not confirmed.
-        PrimePodsError: The API cannot be read.
-    """
+    if hours is None:
+        return None
     consequence = "nothing is ordered, because its expiry would be unknown"
     try:
         now = await confirmed_time(pods, server_clock, clock, consequence=consequence)

@@ -278,7 +278,9 @@ class LeaseSupervisor:
         """
         phase = asyncio.get_running_loop().create_task(work)
         phase.add_done_callback(lambda _: self._changed.set())
-        while not phase.done():
+        cancelled_at = math.inf
+        # A callback that ignores its cancellation delays the release by a minute, no longer.
+        while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
             self._changed.clear()
             hours = (hours for hours, _, _ in self._budgets())
             seconds_left = math.inf if self.is_ending else 3600 * min(hours, default=math.inf)
@@ -287,12 +289,13 @@ class LeaseSupervisor:
                 self.end()
             if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
                 phase.cancel()
+                cancelled_at = min(cancelled_at, self._clock.time())
             try:
                 # Not shorter than a clock can tell: rounding may leave a billionth of a second.
                 await self._clock.wait(self._changed, min(max(seconds_left, 0.001), _CHECK_INTERVAL))
             except _INTERRUPTS:
                 self.interrupt()
-        return asyncio.CancelledError() if phase.cancelled() else phase.exception()
+        return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
     async def _use(self) -> None:
         """The first phase: order pods until one is ready, then watch its block; it does not return."""
@@ -350,8 +353,7 @@ class LeaseSupervisor:
         rental.check_price()
         pod_id = str(rental.pod_id)
         status = await self._boot(rental, pod_id)
-        listed, _ = await rental.account.shared_list.read(rental.account)
-        await rental.identify(listed)
+        listed = await rental.identify()
         if rental.pod_id is None:
             raise ProtocolError(
                 f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows that "

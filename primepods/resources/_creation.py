@@ -57,10 +57,6 @@ _ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.
 NoteId = Callable[[str], Awaitable[None]]
 
 
-async def _ignore_id(_: str) -> None:
-    """Default for the callback of :meth:`PodCreator.order`."""
-
-
 class PodCreator:
     """Creates pods.
 
@@ -85,9 +81,8 @@ class PodCreator:
         return await self._create(spec)
 
     async def _expiry(self, max_hours: float | None) -> float | None:
-        if max_hours is None:
-            return None
-        check_amount("max_hours", max_hours, "number of hours")
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
         return await expiry_after(
             max_hours, pods=self._pods, server_clock=self._server_clock, clock=self._clock
         )
@@ -136,7 +131,7 @@ class PodCreator:
             spec = attrs.evolve(spec, name=ensured_name(name, expires_at))
         return await self._create(spec)
 
-    async def order(self, spec: PodSpec, note_id: NoteId = _ignore_id) -> list[Pod]:
+    async def order(self, spec: PodSpec, note_id: NoteId | None = None) -> list[Pod]:
         """Order a pod with a name; return it, or all pods of a unique name if a gateway has sent the order twice.
 
         Args:
@@ -157,7 +152,7 @@ class PodCreator:
             await self._record_namesakes(order)
             return await self._send(order, request, note_id)
 
-    async def _send(self, order: Order, request: Request, note_id: NoteId) -> list[Pod]:
+    async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:
         """Send an order and determine its outcome."""
         log.info("ordering the pod %r", order.name)
         sent_at = self._clock.boottime()
@@ -171,10 +166,10 @@ class PodCreator:
                     log.warning(
                         "the order of pod %s was refused, and carried out: %s", order.name, order.error
                     )
-                    return _readable(order, found)
+                    return self._decide(order, found, "")
                 # A copy: `order.error` itself, if raised, would make a reference cycle through this frame.
                 raise copy_exception(order.error)
-            if order.is_unique and order.has_our_name and order.response_id is not None:
+            if note_id is not None and order.has_our_name and order.response_id is not None:
                 await note_id(order.response_id)
             # The response to the order may be the first that has a Date.
             now = self._server_clock.now()
@@ -216,22 +211,27 @@ class PodCreator:
         """
         log.warning("whether the pod %r exists is unknown: searching the list for it", order.name)
 
-        def is_enough(found: list[ListedPod]) -> bool:
-            count = len(self._provable(order, found))
-            return count > 0 if order.is_unique else count == 1
-
         found: list[ListedPod] = []
         try:
             if (pod := await self._pod_of_response(order)) is not None:
                 return [pod]
+            is_enough = partial(self._provable, order)
             found, shown = await find_named(self._listed, order.name, self._clock, is_enough)
             # The pod may have appeared meanwhile with a name that the server changed.
             if not found and (pod := await self._pod_of_response(order)) is not None:
                 return [pod]
         except ClientClosedError:
             shown = "the client was closed"
-        if is_enough(found):
-            return self._provable(order, found)
+        return self._decide(order, found, shown)
+
+    def _decide(self, order: Order, found: list[ListedPod], shown: str) -> list[Pod]:
+        """Return the pods of an order.
+
+        Raises:
+            CreateUncertainError: No pod is provably this order's.
+        """
+        if provable := self._provable(order, found):
+            return provable
         raise uncertain_error(order, [row.id for row in found], shown) from order.error
 
     async def _pod_of_response(self, order: Order) -> Pod | None:
@@ -250,7 +250,7 @@ class PodCreator:
             return None
 
     def _provable(self, order: Order, found: list[ListedPod]) -> list[Pod]:
-        """Return those of the found pods that can be read, and that only this order can have created."""
+        """Return the found pods that only this order can have created; all of a unique name that can be read."""
         candidates = [row.pod for row in found if row.pod is not None and order.may_be_ours(row.pod)]
         if not candidates or order.is_unique:
             return candidates
@@ -262,19 +262,8 @@ class PodCreator:
         if ledger.unreadable:
             return []
         leased = {record.pod_id for record in ledger.records.values()}
-        return [pod for pod in candidates if pod.id not in leased]
-
-
-def _readable(order: Order, found: list[ListedPod]) -> list[Pod]:
-    """Return the rows of found pods.
-
-    Raises:
-        CreateUncertainError: None can be read.
-    """
-    pods = [row.pod for row in found if row.pod is not None]
-    if not pods:
-        raise uncertain_error(order, [row.id for row in found], "")
-    return pods
+        unleased = [pod for pod in candidates if pod.id not in leased]
+        return unleased if len(unleased) == 1 else []
 
 
 def _is_living(pod: Pod) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -124,6 +125,32 @@ async def test_a_callback_that_is_cancelled_is_not_blamed(folder: Path) -> None:
         with pytest.raises(primepods.ClientClosedError, match="The pod is deleted"):
             await entering
         assert (it.running(), it.records()) == ([], [])
+
+
+async def test_a_callback_that_ignores_its_cancellation_holds_no_release(folder: Path) -> None:
+    """The pod is deleted a minute later."""
+
+    staying: list[asyncio.Task[Any] | None] = []
+    may_go = asyncio.Event()
+
+    async def stay(_: object) -> None:
+        staying.append(asyncio.current_task())
+        while not may_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_go.wait()
+
+    async with stage(folder) as it:
+        entering = asyncio.create_task(it.client.pods.lease(it.spec, on_change=stay).__aenter__())
+        while not staying:
+            await it.clock.sleep(1)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert (it.running(), it.records()) == ([], [])
+        assert it.clock.elapsed < 120
+        may_go.set()
+        assert staying[0] is not None
+        staying[0].cancel()
 
 
 async def test_what_is_being_deleted_cannot_be_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
