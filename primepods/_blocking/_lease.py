@@ -23,10 +23,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
+# Safety limit for a wait for a release: the lease itself gives up at the second interruption.
 _MAX_INTERRUPTIONS: Final = 100
-"""Safety limit for a wait for a release: the lease itself gives up at the second interruption."""
+# The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
-"""The portals of leases that may have something left to do."""
 
 
 class LeasedPod(LeasedPodView, Remote):
@@ -97,9 +97,8 @@ class Lease:
         try:
             _portals[supervisor] = self._portal
             self._portal.call(self._lease.begin, on_change=in_calling_thread(self._on_change))
-            if not supervisor.is_ready:
-                raise entry_error(supervisor)
-            return LeasedPod(supervisor, self._portal)
+            if supervisor.is_ready:
+                return LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.abandon()
@@ -107,6 +106,10 @@ class Lease:
             add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
+        _portals.pop(supervisor, None)
+        error = entry_error(supervisor)
+        add_notes(error, supervisor)
+        raise error
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -75,7 +75,7 @@ def unique_name(
 
 
 def ensured_name(name: str, expires_at: float) -> str:
-    """Return the name of a pod of ``pods.ensure`` that expires: a suffix that depends on ``name``, and the expiry.
+    """Return the name of a pod of ``pods.ensure`` that expires: its suffix depends on ``name``.
 
     Not a :class:`UniqueName`: all calls for the same name use the same suffix.
     """
@@ -136,7 +136,7 @@ def may_be_shortened_name(ours: str, theirs: str) -> bool:
 def may_be_changed_name(ours: str, theirs: str) -> bool:
     """Return whether ``theirs`` is the name ``ours`` respelled by a server, or cut by it within a word.
 
-    A cut between words, or within a number, is not told from another name: `job-1` from `job-1-b` and `job-12`.
+    A cut between words or within a number is taken for another name: `job-1` is not `job-1-b` or `job-12`.
     """
     if not may_be_shortened_name(ours, theirs):
         return False

@@ -30,15 +30,15 @@ from .server_time import expiry_after
 
 _log = logging.getLogger("primepods")
 
+# Max seconds from the response to an order until its pod appears in another response.
 _APPEARANCE_TIMEOUT: Final = 60.0
-"""Max seconds from the response to an order until its pod appears in another response."""
+# Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
-"""Seconds to confirm that a pod is gone, after the release was interrupted."""
+# Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
-"""Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated."""
 _MAX_BACKOFF: Final = 10.0
+# Min seconds between two log messages about a release that fails.
 _LOG_INTERVAL: Final = 60.0
-"""Min seconds between two log messages about a release that fails."""
 _ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _UNCERTAIN: Final = "its order got no conclusive response"
 _INTERRUPTED: Final = "its order was interrupted"
@@ -52,7 +52,7 @@ class _NeverShownError(Exception):
 class Rental:
     """One order, from its name until its pods are confirmed terminated.
 
-    All pods that the list shows with its unique name are its own; several if a gateway has sent the order twice.
+    All pods that the list shows with its unique name are its own: several if a gateway repeats the order.
 
     Args:
         account: The account that orders the pod.

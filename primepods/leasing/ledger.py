@@ -1,8 +1,8 @@
 """The files of leases, one for each order; a sweep reads them when their process has died.
 
-A file is complete, locked and on the disk before its order is sent. Each later change is one more line, so that
-the lock, which the process holds as long as it lives, never moves. A forked child closes its copies of open
-files, because they would keep the locks after the end of the parent.
+A file is complete, locked and on the disk before its order is sent. Each later change is one more line, so
+that the lock, which the process holds as long as it lives, never moves. A forked child closes its copies of
+open files, because they would keep the locks after the end of the parent.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ log = logging.getLogger("primepods")
 
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
+# Flag with which opening a pipe does not block.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
-"""Flag with which opening a pipe does not block."""
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _MAX_SIZE: Final = 65_536
+# Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
 _MAX_DRAFT_AGE: Final = 24 * 3600.0
-"""Seconds; writing a draft takes milliseconds, so the process of an older draft has died."""
 
 
 class LeaseFile:

@@ -36,8 +36,8 @@ APPEARS_WITHIN: Final = 600.0
 """Seconds after its order in which a pod may appear, even after a 404 or an empty list."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
+# Max number of history records that are searched, the latest first.
 _MAX_RECORDS: Final = 1_000
-"""Max number of history records that are searched, the latest first."""
 
 
 @attrs.frozen

@@ -1,8 +1,8 @@
 """The lifecycle of a lease: order pods until one is ready, watch its block, delete it and confirm that.
 
-A lease is two phases, ``use`` and ``release``, each a task of its own, so that nothing in the ``with`` block can
-stop a deletion. The supervisor's task waits for them, and is where interruptions of a lease arrive. These are
-cancellations, Ctrl-C, and the end of the event loop, which cancels all tasks:
+A lease is two phases, ``use`` and ``release``, each a task of its own, so that nothing in the ``with`` block
+can stop a deletion. The supervisor's task waits for them, and is where interruptions of a lease arrive. These
+are cancellations, Ctrl-C, and the end of the event loop, which cancels all tasks:
 
 1. the first ends the use; an order that was sent is finished before;
 2. the second hurries the release: once the deletion is accepted, it is confirmed for 10 seconds at most;
@@ -42,15 +42,13 @@ from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
 _log = logging.getLogger("primepods")
 
 _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+# Seconds between two checks of the lease file and of the budget.
+# One long timer would not do for the budget: timers stand still while the machine sleeps, billing does not.
 _CHECK_INTERVAL: Final = 60.0
-"""Seconds between two checks of the lease file and of the budget.
-
-One long timer would not do for the budget: timers stand still while the machine sleeps, and billing does not.
-"""
+# Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
-"""Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together."""
+# Number of interruptions of a release at which it is given up.
 _MAX_INTERRUPTIONS: Final = 2
-"""Number of interruptions of a release at which it is given up."""
 
 
 class LeaseSupervisor:
@@ -186,7 +184,7 @@ class LeaseSupervisor:
 
     def end(self) -> None:
         """Start the release, if it has not started; call it in the event loop."""
-        if not self._can_release():
+        if not self._report_if_stranded():
             return
         ctrl_c.intercept(self._on_ctrl_c)
         if not self.is_ending:
@@ -198,7 +196,7 @@ class LeaseSupervisor:
 
     def interrupt(self) -> None:
         """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
-        if not self._can_release():
+        if not self._report_if_stranded():
             return
         now = self._clock.time()
         was_ending = self.is_ending
@@ -217,8 +215,8 @@ class LeaseSupervisor:
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
             self.on_pod_lost()
 
-    def _can_release(self) -> bool:
-        """Return whether a release is possible; if its event loop has stopped, report that the pod may run."""
+    def _report_if_stranded(self) -> bool:
+        """Report that the pod may run if the event loop has stopped; return whether a release is possible."""
         if self.is_open and self.is_stranded:
             for rental in self._rentals:
                 rental.give_up("the event loop of its lease has ended")
@@ -299,45 +297,44 @@ class LeaseSupervisor:
 
     async def _use(self) -> None:
         """The first phase: order pods until one is ready, then watch its block; it does not return."""
-        rental, listed = await self._first_ready()
-        self.is_ready = True
-        rental.notify("LeaseReady")
-        self.ready.set_result(None)
-        for each in self._rentals:
-            await each.delete_others(listed)
-        while True:
-            await self._clock.sleep(_CHECK_INTERVAL)
-            if rental.file is not None and await asyncio.to_thread(rental.file.restore):
-                _log.warning(
-                    "the file %s of %s was removed: it is written again", rental.file.path, rental.label
-                )
-
-    async def _first_ready(self) -> tuple[Rental, list[ListedPod]]:
-        """Order the pods one after the other, until a pod is ready; return its order, and the listed pods."""
-        options = self._options
-        if options.login:
-            options.ssh.check_program()
+        if self._options.login:
+            self._options.ssh.check_program()
         errors: list[PrimePodsError] = []
         failures: list[str] = []
+        listed: list[ListedPod] = []
         for account, spec in self._orders:
-            rental = Rental(account, spec, options)
+            rental = Rental(account, spec, self._options)
             self._rentals.append(rental)
             try:
-                return rental, await self._make_ready(rental)
+                listed = await self._make_ready(rental)
+                break
             except PrimePodsError as exc:
                 for failure in failures:
                     exc.add_note(f"Before that: {failure}")
                 errors.append(exc)
-                if len(errors) == len(self._orders) or not tries_next_spec(errors):
-                    raise
-                if rental.pod_id is not None:
-                    # A pod that may appear later, of an order without an id, is for the end of the lease.
-                    await self._release(rental)
-                if self.release_error is not None:
+                if not await self._prepare_next(rental, errors):
                     raise
                 failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
-        raise AssertionError  # the last spec has returned or raised
+        self.is_ready = True
+        self._rentals[-1].notify("LeaseReady")
+        self.ready.set_result(None)
+        for rental in self._rentals:
+            await rental.delete_others(listed)
+        while True:
+            await self._clock.sleep(_CHECK_INTERVAL)
+            file, label = self._rentals[-1].file, self._rentals[-1].label
+            if file is not None and await asyncio.to_thread(file.restore):
+                _log.warning("the file %s of %s was removed: it is written again", file.path, label)
+
+    async def _prepare_next(self, rental: Rental, errors: list[PrimePodsError]) -> bool:
+        """Delete the pod of a spec that has failed; return whether the next spec is tried."""
+        if len(errors) == len(self._orders) or not tries_next_spec(errors):
+            return False
+        if rental.pod_id is not None:
+            # A pod without an id, which may appear later, is left to the end of the lease.
+            await self._release(rental)
+        return self.release_error is None
 
     async def _make_ready(self, rental: Rental) -> list[ListedPod]:
         """Order one pod, and wait until it can be used; return the list of pods that shows whose it is."""
@@ -356,8 +353,8 @@ class LeaseSupervisor:
         listed = await rental.identify()
         if rental.pod_id is None:
             raise ProtocolError(
-                f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows that "
-                "pod with another name: it is neither used nor deleted. The ordered pod is searched by name.",
+                f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows "
+                "that pod with another name: it is neither used nor deleted. The ordered pod is searched.",
                 method="POST",
                 url_path="/api/v1/pods/",
             )

@@ -21,11 +21,11 @@ from .pods_api import APPEARS_WITHIN, Account, ListedPod, find_named, has_ended,
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
+# Seconds after its expiry in which a pod's own lease may still delete it.
 _EXPIRED_MARGIN: Final = 900.0
-"""Seconds after its expiry in which a pod's own lease may still delete it."""
 _RELEASE_TIMEOUT: Final = 600.0
+# Seconds between two polls of a pod that is being deleted; short, since a user waits at a terminal.
 _INTERVAL: Final = 1.0
-"""Seconds between two polls of a pod that is being deleted; short, since a user waits at a terminal."""
 
 
 @attrs.frozen
@@ -184,7 +184,7 @@ class Sweeper:
     async def _find_recorded(
         self, records: Mapping[Path, LeaseRecord], listed: list[ListedPod]
     ) -> tuple[list[_Orphan], list[LeaseFile]]:
-        """Return the leases of dead processes whose pods run, or may run, and the files of those that ended."""
+        """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
         orphans: list[_Orphan] = []
         unlisted: list[LeaseFile] = []
         for file in self._claim_all(records):

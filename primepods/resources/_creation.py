@@ -2,8 +2,8 @@
 
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
 pod's name. A unique name is proof, for its pods and against all others. A name that the user chose proves
-nothing, so the pods of that name are listed before the order, and afterwards only a single new one is accepted.
-There are three outcomes: the pod; an error that proves that no pod was created;
+nothing, so the pods of that name are listed before the order, and afterwards only a single new one is
+accepted. There are three outcomes: the pod; an error that proves that no pod was created;
 :class:`~primepods.CreateUncertainError`.
 """
 
@@ -51,8 +51,8 @@ from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
 
+# States of pods that ``pods.ensure`` does not return.
 _ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
-"""States of pods that ``pods.ensure`` does not return."""
 
 NoteId = Callable[[str], Awaitable[None]]
 
@@ -122,8 +122,8 @@ class PodCreator:
             if may_be_changed_name(name, pod.name or ""):
                 path = f"{PODS}/"
                 raise ProtocolError(
-                    f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which may be {name!r} as a server "
-                    "has changed it: nothing is ordered. Use the name that the API shows, or a very different one.",
+                    f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which may be {name!r} as a "
+                    "server has changed it: nothing is ordered. Use the name that the API shows, or another.",
                     method="GET",
                     url_path=path,
                 )
@@ -132,7 +132,7 @@ class PodCreator:
         return await self._create(spec)
 
     async def order(self, spec: PodSpec, note_id: NoteId | None = None) -> list[Pod]:
-        """Order a pod with a name; return it, or all pods of a unique name if a gateway has sent the order twice.
+        """Order a pod with a name; return it, or all pods of a unique name if a gateway repeats the order.
 
         Args:
             spec: The pod to order.
@@ -250,7 +250,7 @@ class PodCreator:
             return None
 
     def _provable(self, order: Order, found: list[ListedPod]) -> list[Pod]:
-        """Return the found pods that only this order can have created; all of a unique name that can be read."""
+        """Return the pods that only this order can have created: all of a unique name, else a single one."""
         candidates = [row.pod for row in found if row.pod is not None and order.may_be_ours(row.pod)]
         if not candidates or order.is_unique:
             return candidates
@@ -277,9 +277,7 @@ def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
         TypeError: A value is not a :class:`PodSpec`.
         ValueError: The iterable is empty.
     """
-    if not isinstance(spec, Iterable):
-        return [check_spec(spec)]
-    specs = [check_spec(each) for each in spec]
+    specs = [check_spec(each) for each in (spec if isinstance(spec, Iterable) else [spec])]
     if not specs:
         raise ValueError("spec must be a PodSpec or several, got none")
     return specs

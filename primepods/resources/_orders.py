@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from .. import errors
 from .._decoding.fields import DecodeError
 from .._decoding.objects import wire_names
 from .._decoding.rows import as_object, decode_object
@@ -20,46 +21,35 @@ from .._utils.arguments import check_id
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
-from ..errors import (
-    APIError,
-    BadRequestError,
-    ConflictError,
-    CreateUncertainError,
-    NotFoundError,
-    PaymentRequiredError,
-    PriceTooHighError,
-    PrimePodsError,
-    SoldOutError,
-    TransportError,
-)
 from ..leasing.pods_api import LOOKUP_TIMEOUT
 from ..models import Pod
 from ..specs import CUSTOM_IMAGE, PodSpec
 
 log = logging.getLogger("primepods")
 
+# Seconds by which the server's ``Date`` may be ahead of its creation times.
 _DATE_TOLERANCE: Final = 5.0
-"""Seconds by which the server's ``Date`` may be ahead of its creation times."""
+# The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
-"""The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it."""
 
 _LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
-_KINDS: Final[tuple[tuple[re.Pattern[str], type[APIError], str], ...]] = (
+# Texts of refusals, their error classes and remedies; the first match counts.
+_KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
     (
         re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
-        BadRequestError,
+        errors.BadRequestError,
         "This offer requires a maximum price: set `PodSpec.max_price`.",
     ),
     (
         re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
-        PaymentRequiredError,
+        errors.PaymentRequiredError,
         "Add funds to the wallet.",
     ),
     (
         re.compile(
             r"price.*(above|exceed|higher|risen|too high)|(above|exceeds?|over) .*price", re.IGNORECASE
         ),
-        PriceTooHighError,
+        errors.PriceTooHighError,
         f"The price has risen above `PodSpec.max_price`. {_LOOK_AGAIN}, and raise it or take another offer.",
     ),
     (
@@ -69,23 +59,22 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[APIError], str], ...]] = (
             r"configuration|resource)s? (is|are)? ?(not available|unavailable)",
             re.IGNORECASE,
         ),
-        SoldOutError,
+        errors.SoldOutError,
         f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
     ),
 )
-"""Texts of refusals, their error classes and remedies; the first match counts."""
-_BY_STATUS: Final[dict[int, tuple[type[APIError], str]]] = {
-    HTTPStatus.NOT_FOUND: (NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
+_BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
+    HTTPStatus.NOT_FOUND: (errors.NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
     HTTPStatus.CONFLICT: (
-        ConflictError,
+        errors.ConflictError,
         f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
     ),
 }
+# Statuses whose refusals are classified by their text, as are all 5xx.
 _AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
-"""Statuses whose refusals are classified by their text, as are all 5xx."""
 
+# Fields of a spec that are not copied unchanged under ``pod`` in the body.
 _NOT_UNDER_POD: Final = {"provider", "env_vars", "disks", "team_id", "team_member_ids", "shared_with_team"}
-"""Fields of a spec that are not copied unchanged under ``pod`` in the body."""
 
 
 @attrs.define(eq=False)
@@ -108,7 +97,7 @@ class Order:
     ordered_at: float = -math.inf
     response_id: str | None = None
     has_our_name: bool = False
-    error: PrimePodsError | None = None
+    error: errors.PrimePodsError | None = None
 
     @property
     def name(self) -> str:
@@ -168,8 +157,8 @@ class Order:
         return self.is_unique or (pod is not None and self.is_alone and self._is_new(pod))
 
 
+# Orders in flight under names that users chose.
 _orders_in_flight: Final[set[Order]] = set()
-"""Orders in flight under names that users chose."""
 
 
 @contextmanager
@@ -193,7 +182,7 @@ def warn_if_interrupted(name: str) -> Generator[None, None, None]:
     """Log the pod's name, and add it as a note, if the block is interrupted."""
     try:
         yield
-    except PrimePodsError:
+    except errors.PrimePodsError:
         raise
     except BaseException as exc:
         text = f"pods.create was interrupted: the pod {name!r} may exist. {_remedy(name)}"
@@ -227,11 +216,11 @@ def _pod_fields(spec: PodSpec) -> dict[str, Any]:
     return {key: value for key, value in pod.items() if value is not None}
 
 
-def is_definitive_rejection(error: PrimePodsError) -> bool:
+def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
     """Return whether an error proves that no pod was created."""
-    if isinstance(error, TransportError):
+    if isinstance(error, errors.TransportError):
         return not error.maybe_received
-    if not isinstance(error, APIError) or error.maybe_acted:
+    if not isinstance(error, errors.APIError) or error.maybe_acted:
         return False
     if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return True
@@ -242,9 +231,9 @@ def is_definitive_rejection(error: PrimePodsError) -> bool:
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 
-def reclassify_refusal(error: PrimePodsError) -> PrimePodsError:
+def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
     """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
-    if not isinstance(error, APIError):
+    if not isinstance(error, errors.APIError):
         return error
     if error.status_code not in _AMBIGUOUS and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return error
@@ -259,7 +248,7 @@ def reclassify_refusal(error: PrimePodsError) -> PrimePodsError:
     return explained
 
 
-def uncertain_error(order: Order, found: Iterable[str], shown: str) -> CreateUncertainError:
+def uncertain_error(order: Order, found: Iterable[str], shown: str) -> errors.CreateUncertainError:
     """Return the error of an order whose pod was not found.
 
     Args:
@@ -281,7 +270,7 @@ def uncertain_error(order: Order, found: Iterable[str], shown: str) -> CreateUnc
         f"Whether the pod {order.name!r} exists is unknown: {order.error} {response}{search} "
         f"{_remedy(order.name)}"
     )
-    return CreateUncertainError(text, name=order.name, candidates=tuple(ids))
+    return errors.CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 
 
 def _remedy(name: str) -> str:

@@ -18,8 +18,8 @@ import primepods
 from primepods import CreateUncertainError, RetryPolicy
 from primepods._utils.unique_names import expiry_of
 from primepods._utils.unique_names import unique_name as make_unique
-from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import new_record
+from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import Api, Row, pod_row, spec, unique_name
 from tests.renting.stage import name_of
 from tests.support.client import make_client
@@ -343,10 +343,8 @@ async def test_a_server_may_change_names(
     clock = ManualClock(auto=True, chance=Random(1))
     change = SPELLINGS[spelling]
     is_lost = order is not reply
-    if (
-        spelling == "none"
-        and (is_lost or name is None)
-        or (is_lost and name is not None and spelling == "slug")
+    if (spelling == "none" and (is_lost or name is None)) or (
+        is_lost and name is not None and spelling == "slug"
     ):
         pytest.skip("nothing is left to find it by")
     made = respelled(lambda text: change(text) or None)  # type: ignore[arg-type, return-value]  # a server may drop the name

@@ -92,7 +92,7 @@ async def test_other_errors_end_the_lease(folder: Path, error: Fault) -> None:
 
 
 async def test_an_uncertain_order_is_followed_by_the_next_spec(folder: Path) -> None:
-    """Its name stays the lease's: what has appeared under it is deleted beside the block; else its file stays."""
+    """What has appeared under its name by then is deleted beside the block; else its file stays."""
     async with stage(folder, appear_seconds=25.0) as it:
         it.emulator.faults.add(Status(503, acted=True), on="create", times=1)
         async with it.client.pods.lease(specs_of(it)) as pod:

@@ -25,7 +25,7 @@ def lists(it: Stage) -> int:
 
 
 async def test_a_teammates_pod_in_the_response_is_not_ours(folder: Path) -> None:
-    """It has the name that the user chose, without our suffix: ours is found by the list, and theirs stays."""
+    """It has the name that the user chose, without our suffix: the list shows ours, and theirs stays."""
     async with stage(folder) as it:
         theirs = it.emulator.add_pod("training", boot_seconds=0)
         it.emulator.faults.add(Edit(put={"id": theirs, "name": "training"}), on="create", times=1)
@@ -176,7 +176,7 @@ CHANGES: dict[str, tuple[str, Callable[[str], str]]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_ensure_orders_nothing_beside_a_changed_name(change: str) -> None:
-    """A server that cuts or respells names would have one more pod with each call: the second one is refused."""
+    """A server that cuts or respells names would have one more pod with each call: the second is refused."""
     name, changed = CHANGES[change]
     clock = ManualClock(auto=True)
     api = Api(clock, changes=lambda row: row | {"name": changed(row["name"])})
@@ -200,7 +200,7 @@ async def test_ensure_orders_beside_another_name(theirs: str) -> None:
 
 
 async def test_an_ensured_pod_may_expire(folder: Path) -> None:
-    """It is found again, with and without hours, until it has expired, by its name alone; a lease's is not."""
+    """Its name finds it again, with and without hours, until it has expired; a lease's pod is not taken."""
     async with stage(folder) as it:
         named = attrs.evolve(it.spec, name="train")
         async with it.client.pods.lease(named, max_hours=1):

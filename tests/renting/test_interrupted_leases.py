@@ -136,7 +136,7 @@ async def test_hundreds_of_interrupted_leases(
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 async def test_the_pods_of_an_interrupted_order_are_searched(folder: Path, count: int) -> None:
-    """Something cancels the lease's tasks while it orders: what its name shows is deleted, else it is told."""
+    """Something cancels the lease's tasks while it orders: what has its name is deleted, or it is told."""
     async with stage(folder) as it:
         it.emulator.faults.add(Delay(1_000.0), on="create")
         entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())

@@ -129,7 +129,6 @@ async def test_a_callback_that_is_cancelled_is_not_blamed(folder: Path) -> None:
 
 async def test_a_callback_that_ignores_its_cancellation_holds_no_release(folder: Path) -> None:
     """The pod is deleted a minute later."""
-
     staying: list[asyncio.Task[Any] | None] = []
     may_go = asyncio.Event()
 

@@ -16,9 +16,8 @@ import pytest
 import primepods
 from primepods.config import lease_folder
 from primepods.emulator import Delay, Edit, LostDeletion, Reset, Status
-from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import new_record
-from primepods.leasing.ledger import read_ledger
+from primepods.leasing.ledger import LeaseFile, read_ledger
 from tests.renting.stage import name_of, stage
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ import pytest
 import primepods
 from primepods._utils.secret import Secret
 from primepods.config import Settings
-from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record
+from primepods.leasing.ledger import LeaseFile
 from tests.renting.stage import lease_files, name_of
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
@@ -149,7 +149,7 @@ def test_an_updated_file_stays_locked(
 
 @pytest.mark.parametrize("cut", [1, 40, 200])
 def test_a_cut_line_is_passed_over(tmp_path: Path, cut: int) -> None:
-    """A disk that was full, or the power, has cut the last line: the one before counts, and so does a later one."""
+    """A full disk, or the power, has cut the last line: the one before counts, and so does a later one."""
     file = LeaseFile.create(tmp_path, record())
     file.update(pod_id="p1")
     whole = len(file.path.read_bytes())

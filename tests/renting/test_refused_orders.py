@@ -39,7 +39,7 @@ async def test_a_refused_order_that_was_carried_out_is_the_leases(folder: Path, 
 
 @pytest.mark.parametrize(("status", "most"), [(400, 2), (401, 0)])
 async def test_a_refusal_without_a_pod_leaves_nothing(folder: Path, status: int, most: int) -> None:
-    """One list shows none, which is not read for a refused key; there is no file, and the next spec is tried."""
+    """One list shows none, and is not read for a refused key; no file is left, and the next spec is tried."""
     async with stage(folder) as it:
         refuse(it, status, acted=False)
         with pytest.raises(primepods.APIError, match=str(status)):
@@ -53,7 +53,7 @@ async def test_a_refusal_without_a_pod_leaves_nothing(folder: Path, status: int,
 
 
 async def test_a_pod_that_appears_after_the_refusal_goes_with_the_lease(folder: Path) -> None:
-    """A replica did not show it to the first two lists: it is deleted with the lease's pod, and confirmed gone."""
+    """A replica did not show it to the first two lists: it is deleted, and confirmed gone, at the end."""
     async with stage(folder) as it:
         refuse(it)
         it.emulator.faults.add(Edit(put={"data": [], "total_count": 0}), on="list", times=4)

@@ -20,8 +20,8 @@ import pytest
 import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Reset, Status
-from primepods.leasing.ledger import LeaseFile
 from primepods.leasing._record import new_record
+from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
 from tests.support.client import make_client
@@ -498,7 +498,7 @@ async def test_a_price_below_zero_is_none(folder: Path) -> None:
     "name", ["somebody-elses", name_of(1, "next-door"), "training", "TRAINING", "no name"]
 )
 async def test_a_pod_that_has_another_name_by_now_is_told(folder: Path, name: str) -> None:
-    """The file of a dead process has the id of a pod that is another's: only the unique name shows that it is ours."""
+    """The file of a dead process has the id of another's pod: only the unique name proves whose it is."""
     async with stage(folder) as it:
         pod_id = it.emulator.add_pod(name, boot_seconds=0)
         if name == "no name":
