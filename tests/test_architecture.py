@@ -80,7 +80,6 @@ ARROWS: dict[str, set[str]] = {
         "pagination",
         "remote",
         "results",
-        "retry",
         "specs",
         "ssh",
         "waiting",

@@ -96,7 +96,7 @@ class Lease:
         supervisor.check_unused()
         try:
             _portals[supervisor] = self._portal
-            self._portal.call(self._lease.begin, on_change=in_calling_thread(self._on_change))
+            self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
             if supervisor.is_ready:
                 return LeasedPod(supervisor, self._portal)
         except BaseException as exc:

@@ -12,7 +12,7 @@ from ..models import Endpoint, Pod, PodStatus
 from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from .open_leases import OpenLeases, intercepted_ctrl_c, wait_released
+from .open_leases import intercepted_ctrl_c, wait_released
 from .pods_api import read_ended_pods
 from .supervisor import LeaseSupervisor
 
@@ -141,37 +141,19 @@ class AsyncLease:
     exception that ended it gets a note.
     """
 
-    def __init__(
-        self, supervisor: LeaseSupervisor, open_leases: OpenLeases, on_change: OnChange | None
-    ) -> None:
+    def __init__(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
         self.supervisor = supervisor
-        self._open_leases = open_leases
         self._on_change = on_change
         self._block: asyncio.Timeout | None = None
         self._earlier_cancellations = 0
         """Number of cancellations of the task before the block."""
-
-    async def begin(self, on_change: OnChange | None) -> None:
-        """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
-
-        Raises:
-            ClientClosedError: The client is being closed.
-            RuntimeError: The lease was begun before.
-        """
-        supervisor = self.supervisor
-        supervisor.check_unused()
-        # Add this lease first: its task may run as soon as the task exists.
-        self._open_leases.add(supervisor)
-        supervisor.start(on_change)
-        supervisor.task.add_done_callback(lambda _: self._open_leases.discard(supervisor))
-        await asyncio.wait({supervisor.ready})
 
     async def __aenter__(self) -> AsyncLeasedPod:
         supervisor = self.supervisor
         supervisor.check_unused()
         supervisor.on_pod_lost = self._end_block
         try:
-            await self.begin(self._on_change)
+            await supervisor.begin(self._on_change)
         except BaseException as exc:
             supervisor.interrupt()
             await wait_released(supervisor)

@@ -152,7 +152,8 @@ class LeaseFile:
                 if self._descriptor >= 0:
                     _append(self._descriptor, self.record)
                 else:
-                    with self.path.open("ab") as file:
+                    # Not created: a sweep may have removed it, since it was closed.
+                    with self.path.open("r+b") as file:
                         _append(file.fileno(), self.record)
             except OSError as exc:
                 self._warn("cannot be written safely", exc)
@@ -201,7 +202,8 @@ def _close(descriptor: int) -> None:
 
 def _append(descriptor: int, record: LeaseRecord) -> None:
     # os.write may write only a part on a full disk, without an error.
-    with open(descriptor, "ab", closefd=False) as file:
+    with open(descriptor, "wb", closefd=False) as file:
+        file.seek(0, os.SEEK_END)
         file.write(record.to_line())
     os.fsync(descriptor)
 

@@ -57,6 +57,8 @@ class LeaseSupervisor:
     Args:
         orders: The pods to order, the preferred first, each with the account that pays for it.
         options: The parameters of the lease.
+        add: Adds this lease to those that are released when the client closes.
+        discard: Removes it, when it is released.
 
     Attributes:
         is_ready: Whether the pod can be used.
@@ -67,7 +69,14 @@ class LeaseSupervisor:
         on_pod_lost: Called when the pod is deleted before the end of its block.
     """
 
-    def __init__(self, orders: Sequence[tuple[Account, PodSpec]], options: LeaseOptions) -> None:
+    def __init__(
+        self,
+        orders: Sequence[tuple[Account, PodSpec]],
+        options: LeaseOptions,
+        *,
+        add: Callable[[LeaseSupervisor], None],
+        discard: Callable[[LeaseSupervisor], None],
+    ) -> None:
         self.is_ready: bool = False
         self.is_ending: bool = False
         self.error: BaseException | None = None
@@ -76,6 +85,8 @@ class LeaseSupervisor:
         self.on_pod_lost: Callable[[], None] | None = None
         self._orders = orders
         self._options = options
+        self._add = add
+        self._discard = discard
         self._clock = orders[0][0].settings.clock
         self._rentals: list[Rental] = []
         self._is_kept = False
@@ -91,16 +102,22 @@ class LeaseSupervisor:
         if self.has_begun:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
 
-    def start(self, on_change: OnChange | None) -> None:
-        """Create the task of the lease.
+    async def begin(self, on_change: OnChange | None) -> None:
+        """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
 
         Args:
             on_change: Called with each change of a pod until one is ready.
+
+        Raises:
+            ClientClosedError: The client is being closed.
+            RuntimeError: The lease was begun before.
         """
+        self.check_unused()
+        # Add this lease first: its task may run as soon as the task exists.
+        self._add(self)
         loop = asyncio.get_running_loop()
         self._on_change = on_change
-        self.ready: asyncio.Future[None] = loop.create_future()
-        """Done when the pod is ready, or nothing is left to do."""
+        self._ready: asyncio.Future[None] = loop.create_future()
         self._pid = os.getpid()
         operation = begin_operation("pods.lease", self._orders[0][0].settings)
         # In an empty context, so that a cancel scope around the block does not affect the task.
@@ -108,11 +125,14 @@ class LeaseSupervisor:
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
         self._task = loop.create_task(self._run(), context=context)
+        self._task.add_done_callback(lambda _: self._discard(self))
         if operation is not None:
             # Of several errors, the operation reports that a pod may be running.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
+        # Done when the pod is ready, or nothing is left to do.
+        await asyncio.wait({self._ready})
 
     def ready_pod(self) -> tuple[Rental, Pod, PodStatus, SSHTarget]:
         """Return the order of the ready pod, the pod, its status and its ssh target."""
@@ -151,7 +171,7 @@ class LeaseSupervisor:
     @property
     def is_stranded(self) -> bool:
         """Whether the lease can do nothing, because its event loop has stopped."""
-        loop = self.ready.get_loop()
+        loop = self._ready.get_loop()
         return loop is not asyncio.get_running_loop() and not loop.is_running()
 
     @property
@@ -239,8 +259,8 @@ class LeaseSupervisor:
             if self.error is not None and (note := self._deletion_note(self.error)):
                 self.error.add_note(note)
             self.is_ready = False
-            if not self.ready.done():
-                self.ready.set_result(None)
+            if not self._ready.done():
+                self._ready.set_result(None)
             if self.budget_error is not None and self.on_pod_lost is not None:
                 self.on_pod_lost()
         finally:
@@ -318,7 +338,7 @@ class LeaseSupervisor:
                 _log.info("%s; trying the next spec", exc)
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
-        self.ready.set_result(None)
+        self._ready.set_result(None)
         for rental in self._rentals:
             await rental.delete_others(listed)
         while True:

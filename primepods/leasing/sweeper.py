@@ -55,11 +55,11 @@ class Sweeper:
         only: An earlier sweep; only pods that it has found.
     """
 
-    _account: Account
-    _prefix: str | None
-    _older_than: float | None
-    _expired: bool
-    _only: Sweep | None
+    account: Account
+    prefix: str | None
+    older_than: float | None
+    expired: bool
+    only: Sweep | None
     _skipped: list[SkippedLease] = attrs.field(init=False, factory=list[SkippedLease])
     _claimed: list[LeaseFile] = attrs.field(init=False, factory=list[LeaseFile])
     _are_files_readable: bool = attrs.field(init=False, default=True)
@@ -74,9 +74,9 @@ class Sweeper:
             ProtocolError: Ages matter, and the server's time is not confirmed.
         """
         before = await asyncio.to_thread(self._read_files)
-        if not before and self._prefix is None and not self._expired:
+        if not before and self.prefix is None and not self.expired:
             return Sweep(found=(), skipped=tuple(self._skipped))
-        listed, list_error = await self._account.listed().collect()
+        listed, list_error = await self.account.listed().collect()
         await self._read_time()
         # Read the files again: a listed pod may have been ordered after the first reading, which still
         # counts: a lease that has ended since has no file any more, though its pod may be listed.
@@ -86,16 +86,14 @@ class Sweeper:
         ended: list[LeaseFile] = []
         outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            if not self._expired:
+            if not self.expired:
                 orphans, ended = await self._find_recorded(records, listed)
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
                 for file in ended:
                     file.remove()
-                for outcome in await map_bounded(
-                    self._delete, chosen, self._account.settings.max_concurrency
-                ):
+                for outcome in await map_bounded(self._delete, chosen, self.account.settings.max_concurrency):
                     outcomes |= outcome
         finally:
             for file in self._claimed:
@@ -114,12 +112,12 @@ class Sweeper:
         Raises:
             ConfigError: The folder cannot be read, and is needed.
         """
-        folder = self._account.folder
+        folder = self.account.folder
         try:
-            remove_broken_drafts(folder, self._account.settings.clock.wall())
+            remove_broken_drafts(folder, self.account.settings.clock.wall())
             ledger = read_ledger(folder)
         except (ConfigError, OSError):
-            if not self._expired:
+            if not self.expired:
                 raise
             # An expired pod is recognised by its name alone.
             ledger = Ledger({}, {})
@@ -144,13 +142,13 @@ class Sweeper:
         """
         try:
             self._now = await confirmed_time(
-                self._account.pods,
-                self._account.server_clock,
-                self._account.settings.clock,
+                self.account.pods,
+                self.account.server_clock,
+                self.account.settings.clock,
                 consequence="nothing is deleted, because ages are unknown",
             )
         except PrimePodsError:
-            if self._expired or self._older_than is not None:
+            if self.expired or self.older_than is not None:
                 raise
 
     def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
@@ -158,9 +156,9 @@ class Sweeper:
 
         Skip those whose processes live, and those whose names say that their leases still last.
         """
-        if not self._expired and (self._prefix is None or not self._are_files_readable):
+        if not self.expired and (self.prefix is None or not self._are_files_readable):
             return []
-        if self._expired:
+        if self.expired:
             # `has_min_age`, because expired pods are old: a process on another host then counts as dead.
             recorded = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
         found: list[_Orphan] = []
@@ -168,7 +166,7 @@ class Sweeper:
             expires_at = expiry_of(row.name)
             has_expired = expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
             created_at = None if row.pod is None else row.pod.created_at
-            if not self._matches(row.name, created_at) or (self._expired and not has_expired):
+            if not self._matches(row.name, created_at) or (self.expired and not has_expired):
                 continue
             record = next((each for each in recorded if _names_pod(each, row)), None)
             if record is None and (has_expired or expires_at is None):
@@ -176,7 +174,7 @@ class Sweeper:
             elif record is None and expires_at is not None:
                 until = as_time(expires_at)
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
-            elif record is not None and self._expired:
+            elif record is not None and self.expired:
                 process = f"its process {record.pid} lives: end it, then sweep again"
                 self._skip(record, f"it has expired, but {process}")
         return found
@@ -203,7 +201,7 @@ class Sweeper:
                 )
             else:
                 unlisted.append(file)
-        ended_pods = await read_ended_pods(self._account.pods) if unlisted else []
+        ended_pods = await read_ended_pods(self.account.pods) if unlisted else []
         ended: list[LeaseFile] = []
         for file in unlisted:
             record = file.record
@@ -244,14 +242,14 @@ class Sweeper:
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         """Return why a lease is left alone; ``None`` if its process may have ended."""
         # Under another key, or for another team, a 404 would prove nothing.
-        if record.base_url != self._account.settings.base_url:
+        if record.base_url != self.account.settings.base_url:
             return f"it was rented at {record.base_url}"
-        if record.key_fingerprint != fingerprint(self._account.settings):
+        if record.key_fingerprint != fingerprint(self.account.settings):
             return "it was rented with another API key"
-        if record.team_id != self._account.settings.team_id:
+        if record.team_id != self.account.settings.team_id:
             team = "without a team" if record.team_id is None else f"of team {record.team_id}"
             return f"it is {team}: sweep with a client of that team_id"
-        if record.may_be_orphaned(has_min_age=self._older_than is not None):
+        if record.may_be_orphaned(has_min_age=self.older_than is not None):
             return None
         if record.is_other_host:
             return (
@@ -274,17 +272,17 @@ class Sweeper:
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
-        if self._prefix is not None and not (name or "").startswith(self._prefix):
+        if self.prefix is not None and not (name or "").startswith(self.prefix):
             return False
-        if self._older_than is None:
+        if self.older_than is None:
             return True
-        return since is not None and self._now - since.timestamp() >= self._older_than
+        return since is not None and self._now - since.timestamp() >= self.older_than
 
     def _is_chosen(self, orphan: _Orphan) -> bool:
         """Return whether the earlier sweep, if any, found every pod of the orphan."""
-        if self._only is None:
+        if self.only is None:
             return True
-        earlier = self._only.found
+        earlier = self.only.found
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphan: _Orphan) -> dict[str, PrimePodsError | None]:
@@ -296,7 +294,7 @@ class Sweeper:
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if not pod_ids:
             try:
-                found, result = await find_named(self._account.listed, name, self._account.settings.clock)
+                found, result = await find_named(self.account.listed, name, self.account.settings.clock)
             except PrimePodsError as exc:
                 return {name: exc}
             if not found:
@@ -310,10 +308,13 @@ class Sweeper:
 
     async def _delete_pod(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
-        pods = self._account.pods
+        pods = self.account.pods
         # While a pod may still appear, a 404 does not prove that it is deleted.
         may_appear = not orphan.is_listed and orphan.file is not None and self._may_appear(orphan.file)
         try:
+            if not orphan.is_listed and await self._is_shown_as_another(pod_id, orphan):
+                name = orphan.pods[0].name
+                return PrimePodsError(f"Pod {pod_id} has another name than {name}: it is not deleted.")
             await pods.delete(pod_id, missing_ok=not may_appear)
             await pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except NotFoundError as exc:
@@ -326,6 +327,14 @@ class Sweeper:
             path = None if orphan.file is None else orphan.file.path
             return PrimePodsError(f"The file {path} cannot be used: {exc} Remove it by hand.")
         return None
+
+    async def _is_shown_as_another(self, pod_id: str, orphan: _Orphan) -> bool:
+        """Return whether ``get`` shows a pod, which the list may lack by an error, with another name."""
+        try:
+            pod = await self.account.pods.get(pod_id)
+        except PrimePodsError:
+            return False
+        return orphan.file is not None and not is_same_name(orphan.file.record.name, pod.name)
 
 
 def _as_orphaned(row: ListedPod, created_at: datetime | None) -> OrphanedPod:

@@ -526,7 +526,9 @@ class AsyncPods:
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
-        return AsyncLease(LeaseSupervisor(orders, options), self._open_leases, on_change)
+        open_leases = self._open_leases
+        supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
+        return AsyncLease(supervisor, on_change)
 
     @operation("pods.sweep")
     async def sweep(
