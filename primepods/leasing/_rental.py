@@ -318,13 +318,11 @@ class Rental:
                             # The API has lost the deletion that it accepted.
                             self._accepted_at = math.inf
                             self._reschedule()
-                    except (
-                        PrimePodsError,
-                        ValueError,
-                    ) as exc:  # ValueError: no request is possible for the id
+                    except (PrimePodsError, ValueError) as exc:
+                        # ValueError: the list shows an id for which no request is possible.
                         self._note_failure(exc)
                         failures += 1
-                        await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0**failures))
+                        await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 6)))
                     else:
                         return None
         except TimeoutError:
