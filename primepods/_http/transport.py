@@ -63,7 +63,7 @@ class Transport:
         self._parent_sessions: object = None
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._timeouts: set[Timeout] = set()
+        self._timeouts: dict[Timeout, None] = {}
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
@@ -93,7 +93,7 @@ class Transport:
         sessions = self.check()
         middleware = _SendMiddleware(request, self._authorization)
         timeout = self._settings.clock.timeout_at(ends_at)
-        self._timeouts.add(timeout)
+        self._timeouts[timeout] = None
         try:
             async with timeout:
                 # A request that cannot be repeated must not be lost on an idle connection that the server has
@@ -121,7 +121,7 @@ class Transport:
             if failed is None and not is_closed:
                 raise
         finally:
-            self._timeouts.discard(timeout)
+            self._timeouts.pop(timeout, None)
         # Raised here: inside the `except`, the error would reference the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
@@ -147,7 +147,7 @@ class Transport:
             # asyncio is not thread-safe: calls in another loop notice `closed` only when their pause ends.
             self._closing.set()
             # Also end calls that are connecting or use the user's session: closing the sessions does not.
-            timeouts, self._timeouts = self._timeouts, set()
+            timeouts, self._timeouts = self._timeouts, {}
             for timeout in timeouts:
                 if not timeout.expired():
                     timeout.reschedule(self._settings.clock.time())
@@ -201,7 +201,7 @@ class Transport:
         self._loop = loop
         self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
-        self._timeouts = set()  # after a fork, it would hold the timeouts of the parent's calls
+        self._timeouts = {}  # after a fork, it would hold the timeouts of the parent's calls
         self._sessions = Sessions(self.given_session)
         return self._sessions
 

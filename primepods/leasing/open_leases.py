@@ -24,7 +24,8 @@ class OpenLeases:
 
     def __init__(self) -> None:
         self.shared_list: SharedList = SharedList()
-        self._open: set[LeaseSupervisor] = set()
+        # In their order, as a dict.
+        self._open: dict[LeaseSupervisor, None] = {}
         self._is_closing = False
 
     def add(self, supervisor: LeaseSupervisor) -> None:
@@ -37,11 +38,11 @@ class OpenLeases:
             # The lease's pod would outlive the client.
             msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
             raise ClientClosedError(msg)
-        self._open.add(supervisor)
+        self._open[supervisor] = None
 
     def discard(self, supervisor: LeaseSupervisor) -> None:
         """Remove a lease that is released."""
-        self._open.discard(supervisor)
+        self._open.pop(supervisor, None)
 
     async def release(self) -> None:
         """Release all leases; a cancellation hurries this, and is raised at the end."""

@@ -62,14 +62,14 @@ class Hub:
         self._state = HubState(settings.clock)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
-        self._subscriptions: set[Subscriber] = set()
+        self._subscriptions: dict[Subscriber, None] = {}
         self._task: asyncio.Task[None] | None = None
 
     def add(self, subscription: Subscriber) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
         # Responses to earlier requests, which have lower numbers, do not count for it.
         subscription.sequence = next(self._state.sequence_numbers)
-        self._subscriptions.add(subscription)
+        self._subscriptions[subscription] = None
         if subscription.listeners is not None:
             self._state.listener_count += 1
         for pod_id in subscription.pod_ids:
@@ -101,7 +101,7 @@ class Hub:
         """
         if subscription not in self._subscriptions:
             return
-        self._subscriptions.discard(subscription)
+        del self._subscriptions[subscription]
         if subscription.listeners is not None:
             self._state.listener_count -= 1
         self._state.schedule.remove(subscription)

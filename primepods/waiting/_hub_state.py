@@ -223,7 +223,7 @@ class HubState:
         self.warnings = ThrottledWarnings(clock, self.pace)
         self.pods: dict[str, WatchedPod] = {}
         self.sequence_numbers: Iterator[int] = itertools.count()
-        self.jobs: set[asyncio.Task[None]] = set()
+        self.jobs: dict[asyncio.Task[None], None] = {}
         self.listener_count: int = 0
 
     def start(
@@ -244,8 +244,8 @@ class HubState:
         context = contextvars.Context()
         context.run(self.set_listeners_of, pods)
         job = asyncio.get_running_loop().create_task(_run_guarded(work, pods), context=context)
-        self.jobs.add(job)
-        job.add_done_callback(self.jobs.discard)
+        self.jobs[job] = None
+        job.add_done_callback(self.jobs.pop)
         if on_end is not None:
             job.add_done_callback(lambda _: on_end())
 

@@ -86,7 +86,7 @@ class WatchedPod:
         in_flight: Whether a status request is in flight or about to be sent.
         looking_up: Whether a GET is in flight.
         lookup_at: Earliest time of the next GET.
-        subscriptions: Its subscribers.
+        subscriptions: Its subscribers, in the order in which they were added.
     """
 
     pod_id: str
@@ -106,8 +106,8 @@ class WatchedPod:
     in_flight: bool = False
     looking_up: bool = False
     lookup_at: float = -math.inf
-    subscriptions: set[Subscriber] = attrs.field(factory=set[Subscriber])
-    _force_notify: set[Subscriber] = attrs.field(factory=set[Subscriber])
+    subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
+    _force_notify: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
     """Subscribers to notify of the next response even if nothing has changed."""
     _pod_with_address: Pod | None = None
     _lacks_address: bool = False
@@ -116,7 +116,7 @@ class WatchedPod:
 
     def add(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of changes from now on."""
-        self.subscriptions.add(subscription)
+        self.subscriptions[subscription] = None
         self.notify_on_next_response(subscription)
         if self._is_missing and not self.never_found:
             # The state is unknown until a `get`: do not make a new subscriber wait for one.
@@ -124,12 +124,12 @@ class WatchedPod:
 
     def notify_on_next_response(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of the next response, even if nothing has changed."""
-        self._force_notify.add(subscription)
+        self._force_notify[subscription] = None
 
     def remove(self, subscription: Subscriber) -> None:
         """Stop notifying ``subscription``."""
-        self.subscriptions.discard(subscription)
-        self._force_notify.discard(subscription)
+        self.subscriptions.pop(subscription, None)
+        self._force_notify.pop(subscription, None)
 
     def needs_lookup(self, now: float) -> bool:
         """Return whether the status rows are incomplete and a GET is due."""
@@ -259,7 +259,7 @@ class WatchedPod:
             self.status, to_notify = status, self.subscriptions
         for subscription in list(to_notify):
             if subscription.sequence < sequence:
-                self._force_notify.discard(subscription)
+                self._force_notify.pop(subscription, None)
                 subscription.notify(self)
 
 

@@ -160,7 +160,7 @@ class HubConnection:
         self._session = session
         self.root: HubConnection = self if parent is None else parent.root
         self.closed: bool = False
-        self.subscriptions: set[Subscription] = set()
+        self.subscriptions: dict[Subscription, None] = {}
         self._spare_transport: Transport | None = None
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
@@ -172,14 +172,14 @@ class HubConnection:
         """
         if self.root.closed:
             raise _closed_error()
-        self.root.subscriptions.add(subscription)
+        self.root.subscriptions[subscription] = None
         hub = join(self._settings, self._session, self.root.take_transport)
         hub.add(subscription)
         return hub
 
     def disconnect(self, subscription: Subscription) -> None:
         """Remove ``subscription``, which is closed."""
-        self.root.subscriptions.discard(subscription)
+        self.root.subscriptions.pop(subscription, None)
 
     def take_transport(self) -> Transport:
         """Return connections for a poller in the running loop: those of the last poller, or new ones."""

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from typing import Final
 
 from .run import story_names
 from .search import Outcome, search
+
+_PROGRESS_INTERVAL: Final = 60.0
 
 
 def seed_of_commit() -> int:
@@ -31,9 +34,13 @@ def main() -> int:
     say(f"{options.worlds} worlds from seed {seed} on, in {options.processes} processes")
     started = time.monotonic()
     total = Outcome()
-    for total, reports in search(options.worlds, seed, options.story, options.processes):  # noqa: B007 - the last
+    said_at = started
+    for total, reports in search(options.worlds, seed, options.story, options.processes):
         for report in reports:
             say(report)
+        if time.monotonic() > said_at + _PROGRESS_INTERVAL:
+            said_at = time.monotonic()
+            say(f"{sum(total.worlds.values())} worlds so far, {len(total.failures)} failed")
     seconds = time.monotonic() - started
     for story in sorted(total.worlds):
         say(f"{total.worlds[story]:6} {story}, {total.steps[story] // total.worlds[story]} events a world")

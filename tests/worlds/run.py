@@ -119,11 +119,9 @@ def _inherit_machine(loop: Any) -> None:
 class _Play:
     """One world, from its seed to its end; called by simloom, also to replay it."""
 
-    def __init__(self, story: str, seed: int) -> None:
-        self._story = load(story)
+    def __init__(self, story: Story, seed: int) -> None:
+        self._story = story
         self._seed = seed
-        self._machines: dict[Any, Machine] = {}
-        self._folder = Path()
         self.machine: Machine | None = None
         self.world: World | None = None
 
@@ -208,7 +206,7 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]
         yield
 
 
-def run(story: str, seed: int, *, check_determinism: bool = False) -> tuple[Any, World | None]:
+def run(story: Story, seed: int, *, check_determinism: bool = False) -> tuple[Any, World | None]:
     """Run one world; return simloom's result, and the world as it was at its end."""
     play = _Play(story, seed)
     with _environment(play):
@@ -223,7 +221,7 @@ def run(story: str, seed: int, *, check_determinism: bool = False) -> tuple[Any,
     return result, play.world
 
 
-def shrink(story: str, seed: int, failed: Any) -> tuple[str, World | None]:
+def shrink(story: Story, seed: int, failed: Any) -> tuple[str, World | None]:
     """Return the description of a shorter schedule that fails as a result does, and its world."""
     play = _Play(story, seed)
     kind = _kind(failed.error)

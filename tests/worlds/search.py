@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from .run import run, shrink, story_of
+from .run import Story, load, run, shrink, story_of
 from .world import World
 
 _BATCH: Final = 20
@@ -82,7 +82,7 @@ def _prepare() -> None:
     logging.getLogger("aiohttp").disabled = True
     logging.getLogger("aiohttp.server").disabled = True
     # Simloom collects garbage at fixed steps: what is imported by now need not be searched each time.
-    run("cancelled", 0)
+    run(load("cancelled"), 0)
     gc.collect()
     gc.freeze()
 
@@ -92,7 +92,7 @@ def run_batch(batch: Batch) -> Outcome:
     outcome = Outcome()
     for seed in batch.seeds:
         story = batch.story or story_of(seed)
-        result, _ = run(story, seed)
+        result, _ = run(load(story), seed)
         outcome.worlds[story] += 1
         outcome.steps[story] += len(result.log)
         if result.error is not None:
@@ -100,17 +100,16 @@ def run_batch(batch: Batch) -> Outcome:
     return outcome
 
 
-def describe(failure: Failure) -> str:
+def describe(story: Story, seed: int) -> str:
     """Return the report of a failure: its traceback, its shrunk schedule, and what happened in that."""
-    result, world = run(failure.story, failure.seed)
+    result, _ = run(story, seed)
     if result.error is None:
         return "It did not fail again: the world depends on something that its seed does not decide."
-    trace = "".join(traceback.format_exception(result.error))
-    schedule, world = shrink(failure.story, failure.seed, result)
+    schedule, world = shrink(story, seed, result)
     lines = schedule.splitlines()
     if len(lines) > _MAX_LINES:
         lines = [*lines[:_MAX_LINES], f"  … and {len(lines) - _MAX_LINES} more"]
-    return "\n".join([trace, *lines, *_timeline(world)])
+    return "\n".join([*traceback.format_exception(result.error), *lines, *_timeline(world)])
 
 
 def _timeline(world: World | None) -> list[str]:
@@ -145,6 +144,6 @@ def search(worlds: int, seed: int, story: str | None, processes: int) -> Iterato
                 text = f"FAILED story {failure.story}, seed {failure.seed}: {failure.error}"
                 if failure.story not in described:
                     described.add(failure.story)
-                    text += f"\n{pool.submit(describe, failure).result()}"
+                    text += f"\n{pool.submit(describe, load(failure.story), failure.seed).result()}"
                 reports.append(f"{text}\nreplay it: {failure.command}\n")
             yield total, reports

@@ -176,10 +176,11 @@ class World:
                 self.emulator.faults.add(fault, probability=rate)
 
     def lag_sometimes(self, *seconds: float) -> None:
-        """Have some reads come from a replica that is behind; what changes something goes to the main server."""
+        """Have some reads come from a replica that is behind; writes go to the main server."""
         reads = ("list", "get", "status", "history")
         for lag in seconds:
-            self.emulator.faults.add(Stale(lag), on=reads, probability=self.choose("lag.rate", 0.0, 0.1, 0.5))
+            rate = self.choose("lag.rate", 0.0, 0.1, 0.5)
+            self.emulator.faults.add(Stale(lag), on=reads, probability=rate)
 
     def spec_named(self, name: str | None) -> PodSpec:
         """Return the spec with another name, or for a name of the client's choice."""

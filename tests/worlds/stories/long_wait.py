@@ -1,5 +1,7 @@
 """Several programs wait for 300 pods while the API restarts."""
 
+from functools import partial
+
 from ..world import World
 
 
@@ -15,7 +17,7 @@ async def story(world: World) -> None:
         statuses = await ann.client.pods.wait(ids[first:], timeout=3_000.0)
         world.require("a wait returns its pods", sorted(statuses) == sorted(ids[first:]))
 
-    waits = [ann.start(f"wait {first}", lambda first=first: wait(first)) for first in (0, 150, 299)]
+    waits = [ann.start(f"wait {first}", partial(wait, first)) for first in (0, 150, 299)]
     for _ in range(world.choose("restarts", 1, 2)):
         await world.sleep(world.moment("until", 300))
         await world.stop_api()

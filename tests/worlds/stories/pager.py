@@ -13,8 +13,8 @@ async def story(world: World) -> None:
     found: list[str] = []
 
     async def read() -> None:
-        async for pod in ann.client.pods.list(page_size=world.choose("page", 3, 10, 100)):
-            found.append(pod.id)
+        pods = ann.client.pods.list(page_size=world.choose("page", 3, 10, 100))
+        found.extend([pod.id async for pod in pods])
         world.require("each pod once", len(found) == len(set(found)))
         world.require("each pod that lasts", set(lasting) <= set(found))
 

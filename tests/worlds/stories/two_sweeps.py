@@ -18,4 +18,4 @@ async def story(world: World) -> None:
         ann.sweep(dry_run=world.happens("dry"))
         ann.sweep(prefix="train-", expired=True)
         bob.sweep(expired=True)
-        ann.lease(hold=world.moment("hold", 30))
+        ann.lease(hold=world.moment("hold", 900))
