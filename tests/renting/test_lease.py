@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import primepods
-from primepods.emulator import Edit, Reset, Status
+from primepods.emulator import Delay, Edit, Reset, Status
 from tests.renting.stage import Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -210,6 +210,21 @@ async def test_a_cancelled_block_leaves_nothing(folder: Path, after: float, time
         assert [record.pod_id for record in it.records() if record.pod_id in it.emulator.pods] == (
             list(it.emulator.pods) if it.records() else []
         )
+
+
+async def test_an_order_that_was_sent_is_finished_first(folder: Path) -> None:
+    """A cancellation waits for its response: the pod, which appears later, is deleted by its id."""
+    async with stage(folder, appear_seconds=30.0) as it:
+        it.emulator.faults.add(Delay(5.0), on="create")
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        while not it.records():
+            await it.clock.sleep(0.1)
+        await it.clock.sleep(1)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await entering
+        assert not hasattr(caught.value, "__notes__")
+        assert (it.orders(), len(it.emulator.pods), it.records()) == (1, 0, [])
 
 
 async def test_the_third_interruption_gives_up_and_says_so(
