@@ -47,7 +47,7 @@ remote: _utils config errors ssh
 leasing: _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
 resources: _decoding _http _operations _status_reader _utils config errors events keys leasing models offers
-    pagination remote results retry specs ssh waiting
+    pagination remote results specs ssh waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
