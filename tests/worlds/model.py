@@ -62,6 +62,8 @@ class Rules:
     unlocks_on_giving_up: bool = True
     # A lease that gives up leaves its record.
     keeps_record_on_giving_up: bool = True
+    # A sweep reads the list when it holds the lock: the process may order and die after an earlier list.
+    lists_after_locking: bool = True
     # A sweep leaves a locked record alone: its process lives.
     respects_lock: bool = True
     # A sweep deletes what the list shows under the recorded name, not what was recorded as the id.
@@ -88,7 +90,7 @@ class State(NamedTuple):
     pod: str = ""  # the pod that it holds, by the response to its order or by its name
     is_kept: bool = False
     goes_on: bool = False  # whether it tries the next spec when its pod is deleted
-    unseen: frozenset[str] = frozenset()  # names that it has ordered under, and that nothing has shown yet
+    open_orders: frozenset[str] = frozenset()  # names of orders whose pods are not known to be gone
     deletes: frozenset[str] = frozenset()  # the pods that it deletes
     told: frozenset[str] = frozenset()  # names in the errors that its user got
     record: frozenset[str] = frozenset()  # lines of its record: names, ids, and the pod that is kept
@@ -96,6 +98,7 @@ class State(NamedTuple):
     pods: tuple[str, ...] = ("", "", "", "listed")  # of each of PODS: "", hidden, listed or gone
     is_expired: bool = False  # whether the server's clock has passed the end of `max_hours`
     sweep: frozenset[str] | None = None  # what a sweep with the record deletes: pods, and the record
+    old_list: tuple[str, ...] = ()  # the list that a sweep has read before it has locked the record
 
     def status(self, pod: str) -> str:
         """Return whether a pod is hidden (by a list that lags), listed or gone."""
@@ -180,7 +183,7 @@ class World:
             text = f"orders {name}; the API creates {what}"
             is_hidden = self.has_expiry or len(created) < 2
             sent = state.set("hidden" if is_hidden else "listed", *created)
-            sent = sent._replace(unseen=sent.unseen | {name})
+            sent = sent._replace(open_orders=sent.open_orders | {name})
             if created:
                 yield f"{text}; the response has its id", sent._replace(phase="answered", pod=pod)
             yield f"{text}; the response has the id of theirs", sent._replace(phase="answered", pod="theirs")
@@ -204,7 +207,7 @@ class World:
             return
         told = state.told
         if state.phase == "refused":
-            state = state._replace(unseen=state.unseen - {name}, record=state.record - {name})
+            state = state._replace(open_orders=state.open_orders - {name}, record=state.record - {name})
         else:
             told |= {name}
         if state.order == 0:
@@ -222,7 +225,7 @@ class World:
             if self._is_anothers(state, state.pod):
                 yield "reads the list: its pod is another's", state._replace(phase="release")
             else:
-                seen = state._replace(unseen=state.unseen - {PODS[state.pod]})
+                seen = state._replace(open_orders=state.open_orders - {PODS[state.pod]})
                 yield f"hands {state.pod} over", seen._replace(phase="use")
 
     def _use(self, state: State) -> Iterator[Step]:
@@ -232,45 +235,61 @@ class World:
             if not self.rules.keeps_record_until_twins_are_deleted:
                 kept = state.remove_record()
             yield f"keeps {state.pod}", kept._replace(is_kept=True)
+        for pod in self._found(state) - {state.pod}:
+            for text, after, _ in self._deletion(state, pod):
+                yield text, after
 
     def _release(self, state: State) -> Iterator[Step]:
         """Read the list once, and choose the pods to delete."""
-        names = ORDERS[: state.order + 1] if self.rules.remembers_all_names else ORDERS[state.order :][:1]
-        deletes = self._listed_as(state, {*names}) if self.rules.deletes_twins else set[str]()
-        if state.pod and not self._is_anothers(state, state.pod):
-            deletes.add(state.pod)
-        deletes = {pod for pod in deletes if not state.keeps(pod)}
-        unseen = frozenset(name for name in state.unseen if not state.has_shown(name))
-        yield "reads the list", state._replace(phase="delete", deletes=frozenset(deletes), unseen=unseen)
+        is_own = state.pod and not state.keeps(state.pod) and not self._is_anothers(state, state.pod)
+        deletes = (self._found(state) - {state.pod}) | ({state.pod} if is_own else set())
+        open_orders = frozenset(name for name in state.open_orders if not state.has_shown(name))
+        yield (
+            "reads the list",
+            state._replace(phase="delete", deletes=frozenset(deletes), open_orders=open_orders),
+        )
 
     def _delete(self, state: State) -> Iterator[Step]:
         """Delete one pod after the other, and confirm that it is gone."""
         for pod in sorted(state.deletes):
+            name = PODS[pod]
             for text, after, is_confirmed in self._deletion(state, pod):
-                rest = after._replace(deletes=state.deletes - {pod}, unseen=state.unseen - {PODS[pod]})
+                rest = after._replace(deletes=state.deletes - {pod}, open_orders=state.open_orders - {name})
                 failed = after._replace(phase="release", deletes=frozenset())
                 yield text, rest if is_confirmed else failed
-            phase = "ended" if self.rules.unlocks_on_giving_up else "stuck"
-            told = state._replace(phase=phase, deletes=frozenset(), told=state.told | {PODS[pod]})
-            text = f"gives up the deletion of {pod}"
-            yield text, told if self.rules.keeps_record_on_giving_up else told.remove_record()
+            yield (
+                f"gives up the deletion of {pod}",
+                state._replace(
+                    deletes=frozenset(other for other in state.deletes if PODS[other] != name),
+                    open_orders=state.open_orders | {name},
+                    told=state.told | {name},
+                ),
+            )
         if state.deletes:
             return
-        unseen = state.unseen if self.rules.keeps_record_of_unseen_pod else frozenset[str]()
-        state = state._replace(record=state.record & unseen, unsynced=frozenset())
-        if state.goes_on:
+        given_up = state.open_orders & state.told if self.rules.keeps_record_on_giving_up else set[str]()
+        unknown = state.open_orders - state.told if self.rules.keeps_record_of_unseen_pod else set[str]()
+        names = {*given_up, *unknown}
+        lines = {*names, f"kept {state.pod}"} if names else names
+        state = state._replace(record=state.record & lines, unsynced=frozenset())
+        if state.goes_on and not state.told:
             yield "tries the next spec", state._replace(phase="begin", order=1, pod="", goes_on=False)
         else:
+            is_stuck = state.told and not self.rules.unlocks_on_giving_up
             text = "ends, and leaves its record" if state.record else "ends, and removes its record"
-            yield text, state._replace(phase="ended")
+            yield text, state._replace(phase="stuck" if is_stuck else "ended")
 
     # Sweeps.
 
     def _sweep_with_record(self, state: State) -> Iterator[Step]:
         """Sweep on the machine of the lease."""
         is_locked = state.phase not in UNLOCKED and self.rules.respects_lock
-        if state.sweep is None and state.record and not is_locked:
-            yield "a sweep locks the record, and reads the list", state._replace(sweep=self._swept(state))
+        if state.sweep is None and not state.old_list and not self.rules.lists_after_locking:
+            yield "a sweep reads the list", state._replace(old_list=state.pods)
+        elif state.sweep is None and state.record and not is_locked:
+            seen = state._replace(pods=state.old_list or state.pods)
+            swept = state._replace(sweep=self._swept(seen), old_list=())
+            yield "a sweep locks the record, and reads the list", swept
         elif state.sweep is not None and not state.sweep & {*PODS}:
             swept = state.remove_record() if state.sweep else state
             yield "the sweep ends", swept._replace(sweep=None)
@@ -285,7 +304,7 @@ class World:
         if ids and not self.rules.sweeps_by_name:
             return frozenset(ids)
         names = state.record & {*ORDERS}
-        pods = self._listed_as(state, names) | {pod for pod in ids if state.status(pod) == "hidden"}
+        pods = self._listed_as(state, names) | {pod for pod in ids if state.status(pod) in ("", "hidden")}
         is_known = all(state.has_shown(name) or name in map(PODS.get, pods) for name in names)
         kept = {pod for pod in pods if f"kept {pod}" in state.record}
         return frozenset((pods - kept) | ({"record"} if is_known else set()))
@@ -307,6 +326,11 @@ class World:
         if self.rules.compares_whole_names:
             return {pod for pod in listed if PODS[pod] in names}
         return {pod for pod in listed if any(name.startswith(PODS[pod]) for name in names)}
+
+    def _found(self, state: State) -> set[str]:
+        """Return the pods that the list shows under the names that the lease has ordered under."""
+        names = ORDERS[: state.order + 1] if self.rules.remembers_all_names else [ORDERS[state.order]]
+        return self._listed_as(state, {*names}) if self.rules.deletes_twins else set()
 
     def _is_anothers(self, state: State, pod: str) -> bool:
         """Return whether the list shows a pod under a name that is not the lease's."""
@@ -332,16 +356,17 @@ def broken_promise(world: World, before: State, after: State) -> str:
     """Return the promise that a step breaks, or an empty text."""
     if after.status("theirs") == "gone" or (after.phase == "use" and after.pod == "theirs"):
         return NOT_ANOTHERS
-    is_asked = before.phase in ("delete", *UNLOCKED) or before.is_expired
+    is_ending = before.phase in ("delete", *UNLOCKED)
     is_released = before.phase == "delete" and not before.deletes and after.phase == "ended"
     has_expiry = world.has_expiry and world.rules.always_names_expiry
     for pod in OURS:
         is_deleted = before.status(pod) != "gone" and after.status(pod) == "gone"
-        if is_deleted and not (before.is_expired or (is_asked and not before.keeps(pod))):
+        is_needed = before.keeps(pod) or not (is_ending or (before.phase == "use" and pod != before.pod))
+        if is_deleted and is_needed and not before.is_expired:
             return ASKED
         if after.keeps(pod) or after.phase not in UNLOCKED or after.status(pod) not in RUNNING:
             continue
-        if is_released and after.status(pod) == "listed":
+        if is_released and after.status(pod) == "listed" and PODS[pod] not in after.told:
             return ALL_DELETED
         if not has_expiry and PODS[pod] not in after.record | after.told:
             return KNOWN

@@ -8,7 +8,7 @@ from typing import Final
 
 from primepods.events import Event, OperationEnded, OperationStarted, RequestEnded
 
-from .model import UNLOCKED, State, World, reach
+from .model import PODS, UNLOCKED, State, World, reach
 
 _EVENTS: Final = {
     "orders": "POST",
@@ -18,8 +18,6 @@ _EVENTS: Final = {
     "deletes": "DeletionEnded",
     "gets a": "DeletionEnded",
     "gives up the": "ReleaseFailed",
-    "ends, and": "LeaseReleased",
-    "tries": "LeaseReleased",
 }
 """The events of a lease's steps, by their verbs; other steps have none."""
 _WORLD: Final = World(has_expiry=True)
@@ -67,7 +65,7 @@ def _labels(lease: int, events: list[Event]) -> Iterator[str]:
             is_ordering = is_order
         elif isinstance(event, OperationEnded) and event.operations == (lease,):
             yield "end"
-        elif kind in _EVENTS.values():
+        elif kind in {"LeaseReleased", *_EVENTS.values()}:
             yield f"{kind}{owner}"
 
 
@@ -84,16 +82,20 @@ def _after(states: frozenset[State], label: str) -> frozenset[State]:
 def _moves(state: State) -> list[tuple[str, State]]:
     """Return what the lease and the list can do next: label and result."""
     moves = list[tuple[str, State]]()
+    # Each order reports its own release, and the last order is released first.
+    is_released = state.phase == "delete" and not state.is_kept and state.pod not in ("", "theirs")
+    if is_released and state.pod not in state.deletes and PODS[state.pod] not in state.told:
+        moves.append(("LeaseReleased", state._replace(pod="")))
     for text, after in _WORLD.steps(state):
-        actor, step = text[:10], text[10:]
+        step = text.removeprefix("the lease ")
         label = next((event for verb, event in _EVENTS.items() if step.startswith(verb)), "")
-        if label == "DeletionEnded":
-            label += "" if state.pod and f" {state.pod}" in text else " of another pod"
-        if label == "LeaseReleased" and (state.phase != "delete" or not state.pod or state.is_kept):
-            label = ""
-        if label == "LeaseReleased" and state.pod == "theirs":
-            # It has forgotten the id in the response to its order. Its own pod may have been found by name.
-            label = "ReleaseFailed" if state.unseen else ""
-        if actor in ("the lease ", "the list s"):
+        if label == "DeletionEnded" and not (state.pod and f" {state.pod}" in text):
+            label += " of another pod"
+        is_end = state.phase == "delete" and not state.deletes
+        if is_end and state.pod == "theirs" and state.open_orders:
+            # Nothing has shown the pod of the order whose response had another pod's id.
+            label = "ReleaseFailed"
+        is_silent = is_end and not label and is_released and PODS[state.pod] not in state.told
+        if not is_silent and (step != text or text.startswith("the list")):
             moves.append((label, after))
     return moves
