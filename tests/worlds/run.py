@@ -1,0 +1,250 @@
+"""Run worlds: one simulation per seed, with bounds on time and steps, shrinking and replay."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Final
+from unittest.mock import patch
+
+import aiohttp.connector
+import simloom
+from simloom._context import current_host
+
+from . import stories
+from .invariants import BrokenInvariantError
+from .machine import Machine
+from .world import Listener, World
+
+Story = Callable[[World], Awaitable[None]]
+
+MAX_STEPS: Final = 400_000
+"""Steps of the loop in a world; the longest story takes a tenth of it."""
+MAX_TIME: Final = 40 * 3600.0
+"""Virtual seconds of a world."""
+REAL_LIMIT: Final = 60.0
+"""Real seconds of a world that does not return to its loop."""
+_MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - `mkdtemp` is safe there
+"""Folder in which syncing a file takes no time."""
+_BEGINNING: Final = 1_000.0
+_SHRINK_STEP: Final = 25
+_SHRINK_SECONDS: Final = 20.0
+
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "epoch": _BEGINNING,
+    "virtual_time": True,
+    "seed_randomness": True,
+    "max_steps_per_instant": 50_000,
+}
+
+
+class HungError(AssertionError):
+    """A world that does not end."""
+
+
+def story_names() -> list[str]:
+    """Return the names of all stories, sorted."""
+    return sorted(module.name for module in iter_modules(stories.__path__))
+
+
+def story_of(seed: int) -> str:
+    """Return the story of a seed, if none is named: all have equally many seeds."""
+    names = story_names()
+    return names[seed % len(names)]
+
+
+def load(name: str) -> Story:
+    """Return a story."""
+    story: Story = import_module(f"{stories.__name__}.{name}").story
+    return story
+
+
+# The machines of one process: each step of the loop is one of a machine's.
+
+
+class _Scheduler:
+    """Simloom's random choice of the next step, with bounds, and with the environment of its machine."""
+
+    descriptor = "random"
+
+    def __init__(self, loop: Any, play: _Play) -> None:
+        self._loop = loop
+        self._inner = simloom.RandomWalk()(loop)
+        self._play = play
+        self._steps = 0
+        _inherit_machine(loop)
+
+    def pick(self, ready: Sequence[Any]) -> int:
+        """Return the index of the next step."""
+        index: int = self._inner.pick(ready)
+        self._play.enter(ready[index]._context.get(current_host))
+        self._steps += 1
+        if self._steps > MAX_STEPS or self._loop.time() > MAX_TIME:
+            limit, self._steps = self._steps, MAX_STEPS // 2  # its cleanup has the other half
+            raise HungError(f"the world does not end: {limit} steps, {self._loop.time():.0f} virtual seconds")
+        return index
+
+
+def _inherit_machine(loop: Any) -> None:
+    """Have what starts in an empty context, as the client's poller, run on the machine that starts it."""
+
+    def inheriting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, context: Any = None, **kwargs: Any) -> Any:
+            machine = current_host.get()
+            if context is not None and machine is not None and context.get(current_host) is None:
+                context.run(current_host.set, machine)
+            return function(*args, context=context, **kwargs)
+
+        return call
+
+    for name in ("call_soon", "call_at", "create_task"):
+        setattr(loop, name, inheriting(getattr(loop, name)))
+
+
+class _Play:
+    """One world, from its seed to its end; called by simloom, also to replay it."""
+
+    def __init__(self, story: str, seed: int) -> None:
+        self._story = load(story)
+        self._seed = seed
+        self._machines: dict[Any, Machine] = {}
+        self._folder = Path()
+        self.machine: Machine | None = None
+        self.world: World | None = None
+
+    def scheduler(self, loop: Any) -> _Scheduler:
+        """Return the scheduler of a loop."""
+        return _Scheduler(loop, self)
+
+    def enter(self, host: Any) -> None:
+        """Make a host's machine the one whose step runs."""
+        if self.machine is None or self.machine.host is not host:
+            self.machine = self._find(host)
+            if self.machine is not None:
+                os.environ["PRIMEPODS_STATE_DIR"] = str(self.machine.disk.folder)
+
+    def _find(self, host: Any) -> Machine | None:
+        world = self.world
+        return None if world is None else next((m for m in world.machines if m.host is host), None)
+
+    async def __call__(self, sim: Any) -> None:
+        """Tell the story, and finish it."""
+        self.machine = None
+        folder = Path(tempfile.mkdtemp(prefix="world-", dir=_MEMORY))
+        world = self.world = World(sim, self._seed, folder)
+        logger, listener = logging.getLogger("primepods"), Listener(world.told)
+        logger.addHandler(listener)
+        asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
+        try:
+            await self._story(world)
+            await world.finish()
+        finally:
+            logger.removeHandler(listener)
+            for machine in world.machines:
+                machine.disk.close()
+                machine.bury()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _on_unhandled(self, loop: Any, context: dict[str, Any]) -> None:
+        # Nobody closes the sessions of a process that was killed.
+        is_unclosed = str(context.get("message", "")).startswith("Unclosed ")
+        has_crashed = self.world is not None and self.world.has_crashed
+        if not (is_unclosed and has_crashed) and not _is_known(context.get("exception")):
+            loop.default_exception_handler(context)
+
+
+def _is_known(error: object) -> bool:
+    """Return whether an error is one of aiohttp's server, which asyncio's own order of callbacks keeps away.
+
+    Its connection is lost after data has come, and before the task that waits for the data has run.
+    """
+    if not isinstance(error, TypeError) or error.__traceback__ is None:
+        return False
+    code = error.__traceback__.tb_frame.f_code
+    return code.co_name == "start" and code.co_filename.endswith("aiohttp/web_protocol.py")
+
+
+@contextmanager
+def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]:
+    """Have the machines differ in what the operating system tells them; bound the real time."""
+    sync, process_id, calls = os.fsync, os.getpid, itertools.count()
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        if play.machine is not None:
+            play.machine.disk.note_sync(descriptor)
+
+    def stop(*_: object) -> None:
+        raise HungError(f"the world does not return to its loop for {real_limit:.0f} real seconds")
+
+    with ExitStack() as stack:
+        for module, name, function in (
+            (os, "fsync", fsync),
+            (os, "getpid", lambda: process_id() if play.machine is None else play.machine.pid),
+            (socket, "gethostname", lambda: "nowhere" if play.machine is None else play.machine.name),
+            # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
+            # nanosecond, so two calls at one virtual time must differ by more.
+            (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
+        ):
+            stack.enter_context(patch.object(module, name, function))
+        stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
+        stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, real_limit, 10.0)
+        yield
+
+
+def run(story: str, seed: int, *, check_determinism: bool = False) -> tuple[Any, World | None]:
+    """Run one world; return simloom's result, and the world as it was at its end."""
+    play = _Play(story, seed)
+    with _environment(play):
+        result = simloom.run(
+            play,
+            seed=seed,
+            scheduler=play.scheduler,
+            raise_on_error=False,
+            check_determinism=check_determinism,
+            **_OPTIONS,
+        )
+    return result, play.world
+
+
+def shrink(story: str, seed: int, failed: Any) -> tuple[str, World | None]:
+    """Return the description of a shorter schedule that fails as a result does, and its world."""
+    play = _Play(story, seed)
+    kind = _kind(failed.error)
+    ends_at = time.monotonic() + _SHRINK_SECONDS
+    runs = 0
+
+    def is_same(candidate: Any) -> bool:
+        nonlocal runs
+        runs += 1
+        return _kind(candidate.error) == kind
+
+    failed = replace(failed, scheduler=play.scheduler)
+    with _environment(play, REAL_LIMIT + 2 * _SHRINK_SECONDS):
+        # In small steps, since simloom bounds the number of runs, and a run may take long.
+        while True:
+            shrunk = simloom.shrink(play, failed, max_runs=_SHRINK_STEP, interesting=is_same, **_OPTIONS)
+            if len(shrunk.tape) == len(failed.tape) or time.monotonic() > ends_at:
+                break
+            failed = replace(shrunk.result, scheduler=play.scheduler)
+        simloom.replay(play, tape=shrunk.tape, scheduler=play.scheduler, raise_on_error=False, **_OPTIONS)
+    return str(shrunk.describe()), play.world
+
+
+def _kind(error: BaseException | None) -> tuple[str, str]:
+    return type(error).__name__, error.invariant if isinstance(error, BrokenInvariantError) else ""

@@ -1,0 +1,1 @@
+"""Stories: each is a coroutine function ``story`` that is given a world."""

@@ -1,0 +1,306 @@
+"""A world: machines, an API and a network between them, and a record of what people were told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+import attrs
+import simloom
+
+from primepods import PodSpec
+from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Stale, Status
+
+from .clocks import ApiClock, now
+from .invariants import BrokenInvariantError, Use, billed, check_pods, check_swept
+from .machine import Machine
+
+T = TypeVar("T")
+
+CALL_LIMIT: Final = 4 * 3600.0
+"""Virtual seconds after which a call has hung: longer than all deadlines of a lease together."""
+_APPEARS_WITHIN: Final = 100.0
+_SWEEP_AFTER: Final = 7_200.0
+_PORT: Final = 8_080
+_MOMENTS: Final = 64
+_FINENESS: Final = 12
+_FAULTS: Final[tuple[Fault, ...]] = (
+    Reset(),
+    Reset(acted=True),
+    Cut(),
+    Status(500, acted=True),
+    Status(503),
+    Status(409, acted=True, body={"detail": "Conflict"}),
+    Status(499, acted=True),
+    Html(acted=True),
+    Delay(40.0),
+)
+
+
+@attrs.frozen
+class Twice(Fault):
+    """A gateway that sends a request twice, and returns the second response. This is imagined."""
+
+    is_last: ClassVar[bool] = False
+
+    def second(self, call: Any) -> Any:
+        """Return the request again."""
+        return call
+
+
+class World:
+    """What a story is told with.
+
+    Args:
+        sim: The simulation.
+        seed: Its seed, for what the schedule does not decide.
+        folder: Folder for the machines' folders.
+    """
+
+    spec: PodSpec
+    """A machine that can be ordered."""
+
+    def __init__(self, sim: Any, seed: int, folder: Path) -> None:
+        self.sim: Any = sim
+        self.sim_seed: int = seed
+        self.folder: Path = folder
+        self.machines: list[Machine] = []
+        self.calls: list[tuple[Machine, asyncio.Task[None]]] = []
+        self.uses: dict[str, Use] = {}
+        self.doubtful: set[str] = set()
+        """Ids of pods that were about to be kept when their machine stopped: a sweep may delete them."""
+        self.told: list[str] = []
+        self.processes: int = 0
+        self.has_crashed: bool = False
+        self.emulator: Emulator
+        self._api: Any = sim.host("api")
+        self._stop_api = asyncio.Event()
+
+    # What the seed decides.
+
+    def choose(self, label: str, *options: T) -> T:
+        """Return one of the options; the first is what a shrunk world has."""
+        return options[int(simloom.draw(label, len(options)))]
+
+    def happens(self, label: str) -> bool:
+        """Return whether something happens, in every second world; in a shrunk one it does not."""
+        return bool(simloom.draw(label, 2))
+
+    def moment(self, label: str, limit: float) -> float:
+        """Return a time from 0 to ``limit`` seconds; half of them are in its first fiftieth."""
+        step: int = simloom.draw(label, _MOMENTS)
+        return float(limit * (2 ** (step / (_MOMENTS - 1) * _FINENESS) - 1) / (2**_FINENESS - 1))
+
+    # The API.
+
+    @property
+    def url(self) -> str:
+        """The API's base URL."""
+        return f"http://127.0.0.1:{_PORT}"
+
+    async def begin(self, *, clock_error: float = 0.0, **fleet: Any) -> None:
+        """Start the API, with some pods of others.
+
+        Args:
+            clock_error: Seconds by which the API's clock is wrong.
+            fleet: Arguments of the emulator.
+        """
+        drawn = {
+            "boot_seconds": 60.0,
+            "delete_seconds": self.choose("api.delete", 0.0, 20.0),
+            "appear_seconds": self.choose("api.appear", 0.0, 0.0, 5.0, 90.0),
+            "failure_rate": self.choose("api.failures", 0.0, 0.0, 0.3),
+        }
+        self.emulator = Emulator(
+            seed=self.choose("api.seed", *range(1_000)),
+            clock=ApiClock(clock_error),
+            api_key="world_key_0123456789abcdef",
+            port=_PORT,
+            **{**drawn, **fleet},
+        )
+        for name in ("train", "train-other", "job", "train-aaaaaaaaaa"):
+            self.emulator.add_pod(name)
+        for pod_id in self.emulator.pods:
+            self.take(pod_id, "another user", is_for_good=True)
+        await self.start_api()
+        self.spec = await self._find_spec()
+
+    async def _find_spec(self) -> PodSpec:
+        visitor = self.machine("visitor")
+        offers: list[Any] = []
+
+        async def look() -> None:
+            offers.append(await visitor.client.request("GET", "/api/v1/availability/gpus"))
+            await visitor.client.aclose()
+
+        await visitor.run("look", look)
+        self.machines.remove(visitor)
+        rows = offers[0]["items"]
+        row = next(row for row in rows if row["stockStatus"] == "Available" and not row["isSpot"])
+        return PodSpec(
+            name="train",
+            cloud_id=row["cloudId"],
+            gpu_type=row["gpuType"],
+            socket=row["socket"],
+            gpu_count=row["gpuCount"],
+            provider=row["provider"],
+            max_price=99.0,
+        )
+
+    async def start_api(self) -> None:
+        """Start the API's server."""
+        self._stop_api = asyncio.Event()
+        started = asyncio.Event()
+
+        async def serve() -> None:
+            async with self.emulator:
+                started.set()
+                await self._stop_api.wait()
+
+        self._server = self._api.spawn(serve)
+        await started.wait()
+
+    async def stop_api(self) -> None:
+        """Stop the API's server; the account stays."""
+        self._stop_api.set()
+        await self._server
+
+    def fail_sometimes(self) -> None:
+        """Have the API and the way to it fail now and then, at rates that the seed decides."""
+        for fault in _FAULTS:
+            rate = self.choose("fault.rate", 0.0, 0.0, 0.02, 0.1)
+            if rate:
+                self.emulator.faults.add(fault, probability=rate)
+
+    def lag_sometimes(self, *seconds: float) -> None:
+        """Have some responses come from a replica that is behind."""
+        for lag in seconds:
+            self.emulator.faults.add(Stale(lag), probability=self.choose("lag.rate", 0.0, 0.1, 0.5))
+
+    def spec_named(self, name: str | None) -> PodSpec:
+        """Return the spec with another name, or for a name of the client's choice."""
+        return attrs.evolve(self.spec, name=name)
+
+    # Machines.
+
+    def machine(self, name: str, *, clock_error: float = 0.0, **options: Any) -> Machine:
+        """Add a machine; ``options`` are the client's."""
+        machine = Machine(self, name, clock_error, options)
+        self.machines.append(machine)
+        return machine
+
+    def partition(self, machine: Machine) -> None:
+        """Cut a machine off from the API; connections hang."""
+        self.sim.net.partition([machine.host], [self._api])
+
+    def reset_connections(self, machine: Machine) -> None:
+        """Reset all connections between a machine and the API."""
+        self.sim.net.reset_connections(machine.host, self._api)
+
+    def heal(self) -> None:
+        """End all partitions."""
+        self.sim.net.heal()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in virtual time."""
+        await asyncio.sleep(seconds)
+
+    # What people rely on, and what they were told.
+
+    def take(self, pod_id: str, user: str, *, is_for_good: bool = False, is_shared: bool = False) -> None:
+        """Record that somebody uses a pod, which nobody may delete from now on."""
+        if pod_id in self.uses and not is_shared:
+            raise BrokenInvariantError("never another's pod", f"{user} uses {pod_id} of {self.uses[pod_id]}")
+        self.uses[pod_id] = Use(user, is_for_good=is_for_good)
+        self.doubtful.discard(pod_id)
+        self.check_running(pod_id)
+
+    def give_back(self, pod_id: str, *, must_run: bool = False) -> None:
+        """Record that a pod is not needed any more."""
+        if must_run:
+            self.check_running(pod_id)
+        self.uses.pop(pod_id, None)
+
+    def require(self, what: str, holds: bool) -> None:
+        """Check something of a story's own."""
+        if not holds:
+            raise BrokenInvariantError(what, "it is not so")
+
+    def check_running(self, pod_id: str) -> None:
+        """Check that a pod that is used runs."""
+        if not self.is_running(pod_id):
+            raise BrokenInvariantError("nothing deleted unasked", f"{pod_id} of {self.uses.get(pod_id)}")
+
+    def is_running(self, pod_id: str) -> bool:
+        """Return whether a pod is billed."""
+        pod = self.emulator.pods.get(pod_id)
+        if pod is None:
+            return pod_id in billed(self)  # it has not appeared yet
+        return pod.status not in {"DELETING", "TERMINATED"}
+
+    def forget(self, machine: Machine) -> None:
+        """Forget the calls of a machine that has stopped, and what these used."""
+        self.has_crashed = True
+        self.calls = [(other, task) for other, task in self.calls if other is not machine]
+        self.uses = {
+            pod_id: use for pod_id, use in self.uses.items() if use.is_for_good or use.user != machine.name
+        }
+
+    def say(self, text: str) -> None:
+        """Record what somebody was told."""
+        self.told.append(f"{now():12.4f} {text}")
+
+    # The end.
+
+    async def finish(self) -> None:
+        """End all faults, wait for all calls, sweep everywhere, and check the invariants."""
+        self.heal()
+        self.emulator.faults.clear()
+        if self._stop_api.is_set():
+            await self.start_api()
+        await self._wait_for_calls()
+        await self.sleep(_APPEARS_WITHIN)
+        check_pods(self)
+        await self.sleep(_SWEEP_AFTER)
+        for machine in [*self.machines, self.machine("sweeper")]:
+            if not machine.is_running:
+                machine.restart()
+            elif machine.client.__repr__().endswith(" closed>"):
+                machine.boot()
+            machine.sweep()
+            machine.sweep(expired=True)
+        await self._wait_for_calls()
+        for machine in self.machines:
+            machine.close()
+        await self._wait_for_calls()
+        spent = self.emulator.spent
+        await self.sleep(3600)
+        check_swept(self, spent)
+        await self.stop_api()
+
+    async def _wait_for_calls(self) -> None:
+        calls, self.calls = self.calls, []
+        tasks = [task for _, task in calls]
+        if not tasks:
+            return
+        _, pending = await asyncio.wait(tasks, timeout=CALL_LIMIT)
+        if pending:
+            names = ", ".join(sorted(task.get_name() for task in pending))
+            raise BrokenInvariantError("every call ends", f"{names} run since {CALL_LIMIT} s or longer")
+        await asyncio.gather(*tasks)
+
+
+class Listener(logging.Handler):
+    """What programs show on stderr when they log at INFO."""
+
+    def __init__(self, told: list[str]) -> None:
+        super().__init__(logging.INFO)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        with suppress(Exception):
+            self._told.append(f"{now():12.4f} log: {record.getMessage()}")
