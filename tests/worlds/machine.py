@@ -52,6 +52,10 @@ class Machine:
         self.pid = FIRST_PID + self._world.processes
         self._context = contextvars.copy_context()
         self._context.run(current_host.set, self.host)
+        self.renew()
+
+    def renew(self) -> None:
+        """Make another client in the same process."""
         self.client = self._context.run(self._make_client)
 
     def _make_client(self) -> primepods.AsyncClient:

@@ -49,6 +49,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "virtual_time": True,
     "seed_randomness": True,
     "max_steps_per_instant": 50_000,
+    "gc_interval": 5_003,
 }
 
 

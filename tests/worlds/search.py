@@ -82,6 +82,7 @@ def _prepare() -> None:
     logging.getLogger("aiohttp").disabled = True
     logging.getLogger("aiohttp.server").disabled = True
     # Simloom collects garbage at fixed steps: what is imported by now need not be searched each time.
+    run("cancelled", 0)
     gc.collect()
     gc.freeze()
 

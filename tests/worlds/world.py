@@ -178,9 +178,10 @@ class World:
                 self.emulator.faults.add(fault, probability=rate)
 
     def lag_sometimes(self, *seconds: float) -> None:
-        """Have some responses come from a replica that is behind."""
+        """Have some reads come from a replica that is behind; what changes something goes to the main server."""
+        reads = ("list", "get", "status", "history")
         for lag in seconds:
-            self.emulator.faults.add(Stale(lag), probability=self.choose("lag.rate", 0.0, 0.1, 0.5))
+            self.emulator.faults.add(Stale(lag), on=reads, probability=self.choose("lag.rate", 0.0, 0.1, 0.5))
 
     def spec_named(self, name: str | None) -> PodSpec:
         """Return the spec with another name, or for a name of the client's choice."""
@@ -270,8 +271,8 @@ class World:
         for machine in [*self.machines, self.machine("sweeper")]:
             if not machine.is_running:
                 machine.restart()
-            elif machine.client.__repr__().endswith(" closed>"):
-                machine.boot()
+            elif repr(machine.client).endswith(" closed>"):
+                machine.renew()
             machine.sweep()
             machine.sweep(expired=True)
         await self._wait_for_calls()
