@@ -235,7 +235,7 @@ class World:
             if not self.rules.keeps_record_until_twins_are_deleted:
                 kept = state.remove_record()
             yield f"keeps {state.pod}", kept._replace(is_kept=True)
-        for pod in self._found(state) - {state.pod}:
+        for pod in sorted(self._found(state) - {state.pod}):
             for text, after, _ in self._deletion(state, pod):
                 yield text, after
 
