@@ -404,12 +404,21 @@ class WaitError(PrimePodsError):
     Attributes:
         statuses: Last seen status of each pod, by id; without pods that were never seen or are gone.
         pending: Ids of the pods that had not reached the state.
+        remedy: The end of the message: what the pods cost, and what to do.
     """
 
-    def __init__(self, message: str, *, statuses: Mapping[str, PodStatus], pending: tuple[str, ...]) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        statuses: Mapping[str, PodStatus],
+        pending: tuple[str, ...],
+        remedy: str = "",
+    ) -> None:
+        super().__init__(f"{message} {remedy}".rstrip())
         self.statuses = statuses
         self.pending = pending
+        self.remedy = remedy
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
@@ -463,6 +472,8 @@ class NotReleasedError(PrimePodsError):
 
 class BudgetExceededError(PrimePodsError):
     """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted.
+
+    Also raised if neither the order nor its response has a price: then ``max_spend`` would be no limit.
 
     Remedy:
         The pod is gone. Rent again with a larger budget if the work must continue.

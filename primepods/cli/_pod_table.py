@@ -26,12 +26,12 @@ _COLOURS = {
 
 
 def price(value: float | None, currency: str | None = None) -> str:
-    """Format an amount of money, such as ``$2.50``."""
+    """Format an amount of money, such as ``$2.50``; the library's messages have the same format."""
     if value is None:
         return ""
     sign = "-" if value < 0 else ""
     symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
-    return f"{sign}{symbol}{abs(value):,.2f}"
+    return f"{sign}{symbol}{abs(value):,.{4 if 0 < abs(value) < 0.01 else 2}f}"
 
 
 def status_cell(status: str | None) -> Cell:
