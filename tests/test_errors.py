@@ -70,7 +70,7 @@ TREE: Final = {
 LAST = PodStatus(pod_id="a", status=PodState("HIBERNATING"), extra={"someNewField": {"x": 1}})
 
 
-def example(kind: type[PrimePodsError]) -> PrimePodsError:  # noqa: C901, PLR0912 - a case a class
+def example(kind: type[PrimePodsError]) -> PrimePodsError:
     """An error of a class, with a value in every attribute that it has."""
     fields: dict[str, Any] = {}
     if issubclass(kind, TransportError):

@@ -61,8 +61,8 @@ class Hub:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._transport = transport
         self._transport_keeper: TransportKeeper | None = None
-        executor = RequestExecutor(settings, self._transport)
-        self._state = HubState(settings.clock)
+        executor = RequestExecutor(settings, self._transport, is_paced=False)
+        self._state = HubState(settings.clock, transport.pace)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
         self._subscriptions: dict[Subscriber, float] = {}

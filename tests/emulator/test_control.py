@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from primepods.emulator import Edit, Emulator, Fault, ManualClock
-from primepods.emulator.faults import Reply
+from primepods.emulator.faults import Response
 
 from .caller import GPUS, HISTORY, KEYS, PODS, STATUS, Answer, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -195,8 +195,8 @@ def test_a_fault_of_another_class_can_be_listed(call: Caller) -> None:
         body: bytes
         seen: frozenset[object] = frozenset({1, "a"})
 
-        def outcome(self, reply: Reply) -> Reply:
-            return attrs.evolve(reply, status=418, body=self.body)
+        def outcome(self, response: Response) -> Response:
+            return attrs.evolve(response, status=418, body=self.body)
 
     call.emulator.faults.add(Teapot(b"short"))
     assert call("GET", PODS).status == 418

@@ -34,7 +34,7 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
-from primepods.emulator.faults import KINDS, Reply
+from primepods.emulator.faults import KINDS, Response
 
 from .caller import GPUS, HISTORY, PODS, STATUS, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -223,7 +223,7 @@ def test_what_is_no_json_is_not_edited(call: Caller) -> None:
     """The answer to a client that is sent elsewhere is an object like others."""
     call.emulator.faults.add(Edit(put={"detail": "x"}))
     assert call("GET", "/nowhere").json == {"detail": "x"}
-    assert Edit(put={"a": 1}).outcome(Reply(200, b"")) == Reply(200, b"")
+    assert Edit(put={"a": 1}).outcome(Response(200, b"")) == Response(200, b"")
 
 
 def test_a_stale_replica_deletes_what_it_knows(serve: Serve) -> None:

@@ -266,6 +266,14 @@ def test_failure_is_one_line_and_only_what_lasts(row: dict[str, Any], failure: s
     assert status(**row).has_failed is (failure is not None)
 
 
+@pytest.mark.parametrize("state", [None, *PodState, PodState("HIBERNATING")])
+def test_a_pod_says_whether_it_has_ended(state: PodState | None) -> None:
+    """Being deleted, gone or stopped; a state that is not known is none of these."""
+    is_ending = state in {"DELETING", "TERMINATED"}
+    assert (state is not None and state.is_ending) is is_ending
+    assert PodStatus(pod_id="p", status=state).has_ended is (is_ending or state == "STOPPED")
+
+
 @given(
     st.sampled_from([None, *PodState, PodState("HIBERNATING")]), st.text() | st.none(), st.text() | st.none()
 )
@@ -548,7 +556,7 @@ def test_a_row_with_a_million_addresses_is_read_quickly() -> None:
     ("module", "names"),
     [
         ("models/_base", ["Model"]),
-        ("models/_machine", ["PortMapping", "Node", "Endpoint", "Machine"]),
+        ("models/_readiness", ["PortMapping", "Node", "Endpoint", "Machine"]),
         ("models/_pods", ["Resources", "AttachedResource", "Pod", "PodStatus", "HistoryRecord", "PodChange"]),
         ("models/_page", ["Page"]),
         ("offers", ["SpecRange", "Prices", "Offer", "GpuPrices", "DiskOffer"]),
@@ -563,5 +571,6 @@ def test_every_field_has_a_hover_text(module: str, names: list[str]) -> None:
     found = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     for name in names:
         for field, below in pairwise([*found[name].body, None]):
-            if isinstance(field, ast.AnnAssign):
+            # A `Final` is a blocking method, which shows the docstring of the asynchronous one.
+            if isinstance(field, ast.AnnAssign) and ast.unparse(field.annotation) != "Final":
                 assert isinstance(below, ast.Expr), (name, ast.unparse(field.target))

@@ -88,12 +88,12 @@ async def test_what_may_go_better_is_tried_again(method: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-@pytest.mark.parametrize("failure", TRANSIENT.values(), ids=TRANSIENT.keys())
-async def test_what_may_have_been_done_is_not_sent_twice(method: str, failure: Answer) -> None:
+@pytest.mark.parametrize("failure", [kind for kind in TRANSIENT if kind != "429"])
+async def test_what_may_have_been_done_is_not_sent_twice(method: str, failure: str) -> None:
     """A POST that the server may have received goes out once, whatever became of it."""
     clock = ManualClock(auto=True)
     async with (
-        Server([OK, failure, OK]) as server,
+        Server([OK, TRANSIENT[failure], OK]) as server,
         make_client(server.url, clock=clock, timeout=10) as client,
     ):
         await client.request("GET", PATH)

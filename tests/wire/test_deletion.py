@@ -201,6 +201,19 @@ async def test_the_deadline_bounds_all_of_it() -> None:
         assert clock.elapsed <= 20
 
 
+async def test_the_deadline_bounds_the_look_at_the_pod_as_well() -> None:
+    """A `get` that hangs has only what the DELETE has left of it."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([Reply(503, headers={"Retry-After": "15"}), Reply(204)], [Hang()]) as server,
+        make_client(server.url, clock=clock, deadline=20) as client,
+    ):
+        with pytest.raises(primepods.RequestTimeoutError):
+            await client.pods.delete("a")
+        assert clock.elapsed <= 20
+    assert methods(server) == "DDG"
+
+
 async def test_what_cannot_be_seen_is_no_success() -> None:
     """When `get` fails, its error is raised, with a note on the deletion."""
     async with (
@@ -594,6 +607,21 @@ async def test_many_are_proved_one_by_one_where_it_takes_that() -> None:
         "lost": 2,
         "ghost": 5,
     }
+
+
+async def test_a_missing_row_of_a_pod_whose_deletion_nothing_has_accepted_proves_nothing() -> None:
+    """Neither with a list without it: `get` shows that it is still ACTIVE."""
+
+    def answer(request: Received) -> Answer:
+        if request.path in {STATUS, LIST}:
+            return listed()
+        return (
+            Reply(204) if request.method == "DELETE" else reply({"id": request.path[-1], "status": "ACTIVE"})
+        )
+
+    async with Server(answer) as server, make_client(server.url, retry=ONCE) as client:
+        deletions = await client.pods.delete_many(["a", "b"])
+    assert (dict(deletions), set(deletions.errors)) == ({}, {"a", "b"})
 
 
 async def test_many_are_looked_at_one_by_one_where_statuses_fail() -> None:
