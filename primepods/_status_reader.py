@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from ._http.request import Request
 from ._http.response_cache import ResponseCache
 from ._http.status_batches import chunk_ids, status_request
 from ._operations import LISTENERS, set_listeners
+from ._utils.concurrency import map_bounded
 from ._utils.exceptions import copy_exception
 from ._utils.fault_search import GIVE_UP_AFTER, FaultSearch
 from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, TransportError
@@ -73,7 +75,8 @@ class StatusReader:
             PrimePodsError: A request failed, apparently not because of some of its ids.
         """
         batch_call = _BatchCall(self)
-        await self.executor.map(batch_call.read_chunk, self.chunks(pod_ids))
+        limit = self.executor.settings.max_concurrency
+        await map_bounded(batch_call.read_chunk, self.chunks(pod_ids), limit)
         return batch_call.result()
 
     def clear_cache(self) -> None:
@@ -104,10 +107,10 @@ class StatusReader:
         if self._open_call is call:
             self._open_call = None
 
-    async def read_batch(
+    def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
-    ) -> StatusResponse:
-        """Send one request. An unreadable row becomes an error of its id.
+    ) -> Awaitable[StatusResponse]:
+        """Return the sending of one request, to be awaited. An unreadable row becomes an error of its id.
 
         Args:
             pod_ids: At most 100.
@@ -115,7 +118,7 @@ class StatusReader:
             ends_at: Time to give up, by the client's clock; by default after the deadline.
         """
         request = status_request(pod_ids)
-        return await (executor or self.executor).call(
+        return (executor or self.executor).call(
             request, lambda data: self._decode(data, request, pod_ids), cache=self._cache, ends_at=ends_at
         )
 
@@ -125,7 +128,7 @@ class StatusReader:
         response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in requested})
         for error in errors:
             shape_error = self.executor.shape_error(request, error)
-            # A row without an id may belong to any pod: all pods without a row get its error.
+            # Imagined: a row without an id may belong to any pod, so all pods without a row get its error.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
                 if pod_id in requested and pod_id not in response.rows:
@@ -203,7 +206,8 @@ class _BatchCall:
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
-                # A replica that has lost its rows responds like this: a second response must confirm it.
+                # Reported of the API's availability endpoint: a replica that has lost its rows responds like
+                # this. A second response must confirm it.
                 response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tests.support.hypothesis_profile  # noqa: F401 - loads it
 from tests.support.loops import LOOPS
 
 # A shell has its background jobs ignore Ctrl-C, and nohup a closed terminal: what a test starts would, too.
@@ -30,10 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Three processes a core, since tests mostly wait; none where files are named: starting takes longer."""
+    """Two processes a core, since tests wait, too; none where files are named: starting takes longer."""
     if all(".py" in argument for argument in config.args):
         return 0
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 3 * (os.cpu_count() or 1)
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_finish() -> None:

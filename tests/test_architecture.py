@@ -14,194 +14,94 @@ from tests.readme_blocks import ROOT as PROJECT
 
 ROOT = Path(__file__).parent.parent / "primepods"
 
-# Which rooms of ours a room imports, lowest first: a module, or a package with all that is in it; the empty
-# name stands for `primepods/__init__.py`.
-ARROWS: dict[str, set[str]] = {
-    "_version": set(),
-    "emulator": set(),
-    "_utils": set(),
-    "events": {"_utils"},
-    "_operations": {"_utils", "events"},
-    "signals": set(),
-    "ssh": {"_utils"},
-    "models": {"_utils", "ssh"},
-    "keys": {"models"},
-    "offers": {"_utils", "models"},
-    "specs": {"_utils", "offers"},
-    "errors": {"models"},
-    "pagination": {"_utils", "errors", "models"},
-    "results": {"_utils", "errors", "models"},
-    "retry": {"_utils"},
-    "_decoding": {"_utils", "models", "offers"},
-    "config": {"_operations", "_utils", "errors", "retry"},
-    "_http": {"_decoding", "_operations", "_utils", "_version", "config", "errors", "events", "retry"},
-    "_status_reader": {"_decoding", "_http", "_operations", "_utils", "errors", "models"},
-    "waiting": {
-        "_decoding",
-        "_http",
-        "_operations",
-        "_status_reader",
-        "_utils",
-        "config",
-        "errors",
-        "events",
-        "models",
-        "results",
-        "retry",
-    },
-    "remote": {"_utils", "config", "errors", "ssh"},
-    "leasing": {
-        "_operations",
-        "_utils",
-        "config",
-        "errors",
-        "events",
-        "models",
-        "pagination",
-        "remote",
-        "specs",
-        "ssh",
-        "waiting",
-    },
-    "_blocking": {"_utils", "errors", "leasing", "models", "remote"},
-    "resources": {
-        "_decoding",
-        "_http",
-        "_operations",
-        "_status_reader",
-        "_utils",
-        "config",
-        "errors",
-        "events",
-        "keys",
-        "leasing",
-        "models",
-        "offers",
-        "pagination",
-        "remote",
-        "results",
-        "retry",
-        "specs",
-        "ssh",
-        "waiting",
-    },
-    "client": {
-        "_http",
-        "_operations",
-        "_utils",
-        "config",
-        "events",
-        "leasing",
-        "resources",
-        "retry",
-        "waiting",
-    },
-    "fleet": {"_utils", "client", "errors", "models"},
-    "charts": {"_utils", "fleet", "models"},
-    "sync": {
-        "_blocking",
-        "_http",
-        "_utils",
-        "client",
-        "config",
-        "errors",
-        "events",
-        "keys",
-        "leasing",
-        "models",
-        "offers",
-        "pagination",
-        "resources",
-        "results",
-        "retry",
-        "specs",
-        "waiting",
-    },
-    "notebook": {"_utils", "charts", "client", "fleet", "models", "results", "sync", "waiting"},
-    "": {
-        "_blocking",
-        "_version",
-        "client",
-        "errors",
-        "events",
-        "keys",
-        "leasing",
-        "models",
-        "offers",
-        "pagination",
-        "remote",
-        "resources",
-        "results",
-        "retry",
-        "signals",
-        "specs",
-        "ssh",
-        "sync",
-        "waiting",
-    },
-    "otel": {"_version", "events"},
-    "airflow": {"", "emulator"},
-    "prefect": {"", "emulator"},
-    "doctor": {
-        "_decoding",
-        "_http",
-        "_utils",
-        "_version",
-        "config",
-        "errors",
-        "keys",
-        "leasing",
-        "models",
-        "retry",
-    },
-    "cli": {"", "charts", "config", "doctor", "emulator", "fleet"},
-    "__main__": {"cli"},
-    "pytest_plugin": {"", "emulator"},
-}
+
+def table(text: str) -> dict[str, set[str]]:
+    """Rows such as `models: _utils ssh`; a row goes on in indented lines."""
+    rows = (row.partition(":") for row in text.replace("\n    ", " ").strip().splitlines())
+    return {name: set(words.split()) for name, _, words in rows}
+
+
+# What each room of ours imports, lowest first: a module, or a package with all that is in it.
+ARROWS = table("""
+_version:
+emulator:
+_utils:
+events: _utils
+_operations: _utils events
+signals:
+ssh: _utils
+models: _utils ssh
+keys: models
+offers: _utils models
+specs: _utils offers
+errors: models
+pagination: _utils errors models
+results: _utils errors models
+retry: _utils
+_decoding: _utils models offers
+config: _operations _utils errors retry
+_http: _decoding _operations _utils _version config errors events retry
+_status_reader: _decoding _http _operations _utils errors models
+waiting: _decoding _http _operations _status_reader _utils config errors events models results retry
+remote: _utils config errors ssh
+leasing: _operations _utils config errors events models pagination remote specs ssh waiting
+_blocking: _utils errors leasing models remote
+resources: _decoding _http _operations _status_reader _utils config errors events keys leasing models offers
+    pagination remote results retry specs ssh waiting
+client: _http _operations _utils config events leasing resources retry waiting
+fleet: _utils client errors models
+charts: _utils fleet models
+sync: _blocking _utils client config errors events leasing models pagination resources retry waiting
+notebook: _utils charts client fleet models results sync waiting
+__init__: _blocking _version client errors events keys leasing models offers pagination remote resources
+    results retry signals specs ssh sync waiting
+otel: _version events
+airflow: __init__ emulator
+prefect: __init__ emulator
+doctor: _decoding _http _utils _version config errors keys leasing models retry
+cli: __init__ charts config doctor emulator fleet
+__main__: cli
+pytest_plugin: __init__ emulator
+""")
 
 # The same within the emulator: the state below, the API above it, the sockets on top.
-EMULATOR: dict[str, set[str]] = {
-    "clock": set(),
-    "requestlog": set(),
-    "_state": {"clock"},
-    "_api": {"_state", "clock"},
-    "faults": {"_api"},
-    "faultplan": {"_api", "_state", "clock", "faults"},
-    "control": {"_api", "_state", "faultplan", "faults", "requestlog"},
-    "_server": {"_api", "clock", "control", "faultplan", "faults", "requestlog"},
-    "emulator": {"_api", "_server", "_state", "clock", "control", "faultplan", "requestlog"},
-    "": {"_server", "_state", "clock", "emulator", "faultplan", "faults", "requestlog"},
-    "local_ssh": set(),
-}
+EMULATOR = table("""
+clock:
+requestlog:
+_state: clock
+_api: _state clock
+faults: _api
+faultplan: _api _state clock faults
+control: _api _state faultplan faults requestlog
+_server: _api clock control faultplan faults requestlog
+emulator: _api _server _state clock control faultplan requestlog
+__init__: _server _state clock emulator faultplan faults requestlog
+local_ssh:
+""")
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}
 
 # Rooms that call the package as its users do.
 CALLERS = {"airflow", "cli", "prefect", "pytest_plugin"}
 
-# Who may import what is not ours. Everything else of PyPI is for nobody.
-LIBRARIES: dict[str, set[str]] = {
-    "attrs": set(ARROWS),
-    "aiohttp": {"_http", "client", "emulator", "sync"},
-    "yarl": {"_http"},
-    "cattrs": {"_decoding"},
-    "anyio": {"_blocking", "leasing", "prefect", "remote"},
-    "airflow": {"airflow"},
-    "asgiref": {"airflow"},
-    "opentelemetry": {"otel"},
-    "prefect": {"prefect"},
-    "pydantic": {"prefect"},
-    "httpx": {"prefect"},
-    "orjson": {"_utils"},
-    "typer": {"cli"},
-    "click": {"cli"},
-    "rich": {"cli"},
-    "pytest": {"pytest_plugin"},
-}
-
-# What decides, translates or describes has no clock, no loop, no socket, and so needs none in its tests.
-PURE = {"charts", "errors", "keys", "models", "offers", "specs", "ssh", "retry", "_decoding"}
-IMPURE = {"asyncio", "logging", "random", "select", "socket", "subprocess", "threading", "time"}
+# Who may import what is not ours, besides attrs. Everything else of PyPI is for nobody.
+LIBRARIES = table("""
+aiohttp: _http client emulator sync
+yarl: _http
+cattrs: _decoding
+anyio: _blocking leasing prefect remote
+airflow: airflow
+asgiref: airflow
+opentelemetry: otel
+prefect: prefect
+pydantic: prefect
+httpx: prefect
+orjson: _utils
+typer: cli
+click: cli
+rich: cli
+pytest: pytest_plugin
+""")
 
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.py"))
 
@@ -213,7 +113,7 @@ def dotted(path: str) -> str:
 
 def room(module: str) -> str:
     """The row of the table that a module belongs to."""
-    return module.split(".", maxsplit=1)[0]
+    return module.split(".", maxsplit=1)[0] or "__init__"
 
 
 def rooms(package: str) -> dict[str, list[str]]:
@@ -285,12 +185,10 @@ def test_a_module_with_an_underscore_is_its_folders() -> None:
 
 def test_libraries_are_known_in_one_place() -> None:
     """Each library has its few importers; nothing else of PyPI is used at all."""
-    ours_or_pythons = {"primepods", *sys.stdlib_module_names}
-    imported = {(path, name.split(".")[0]) for path in MODULES for name in imports(path)}
-    libraries = {(path, name) for path, name in imported if name not in ours_or_pythons}
-    assert {
-        (path, name) for path, name in libraries if room(dotted(path)) not in LIBRARIES.get(name, set())
-    } == set()
+    for path in MODULES:
+        names = {name.split(".")[0] for name in imports(path)}
+        for name in names - {"primepods", "attrs", *sys.stdlib_module_names}:
+            assert room(dotted(path)) in LIBRARIES.get(name, set()), (path, name)
 
 
 @pytest.mark.parametrize("package", TABLES)
@@ -305,13 +203,6 @@ def test_the_table_itself_has_no_circle(package: str) -> None:
         left = {name: seen for name, seen in left.items() if name not in done}
 
 
-def test_pure_modules_stay_pure() -> None:
-    """What decides or translates can be tested without a loop, a socket or a clock."""
-    pure = [path for path in MODULES if room(dotted(path)) in PURE]
-    imported = {(path, name.split(".")[0]) for path in pure for name in imports(path)}
-    assert {(path, name) for path, name in imported if name in IMPURE} == set()
-
-
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "expanduser"}
 FILES = {"open", "pathlib", "read_bytes", "read_text"}
 
@@ -319,37 +210,16 @@ FILES = {"open", "pathlib", "read_bytes", "read_text"}
 def test_only_config_reads_the_environment_and_files() -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
     for path in MODULES:
-        if room(dotted(path)) == "config":
-            continue
-        reading = (
-            ENVIRONMENT
-            if room(dotted(path)) in {"airflow", "cli", "doctor", "emulator", "leasing", "remote"}
-            else ENVIRONMENT | FILES
-        )
-        attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
-        names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
+        place = room(dotted(path))
+        own_files = place in {"airflow", "cli", "doctor", "emulator", "leasing", "remote"}
+        reading = set() if place == "config" else ENVIRONMENT if own_files else ENVIRONMENT | FILES
+        nodes = list(ast.walk(tree(path)))
+        attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
         assert reading & (attributes | names | imports(path)) == set(), path
 
 
-def test_the_emulator_uses_the_server_half_of_aiohttp() -> None:
-    """The stand-in for the API never calls anybody."""
-    for path in (path for path in MODULES if room(dotted(path)) == "emulator"):
-        names = {name for name in imports(path) if name.split(".")[0] == "aiohttp"}
-        used = [node.names for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
-        plain = {alias.name for aliases in used for alias in aliases}
-        assert all(
-            name.startswith("aiohttp.web") or (name == "aiohttp" and "web" in plain) for name in names
-        ), path
-
-
-PUBLIC = {
-    "primepods",
-    "primepods.charts",
-    "primepods.config",
-    "primepods.doctor",
-    "primepods.emulator",
-    "primepods.fleet",
-}
+PUBLIC = {"primepods", *(f"primepods.{name}" for name in ("charts", "config", "doctor", "emulator", "fleet"))}
 
 
 def test_the_command_is_a_caller_like_any_other() -> None:
@@ -381,42 +251,20 @@ def test_the_tree_is_the_one_that_there_is() -> None:
     assert named == modules | folders
 
 
-def test_papers_name_files_that_exist() -> None:
-    """What stands in backticks and looks like a path of the project is one."""
+def test_what_papers_name_is_there() -> None:
+    """Files, tests and links; and each line of a table of promises names the test that shows it."""
+    promises = 0
     for paper in PAPERS:
-        for path in re.findall(
-            r"`((?:primepods|tests|benchmarks|\.github|\.ci)/[\w./-]*)`", paper.read_text("utf-8")
-        ):
+        text = paper.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:primepods|tests|benchmarks|\.github|\.ci)/[\w./-]*)", text):
             assert (PROJECT / path).exists(), (paper.name, path)
-
-
-def test_papers_name_tests_that_exist() -> None:
-    """What is said to be tested is."""
-    for paper in PAPERS:
-        for path, test in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", paper.read_text("utf-8")):
+        for path, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
             source = (PROJECT / path).read_text(encoding="utf-8")
-            assert f"def {test}(" in source, (paper.name, path, test)
-
-
-def promises() -> Iterator[tuple[str, str]]:
-    """The lines of all papers' tables whose last column is `Test`, each with its place."""
-    for paper in PAPERS:
-        is_promise = False
-        for number, line in enumerate(paper.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.startswith("|"):
-                is_promise = False
-            elif line.endswith("| Test |"):
-                is_promise = True
-            elif is_promise and not line.startswith("|---"):
-                yield f"{paper.relative_to(PROJECT).as_posix()}:{number}", line
-
-
-def test_promises_name_their_tests() -> None:
-    """Each line of a table of promises names a test that exists."""
-    found = list(promises())
-    assert len(found) > 100
-    for place, promise in found:
-        named = re.search(r"`(tests/\S+\.py)::(test_\w+)` \|$", promise)
-        assert named, place
-        source = (PROJECT / named[1]).read_text(encoding="utf-8")
-        assert f"def {named[2]}(" in source, place
+            assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), (paper.name, path, test)
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert "://" in target or (paper.parent / target).exists(), (paper.name, target)
+        for rows in re.findall(r"\| Test \|\n\|[-|]+\n((?:\|.*\n?)+)", text):
+            for promise in rows.splitlines():
+                assert re.search(r"`tests/\S+\.py::test_\w+` \|$", promise), (paper.name, promise)
+                promises += 1
+    assert promises > 100

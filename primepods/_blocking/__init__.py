@@ -1,18 +1,23 @@
 """Blocking calls, iterations and leases on top of the asynchronous client."""
 
 from ._call import in_calling_thread
+from ._delegate import Delegate, blocking, like, wrapping
 from ._lease import Lease, LeasedPod, OnChange, release_leases
 from ._portal import Portal
 from ._remote import Remote
 from ._stream import Streams
 
 __all__ = [
+    "Delegate",
     "Lease",
     "LeasedPod",
     "OnChange",
     "Portal",
     "Remote",
     "Streams",
+    "blocking",
     "in_calling_thread",
+    "like",
     "release_leases",
+    "wrapping",
 ]

@@ -41,12 +41,7 @@ def in_calling_thread(callback: T) -> T:
     return cast("T", _CallerCallback(callback)) if callable(callback) else callback
 
 
-def _without_first_frame(error: BaseException) -> BaseException:
-    trace = error.__traceback__
-    return error if trace is None else error.with_traceback(trace.tb_next)
-
-
-class Call(Generic[R]):
+class BlockingCall(Generic[R]):
     """One call: a coroutine function that a loop runs while the calling thread waits.
 
     A keyword argument marked by :func:`in_calling_thread` is called in the waiting thread.
@@ -86,7 +81,8 @@ class Call(Generic[R]):
                 self.end(exc.with_traceback(None))
             else:
                 # Other errors, such as a bug in `until`, need all frames except this one.
-                self.end(_without_first_frame(exc))
+                trace = exc.__traceback__
+                self.end(exc if trace is None else exc.with_traceback(trace.tb_next))
         else:
             self.end()
 

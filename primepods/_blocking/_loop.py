@@ -17,7 +17,7 @@ import anyio
 from ..errors import ClientClosedError, PrimePodsError
 
 if TYPE_CHECKING:
-    from ._call import Call
+    from ._call import BlockingCall
 
 R = TypeVar("R")
 
@@ -78,7 +78,7 @@ class Loop:
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
-        self.calls: set[Call[Any]] = set()
+        self.calls: set[BlockingCall[Any]] = set()
         """Calls in progress, which end with the loop."""
         self.is_inherited = False
         """True for the copy of a parent process's loop, which does not run here."""

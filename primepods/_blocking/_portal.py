@@ -1,9 +1,9 @@
 """Portal: runs the asynchronous client for blocking callers.
 
 A client has one event loop in a separate thread (``_loop.Loop``), run by anyio from its first call until
-``close``, the interpreter's exit or the garbage collector ends it. A call (``_call.Call``) starts a task in
-the loop, in the caller's context; the calling thread sleeps on a queue until the task has ended or needs a
-callback called. :class:`Portal` makes calls, ``_stream.Stream`` iterates.
+``close``, the interpreter's exit or the garbage collector ends it. A call (``_call.BlockingCall``) starts a
+task in the loop, in the caller's context; the calling thread sleeps on a queue until the task has ended or
+needs a callback called. :class:`Portal` makes calls, ``_stream.Stream`` iterates.
 
 anyio's own BlockingPortal would take two hops per call, continue after Ctrl-C and hang after a fork, and an
 interrupt can leave the locks of its futures locked. An interrupt cannot leave a ``SimpleQueue`` locked.
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, ParamSpec, TypeVar
 
 from ..errors import ClientClosedError
-from ._call import Call
+from ._call import BlockingCall
 from ._loop import LOOPS, Loop, closed_error
 
 P = ParamSpec("P")
@@ -42,10 +42,10 @@ class Portal:
         self._has_warned = False
 
     def call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return ``await function(*args, **kwargs)``; see :class:`Call`."""
-        return self.run(Call(function, *args, **kwargs))
+        """Return ``await function(*args, **kwargs)``; see :class:`BlockingCall`."""
+        return self.run(BlockingCall(function, *args, **kwargs))
 
-    def run(self, call: Call[R], loop: Loop | None = None) -> R:
+    def run(self, call: BlockingCall[R], loop: Loop | None = None) -> R:
         """Run ``call`` in ``loop``, by default this process's loop; return its result."""
         loop = loop or self.loop()
         loop.check()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..errors import ClientClosedError
-from ._call import Call
+from ._call import BlockingCall
 from ._portal import Portal
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Stream(Iterator[T]):
             # Not `if self._items`: another thread may take the last item in between.
             with suppress(IndexError):
                 return self._items.popleft()
-            if not self._portal.run(Call(self._pull), self._loop):
+            if not self._portal.run(BlockingCall(self._pull), self._loop):
                 raise StopIteration
 
     async def _pull(self) -> bool:
@@ -71,4 +71,4 @@ class Stream(Iterator[T]):
         self._items.clear()
         if not self._loop.is_inherited:
             with suppress(ClientClosedError):
-                self._portal.run(Call(self._source.aclose), self._loop)
+                self._portal.run(BlockingCall(self._source.aclose), self._loop)

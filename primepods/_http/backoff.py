@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._utils.clock import Clock
+from .._utils.clock import Clock, doubled
 from ..errors import APIError, ProtocolError, RateLimitError, TransportError
 from ..retry import RetryPolicy
 
@@ -93,6 +93,5 @@ def retry_delay(
 
 def backoff(policy: RetryPolicy, attempt: int, rand: float) -> float:
     """Return the seconds between attempt ``attempt`` and the next; ``rand`` is a random number below 1."""
-    # 2.0 ** 1024 overflows; the result is limited to max_delay long before.
-    delay = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 60))
+    delay = doubled(policy.base_delay, times=attempt - 1, maximum=policy.max_delay)
     return delay * rand if policy.jitter else delay

@@ -28,10 +28,9 @@ class Call:
         deadline_at: The time at which the call must end.
         attempt: Number of the current attempt, from 1.
         rate_limit_count: Number of attempts that got a 429.
-        maybe_received: Whether the server may have received any of the attempts, even one that it refused
-            with a 429. If so, a request that is not idempotent is not sent again.
-        maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail. If so, an
-            error such as a 404 may be the effect of that attempt.
+        maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail; not after
+            a 429, which says that nothing was done. If so, a request that is not idempotent is not sent
+            again, and an error such as a 404 may be the effect of that attempt.
         redirected: Whether a redirect was followed: at most one is, and ``attempt`` does not count it.
         last_failure: Reason of the previous failure.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
@@ -43,13 +42,12 @@ class Call:
     deadline_at: float
     attempt: int = 0
     rate_limit_count: int = 0
-    maybe_received: bool = False
     maybe_acted: bool = False
     redirected: bool = False
     last_failure: str = ""
     resends: int = 0
 
-    def note_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
+    def record_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
         """Log the end of an attempt, and report it to ``on_event``.
 
         Args:
@@ -89,7 +87,7 @@ class Call:
             )
         )
 
-    def note_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
+    def record_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None

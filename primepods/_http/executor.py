@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar, cast
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
@@ -35,15 +35,23 @@ class RequestExecutor:
         settings: The settings of the client, or of a view of it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
+        is_paced: Whether requests wait until the pace allows them; false for the poller, which asks the pace
+            itself, before it decides what to poll.
     """
 
     def __init__(
-        self, settings: Settings, transport: Transport, *, shared_deadline: SharedDeadline | None = None
+        self,
+        settings: Settings,
+        transport: Transport,
+        *,
+        shared_deadline: SharedDeadline | None = None,
+        is_paced: bool = True,
     ) -> None:
         self.settings = settings
         self.transport = transport
         self._clock = settings.clock
         self._shared_deadline = shared_deadline
+        self._is_paced = is_paced
 
     def for_many(self) -> RequestExecutor:
         """Return an executor for one batch call.
@@ -53,11 +61,16 @@ class RequestExecutor:
         with 0 attempts.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
-        return RequestExecutor(self.settings, self.transport, shared_deadline=shared_deadline)
+        return self._derive(self.settings, shared_deadline)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
         """Return an executor for the same batch call and connections, with other settings."""
-        return RequestExecutor(settings, self.transport, shared_deadline=self._shared_deadline)
+        return self._derive(settings, self._shared_deadline)
+
+    def _derive(self, settings: Settings, shared_deadline: SharedDeadline | None) -> RequestExecutor:
+        return RequestExecutor(
+            settings, self.transport, shared_deadline=shared_deadline, is_paced=self._is_paced
+        )
 
     @property
     def has_given_up(self) -> bool:
@@ -90,9 +103,25 @@ class RequestExecutor:
             raise self._unsent_error(request)
         deadline_at = self._clock.time() + self.settings.deadline
         call = Call(request, self.settings.base_url, deadline_at if ends_at is None else ends_at)
+        outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
-            outcome = await self._attempt(call)
+            delay = self.transport.pace.take_turn(ends_at=call.deadline_at) if self._is_paced else 0.0
+            if delay:
+                await self.transport.pause(delay)
+            sessions = None if delay is None else await self.transport.acquire_slot(call.deadline_at)
+            if sessions is None:
+                reason = (
+                    "the API's rate limit leaves this request no turn" if delay is None else "no free slot"
+                )
+                outcome = FailedAttempt(kind="deadline", reason=reason, maybe_received=False)
+            else:
+                with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
+                    outcome = await self.transport.send(
+                        sessions, call.request, ends_at=attempt.ends_at, team_id=self.settings.team_id
+                    )
+                outcome = attempt.end(outcome)
+                await sessions.let_next_send()
             try:
                 if self._follow_redirect(call, outcome):
                     continue
@@ -102,12 +131,14 @@ class RequestExecutor:
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
+                if self._is_paced:
+                    self.transport.pace.record_response()
                 return result
-            self._note_failure(call, outcome, error)
+            self._record_failure(call, outcome, error)
             delay = self._next_delay(call, error)
             if delay is None:
                 break
-            call.note_retry(outcome, error, delay)
+            call.record_retry(outcome, error, delay)
             await self.transport.pause(delay)
         try:
             # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
@@ -140,41 +171,6 @@ class RequestExecutor:
             remedy="The API may have changed: look for a newer primepods, and report this.",
             transient=False,
         )
-
-    async def _attempt(self, call: Call) -> Response | FailedAttempt:
-        """Wait for a free slot and send the request once; the deadline limits both."""
-        slots = self.transport.slots
-        try:
-            # Set a timeout only if needed: it costs more than acquiring a free slot.
-            must_wait = slots.locked()
-            async with self._clock.timeout_at(call.deadline_at) if must_wait else nullcontext():
-                await slots.acquire()
-        except TimeoutError:
-            return FailedAttempt(kind="deadline", reason="no free slot", maybe_received=False)
-        started = self._clock.time()
-        try:
-            if self._shared_deadline is not None:
-                self._shared_deadline.note_request()
-            ends_at = min(started + self.settings.timeout, call.deadline_at)
-            outcome = await self.transport.send(call.request, ends_at=ends_at, team_id=self.settings.team_id)
-            if ends_at == call.deadline_at and isinstance(outcome, FailedAttempt):
-                outcome = outcome.at_deadline()
-            if self._shared_deadline is not None and isinstance(outcome, Response):
-                self._shared_deadline.note_response()
-        except BaseException as exc:
-            call.note_attempt(exc, self._clock.time() - started)
-            raise
-        finally:
-            slots.release()
-        call.note_attempt(outcome, self._clock.time() - started)
-        # If the request was sent twice, the first may have been carried out, whatever the second response.
-        call.maybe_acted |= isinstance(outcome, Response) and outcome.resent
-        if slots.locked():
-            # Let the next waiter send before this response is decoded: one turn of the loop wakes the waiter,
-            # the other lets it send.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        return outcome
 
     def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
         """Return whether the outcome is a redirect; if so, make its target the call's next request.
@@ -227,7 +223,7 @@ class RequestExecutor:
         # Raised outside the `except`: the decoder's error holds a part of the response.
         raise error
 
-    def _note_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
+    def _record_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
         """Record a failed attempt in the call and in its error."""
         maybe_received = isinstance(outcome, Response) or outcome.maybe_received
         is_rate_limit = isinstance(error, RateLimitError)
@@ -240,16 +236,22 @@ class RequestExecutor:
             call.last_failure = (
                 outcome.reason if isinstance(outcome, FailedAttempt) else "an invalid response"
             )
-        if is_rate_limit:
+        if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-        call.maybe_received = call.maybe_received or maybe_received
+            # Its later ones are answers to this call's own retries, which have a backoff.
+            if self._is_paced and call.rate_limit_count == 1:
+                self.transport.pace.apply_rate_limit(error)
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
         """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
         policy = self.settings.retry
-        if not self._may_retry(call, error):
+        if call.maybe_acted and not is_idempotent(call.request.method):
+            return None
+        # Even if the clock shows an earlier time: some event loops call timers slightly early.
+        is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
+        if is_over or self._clock.time() >= call.deadline_at:
             return None
         delay = retry_delay(
             policy,
@@ -281,15 +283,6 @@ class RequestExecutor:
             )
             return None
         return delay
-
-    def _may_retry(self, call: Call, error: CallError) -> bool:
-        """Return whether the request may be sent again, and the deadline is not over."""
-        if call.maybe_received and not is_idempotent(call.request.method):
-            return False
-        if isinstance(error, RequestTimeoutError) and error.limit == "deadline":
-            # Even if the clock shows an earlier time: some event loops call timers slightly early.
-            return False
-        return self._clock.time() < call.deadline_at
 
     def _unsent_error(self, request: Request) -> RequestTimeoutError:
         return RequestTimeoutError(
@@ -326,12 +319,55 @@ class RequestExecutor:
             "method": request.method,
             "path": request.path,
             "attempts": call.attempt,
-            "maybe_received": call.maybe_received or failed.maybe_received,
+            "maybe_received": call.maybe_acted or failed.maybe_received,
             "transient": failed.transient,
         }
         if failed.kind == "transport":
             return TransportError(text, **fields)
         return RequestTimeoutError(text, limit=limit, **fields)
+
+
+class _Attempt:
+    """One attempt of a call, in a slot for a request in flight: measured, reported and limited in time."""
+
+    def __init__(
+        self,
+        call: Call,
+        settings: Settings,
+        shared_deadline: SharedDeadline | None,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        self._call = call
+        self._clock = settings.clock
+        self._shared_deadline = shared_deadline
+        self._slots = slots
+        self._started_at = self._clock.time()
+        self.ends_at: float = min(self._started_at + settings.timeout, call.deadline_at)
+        """When the attempt times out."""
+
+    def __enter__(self) -> Self:
+        if self._shared_deadline is not None:
+            self._shared_deadline.record_request()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._slots.release()
+        if exc is not None:
+            self._call.record_attempt(exc, self._clock.time() - self._started_at)
+
+    def end(self, outcome: Response | FailedAttempt) -> Response | FailedAttempt:
+        """Record the outcome; return it, as a missed deadline if it is one."""
+        if isinstance(outcome, Response):
+            if self._shared_deadline is not None:
+                self._shared_deadline.record_response()
+            # If it was sent twice, the first may have been carried out, whatever the second response.
+            self._call.maybe_acted |= outcome.resent
+        elif self.ends_at == self._call.deadline_at:
+            outcome = outcome.at_deadline()
+        self._call.record_attempt(outcome, self._clock.time() - self._started_at)
+        return outcome
 
 
 def is_unsent(error: Exception) -> bool:

@@ -103,7 +103,10 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
 
 
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
-    text = key.scrub(one_line(f"{type(exc).__name__}: {_without_excerpt(str(exc))}"))
+    # Without the bytes that aiohttp could not parse: they can contain passwords. It adds them after a line
+    # break, which may be escaped.
+    reason = str(exc).replace("\\n", "\n").partition("\n")[0]
+    text = key.scrub(one_line(f"{type(exc).__name__}: {reason}"))
     match exc:
         case BodyTooLargeError():
             return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
@@ -125,14 +128,6 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
             return FailedAttempt(reason=text)
         case _:
             return None
-
-
-def _without_excerpt(text: str) -> str:
-    """Return an exception's text without the bytes that could not be parsed: they can contain passwords.
-
-    aiohttp adds them after a line break, which may be escaped.
-    """
-    return text.replace("\\n", "\n").partition("\n")[0]
 
 
 def _system_error(exc: Exception) -> OSError | None:

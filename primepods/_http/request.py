@@ -59,17 +59,17 @@ class Request:
 
 
 def pod_path(pod_id: str) -> str:
-    """Return the path of one pod."""
-    return f"{PODS}/{encode_id(check_id(pod_id))}"
-
-
-def pod_request(method: str, pod_id: str) -> Request:
-    """Build a request about one pod.
+    """Return the path of one pod.
 
     Raises:
         TypeError: The id is not a string.
         ValueError: The id is not valid.
     """
+    return f"{PODS}/{encode_id(check_id(pod_id))}"
+
+
+def pod_request(method: str, pod_id: str) -> Request:
+    """Build a request about one pod; raises the errors of :func:`pod_path`."""
     return Request(method=method, path=pod_path(pod_id), route=POD_ROUTE)
 
 
@@ -92,11 +92,16 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
     """
     if check_string("method", method).upper() not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}")
+    try:
+        encoded = None if body is None else dumps(body)
+    except (TypeError, ValueError) as exc:
+        kind = TypeError if isinstance(exc, TypeError) else ValueError
+        raise kind(f"json cannot be sent: {exc}") from None
     return Request(
         method=method.upper(),
         path=_encode_path(check_string("path", path)),
         query=urlencode(list(_flatten({} if params is None else params))),
-        body=None if body is None else _dump(body),
+        body=encoded,
         route=UNKNOWN_ROUTE,
     )
 
@@ -145,11 +150,3 @@ def _to_text(key: str, value: str | float) -> str:
             f"params[{quote(key)}] must be text in UTF-8, or a shorter number, got {quote(value)}"
         ) from None
     return text
-
-
-def _dump(body: Any) -> bytes:
-    try:
-        return dumps(body)
-    except (TypeError, ValueError) as exc:
-        kind = TypeError if isinstance(exc, TypeError) else ValueError
-        raise kind(f"json cannot be sent: {exc}") from None

@@ -108,7 +108,10 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     except ValueError as exc:
         reason = f"no JSON ({exc})"
     # Raised outside the `except`: the decoder's error holds the whole document.
-    if _is_html(response):
+    content_type = response.headers.get("content-type", "").lower()
+    looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
+    if "html" in content_type or looks_like_html:
+        # From a login page or a gateway, not from the API.
         reason = "HTML"
     elif request.text_allowed:
         return response.body.decode(errors="replace")
@@ -142,13 +145,6 @@ def _build_error(
     phrase = f"{status} {http.client.responses.get(status, '')}".strip()
     remedy = remedy_for(status, request, base_url=base_url, is_json=is_json)
     return error_class(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
-
-
-def _is_html(response: Response) -> bool:
-    """Return whether the response is a web page: from a login page or a gateway, not from the API."""
-    content_type = response.headers.get("content-type", "").lower()
-    looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
-    return "html" in content_type or looks_like_html
 
 
 def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:

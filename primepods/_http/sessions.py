@@ -30,9 +30,14 @@ class Sessions:
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
+        max_concurrency: Maximum requests in flight.
+
+    Attributes:
+        slots: The limit on requests in flight.
     """
 
-    def __init__(self, given: aiohttp.ClientSession | SessionFactory | None) -> None:
+    def __init__(self, given: aiohttp.ClientSession | SessionFactory | None, max_concurrency: int) -> None:
+        self.slots: asyncio.Semaphore = asyncio.Semaphore(max_concurrency)
         self._loop = asyncio.get_running_loop()
         self._given = given
         self._opening = asyncio.Lock()
@@ -53,6 +58,13 @@ class Sessions:
         """
         return self._open_sessions.get(fresh) or await self._open_session(fresh=fresh)
 
+    async def let_next_send(self) -> None:
+        """Let a caller that waits for the slot just released send before this response is decoded."""
+        if self.slots.locked():
+            # One turn of the loop wakes it, the other lets it send.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
     async def aclose(self) -> None:
         """Close the sessions that this object opened."""
         self._closed = True
@@ -69,10 +81,22 @@ class Sessions:
                 self._closer = _close_on_exit(self._stack)
                 await anext(self._closer)
             if callable(self._given):
-                session = await _call_factory(self._given)
+                result = self._given()
+                session = await result if inspect.isawaitable(result) else result
+                try:
+                    check_session(session)
+                except ConfigError:
+                    await session.close()
+                    raise
                 self._open_sessions = dict.fromkeys((False, True), session)
             else:
-                self._open_sessions[fresh] = session = _own_session(fresh=fresh)
+                # Not `force_close`: with it aiohttp adds a header to each request.
+                keep_alive = _NO_KEEP_ALIVE if fresh else _KEEP_ALIVE
+                session = self._open_sessions[fresh] = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trust_env=False,
+                )
             self._stack.push_async_callback(session.close)
             if self._closed:
                 # Closed while the caller's function ran.
@@ -122,25 +146,6 @@ def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.Cl
                 # aiohttp will use this connection, the first one that is open and has not expired.
                 return True
     return False
-
-
-async def _call_factory(factory: SessionFactory) -> aiohttp.ClientSession:
-    result = factory()
-    session = await result if inspect.isawaitable(result) else result
-    try:
-        return check_session(session)
-    except ConfigError:
-        await session.close()
-        raise
-
-
-def _own_session(*, fresh: bool) -> aiohttp.ClientSession:
-    # Not `force_close`: with it aiohttp adds a header to each request.
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_NO_KEEP_ALIVE if fresh else _KEEP_ALIVE),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
 
 
 async def _close_on_exit(stack: AsyncExitStack) -> AsyncGenerator[None, None]:

@@ -26,12 +26,12 @@ class SharedDeadline:
         self._started_at: float | None = None
         """Start of the countdown; ``None`` while it is stopped."""
 
-    def note_request(self) -> None:
+    def record_request(self) -> None:
         """Start the countdown, unless it runs."""
         if self._started_at is None:
             self._started_at = self._clock.time()
 
-    def note_response(self) -> None:
+    def record_response(self) -> None:
         """Stop the countdown."""
         self._started_at = None
 

@@ -29,6 +29,7 @@ from .failure import (
     LostConnectionError,
     translate,
 )
+from .pace import Pace, shared_pace
 from .request import Request
 from .response import Response
 from .sessions import SessionFactory, Sessions, check_session, close_broken_connections
@@ -37,7 +38,7 @@ _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.Client
 
 
 class Transport:
-    """The client's sessions in the running event loop, and the limit on requests in flight.
+    """The client's sessions in the running event loop.
 
     Args:
         settings: The client's settings.
@@ -55,34 +56,50 @@ class Transport:
         self.given_session = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
         self.server_clock: ServerClock = ServerClock(settings.clock)
+        self.pace: Pace = shared_pace(settings)
         self._settings = settings
         self._user_session = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._parent_sessions: object = None
-        self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._closing = asyncio.Event()
         self._timeouts: dict[Timeout, None] = {}
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
-    @property
-    def slots(self) -> asyncio.Semaphore:
-        """The limit on requests in flight, in the running loop.
+    async def acquire_slot(self, ends_at: float) -> Sessions | None:
+        """Wait until a request may be sent; return the sessions, whose slot the caller must release.
+
+        Args:
+            ends_at: The time, on the client's clock, at which to give up and return ``None``.
 
         Raises:
             ClientClosedError: The client is closed, or in use by another loop.
         """
-        self.check()
-        return self._slots
+        sessions = self.check()
+        if not sessions.slots.locked():
+            # Without a timeout, which would cost more than acquiring a free slot.
+            await sessions.slots.acquire()
+            return sessions
+        try:
+            async with self._settings.clock.timeout_at(ends_at):
+                await sessions.slots.acquire()
+        except TimeoutError:
+            return None
+        if self._is_closed:
+            # Closed during the wait.
+            sessions.slots.release()
+            raise self._closed_error()
+        return sessions
 
     async def send(
-        self, request: Request, *, ends_at: float, team_id: str | None
+        self, sessions: Sessions, request: Request, *, ends_at: float, team_id: str | None
     ) -> Response | FailedAttempt:
         """Send ``request`` once and read the response; time out when the clock reaches ``ends_at``.
 
         Args:
+            sessions: The sessions of the running loop.
             request: The request.
             ends_at: The time of the timeout, on the client's clock.
             team_id: The team to act for.
@@ -90,7 +107,6 @@ class Transport:
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
         """
-        sessions = self.check()
         middleware = _SendMiddleware(request, self._authorization)
         timeout = self._settings.clock.timeout_at(ends_at)
         self._timeouts[timeout] = None
@@ -103,7 +119,8 @@ class Transport:
                 async with session.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    middlewares=(*_own_middlewares(session), middleware),
+                    # These replace the session's, which are not in its public API.
+                    middlewares=(*getattr(session, "_middlewares", ()), middleware),
                     **self._options(request, team_id),
                 ) as response:
                     self.server_clock.note(response.headers.get("Date"))
@@ -174,9 +191,13 @@ class Transport:
             options |= _proxy_options(self._settings.proxy)
         return options
 
+    @property
+    def _is_closed(self) -> bool:
+        return self.closed or (self._user_session is not None and self._user_session.closed)
+
     def check(self) -> Sessions:
         """Return the sessions of the running loop; raise an error if the client cannot send from it."""
-        if self.closed or (self._user_session is not None and self._user_session.closed):
+        if self._is_closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._sessions is None or self._loop is not loop:
@@ -199,10 +220,9 @@ class Transport:
                 "The aiohttp session that this client was given belongs to another event loop."
             )
         self._loop = loop
-        self._slots = asyncio.Semaphore(self._settings.max_concurrency)
         self._closing = asyncio.Event()
         self._timeouts = {}  # after a fork, it would hold the timeouts of the parent's calls
-        self._sessions = Sessions(self.given_session)
+        self._sessions = Sessions(self.given_session, self._settings.max_concurrency)
         return self._sessions
 
     def _closed_error(self) -> ClientClosedError:
@@ -262,11 +282,6 @@ class _SendMiddleware:
             # connecting, the server has received nothing.
             if getattr(http_request, "response", True) is not None:
                 self.sent_count += 1
-
-
-def _own_middlewares(session: aiohttp.ClientSession) -> tuple[Any, ...]:
-    # Middlewares passed with a request replace the session's, which are not in its public API.
-    return tuple(getattr(session, "_middlewares", ()))
 
 
 def _proxy_options(proxy: Secret) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeGuard, cast
+from typing import Final, TypeGuard, cast
 
 from .pod_reference import PodRef, PodReference
 from .text import quote
@@ -49,6 +49,11 @@ def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()
     raise ValueError(f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it.")
 
 
+def id_of(pod: PodRef) -> str:
+    """Return the id of a pod reference, unchecked."""
+    return cast("str", getattr(pod, "pod_id", None)) if isinstance(pod, PodReference) else pod
+
+
 def check_pod_id(pod: PodRef, *, name: str = "pod_id") -> str:
     """Return the id of a pod reference; see :func:`check_id`.
 
@@ -56,8 +61,7 @@ def check_pod_id(pod: PodRef, *, name: str = "pod_id") -> str:
         TypeError: Neither a string nor a pod.
         ValueError: Not an id.
     """
-    pod_id: Any = getattr(pod, "pod_id", None) if isinstance(pod, PodReference) else pod
-    return check_id(pod_id, name=name)
+    return check_id(id_of(pod), name=name)
 
 
 def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
@@ -216,14 +220,3 @@ def check_flag(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {quote(value)}")
-
-
-def check_prefix(value: object) -> None:
-    """Check a prefix of names.
-
-    Raises:
-        TypeError: It is not a string.
-        ValueError: It is empty.
-    """
-    if not check_string("prefix", value):
-        raise ValueError("prefix must be the beginning of a name, got '', with which every name begins")

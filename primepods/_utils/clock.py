@@ -77,6 +77,11 @@ class Clock:
         return _RANDOM.random()
 
 
+def doubled(seconds: float, *, times: int, maximum: float) -> float:
+    """Return a delay that was doubled a number of times, at most ``maximum``: exponential backoff."""
+    return min(maximum, seconds * 2.0 ** min(times, 60))  # 2.0 ** 1024 overflows
+
+
 _MIN_SERVER_TIME: Final = 1_735_689_600
 """2025-01-01: a server with an earlier time has not set its clock."""
 _MAX_SERVER_TIME: Final = 3_723_321_600

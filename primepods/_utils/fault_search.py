@@ -16,7 +16,7 @@ class FaultSearch(Generic[T, E]):
     """Search for the items that make a request fail. Request :meth:`next_items`, report the result, repeat.
 
     Until a request succeeds, single items are tried. Then the suspects are halved: when one half fails, the
-    other half is presumed innocent. At the end, one request checks all items that are presumed innocent; if
+    other half is presumed good. At the end, one request checks all items that are presumed good; if
     it fails, they are searched in turn. One culprit among n takes log2(n) requests and that check.
 
     Args:
@@ -39,24 +39,24 @@ class FaultSearch(Generic[T, E]):
         self._successes = 0
         # Each group is believed to hold a culprit; the last group is halved first.
         self._groups: list[list[T]] = []
-        self._presumed_innocent = items
+        self._presumed_good = items
         self.failed(items, error)
 
     @property
     def undecided(self) -> list[T]:
         """Items that have neither succeeded nor failed alone."""
-        return [item for group in [*self._groups, self._presumed_innocent] for item in group]
+        return [item for group in [*self._groups, self._presumed_good] for item in group]
 
     @property
     def given_up(self) -> bool:
         """True if no request has succeeded: the items are not the cause."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
-    def next_items(self, *, prefer_innocent: bool = False) -> list[T]:
+    def next_items(self, *, prefer_good: bool = False) -> list[T]:
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            prefer_innocent: Whether items that are presumed innocent come before suspects: useful if a pause
+            prefer_good: Whether items that are presumed good come before suspects: useful if a pause
                 follows this request, until whose end they would have to wait.
         """
         undecided = self.undecided
@@ -65,8 +65,8 @@ class FaultSearch(Generic[T, E]):
         if not self.has_success:
             # Spread evenly, so that a few culprits cannot fail every probe.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
-        if not self._groups or (prefer_innocent and self._presumed_innocent):
-            return self._presumed_innocent
+        if not self._groups or (prefer_good and self._presumed_good):
+            return self._presumed_good
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:
             # Of three or more requests, only the first failed: its cause may be gone. Try the whole group.
@@ -88,9 +88,9 @@ class FaultSearch(Generic[T, E]):
         suspects = [item for item in self.undecided if item in requested]
         for group in self._groups:
             if suspects and suspects[0] in group:
-                # The suspects explain the failure of their group: presume its other items innocent.
+                # The suspects explain the failure of their group: presume its other items good.
                 self._groups.remove(group)
-                self._presumed_innocent = self._presumed_innocent + group
+                self._presumed_good = self._presumed_good + group
                 break
         self.discard(suspects)
         if len(requested) == 1:
@@ -103,4 +103,4 @@ class FaultSearch(Generic[T, E]):
         removed = set(items)
         groups = ([item for item in group if item not in removed] for group in self._groups)
         self._groups = [group for group in groups if group]
-        self._presumed_innocent = [item for item in self._presumed_innocent if item not in removed]
+        self._presumed_good = [item for item in self._presumed_good if item not in removed]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, cast
 import attrs
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, Context, XComArg
 
-from .. import Client, Pod, PodSpec, PodState
+from .. import Client, Pod, PodSpec
 from ._names import pod_name
 from ._orders import find_specs, read_spec
 from .links import PrimePodsLink
@@ -19,7 +19,6 @@ KILL_TIMEOUT: Final = 4.0
 """Timeout in seconds for all cleanup of a killed task; Airflow allows 5."""
 _POLL_INTERVAL: Final = 1.0
 """Seconds between two requests for a task's pods."""
-_ENDING_STATES: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
 class RentingOperator(BaseOperator):
@@ -109,7 +108,7 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
         wanted, found = name.casefold(), (pod.name or "").strip().casefold()
         # A lease or `max_hours` adds a unique suffix; `max_hours` also adds the expiry.
         has_name = found == wanted or found.startswith(f"{wanted}-")
-        return has_name and pod.status not in _ENDING_STATES
+        return has_name and not (pod.status is not None and pod.status.is_ending)
 
     pods, unreadable = client.pods.list().find(is_of_task)
     if unreadable is not None:

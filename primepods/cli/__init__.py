@@ -9,7 +9,13 @@ _EXTRA_PACKAGES = {"click", "rich", "typer"}
 
 def main() -> None:
     """Run the command with the arguments of the process: the entry point of the console script."""
-    _prepare_streams()
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before Python started
+            setattr(sys, name, io.StringIO())
+        elif hasattr(stream, "reconfigure"):
+            # For characters that its encoding lacks.
+            stream.reconfigure(errors="replace")
     try:
         from .app import app
 
@@ -25,24 +31,10 @@ def main() -> None:
         # Interrupted before or after a command: a running command reports the interruption itself.
         sys.exit(130)
     finally:
-        _close_unwritable_streams()
-
-
-def _prepare_streams() -> None:
-    """Prevent errors from closed streams, and from characters that a stream's encoding lacks."""
-    for name in ("stdin", "stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed before Python started
-            setattr(sys, name, io.StringIO())
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _close_unwritable_streams() -> None:
-    """Close broken streams: the interpreter flushes all at exit, and a failure would change the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # the disk is full, or the stream is already closed
-            with suppress(OSError):
-                stream.close()
+        # The interpreter flushes both at exit, and a failure would change the exit code.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # the disk is full, or the stream is already closed
+                with suppress(OSError):
+                    stream.close()

@@ -145,7 +145,14 @@ class PodIndex:
             raise self._error
         candidates = dict.fromkeys([*self._ids_by_name.get(handle, ()), *self._ids_beginning_with(handle)])
         if len(candidates) > 1:
-            raise CommandError(self._ambiguity_message(handle, list(candidates)), ExitCode.USAGE)
+            pods = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
+            hidden = len(pods) - _MAX_CANDIDATES
+            rest = f" and {hidden:,} more" if hidden > 0 else ""
+            words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
+            raise CommandError(
+                f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id",
+                ExitCode.USAGE,
+            )
         if not candidates and not _can_be_id(handle):
             raise CommandError(f"no pod is named {handle!r}: see primepods list", ExitCode.USAGE)
         return next(iter(candidates), handle)
@@ -158,13 +165,6 @@ class PodIndex:
         while end < len(self._sorted_ids) and self._sorted_ids[end].startswith(handle):
             end += 1
         return self._sorted_ids[start:end]
-
-    def _ambiguity_message(self, handle: str, candidates: Sequence[str]) -> str:
-        pods = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
-        hidden = len(pods) - _MAX_CANDIDATES
-        rest = f" and {hidden:,} more" if hidden > 0 else ""
-        words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
-        return f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id"
 
 
 def _reject_empty(handle: str) -> str:

@@ -227,17 +227,13 @@ def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> No
             lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
             write(f"[\n{lines}\n]\n" if rows else "[]\n")
         case Output.CSV:
-            write(_csv(rows, fields))
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(fields)
+            writer.writerows([_csv_cell(row[field]) for field in fields] for row in rows)
+            write(text.getvalue())
         case _:
             write("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _csv(rows: Iterable[Row], fields: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows([_csv_cell(row[field]) for field in fields] for row in rows)
-    return text.getvalue()
 
 
 def _csv_cell(value: object) -> object:

@@ -149,10 +149,6 @@ def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
         raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 
-def _end_cell(record: primepods.HistoryRecord) -> str:
-    return f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
-
-
 def _duration_cell(record: primepods.HistoryRecord) -> str:
     ended = record.terminated_at
     return "" if ended is None else short_duration((ended - record.created_at).total_seconds())
@@ -184,7 +180,9 @@ _RECORDS: Final = ModelTable(
         Column("GPU", rank=2): lambda record: (
             f"{record.gpu_count} x {record.gpu_name}" if record.gpu_count else ""
         ),
-        Column("ENDED", min_width=10): _end_cell,
+        Column("ENDED", min_width=10): lambda record: (
+            f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
+        ),
         Column("RAN", right=True, rank=3): _duration_cell,
         Column("PRICE/H", right=True, rank=2): lambda record: price(record.price_hr),
         Column("BILLED", right=True): lambda record: price(record.total_billed_price),

@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..retry import RetryPolicy
 from . import _environment as variables
 from ._environment import child_environment, environment_variable, environment_without_key, from_environment
-from ._files import DEFAULT_BASE_URL, File, Found, from_argument, read_files, saved_contexts
+from ._files import DEFAULT_BASE_URL, Found, from_argument, read_files, saved_contexts
 from ._urls import check_base_url, find_proxy, is_loopback, origin
 
 if TYPE_CHECKING:
@@ -229,32 +229,15 @@ def _find_settings(
             return _FoundSettings(key=key, url=url, team=team, context=None)
         chosen_context = from_environment(variables.CONTEXT)
     files = read_files(chosen_context)
-    return _FoundSettings(
-        key=key or _key_of(files),
-        url=url or _url_of(files),
-        team=team or _team_of(files),
-        context=chosen_context,
-    )
-
-
-def _key_of(files: list[File]) -> Found | None:
-    """Return the key of the first file that has one."""
-    for file in files:
-        value = file.text("api_key")
-        if value:
-            return Found(value, f"field api_key of {file.path}", file)
-    return None
-
-
-def _url_of(files: list[File]) -> Found:
-    """Return the URL of the first file: a context without one does not use that of ``config.json``."""
-    return files[0].base_url if files else Found(DEFAULT_BASE_URL, "the default")
-
-
-def _team_of(files: list[File]) -> Found | None:
-    """Return the team of the first file: a context without one does not use that of ``config.json``."""
-    value = files[0].text("team_id") if files else None
-    return Found(value, f"field team_id of {files[0].path}") if value else None
+    if not key:
+        found = ((file, file.text("api_key")) for file in files)
+        key = next((Found(text, f"field api_key of {file.path}", file) for file, text in found if text), None)
+    # URL and team of the first file only: a context without one does not use that of `config.json`.
+    if not url:
+        url = files[0].base_url if files else Found(DEFAULT_BASE_URL, "the default")
+    if not team and files and (text := files[0].text("team_id")):
+        team = Found(text, f"field team_id of {files[0].path}")
+    return _FoundSettings(key=key, url=url, team=team, context=chosen_context)
 
 
 def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:

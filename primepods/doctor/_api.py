@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from .._decoding.rows import decode_page
@@ -122,7 +121,14 @@ class _ApiChecks:
 
     async def _read_page(self, path: str, model: type[Any], *, limit: int) -> Any:
         """Return the first page of a listing, or its error."""
-        return await self._read(path, partial(_decode_page, model=model, limit=limit), limit=limit)
+
+        def decode(data: Any) -> Any:
+            page, errors = decode_page(data, model=model, offset=0, limit=limit)
+            if errors:
+                raise errors[0]
+            return page
+
+        return await self._read(path, decode, limit=limit)
 
     async def _read(self, path: str, decode: Callable[[Any], Any], **params: int) -> Any:
         """Return the decoded response of a GET, or its error."""
@@ -149,13 +155,6 @@ def _is_response_of_api(result: Any) -> bool:
     if isinstance(result, ProtocolError):
         return result.path.startswith("data[")
     return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
-
-
-def _decode_page(data: Any, *, model: type[Any], limit: int) -> Any:
-    page, errors = decode_page(data, model=model, offset=0, limit=limit)
-    if errors:
-        raise errors[0]
-    return page
 
 
 def _check_permissions(results: dict[str, Any]) -> list[Check]:

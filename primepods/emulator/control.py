@@ -12,7 +12,7 @@ from typing import Any, cast
 import attrs
 
 from ._api.api import Api
-from ._api.http import Call, Reply, ReplyError, detail, encode, ok
+from ._api.http import Request, Response, ResponseError, detail, encode, ok
 from ._api.router import Handler, Route, Router
 from ._api.validation import Check, json_body, number, object_of, string
 from ._state.account import Account
@@ -63,18 +63,18 @@ class Control:
             ]
         )
 
-    def respond(self, call: Call) -> Reply:
+    def respond(self, request: Request) -> Response:
         """Handle a request.
 
         Invalid input is a 422 with the reason, an unknown name or id a 404, ``advance`` without a
         ``ManualClock`` a 409.
         """
         try:
-            route, params = self._router.resolve(call)
-            self._api.authenticate(call)
-            value: object = route.handler(call, **params)
-        except ReplyError as error:
-            return error.reply
+            route, params = self._router.resolve(request)
+            self._api.authenticate(request)
+            value: object = route.handler(request, **params)
+        except ResponseError as error:
+            return error.response
         except KeyError as error:
             return detail(404, f"There is no {error.args[0]!r}")
         except RuntimeError as error:
@@ -83,47 +83,47 @@ class Control:
             return detail(422, str(error.args[0]))
         return ok({"done": True} if value is None else value)
 
-    def _get_state(self, _call: Call) -> dict[str, object]:
+    def _get_state(self, _request: Request) -> dict[str, object]:
         return dump(self._account)
 
-    def _restore(self, call: Call) -> None:
-        restore(self._account, _body(call))
+    def _restore(self, request: Request) -> None:
+        restore(self._account, _body(request))
 
-    def _reset(self, _call: Call) -> None:
+    def _reset(self, _request: Request) -> None:
         self._reset_emulator()
 
-    def _advance(self, call: Call) -> dict[str, object]:
-        self._account.advance(_body(call, seconds=number)["seconds"])
+    def _advance(self, request: Request) -> dict[str, object]:
+        self._account.advance(_body(request, seconds=number)["seconds"])
         return {"now": self._account.clock.now()}
 
-    def _seed(self, call: Call) -> None:
-        body = {"pods": 0, "history": 0, **_body(call)}
+    def _seed(self, request: Request) -> None:
+        body = {"pods": 0, "history": 0, **_body(request)}
         self._account.seed(int(body["pods"]), int(body["history"]))
 
-    def _add_pod(self, call: Call) -> dict[str, object]:
-        overrides = _body(call)
+    def _add_pod(self, request: Request) -> dict[str, object]:
+        overrides = _body(request)
         name = overrides.pop("name", None)
         return {"id": self._account.add_pod(name, cast("PodOverrides", overrides))}
 
-    def _remove_pod(self, _call: Call, pod_id: str) -> None:
+    def _remove_pod(self, _request: Request, pod_id: str) -> None:
         self._account.remove_pod(pod_id)
 
-    def _set_stock(self, call: Call) -> None:
-        body = _body(call, cloud_id=string, left=number)
+    def _set_stock(self, request: Request) -> None:
+        body = _body(request, cloud_id=string, left=number)
         self._account.set_stock(body["cloud_id"], int(body["left"]))
 
-    def _set_price(self, call: Call) -> None:
-        body = _body(call, cloud_id=string, price_hr=number)
+    def _set_price(self, request: Request) -> None:
+        body = _body(request, cloud_id=string, price_hr=number)
         self._account.set_price(body["cloud_id"], body["price_hr"])
 
-    def _add_funds(self, call: Call) -> None:
-        self._account.add_funds(_body(call, dollars=number)["dollars"])
+    def _add_funds(self, request: Request) -> None:
+        self._account.add_funds(_body(request, dollars=number)["dollars"])
 
-    def _list_faults(self, _call: Call) -> dict[str, object]:
+    def _list_faults(self, _request: Request) -> dict[str, object]:
         return {"faults": [_rule_row(rule) for rule in self._plan]}
 
-    def _add_fault(self, call: Call) -> dict[str, object]:
-        body = _body(call)
+    def _add_fault(self, request: Request) -> dict[str, object]:
+        body = _body(request)
         kind = KINDS.get(body.pop("kind", None))
         if kind is None:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}")
@@ -133,25 +133,25 @@ class Control:
             arguments["seconds"] = math.inf
         return _rule_row(self._plan.add(kind(**arguments), **body))
 
-    def _clear_faults(self, _call: Call) -> None:
+    def _clear_faults(self, _request: Request) -> None:
         self._plan.clear()
 
-    def _remove_fault(self, _call: Call, number: str) -> None:
+    def _remove_fault(self, _request: Request, number: str) -> None:
         rules = {str(rule.number): rule for rule in self._plan}
         rules[number].remove()
 
-    def _list_requests(self, _call: Call) -> dict[str, object]:
+    def _list_requests(self, _request: Request) -> dict[str, object]:
         return {"requests": [attrs.asdict(entry) for entry in self._log[:]]}
 
-    def _clear_requests(self, _call: Call) -> None:
+    def _clear_requests(self, _request: Request) -> None:
         self._log.clear()
 
 
-def _body(call: Call, **required: Check) -> dict[str, Any]:
+def _body(request: Request, **required: Check) -> dict[str, Any]:
     """Return a request's JSON object, empty without a body; refuse one that lacks a required field."""
-    if not call.body:
-        call = attrs.evolve(call, body=b"{}")
-    return json_body(call, object_of(required))
+    if not request.body:
+        request = attrs.evolve(request, body=b"{}")
+    return json_body(request, object_of(required))
 
 
 def _rule_row(rule: Rule) -> dict[str, object]:

@@ -138,9 +138,13 @@ class Emulator:
         check_loopback(host)
         for name, value in (("pods", pods), ("history", history), ("latency", latency)):
             check_amount(name, value)
-        self.clock = _choose_clock(clock, speed)
-        self.api_key = f"emu_{secrets.token_hex(20)}" if api_key is None else api_key
-        _check_key(self.api_key)
+        if clock is not None and speed != 1.0:
+            raise ValueError("speed is for the default clock: give either clock or speed")
+        self.clock = SystemClock(speed=speed) if clock is None else clock
+        self.api_key = key = f"emu_{secrets.token_hex(20)}" if api_key is None else api_key
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            # It must be valid in an HTTP header.
+            raise ValueError("api_key must be printable ASCII without spaces, and not empty")
         self._initial_state: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
         self._account = Account(config, self.clock)
         self._account.reset(**self._initial_state)
@@ -343,20 +347,6 @@ class Emulator:
     def _port(self) -> int:
         # Keep the port after a restart, so that clients find the emulator again.
         return self._bound_port if self._bound_port is not None else self._address[1]
-
-
-def _choose_clock(clock: Clock | None, speed: float) -> Clock:
-    if clock is None:
-        return SystemClock(speed=speed)
-    if speed != 1.0:
-        raise ValueError("speed is for the default clock: give either clock or speed")
-    return clock
-
-
-def _check_key(key: str) -> None:
-    # The key must be valid in an HTTP header.
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("api_key must be printable ASCII without spaces, and not empty")
 
 
 def _read_snapshot(path: str | os.PathLike[str]) -> dict[str, object]:

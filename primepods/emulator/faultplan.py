@@ -12,7 +12,7 @@ from typing import Self
 
 import attrs
 
-from ._api.http import Call
+from ._api.http import Request
 from ._state.config import check_amount, validate_amount, validate_share
 from ._state.randomness import random_for
 from .clock import Clock
@@ -34,20 +34,20 @@ class Conditions:
     rate_limit: int = attrs.field(validator=validate_amount)
     window: float = attrs.field(validator=validate_amount)
 
-    def matches(self, call: Call, operation: str | None, now: float) -> bool:
+    def matches(self, request: Request, operation: str | None, now: float) -> bool:
         """Return whether operation, path, pod and time match; ignores probability and counts."""
         return (
             (self.on is None or operation in self.on)
-            and (self.path is None or fnmatchcase(call.path, self.path))
-            and (self.pod_id is None or _names_pod(call, self.pod_id))
+            and (self.path is None or fnmatchcase(request.path, self.path))
+            and (self.pod_id is None or _names_pod(request, self.pod_id))
             and self.start <= now
             and (self.end is None or now < self.end)
         )
 
 
-def _names_pod(call: Call, pod_id: str) -> bool:
+def _names_pod(request: Request, pod_id: str) -> bool:
     """Return whether a request has a pod's id in its path or its query."""
-    return pod_id in call.path.split("/") or ("pod_ids", pod_id) in call.query
+    return pod_id in request.path.split("/") or ("pod_ids", pod_id) in request.query
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -68,10 +68,10 @@ class Rule:
         """Remove the rule from its plan; does nothing if it is removed already."""
         self._plan.remove(self)
 
-    def count(self, call: Call, operation: str | None, now: float) -> bool:
+    def count(self, request: Request, operation: str | None, now: float) -> bool:
         """Count a request; return whether the fault affects it."""
         when = self.when
-        if not when.matches(call, operation, now):
+        if not when.matches(request, operation, now):
             return False
         if when.times is not None and self.hits >= when.times:
             return False
@@ -194,12 +194,12 @@ class FaultPlan:
         """Return the number of rules."""
         return len(self._rules)
 
-    def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
+    def pick(self, request: Request, operation: str | None, now: float) -> list[Fault]:
         """Return the faults for a request; only the last one can change the API's response."""
         faults: list[Fault] = []
         with self._lock:
             for rule in self._rules:
-                if rule.count(call, operation, now):
+                if rule.count(request, operation, now):
                     faults.append(rule.fault)
                     if rule.fault.is_last:
                         break

@@ -10,7 +10,7 @@ from typing import Final
 from .._utils.arguments import check_ids
 from .._utils.text import one_line
 from ..client import AsyncClient
-from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
+from ..errors import APIError, ProtocolError, TransportError
 from ..models import Pod, PodChange, PodRef
 from ._fleet import Fleet
 
@@ -88,9 +88,10 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
     """
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
-        has_read_any = found or fleet.listed
-        may_continue = has_read_any and _is_transient(trouble)
-        if not may_continue:
+        is_transient = isinstance(trouble, ProtocolError) or (
+            isinstance(trouble, APIError | TransportError) and trouble.transient
+        )
+        if not (is_transient and (found or fleet.listed)):
             raise trouble
         if fleet.trouble is None:
             _log.warning("Still watching, but the list cannot be read in full: %s", one_line(str(trouble)))
@@ -100,12 +101,6 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
         fleet.version += 1
     # `expect` adds the pods that the fleet does not have yet, and returns their ids.
     return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
-
-
-def _is_transient(error: PrimePodsError) -> bool:
-    if isinstance(error, ProtocolError):
-        return True
-    return isinstance(error, APIError | TransportError) and error.transient
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:

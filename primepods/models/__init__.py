@@ -11,9 +11,9 @@ from __future__ import annotations
 from .._utils.pod_reference import PodRef
 from ._base import NO_EXTRA as NO_EXTRA
 from ._base import Model as Model
-from ._machine import Endpoint, Node, PortMapping
 from ._page import Page
 from ._pods import AttachedResource, HistoryRecord, Pod, PodChange, PodStatus, Resources
+from ._readiness import Endpoint, Node, PortMapping
 from ._states import InstallationState, PodState
 
 __all__ = [

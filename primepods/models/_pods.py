@@ -9,7 +9,7 @@ import attrs
 from .._utils.gpu_names import gpu_matches
 from .._utils.plain import ToDict
 from ._base import Model, id_first_extra_last
-from ._machine import Machine, shown_id
+from ._readiness import Machine, shown_id
 
 
 @attrs.frozen(kw_only=True, field_transformer=id_first_extra_last)

@@ -47,6 +47,14 @@ class PodState(_OpenEnum):
     UNKNOWN = "UNKNOWN"
     TERMINATED = "TERMINATED"
 
+    @property
+    def is_ending(self) -> bool:
+        """True if the pod is being deleted or is gone: DELETING or TERMINATED."""
+        return self in _ENDING
+
+
+_ENDING = frozenset({PodState.DELETING, PodState.TERMINATED})
+
 
 class InstallationState(_OpenEnum):
     """Progress of the image's installation on an ACTIVE pod."""

@@ -11,7 +11,7 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Max repeated requests for a page that is empty although the server counts more rows."""
+"""Max repeated requests for a page that is empty although the server counts more rows, which was reported."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
 
 

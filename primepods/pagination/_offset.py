@@ -1,18 +1,23 @@
 """Lists paginated by offset, read without loss or repetition while they change.
 
-A page is a snapshot of contiguous rows. It is *grounded* if it begins at offset 0, or with a row that is
-already known: then no row that stays in the list was skipped before it. Pages are therefore requested with an
-overlap of one row. If a page is not grounded, rows before it were deleted. The reader then drops the pages
-requested ahead, and steps back to a grounded page, at the latest to offset 0.
+A page is a snapshot of contiguous rows. It is *anchored* if it begins at offset 0, or with a row that is
+already known. After an anchored page, by induction, no row that stays in the list has been skipped. Pages are
+therefore requested with an overlap of one row. If a page is not anchored, rows before it were deleted. The
+reader then drops the pages requested ahead, and steps back to an anchored page, at the latest to offset 0.
 
-The order of the responses does not matter, so pages may be requested ahead. The order of the rows does: rows
-that move during the read can be missed: a record of the history moves when its pod ends. The reader therefore
-compares the number of rows with the server's count, and reads the list again if they differ.
+The order of the responses does not matter, so pages may be requested ahead. The order of the rows does: a
+row that moves during the read can be missed, and a record of the history moves when its pod ends. The reader
+therefore compares the number of rows with the server's count, and reads the list again if they differ.
+
+Some guards are against servers that misbehave. Empty pages from a replica that lost its rows were reported of
+the API's availability endpoint; an ignored ``offset``, pages of one row, and too high counts are imagined.
 """
 
 from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
+
+import attrs
 
 from ._pager import AsyncPager
 from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
@@ -28,7 +33,7 @@ _EMPTY_CONFIRMATIONS: Final = 2
 _MAX_REREADS: Final = 3
 """Max repeated reads of a list whose rows move during the read."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
-"""Max consecutive pages without a new row, at the beginning."""
+"""Max consecutive pages without a new row, before any page has been read."""
 _MAX_REVISITS_PER_PAGE: Final = 4
 """Added to that maximum for each page read so far, because stepping back reads pages again."""
 
@@ -36,6 +41,29 @@ _MAX_REVISITS_PER_PAGE: Final = 4
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
     """Return a pager of a list that is requested by ``offset`` and ``limit``."""
     return AsyncPager(lambda: OffsetReader(source, page_size), path=source.path, page_size=page_size)
+
+
+@attrs.frozen(eq=False, repr=False)
+class _AnchoredPage(Generic[T]):
+    """An anchored page, and the offset at which it was requested."""
+
+    offset: int
+    page: FetchedPage[T]
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Reread:
+    """A repeated read of the list, because rows are missing.
+
+    Attributes:
+        number: Its number, from 1.
+        known_before: Number of known rows when it began.
+        counted_before: The server's count when it began.
+    """
+
+    number: int
+    known_before: int
+    counted_before: int
 
 
 class OffsetReader(Generic[T]):
@@ -50,9 +78,7 @@ class OffsetReader(Generic[T]):
         self.source = source
         self.limit = page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1
         self.rows: KnownRows[T] = KnownRows(source)
-        self._last: FetchedPage[T] | None = None
-        """The last grounded page."""
-        self._last_offset = 0
+        self._last: _AnchoredPage[T] | None = None
         self._longest_page = 0
         """Rows of the longest page."""
         self._highest_count = 0
@@ -64,35 +90,32 @@ class OffsetReader(Generic[T]):
         self._pages_without_progress = 0
         self._is_searching = False
         """True while the offset of the next page is unknown, so that requests ahead would be useless."""
-        self._rereads = 0
-        self._known_before_reread = 0
-        self._count_before_reread = 0
+        self._reread: _Reread | None = None
 
     def read(self) -> Reading[T, None]:
         """Read the list; see :data:`Reading` for what this yields."""
         next_offset: int | None = 0
         while next_offset is not None:
-            offset, page = yield from self._grounded_page(next_offset)
-            is_new = yield from self.rows.add(page)
-            self._last = page
-            self._last_offset = offset
-            self._longest_page = max(self._longest_page, len(page.rows))
+            anchored = yield from self._read_anchored(next_offset)
+            is_new = yield from self.rows.add(anchored.page)
+            self._last = anchored
+            self._longest_page = max(self._longest_page, len(anchored.page.rows))
             if is_new:
                 self._pages_without_progress = self._contradictions = self._confirmations = 0
             else:
                 self._count_page_without_progress()
-            next_offset = yield from self._next_offset(offset, page)
+            next_offset = yield from self._choose_next(anchored)
         self.rows.finish()
 
-    def _grounded_page(self, offset: int) -> Reading[T, tuple[int, FetchedPage[T]]]:
-        """Return a grounded page at ``offset``, or at the nearest offset before it that has one."""
+    def _read_anchored(self, offset: int) -> Reading[T, _AnchoredPage[T]]:
+        """Return the anchored page at ``offset``, or at the nearest offset before it that has one."""
         step = 1
         while True:
-            page = yield from self._verified_page(offset)
+            page = yield from self._read_verified(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
-                return offset, page
+                return _AnchoredPage(offset, page)
             # Step back by as many rows as were deleted, and by at least 1, 2, 4, ... rows.
-            count_before = (self._last.total_count or 0) if self._last else 0
+            count_before = (self._last.page.total_count or 0) if self._last else 0
             deleted = count_before - (page.total_count or 0)
             step = max(step, deleted)
             offset = max(0, offset - step)
@@ -101,8 +124,12 @@ class OffsetReader(Generic[T]):
             self._confirmations = 0
             self._count_page_without_progress()
 
-    def _verified_page(self, offset: int) -> Reading[T, FetchedPage[T]]:
-        """Return the page at an offset; request it again if it is empty, or the same as the last page."""
+    def _read_verified(self, offset: int) -> Reading[T, FetchedPage[T]]:
+        """Return the page at an offset; request it again if it is empty, or the same as the last page.
+
+        Raises:
+            ProtocolError: The server ignores ``offset``.
+        """
         page = yield from self._fetch(offset)
         # A replica that lags, or has lost its rows, returns an empty page before the end of the list, too.
         for _ in range(_END_CONFIRMATIONS - 1):
@@ -112,31 +139,44 @@ class OffsetReader(Generic[T]):
                 # The server counts more rows, which takes back earlier confirmations.
                 self._confirmations = 0
             page = yield from self._fetch(offset)
-        return (yield from self._check_offset_is_used(offset, page))
+        if self._last is None or offset in {0, self._last.offset}:
+            return page
+        if len(page.rows) <= 1 or page.keys != self._last.page.keys:
+            return page
+        # Either the list has shifted by a whole page, or the server ignores `offset`.
+        first = yield from self._fetch(0)
+        again = yield from self._fetch(offset)
+        if first.keys == again.keys == page.keys:
+            raise self.rows.error(
+                f"the pages at offset 0 and {offset} are the same: the server ignores `offset`",
+                "Check the base URL; a cache or gateway may drop the query.",
+            )
+        return again
 
-    def _next_offset(self, offset: int, page: FetchedPage[T]) -> Reading[T, int | None]:
-        """Return the offset of the page after a grounded one; ``None`` at the end of the list."""
-        end = offset + len(page.rows)
-        if self._rereads and len(self.rows) >= self._highest_count:
+    def _choose_next(self, anchored: _AnchoredPage[T]) -> Reading[T, int | None]:
+        """Return the offset of the page after an anchored one; ``None`` at the end of the list.
+
+        Raises:
+            ProtocolError: The list is incomplete, or its pages cannot overlap.
+        """
+        page = anchored.page
+        end = anchored.offset + len(page.rows)
+        if self._reread is not None and len(self.rows) >= self._highest_count:
             # The reread has found all missing rows.
             return None
         if self._may_be_followed(page, end):
             self._is_searching = False
             self._confirmations = 0
             return end - 1
-        if self._needs_confirmation(page, end):
+        if not self._record_end(page, end):
             self._is_searching = True
-            return offset
+            return anchored.offset
         if self._longest_page == 1:
             yield from self._check_pages_can_overlap(page)
-        # Enough responses agree on this end.
         if self._counted(page) > end:
             raise self.rows.incomplete_error(counted=self._counted(page), found=end)
         self._highest_count = self._counted(page)
-        if not self._should_reread():
-            return None
-        self._begin_reread()
-        return 0
+        return 0 if self._begin_reread() else None
 
     def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
         """Return whether more rows may follow a page.
@@ -147,8 +187,8 @@ class OffsetReader(Generic[T]):
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
-    def _needs_confirmation(self, page: FetchedPage[T], end: int) -> bool:
-        """Count a response that shows the end of the list; return whether another response must confirm that.
+    def _record_end(self, page: FetchedPage[T], end: int) -> bool:
+        """Record a response that shows the end of the list; return whether enough responses agree on it.
 
         Three must agree if the server counts more rows than it returns, or has counted more before; two if
         the list is empty.
@@ -156,40 +196,37 @@ class OffsetReader(Generic[T]):
         if self._counted(page) > end:
             self._contradictions += 1
             self._confirmations = 0
-            return self._contradictions < _END_CONFIRMATIONS
+            return self._contradictions >= _END_CONFIRMATIONS
         self._confirmations += 1
         if self._highest_count > end:
-            return self._confirmations < _END_CONFIRMATIONS
-        return not page.rows and self._confirmations < _EMPTY_CONFIRMATIONS
+            return self._confirmations >= _END_CONFIRMATIONS
+        return bool(page.rows) or self._confirmations >= _EMPTY_CONFIRMATIONS
 
     def _counted(self, page: FetchedPage[T]) -> int:
         """Return the server's count of rows, or the highest one so far if the page has none."""
         return self._highest_count if page.total_count is None else page.total_count
 
-    def _should_reread(self) -> bool:
-        """Return whether to read the list again, to find missing rows.
+    def _begin_reread(self) -> bool:
+        """Begin another read if rows are missing and it may find them; return whether it has begun.
 
         Raises:
             ProtocolError: Several reads have not found the missing rows.
         """
-        known = len(self.rows)
+        known, last = len(self.rows), self._reread
         # The last reread found nothing new: the server's count includes rows that it lists twice.
-        found_nothing_new = self._rereads > 0 and known == self._known_before_reread
+        found_nothing_new = last is not None and known == last.known_before
         if known >= self._highest_count or found_nothing_new:
             return False
-        if self._rereads == _MAX_REREADS:
+        number = 1 if last is None else last.number + 1
+        if last is not None and number > _MAX_REREADS:
             # Rows added since the last reread began may explain why the count is above the known rows. But
             # fewer known rows than were counted before that reread mean that rows are missing.
-            if known < self._count_before_reread:
+            if known < last.counted_before:
                 raise self.rows.incomplete_error(counted=self._highest_count, found=known)
             return False
-        return True
-
-    def _begin_reread(self) -> None:
-        self._rereads += 1
-        self._known_before_reread = len(self.rows)
-        self._count_before_reread = self._highest_count
+        self._reread = _Reread(number, known_before=known, counted_before=self._highest_count)
         self._contradictions = self._confirmations = 0
+        return True
 
     def _fetch(self, offset: int) -> Reading[T, FetchedPage[T]]:
         """Return the page at an offset; request later pages ahead once a second page is wanted."""
@@ -197,7 +234,7 @@ class OffsetReader(Generic[T]):
         ahead_until = 0
         if offset and self._longest_page > 1 and self._last is not None and not self._is_searching:
             # A page at the last row would hold only the overlap.
-            ahead_until = (self._last.total_count or 0) - 1
+            ahead_until = (self._last.page.total_count or 0) - 1
         page = yield WantedPage(position=offset, stride=stride, ahead_until=ahead_until)
         self._highest_count = max(self._highest_count, page.total_count or 0)
         return page
@@ -221,28 +258,6 @@ class OffsetReader(Generic[T]):
         again = (yield from self._fetch(1)).keys[:1]
         if len(first) == 1 and first != second and second == again:
             raise self.rows.error("no page holds more than one row", "Report it.")
-
-    def _check_offset_is_used(self, offset: int, page: FetchedPage[T]) -> Reading[T, FetchedPage[T]]:
-        """Distinguish a list that shifted by a whole page from a server that ignores ``offset``.
-
-        Returns:
-            The page, requested again if it is the same as the last one.
-
-        Raises:
-            ProtocolError: The server ignores ``offset``.
-        """
-        has_moved = offset not in {0, self._last_offset}
-        is_same_page = self._last is not None and len(page.rows) > 1 and page.keys == self._last.keys
-        if not (has_moved and is_same_page):
-            return page
-        first = yield from self._fetch(0)
-        again = yield from self._fetch(offset)
-        if first.keys == again.keys == page.keys:
-            raise self.rows.error(
-                f"the pages at offset 0 and {offset} are the same: the server ignores `offset`",
-                "Check the base URL; a cache or gateway may drop the query.",
-            )
-        return again
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1

@@ -60,7 +60,8 @@ class AsyncRemote:
             input: The command's standard input; by default empty.
             timeout: Seconds from the start of the command.
             on_line: Callback, plain or async, for each :class:`~primepods.OutputLine` of standard output and
-                error. With it, the result holds only the last 64 KiB of each.
+                error; with ``Client``, plain, and called in the calling thread. With it, the result holds
+                only the last 64 KiB of each.
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
                 byte, as it arrives; the result holds none of it.
@@ -104,7 +105,7 @@ class AsyncRemote:
             exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
                 and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
                 only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
-            on_progress: Callback, plain or async, for the bytes so far, a few times a second.
+            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
@@ -132,7 +133,7 @@ class AsyncRemote:
         Args:
             remote: The file or folder on the pod, relative to the home directory.
             local: The local target.
-            on_progress: Callback, plain or async, for the bytes so far, a few times a second.
+            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.

@@ -29,7 +29,6 @@ from ..models import HistoryRecord, PodState
 from ..pagination import FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
 
-_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
 """Refusals of a deletion that may mean that the pod is already being deleted."""
 _LIST_PAGE_SIZE: Final = 1_000
@@ -72,36 +71,36 @@ class _Deletion:
         """Whether the pod's state in the API is unknown."""
         return self.outcome is None and not self.shown and not self.is_absent
 
-    def note_response(self, response: DeletionResponse) -> None:
+    def record_response(self, response: DeletionResponse) -> None:
         """Record the response to DELETE: a proof if it names the pod and says DELETING or TERMINATED."""
-        is_accepted = response.state in _ENDING
+        is_accepted = response.state is not None and response.state.is_ending
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
         elif response.pod_id not in {None, self.pod_id}:
-            self._note_inconclusive(f"a response about another pod, {quote(response.pod_id)}")
+            self._record_inconclusive(f"a response about another pod, {quote(response.pod_id)}")
         elif is_accepted:
-            self._note_inconclusive(str(response.state), is_accepted=True)
+            self._record_inconclusive(str(response.state), is_accepted=True)
         else:
-            self._note_inconclusive("a response that names neither DELETING nor TERMINATED")
+            self._record_inconclusive("a response that names neither DELETING nor TERMINATED")
         # The deletion may take effect later: from now on a 404 can mean success.
         self.may_be_missing = True
         self.absence_is_success = True
 
-    def note_not_found(self, error: NotFoundError) -> None:
+    def record_not_found(self, error: NotFoundError) -> None:
         """Record a 404 of DELETE: success, or the error to raise, if a later read does not find the pod."""
         self.may_be_missing = self.may_be_missing or error.maybe_acted
-        self._note_inconclusive("404")
+        self._record_inconclusive("404")
         self.not_found = None if self.may_be_missing else error
 
-    def note_refusal(self, error: APIError) -> None:
+    def record_refusal(self, error: APIError) -> None:
         """Record a refusal of DELETE: the pod may already be being deleted."""
         if error.status_code not in _MAYBE_DELETED:
             self.outcome = error
         else:
-            self._note_inconclusive(str(error.status_code))
+            self._record_inconclusive(str(error.status_code))
             self.refusal = error
 
-    def _note_inconclusive(self, response: str, *, is_accepted: bool = False) -> None:
+    def _record_inconclusive(self, response: str, *, is_accepted: bool = False) -> None:
         """Record a response that proves nothing, and forget what was known after the previous one."""
         self.response = response
         self.is_accepted = is_accepted
@@ -111,19 +110,19 @@ class _Deletion:
         self.refusal = None
         self.not_found = None
 
-    def note_state(self, state: PodState | None) -> None:
+    def record_state(self, state: PodState | None) -> None:
         """Record the pod's state in the API."""
         self.shown = f"with status {state}"
         self.absence_is_success = True
-        if state in _ENDING:
+        if state is not None and state.is_ending:
             self.outcome = state
 
-    def note_list(self, listed: set[str]) -> None:
+    def record_list(self, listed: set[str]) -> None:
         """Record the list's ids, for a pod that `get` does not show."""
         if self.pod_id in listed:
             self.shown, self.absence_is_success = "in the list, though not by its id", True
 
-    def note_read_error(self, error: PrimePodsError) -> None:
+    def record_read_error(self, error: PrimePodsError) -> None:
         """Record an error of reading the pod or the list.
 
         It ends the deletion, unless the response has the wrong structure: then another DELETE may prove it.
@@ -134,23 +133,32 @@ class _Deletion:
         else:
             self.outcome = error
 
-    def note_absence(self, ended_ids: set[str]) -> None:
+    def record_absence(self, ended_ids: set[str]) -> None:
         """Record that neither `get` nor the list shows the pod; it may be gone, or have never appeared."""
         if self.not_found is not None:
             self.outcome = self.not_found
         elif self.absence_is_success or self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
         else:
-            self.error_if_undecided = _unproven_error(self)
-
-    def end_if_refused(self) -> None:
-        """End with the refusal, if there is one and no read has shown that the pod is being deleted."""
-        if self.outcome is None:
-            self.outcome = self.refusal
+            path = pod_path(self.pod_id)
+            self.error_if_undecided = ProtocolError(
+                f"DELETE {path}: got {self.response}, and an earlier attempt got no usable response. Neither "
+                "the list nor the history shows the pod: it is gone, or it has not appeared yet and will be "
+                "billed. Look for it again with `pods.get()`, and in `pods.history()`.",
+                method="DELETE",
+                url_path=path,
+            )
 
     def fail(self, attempts: int) -> None:
         """End with the error that explains why the pod does not count as deleted."""
-        self.outcome = self.error_if_undecided or _not_deleted_error(self, attempts)
+        path = pod_path(self.pod_id)
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        self.outcome = self.error_if_undecided or ProtocolError(
+            f"DELETE {path}: got {self.response}, and the API still shows the pod, {self.shown} ({times}). "
+            "It may be running, and billed: try again, and look at it with `pods.get()`.",
+            method="DELETE",
+            url_path=path,
+        )
 
 
 class Deleter:
@@ -169,7 +177,7 @@ class Deleter:
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """Delete one pod; see :meth:`primepods.AsyncPods.delete`."""
         ends_at = self._clock.time() + self._executor.settings.deadline
-        outcome = (await self._run([pod_id], missing_ok=missing_ok, ends_at=ends_at))[pod_id]
+        outcome = (await self.delete_many([pod_id], missing_ok=missing_ok, ends_at=ends_at))[pod_id]
         try:
             if isinstance(outcome, PodState):
                 return outcome
@@ -179,15 +187,9 @@ class Deleter:
             del outcome
 
     async def delete_many(
-        self, pod_ids: Sequence[str], *, missing_ok: bool
+        self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None = None
     ) -> dict[str, PodState | PrimePodsError]:
-        """Delete many pods; return the state or the error of each."""
-        return await self._run(pod_ids, missing_ok=missing_ok, ends_at=None)
-
-    async def _run(
-        self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None
-    ) -> dict[str, PodState | PrimePodsError]:
-        """Send the deletions, with retries, until each is proved or has failed.
+        """Send the deletions, with retries, until each is proved or has failed; return these outcomes.
 
         Args:
             pod_ids: The pods.
@@ -205,7 +207,9 @@ class Deleter:
             await self._executor.map(partial(self._send, ends_at=ends_at), pending)
             await self._confirm(_undecided(pending), ends_at)
             for each in pending:
-                each.end_if_refused()
+                if each.outcome is None:
+                    # No read has shown that the pod is being deleted.
+                    each.outcome = each.refusal
             pending = _undecided(pending)
             if pending and not await self._pause(attempt, ends_at):
                 for each in pending:
@@ -230,11 +234,11 @@ class Deleter:
         """Send one deletion and record its response."""
         request = pod_request("DELETE", deletion.pod_id)
         try:
-            deletion.note_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
+            deletion.record_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
         except NotFoundError as exc:
-            deletion.note_not_found(exc.with_traceback(None))
+            deletion.record_not_found(exc.with_traceback(None))
         except APIError as exc:
-            deletion.note_refusal(exc.with_traceback(None))
+            deletion.record_refusal(exc.with_traceback(None))
         except PrimePodsError as exc:
             deletion.outcome = exc.with_traceback(None)
 
@@ -256,7 +260,7 @@ class Deleter:
             return  # each pod is then read separately
         for each in deletions:
             if each.pod_id in response.rows:
-                each.note_state(response.rows[each.pod_id].status)
+                each.record_state(response.rows[each.pod_id].status)
             # After an accepted DELETE, a missing row needs only the list as proof; others are read singly.
             elif each.is_accepted and each.pod_id not in response.errors:
                 each.is_absent = True
@@ -266,11 +270,11 @@ class Deleter:
         request = pod_request("GET", deletion.pod_id)
         decode = partial(decode_state, pod_id=deletion.pod_id)
         try:
-            deletion.note_state(await self._executor.call(request, decode, ends_at=ends_at))
+            deletion.record_state(await self._executor.call(request, decode, ends_at=ends_at))
         except NotFoundError:
             deletion.is_absent = True
         except PrimePodsError as exc:
-            deletion.note_read_error(exc.with_traceback(None))
+            deletion.record_read_error(exc.with_traceback(None))
 
     async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
         """Confirm by the list that pods are gone: a 404 may also come from a misrouted request."""
@@ -278,16 +282,16 @@ class Deleter:
             listed = await self._listed_ids(ends_at)
         except PrimePodsError as exc:
             for each in deletions:
-                each.note_read_error(copy_exception(exc).with_traceback(None))
+                each.record_read_error(copy_exception(exc).with_traceback(None))
             return
         for each in deletions:
-            each.note_list(listed)
+            each.record_list(listed)
         absent = [each for each in deletions if each.pod_id not in listed]
         # Only the history can show whether such a pod is gone or has not appeared yet.
         needs_history = any(not each.absence_is_success and each.not_found is None for each in absent)
         ended_ids = await self._ended_ids(ends_at) if needs_history else set[str]()
         for each in absent:
-            each.note_absence(ended_ids)
+            each.record_absence(ended_ids)
 
     async def _ended_ids(self, ends_at: float | None) -> set[str]:
         """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
@@ -346,25 +350,3 @@ def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
 
 def _undecided(deletions: list[_Deletion]) -> list[_Deletion]:
     return [each for each in deletions if each.outcome is None]
-
-
-def _unproven_error(deletion: _Deletion) -> ProtocolError:
-    path = pod_path(deletion.pod_id)
-    return ProtocolError(
-        f"DELETE {path}: got {deletion.response}, and an earlier attempt got no usable response. Neither the "
-        "list nor the history shows the pod: it is gone, or it has not appeared yet and will be billed. Look "
-        "for it again with `pods.get()`, and in `pods.history()`.",
-        method="DELETE",
-        url_path=path,
-    )
-
-
-def _not_deleted_error(deletion: _Deletion, attempts: int) -> ProtocolError:
-    path = pod_path(deletion.pod_id)
-    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    return ProtocolError(
-        f"DELETE {path}: got {deletion.response}, and the API still shows the pod, {deletion.shown} "
-        f"({times}). It may be running, and billed: try again, and look at it with `pods.get()`.",
-        method="DELETE",
-        url_path=path,
-    )

@@ -31,7 +31,10 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
     def keep(pod: Pod) -> bool:
         return (
             (states is None or pod.status in states)
-            and _matches_any(names, lambda name: _name_matches(name, pod.name or ""))
+            # `[` is no wildcard, unlike in fnmatch.
+            and _matches_any(
+                names, lambda name: pod.name == name or fnmatchcase(pod.name or "", name.replace("[", "[[]"))
+            )
             and _matches_any(gpus, pod.has_gpu)
         )
 
@@ -66,11 +69,6 @@ def record_filter(
 
 def _matches_any(wanted: tuple[str, ...] | None, holds: Callable[[str], bool]) -> bool:
     return wanted is None or any(map(holds, wanted))
-
-
-def _name_matches(pattern: str, name: str) -> bool:
-    # `[` is no wildcard, unlike in fnmatch.
-    return name == pattern or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _alternatives(name: str, value: Words) -> tuple[str, ...] | None:

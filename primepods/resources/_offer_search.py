@@ -124,17 +124,15 @@ class OfferSearch:
         parts = [f"{count}{self.gpu_type or 'any GPU'}"]
         if self.max_price is not None:
             parts.append(f"at most {self.max_price:g} an hour")
-        parts += [_filter_text(name, value) for name, value in self.filters.items() if name != "gpu_count"]
+        for name, value in self.filters.items():
+            if name != "gpu_count":
+                words = value if isinstance(value, str) else _join(value)
+                parts.append(f"{name.removesuffix('_id').replace('_', ' ')} {words}")
         if self.provider is not None:
             parts.append(f"provider {self.provider}")
         if self.exclude_providers:
             parts.append(f"not from {_join(sorted(self.exclude_providers))}")
         return ", ".join(parts)
-
-
-def _filter_text(name: str, value: str | Sequence[str]) -> str:
-    words = value if isinstance(value, str) else _join(value)
-    return f"{name.removesuffix('_id').replace('_', ' ')} {words}"
 
 
 def _price_or_last(offer: Offer) -> float:

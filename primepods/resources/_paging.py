@@ -38,9 +38,9 @@ def page_source(
     settings = executor.settings
     if name is not None and settings.on_event is not None:
         fetch = settings.on_event.wrap(name, settings.clock, fetch)
-    # The window is larger than the number of requests in flight, so that no slot is free while a page is
-    # decoded.
-    return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 3 // 2)
+    # Twice the number of requests in flight: even if all responses arrive together, the next requests leave
+    # before the pages are decoded.
+    return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 2)
 
 
 async def fetch_page(

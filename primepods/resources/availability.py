@@ -20,7 +20,7 @@ from .._utils.arguments import (
     check_text,
     check_texts,
 )
-from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
+from ..errors import APIError, ProtocolError, TransportError
 from ..offers import DiskOffer, GpuPrices, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
 from ._offer_search import OfferSearch
@@ -299,7 +299,7 @@ class AsyncAvailability:
                     raise
                 _log.warning("the offers could not be read, polling again: %s", exc)
                 offers = []
-                pause = max(pause, _retry_after(exc))
+                pause = max(pause, getattr(exc, "retry_after", None) or 0.0)
             if is_last or search.select(offers):
                 return offers
             await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
@@ -348,13 +348,6 @@ class AsyncAvailability:
 
         source = page_source(self._executor, fetch, path, name=name)
         return numbered_pager(source, page_size)
-
-
-def _retry_after(error: PrimePodsError) -> float:
-    """Return the seconds that the API asks to wait; 0 if it does not."""
-    if not isinstance(error, APIError) or error.retry_after is None:
-        return 0.0
-    return error.retry_after
 
 
 async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:

@@ -24,8 +24,9 @@ from .._utils.arguments import (
     check_ids,
     check_interval,
     check_pod_id,
-    check_prefix,
     check_seconds,
+    check_string,
+    id_of,
 )
 from .._utils.text import quote
 from ..config import lease_folder
@@ -179,7 +180,7 @@ class AsyncPods:
         gpu_type: str | Iterable[str] | None = None,
         page_size: int = 100,
     ) -> AsyncPager[Pod]:
-        """Iterate all pods that are not terminated, each exactly once: ``async for pod in pods.list()``.
+        """Iterate all pods that are not terminated, each exactly once.
 
         Sends nothing until iterated; for its guarantees while pods come and go see
         :class:`~primepods.AsyncPager`. The API does not filter pods: the client reads all pages and filters
@@ -207,14 +208,14 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
-        pod_id = check_pod_id(pod_id)
+        pod_id = id_of(pod_id)
         return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     @operation("pods.status")
     async def status(self, pod_id: PodRef) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
 
-        Calls made in the same iteration of the event loop share a request.
+        Calls made in the same iteration of the client's event loop share a request.
 
         Args:
             pod_id: The pod's id, or the pod.
@@ -254,7 +255,7 @@ class AsyncPods:
     def watch(
         self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
     ) -> AsyncWatch:
-        """Iterate the changes of pods: ``async for change in pods.watch(ids)``.
+        """Iterate the changes of pods as they happen.
 
         Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change; ``after`` is
         ``None`` when the pod is gone. Ends when all are gone. In one event loop, all watches and waits
@@ -300,11 +301,12 @@ class AsyncPods:
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
             until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function that takes a
-                status (``None`` if the pod is gone) and returns a ``bool``.
+                status (``None`` if the pod is gone) and returns a ``bool``. It runs in the client's event
+                loop: with ``Client``, in another thread, and it must not call the client.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls of a pod, from 0.05.
-            on_change: Callback (sync or async) for each :class:`~primepods.PodChange`; an exception that it
-                raises ends this wait.
+            on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
+                plain, and called in the calling thread. An exception that it raises ends this wait.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
             install_grace: Seconds for a failed installation to recover, as it often does by itself.
 
@@ -351,7 +353,7 @@ class AsyncPods:
             pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls, from 0.05.
-            on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`.
+            on_change: Callback for each :class:`~primepods.PodChange`; see :meth:`wait`.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
             install_grace: Seconds for a failed installation to recover.
 
@@ -386,7 +388,7 @@ class AsyncPods:
             pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls, from 0.05.
-            on_change: Called (and awaited, if need be) with each :class:`~primepods.PodChange`.
+            on_change: Callback for each :class:`~primepods.PodChange`; see :meth:`wait`.
 
         Raises:
             WaitTimeoutError: The time ran out: the pod is still there, and billed.
@@ -399,10 +401,10 @@ class AsyncPods:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
         Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
-        if the API may have received it. If no response proves the outcome, the client searches for the pod by
-        name for 20 seconds. If you choose no name, the pod gets a unique one. If you choose a name, other
-        pods may have it: the client lists them before the order, and afterwards accepts only a single new pod
-        of that name that is in no lease file.
+        if the API may have carried it out; after a 429, it is sent again. If no response proves the outcome,
+        the client searches for the pod by name for 20 seconds. If you choose no name, the pod gets a unique
+        one. If you choose a name, other pods may have it: the client lists them before the order, and
+        afterwards accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
         you have to delete. The log has the pod's name in both cases, and so has the error; its
@@ -461,14 +463,15 @@ class AsyncPods:
         max_spend: float | None = None,
         release_timeout: float = 600.0,
     ) -> AsyncLease:
-        """Rent a pod for a block: ``async with pods.lease(spec) as pod``. It is deleted on every exit.
+        """Return a context manager that rents a pod for its block, and deletes it on every exit.
 
         The block begins when the pod is ready. At the end of the block, after an exception, a cancellation, a
-        timeout, a failed boot or Ctrl-C, the pod is deleted and confirmed terminated. If this release is
-        interrupted, it waits until the deletion is accepted, and then at most 10 s; a second interruption
-        ends it. A random suffix of the pod's name identifies it. From before the order until the pod is
-        terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with which
-        :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
+        timeout, a failed boot or Ctrl-C, the pod is deleted and confirmed terminated; closing the client, or
+        with ``Client`` the interpreter's exit, does the same for open leases. If Ctrl-C or a cancellation
+        interrupts this release, it waits until the deletion is accepted, and then at most 10 s; a second
+        interruption ends it. A random suffix of the pod's name identifies it. From before the order until the
+        pod is terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with
+        which :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
         :func:`primepods.exit_on_sigterm`.
 
         Args:
@@ -482,9 +485,11 @@ class AsyncPods:
             ssh_command: Command and arguments to use instead of ``ssh``.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
-            on_change: Callback (sync or async) for each :class:`~primepods.PodChange` until it is ready.
+            on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
-                the block's task is cancelled, and the block raises :class:`~primepods.BudgetExceededError`.
+                the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
+                ``Client``, commands and copies on the pod end and raise it; a block that does something else
+                continues, and raises it at its end.
             max_spend: The same for the pod's cost, at the highest price seen.
             release_timeout: Seconds to confirm that the pod is terminated.
 
@@ -555,7 +560,8 @@ class AsyncPods:
                 responses agree on it, or they differ from this machine's clock by over four hours.
         """
         if prefix is not None:
-            check_prefix(prefix)
+            if not check_string("prefix", prefix):
+                raise ValueError("prefix must not be empty: every name begins with ''")
             if older_than is None and not expired:
                 raise ValueError(
                     "prefix needs older_than or expired: a pod without a file may belong to a process on "
@@ -695,7 +701,7 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path = f"{pod_path(check_pod_id(pod_id))}/log"
+        path = f"{pod_path(id_of(pod_id))}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1)}"

@@ -1,14 +1,9 @@
-"""The blocking client: delegates every call to the asynchronous one and waits for its result.
-
-The docstrings here are short forms of those in :mod:`primepods.client` and :mod:`primepods.resources`.
-"""
+"""The blocking client: its methods are made of the asynchronous ones."""
 
 from .._blocking import in_calling_thread
-from ._availability import Availability
 from ._client import Client, run_in_client
 from ._iterators import Pager, Watch
-from ._pods import Pods
-from ._ssh_keys import SSHKeys
+from ._resources import Availability, Pods, SSHKeys
 
 __all__ = [
     "Availability",

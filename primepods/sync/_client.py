@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, Self, TypeVar
 
-from .._blocking import Portal, release_leases
-from .._http.request import Params
+from .._blocking import Delegate, Portal, blocking, release_leases
 from .._utils.secret import Secret
 from .._utils.text import quote
 from ..client import AsyncClient
 from ..config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
-from ._availability import Availability
-from ._pods import Pods
-from ._ssh_keys import SSHKeys
+from ._resources import Availability, Pods, SSHKeys
 
 if TYPE_CHECKING:
     import aiohttp
@@ -27,7 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Client:
+class Client(Delegate[AsyncClient]):
     """A client of the Prime Intellect API for scripts, notebooks and threads: ``with primepods.Client() as
     client``.
 
@@ -109,8 +106,7 @@ class Client:
         self._assemble(client, Portal(client.aclose), is_owner=True)
 
     def _assemble(self, client: AsyncClient, portal: Portal, *, is_owner: bool) -> None:
-        self._async = client
-        self._portal = portal
+        super().__init__(portal, client)
         self._is_owner = is_owner
         self.pods = Pods(portal, client.pods)
 
@@ -141,26 +137,7 @@ class Client:
         view._assemble(changed, self._portal, is_owner=False)
         return view
 
-    def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
-        """Call any endpoint of the API, with this client's key, retries and errors.
-
-        A POST, PUT or PATCH without a response may have taken effect, and is not retried. To rent a pod, use
-        ``pods.create``: it finds out whether the order succeeded.
-
-        Args:
-            method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
-            path: Absolute path, such as ``/api/v1/ssh_keys/``.
-            params: Query parameters; a list repeats its parameter, ``None`` is omitted.
-            json: Body.
-
-        Returns:
-            The decoded JSON of the response, or ``None`` for an empty one.
-
-        Raises:
-            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; the
-                error's ``maybe_acted`` is then true.
-        """
-        return self._portal.call(self._async.request, method, path, params=params, json=json)
+    request: Final = blocking(AsyncClient.request)
 
     def close(self) -> None:
         """Release open leases, then close the connections and end the client's thread.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from .._blocking import Portal, Streams
 from .._utils.iterators import ClosableIterator
@@ -14,17 +14,6 @@ from ..pagination import AsyncPager
 from ..waiting import AsyncWatch
 
 T = TypeVar("T")
-
-
-def materialize(items: Iterable[T]) -> Iterable[T]:
-    """Return the items as a list, built in the caller's thread: a lazy iterable may call the client.
-
-    A value of the wrong type is returned as it is: the call raises the error.
-    """
-    value: Any = items
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return list(items)
-    return items
 
 
 class Pager(Generic[T]):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -53,44 +52,52 @@ class Hub:
     Args:
         settings: The settings of the clients that share it.
         transport: Its connections.
+
+    Attributes:
+        loop: The event loop in which it was created.
     """
 
     def __init__(self, settings: Settings, transport: Transport) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._transport = transport
         self._transport_keeper: TransportKeeper | None = None
-        executor = RequestExecutor(settings, self._transport)
-        self._state = HubState(settings.clock)
+        executor = RequestExecutor(settings, self._transport, is_paced=False)
+        self._state = HubState(settings.clock, transport.pace)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
-        self._subscriptions: dict[Subscriber, None] = {}
+        self._subscriptions: dict[Subscriber, float] = {}
+        """The subscriptions, and when each was added."""
         self._task: asyncio.Task[None] | None = None
 
     def add(self, subscription: Subscriber) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
+        state = self._state
         # Responses to earlier requests, which have lower numbers, do not count for it.
-        subscription.sequence = next(self._state.sequence_numbers)
-        self._subscriptions[subscription] = None
+        subscription.sequence = next(state.sequence_numbers)
+        self._subscriptions[subscription] = state.clock.time()
         if subscription.listeners is not None:
-            self._state.listener_count += 1
+            from ..events import WaitStarted
+
+            state.listener_count += 1
+            subscription.listeners.notify(WaitStarted(pods=len(subscription.pod_ids)))
         for pod_id in subscription.pod_ids:
-            pod = self._state.pods.setdefault(pod_id, WatchedPod(pod_id))
+            pod = state.pods.setdefault(pod_id, WatchedPod(pod_id))
             subscription.pods[pod_id] = pod
             pod.add(subscription)
-        self._state.schedule.add(subscription)
-        self._state.warnings.warn_if_paused(is_new_wait=True)
+        state.schedule.add(subscription)
+        state.warnings.warn_if_paused(is_new_wait=True)
         if self._task is None:
             # Last, since an eager task starts at once. In an empty context, so that its log lines do not
             # carry the context variables of the first subscriber.
-            self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+            self._task = self.loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._on_task_done)
 
     def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
         """Stop polling for one of the subscription's pods."""
-        if subscription in pod.subscriptions:
-            pod.remove(subscription)
-            if not pod.subscriptions:
-                del self._state.pods[pod.pod_id]
-                self._state.schedule.cancel_extra_polls(pod)
+        is_subscribed = pod.subscriptions.pop(subscription, None) is not None
+        if is_subscribed and not pod.subscriptions:
+            del self._state.pods[pod.pod_id]
+            self._state.schedule.cancel_extra_polls(pod)
 
     def remove(self, subscription: Subscriber, transport_keeper: TransportKeeper) -> None:
         """Stop polling for ``subscription``; with the last one, shut the poller down.
@@ -99,19 +106,25 @@ class Hub:
             subscription: The subscription; does nothing if it was already removed.
             transport_keeper: Keeps the connections if this was the last subscription.
         """
-        if subscription not in self._subscriptions:
+        began_at = self._subscriptions.pop(subscription, None)
+        if began_at is None:
             return
-        del self._subscriptions[subscription]
+        state = self._state
         if subscription.listeners is not None:
-            self._state.listener_count -= 1
-        self._state.schedule.remove(subscription)
+            from ..events import WaitEnded
+
+            state.listener_count -= 1
+            seconds = state.clock.time() - began_at
+            total, pending = len(subscription.pod_ids), len(subscription.pods)
+            subscription.listeners.notify(WaitEnded(pods=total, pending=pending, seconds=seconds))
+        state.schedule.remove(subscription)
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
             self._transport_keeper = transport_keeper
             self._unregister()
             with suppress(RuntimeError):  # The loop is already closed.
-                self._state.schedule.changed.set()
+                state.schedule.changed.set()
 
     @property
     def pause_cause(self) -> RateLimitError | None:
@@ -131,13 +144,17 @@ class Hub:
             _hubs.pop(key, None)
 
     async def _run(self) -> None:
-        clock, schedule = self._state.clock, self._state.schedule
+        state, schedule = self._state, self._state.schedule
         error: Exception | None = None
         try:
             while self._subscriptions:
-                self._start_tick()
+                if state.pace.pause_cause is not None:
+                    state.warnings.warn_if_paused(is_new_wait=False)
+                elif pods := schedule.take_due():
+                    tick = Tick(state, self._reader, pods, look_up=self._lookups.start_if_due)
+                    state.start(tick.run, pods=pods, on_end=tick.release)
                 schedule.changed.clear()
-                await clock.wait(schedule.changed, self._next_at() - clock.time())
+                await state.clock.wait(schedule.changed, self._next_at() - state.clock.time())
         except asyncio.CancelledError:
             error = _poller_cancelled_error()
         except Exception as exc:  # noqa: BLE001 - a defect must not leave subscribers hanging
@@ -177,19 +194,6 @@ class Hub:
         """Return the time of the next request or, in a long pause, of the next log line."""
         request_at = max(self._state.schedule.next_at(), self._state.pace.paused_until)
         return request_at if self.pause_cause is None else min(request_at, self._state.warnings.next_at)
-
-    def _start_tick(self) -> None:
-        """Poll all pods that are due, each at most once, in full batches."""
-        if self._state.pace.pause_cause is not None:
-            self._state.warnings.warn_if_paused(is_new_wait=False)
-            return
-        pods = [pod for pod in self._state.schedule.take_due() if not pod.in_flight]
-        if pods:
-            # Pods whose last poll failed go first, and of these the one polled longest ago. Otherwise a rate
-            # limit, or the bound on the requests of a tick, would always leave out the same pods.
-            pods.sort(key=lambda pod: math.inf if pod.poll_error is None else pod.poll_sequence)
-            tick = Tick(self._state, self._reader, pods, look_up=self._lookups.start_if_due)
-            self._state.start(tick.run, pods=pods, on_end=tick.release)
 
 
 def _poller_cancelled_error() -> PrimePodsError:

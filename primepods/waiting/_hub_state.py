@@ -1,4 +1,4 @@
-"""State shared by the parts of the hub: rate limiter, warnings, refusals, running tasks."""
+"""State shared by the parts of the hub: rate limiter, warnings, running tasks."""
 
 from __future__ import annotations
 
@@ -7,140 +7,21 @@ import contextvars
 import itertools
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
+from .._http.pace import Pace
 from .._operations import LISTENERS, set_listeners
 from .._utils.clock import Clock
 from .._utils.text import one_line
-from ..errors import ClientClosedError, ProtocolError, RateLimitError
+from ..errors import ProtocolError, RateLimitError
 from ._schedule import PollSchedule
 from ._watched_pod import WatchedPod
 
-_FIRST_PAUSE: Final = 1.0
-_MAX_PAUSE: Final = 60.0
-"""Seconds; for a 429 without ``Retry-After``."""
-_PACE_WINDOW: Final = 5.0
-"""Seconds over which sent requests are counted, to measure the rate before it is first limited."""
-_FIRST_RATE_FACTOR: Final = 0.5
-_RATE_FACTOR: Final = 0.8
-"""Factors by which the rate falls when it is first limited, and at each later 429."""
-_PAUSE_MEMORY: Final = 60.0
-"""Seconds after a pause within which another 429 means that the rate is too high."""
-_RATE_INCREASE: Final = 0.1
-"""Requests per second by which the rate grows in each window, if all requests succeed."""
-_MAX_RELATIVE_INCREASE: Final = 0.2
-"""Max fraction by which the rate grows with each response: for rates below one request per window."""
-_MIN_RATE: Final = 1 / 60
-_MAX_RATE: Final = 100.0
-"""Requests per second; above it the limit is lifted."""
-MAX_RETRY_AFTER: Final = 300.0
-"""Seconds; longer pauses are cut: some servers send the time of day, or an hour after a short burst."""
-CONFIRM_AFTER: Final = 2.0
-"""Seconds between a refusal and the request that confirms it: a single refusal can be a stray response."""
-_TIMER_TOLERANCE: Final = 0.01
-"""Seconds by which a timer may be early."""
-_REFUSAL_LIFETIME: Final = 3
-"""Intervals after which the first refusal of a series no longer counts: the next one begins a new series."""
-_MIN_REFUSAL_INTERVAL: Final = 5.0
-"""Shorter intervals count as this many seconds in a refusal's lifetime."""
 _WARNING_INTERVAL: Final = 60.0
 """Min seconds between two warnings."""
 
 log = logging.getLogger("primepods")
-
-
-class PollPace:
-    """Rate limiter of the requests: no limit until the first 429.
-
-    Then requests pause for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
-    to half of that, or up to a second if that is longer. Another 429 less than a minute after the pause
-    limits the rate of requests. The rate grows with each response and falls with each 429, so that
-    independent processes converge on a share of what the API allows. The time between two requests is random,
-    from half to one and a half of the mean, so that the processes do not stay in step.
-
-    Args:
-        clock: The clients' clock.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._last_rate_limit: RateLimitError | None = None
-        self._next_pause = _FIRST_PAUSE
-        self._rate = math.inf
-        self._sent_times: deque[float] = deque()
-        self._next_turn_at = -math.inf
-        self.paused_until: float = -math.inf
-
-    @property
-    def pause_cause(self) -> RateLimitError | None:
-        """The 429 that asked for the pause; ``None`` when it is over."""
-        return self._last_rate_limit if self._clock.time() < self.paused_until else None
-
-    @property
-    def next_at(self) -> float:
-        """The time at which the next request may be sent."""
-        return max(self.paused_until, self._next_turn_at)
-
-    async def wait_for_turn(self) -> None:
-        """Wait until the rate allows a request; check ``pause_cause`` then, since a pause may have begun."""
-        now = self._clock.time()
-        if self._rate < math.inf:
-            turn_at = max(now, self._next_turn_at)
-            self._next_turn_at = turn_at + (0.5 + self._clock.random()) / self._rate
-            if turn_at > now:
-                await self._clock.sleep(turn_at - now)
-        self._note_sent()
-
-    def note_response(self) -> None:
-        """Raise the rate and reset the length of pauses after a response."""
-        self._next_pause = _FIRST_PAUSE
-        if self._rate < math.inf:
-            responses_per_window = max(self._rate * _PACE_WINDOW, 1.0)
-            increase = _RATE_INCREASE / responses_per_window
-            self._rate += min(increase, _MAX_RELATIVE_INCREASE * self._rate)
-            if self._rate > _MAX_RATE:
-                self._rate = math.inf
-
-    def apply_rate_limit(self, error: RateLimitError) -> bool:
-        """Pause, and lower the rate; return whether this began a pause, or made one longer.
-
-        Of several 429s that ask for the same pause, only the first counts. If every 429 drew a random extra
-        and the longest counted, all processes would wait for nearly the longest possible time, and resume
-        together.
-        """
-        now = self._clock.time()
-        if error.retry_after is not None:
-            seconds = min(error.retry_after, MAX_RETRY_AFTER)
-            if now + seconds <= self.paused_until:
-                return False
-        elif now < self.paused_until:
-            return False
-        else:
-            seconds = self._next_pause
-            self._next_pause = min(2 * seconds, _MAX_PAUSE)
-        self._slow_down(resume_at=now + seconds, last_pause_end=self.paused_until)
-        # The random extra keeps processes from resuming together.
-        self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
-        self._last_rate_limit = error
-        return True
-
-    def _slow_down(self, *, resume_at: float, last_pause_end: float) -> None:
-        """Lower the rate after a 429 that asks to wait until ``resume_at``; a single 429 sets no limit."""
-        if self._rate < math.inf:
-            self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
-        elif self._clock.time() < last_pause_end + _PAUSE_MEMORY:
-            self._rate = _FIRST_RATE_FACTOR * max(1, len(self._sent_times)) / _PACE_WINDOW
-        else:
-            return
-        self._next_turn_at = max(self._next_turn_at, resume_at + self._clock.random() / self._rate)
-
-    def _note_sent(self) -> None:
-        now = self._clock.time()
-        self._sent_times.append(now)
-        while self._sent_times[0] <= now - _PACE_WINDOW:
-            self._sent_times.popleft()
 
 
 class ThrottledWarnings:
@@ -154,7 +35,7 @@ class ThrottledWarnings:
         next_at: Earliest time of the next warning.
     """
 
-    def __init__(self, clock: Clock, pace: PollPace) -> None:
+    def __init__(self, clock: Clock, pace: Pace) -> None:
         self.next_at = -math.inf
         self._clock = clock
         self._pace = pace
@@ -203,6 +84,7 @@ class HubState:
 
     Args:
         clock: The clients' clock.
+        pace: The rate limiter of the requests, shared with the clients' other calls.
 
     Attributes:
         clock: The clients' clock.
@@ -216,10 +98,10 @@ class HubState:
         listener_count: Number of subscriptions with listeners.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, pace: Pace) -> None:
         self.clock = clock
         self.schedule = PollSchedule(clock)
-        self.pace = PollPace(clock)
+        self.pace = pace
         self.warnings = ThrottledWarnings(clock, self.pace)
         self.pods: dict[str, WatchedPod] = {}
         self.sequence_numbers: Iterator[int] = itertools.count()
@@ -240,22 +122,30 @@ class HubState:
             pods: The pods whose waits an unexpected error ends.
             on_end: Called when the task has ended, also if it was cancelled before its first step.
         """
+
+        def finish(job: asyncio.Task[None]) -> None:
+            self.jobs.pop(job, None)
+            error = None if job.cancelled() else job.exception()
+            if isinstance(error, Exception):
+                for pod in pods:
+                    pod.end(error)
+            if on_end is not None:
+                on_end()
+
         # An empty context: otherwise its log lines would carry the context variables of the first subscriber.
         context = contextvars.Context()
         context.run(self.set_listeners_of, pods)
-        job = asyncio.get_running_loop().create_task(_run_guarded(work, pods), context=context)
+        job = asyncio.get_running_loop().create_task(work(), context=context)
         self.jobs[job] = None
-        job.add_done_callback(self.jobs.pop)
-        if on_end is not None:
-            job.add_done_callback(lambda _: on_end())
+        job.add_done_callback(finish)
 
     def set_listeners_of(self, pods: Iterable[WatchedPod]) -> None:
         """Send events of the current task to the listeners of all subscriptions to ``pods``."""
         if self.listener_count:
-            subscriptions = {each for pod in pods for each in pod.subscriptions}
-            set_listeners([each.listeners for each in subscriptions])
+            subscriptions = {subscription for pod in pods for subscription in pod.subscriptions}
+            set_listeners([subscription.listeners for subscription in subscriptions])
 
-    def note_failure(self, error: Exception, *, pod_count: int) -> None:
+    def record_failure(self, error: Exception, *, pod_count: int) -> None:
         """Log that a request for ``pod_count`` pods failed; pause if it was rate limited."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
@@ -272,48 +162,6 @@ class HubState:
         context.run(self.set_listeners_of, self.pods.values())
         if (listeners := context.get(LISTENERS)) is not None:
             listeners.notify(PollingPaused(seconds=self.pace.paused_until - self.clock.time()))
-
-    def note_refusal(self, pods: Iterable[WatchedPod], error: Exception) -> None:
-        """Record a refusal: end the waits for pods if it confirms an earlier one, else poll them again."""
-        for pod in pods:
-            interval = max(pod.interval, _MIN_REFUSAL_INTERVAL)
-            pod.refused_since = self.start_of_refusals(
-                earlier=pod.refused_since, sent_at=pod.polled_at, interval=interval
-            )
-            if self.is_confirmed(error, refused_since=pod.refused_since):
-                pod.end(error)
-            else:
-                self.schedule.poll_at(pod, pod.refused_since + CONFIRM_AFTER)
-
-    def start_of_refusals(self, *, earlier: float | None, sent_at: float, interval: float) -> float:
-        """Return the time at which the current series of refusals began, now that a request was refused.
-
-        The first refusal of a series counts for ``_REFUSAL_LIFETIME`` intervals. A refusal after that begins
-        a new series.
-
-        Args:
-            earlier: Time at which the last series began; ``None`` if there was none, or a success has ended
-                it.
-            sent_at: Time at which the refused request was sent.
-            interval: Seconds between two requests.
-        """
-        if earlier is None or sent_at - earlier > _REFUSAL_LIFETIME * interval:
-            return self.clock.time()
-        return earlier
-
-    def is_confirmed(self, error: Exception, *, refused_since: float) -> bool:
-        """Return whether a refusal now confirms the first one of its series, at ``refused_since``."""
-        confirm_at = refused_since + CONFIRM_AFTER - _TIMER_TOLERANCE
-        cannot_recover = isinstance(error, ClientClosedError)
-        return cannot_recover or self.clock.time() >= confirm_at
-
-
-async def _run_guarded(work: Callable[[], Coroutine[Any, Any, None]], pods: list[WatchedPod]) -> None:
-    try:
-        await work()
-    except Exception as exc:  # noqa: BLE001 - see `start`
-        for pod in pods:
-            pod.end(exc)
 
 
 def is_refusal(error: Exception) -> bool:

@@ -13,14 +13,14 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request, pod_request
 from ..errors import NotFoundError, PrimePodsError
 from ..models import HistoryRecord
-from ._hub_state import CONFIRM_AFTER, HubState, is_refusal
+from ._hub_state import HubState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
 _HISTORY_ROWS: Final = 100
 
 
 class PodLookups:
-    """Calls of ``get`` for pods whose status rows are incomplete: no address, or possibly gone.
+    """Calls of ``get`` for pods whose status rows are incomplete: no address (reported), or possibly gone.
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. One page of
     the history, requested at most every 30 s for all pods together, shows that.
@@ -40,45 +40,41 @@ class PodLookups:
 
     def start_if_due(self, pod: WatchedPod) -> None:
         """Start a lookup of a pod if one is due."""
-        if not pod.looking_up and pod.needs_lookup(self._state.clock.time()):
-            pod.looking_up = True
-            self._state.start(partial(self._look_up, pod), pods=[pod], on_end=partial(_note_lookup_done, pod))
+        if pod.is_lookup_due(self._state.clock.time()):
+            lookup = pod.lookup
+            lookup.in_flight = True
+            self._state.start(
+                partial(self._look_up, pod), pods=[pod], on_end=lambda: setattr(lookup, "in_flight", False)
+            )
 
     async def _look_up(self, pod: WatchedPod) -> None:
+        state, lookup = self._state, pod.lookup
         async with self._slots:
-            await self._state.pace.wait_for_turn()
+            is_paused = await state.pace.wait_for_turn() is not None
             # In a pause, the lookup is skipped: the next tick starts another.
-            if pod.subscriptions and self._state.pace.pause_cause is None:
-                await self._get(pod)
-
-    async def _get(self, pod: WatchedPod) -> None:
-        sequence = next(self._state.sequence_numbers)
-        sent_at = self._state.clock.time()
-        pod.lookup_at = sent_at + LOOKUP_INTERVAL
-        decode = partial(decode_pod, pod_id=pod.pod_id)
-        try:
-            found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
-        except NotFoundError:
-            pod.record_not_found(sequence)
-            if pod.never_found:
-                self._consult_history(pod, sequence)
-        except PrimePodsError as exc:
-            self._state.note_failure(exc, pod_count=1)
-            pod.record_lookup_error(exc.with_traceback(None))
-            if is_refusal(exc):
-                self._note_refusal(pod, exc, sent_at)
-        else:
-            pod.record_pod(found, sequence, self._state.clock.time())
-
-    def _note_refusal(self, pod: WatchedPod, error: PrimePodsError, sent_at: float) -> None:
-        """End the waits for a pod if this refusal confirms an earlier one, else schedule another lookup."""
-        pod.lookup_refused_since = self._state.start_of_refusals(
-            earlier=pod.lookup_refused_since, sent_at=sent_at, interval=LOOKUP_INTERVAL
-        )
-        if self._state.is_confirmed(error, refused_since=pod.lookup_refused_since):
-            pod.end(error)
-        else:
-            pod.lookup_at = pod.lookup_refused_since + CONFIRM_AFTER
+            if is_paused or not pod.subscriptions:
+                return
+            sequence = next(state.sequence_numbers)
+            lookup.sent_at = state.clock.time()
+            lookup.due_at = lookup.sent_at + LOOKUP_INTERVAL
+            decode = partial(decode_pod, pod_id=pod.pod_id)
+            try:
+                found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
+            except NotFoundError:
+                pod.record_not_found(sequence)
+                if pod.never_found:
+                    self._consult_history(pod, sequence)
+            except PrimePodsError as exc:
+                state.record_failure(exc, pod_count=1)
+                pod.record_lookup_error(exc.with_traceback(None))
+                if is_refusal(exc):
+                    confirm_at = lookup.record_refusal(exc, now=state.clock.time(), interval=LOOKUP_INTERVAL)
+                    if confirm_at is None:
+                        pod.end(exc)
+                    else:
+                        lookup.due_at = confirm_at
+            else:
+                pod.record_pod(found, sequence, state.clock.time())
 
     def _consult_history(self, pod: WatchedPod, sequence: int) -> None:
         if pod.pod_id in self._ended_in_history:
@@ -99,14 +95,10 @@ class PodLookups:
         except PrimePodsError as exc:
             # At least the pod of the lookup, whose waits may have ended meanwhile.
             pod_count = max(1, sum(pod.never_found for pod in self._state.pods.values()))
-            self._state.note_failure(exc, pod_count=pod_count)
+            self._state.record_failure(exc, pod_count=pod_count)
             return
         self._ended_in_history = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._ended_in_history:
             pod = self._state.pods.get(pod_id)
             if pod is not None:
                 pod.record_ended(sequence)
-
-
-def _note_lookup_done(pod: WatchedPod) -> None:
-    pod.looking_up = False

@@ -1,4 +1,4 @@
-"""Schedule of the polls."""
+"""Schedule of the polls: which pods are due, and when the next ones will be."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ Its pods are then polled together with a due tick of another interval.
 """
 _GATHER_TIME: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval."""
+_MAX_GATHER_TIME: Final = 0.25
+"""Max seconds for that."""
 _MAX_SLEEP: Final = 60.0
 
 
 @attrs.define
 class _IntervalGroup:
-    """The subscriptions of one interval, and the times of their polls.
+    """Subscriptions of one interval, and the times of their polls.
 
     Attributes:
         interval: Seconds between two ticks.
@@ -51,10 +53,17 @@ class _IntervalGroup:
 
 
 class PollSchedule:
-    """Schedule that polls all pods of an interval together, and new subscriptions promptly.
+    """Schedule of the polls.
 
-    The pods of a new subscription are polled promptly (subscriptions within a twentieth of an interval
-    together), then at the ticks of its interval.
+    A pod that is not in flight is due:
+
+    - once, promptly after a subscription; subscriptions within a twentieth of the interval, and at most a
+      quarter of a second, are polled together;
+    - at each tick of a subscription's interval, or a little earlier with a tick of another interval;
+    - once at the time of an extra poll, which follows a refusal or a rate limit.
+
+    A pod that is in flight at its tick is next due at the following tick. The other polls are made up for
+    when it is no longer in flight.
 
     Args:
         clock: The clients' clock.
@@ -67,11 +76,11 @@ class PollSchedule:
         self.changed: asyncio.Event = asyncio.Event()
         self._clock = clock
         self._intervals: dict[float, _IntervalGroup] = {}
-        # Only `cancel_extra_polls` removes pods from these two dicts: the hub may skip a pod that is due.
+        # Only `cancel_extra_polls` removes pods from these two dicts: a pod in flight stays due.
         self._new_pods: dict[WatchedPod, None] = {}
         self._extra_polls: dict[WatchedPod, float] = {}
         self._new_pods_at = math.inf
-        """Time of the poll of all new pods; infinite if each has been polled or skipped."""
+        """Time of the poll of all new pods; infinite if each has been polled or was in flight then."""
 
     def add(self, subscription: Subscriber) -> None:
         """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
@@ -84,7 +93,7 @@ class PollSchedule:
             self._intervals[interval] = group
         group.subscriptions[subscription] = None
         self._new_pods |= dict.fromkeys(subscription.pods.values())
-        self._new_pods_at = min(self._new_pods_at, now + _GATHER_TIME * interval)
+        self._new_pods_at = min(self._new_pods_at, now + min(_GATHER_TIME * interval, _MAX_GATHER_TIME))
         self.changed.set()
 
     def remove(self, subscription: Subscriber) -> None:
@@ -104,10 +113,11 @@ class PollSchedule:
         self._new_pods.pop(pod, None)
         self._extra_polls.pop(pod, None)
 
-    def poll_if_skipped(self, pod: WatchedPod) -> None:
-        """Make a skipped poll of a pod due, now that the pod is no longer in flight."""
+    def release(self, pod: WatchedPod) -> None:
+        """Let a pod be due again, since it is no longer in flight; make up for polls that it has missed."""
+        pod.poll.in_flight = False
         if pod in self._new_pods:
-            # Skipped, or due in a moment.
+            # Missed, or due in a moment.
             self._new_pods_at = -math.inf
             self.changed.set()
         elif pod in self._extra_polls:
@@ -118,24 +128,34 @@ class PollSchedule:
         """Return the time of the next poll, or an earlier time at which to ask again."""
         max_sleep_ends_at = self._clock.time() + _MAX_SLEEP
         tick_times = (group.next_at for group in self._intervals.values())
-        extra_times = (when for pod, when in self._extra_polls.items() if not pod.in_flight)
+        extra_times = (when for pod, when in self._extra_polls.items() if not pod.poll.in_flight)
         return min([max_sleep_ends_at, self._new_pods_at, *tick_times, *extra_times])
 
-    def take_due(self) -> dict[WatchedPod, None]:
-        """Return the pods that are due, and advance to the next ticks. The caller skips pods in flight."""
+    def take_due(self) -> list[WatchedPod]:
+        """Return the pods that are due, in polling order, and advance to the next ticks."""
         now = self._clock.time()
-        due = self._take_due_intervals(now)
+        due_groups = self._advance_due(now)
         pods: dict[WatchedPod, None] = {}
-        for group in due:
+        for group in due_groups:
             for subscription in group.subscriptions:
                 pods |= dict.fromkeys(subscription.pods.values())
-        if due or self._new_pods_at <= now:  # New pods join a tick that is due anyway.
+        if due_groups or self._new_pods_at <= now:  # New pods join a tick that is due anyway.
             pods |= self._new_pods
             self._new_pods_at = math.inf
-        return pods | dict.fromkeys(pod for pod, when in self._extra_polls.items() if when <= now)
+        pods |= dict.fromkeys(pod for pod, when in self._extra_polls.items() if when <= now)
+        # Pods whose last poll failed go first, and of these the one polled longest ago. Otherwise a rate
+        # limit, or the bound on the requests of a tick, would always leave out the same pods.
+        return sorted(
+            (pod for pod in pods if not pod.poll.in_flight),
+            key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sequence,
+        )
 
-    def _take_due_intervals(self, now: float) -> list[_IntervalGroup]:
-        """Return the intervals whose tick is due; if there is one, also those whose tick is soon due."""
+    def _advance_due(self, now: float) -> list[_IntervalGroup]:
+        """Advance the intervals whose tick is due, and if there is one, those whose tick is soon due.
+
+        Returns:
+            These intervals.
+        """
         groups = self._intervals.values()
         if all(group.next_at > now for group in groups):
             return []

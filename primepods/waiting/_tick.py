@@ -1,9 +1,9 @@
 """One tick: poll the pods that are due in full batches, and search failed batches for the culprits.
 
-A batch can fail because of a single pod (one that makes the API fail, or one of another team). Such a pod
-must not hide the others of its batch: a search by halving finds it (see :class:`FaultSearch`), and it is then
-polled alone. While no request succeeds, there may be an outage: searches, except those of refused batches,
-then send only a few requests.
+A batch can fail because of a single pod: one whose id is refused, which is documented, or one that makes the
+API fail, which is imagined. Such a pod must not hide the others of its batch: a search by halving finds it
+(see :class:`FaultSearch`), and it is then polled alone. While no request succeeds, there may be an outage:
+searches, except those of refused batches, then send only a few requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from .._status_reader import StatusReader, may_be_caused_by_ids
+from .._status_reader import StatusReader, StatusResponse, may_be_caused_by_ids
+from .._utils.concurrency import map_bounded
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
 from ._hub_state import HubState, is_refusal
@@ -27,6 +28,8 @@ _MAX_SEARCH_REQUESTS: Final = 60
 """Max requests of a search in a tick; the budget does not limit a refused batch, which is searched once."""
 _MIN_SUSPECT_REQUESTS: Final = 2
 """First requests of a search in a tick, which poll suspects even if one is the tick's last."""
+_MIN_REFUSAL_INTERVAL: Final = 5.0
+"""Shorter intervals count as this many seconds in a refusal's lifetime."""
 _MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
@@ -53,8 +56,8 @@ class SearchBudget:
         self._left -= 1
         return self._left >= 0
 
-    def should_poll_innocent(self, requests_before: int, *, is_refused: bool) -> bool:
-        """Return whether the request just taken should poll the pods that its search presumes innocent.
+    def should_poll_presumed_good(self, requests_before: int, *, is_refused: bool) -> bool:
+        """Return whether the request just taken should poll the pods that its search presumes good.
 
         If it is the tick's last request, they would otherwise wait for the next tick.
 
@@ -95,12 +98,12 @@ class Tick:
         self._state = state
         self._reader = reader
         self._look_up = look_up
-        self._searches = list(dict.fromkeys(pod.search for pod in pods if pod.search))
+        self._searches = list(dict.fromkeys(pod.poll.search for pod in pods if pod.poll.search))
         for search in self._searches:
             search.discard(pod for pod in search.undecided if not pod.subscriptions)
         self._pods = dict.fromkeys([*pods, *(pod for search in self._searches for pod in search.undecided)])
         for pod in self._pods:
-            pod.in_flight = True
+            pod.poll.in_flight = True
         self._has_success = False
         self._outage_decided = asyncio.Event()
         """Set when a request has succeeded (no outage), or all batches have failed."""
@@ -111,21 +114,23 @@ class Tick:
     async def run(self) -> None:
         """Poll all pods, and search the batches that fail."""
         batches = self._batches()
-        lone_pods = [pod for pod in self._pods if pod.is_polled_alone]
+        lone_pods = [pod for pod in self._pods if pod.poll.is_alone]
         max_requests = self._max_requests(batches, has_lone_pods=bool(lone_pods))
         # Leave a request for each search: the other lone pods are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
         self._budget = SearchBudget(max_requests - len(batches) - len(lone_pods))
+        limit = self._reader.executor.settings.max_concurrency
         async with asyncio.TaskGroup() as group:
             for search in self._searches:
                 group.create_task(self._search(search))
-            send = partial(self._send_batch, group)
-            await self._reader.executor.map(send, [*batches, *([pod] for pod in lone_pods)])
+            poll = partial(self._poll, group=group)
+            await map_bounded(poll, [*batches, *([pod] for pod in lone_pods)], limit)
             self._outage_decided.set()
         if batches and not self._has_success:
             # An outage: no pod is the culprit.
             for search in self._searches:
-                self._clear_search(search.undecided)
+                for pod in search.undecided:
+                    pod.poll.search = None
 
     def release(self) -> None:
         """Mark all pods of this tick as no longer in flight."""
@@ -133,10 +138,10 @@ class Tick:
 
     def _batches(self) -> list[list[WatchedPod]]:
         """Return batches of the pods that are neither in a search nor polled alone."""
-        pods = [pod for pod in self._pods if not (pod.search or pod.is_polled_alone)]
+        pods = [pod for pod in self._pods if not (pod.poll.search or pod.poll.is_alone)]
         # Refused pods go into batches of their own: the others would be refused with them.
-        refused = [pod for pod in pods if pod.refused_since is not None]
-        others = [pod for pod in pods if pod.refused_since is None]
+        refused = [pod for pod in pods if pod.poll.refused_since is not None]
+        others = [pod for pod in pods if pod.poll.refused_since is None]
         return self._split(refused) + self._split(others)
 
     def _max_requests(self, batches: list[list[WatchedPod]], *, has_lone_pods: bool) -> int:
@@ -151,84 +156,73 @@ class Tick:
         by_id = {pod.pod_id: pod for pod in pods}
         return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
-    def _clear_search(self, pods: list[WatchedPod]) -> None:
-        for pod in pods:
-            pod.search = None
+    async def _poll(
+        self, pods: list[WatchedPod], *, group: asyncio.TaskGroup | None = None
+    ) -> Exception | None:
+        """Send one request, unless polling is paused, and record its response; return its error, if any.
 
-    async def _send(self, pods: list[WatchedPod]) -> Exception | None:
-        """Send one request, unless polling is paused, and process its response; return its error, if any."""
-        if self._state.pace.pause_cause is None:
-            await self._state.pace.wait_for_turn()
-        error = self._state.pace.pause_cause or await self._try_read(pods)
-        if isinstance(error, PrimePodsError):
+        Args:
+            pods: The pods of the request, at most 100.
+            group: Gets a task that searches the pods if the request fails; ``None`` if the caller does that.
+        """
+        state = self._state
+        has_failed_before = any(pod.poll.error is not None for pod in pods)
+        error: PrimePodsError | None = await state.pace.wait_for_turn()
+        if error is None:
+            sequence, sent_at = next(state.sequence_numbers), state.clock.time()
             for pod in pods:
-                pod.poll_error = error
-                if isinstance(error, RateLimitError):
-                    self._state.schedule.poll_at(pod, self._state.pace.next_at)
+                pod.poll.sequence, pod.poll.sent_at = sequence, sent_at
+                state.schedule.cancel_extra_polls(pod)
+            state.set_listeners_of(pods)
+            try:
+                response = await self._reader.read_batch([pod.pod_id for pod in pods])
+                self._record(pods, response, sequence)
+            except PrimePodsError as exc:
+                state.record_failure(exc, pod_count=len(pods))
+                error = exc.with_traceback(None)
+            except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
+                for pod in pods:
+                    pod.end(exc)
+                return exc
+            else:
+                self._has_success = True
+                self._outage_decided.set()
+                self._release(pods)
+                return None
+        for pod in pods:
+            pod.poll.error = error
+            if isinstance(error, RateLimitError):
+                state.schedule.poll_at(pod, state.pace.next_at)
+        if group is not None:
+            group.create_task(self._follow_up(pods, error, has_failed_before=has_failed_before))
         return error
 
-    async def _try_read(self, pods: list[WatchedPod]) -> Exception | None:
-        """Send one request and process its response; return its error, if any."""
-        try:
-            await self._read(pods)
-        except PrimePodsError as exc:
-            self._state.note_failure(exc, pod_count=len(pods))
-            return exc.with_traceback(None)
-        except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
-            for pod in pods:
-                pod.end(exc)
-            return exc
-        self._has_success = True
-        self._outage_decided.set()
-        self._release(pods)
-        return None
-
-    async def _read(self, pods: list[WatchedPod]) -> None:
-        """Send one request and record its response in the pods.
-
-        Raises:
-            PrimePodsError: The request failed.
-        """
-        sequence = next(self._state.sequence_numbers)
-        sent_at = self._state.clock.time()
-        for pod in pods:
-            pod.poll_sequence = sequence
-            pod.polled_at = sent_at
-            self._state.schedule.cancel_extra_polls(pod)
-        self._state.set_listeners_of(pods)
-        response = await self._reader.read_batch([pod.pod_id for pod in pods])
-        self._state.pace.note_response()
+    def _record(self, pods: list[WatchedPod], response: StatusResponse, sequence: int) -> None:
+        """Record the response to request ``sequence`` in its pods."""
+        self._state.pace.record_response()
         now = self._state.clock.time()
         for pod in pods:
-            pod.refused_since = None
-            pod.search = None
-            pod.is_polled_alone = False
-            pod.poll_error = response.errors.get(pod.pod_id)
-            if pod.poll_error is None:
+            poll = pod.poll
+            poll.refused_since = poll.search = None
+            poll.is_alone = False
+            poll.error = response.errors.get(pod.pod_id)
+            if poll.error is None:
                 row = response.rows.get(pod.pod_id)
                 if pod.row is not None and row == pod.row:
                     # Share the unchanged row with the response cache, to save memory.
-                    row = pod.row
-                    response.rows[pod.pod_id] = row
+                    row = response.rows[pod.pod_id] = pod.row
                 pod.record_row(row, sequence, now)
                 self._look_up(pod)
         distinct_errors = {id(error): error for error in response.errors.values()}
         for error in distinct_errors.values():
-            self._state.note_failure(error, pod_count=1)
+            self._state.record_failure(error, pod_count=1)
 
     def _release(self, pods: Iterable[WatchedPod]) -> None:
         """Mark ``pods`` as no longer in flight."""
         for pod in pods:
             if pod in self._pods:
                 del self._pods[pod]
-                pod.in_flight = False
-                self._state.schedule.poll_if_skipped(pod)
-
-    async def _send_batch(self, group: asyncio.TaskGroup, batch: list[WatchedPod]) -> None:
-        has_failed_before = any(pod.poll_error is not None for pod in batch)
-        error = await self._send(batch)
-        if isinstance(error, PrimePodsError):
-            group.create_task(self._follow_up(batch, error, has_failed_before=has_failed_before))
+                self._state.schedule.release(pod)
 
     async def _follow_up(
         self, batch: list[WatchedPod], error: PrimePodsError, *, has_failed_before: bool
@@ -236,7 +230,7 @@ class Tick:
         """Search a failed batch; while no request succeeds, only if it was refused or has failed before."""
         # Wait for the first success only: another batch may hang.
         await self._outage_decided.wait()
-        is_refused_again = is_refusal(error) and all(pod.refused_since is not None for pod in batch)
+        is_refused_again = is_refusal(error) and all(pod.poll.refused_since is not None for pod in batch)
         is_searchable = len(batch) > 1 and _may_be_caused_by_pods(error)
         if is_refused_again or not is_searchable:
             self._stop_searching(batch, error)
@@ -248,7 +242,7 @@ class Tick:
                     await self._search(FaultSearch(batch, error))
         elif self._has_success or has_failed_before:
             # Rotate the batch, so that each tick of an outage tries other pods.
-            first = batch[0].poll_sequence % len(batch)
+            first = batch[0].poll.sequence % len(batch)
             await self._search(FaultSearch(batch[first:] + batch[:first], error))
         self._release(batch)
 
@@ -260,11 +254,11 @@ class Tick:
         for requests_before in range(_MAX_SEARCH_REQUESTS):
             is_refused = is_refusal(search.error)
             has_request = self._budget.take(is_refused=is_refused)
-            prefer_innocent = self._budget.should_poll_innocent(requests_before, is_refused=is_refused)
-            pods = search.next_items(prefer_innocent=prefer_innocent)
+            prefer_good = self._budget.should_poll_presumed_good(requests_before, is_refused=is_refused)
+            pods = search.next_items(prefer_good=prefer_good)
             if not (pods and has_request):
                 break
-            error = await self._send(pods)
+            error = await self._poll(pods)
             search.has_success |= self._has_success
             if error is None:
                 search.passed(pods)
@@ -278,12 +272,12 @@ class Tick:
         """Act on the findings of a search so far."""
         for pod, error in search.culprits.items():
             self._stop_searching([pod], error)
-            pod.is_polled_alone = search.has_success
+            pod.poll.is_alone = search.has_success
         search.culprits.clear()
         undecided = search.undecided
         for pod in undecided:
             # The next tick continues the search, unless there may be an outage.
-            pod.search = search if search.has_success else None
+            pod.poll.search = search if search.has_success else None
         if search.given_up:
             if is_refusal(search.error):
                 self._budget.count_refused_batch()
@@ -291,10 +285,17 @@ class Tick:
         self._release(undecided)
 
     def _stop_searching(self, pods: list[WatchedPod], error: Exception) -> None:
-        """Search these pods no longer; if they were refused, record it."""
-        self._clear_search(pods)
-        if is_refusal(error):
-            self._state.note_refusal(pods, error)
+        """Search these pods no longer. If they were refused, end their waits or schedule a confirmation."""
+        now = self._state.clock.time()
+        for pod in pods:
+            pod.poll.search = None
+            if is_refusal(error):
+                interval = max(pod.interval, _MIN_REFUSAL_INTERVAL)
+                confirm_at = pod.poll.record_refusal(error, now=now, interval=interval)
+                if confirm_at is None:
+                    pod.end(error)
+                else:
+                    self._state.schedule.poll_at(pod, confirm_at)
 
 
 def _may_be_caused_by_pods(error: Exception) -> bool:

@@ -10,18 +10,26 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.exceptions import copy_exception
 from .._utils.fault_search import FaultSearch
-from ..errors import PrimePodsError
+from ..errors import ClientClosedError, PrimePodsError
 from ..models import Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
     from .._operations.hook import Listeners
 
 MISSES_BEFORE_GONE: Final = 2
-"""Status responses without a row, after which a GET confirms whether the pod is gone."""
+"""Status responses without a row, after which a GET confirms whether the pod is gone.
+
+One proves nothing: empty responses of a flaky replica were reported of the API's availability endpoint.
+"""
 LOOKUP_INTERVAL: Final = 30.0
 """Min seconds between two GETs of the same pod."""
+CONFIRM_AFTER: Final = 2.0
+"""Seconds between a refusal and the request that confirms it: a stray refusal (imagined) ends no wait."""
+_TIMER_TOLERANCE: Final = 0.01
+"""Seconds by which a timer may be early."""
+_REFUSAL_LIFETIME: Final = 3
+"""Intervals after which the first refusal of a series no longer counts: the next one begins a new series."""
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
@@ -58,10 +66,75 @@ class Subscriber:
         self._has_news.set()
 
     def end(self, error: Exception) -> None:
-        """End the subscription with a copy of ``error``: subscribers must not share tracebacks and notes."""
+        """End the subscription; it raises a copy of ``error``, since others may share it."""
         if self._error is None:
-            self._error = copy_exception(error)
+            self._error = error
             self._has_news.set()
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class RequestState:
+    """The last request of one kind for a pod.
+
+    Attributes:
+        in_flight: Whether a request is in flight or about to be sent.
+        sent_at: Time at which the last one was sent.
+        error: Its error; ``None`` if it succeeded.
+        refused_since: Time at which the current series of refusals began; ``None`` if there is none.
+    """
+
+    in_flight: bool = False
+    sent_at: float = -math.inf
+    error: PrimePodsError | None = None
+    refused_since: float | None = None
+
+    def record_refusal(self, error: Exception, *, now: float, interval: float) -> float | None:
+        """Record that the last request was refused; return when to send the one that confirms it.
+
+        Args:
+            error: The refusal.
+            now: The current time.
+            interval: Seconds between two requests.
+
+        Returns:
+            ``None`` if this refusal confirms the first one of its series, which ends the waits.
+        """
+        since = self.refused_since
+        if since is None or self.sent_at - since > _REFUSAL_LIFETIME * interval:
+            since = self.refused_since = now
+        confirm_at = since + CONFIRM_AFTER
+        cannot_recover = isinstance(error, ClientClosedError)
+        return None if cannot_recover or now >= confirm_at - _TIMER_TOLERANCE else confirm_at
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class PollState(RequestState):
+    """The status requests for a pod.
+
+    Attributes:
+        sequence: Sequence number of the last one.
+        search: The search for the pods that make a batch fail, if this pod may be one of them.
+        is_alone: Whether each request for it has no other pod, because it makes batches fail.
+    """
+
+    sequence: int = -1
+    search: PodSearch | None = None
+    is_alone: bool = False
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class LookupState(RequestState):
+    """The GETs of a pod, and what they are needed for.
+
+    Attributes:
+        due_at: Earliest time of the next one.
+        lacks_address: Whether the status row has no address although the pod should have one.
+        pod: The last pod that was fetched for its address.
+    """
+
+    due_at: float = -math.inf
+    lacks_address: bool = False
+    pod: Pod | None = None
 
 
 @attrs.define(eq=False)
@@ -74,19 +147,11 @@ class WatchedPod:
         status: ``row``, with the address from ``get`` if it lacks one; ``None`` if the pod does not exist.
         gone: Whether it existed and is confirmed gone.
         never_found: Whether it was never seen, and is confirmed not to exist.
-        poll_error: Error of its last status request; ``None`` if that succeeded.
-        refused_since: Time at which the current series of refusals began; ``None`` if there is none.
-        lookup_error: Error of the last GET.
-        lookup_refused_since: Time at which the current series of refused GETs began, or ``None``.
-        search: The search for the pods that make a batch fail, if this pod may be one of them.
-        is_polled_alone: Whether each request for it has no other pod, because it makes batches fail.
-        poll_sequence: Sequence number of its last status request.
-        polled_at: Time at which that request was sent.
         confirmed_at: Time of the last response that confirmed the current state.
-        in_flight: Whether a status request is in flight or about to be sent.
-        looking_up: Whether a GET is in flight.
-        lookup_at: Earliest time of the next GET.
-        subscriptions: Its subscribers, in the order in which they were added.
+        poll: Its status requests.
+        lookup: Its GETs.
+        subscriptions: Its subscribers, and whether to notify each of the next response even if nothing has
+            changed.
     """
 
     pod_id: str
@@ -94,49 +159,43 @@ class WatchedPod:
     status: PodStatus | None = None
     gone: bool = False
     never_found: bool = False
-    poll_error: PrimePodsError | None = None
-    refused_since: float | None = None
-    lookup_error: PrimePodsError | None = None
-    lookup_refused_since: float | None = None
-    search: PodSearch | None = None
-    is_polled_alone: bool = False
-    poll_sequence: int = -1
-    polled_at: float = -math.inf
     confirmed_at: float = -math.inf
-    in_flight: bool = False
-    looking_up: bool = False
-    lookup_at: float = -math.inf
-    subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
-    _force_notify: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
-    """Subscribers to notify of the next response even if nothing has changed."""
-    _pod_with_address: Pod | None = None
-    _lacks_address: bool = False
+    poll: PollState = attrs.field(factory=PollState)
+    lookup: LookupState = attrs.field(factory=LookupState)
+    subscriptions: dict[Subscriber, bool] = attrs.field(factory=dict[Subscriber, bool])
     _misses: int = 0
+    """Responses without a row since the last row."""
     _missed_at: float = -math.inf
 
     def add(self, subscription: Subscriber) -> None:
-        """Notify ``subscription`` of changes from now on."""
-        self.subscriptions[subscription] = None
-        self.notify_on_next_response(subscription)
+        """Notify ``subscription`` of the next response, and of changes from now on."""
+        self.subscriptions[subscription] = True
         if self._is_missing and not self.never_found:
             # The state is unknown until a `get`: do not make a new subscriber wait for one.
-            self.lookup_at = -math.inf
+            self.lookup.due_at = -math.inf
 
     def notify_on_next_response(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of the next response, even if nothing has changed."""
-        self._force_notify[subscription] = None
+        # It may have been removed while the caller's `on_change` ran.
+        if subscription in self.subscriptions:
+            self.subscriptions[subscription] = True
 
-    def remove(self, subscription: Subscriber) -> None:
-        """Stop notifying ``subscription``."""
-        self.subscriptions.pop(subscription, None)
-        self._force_notify.pop(subscription, None)
+    @property
+    def interval(self) -> float:
+        """The shortest interval of its subscribers."""
+        return min((subscription.interval for subscription in self.subscriptions), default=0.0)
 
-    def needs_lookup(self, now: float) -> bool:
-        """Return whether the status rows are incomplete and a GET is due."""
-        if now < self.lookup_at or self.gone:
+    def end(self, error: Exception) -> None:
+        """End all its subscriptions with ``error``."""
+        for subscription in self.subscriptions:
+            subscription.end(error)
+
+    def is_lookup_due(self, now: float) -> bool:
+        """Return whether the status rows are incomplete, and a GET is due and not in flight."""
+        if now < self.lookup.due_at or self.gone or self.lookup.in_flight:
             return False
         is_row_current = not self._misses
-        return self._is_missing or (is_row_current and (self._lacks_address or self._is_terminated))
+        return self._is_missing or (is_row_current and (self.lookup.lacks_address or self._is_terminated))
 
     def record_row(self, row: PodStatus | None, sequence: int, now: float) -> None:
         """Record the row of this pod from a status response, or its absence."""
@@ -144,7 +203,7 @@ class WatchedPod:
             self._record_missing_row(sequence, now)
             return
         self.confirmed_at = now
-        must_update = self._misses or self._force_notify or self.gone
+        must_update = self._misses or self.gone or True in self.subscriptions.values()
         if row is self.row and not must_update:
             # The usual case: nothing has changed, and the caller passes the same object again.
             return
@@ -158,7 +217,7 @@ class WatchedPod:
 
     def record_pod(self, pod: Pod, sequence: int, now: float) -> None:
         """Record the result of ``get`` for a pod whose status row is incomplete or missing."""
-        self.lookup_error = self.lookup_refused_since = None
+        self.lookup.error = self.lookup.refused_since = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
             self.gone = True
@@ -169,8 +228,8 @@ class WatchedPod:
             # An old `row` stays, as the proof for `record_not_found` that the pod existed.
             self.row = self.row or _as_status(pod)
             self._set_status(_as_status(pod), sequence)
-        elif self._lacks_address:
-            self._pod_with_address = pod
+        elif self.lookup.lacks_address:
+            self.lookup.pod = pod
             self._set_status(self._complete(self.row, now), sequence)
 
     def record_not_found(self, sequence: int) -> None:
@@ -179,7 +238,7 @@ class WatchedPod:
         With any other row, the 404 is ignored: the row arrived after the request was sent, or ``get`` lags
         behind the status.
         """
-        self.lookup_error = self.lookup_refused_since = None
+        self.lookup.error = self.lookup.refused_since = None
         if not self._may_be_gone:
             return
         if self.row is not None:
@@ -196,19 +255,9 @@ class WatchedPod:
 
     def record_lookup_error(self, error: PrimePodsError) -> None:
         """Record that a GET failed; the next tick repeats it if the pod may be gone."""
-        self.lookup_error = error
+        self.lookup.error = error
         if self._may_be_gone:
-            self.lookup_at = -math.inf
-
-    @property
-    def interval(self) -> float:
-        """The shortest interval of its subscribers."""
-        return min((each.interval for each in self.subscriptions), default=0.0)
-
-    def end(self, error: Exception) -> None:
-        """End all its subscriptions with ``error``."""
-        for subscription in self.subscriptions:
-            subscription.end(error)
+            self.lookup.due_at = -math.inf
 
     @property
     def _is_missing(self) -> bool:
@@ -230,22 +279,23 @@ class WatchedPod:
             self._misses += 1
             self._missed_at = now
             if self._misses == MISSES_BEFORE_GONE:
-                self.lookup_at = now
+                self.lookup.due_at = now
         if self.gone or self.never_found:
             self._set_status(None, sequence)
 
     def _complete(self, row: PodStatus, now: float) -> PodStatus:
-        """Add the address from ``get`` while the pod stays ACTIVE; note whether a lookup is needed."""
+        """Add the address from ``get`` while the pod stays ACTIVE; record whether a lookup is needed."""
+        lookup = self.lookup
         if row.status != PodState.ACTIVE:
-            self._pod_with_address = None
-        status = _with_address(row, self._pod_with_address)
-        self._lacks_address = (
+            lookup.pod = None
+        status = _with_address(row, lookup.pod)
+        lookup.lacks_address = (
             status.status == PodState.ACTIVE and status.is_installed and not status.has_address
         )
-        if not self._lacks_address:
-            self.lookup_error = None
+        if not lookup.lacks_address:
+            lookup.error = None
         if row.status == PodState.TERMINATED:
-            self.lookup_at = now
+            lookup.due_at = now
         return status
 
     def _set_status(self, status: PodStatus | None, sequence: int) -> None:
@@ -254,12 +304,12 @@ class WatchedPod:
         Only those that subscribed before request ``sequence`` are notified; if the state is unchanged, only
         those that asked for the next response.
         """
-        to_notify = self._force_notify
-        if status != self.status:
-            self.status, to_notify = status, self.subscriptions
-        for subscription in list(to_notify):
-            if subscription.sequence < sequence:
-                self._force_notify.pop(subscription, None)
+        has_changed = status != self.status
+        if has_changed:
+            self.status = status
+        for subscription, is_forced in self.subscriptions.items():
+            if (has_changed or is_forced) and subscription.sequence < sequence:
+                self.subscriptions[subscription] = False
                 subscription.notify(self)
 
 

@@ -35,15 +35,11 @@ class Subscription(Subscriber):
         appear_grace: Seconds before a pod that never appeared is reported as gone.
 
     Attributes:
-        hub: The poller.
-        clock: The client's clock.
-        loop: The event loop in which it was created.
+        hub: The poller, once started.
         reported: The last reported state of each pod.
-        never_appeared: Pods that were reported as gone because they did not appear.
-
-    Raises:
-        ClientClosedError: The client is closed.
     """
+
+    hub: Hub
 
     def __init__(
         self,
@@ -53,29 +49,25 @@ class Subscription(Subscriber):
         appear_grace: float = APPEAR_GRACE,
     ) -> None:
         super().__init__(pod_ids, interval)
-        self.clock: Clock = connection.clock
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.reported: dict[str, PodStatus | None] = {}
-        self.never_appeared: set[str] = set()
-        self._appear_by = self.clock.time() + appear_grace
         self._connection = connection
-        self.hub: Hub = connection.connect(self)
-        self._began_at: float | None = self.clock.time()
-        if self.listeners is not None:
-            from ..events import WaitStarted
+        self._appear_by = connection.clock.time() + appear_grace
 
-            self.listeners.notify(WaitStarted(pods=len(self.pod_ids)))
+    def start(self) -> None:
+        """Start polling for this subscription.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        self.hub = self._connection.join_hub()
+        self._connection.root.subscriptions[self] = None
+        self.hub.add(self)
 
     def close(self) -> None:
         """Stop polling for this subscription. Does nothing if it is already closed."""
-        began_at, self._began_at = self._began_at, None
-        if self.listeners is not None and began_at is not None:
-            from ..events import WaitEnded
-
-            seconds = self.clock.time() - began_at
-            self.listeners.notify(WaitEnded(pods=len(self.pod_ids), pending=len(self.pods), seconds=seconds))
-        self._connection.disconnect(self)
-        self.hub.remove(self, transport_keeper=self._connection.root)
+        root = self._connection.root
+        root.subscriptions.pop(self, None)
+        self.hub.remove(self, transport_keeper=root)
 
     async def aclose(self) -> None:
         """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""
@@ -83,6 +75,7 @@ class Subscription(Subscriber):
         await self.hub.wait_closed()
 
     async def __aenter__(self) -> Self:
+        self.start()
         return self
 
     async def __aexit__(
@@ -105,7 +98,8 @@ class Subscription(Subscriber):
         Raises:
             PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
         """
-        await self.clock.wait(self._has_news, ends_at - self.clock.time())
+        clock = self._connection.clock
+        await clock.wait(self._has_news, ends_at - clock.time())
         if self._error is not None:
             raise copy_exception(self._error)
         self._has_news.clear()
@@ -119,12 +113,10 @@ class Subscription(Subscriber):
         before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
-        if pod.never_found:
-            # Only a response after the grace period counts: there may have been an outage until then.
-            if pod.confirmed_at < self._appear_by:
-                pod.notify_on_next_response(self)
-                return None
-            self.never_appeared.add(pod_id)
+        # Only a response after the grace period counts: there may have been an outage until then.
+        if pod.never_found and pod.confirmed_at < self._appear_by:
+            pod.notify_on_next_response(self)
+            return None
         self.reported[pod_id] = pod.status
         return PodChange(pod_id=pod_id, before=before, after=pod.status)
 
@@ -164,22 +156,15 @@ class HubConnection:
         self._spare_transport: Transport | None = None
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
-    def connect(self, subscription: Subscription) -> Hub:
-        """Start polling for ``subscription``.
+    def join_hub(self) -> Hub:
+        """Return the running loop's poller; add a subscription to it before the next ``await``.
 
         Raises:
             ClientClosedError: The client is closed.
         """
         if self.root.closed:
             raise _closed_error()
-        self.root.subscriptions[subscription] = None
-        hub = join(self._settings, self._session, self.root.take_transport)
-        hub.add(subscription)
-        return hub
-
-    def disconnect(self, subscription: Subscription) -> None:
-        """Remove ``subscription``, which is closed."""
-        self.root.subscriptions.pop(subscription, None)
+        return join(self._settings, self._session, self.root.take_transport)
 
     def take_transport(self) -> Transport:
         """Return connections for a poller in the running loop: those of the last poller, or new ones."""
@@ -211,7 +196,7 @@ class HubConnection:
         self.closed = True
         for subscription in list(self.subscriptions):
             # After a fork, the child also holds the parent's subscriptions, whose loop does not run here.
-            if subscription.loop is asyncio.get_running_loop():
+            if subscription.hub.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()
         spare, self._spare_transport = self._spare_transport, None

@@ -80,11 +80,13 @@ class Wait:
         while subscription.pods:
             for pod in await subscription.changed():
                 change = subscription.report(pod)
+                # Before the callback, during which the pod may appear.
+                never_appeared = pod.never_found
                 if change is not None:
                     await self._call_back(change)
                 # A response without a change can end a grace period.
                 if change is not None or pod.pod_id in self._grace_ends:
-                    self._check_pod(pod, subscription)
+                    self._check_pod(pod, subscription, never_appeared=never_appeared)
 
     async def _call_back(self, change: PodChange) -> None:
         if self.on_change is not None:
@@ -92,7 +94,7 @@ class Wait:
             if inspect.isawaitable(outcome):
                 await outcome
 
-    def _check_pod(self, pod: WatchedPod, subscription: Subscription) -> None:
+    def _check_pod(self, pod: WatchedPod, subscription: Subscription, *, never_appeared: bool) -> None:
         """Decide whether a pod is done, has failed, or is still pending."""
         pod_id = pod.pod_id
         status = subscription.reported[pod_id]
@@ -106,7 +108,7 @@ class Wait:
         elif in_grace:
             # Only a response after the grace period decides, even if it shows no change.
             pod.notify_on_next_response(subscription)
-        elif pod_id in subscription.never_appeared:
+        elif never_appeared:
             raise missing_row_error("GET", f"{PODS}/status", pod_id)
         elif is_over(status):
             raise _pod_failed_error(subscription, pod_id)
@@ -191,7 +193,7 @@ def _recent_failures(subscription: Subscription) -> str:
     if subscription.hub.pause_cause is not None:
         return f"The API asked for a pause in requests: {subscription.hub.pause_cause} "
     pods = subscription.pods.values()
-    errors = (pod.poll_error or pod.lookup_error for pod in pods)
+    errors = (pod.poll.error or pod.lookup.error for pod in pods)
     first_error = next((error for error in errors if error is not None), None)
     if first_error is not None:
         return f"Requests kept failing: {first_error} "

@@ -38,12 +38,12 @@ class AsyncWatch:
         self._interval = interval
         self._timeout = math.inf if timeout is None else timeout
         self._connection = connection
-        self._subscribe = partial(Subscription, connection, pod_ids, interval)
+        self._make_subscription = partial(Subscription, connection, pod_ids, interval)
         self._open_iterations: set[_Iteration] = set()
 
     def __aiter__(self) -> ClosableAsyncIterator[PodChange]:
         return WatchIterator(
-            _Iteration(self._connection, self._subscribe, self._timeout, self._open_iterations)
+            _Iteration(self._connection, self._make_subscription, self._timeout, self._open_iterations)
         )
 
     async def aclose(self) -> None:
@@ -72,7 +72,7 @@ class _Iteration:
 
     Args:
         connection: The client's connection to the poller.
-        subscribe: Starts the polling.
+        make_subscription: Makes its subscription.
         timeout: Seconds.
         open_iterations: The set of open iterations, which contains this one until it is closed.
     """
@@ -80,13 +80,13 @@ class _Iteration:
     def __init__(
         self,
         connection: HubConnection,
-        subscribe: Callable[[], Subscription],
+        make_subscription: Callable[[], Subscription],
         timeout: float,
         open_iterations: set[_Iteration],
     ) -> None:
         self._connection = connection
         self._operation: Operation | None = None
-        self._subscribe = subscribe
+        self._make_subscription = make_subscription
         self._timeout = timeout
         self._open_iterations = open_iterations
         self._open_iterations.add(self)
@@ -132,7 +132,7 @@ class _Iteration:
         self._open_iterations.discard(self)
         if self._subscription is not None:
             with suppress(RuntimeError):  # The loop is closed, and the poller has ended with it.
-                self._subscription.loop.call_soon_threadsafe(self._stop)
+                self._subscription.hub.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
         if self._subscription is not None:
@@ -154,7 +154,7 @@ class _Iteration:
                 return change
             if not subscription.pods:
                 raise StopAsyncIteration
-            if subscription.clock.time() >= self._ends_at:
+            if self._connection.clock.time() >= self._ends_at:
                 raise wait_timeout_error(subscription, self._timeout)
             self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
 
@@ -170,13 +170,13 @@ class _Iteration:
 
     def _begin(self) -> Subscription:
         self._operation = begin_operation("pods.watch", self._connection)
-        if self._operation is None:
-            self._subscription = self._subscribe()
-        else:
-            # The events of the polling belong to the operation.
-            self._subscription = self._operation.run(self._subscribe)
-        self._ends_at = self._subscription.clock.time() + self._timeout
-        return self._subscription
+        make = self._make_subscription
+        # The events of the polling belong to the operation.
+        subscription = make() if self._operation is None else self._operation.run(make)
+        subscription.start()
+        self._subscription = subscription
+        self._ends_at = self._connection.clock.time() + self._timeout
+        return subscription
 
 
 class WatchIterator(AsyncIterator[PodChange]):

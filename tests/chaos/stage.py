@@ -31,9 +31,9 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
-from primepods.emulator._api.http import Call
+from primepods.emulator._api.http import Request
 from primepods.emulator.clock import MANUAL_EPOCH
-from primepods.emulator.faults import Raw, Reply
+from primepods.emulator.faults import Raw, Response
 from primepods.waiting import _hub as polling
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
@@ -78,9 +78,9 @@ class Shut(Fault):
         """Only if it acts."""
         return self.acted
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Nothing."""
-        del reply
+        del response
         return Raw(None)
 
 
@@ -88,11 +88,11 @@ class Shut(Fault):
 class HangUp(Fault):
     """A good answer on a connection to be kept, which is closed while it is idle."""
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """All of it."""
-        head = f"HTTP/1.1 {reply.status} X\r\nContent-Length: {len(reply.body)}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-        return Raw(reply.status, (head.encode() + b"\r\n" + reply.body,))
+        head = f"HTTP/1.1 {response.status} X\r\nContent-Length: {len(response.body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        return Raw(response.status, (head.encode() + b"\r\n" + response.body,))
 
 
 @attrs.frozen
@@ -101,9 +101,9 @@ class Garbage(Fault):
 
     data: bytes = b"\x15\x03\x01\x00\x02\x02\x50"
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Bytes of another protocol."""
-        del reply
+        del response
         return Raw(None, (self.data,))
 
 
@@ -207,14 +207,16 @@ class Deck:
         self._faults = faults
         self._lost: set[str | None] = set()
 
-    def pick(self, call: Call, operation: str | None, now: float) -> list[Fault]:
+    def pick(self, request: Request, operation: str | None, now: float) -> list[Fault]:
         """Do what the plan's method of this name does."""
         self.before()
         fault = self._draw(operation)
-        self.dealt.append(f"{now:8.2f} {call.method} {call.path}?{call.raw_query[:60]} {fault or ''}")
+        self.dealt.append(
+            f"{now:8.2f} {request.method} {request.path}?{request.raw_query[:60]} {fault or ''}"
+        )
         if isinstance(fault, Circle):
-            path = call.path[:-1] if call.path.endswith("/") else f"{call.path}/"
-            query = f"?{call.raw_query}" if call.raw_query else ""
+            path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
+            query = f"?{request.raw_query}" if request.raw_query else ""
             fault = Redirect(path + query)
         return [] if fault is None else [fault]
 

@@ -16,7 +16,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.server import Answer, Endless, Reply, Server
 
 MIB = 1024 * 1024
@@ -107,10 +107,7 @@ def bombs() -> Iterator[tuple[str, Answer]]:
 async def test_two_hundred_megabytes_are_refused_at_the_limit() -> None:
     """64 MiB are the most that is ever held of an answer, plain or packed; it is not asked for again."""
     for name, answer in bombs():
-        async with (
-            Server(default=answer) as server,
-            make_client(server.url, retry=RetryPolicy(attempts=1), timeout=50) as client,
-        ):
+        async with serve(default=answer, retry=RetryPolicy(attempts=1), timeout=50) as (server, client):
             with measured() as peak, pytest.raises(primepods.ProtocolError) as caught:
                 await client.pods.page()
         assert len(server.requests) == 1
@@ -147,18 +144,15 @@ ERRORS: dict[str, Answer] = {
     ],
 )
 async def test_failed_calls_do_not_pile_up(answer: Answer) -> None:
-    """Thirty errors of 8 MB, and no garbage collection: one at a time is in memory (orjson takes 100 MB)."""
-    async with (
-        Server(default=answer) as server,
-        make_client(server.url, retry=RetryPolicy(attempts=1), timeout=50) as client,
-    ):
+    """Twenty errors of 8 MB, and no garbage collection: one at a time is in memory (orjson takes 100 MB)."""
+    async with serve(default=answer, retry=RetryPolicy(attempts=1), timeout=50) as (server, client):
         gc.disable()
         try:
             with measured() as peak:
-                for _ in range(30):
+                for _ in range(20):
                     with suppress(primepods.PrimePodsError):
                         await client.request("GET", "/x")
         finally:
             gc.enable()
-    assert len(server.requests) == 30
+    assert len(server.requests) == 20
     assert peak.bytes < 160 * MIB

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import HistoryRecord
@@ -81,7 +81,6 @@ def test_what_is_no_amount_is_left_out(billed: float) -> None:
     assert "Nothing was billed." in texts(str(spend_chart([record(billed)])))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e6), MOMENTS, st.floats(0, 3e7)), max_size=20))
 def test_nothing_is_lost_or_counted_twice(bills: list[tuple[float, datetime, float]]) -> None:
     """The days' sum is what was billed."""

@@ -1,6 +1,5 @@
 """The command as a whole: its script, its version, and what it says where its extra is missing."""
 
-import importlib
 import os
 import re
 import subprocess
@@ -62,8 +61,7 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["list", "--help"], ["list"]])
+@pytest.mark.parametrize(("arguments", "unbuffered"), [(["list", "--help"], ""), (["list"], "1")])
 def test_a_full_disk_is_one_line_and_exit_code_1(
     emulator: Emulator, arguments: list[str], unbuffered: str
 ) -> None:
@@ -87,13 +85,6 @@ def test_errors_that_cannot_be_written_keep_the_exit_code() -> None:
     assert done.returncode == 2
 
 
-def test_help_names_the_nouns() -> None:
-    """Without arguments the command says what it can do."""
-    result = CliRunner().invoke(app, [])
-    assert "demo" in result.output
-    assert "emulator" in result.output
-
-
 def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object) -> None:
     """The client, its libraries and the emulator are imported by the commands that use them."""
     code = (
@@ -107,36 +98,24 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     assert not {"aiohttp", "cattrs", "primepods.client", "primepods.emulator"} & set(modules.split())
 
 
-CALLING = [
-    "doctor",
-    "list",
-    "get",
-    "status",
-    "watch",
-    "wait",
-    "logs",
-    "ssh",
-    "offers",
-    "create",
-    "delete",
-    "history",
-    "sweep",
-    "config",
-]
+NOT_CALLING = ["demo", "emulator"]
+CALLING = "doctor list get status watch wait logs ssh offers create delete history sweep config"
 
 
-@pytest.mark.parametrize("name", [*CALLING, "demo", "emulator"])
-def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The root names it, it fits 80 columns, and each that calls the API has the common options."""
     monkeypatch.setenv("COLUMNS", "80")
-    shown = run(name, "--help").stdout
-    assert run(name, "-h").stdout == shown
-    assert f" Usage: primepods {name} " in shown
-    assert max(map(len, shown.splitlines())) <= 80
-    assert not re.search("<(bool|str|int|float|list)", shown), "types of Python"
-    common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
-    assert {option for option in common if option in shown} == (common if name in CALLING else set())
-    assert f"\n│ {name} " in run().stdout
+    root = run().stdout
+    assert run("list", "-h").stdout == run("list", "--help").stdout
+    for name in [*CALLING.split(), *NOT_CALLING]:
+        shown = run(name, "--help").stdout
+        assert f" Usage: primepods {name} " in shown
+        assert max(map(len, shown.splitlines())) <= 80
+        assert not re.search("<(bool|str|int|float|list)", shown), "types of Python"
+        common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
+        has = {option for option in common if option in shown}
+        assert has == (set() if name in NOT_CALLING else common), name
+        assert f"\n│ {name} " in root
 
 
 @pytest.mark.parametrize("library", ["typer", "rich"])
@@ -153,19 +132,6 @@ def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.M
     hide(monkeypatch, "primepods.cli._screen")
     with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._screen"):
         cli.main()
-
-
-@pytest.mark.slow
-def test_process(clean_environment: object) -> None:
-    """A process of its own answers, too: `python -m primepods` is the console script."""
-    command = [sys.executable, "-W", "error", "-m", "primepods", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"primepods {primepods.__version__}\n"
-
-
-def test_importing_the_module_runs_nothing() -> None:
-    """Only `python -m` runs it."""
-    assert importlib.import_module("primepods.__main__").main is cli.main
 
 
 def test_streams_that_are_closed_or_narrow(emulator: Emulator) -> None:

@@ -6,9 +6,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,6 +13,7 @@ from typer.testing import CliRunner, Result
 import primepods
 from primepods.cli import demo
 from primepods.cli.app import app
+from tests.cli.conftest import chunks
 
 
 def run(*arguments: str) -> Result:
@@ -47,24 +45,6 @@ def test_story() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_fails_and_little_is_deleted() -> None:
-    """A fleet of two sound pods has no table of failures, and no rest on the bill."""
-    result = run("--pods", "2", "--failure-rate", "0")
-    assert result.exit_code == 0, result.output
-    assert "What failed" not in result.output
-    assert "0 failed and 2 ready pods" in result.output
-    assert " more " not in result.output
-
-
-@pytest.mark.slow
-def test_everything_fails() -> None:
-    """Without a ready pod there is nothing to log in to."""
-    result = run("--pods", "3", "--failure-rate", "1")
-    assert result.exit_code == 0, result.output
-    assert "Logging in" not in result.output
-
-
-@pytest.mark.slow
 def test_in_a_terminal() -> None:
     """In a terminal there is a bar, and the demo ends as well as elsewhere."""
     ours, theirs = pty.openpty()
@@ -77,19 +57,6 @@ def test_in_a_terminal() -> None:
     assert process.returncode == 0, output
     assert b"150/150" in output
     assert b"\x1b[" in output
-
-
-def chunks(descriptor: int) -> Sequence[bytes]:
-    """All that a terminal shows until its other side is closed."""
-    found: list[bytes] = []
-    while True:
-        try:
-            chunk = os.read(descriptor, 65_536)
-        except OSError:  # how Linux says that the other side is closed
-            return found
-        if not chunk:
-            return found
-        found.append(chunk)
 
 
 @pytest.mark.slow
@@ -111,14 +78,6 @@ def test_arguments_that_make_no_sense(arguments: list[str]) -> None:
     assert result.exit_code == 2
 
 
-def test_what_the_emulator_refuses_is_a_wrong_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its reason is shown like that of any other wrong argument."""
-    monkeypatch.setattr("primepods.emulator.Emulator", Mock(side_effect=ValueError("no such speed")))
-    result = run("--pods", "1")
-    assert result.exit_code == 2
-    assert "Invalid value: no such speed" in result.output
-
-
 def test_errors_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes wrong ends the demo with its reason and without a traceback."""
 
@@ -138,18 +97,3 @@ def test_pods_that_never_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["demo", "--pods", "2", "--speed", "1"])
     assert result.exit_code == 1
     assert "After 0.3 s 2 of 2 pods are still pending" in result.output
-
-
-def test_a_record_that_has_not_ended() -> None:
-    """The bill has no minutes for what still runs."""
-    record = primepods.HistoryRecord(
-        id="a",
-        type="Instance",
-        gpu_name="A100",
-        gpu_count=1,
-        price_hr=1.0,
-        total_billed_price=0.0,
-        provider_type="x",
-        created_at=datetime.now(UTC),
-    )
-    assert demo._minutes(record) == ""

@@ -27,13 +27,6 @@ def test_ready_pods_are_printed(emulator: Emulator, run: Run) -> None:
     assert "waiting until ready: 3 of 3 (3 ready, " in result.stderr
 
 
-def test_table_says_how_to_log_in(emulator: Emulator, run: Run) -> None:
-    """As `status` does."""
-    result = run("wait", "pod0")
-    assert result.stdout.splitlines()[0].split() == ["ID", "STATUS", "READY", "PRICE/H", "SSH", "FAILURE"]
-    assert result.stdout.splitlines()[1].startswith("pod0  ACTIVE  yes")
-
-
 def test_narrow_table_says_how_to_log_in(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on 80 columns, with an id as long as real ones."""
     pod_id = emulator.add_pod(id="c0ffee" * 5 + "00", boot_seconds=0)

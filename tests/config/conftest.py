@@ -1,10 +1,8 @@
-"""Hypothesis waits as long as it takes; the official command's files are the test's own."""
+"""The official command's files are the test's own."""
 
 from pathlib import Path
 
 import pytest
-
-import tests.support.hypothesis_profile  # noqa: F401 - loads it
 
 from .resolving import Files
 

@@ -13,7 +13,6 @@ from primepods.config import (
     DEFAULT_BASE_URL,
     check_base_url,
     is_loopback,
-    origin,
 )
 from primepods.config._files import Found
 from tests.support.json_values import ANY_TEXT
@@ -296,10 +295,3 @@ def test_no_text_makes_another_base_url_than_it_says(text: str) -> None:
         parts,
         parts._replace(path=parts.path.removesuffix("/api/v1").rstrip("/")),
     }
-
-
-def test_origins_are_scheme_host_and_port() -> None:
-    """With the port that is meant where none is written."""
-    assert origin(urlsplit("https://a/b?c")) == ("https", "a", 443) == origin(urlsplit("https://A:443"))
-    assert origin(urlsplit("http://[::1]")) == ("http", "::1", 80)
-    assert origin(urlsplit("https://a:80")) != origin(urlsplit("http://a:80"))

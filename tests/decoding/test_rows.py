@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from primepods import HistoryRecord, Pod, PodState
+from primepods import HistoryRecord, Pod
 from primepods._decoding.fields import DecodeError
 from primepods._decoding.pods import (
     decode_deletion,
@@ -23,7 +23,6 @@ from tests.support.json_values import VALUES
 
 POD: dict[str, Any] = document("pods_page")["data"][0]
 STATUS: dict[str, Any] = document("status_two_pods")["data"][0]
-RECORD: dict[str, Any] = document("history_page")["data"][0]
 
 LISTINGS: list[Callable[[Any], Any]] = [
     decode_statuses,
@@ -48,20 +47,6 @@ def test_a_row_that_cannot_be_read_hides_no_other() -> None:
         ("data[4].costPerHr", 4, "17"),
         ("data[5].podId", 5, None),
     ]
-
-
-def test_a_page_has_all_rows_but_those_that_cannot_be_read() -> None:
-    """Its counts are the API's, and its errors those of the rows that it lacks."""
-    pods, errors = decode_page(
-        {"data": [POD, {**POD, "id": "b", "gpuCount": None}], "total_count": 2}, Pod, 0, 9
-    )
-    assert (pods.total_count, [pod.id for pod in pods]) == (2, [POD["id"]])
-    assert [(error.path, error.row_id) for error in errors] == [("data[1].gpuCount", "b")]
-    records, errors = decode_page(
-        {"data": [{**RECORD, "id": "b", "type": None}, RECORD]}, HistoryRecord, 0, 9
-    )
-    assert [record.id for record in records] == [RECORD["id"]]
-    assert [(error.path, error.row_id) for error in errors] == [("data[0].type", "b")]
 
 
 @pytest.mark.parametrize("decode", LISTINGS)
@@ -127,24 +112,6 @@ def test_no_json_breaks_a_decoder(data: Any) -> None:
                 assert isinstance(exc.path, str)  # noqa: PT017 - either outcome is right
 
 
-@pytest.mark.parametrize(
-    "body", [None, {}, {"status": None}, {"status": 5}, {"status": ["TERMINATED"]}, [], "x"]
-)
-def test_a_deletion_answers_a_state_or_nothing(body: Any) -> None:
-    """What the API said, known or not; what cannot be read must not look as if the pod were gone."""
-    assert decode_deletion({"status": "TERMINATED"}).state is PodState.TERMINATED
-    assert decode_deletion({"status": "SHREDDED"}).state == "SHREDDED"
-    assert decode_deletion(body).state is None
-
-
-@pytest.mark.parametrize(
-    ("found", "pod_id"), [({"id": "a"}, "a"), ({"podId": 7}, "7"), ({"id": ["a"]}, '["a"]'), ({}, None)]
-)
-def test_a_deletion_is_about_a_pod(found: dict[str, Any], pod_id: str | None) -> None:
-    """An id that is no text is not taken for a missing one."""
-    assert decode_deletion({"status": "DELETING", **found}).pod_id == pod_id
-
-
 def test_ids_of_a_list_are_read_from_unreadable_rows() -> None:
     """What else is in a row does not matter, as long as there are ids at all."""
     body = {"total_count": "4", "data": [{"id": "a", "gpuCount": "x"}, {"id": 7}, None, {"id": []}]}
@@ -174,13 +141,3 @@ def test_ids_of_a_list_are_read_from_unreadable_rows() -> None:
 def test_a_log_is_text_whatever_it_is_wrapped_in(body: Any, text: str) -> None:
     """The API does not say what the answer is, so every plausible wrapping is opened."""
     assert decode_log(body) == text
-
-
-@pytest.mark.parametrize("levels", [10, 400, 1_000, 100_000])
-def test_a_log_can_be_nested_without_end(levels: int) -> None:
-    """However deep, the outcome is text and no `RecursionError`."""
-    body: Any = "end"
-    for _ in range(levels):
-        body = [body]
-    assert isinstance(decode_log(body), str)
-    assert isinstance(decode_log({"logs": body}), str)

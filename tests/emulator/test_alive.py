@@ -34,19 +34,6 @@ def test_a_share_of_the_fleet_stumbles(serve: Serve) -> None:
     assert (states.count("ERROR"), states.count("ACTIVE"), len(stumbled)) == (20, 80, 30)
 
 
-def test_pods_that_are_ordered_have_the_same_luck(serve: Serve) -> None:
-    """Drawn for each: all, if the rate is one."""
-    call = serve(failure_rate=1.0, boot_seconds=0)
-    pod_id = order(call, body_for(plain_offer(call))).json["id"]
-    assert call.status(pod_id)[0]["status"] == "ERROR"
-
-
-def test_flaky_pods_with_no_boot_time_are_ready_at_once(serve: Serve) -> None:
-    """There is no time to stumble in."""
-    call = serve(pods=3, flaky_rate=1.0, boot_seconds=0)
-    assert {pod.installation_status for pod in call.emulator.pods.values()} == {"FINISHED"}
-
-
 def test_spot_pods_vanish(serve: Serve) -> None:
     """Without a word, sooner or later, into the history."""
     call = serve(pods=50, spot_rate=1.0, spot_seconds=600.0, boot_seconds=0)
@@ -126,15 +113,6 @@ def test_nothing_can_be_ordered_once_a_pod_has_used_up_the_funds(serve: Serve, d
         assert call.get(PODS)["data"] == []
         assert call.emulator.spent == pytest.approx(0.1)
         assert order(call, body_for(plain_offer(call))).status == 402
-
-
-def test_funds_run_dry_a_century_from_now(serve: Serve) -> None:
-    """Though floats of that time are coarse."""
-    call = serve(funds=0.05, delete_seconds=0.0)
-    call.emulator.advance(3e9)
-    call.emulator.add_pod(boot_seconds=10, price_hr=6.0)
-    call.emulator.advance(60)
-    assert not call.emulator.pods
 
 
 def test_pods_are_deleting_after_the_funds_have_run_dry(serve: Serve) -> None:

@@ -34,7 +34,7 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
-from primepods.emulator.faults import KINDS, Reply
+from primepods.emulator.faults import KINDS
 
 from .caller import GPUS, HISTORY, PODS, STATUS, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -61,22 +61,6 @@ def test_errors_have_the_api_s_bodies(call: Caller, status: int, body: Any) -> N
     answer = call("DELETE", PODS + pod_id)
     assert (answer.status, answer.json) == (status, body)
     assert call.emulator.pods[pod_id].status == "PROVISIONING"
-
-
-@pytest.mark.parametrize("status", [502, 503, 504])
-def test_gateways_speak_html(call: Caller, status: int) -> None:
-    """As they do."""
-    call.emulator.faults.add(Status(status))
-    answer = call("GET", PODS)
-    assert (answer.status, answer.headers["Content-Type"]) == (status, "text/html")
-    assert answer.body.startswith(b"<html>")
-
-
-def test_an_error_can_have_any_body(call: Caller) -> None:
-    """FastAPI's own 422, for one."""
-    body = {"detail": [{"loc": ["query", "limit"], "msg": "bad", "type": "int_parsing"}]}
-    call.emulator.faults.add(Status(422, body=body))
-    assert call("GET", PODS).json == body
 
 
 @pytest.mark.parametrize("text", ["404 page not found", ""])
@@ -140,13 +124,6 @@ def test_a_wrong_length_is_more_or_less(call: Caller) -> None:
         json.loads(answer.body)
 
 
-def test_html_with_200(call: Caller) -> None:
-    """A login page, a maintenance page."""
-    call.emulator.faults.add(Html())
-    answer = call("GET", PODS)
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html")
-
-
 def test_html_can_come_after_the_act(call: Caller) -> None:
     """A gateway that lost the answer."""
     call.emulator.faults.add(Html(502, acted=True))
@@ -173,12 +150,6 @@ def test_empty_data_is_an_answer_without_rows(call: Caller) -> None:
     assert call.get(STATUS, ("pod_ids", pod_id)) == {"data": None, "status": None}
     assert call.get(GPUS) == {"items": [], "totalCount": 0}
     assert call.get(PODS + pod_id)["id"] == pod_id
-
-
-def test_empty_data_leaves_alone_what_is_no_data(call: Caller) -> None:
-    """Redirects and other answers without rows."""
-    call.emulator.faults.add(EmptyData())
-    assert call("GET", "/api/v1/pods").status == 307
 
 
 def test_fields_of_an_answer_are_set_and_removed(call: Caller) -> None:
@@ -209,21 +180,6 @@ def test_pages_can_be_cut_short(call: Caller) -> None:
         assert len(call.get(GPUS)["items"]) == 3
     call.emulator.faults.add(Edit(rows=3, put={"limit": 3}))
     assert call.get(PODS, ("limit", "5"))["limit"] == 3
-
-
-def test_a_count_can_fall_and_rise(call: Caller) -> None:
-    """Rules that strike once make a sequence; a function sees the whole answer."""
-    for count in (500, 350):
-        call.emulator.faults.add(Edit(put={"total_count": count}), on="list", times=1)
-    call.emulator.faults.add(Edit(lambda page: {**page, "total_count": page["total_count"] + 1}), on="list")
-    assert [call.get(PODS)["total_count"] for _ in range(4)] == [500, 350, 11, 11]
-
-
-def test_what_is_no_json_is_not_edited(call: Caller) -> None:
-    """The answer to a client that is sent elsewhere is an object like others."""
-    call.emulator.faults.add(Edit(put={"detail": "x"}))
-    assert call("GET", "/nowhere").json == {"detail": "x"}
-    assert Edit(put={"a": 1}).outcome(Reply(200, b"")) == Reply(200, b"")
 
 
 def test_a_stale_replica_deletes_what_it_knows(serve: Serve) -> None:
@@ -258,19 +214,6 @@ def test_a_stale_replica_shows_the_past(serve: Serve) -> None:
     with call.emulator.faults.add(Stale(2)):
         assert [row["status"] for row in call.status(old, new)] == ["DELETING", "ACTIVE"]
     assert call.get(HISTORY)["total_count"] == 1
-
-
-def test_a_stale_replica_keeps_the_order_of_then(serve: Serve) -> None:
-    """As the list was at that moment."""
-    call = serve(delete_seconds=0)
-    names = ["first", "second", "third"]
-    ids = [call.emulator.add_pod(name) for name in names]
-    for seconds, pod_id in zip((10, 10, 10), ids, strict=True):
-        call.emulator.advance(seconds)
-        call("DELETE", PODS + pod_id)
-    for lag, expected in ((25, names), (15, names[1:]), (5, names[2:])):
-        with call.emulator.faults.add(Stale(lag)):
-            assert [pod["name"] for pod in call.get(PODS)["data"]] == expected
 
 
 def test_a_stale_replica_shows_who_is_gone_in_the_old_place(serve: Serve) -> None:
@@ -362,8 +305,12 @@ async def test_a_delay_lasts_as_long_as_the_clock_says(emu: Emulator) -> None:
 async def test_a_request_can_hang_for_ever(emu: Emulator) -> None:
     """The client gives up; the emulator can be stopped all the same, which the fixture does."""
     emu.faults.add(Delay(math.inf))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(get(emu), 0.05)
+    hanging = asyncio.create_task(get(emu))
+    await until_in_flight(emu)
+    emu.advance(1e6)
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
     assert emu.requests[-1].status is None
 
 
@@ -385,20 +332,6 @@ async def test_a_slow_body_drips(emu: Emulator) -> None:
         if dripping.done():
             break
     assert await dripping == whole
-
-
-@pytest.mark.anyio
-async def test_a_client_that_leaves_stops_the_dripping(emu: Emulator) -> None:
-    """And the next request is answered as ever."""
-    with emu.faults.add(Drip(8.0)):
-        dripping = asyncio.create_task(get(emu))
-        await until_in_flight(emu)
-        dripping.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await dripping
-        await asyncio.sleep(0.01)
-        emu.advance(100)
-    assert json.loads(await get(emu))["total_count"] == 3
 
 
 def statuses(call: Caller, count: int) -> list[int]:
@@ -533,12 +466,6 @@ def test_the_readme_names_all_faults_and_operations(call: Caller) -> None:
         call.emulator.faults.add(Fault(), on="x")
     for operation in str(error.value).partition("there are ")[2].split(", "):
         assert operation in readme
-
-
-def test_the_base_of_faults_changes_nothing(call: Caller) -> None:
-    """It is there to be inherited from."""
-    call.emulator.faults.add(Fault())
-    assert call.get(PODS)["total_count"] == 10
 
 
 @pytest.mark.parametrize(

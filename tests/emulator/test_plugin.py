@@ -237,35 +237,6 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
-def test_it_works_in_many_processes(tmp_path: Path) -> None:
-    """Each worker of pytest-xdist has a socket of its own."""
-    pytest.importorskip("xdist", reason="needs the extra `test`")
-    printed = run(
-        tmp_path,
-        """
-        import pytest
-
-        @pytest.mark.parametrize("number", range(20))
-        @pytest.mark.primepods(boot_seconds=0)
-        def test_many(primepods_emulator, primepods_client, number):
-            for _ in range(number):
-                primepods_emulator.add_pod()
-            assert primepods_client.pods.page().total_count == number
-        """,
-        "-n2",
-        plugins=("xdist.plugin",),
-    )
-    assert "20 passed" in printed
-
-
-def test_fixtures_are_documented(tmp_path: Path) -> None:
-    """With their docstrings."""
-    printed = run(tmp_path, "", "--fixtures")
-    for fixture in ("primepods_emulator", "primepods_client", "primepods_async_client"):
-        assert f"{fixture} -- " in printed
-
-
 def test_between_tests_nobody_is_served() -> None:
     """The socket answers, and says so."""
     host = Host()

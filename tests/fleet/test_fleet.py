@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import Pod, PodChange, PodState, PodStatus
@@ -41,7 +41,6 @@ def test_counts_follow_the_changes() -> None:
     assert repr(fleet) == "<Fleet: 3 pods, 2 ready, 1 gone, 4.00 an hour>"
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(WORDS))))
 def test_counts_are_those_of_the_pods(steps: list[tuple[str, str]]) -> None:
     """Whatever happens in whatever order."""

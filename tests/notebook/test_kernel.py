@@ -91,8 +91,8 @@ def test_watching_for_some_time_and_a_wait_in_vain() -> None:
         "primepods.notebook.wait(blocking, pods, until=primepods.gone, timeout=0.5)",
     )
     [line] = shown(watched)
-    assert line.startswith("Watching all pods · ended after 0:02: ")
+    assert re.match(r"Watching all pods · ended after 0:0\d: ", line)
     assert watched.outputs[-1]["data"]["text/plain"].startswith("<Fleet: 6 pods, ")
     assert redrawn >= 2
     assert [output.get("ename") for output in failed.outputs] == [None, "WaitTimeoutError"]
-    assert " · WaitTimeoutError after 0:00: " in shown(failed)[0]
+    assert re.search(r" · WaitTimeoutError after 0:0\d: ", shown(failed)[0])

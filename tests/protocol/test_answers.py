@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import time
-from datetime import timedelta, timezone
+from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -27,44 +27,12 @@ from primepods import (
     ValidationError,
 )
 from primepods._http.request import PODS
-from primepods._http.response import Response, missing_row_error, read_retry_after
-from primepods._utils import strict_json as _json
+from primepods._http.response import Response, read_retry_after
 from primepods.config import KEY_PAGE
 from tests.fixtures import document
-from tests.protocol.answers import BASE_URL, NOW, PATH, ask, fail, outcome, read, refuse, respond
-from tests.support.json_values import VALUES
+from tests.protocol.answers import BASE_URL, NOW, PATH, ask, fail, read, refuse, respond
 
 # --- Success ---------------------------------------------------------------------------------------
-
-
-def encodes(value: Any) -> bool:
-    """Whether a value is one of JSON's."""
-    try:
-        return bool(_json.loads(_json.dumps(value)) == value)
-    except ValueError:
-        return False
-
-
-@given(VALUES.filter(encodes))
-def test_the_data_of_a_success_is_its_json(value: Any) -> None:
-    """Whatever it is, for every status from 200 to 299."""
-    for status in (200, 201, 202, 299):
-        assert read(respond(status, value)) == value
-
-
-@pytest.mark.parametrize("body", [b"", b" \r\n"])
-def test_an_empty_body_is_nothing_where_nothing_is_asked_for(body: bytes) -> None:
-    """To a DELETE or POST it is an answer, to a GET only if the status says that it has none."""
-    assert read(respond(200, body), ask("DELETE")) is None
-    assert read(respond(202, body), ask("POST")) is None
-    assert read(respond(204, body), ask("DELETE")) is None
-    assert read(respond(204, body)) is None
-    assert read(respond(200, body), ask(text_allowed=True)) is None
-    error = refuse(respond(200, body))
-    assert str(error).startswith(
-        f"GET {PATH}: the API's response is invalid: an empty body. Check the base URL"
-    )
-    assert error.excerpt == ""
 
 
 @pytest.mark.parametrize(
@@ -311,31 +279,6 @@ def test_what_a_404_means_depends_on_what_was_asked() -> None:
     assert other.endswith(f"Check the path, the ids in it and the base URL {BASE_URL}.")
 
 
-@pytest.mark.parametrize("status", [200, 404, 408, 500, 503])
-def test_a_post_that_failed_may_have_been_carried_out(status: int) -> None:
-    """Its error says so, and how to see; for what can be repeated without harm that is no question."""
-    for method, uncertain in (("POST", True), ("PATCH", True), ("GET", False), ("DELETE", False)):
-        error = outcome(respond(status, b"<html>"), ask(method))
-        assert (f"the {method} may still have been carried out" in str(error)) == uncertain
-        assert ("`pods.list()`" in str(error)) == uncertain
-
-
-def test_a_post_that_was_rate_limited_was_not_carried_out() -> None:
-    """Nor is it repeated: advice about waits between attempts would not apply."""
-    told = str(fail(429, {"detail": "slow"}, ask("POST")))
-    assert told.endswith("Nothing was done, and a POST is not repeated: send it again later.")
-
-
-def test_a_missing_row_is_not_found() -> None:
-    """The same class as a 404, with what was asked and where terminated pods go."""
-    error = missing_row_error("GET", f"{PODS}/status", "a\x1bb")
-    assert isinstance(error, NotFoundError)
-    assert (error.status_code, error.method, error.path) == (404, "GET", f"{PODS}/status")
-    assert (error.body, error.headers) == (None, {})
-    assert str(error).startswith(f"GET {PODS}/status: The API has no pod 'a\\x1bb'. Check the id")
-    assert "pods.history()" in str(error)
-
-
 # --- Retry-After -----------------------------------------------------------------------------------
 
 DATE = format_datetime(NOW, usegmt=True)
@@ -372,14 +315,6 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
     headers = {"retry-after": value, "date": DATE}
     assert read_retry_after(headers, now=(NOW - off).timestamp()) == seconds
     assert read_retry_after(headers | {"date": "yesterday"}, now=NOW.timestamp()) == seconds
-
-
-@given(st.integers(-(10**6), 10**9), st.integers(-1439, 1439))
-def test_every_date_is_counted_from_the_answers_own(seconds: int, minutes: int) -> None:
-    """In whatever zone it is written."""
-    moment = (NOW + timedelta(seconds=seconds)).astimezone(timezone(timedelta(minutes=minutes)))
-    headers = {"retry-after": format_datetime(moment), "date": DATE}
-    assert read_retry_after(headers, now=0.0) == max(0, seconds)
 
 
 def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from primepods._utils.fault_search import FaultSearch
 Search = FaultSearch[int, Exception]
 
 
-def run(search: Search, bad: set[int], *, prefer_innocent: bool = False) -> int:
+def run(search: Search, bad: set[int], *, prefer_good: bool = False) -> int:
     """Ask until nothing is left to ask; returns how many requests that took."""
     requests = 0
-    while items := search.next_items(prefer_innocent=prefer_innocent):
+    while items := search.next_items(prefer_good=prefer_good):
         requests += 1
         if bad & set(items):
             search.failed(items, ValueError(str(items)))
@@ -26,13 +26,13 @@ def run(search: Search, bad: set[int], *, prefer_innocent: bool = False) -> int:
 def test_the_culprits_are_found_and_all_others_cleared(
     count: int,
     bad: set[int],
-    prefer_innocent: bool,
+    prefer_good: bool,
 ) -> None:
     """Each with the error that it has alone; in about log2(n) requests each."""
     bad = {item for item in bad if item < count}
     search = Search(list(range(count)), ValueError("all"))
     search.has_success = True
-    requests = run(search, bad, prefer_innocent=prefer_innocent)
+    requests = run(search, bad, prefer_good=prefer_good)
     assert set(search.culprits) == bad
     assert all(str(error) == f"[{item}]" for item, error in search.culprits.items())
     assert search.undecided == []

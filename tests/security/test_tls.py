@@ -15,7 +15,7 @@ import pytest
 import primepods
 from primepods import AsyncClient, Client, RetryPolicy
 from tests.support import tls
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, serve
 from tests.support.clock import ManualClock
 from tests.support.server import Server, reply
 
@@ -56,10 +56,7 @@ async def ask(url: str, **environment: str) -> str:
 async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     """At once, for every method; the server does not get a byte of the request; the message says what."""
     clock = ManualClock(auto=True)
-    async with (
-        Server(default=GOOD, tls=tls.server_context()) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve(default=GOOD, tls=tls.server_context(), clock=clock) as (server, client):
         for method in ("GET", "DELETE", "POST"):
             with pytest.raises(primepods.TransportError) as caught:
                 await client.request(method, "/api/v1/pods/")

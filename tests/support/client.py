@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -11,6 +14,7 @@ import primepods
 from primepods._http.sessions import SessionFactory
 from primepods._http.transport import Transport
 from primepods._utils.clock import Clock
+from tests.support.server import Answer, Script, Server
 
 KEY = "pit_wire_test_key+0123456789abcdef"
 """A key that stands nowhere else: whatever contains it has leaked it."""
@@ -30,3 +34,17 @@ def make_client(
         settings = attrs.evolve(client._executor.settings, clock=clock)
         client._assemble(settings, Transport(settings, session), is_owner=True)
     return client
+
+
+@asynccontextmanager
+async def serve(
+    script: Iterable[Answer] | Script | Server = (),
+    *,
+    default: Answer | None = None,
+    tls: ssl.SSLContext | None = None,
+    **options: Any,
+) -> AsyncIterator[tuple[Server, primepods.AsyncClient]]:
+    """A server, or one that answers as scripted, and a client of it with these options."""
+    made = script if isinstance(script, Server) else Server(script, default=default, tls=tls)
+    async with made as server, make_client(server.url, **options) as client:
+        yield server, client

@@ -44,7 +44,7 @@ def frames(caught: pytest.ExceptionInfo[BaseException]) -> set[str]:
     return {Path(frame.path).name for frame in caught.traceback}
 
 
-SHORT = {"test_calls.py", "_pods.py", "_portal.py", "_call.py"}
+SHORT = {"test_calls.py", "_delegate.py", "_portal.py", "_call.py"}
 """What a traceback leads through when nothing of the loop's thread is in it."""
 
 

@@ -166,7 +166,9 @@ class Fleet:
         """For how many pods at a time."""
         return [len(asked.ids) for asked in self.status_requests]
 
-    def next_status(self, answer: Answer, times: int = 1, *, on: str = STATUS) -> None:
+    def next_status(
+        self, answer: Answer | Callable[[Asked], Answer], times: int = 1, *, on: str = STATUS
+    ) -> None:
         """Let the next requests be answered with ``answer``: those for status, or those ``on=POD``."""
         left = [times]
 
@@ -174,22 +176,14 @@ class Fleet:
             if not left[0] or asked.is_status != (on == STATUS):
                 return None
             left[0] -= 1
-            return answer
+            return answer(asked) if callable(answer) else answer
 
         self.faults.append(fault)
 
     def hold(self, on: str = STATUS) -> asyncio.Event:
         """Let the next request see the pods as they are when it comes, and answer once the event is set."""
         event = asyncio.Event()
-        left = [1]
-
-        def fault(asked: Asked) -> Answer | None:
-            if not left[0] or asked.is_status != (on == STATUS):
-                return None
-            left[0] -= 1
-            return Held(event, self.truth(asked))
-
-        self.faults.append(fault)
+        self.next_status(lambda asked: Held(event, self.truth(asked)), on=on)
         return event
 
     def answer(self, received: Received) -> Answer:
@@ -239,6 +233,11 @@ class Fleet:
 def anything(status: primepods.PodStatus | None) -> bool:
     """Any state at all."""
     return status is not None
+
+
+async def next_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
+    """The next change, for a task of its own."""
+    return await anext(changes)
 
 
 def result(task: asyncio.Task[T]) -> T:
@@ -294,12 +293,12 @@ class Stage:
         """Let time pass."""
         await self.clock.advance(seconds)
 
-    def cancel_the_poller(self, name: str = "") -> None:
-        """Cancel every task of the package that no test has begun, or those of this name."""
+    def cancel_the_poller(self, *, spare: str = " ") -> None:
+        """Cancel every task of the package that no test has begun, but those of this name."""
         package = str(Path(primepods.__file__).parent)
         for task in asyncio.all_tasks() - set(self.tasks):
             coroutine: Any = task.get_coro()
-            if coroutine.cr_code.co_filename.startswith(package) and name in coroutine.__qualname__:
+            if coroutine.cr_code.co_filename.startswith(package) and spare not in coroutine.__qualname__:
                 task.cancel()
 
     async def check_nothing_left(self, known: Iterable[asyncio.Task[Any]] = ()) -> None:

@@ -68,17 +68,6 @@ async def test_a_pod_that_was_stopped_ends_the_wait(
     assert remedy in str(error)
 
 
-async def test_an_installation_failure_alone_is_a_retry_in_progress(stage: Stage, fleet: Fleet) -> None:
-    """`installationFailure` on a pod that installs is not the end."""
-    fleet.set("installing", "a")
-    fleet.fields["a"] = {"installationFailure": "apt is locked"}
-    wait = stage.start(stage.client().pods.wait_ready("a"))
-    await stage.advance(300)
-    fleet.set("ready", "a")
-    await stage.advance(6)
-    assert result(wait).is_ready
-
-
 @pytest.mark.parametrize("grace", [0.0, 30.0, 120.0])
 async def test_a_failed_installation_has_install_grace_to_recover(
     stage: Stage, fleet: Fleet, grace: float

@@ -79,16 +79,6 @@ async def test_get_tells_what_status_has_no_row_for(stage: Stage, fleet: Fleet) 
     assert result(wait).is_ready
 
 
-async def test_a_fleet_without_status_rows_costs_few_lookups(stage: Stage, fleet: Fleet) -> None:
-    """A replica that answers with empty lists for minutes: each pod is looked up every 30 seconds."""
-    ids = fleet.add(50)
-    stage.start(stage.client().pods.wait(ids, timeout=500))
-    await stage.advance(1)
-    fleet.unlisted.update(ids)
-    await stage.advance(100)
-    assert len(fleet.lookups) <= 50 * 4
-
-
 async def test_looks_of_newcomers_are_no_second_tick(stage: Stage, fleet: Fleet) -> None:
     """Many who come within a second make many looks without a row; a tick is still a tick."""
     fleet.set("installing", "a")

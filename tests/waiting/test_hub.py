@@ -10,24 +10,11 @@ import aiohttp
 import pytest
 
 import primepods
-from primepods.emulator import Emulator
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock
-from tests.waiting.fleet import Fleet, Stage, result
+from tests.waiting.fleet import Fleet, Stage
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_clients_with_equal_settings_share_a_hub(stage: Stage, fleet: Fleet) -> None:
-    """Thirty clients that wait for a pod each cost one request a tick, over one connection."""
-    ids = fleet.add(30)
-    waits = [stage.start(stage.client().pods.wait_ready(pod_id)) for pod_id in ids]
-    await stage.advance(11)
-    assert fleet.sizes == [30, 30, 30]
-    assert stage.server.connections == 1
-    fleet.set("ready", *ids)
-    await stage.advance(5)
-    assert [result(wait).pod_id for wait in waits] == ids
 
 
 @pytest.mark.parametrize(
@@ -115,17 +102,3 @@ async def test_another_loop_has_another_hub(stage: Stage, fleet: Fleet) -> None:
     assert await asyncio.to_thread(asyncio.run, elsewhere()) == "pod00001"
     await stage.advance(5)
     assert {asked.ids for asked in fleet.asked} == {("pod00000",), ("pod00001",)}
-
-
-def test_a_client_waits_in_one_loop_after_the_other() -> None:
-    """Also rule 7: nothing binds to a loop at construction, or is used in a second one."""
-    with Emulator(pods=2, boot_seconds=0) as emu:
-        client = make_client(emu.url, clock=ManualClock(auto=True), api_key=emu.api_key)
-        ids = list(emu.pods)
-
-        async def wait() -> list[str]:
-            return list(await client.pods.wait(ids))
-
-        assert asyncio.run(wait()) == ids
-        assert asyncio.run(wait()) == ids
-        asyncio.run(client.aclose())

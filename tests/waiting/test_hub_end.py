@@ -7,7 +7,7 @@ import gc
 import math
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -21,14 +21,9 @@ from primepods.emulator import Delay, Emulator
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang
-from tests.waiting.fleet import Fleet, Stage, raised, result
+from tests.waiting.fleet import Fleet, Stage, next_of, result
 
 pytestmark = pytest.mark.anyio
-
-
-async def next_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
-    """The next change, for a task of its own."""
-    return await anext(changes)
 
 
 async def test_the_hub_outlives_the_client_that_started_it(stage: Stage, fleet: Fleet) -> None:
@@ -95,18 +90,6 @@ async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet:
     await settle()
     with pytest.raises(primepods.ClientClosedError):
         result(wait)
-
-
-async def test_a_hub_ends_with_its_last_waiter(stage: Stage, fleet: Fleet) -> None:
-    """While nobody waits there is no hub and no task; its idle connection stays, as after any call."""
-    ids = fleet.add(2, "ready")
-    client = stage.client()
-    for _ in range(3):
-        waits = [stage.start(client.pods.wait_ready(pod_id)) for pod_id in ids]
-        await stage.advance(1)
-        assert all(wait.done() for wait in waits)
-        await stage.check_nothing_left()
-    assert len(fleet.asked) == 3
 
 
 async def test_waits_one_after_another_share_a_connection(stage: Stage, fleet: Fleet) -> None:
@@ -248,21 +231,6 @@ class Stubborn:
                     await self.let_go.wait()
 
 
-async def test_leaving_does_not_interrupt_a_shutdown(stage: Stage, fleet: Fleet) -> None:
-    """The poller is cancelled from outside; its waiter leaves meanwhile, and waits until all is tidied up."""
-    fleet.add(1)
-    fleet.next_status(Hang())
-    stubborn = Stubborn()
-    wait = stage.start(stage.client(session=stubborn).pods.wait_ready("pod00000"))
-    await stage.advance(1)
-    stage.cancel_the_poller()
-    await settle()
-    assert not wait.done()
-    stubborn.let_go.set()
-    await settle()
-    raised(wait, primepods.PrimePodsError)
-
-
 async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: Fleet) -> None:
     """As when the loop ends in the middle of it."""
     ids = fleet.add(150)
@@ -281,17 +249,21 @@ async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: F
 
 
 async def test_a_newcomer_meets_no_hub_that_is_ending(stage: Stage, fleet: Fleet) -> None:
-    """Somebody comes at each turn while the last one leaves: each gets an answer."""
+    """Somebody comes at each turn while the last one leaves: it gets an answer, and holds up no one."""
     fleet.add(1, "ready")
+    seen: list[primepods.PodChange] = []
     for turns in range(12):
         first = stage.start(stage.client().pods.wait_ready("pod00000"))
         await stage.advance(0.1)
         first.cancel()
         for _ in range(turns):
             await asyncio.sleep(0)
-        second = stage.start(stage.client().pods.wait_ready("pod00000"))
+        second = stage.start(stage.client().pods.wait_gone("pod00000", on_change=seen.append))
         await stage.advance(1)
-        assert result(second).is_ready
+        assert first.cancelled()
+        assert len(seen) == turns + 1
+        second.cancel()
+        await settle()
     await stage.check_nothing_left()
 
 

@@ -15,9 +15,9 @@ import pytest
 import primepods
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Hang, Server, reply
+from tests.support.server import Server, reply
 from tests.support.tls import server_context
-from tests.waiting.fleet import Fleet, Stage, result
+from tests.waiting.fleet import Fleet, Stage, next_of, result
 from tests.waiting.fleet import stage as set_up
 
 pytestmark = pytest.mark.anyio
@@ -29,42 +29,6 @@ def error_of(task: asyncio.Task[Any]) -> BaseException:
     error = task.exception()
     assert error is not None
     return error
-
-
-@pytest.mark.parametrize("status", [501, 505])
-async def test_a_lasting_server_error_ends_waits_like_a_refusal(
-    stage: Stage, fleet: Fleet, status: int
-) -> None:
-    """What a call raises at once a wait raises when it is said again; said once, it can be a stray answer."""
-    fleet.add(2)
-    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
-    await stage.advance(1)
-    fleet.next_status(reply({"detail": "no"}, status))
-    await stage.advance(7)
-    assert not wait.done()
-    fleet.next_status(reply({"detail": "no"}, status), times=100)
-    await stage.advance(9)
-    error = error_of(wait)
-    assert isinstance(error, primepods.ServerError)
-    assert "does not support this request" in str(error)
-
-
-@pytest.mark.parametrize("status", [401, 422])
-async def test_each_waiter_gets_an_exception_of_its_own(stage: Stage, fleet: Fleet, status: int) -> None:
-    """What one waiter notes on its error, or chains to it, does not show up at the others."""
-    fleet.add(2)
-    waits = [stage.start(stage.client().pods.wait_ready("pod00000")) for _ in range(3)]
-    await stage.advance(1)
-    fleet.next_status(reply({"detail": "no"}, status), times=100)
-    await stage.advance(7)
-    errors = [error_of(wait) for wait in waits]
-    errors[0].add_note("a note of the first")
-    assert len({id(error) for error in errors}) == 3
-    assert {str(error) for error in errors} == {str(errors[0])}
-    assert {type(error) for error in errors} == {type(errors[0])}
-    assert {getattr(error, "status_code", None) for error in errors} == {status}
-    assert not getattr(errors[1], "__notes__", None)
-    assert errors[0].__traceback__ is not errors[1].__traceback__
 
 
 async def test_a_certificate_that_is_not_trusted_ends_waits() -> None:
@@ -157,47 +121,6 @@ async def test_a_cancellation_passes_as_it_is(stage: Stage, fleet: Fleet, args: 
     assert {asked.received.method for asked in fleet.asked} == {"GET"}
 
 
-async def test_the_users_own_timeout_and_group_work(stage: Stage, fleet: Fleet) -> None:
-    """`asyncio.timeout` and a `TaskGroup` around waits see their own cancellations."""
-    fleet.set("error", "b")
-    fleet.add(1)
-    pods = stage.client().pods
-
-    async def in_time() -> None:
-        async with asyncio.timeout(0):
-            await pods.wait_ready("pod00000")
-
-    async def together() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(pods.wait_ready("pod00000"))
-            group.create_task(pods.wait_ready("b"))
-
-    with pytest.raises(TimeoutError) as caught:
-        await in_time()
-    assert type(caught.value) is TimeoutError
-    group = stage.start(together())
-    await stage.advance(1)
-    with pytest.raises(ExceptionGroup) as several:
-        result(group)
-    assert several.group_contains(primepods.PodFailedError)
-
-
-async def test_a_request_without_an_answer_ends(
-    stage: Stage, fleet: Fleet, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A server that never answers costs the attempt's timeout; then the next tick asks again."""
-    fleet.add(1, "ready")
-    fleet.next_status(Hang())
-    wait = stage.start(stage.client(timeout=7.0).pods.wait_ready("pod00000"))
-    await stage.advance(7.2)
-    assert len(fleet.asked) == 1
-    assert not wait.done()
-    await stage.advance(3.1)
-    assert fleet.times == [0.25, 10.25]
-    assert result(wait).is_ready
-    assert capfd.readouterr() == ("", "")
-
-
 class OddError(Exception):
     """An exception that cannot be copied: its class wants two arguments and keeps one."""
 
@@ -288,7 +211,7 @@ async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Flee
     pods = stage.client().pods
     wait = stage.start(pods.wait_ready("pod00000"))
     left_open = aiter(pods.watch(["pod00000"]))
-    begun = stage.start(anext_of(left_open))
+    begun = stage.start(next_of(left_open))
     await stage.advance(1)
     assert begun.done()
     stage.cancel_the_poller()
@@ -304,10 +227,10 @@ async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Flee
     await stage.check_nothing_left()
 
 
-@pytest.mark.parametrize("name", ["", "_guard"], ids=["all", "requests"])
+@pytest.mark.parametrize("spare", [" ", "Hub."], ids=["all", "requests"])
 @pytest.mark.parametrize("turns", range(8))
 async def test_tasks_cancelled_from_outside_leave_nobody_hanging(
-    stage: Stage, fleet: Fleet, name: str, turns: int
+    stage: Stage, fleet: Fleet, spare: str, turns: int
 ) -> None:
     """Somebody cancels tasks of the poller, also before their first step: waits end, or go on."""
     fleet.add(1, "bare")
@@ -315,20 +238,15 @@ async def test_tasks_cancelled_from_outside_leave_nobody_hanging(
     wait = stage.start(stage.client().pods.wait_ready("pod00000"))
     for _ in range(turns):
         await asyncio.sleep(0)
-    stage.cancel_the_poller(name)
+    stage.cancel_the_poller(spare=spare)
     # The first tick is due, and nothing has run since.
     stage.clock.jump(stage.clock.time() + 0.25)
     for _ in range(turns):
         await asyncio.sleep(0)
-    stage.cancel_the_poller(name)
+    stage.cancel_the_poller(spare=spare)
     await stage.advance(61)
     assert wait.done()
     assert type(wait.exception()) is primepods.PrimePodsError or result(wait).is_ready
-
-
-async def anext_of(changes: AsyncIterator[primepods.PodChange]) -> primepods.PodChange:
-    """The next change, for a task of its own."""
-    return await anext(changes)
 
 
 async def test_a_closed_session_ends_the_waits(stage: Stage, fleet: Fleet) -> None:

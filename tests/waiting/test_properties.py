@@ -92,13 +92,13 @@ class Waiter:
 
     kind: str
     pods: list[int]
-    client: int
-    start: float
-    timeout: float
-    interval: float
-    appear_grace: float
-    install_grace: float
-    cancelled: float | None
+    client: int = 0
+    start: float = 0.0
+    timeout: float = 90.0
+    interval: float = 5.0
+    appear_grace: float = 0.0
+    install_grace: float = 12.0
+    cancelled: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -282,19 +282,7 @@ def check_requests(made: Stage) -> None:
     # Its tick and its deadline come at the same moment.
     Plan(
         pods=[Pod(steps=[(1.0, "hiccup")])],
-        waiters=[
-            Waiter(
-                kind="ready",
-                pods=[0],
-                client=0,
-                start=0.0,
-                timeout=90.0,
-                interval=5.0,
-                appear_grace=0.0,
-                install_grace=12.0,
-                cancelled=None,
-            )
-        ],
+        waiters=[Waiter(kind="ready", pods=[0])],
         faults=[],
         closings=[],
         seed=0,

@@ -17,22 +17,6 @@ pytestmark = pytest.mark.anyio
 # Ready.
 
 
-async def test_active_is_not_ready(stage: Stage, fleet: Fleet) -> None:
-    """A pod boots: PROVISIONING, ACTIVE and installing, installed without an address, ready."""
-    fleet.set("provisioning", "a")
-    fleet.got["a"] = {"ip": None}
-    wait = stage.start(stage.client().pods.wait_ready("a"))
-    for state in ("provisioning", "installing", "bare"):
-        fleet.set(state, "a")
-        await stage.advance(11)
-        assert not wait.done()
-    fleet.set("ready", "a")
-    await stage.advance(5.5)
-    status = result(wait)
-    assert status.is_ready
-    assert status.ip == "1.2.3.4"
-
-
 @pytest.mark.parametrize(
     ("fields", "is_ready"),
     [
@@ -159,17 +143,6 @@ async def test_an_address_of_before_a_stop_is_forgotten(stage: Stage, fleet: Fle
     fleet.got["a"] = {"ip": "7.7.7.7"}
     await stage.advance(50)
     assert seen == [None, "9.9.9.9", None, None, "7.7.7.7"]
-
-
-async def test_lookups_are_few_at_a_time(stage: Stage, fleet: Fleet) -> None:
-    """A hundred pods without an address do not mean a hundred requests at once."""
-    ids = fleet.add(100, "bare")
-    fleet.got = {pod_id: {"ip": "9.9.9.9"} for pod_id in ids}
-    wait = stage.start(stage.client().pods.wait(ids))
-    await stage.advance(1)
-    assert len(result(wait)) == 100
-    assert len(fleet.lookups) == 100
-    assert stage.server.most_in_flight <= 4
 
 
 async def test_lookups_that_wait_their_turn_are_not_queued_again(stage: Stage, fleet: Fleet) -> None:

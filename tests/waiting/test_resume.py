@@ -82,25 +82,6 @@ def killed(until: str) -> Iterator[tuple[Emulator, list[str]]]:
         yield emu, ids
 
 
-def test_a_wait_for_ready_is_resumed() -> None:
-    """What happened in between, and what happens afterwards, both count."""
-    with killed("ready") as (emu, ids):
-        emu.advance(100)
-        with waiter(emu, "ready", ids) as lines:
-            for _ in ids:
-                next(lines)
-            emu.advance(100)
-            last = list(lines)[-1]
-        assert last == {"kind": "done", "ready": ids, "failed": [], "missing": []}
-
-
-def test_a_failure_in_between_is_seen() -> None:
-    """The new process is told what the old one would have been told."""
-    with killed("ready") as (emu, ids):
-        bad = emu.add_pod(boot_seconds=0, failure="no image")
-        assert last_of(emu, "ready", [*ids, bad]) == {"kind": "error", "type": "PodFailedError", "pod": bad}
-
-
 def test_a_pod_that_vanished_in_between_is_told_from_one_that_is_not_there_yet() -> None:
     """The history knows it, so that nobody waits for it; a pod that is in neither may still appear."""
     with killed("settled") as (emu, ids):

@@ -6,7 +6,7 @@ import pytest
 
 from primepods import PodChange
 from tests.support.server import Reply
-from tests.waiting.fleet import Fleet, Stage, body, row
+from tests.waiting.fleet import Fleet, Stage, anything, body, result, row
 
 pytestmark = pytest.mark.anyio
 
@@ -26,14 +26,15 @@ async def test_a_row_that_did_not_change_is_no_news(stage: Stage, fleet: Fleet) 
 
 
 async def test_an_unchanged_answer_is_told_to_newcomers(stage: Stage, fleet: Fleet) -> None:
-    """The tick brings nothing new, but the first news for one who has just come."""
+    """The tick brings nothing new, but the first news for one who has just come, without a request more."""
     ids = fleet.add(2)
     stage.start(stage.client().pods.wait(ids))
     await stage.advance(10.1)
-    late = stage.start(stage.client().pods.wait(ids, until=lambda status: status is not None))
+    late = stage.start(stage.client().pods.wait(ids, until=anything))
     await stage.advance(0.3)
-    assert fleet.times[-1] == 10.25
-    assert len(late.result()) == 2
+    assert len(result(late)) == 2
+    await stage.advance(4)
+    assert fleet.times == [0.25, 5.25, 10.25]
 
 
 async def test_a_failure_in_between_is_no_news(stage: Stage, fleet: Fleet) -> None:

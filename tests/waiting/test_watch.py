@@ -13,7 +13,7 @@ import primepods
 from primepods import PodChange
 from tests.support.clock import settle
 from tests.support.server import Hang
-from tests.waiting.fleet import Fleet, Stage, raised, result
+from tests.waiting.fleet import Fleet, Stage, next_of, raised, result
 
 pytestmark = pytest.mark.anyio
 
@@ -94,22 +94,6 @@ async def test_a_slow_consumer_gets_the_newest_state_of_each_pod(stage: Stage, f
         assert all(before != after for before, after in states)
 
 
-async def test_breaking_out_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
-    """A plain `break`, without any closing."""
-    fleet.add(3)
-
-    async def first() -> str:
-        async for change in stage.client().pods.watch(fleet.states):
-            return change.pod_id
-        raise AssertionError
-
-    task = stage.start(first())
-    await stage.advance(1)
-    assert result(task) == "pod00000"
-    gc.collect()
-    await stage.check_nothing_left()
-
-
 async def test_leaving_the_block_is_prompt(stage: Stage, fleet: Fleet) -> None:
     """With `async with`, nothing is asked or open when the block is left, whatever refers to the iterator."""
     fleet.add(1)
@@ -129,31 +113,26 @@ async def test_leaving_the_block_is_prompt(stage: Stage, fleet: Fleet) -> None:
 
 
 async def test_closing_ends_an_iteration_in_another_task(stage: Stage, fleet: Fleet) -> None:
-    """The other task is told, for an end without an error means that all pods are gone."""
+    """The other task is told, for an end without an error means that all pods are gone.
+
+    Also before its first change, and for an iterator that was never used.
+    """
     fleet.add(2)
     watch = stage.client().pods.watch(fleet.states)
     seen: Seen = []
     tasks = [stage.start(collect(aiter(watch), seen)) for _ in range(2)]
+    unused = aiter(watch)
     await stage.advance(1)
     assert len(seen) == 4
+    fleet.next_status(Hang())
+    tasks.append(stage.start(collect(aiter(watch), [])))
+    await stage.advance(1)
     await watch.aclose()
     await watch.aclose()
     await settle()
     for task in tasks:
         raised(task, primepods.ClientClosedError)
     await stage.check_nothing_left()
-
-
-async def test_closing_before_the_first_change_ends_it(stage: Stage, fleet: Fleet) -> None:
-    """Also while the first request is under way, and for an iterator that was never used."""
-    fleet.next_status(Hang())
-    watch = stage.client().pods.watch(["a"])
-    task = stage.start(collect(aiter(watch), []))
-    unused = aiter(watch)
-    await stage.advance(1)
-    await watch.aclose()
-    await settle()
-    raised(task, primepods.ClientClosedError)
     with pytest.raises(primepods.ClientClosedError, match="watch was closed"):
         await anext(unused)
 
@@ -211,10 +190,10 @@ async def test_a_closed_client_ends_watches_nobody_looks_at(stage: Stage, fleet:
     fleet.add(2)
     client = stage.client()
     left = aiter(client.pods.watch(["pod00000"]))
-    begun = stage.start(collect_one(left))
+    begun = stage.start(next_of(left))
     waiting = stage.start(collect(aiter(client.pods.watch(["pod00001"])), []))
     await stage.advance(1)
-    assert result(begun) == ("pod00000", "PROVISIONING")
+    assert brief(result(begun)) == ("pod00000", "PROVISIONING")
     await client.aclose()
     await settle()
     raised(waiting, primepods.ClientClosedError)
@@ -223,21 +202,6 @@ async def test_a_closed_client_ends_watches_nobody_looks_at(stage: Stage, fleet:
         await anext(left)
     with pytest.raises(primepods.ClientClosedError):
         await anext(aiter(client.pods.watch(["pod00000"])))
-
-
-async def collect_one(changes: AsyncIterator[PodChange]) -> tuple[str, str | None]:
-    """The next change."""
-    return brief(await anext(changes))
-
-
-async def test_watching_and_waiting_share_requests(stage: Stage, fleet: Fleet) -> None:
-    """All of a loop is one poller."""
-    ids = fleet.add(3)
-    stage.start(collect(aiter(stage.client().pods.watch(ids)), []))
-    stage.start(stage.client().pods.wait(ids))
-    stage.start(stage.client().pods.wait_gone(ids[0]))
-    await stage.advance(11)
-    assert fleet.sizes == [3, 3, 3]
 
 
 async def test_cancelling_the_task_that_iterates_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
@@ -300,7 +264,7 @@ async def test_a_change_that_meets_a_cancellation_is_not_lost(stage: Stage, flee
     """The change arrives and the waiting task is cancelled within the same turns of the loop."""
     fleet.add(1)
     changes = aiter(stage.client().pods.watch(fleet.states))
-    first = stage.start(collect_one(changes))
+    first = stage.start(next_of(changes))
     await stage.advance(0.2)
     stage.clock.jump(stage.clock.time() + 0.1)
     while not fleet.asked:  # noqa: ASYNC110 - turns of the loop are counted
@@ -310,9 +274,9 @@ async def test_a_change_that_meets_a_cancellation_is_not_lost(stage: Stage, flee
     first.cancel()
     await settle()
     if first.cancelled():
-        first = stage.start(collect_one(changes))
+        first = stage.start(next_of(changes))
         await settle()
-    assert result(first) == ("pod00000", "PROVISIONING")
+    assert brief(result(first)) == ("pod00000", "PROVISIONING")
 
 
 async def test_a_watch_that_failed_raises_its_error_again(stage: Stage, fleet: Fleet) -> None:
@@ -349,12 +313,12 @@ async def test_a_watch_is_iterated_by_one_task_at_a_time(stage: Stage, fleet: Fl
     """The second task is told so; the first one goes on."""
     fleet.add(1)
     changes = aiter(stage.client().pods.watch(fleet.states))
-    first = stage.start(collect_one(changes))
+    first = stage.start(next_of(changes))
     await settle()
     with pytest.raises(RuntimeError, match="one task"):
         await anext(changes)
     await stage.advance(1)
-    assert result(first) == ("pod00000", "PROVISIONING")
+    assert brief(result(first)) == ("pod00000", "PROVISIONING")
 
 
 async def test_a_dropped_iterator_is_closed_in_its_loop(stage: Stage, fleet: Fleet) -> None:

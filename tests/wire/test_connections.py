@@ -11,14 +11,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import KEY, make_client
-from tests.support.clock import ManualClock, settle
+from tests.support.client import KEY, make_client, serve
+from tests.support.clock import ManualClock
 from tests.support.server import (
     Answer,
-    Hang,
     Received,
     Reply,
-    Reset,
     Server,
     blurting,
     refused_url,
@@ -176,10 +174,7 @@ async def test_a_proxy_that_is_gone_is_a_transport_error(monkeypatch: pytest.Mon
 @pytest.mark.anyio
 async def test_cookies_are_not_kept() -> None:
     """Our own session keeps no cookies: a gateway's stickiness must not tie a thousand calls together."""
-    async with (
-        Server([reply({"n": 1}, headers={"Set-Cookie": "a=b"}), OK]) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve([reply({"n": 1}, headers={"Set-Cookie": "a=b"}), OK]) as (server, client):
         await client.request("GET", PATH)
         await client.request("GET", PATH)
     assert "cookie" not in server.requests[1].headers
@@ -212,20 +207,3 @@ async def test_a_timeout_that_is_not_ours_is_not_called_ours() -> None:
         with pytest.raises(primepods.TransportError, match="quota service") as caught:
             await client.request("GET", PATH)
     assert not isinstance(caught.value, primepods.RequestTimeoutError)
-
-
-@pytest.mark.anyio
-async def test_no_task_is_left() -> None:
-    """After calls of every outcome no task of ours is alive."""
-    clock = ManualClock(auto=True)
-    before = asyncio.all_tasks()
-    script = [OK, Reset(), Reset(), Reply(503), OK, Hang(), OK]
-    async with Server(script, default=OK) as server:
-        existing = asyncio.all_tasks()
-        async with make_client(server.url, clock=clock) as client:
-            for _ in range(3):
-                await client.request("GET", PATH)
-            tasks = {task for task in asyncio.all_tasks() - existing if "_serve" not in repr(task)}
-            assert tasks == set()
-    await settle()
-    assert asyncio.all_tasks() == before

@@ -11,7 +11,7 @@ import pytest
 
 import primepods
 from primepods import PodState, RetryPolicy
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -100,10 +100,7 @@ async def test_the_apis_own_word_is_enough(status: str, code: int) -> None:
 async def test_a_list_that_is_shorter_than_it_says_proves_nothing(listing: object) -> None:
     """As a replica's that has lost its rows: the pod may be among those."""
     clock = ManualClock(auto=True)
-    async with (
-        api([GONE], listing=reply(listing)) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve(api([GONE], listing=reply(listing)), clock=clock) as (_server, client):
         with pytest.raises(primepods.ProtocolError, match="the API counts"):
             await client.pods.delete("a", missing_ok=True)
 
@@ -169,10 +166,8 @@ async def test_a_vague_answer_counts_when_get_agrees(
 async def test_a_pod_that_stays_is_not_deleted(answer: Answer) -> None:
     """The deletion is sent as often as the policy says, then it fails, and says that the pod is there."""
     clock = ManualClock(auto=True)
-    async with (
-        api([answer], [pod("ACTIVE")]) as server,
-        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=3)) as client,
-    ):
+    retry = RetryPolicy(attempts=3)
+    async with serve(api([answer], [pod("ACTIVE")]), clock=clock, retry=retry) as (server, client):
         with pytest.raises(primepods.ProtocolError, match=r"status ACTIVE \(3 attempts\).*, and billed"):
             await client.pods.delete("a", missing_ok=True)
     assert methods(server) == "DG" * 3
@@ -181,9 +176,9 @@ async def test_a_pod_that_stays_is_not_deleted(answer: Answer) -> None:
 async def test_a_deletion_is_sent_again_until_it_shows() -> None:
     """A replica that lags behind the first one does not hide that the pod goes."""
     clock = ManualClock(auto=True)
-    async with (
-        api([Reply(204), GONE, DELETING], [pod("ACTIVE"), pod("ACTIVE")]) as server,
-        make_client(server.url, clock=clock) as client,
+    async with serve(api([Reply(204), GONE, DELETING], [pod("ACTIVE"), pod("ACTIVE")]), clock=clock) as (
+        server,
+        client,
     ):
         assert await client.pods.delete("a") == PodState.DELETING
     assert methods(server) == "DGDGD"
@@ -192,21 +187,30 @@ async def test_a_deletion_is_sent_again_until_it_shows() -> None:
 async def test_the_deadline_bounds_all_of_it() -> None:
     """However patient the policy is."""
     clock = ManualClock(auto=True)
-    async with (
-        api([Reply(204)], [pod("ACTIVE")]) as server,
-        make_client(server.url, clock=clock, deadline=20, retry=RetryPolicy(attempts=1_000)) as client,
-    ):
+    async with serve(
+        api([Reply(204)], [pod("ACTIVE")]), clock=clock, deadline=20, retry=RetryPolicy(attempts=1_000)
+    ) as (_server, client):
         with pytest.raises(primepods.ProtocolError, match="ACTIVE"):
             await client.pods.delete("a")
         assert clock.elapsed <= 20
 
 
+async def test_the_deadline_bounds_the_look_at_the_pod_as_well() -> None:
+    """A `get` that hangs has only what the DELETE has left of it."""
+    clock = ManualClock(auto=True)
+    async with (
+        api([Reply(503, headers={"Retry-After": "15"}), Reply(204)], [Hang()]) as server,
+        make_client(server.url, clock=clock, deadline=20) as client,
+    ):
+        with pytest.raises(primepods.RequestTimeoutError):
+            await client.pods.delete("a")
+        assert clock.elapsed <= 20
+    assert methods(server) == "DDG"
+
+
 async def test_what_cannot_be_seen_is_no_success() -> None:
     """When `get` fails, its error is raised, with a note on the deletion."""
-    async with (
-        api([Reply(204)], [reply({"detail": "no"}, 403)]) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(api([Reply(204)], [reply({"detail": "no"}, 403)])) as (_server, client):
         with pytest.raises(primepods.PermissionDeniedError) as caught:
             await client.pods.delete("a")
     assert any("unknown whether pod a is deleted" in note for note in caught.value.__notes__)
@@ -248,10 +252,7 @@ async def test_a_404_said_twice_is_a_mistyped_id_still() -> None:
 async def test_a_list_of_another_kind_proves_no_api(listing: object) -> None:
     """What answers the list must answer as the API does before a 404 is believed."""
     clock = ManualClock(auto=True)
-    async with (
-        api([GONE], listing=reply(listing)) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve(api([GONE], listing=reply(listing)), clock=clock) as (_server, client):
         with pytest.raises(primepods.ProtocolError) as caught:
             await client.pods.delete("a", missing_ok=True)
     assert any("is deleted: its DELETE got 404" in note for note in caught.value.__notes__)
@@ -274,10 +275,8 @@ async def test_a_gateway_that_begins_to_answer_deletes_nothing() -> None:
 async def test_a_404_is_not_believed_while_the_list_has_the_pod() -> None:
     """A gateway may lose the pods' own paths only; the deletion is sent again, and its error says so."""
     clock = ManualClock(auto=True)
-    async with (
-        api([GONE], listing=listed("b", "a")) as server,
-        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=2)) as client,
-    ):
+    retry = RetryPolicy(attempts=2)
+    async with serve(api([GONE], listing=listed("b", "a")), clock=clock, retry=retry) as (server, client):
         with pytest.raises(primepods.ProtocolError, match="still shows the pod, in the list"):
             await client.pods.delete("a", missing_ok=True)
     assert methods(server) == "DGL" * 2
@@ -303,9 +302,9 @@ async def test_a_row_of_another_pod_proves_nothing(shown: dict[str, str]) -> Non
     """Nor one of nobody: the deletion is sent again, and ends with what could not be read."""
     clock = ManualClock(auto=True)
     mixed_up = reply({**shown, "status": "DELETING"})
-    async with (
-        api([Reply(204)], [mixed_up, mixed_up, pod("DELETING")]) as server,
-        make_client(server.url, clock=clock) as client,
+    async with serve(api([Reply(204)], [mixed_up, mixed_up, pod("DELETING")]), clock=clock) as (
+        server,
+        client,
     ):
         assert await client.pods.delete("a") == "DELETING"
     assert methods(server) == "DG" * 3
@@ -319,10 +318,7 @@ async def test_a_server_that_knows_no_api_deletes_nothing(before: list[Answer]) 
     """A router's `{"detail": "Not Found"}` for every path, as behind a wrong base URL."""
     router = reply({"detail": "Not Found"}, 404)
     clock = ManualClock(auto=True)
-    async with (
-        api([*before, router], [router], listing=router) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve(api([*before, router], [router], listing=router), clock=clock) as (_server, client):
         with pytest.raises(primepods.NotFoundError):
             await client.pods.delete("a", missing_ok=True)
 
@@ -347,10 +343,7 @@ async def test_a_404_that_is_not_json_proves_nothing(
 async def test_a_refusal_of_a_pod_that_nothing_has_shown_is_no_deletion(status: int) -> None:
     """Neither list nor history has it: it may appear later, and the refusal is the error."""
     refused = reply({"detail": "Conflict"}, status)
-    async with (
-        api([refused], history=ended("b")) as server,
-        make_client(server.url, retry=ONCE) as client,
-    ):
+    async with serve(api([refused], history=ended("b")), retry=ONCE) as (_server, client):
         with pytest.raises(primepods.APIError) as caught:
             await client.pods.delete("a")
     assert caught.value.status_code == status
@@ -398,10 +391,9 @@ async def test_a_lost_answer_is_found_out(*, kind: str, own: bool, missing_ok: b
 async def test_a_pod_that_nothing_has_ever_shown_is_not_deleted(history: Answer) -> None:
     """A lost response, then 404: it may appear later. It is tried again, and then said."""
     clock = ManualClock(auto=True)
-    async with (
-        api([Reset(), Reset(), GONE], history=history) as server,
-        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=3)) as client,
-    ):
+    async with serve(
+        api([Reset(), Reset(), GONE], history=history), clock=clock, retry=RetryPolicy(attempts=3)
+    ) as (server, client):
         with pytest.raises(primepods.ProtocolError, match="not appeared yet"):
             await client.pods.delete("a")
     assert methods(server).count("H") == 3
@@ -596,6 +588,21 @@ async def test_many_are_proved_one_by_one_where_it_takes_that() -> None:
     }
 
 
+async def test_a_missing_row_of_a_pod_whose_deletion_nothing_has_accepted_proves_nothing() -> None:
+    """Neither with a list without it: `get` shows that it is still ACTIVE."""
+
+    def answer(request: Received) -> Answer:
+        if request.path in {STATUS, LIST}:
+            return listed()
+        return (
+            Reply(204) if request.method == "DELETE" else reply({"id": request.path[-1], "status": "ACTIVE"})
+        )
+
+    async with Server(answer) as server, make_client(server.url, retry=ONCE) as client:
+        deletions = await client.pods.delete_many(["a", "b"])
+    assert (dict(deletions), set(deletions.errors)) == ({}, {"a", "b"})
+
+
 async def test_many_are_looked_at_one_by_one_where_statuses_fail() -> None:
     """An endpoint that is down makes it slower, and no deletion a failure."""
     clock = ManualClock(auto=True)
@@ -620,10 +627,7 @@ async def test_delete_many_is_concurrent_within_the_bound() -> None:
     def answer(request: Received) -> Answer:
         return status_rows(request) if request.path == STATUS else Held(event, DELETING)
 
-    async with (
-        Server(answer) as server,
-        make_client(server.url, max_concurrency=7) as client,
-    ):
+    async with serve(answer, max_concurrency=7) as (server, client):
         before = len(asyncio.all_tasks())
         task = asyncio.create_task(client.pods.delete_many(f"p{n}" for n in range(300)))
         await settle()

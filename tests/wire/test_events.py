@@ -23,9 +23,9 @@ from primepods.events import (
     RequestEnded,
     RetryScheduled,
 )
-from tests.support.client import KEY, make_client
-from tests.support.clock import ManualClock
-from tests.support.server import Answer, Hang, Held, Reply, Server, reply
+from tests.support.client import KEY, make_client, serve
+from tests.support.clock import ManualClock, settle
+from tests.support.server import Answer, Hang, Held, Reply, reply
 from tests.support.server import Reset as Cut
 
 pytestmark = pytest.mark.anyio
@@ -57,10 +57,12 @@ async def test_a_call_with_retries(caplog: pytest.LogCaptureFixture) -> None:
     events: list[Event] = []
     caplog.set_level(logging.DEBUG, "primepods")
     oops, broken = reply({"detail": "the password is hunter2"}, 500), Reply(200, b"{}", cut=1)
-    async with (
-        Server([oops, Cut(), Reply(429), broken, reply("the log")]) as server,
-        make_client(server.url, clock=ManualClock(auto=True), retry=RETRY, on_event=events.append) as client,
-    ):
+    async with serve(
+        [oops, Cut(), Reply(429), broken, reply("the log")],
+        clock=ManualClock(auto=True),
+        retry=RETRY,
+        on_event=events.append,
+    ) as (server, client):
         assert await client.pods.logs("abc") == "the log"
     route = "/api/v1/pods/{id}/log"
     retries = [event for event in events if isinstance(event, RetryScheduled)]
@@ -105,9 +107,9 @@ async def test_an_attempt_without_a_response(answer: Answer, error: str) -> None
     events: list[Event] = []
     once = RetryPolicy(attempts=1)
     timeout = 0.05 if isinstance(answer, Hang) else 20.0
-    async with (
-        Server(default=answer) as server,
-        make_client(server.url, timeout=timeout, retry=once, on_event=events.append) as client,
+    async with serve(default=answer, timeout=timeout, retry=once, on_event=events.append) as (
+        _server,
+        client,
     ):
         with pytest.raises(primepods.PrimePodsError) as raised:
             await client.request("get", PATH)
@@ -121,12 +123,15 @@ async def test_an_attempt_without_a_response(answer: Answer, error: str) -> None
 async def test_a_cancelled_call() -> None:
     """The attempt and the call end with the cancellation, and the next call is a new operation."""
     events: list[Event] = []
-    async with (
-        Server([Held(asyncio.Event(), Reply())], default=reply({})) as server,
-        make_client(server.url, on_event=events.append) as client,
+    async with serve([Held(asyncio.Event(), Reply())], default=reply({}), on_event=events.append) as (
+        _server,
+        client,
     ):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.request("GET", PATH), 0.05)
+        call = asyncio.create_task(client.request("GET", PATH))
+        await settle()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
         assert shape(events[-2])[4] == shape(events[-1])[2] == "CancelledError"
         await client.request("GET", PATH)
     assert [shape(event)[0] for event in events[3:]] == ["started", "request", "ended"]

@@ -13,7 +13,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -268,10 +268,7 @@ async def test_a_cancelled_call_leaves_nothing_behind(*, kind: str, own: bool) -
 async def test_a_cancelled_place_in_the_queue_is_given_up() -> None:
     """Who is cancelled while waiting for a slot takes none, also when that happens just as it comes."""
     event = asyncio.Event()
-    async with (
-        Server([Held(event, OK)], default=OK) as server,
-        make_client(server.url, max_concurrency=1) as client,
-    ):
+    async with serve([Held(event, OK)], default=OK, max_concurrency=1) as (_server, client):
         first = asyncio.create_task(client.request("GET", PATH))
         await settle()
         queued = [asyncio.create_task(client.request("GET", PATH)) for _ in range(3)]
@@ -290,8 +287,17 @@ async def test_a_cancelled_place_in_the_queue_is_given_up() -> None:
 async def test_a_callers_own_timeout_is_the_callers() -> None:
     """`asyncio.timeout` around a call ends it as a plain `TimeoutError` of the caller's, not one of ours."""
     async with Server([Hang()], default=OK) as server, make_client(server.url, max_concurrency=1) as client:
-        with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.02):
+        limits: list[asyncio.Timeout] = []
+
+        async def call() -> None:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
                 await client.request("GET", PATH)
+
+        task = asyncio.create_task(call())
+        await settle()
+        limits[0].reschedule(0)
+        with pytest.raises(TimeoutError) as caught:
+            await task
         assert type(caught.value) is TimeoutError
         assert await client.request("GET", PATH) == {"ok": True}

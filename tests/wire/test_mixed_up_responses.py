@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from typing import ClassVar
 
 import aiohttp
+import attrs
 import pytest
 
 import primepods
@@ -15,91 +16,87 @@ from primepods import RetryPolicy
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.eventually import eventually
+from tests.support.server import Answer, Received, Server
 
 pytestmark = pytest.mark.anyio
 
-Send = Callable[[asyncio.StreamWriter, bytes, int], None]
+
+@attrs.define
+class Sent(Answer):
+    """A response on a connection that is kept, and what else comes on it."""
+
+    response: bytes
+
+    async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
+        """Send it, and what else comes."""
+        writer.write(self.response)
+        await writer.drain()
+        return True
+
+
+class Twice(Sent):
+    """Once more at once."""
+
+    async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
+        """Send it twice."""
+        writer.write(self.response)
+        return await super().send(writer, reader)
+
+
+class Later(Sent):
+    """Once more when the connection is idle."""
+
+    async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
+        """Send it, and again a moment later."""
+        asyncio.get_running_loop().call_later(0.01, writer.write, self.response)
+        return await super().send(writer, reader)
+
+
+class Behind(Sent):
+    """The first response of a connection comes once more before the second."""
+
+    delayed: ClassVar[dict[asyncio.StreamWriter, bytes]] = {}
+
+    async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
+        """Send what was delayed, and then this."""
+        is_first = writer not in self.delayed
+        writer.write(self.delayed.get(writer, b""))
+        self.delayed[writer] = self.response if is_first else b""
+        return await super().send(writer, reader)
 
 
 class Api:
     """As much of the API as deletions need, with pods that stay ACTIVE until they are deleted."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Callable[[bytes], Answer]) -> None:
         self.states = {f"p{n}": "ACTIVE" for n in range(4)}
-        self.requests: list[str] = []
+        self._send = send
 
-    def answer(self, method: str, path: str) -> tuple[int, object]:
-        """Status and JSON for a request."""
-        self.requests.append(f"{method} {path}")
-        pod_id = path.rpartition("/")[2]
-        if path.startswith("/api/v1/pods/status"):
-            ids = [pair.partition("=")[2] for pair in path.partition("?")[2].split("&")]
-            rows = [{"podId": one, "providerType": "x", "status": self.states[one]} for one in ids]
-            return 200, {"data": rows}
+    def __call__(self, request: Received) -> Answer:
+        """Answer a request."""
+        pod_id = request.path.rpartition("/")[2]
+        status, body = 200, {"id": pod_id, "status": self.states.get(pod_id)}
         if pod_id not in self.states:
-            return 404, {"detail": "Pod not found"}
-        if method == "DELETE":
+            status, body = 404, {"detail": "Pod not found"}
+        elif request.method == "DELETE":
             self.states[pod_id] = "DELETING"
-            return 200, {"status": "DELETING"}
-        return 200, {"id": pod_id, "status": self.states[pod_id]}
+            body = {"status": "DELETING"}
+        data = json.dumps(body).encode()
+        return self._send(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(data), data))
 
 
-@asynccontextmanager
-async def served(api: Api, send: Send) -> AsyncIterator[str]:
-    """Serve over plain sockets, which keep all connections; ``send`` does what it likes with responses."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        number = 0
-        while head := await read_head(reader):
-            method, path, _ = head.split(" ", 2)
-            status, body = api.answer(method, path)
-            data = json.dumps(body).encode()
-            send(writer, b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(data), data), number)
-            number += 1
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        for writer in writers:
-            writer.transport.abort()
-        server.close()
-        await server.wait_closed()
+async def rest() -> None:
+    """Let what comes later arrive."""
+    await asyncio.sleep(0.03)
+    # A busy loop runs both timers at once: let what was written arrive.
+    await settle()
 
 
-async def read_head(reader: asyncio.StreamReader) -> str:
-    """The request line, once the head has come; empty at the end of the connection."""
-    try:
-        return (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0].decode()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return ""
-
-
-def twice(writer: asyncio.StreamWriter, response: bytes, number: int) -> None:
-    """Send the response, and once more at once."""
-    writer.write(response * 2)
-
-
-def once_more_later(writer: asyncio.StreamWriter, response: bytes, number: int) -> None:
-    """Send the response, and once more when the connection is idle."""
-    writer.write(response)
-    asyncio.get_running_loop().call_later(0.01, writer.write, response)
-
-
-def behind_the_next_request(writer: asyncio.StreamWriter, response: bytes, number: int) -> None:
-    """Send the first response of a connection once more before the second."""
-    delayed = getattr(writer, "first_response", b"")
-    writer.write(delayed + response)
-    writer.first_response = response if number == 0 else b""  # type: ignore[attr-defined]  # kept there for the next connection
-
-
-@pytest.mark.parametrize("send", [twice, once_more_later, behind_the_next_request])
-async def test_what_comes_twice_deletes_no_other_pod(send: Send) -> None:
+@pytest.mark.parametrize("send", [Twice, Later, Behind])
+async def test_what_comes_twice_deletes_no_other_pod(send: type[Sent]) -> None:
     """One pod's response is not another's proof, in whichever moment it comes."""
-    api = Api()
-    async with served(api, send) as url, make_client(url, clock=ManualClock(auto=True)) as client:
+    api = Api(send)
+    async with Server(api) as server, make_client(server.url, clock=ManualClock(auto=True)) as client:
         for pod_id in ("p0", "p1", "missing", "p2"):
             try:
                 state = await client.pods.delete(pod_id)
@@ -107,63 +104,57 @@ async def test_what_comes_twice_deletes_no_other_pod(send: Send) -> None:
                 assert pod_id == "missing"
             except primepods.ProtocolError:
                 # Told; a later attempt finds out.
-                assert send is behind_the_next_request
+                assert send is Behind
             else:
                 assert state == api.states[pod_id] == "DELETING"
-            await asyncio.sleep(0.03)
-            # A busy loop runs both timers at once: let what was written arrive.
-            await settle()
+            await rest()
 
 
 @pytest.mark.parametrize("keep_alive", [15.0, None])
-@pytest.mark.parametrize("send", [twice, once_more_later])
-async def test_a_late_response_is_for_no_later_request(send: Send, keep_alive: float | None) -> None:
+@pytest.mark.parametrize("send", [Twice, Later])
+async def test_a_late_response_is_for_no_later_request(send: type[Sent], keep_alive: float | None) -> None:
     """A connection on which something came that nobody has asked for is not used again."""
-    api = Api()
     async with (
-        served(api, send) as url,
+        Server(Api(send)) as server,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=keep_alive)) as session,
-        make_client(url, session=session, retry=RetryPolicy(attempts=1)) as client,
+        make_client(server.url, session=session, retry=RetryPolicy(attempts=1)) as client,
     ):
         for pod_id in ("p0", "p1", "p2", "p3"):
-            row = await client.request("GET", f"/api/v1/pods/{pod_id}")
-            assert row["id"] == pod_id
-            await asyncio.sleep(0.03)
-            # A busy loop runs both timers at once: let what was written arrive.
-            await settle()
-    await settle()
+            assert (await client.request("GET", f"/api/v1/pods/{pod_id}"))["id"] == pod_id
+            await rest()
 
 
 async def test_a_late_response_behind_an_expired_connection_is_for_no_later_request() -> None:
     """A connection that was idle for too long is passed over: what counts is the next one."""
-    api = Api()
     # aiohttp measures it by the real clock.
     keep_alive = 0.6
-    held: list[Callable[[], None]] = []
+    released, held = asyncio.Event(), asyncio.Event()
 
-    def send(writer: asyncio.StreamWriter, response: bytes, number: int) -> None:
-        if b'"p1"' in response:
-            held.append(lambda: once_more_later(writer, response, number))
-        else:
-            writer.write(response)
+    class Held(Later):
+        async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
+            held.set()
+            await released.wait()
+            return await super().send(writer, reader)
+
+    def send(response: bytes) -> Answer:
+        return Held(response) if b'"p1"' in response else Sent(response)
 
     async def get(pod_id: str) -> None:
         assert (await client.request("GET", f"/api/v1/pods/{pod_id}"))["id"] == pod_id
 
-    connector = aiohttp.TCPConnector(keepalive_timeout=keep_alive)
     async with (
-        served(api, send) as url,
-        aiohttp.ClientSession(connector=connector) as session,
-        make_client(url, session=session, retry=RetryPolicy(attempts=1)) as client,
+        Server(Api(send)) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=keep_alive)) as session,
+        make_client(server.url, session=session, retry=RetryPolicy(attempts=1)) as client,
     ):
         other = asyncio.create_task(get("p1"))
-        await eventually(lambda: bool(held))
+        await eventually(held.is_set)
         # Every `keep_alive` seconds, aiohttp closes expired connections: let one expire between two times.
         await get("p0")
         await asyncio.sleep(0.5 * keep_alive)
         await get("p0")
         await asyncio.sleep(0.75 * keep_alive)
-        held[0]()
+        released.set()
         await other
         await asyncio.sleep(0.5 * keep_alive)
         await get("p2")

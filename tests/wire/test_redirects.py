@@ -7,7 +7,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import KEY, make_client
+from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Reply, Script, Server, reply
 from tests.support.tls import client_context, server_context
@@ -46,10 +46,7 @@ def spelt(*, slash: bool, status: int = 307, base: str = "", keep_query: bool = 
 @pytest.mark.parametrize("keep_query", [True, False])
 async def test_the_other_spelling_is_followed_each_time(*, status: int, keep_query: bool) -> None:
     """Query and all. Nothing is learnt from it: one odd answer must not spoil the calls that come later."""
-    async with (
-        Server(spelt(slash=False, status=status, keep_query=keep_query)) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(spelt(slash=False, status=status, keep_query=keep_query)) as (server, client):
         await client.pods.page(offset=3, limit=7)
         await client.with_options(timeout=3).pods.page()
     assert server.targets == [
@@ -76,10 +73,7 @@ async def test_a_post_keeps_its_method_and_body(*, absolute: bool) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303])
 async def test_what_would_turn_into_a_get_is_not_followed(method: str, status: int) -> None:
     """A POST that becomes a GET is a create that silently became a list."""
-    async with (
-        Server(spelt(slash=True, status=status)) as server,
-        make_client(server.url, retry=ONCE) as client,
-    ):
+    async with serve(spelt(slash=True, status=status), retry=ONCE) as (server, client):
         with pytest.raises(primepods.ProtocolError, match="would change the method"):
             await client.request(method, "/api/v1/things")
     assert len(server.requests) == 1
@@ -87,10 +81,7 @@ async def test_what_would_turn_into_a_get_is_not_followed(method: str, status: i
 
 async def test_a_circle_is_walked_once() -> None:
     """A server that sends each spelling to the other is refused after the second redirect."""
-    async with (
-        Server(lambda request: redirect(other(request.target))) as server,
-        make_client(server.url, retry=ONCE) as client,
-    ):
+    async with serve(lambda request: redirect(other(request.target)), retry=ONCE) as (server, client):
         with pytest.raises(primepods.ProtocolError, match="redirects a second time"):
             await client.pods.page()
     assert len(server.requests) == 2
@@ -142,6 +133,29 @@ async def test_no_redirect_leads_elsewhere(method: str, location: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("first", [307, 301])
+async def test_a_whim_of_a_gateway_teaches_nothing(first: int) -> None:
+    """A redirect to a spelling that the API does not have is a 404 once, not the end of the pod for good."""
+    asked: list[str] = []
+
+    def answer(request: Received) -> Answer:
+        asked.append(request.path)
+        if len(asked) == 1:
+            return Reply(first, headers={"Location": f"{request.path}/"})
+        return (
+            reply({"detail": "Not Found"}, 404)
+            if request.path.endswith("/")
+            else reply({"id": "a", "gpuName": "x", "gpuCount": 1, "priceHr": 1, "providerType": "x"})
+        )
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        with pytest.raises(primepods.NotFoundError):
+            await client.pods.get("a")
+        assert (await client.pods.get("a")).id == "a"
+    path = "/api/v1/pods/a"
+    assert asked == [path, f"{path}/", path]
+
+
 async def test_an_answer_without_location_leads_nowhere() -> None:
     """A redirect that does not say where to is refused, and asked for again like what else may pass."""
     clock = ManualClock(auto=True)
@@ -171,32 +185,3 @@ async def test_https_stays_https(kind: str) -> None:
                 await client.pods.page()
         assert plain.connections == 0
         assert server.connections == 1
-
-
-async def test_no_redirect_at_all_in_normal_use() -> None:
-    """Each endpoint is asked for in the spelling that the API serves: a strict server redirects nobody."""
-    served = (
-        "/api/v1/pods/",
-        "/api/v1/pods/status",
-        "/api/v1/pods/history",
-        "/api/v1/pods/a",
-        "/api/v1/pods/a/log",
-    )
-
-    def answer(request: Received) -> Answer:
-        if request.path not in served:
-            return redirect(other(request.target))
-        if request.path == "/api/v1/pods/status":
-            return reply({"data": [{"podId": "a", "providerType": "x", "status": "ACTIVE"}]})
-        return reply({"status": "DELETING", "id": "a"}) if request.method == "DELETE" else PAGE
-
-    async with Server(answer) as server, make_client(server.url) as client:
-        await client.pods.page()
-        await client.pods.history_page()
-        await client.pods.status("a")
-        await client.pods.statuses(["a"])
-        await client.pods.delete("a")
-        await client.pods.logs("a")
-        assert [pod async for pod in client.pods.list()] == []
-        assert [record async for record in client.pods.history()] == []
-    assert {request.path for request in server.requests} == set(served)

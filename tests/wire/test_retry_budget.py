@@ -9,7 +9,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock
 from tests.support.server import (
     Answer,
@@ -81,10 +81,7 @@ async def test_what_is_rate_limited_is_repeated_until_the_deadline(retry_after: 
     clock = ManualClock(auto=True, chance=0.0)
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     limit = reply({"detail": "slow down"}, 429, headers=headers)
-    async with (
-        Server([limit] * 8 + [OK]) as server,
-        make_client(server.url, clock=clock) as client,
-    ):
+    async with serve([limit] * 8 + [OK], clock=clock) as (server, client):
         while client._executor.transport.budget.take("GET"):
             pass
         assert await client.request("GET", PATH) == {"ok": True}
@@ -119,3 +116,42 @@ async def test_hundreds_of_deletions_get_through_a_rate_limit() -> None:
     assert not deletions.errors
     assert len(deleted) == len(deletions) == 300
     assert 14 <= clock.elapsed < 60
+
+
+async def test_an_order_that_was_rate_limited_is_sent_again() -> None:
+    """A 429 says that nothing was ordered: the order goes out again, and after it a lost response ends it."""
+    clock = ManualClock(auto=True, chance=0.5)
+    limit = reply({"detail": "slow down"}, 429, headers={"Retry-After": "3"})
+    async with Server([limit, limit, OK]) as server, make_client(server.url, clock=clock) as client:
+        assert await client.request("POST", PATH, json={}) == {"ok": True}
+        assert len(server.requests) == 3
+        assert clock.elapsed > 6
+    async with Server([limit, Reply(503), OK]) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.ServerError):
+            await client.request("POST", PATH, json={})
+        assert len(server.requests) == 2
+
+
+async def test_all_calls_of_a_key_keep_to_the_rate_that_one_has_learned() -> None:
+    """After a second 429 within a minute, calls wait for turns, and fail unsent if none comes in time."""
+    clock = ManualClock(auto=True, chance=0.5)
+    limit = reply({"detail": "slow down"}, 429, headers={"Retry-After": "20"})
+    async with (
+        Server([limit, limit], default=OK) as server,
+        make_client(server.url, clock=clock, retry=RetryPolicy(attempts=1)) as client,
+        make_client(server.url, clock=clock, deadline=5) as other,
+    ):
+        for _ in range(2):
+            with pytest.raises(primepods.RateLimitError):
+                await client.request("GET", PATH)
+            await clock.advance(21)
+        begun = clock.elapsed
+        await asyncio.gather(*[client.request("GET", PATH) for _ in range(10)])
+        assert 5 < clock.elapsed - begun < 12  # a request a second, and more with each that succeeds
+        waiting = [asyncio.create_task(client.request("GET", PATH)) for _ in range(300)]
+        await asyncio.sleep(0)
+        with pytest.raises(primepods.RequestTimeoutError, match="rate limit leaves this request no turn"):
+            await other.request("GET", PATH)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import primepods
-from tests.support.client import make_client
+from tests.support.client import serve
 from tests.support.clock import EarlyClock, ManualClock
-from tests.support.server import Answer, Hang, Received, Server, reply
+from tests.support.server import Answer, Hang, Received, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -16,10 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_deleting_many_ends_with_one_deadline_while_nothing_is_answered(clock: ManualClock) -> None:
     """Forty pods, two at a time, an API that hangs: those that were not sent say so."""
     ids = [f"pod{n}" for n in range(40)]
-    async with (
-        Server(default=Hang()) as server,
-        make_client(server.url, clock=clock, deadline=0.5, max_concurrency=2) as client,
-    ):
+    async with serve(default=Hang(), clock=clock, deadline=0.5, max_concurrency=2) as (server, client):
         deletions = await client.pods.delete_many(ids)
     assert clock.elapsed == pytest.approx(0.5, abs=0.01)
     assert [request.method for request in server.requests] == ["DELETE"] * 2
@@ -45,10 +42,7 @@ async def test_deleting_many_goes_on_while_answers_come() -> None:
         row = {"id": request.path[13:], "status": "DELETING"}
         return Hang() if row["id"] == "pod0" else reply(row, drip=0.01, clock=clock)
 
-    async with (
-        Server(script) as server,
-        make_client(server.url, clock=clock, deadline=0.5, max_concurrency=2) as client,
-    ):
+    async with serve(script, clock=clock, deadline=0.5, max_concurrency=2) as (_server, client):
         deletions = await client.pods.delete_many([f"pod{n}" for n in range(20)])
     assert sorted(deletions) == sorted(f"pod{n}" for n in range(1, 20))
     assert list(deletions.errors) == ["pod0"]
@@ -62,10 +56,7 @@ async def test_a_look_at_many_pods_ends_with_one_deadline_too() -> None:
     def script(request: Received) -> Answer:
         return reply({}) if request.method == "DELETE" else Hang()
 
-    async with (
-        Server(script) as server,
-        make_client(server.url, clock=clock, deadline=0.5, max_concurrency=2) as client,
-    ):
+    async with serve(script, clock=clock, deadline=0.5, max_concurrency=2) as (_server, client):
         deletions = await client.pods.delete_many([f"pod{n}" for n in range(40)])
     assert len(deletions.errors) == 40
     assert clock.elapsed < 1.1
@@ -85,10 +76,7 @@ async def test_statuses_end_with_one_deadline_while_nothing_is_answered(answered
     def script(request: Received) -> Answer:
         return rows(request) if request.number < answered else Hang()
 
-    async with (
-        Server(script) as server,
-        make_client(server.url, clock=clock, deadline=0.5, max_concurrency=1) as client,
-    ):
+    async with serve(script, clock=clock, deadline=0.5, max_concurrency=1) as (server, client):
         if answered:
             found = await client.pods.statuses(ids)
             assert list(found) == ids[:100]
@@ -114,10 +102,7 @@ async def test_a_pause_is_no_silence() -> None:
         return rows(request)
 
     retry = primepods.RetryPolicy(base_delay=5, jitter=False)
-    async with (
-        Server(script) as server,
-        make_client(server.url, clock=clock, deadline=1, max_concurrency=2, retry=retry) as client,
-    ):
+    async with serve(script, clock=clock, deadline=1, max_concurrency=2, retry=retry) as (_server, client):
         deletions = await client.pods.delete_many([f"pod{n}" for n in range(5)])
     assert (len(deletions), deletions.errors) == (5, {})
     assert clock.elapsed >= 5

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 import primepods
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
     Answer,
@@ -47,10 +47,7 @@ async def test_a_lone_call_waits_for_nobody() -> None:
 
 async def test_each_call_has_its_own_outcome() -> None:
     """In one batch: a row, a missing row, a refused id; each caller gets what is about its pod."""
-    async with (
-        Server(refusing({"bad"})) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(refusing({"bad"})) as (server, client):
         server._script = lambda request: (
             refusing({"bad"})(request)
             if "bad" in request.values("pod_ids")
@@ -108,10 +105,7 @@ async def test_a_batch_that_breaks_leaves_nobody_hanging() -> None:
 async def test_cancelling_one_caller_hurts_no_other() -> None:
     """Those who share its request, also for the same pod, get their answers."""
     event = asyncio.Event()
-    async with (
-        Server(lambda request: Held(event, rows(request))) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(lambda request: Held(event, rows(request))) as (server, client):
         first, second, same = (asyncio.create_task(client.pods.status(pod_id)) for pod_id in ("a", "b", "a"))
         await settle()
         first.cancel("enough")
@@ -150,10 +144,7 @@ async def test_a_batch_that_nobody_waits_for_any_more_is_ended() -> None:
 async def test_a_batch_that_somebody_cancels_is_sent_again() -> None:
     """Callers get their answers all the same, but for the one that was cancelled itself."""
     answers = iter([Hang()])
-    async with (
-        Server(lambda request: next(answers, None) or rows(request)) as server,
-        make_client(server.url) as client,
-    ):
+    async with serve(lambda request: next(answers, None) or rows(request)) as (server, client):
         before = asyncio.all_tasks()
         calls = [asyncio.create_task(client.pods.status(pod_id)) for pod_id in ("a", "b", "c")]
         await settle()

@@ -10,7 +10,7 @@ import attrs
 
 from .._state.account import Account
 from .availability import AvailabilityApi
-from .http import Call, Reply, ReplyError, detail, refuse
+from .http import Request, Response, ResponseError, detail, refuse
 from .pods import PodsApi
 from .router import Route, Router
 from .ssh_keys import SSHKeysApi
@@ -23,7 +23,7 @@ class Target:
     """A request's operation (``None`` for an unknown path) and its handler."""
 
     operation: str | None
-    respond: Callable[[Call], Reply]
+    respond: Callable[[Request], Response]
 
 
 class Api:
@@ -37,28 +37,28 @@ class Api:
         self.operations: list[str] = [route.name for route in routes]
         self._router = Router([attrs.evolve(route, path=PREFIX + route.path) for route in routes])
 
-    def resolve(self, call: Call) -> Target:
+    def resolve(self, request: Request) -> Target:
         """Find the operation of a request; without one, the target responds with a redirect or an error."""
         try:
-            route, params = self._router.resolve(call)
-        except ReplyError as error:
-            reply = error.reply
-            return Target(operation=None, respond=lambda _call: reply)
+            route, params = self._router.resolve(request)
+        except ResponseError as error:
+            response = error.response
+            return Target(operation=None, respond=lambda _call: response)
         return Target(operation=route.name, respond=partial(self._respond, route, params))
 
-    def authenticate(self, call: Call) -> None:
+    def authenticate(self, request: Request) -> None:
         """Check the API key; raises a 401 or 403."""
-        scheme, _, token = (call.authorization or "").partition(" ")
+        scheme, _, token = (request.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refuse(403, "Not authenticated")
         if not hmac.compare_digest(token.strip().encode(errors="replace"), self._api_key.encode()):
-            raise ReplyError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
+            raise ResponseError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
 
-    def _respond(self, route: Route, params: dict[str, str], call: Call) -> Reply:
+    def _respond(self, route: Route, params: dict[str, str], request: Request) -> Response:
         try:
-            self.authenticate(call)
+            self.authenticate(request)
             with self._account.lock:
-                reply: Reply = route.handler(call, **params)
-                return reply
-        except ReplyError as error:
-            return error.reply
+                response: Response = route.handler(request, **params)
+                return response
+        except ResponseError as error:
+            return error.response

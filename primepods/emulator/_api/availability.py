@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from .._state.account import Account
 from .._state.market import Offer
 from . import offer_shapes as shapes
-from .http import Call, Reply, invalid, ok, query_choice, query_integer, query_value, query_values
+from .http import Request, Response, invalid, ok, query_choice, query_integer, query_value, query_values
 from .router import Route
 from .vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
 
@@ -32,42 +32,45 @@ class AvailabilityApi:
             Route("disks", "GET", "/availability/disks", self._disks),
         ]
 
-    def _gpus(self, call: Call) -> Reply:
-        return self._offers(call, [offer for offer in self._account.market.offers if offer.nodes == 1])
+    def _gpus(self, request: Request) -> Response:
+        return self._offers(request, [offer for offer in self._account.market.offers if offer.nodes == 1])
 
-    def _multi_node(self, call: Call) -> Reply:
-        return self._offers(call, [offer for offer in self._account.market.offers if offer.nodes > 1])
+    def _multi_node(self, request: Request) -> Response:
+        return self._offers(request, [offer for offer in self._account.market.offers if offer.nodes > 1])
 
-    def _summary(self, _call: Call) -> Reply:
+    def _summary(self, _call: Request) -> Response:
         return ok(shapes.summary(self._account.market.offers))
 
-    def _disks(self, call: Call) -> Reply:
-        return _page(call, [shapes.disk_row(disk) for disk in self._account.market.disks], filters={})
+    def _disks(self, request: Request) -> Response:
+        return _page(request, [shapes.disk_row(disk) for disk in self._account.market.disks], filters={})
 
-    def _offers(self, call: Call, offers: list[Offer]) -> Reply:
-        query_values(call, "disks")  # refuses invalid ids
+    def _offers(self, request: Request, offers: list[Offer]) -> Response:
+        query_values(request, "disks")  # refuses invalid ids
         filters: Row = {
-            "gpuCount": query_integer(call, "gpu_count", default=None),
-            "gpuType": query_choice(call, "gpu_type", GPU_TYPES),
-            "socket": query_choice(call, "socket", SOCKETS),
-            "security": query_choice(call, "security", SECURITY),
+            "gpuCount": query_integer(request, "gpu_count", default=None),
+            "gpuType": query_choice(request, "gpu_type", GPU_TYPES),
+            "socket": query_choice(request, "socket", SOCKETS),
+            "security": query_choice(request, "security", SECURITY),
         }
         self._account.catch_up()
         rows = [shapes.offer_row(offer, self._account.remaining_stock(offer.cloud_id)) for offer in offers]
-        return _page(call, rows, filters=filters)
+        return _page(request, rows, filters=filters)
 
 
-def _page(call: Call, rows: Iterable[Row], *, filters: Row) -> Reply:
+def _page(request: Request, rows: Iterable[Row], *, filters: Row) -> Response:
     """Return a page of the rows that match ``filters`` and the query's filters by place.
 
     A filter whose value is ``None`` matches all rows.
     """
-    page = query_integer(call, "page", default=1, low=1)
-    size = query_integer(call, "page_size", default=100, low=1, high=100)
-    regions = query_values(call, "regions")
+    page = query_integer(request, "page", default=1, low=1)
+    size = query_integer(request, "page_size", default=100, low=1, high=100)
+    regions = query_values(request, "regions")
     if not set(regions) <= set(REGIONS):
         raise invalid(("regions", f"Input should be one of {', '.join(REGIONS)}"))
-    place = {"dataCenter": query_value(call, "data_center_id"), "cloudId": query_value(call, "cloud_id")}
+    place = {
+        "dataCenter": query_value(request, "data_center_id"),
+        "cloudId": query_value(request, "cloud_id"),
+    }
     wanted = {key: value for key, value in {**filters, **place}.items() if value is not None}
     in_regions = [row for row in rows if not regions or row["region"] in regions]
     matches = [row for row in in_regions if all(row[key] == value for key, value in wanted.items())]

@@ -14,7 +14,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class Request:
     """A parsed request."""
 
     method: str
@@ -31,7 +31,7 @@ class Call:
 
 
 @attrs.frozen
-class Reply:
+class Response:
     """A response; its body is JSON unless a fault has changed it."""
 
     status: int
@@ -39,12 +39,12 @@ class Reply:
     headers: dict[str, str] = attrs.field(factory=dict[str, str])
 
 
-class ReplyError(Exception):
+class ResponseError(Exception):
     """A refused request; carries the error response."""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.status)
-        self.reply: Reply = reply
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response: Response = response
 
 
 def encode(value: object) -> bytes:
@@ -52,25 +52,25 @@ def encode(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def ok(value: object) -> Reply:
+def ok(value: object) -> Response:
     """Return a 200 with ``value`` as JSON."""
-    return Reply(200, encode(value))
+    return Response(200, encode(value))
 
 
-def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Reply:
+def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     """Return an error in the shape ``{"detail": text}``."""
-    return Reply(status, encode({"detail": text}), headers or {})
+    return Response(status, encode({"detail": text}), headers or {})
 
 
-def refuse(status: int, text: str) -> ReplyError:
+def refuse(status: int, text: str) -> ResponseError:
     """Return an exception that carries an error in the shape ``{"detail": text}``."""
-    return ReplyError(detail(status, text))
+    return ResponseError(detail(status, text))
 
 
-def invalid(*errors: tuple[str, str]) -> ReplyError:
+def invalid(*errors: tuple[str, str]) -> ResponseError:
     """Return an exception that carries a 422 in the schema's shape, from pairs of parameter and details."""
     body = {"errors": [{"param": param, "details": details} for param, details in errors]}
-    return ReplyError(Reply(422, encode(body)))
+    return ResponseError(Response(422, encode(body)))
 
 
 def parse_query(raw: str) -> list[tuple[str, str]]:
@@ -82,31 +82,33 @@ def parse_query(raw: str) -> list[tuple[str, str]]:
     return parse_qsl(raw, keep_blank_values=True, errors="replace")
 
 
-def query_values(call: Call, name: str) -> list[str]:
+def query_values(request: Request, name: str) -> list[str]:
     """Return all values of a repeated query key; refuse values with a NUL byte."""
-    values = [value for key, value in call.query if key == name]
+    values = [value for key, value in request.query if key == name]
     if any("\0" in value for value in values):
         raise invalid((name, "Input should not contain NUL bytes"))
     return values
 
 
-def query_value(call: Call, name: str) -> str | None:
+def query_value(request: Request, name: str) -> str | None:
     """Return the value of a query key, or ``None``; refuse a repeated key."""
-    values = query_values(call, name)
+    values = query_values(request, name)
     if len(values) > 1:
         raise invalid((name, "Input should be given once"))
     return values[0] if values else None
 
 
 @overload
-def query_integer(call: Call, name: str, *, default: int, low: int = ..., high: int = ...) -> int: ...
+def query_integer(request: Request, name: str, *, default: int, low: int = ..., high: int = ...) -> int: ...
 @overload
-def query_integer(call: Call, name: str, *, default: None, low: int = ..., high: int = ...) -> int | None: ...
 def query_integer(
-    call: Call, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
+    request: Request, name: str, *, default: None, low: int = ..., high: int = ...
+) -> int | None: ...
+def query_integer(
+    request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
     """Return the integer value of a query key; refuse other values and values out of bounds."""
-    text = query_value(call, name)
+    text = query_value(request, name)
     if text is None:
         return default
     if not _INTEGER.fullmatch(text):
@@ -119,16 +121,16 @@ def query_integer(
     return value
 
 
-def query_choice(call: Call, name: str, allowed: tuple[str, ...]) -> str | None:
+def query_choice(request: Request, name: str, allowed: tuple[str, ...]) -> str | None:
     """Return the value of a query key; refuse values that are not in ``allowed``."""
-    value = query_value(call, name)
+    value = query_value(request, name)
     if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))
     return value
 
 
-def query_page(call: Call, max_limit: int) -> tuple[int, int]:
+def query_page(request: Request, max_limit: int) -> tuple[int, int]:
     """Return offset and limit of a list, clamped: the schema accepts any integer."""
-    offset = max(0, query_integer(call, "offset", default=0))
-    limit = max(0, query_integer(call, "limit", default=100))
+    offset = max(0, query_integer(request, "offset", default=0))
+    limit = max(0, query_integer(request, "limit", default=100))
     return offset, min(limit, max_limit)

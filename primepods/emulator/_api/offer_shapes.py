@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .._state.market import Amount, DiskOffer, Offer
-from .http import Reply, ok
+from .http import Response, ok
 
 MAX_LOW = 2
 """Largest remaining stock that is ``Low``."""
@@ -16,7 +16,7 @@ COMMUNITY = "community_cloud"
 Prices = dict[str, float | None]
 
 
-def offers_response(rows: list[dict[str, object]], *, total: int) -> Reply:
+def offers_response(rows: list[dict[str, object]], *, total: int) -> Response:
     """Return a page of offers; ``total`` must be exact: clients read until they have that many rows."""
     return ok({"items": rows, "totalCount": total})
 

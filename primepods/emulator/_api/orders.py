@@ -7,7 +7,7 @@ from typing import Any
 
 from .._state.market import Market, Offer
 from .._state.pods import PodOverrides, PodRecord
-from .http import Call, refuse
+from .http import Request, refuse
 from .validation import (
     boolean,
     json_body,
@@ -66,8 +66,8 @@ _BODY = object_of(
 class Order:
     """A create request with a valid body; raises a 422 for an invalid one."""
 
-    def __init__(self, call: Call) -> None:
-        body = json_body(call, _BODY)
+    def __init__(self, request: Request) -> None:
+        body = json_body(request, _BODY)
         self.pod: dict[str, Any] = body["pod"]
         self._provider: str = body["provider"]["type"]
         self._disk_ids: list[str] = list(body.get("disks") or [])
@@ -103,8 +103,17 @@ class Order:
         for key, value in fixed.items():
             if self.pod.get(key) is not None:
                 yield from self._mismatch(offer, key, ordered=self.pod[key], offered=value)
-        yield from self._size_objections(offer)
-        yield from self._price_objections(offer)
+        for key, amount in {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}.items():
+            size = self.pod.get(key)
+            if size is not None and not amount.allows(int(size)):
+                steps = f"in steps of {amount.step or 1}"
+                yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
+        if offer.variable and "maxPrice" not in self.pod:
+            yield "Missing field: max_price not specified"
+        limit = self.pod.get("maxPrice")
+        # Some clients send 0 for "no limit".
+        if limit and limit < offer.price:
+            yield f"The price is {offer.price} per hour, above maxPrice {limit}"
         if self._image == CUSTOM_TEMPLATE and self.pod.get("customTemplateId") is None:
             yield "customTemplateId is required for the image custom_template"
         if self._image not in offer.images:
@@ -113,21 +122,6 @@ class Order:
     def _mismatch(self, offer: Offer, key: str, *, ordered: object, offered: object) -> Iterator[str]:
         if ordered != offered:
             yield f"Offer {offer.cloud_id} has {key} {offered}, not {ordered}"
-
-    def _size_objections(self, offer: Offer) -> Iterator[str]:
-        for key, amount in {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}.items():
-            size = self.pod.get(key)
-            if size is not None and not amount.allows(int(size)):
-                steps = f"in steps of {amount.step or 1}"
-                yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
-
-    def _price_objections(self, offer: Offer) -> Iterator[str]:
-        if offer.variable and "maxPrice" not in self.pod:
-            yield "Missing field: max_price not specified"
-        limit = self.pod.get("maxPrice")
-        # Some clients send 0 for "no limit".
-        if limit and limit < offer.price:
-            yield f"The price is {offer.price} per hour, above maxPrice {limit}"
 
     def overrides(self, offer: Offer) -> PodOverrides:
         """Return the pod's values that the order and the offer determine."""

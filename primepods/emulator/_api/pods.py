@@ -6,7 +6,7 @@ from .._state.account import Account
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from . import shapes
-from .http import Call, Reply, ok, query_choice, query_integer, query_page, query_values, refuse
+from .http import Request, Response, ok, query_choice, query_integer, query_page, query_values, refuse
 from .orders import Order
 from .router import Route
 
@@ -31,44 +31,44 @@ class PodsApi:
             Route("log", "GET", "/pods/{pod_id}/log", self._log),
         ]
 
-    def _list(self, call: Call) -> Reply:
-        offset, limit = query_page(call, self._max_page_size)
-        view = self._account.view(call.lag)
+    def _list(self, request: Request) -> Response:
+        offset, limit = query_page(request, self._max_page_size)
+        view = self._account.view(request.lag)
         records = list(view.pods.values())[offset : offset + limit]
         rows = [shapes.pod_row(record, self._epoch, view.now) for record in records]
-        return Reply(200, shapes.page(rows, total=len(view.pods), offset=offset, limit=limit))
+        return Response(200, shapes.page(rows, total=len(view.pods), offset=offset, limit=limit))
 
-    def _get(self, call: Call, pod_id: str) -> Reply:
-        record, now = self._find(call, pod_id)
-        return Reply(200, shapes.pod_row(record, self._epoch, now))
+    def _get(self, request: Request, pod_id: str) -> Response:
+        record, now = self._find(request, pod_id)
+        return Response(200, shapes.pod_row(record, self._epoch, now))
 
-    def _status(self, call: Call) -> Reply:
-        view = self._account.view(call.lag)
-        wanted = dict.fromkeys(query_values(call, "pod_ids"))
+    def _status(self, request: Request) -> Response:
+        view = self._account.view(request.lag)
+        wanted = dict.fromkeys(query_values(request, "pod_ids"))
         rows = [shapes.status_row(view.pods[pod_id], view.now) for pod_id in wanted if pod_id in view.pods]
-        return Reply(200, shapes.status_response(rows))
+        return Response(200, shapes.status_response(rows))
 
-    def _history(self, call: Call) -> Reply:
-        offset, limit = query_page(call, self._max_page_size)
-        by = query_choice(call, "sort_by", ("terminatedAt", "createdAt")) or "terminatedAt"
-        order = query_choice(call, "sort_order", ("asc", "desc")) or "desc"
-        rows = self._account.view(call.lag).history.sorted_by(by, descending=order == "desc")
+    def _history(self, request: Request) -> Response:
+        offset, limit = query_page(request, self._max_page_size)
+        by = query_choice(request, "sort_by", ("terminatedAt", "createdAt")) or "terminatedAt"
+        order = query_choice(request, "sort_order", ("asc", "desc")) or "desc"
+        rows = self._account.view(request.lag).history.sorted_by(by, descending=order == "desc")
         encoded = [shapes.history_row(row, self._epoch) for row in rows[offset : offset + limit]]
-        return Reply(200, shapes.page(encoded, total=len(rows), offset=offset, limit=limit))
+        return Response(200, shapes.page(encoded, total=len(rows), offset=offset, limit=limit))
 
-    def _delete(self, call: Call, pod_id: str) -> Reply:
-        record, _ = self._find(call, pod_id)
-        return ok({"status": self._account.delete(record, lost_after=call.deletion_lost_after)})
+    def _delete(self, request: Request, pod_id: str) -> Response:
+        record, _ = self._find(request, pod_id)
+        return ok({"status": self._account.delete(record, lost_after=request.deletion_lost_after)})
 
-    def _log(self, call: Call, pod_id: str) -> Reply:
-        tail = query_integer(call, "tail", default=100)
-        record, now = self._find(call, pod_id)
+    def _log(self, request: Request, pod_id: str) -> Response:
+        tail = query_integer(request, "tail", default=100)
+        record, now = self._find(request, pod_id)
         lines = self._log_lines(record, now)
         return ok({"data": "\n".join(lines[-tail:] if tail > 0 else [])})
 
-    def _create(self, call: Call) -> Reply:
+    def _create(self, request: Request) -> Response:
         account = self._account
-        order = Order(call)
+        order = Order(request)
         offer = order.find_offer(account.market)
         key_id = order.pod.get("sshKeyId")
         if key_id is not None and key_id not in account.keys.by_id:
@@ -83,10 +83,10 @@ class PodsApi:
         record.appears = record.created + account.config.appear_seconds
         order.apply_to(record, offer)
         account.add(record)
-        return Reply(200, shapes.pod_row(record, self._epoch, record.created))
+        return Response(200, shapes.pod_row(record, self._epoch, record.created))
 
-    def _find(self, call: Call, pod_id: str) -> tuple[PodRecord, float]:
-        view = self._account.view(call.lag)
+    def _find(self, request: Request, pod_id: str) -> tuple[PodRecord, float]:
+        view = self._account.view(request.lag)
         if pod_id not in view.pods:
             raise refuse(404, "Pod not found")
         return view.pods[pod_id], view.now

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import attrs
 
-from .http import Call, Reply, ReplyError, detail, refuse
+from .http import Request, Response, ResponseError, detail, refuse
 
 Handler = Callable[..., Any]
-"""Takes the call, and the path's parameters as keyword arguments; returns the response."""
+"""Takes the request, and the path's parameters as keyword arguments; returns the response."""
 
 
 @attrs.frozen
@@ -49,18 +49,18 @@ class Router:
     def __init__(self, routes: list[Route]) -> None:
         self._routes = routes
 
-    def resolve(self, call: Call) -> tuple[Route, dict[str, str]]:
-        """Return the route of a call and the path's parameters; raises a 307, a 404 or a 405."""
-        matches = self._matches(call.path)
+    def resolve(self, request: Request) -> tuple[Route, dict[str, str]]:
+        """Return the route of a request and the path's parameters; raises a 307, a 404 or a 405."""
+        matches = self._matches(request.path)
         for route, params in matches:
-            if route.method == call.method:
+            if route.method == request.method:
                 return route, params
         if matches:
             allow = ", ".join(sorted({route.method for route, _ in matches}))
-            raise ReplyError(detail(405, "Method Not Allowed", {"Allow": allow}))
-        other_spelling = call.path[:-1] if call.path.endswith("/") else call.path + "/"
+            raise ResponseError(detail(405, "Method Not Allowed", {"Allow": allow}))
+        other_spelling = request.path[:-1] if request.path.endswith("/") else request.path + "/"
         if self._matches(other_spelling):
-            raise ReplyError(_redirect(call, other_spelling))
+            raise ResponseError(_redirect(request, other_spelling))
         raise refuse(404, "Not Found")
 
     def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
@@ -69,11 +69,11 @@ class Router:
         return [(route, params) for route, params in found if params is not None]
 
 
-def _redirect(call: Call, path: str) -> Reply:
+def _redirect(request: Request, path: str) -> Response:
     """Return a 307 to another spelling of the path.
 
     The host stays as in the request: on a redirect from 127.0.0.1 to localhost, clients would drop the key.
     """
-    target = f"{path}?{call.raw_query}" if call.raw_query else path
-    location = f"http://{call.host}{target}" if call.host else target
+    target = f"{path}?{request.raw_query}" if request.raw_query else path
+    location = f"http://{request.host}{target}" if request.host else target
     return detail(307, "Temporary Redirect", {"Location": location})

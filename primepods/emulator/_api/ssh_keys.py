@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._state.account import Account
 from .._state.ssh_keys import PUBLIC_KEY, SSHKey
 from ..clock import timestamp
-from .http import Call, Reply, encode, ok, query_page, refuse
+from .http import Request, Response, encode, ok, query_page, refuse
 from .router import Route
 from .shapes import USER_ID, page
 from .validation import boolean, json_body, nullable, object_of, string
@@ -29,25 +29,25 @@ class SSHKeysApi:
             Route("ssh_key_update", "PATCH", "/ssh_keys/{key_id}", self._update),
         ]
 
-    def _list(self, call: Call) -> Reply:
-        offset, limit = query_page(call, self._account.config.max_page_size)
+    def _list(self, request: Request) -> Response:
+        offset, limit = query_page(request, self._account.config.max_page_size)
         keys = list(self._account.keys.by_id.values())
         rows = [encode(self._row(key)) for key in keys[offset : offset + limit]]
-        return Reply(200, page(rows, total=len(keys), offset=offset, limit=limit))
+        return Response(200, page(rows, total=len(keys), offset=offset, limit=limit))
 
-    def _upload(self, call: Call) -> Reply:
-        given = json_body(call, _UPLOAD)
+    def _upload(self, request: Request) -> Response:
+        given = json_body(request, _UPLOAD)
         if not PUBLIC_KEY.fullmatch(given["publicKey"]):
             raise refuse(400, "publicKey is no public key in OpenSSH's format")
         now = self._account.clock.now()
         return ok(self._row(self._account.keys.add(given["name"], given["publicKey"].strip(), now)))
 
-    def _delete(self, _call: Call, key_id: str) -> Reply:
+    def _delete(self, _call: Request, key_id: str) -> Response:
         del self._account.keys.by_id[self._find(key_id).id]
         return ok({"message": "SSH key deleted"})
 
-    def _update(self, call: Call, key_id: str) -> Reply:
-        primary = json_body(call, _UPDATE).get("isPrimary")
+    def _update(self, request: Request, key_id: str) -> Response:
+        primary = json_body(request, _UPDATE).get("isPrimary")
         key = self._find(key_id)
         if primary is False:
             raise refuse(400, "isPrimary must be true: make another key primary instead")

@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, cast
 
-from .http import MAX_INT64, Call, invalid
+from .http import MAX_INT64, Request, invalid
 
 Problem = tuple[str, str]
 Check = Callable[[object, str], Iterator[Problem]]
 
 
-def json_body(call: Call, check: Check) -> dict[str, Any]:
+def json_body(request: Request, check: Check) -> dict[str, Any]:
     """Parse and validate the body; raises a 422 that lists all problems."""
     try:
-        body = json.loads(call.body.decode(), parse_constant=_no_constant, parse_float=_finite)
+        body = json.loads(request.body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise invalid(("body", "JSON decode error")) from error
     # The API omits the prefix "pod." in field names.

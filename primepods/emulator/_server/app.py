@@ -1,4 +1,4 @@
-"""The aiohttp application: converts a request to a ``Call``, and the API's ``Reply`` to a response.
+"""The aiohttp application: converts aiohttp's requests and responses from and to the API's.
 
 It logs requests and applies the fault plan to them, except for those to control routes.
 """
@@ -18,12 +18,13 @@ import attrs
 from aiohttp import web
 
 from .._api.api import Api, Target
-from .._api.http import Call, Reply, detail, parse_query
+from .._api.http import Request, Response, detail, parse_query
 from ..clock import Clock
 from ..control import PREFIX, Control
 from ..faultplan import FaultPlan
 from ..faults import Delay, Fault, Raw
-from ..requestlog import Request, RequestLog
+from ..requestlog import Request as LoggedRequest
+from ..requestlog import RequestLog
 from .loopback import is_loopback_header
 
 REDACTED = "***"
@@ -52,75 +53,80 @@ class App:
     _cached_date: tuple[int, dict[str, str]] | None = None
     """A second, and the ``Date`` header for it."""
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
         """Handle one request."""
-        call = _parse_call(request)
-        if not is_loopback_header(call.host):
-            entry = self._log(call, [])
+        request = _parse_request(http_request)
+        if not is_loopback_header(request.host):
+            entry = self._log(request, [])
             entry.status = _FORBIDDEN.status
             return self._response(_FORBIDDEN)
-        if self.control is not None and call.path.startswith(PREFIX):
-            call_or_error = await _read_body(request, call)
-            if isinstance(call_or_error, Call):
-                return await self._respond(request, self.control.respond(call_or_error))
-            return await self._respond(request, call_or_error)
-        target = self.api.resolve(call)
-        faults = self.faults.pick(call, target.operation, self.clock.now())
-        entry = self._log(call, faults)
+        if self.control is not None and request.path.startswith(PREFIX):
+            request_or_error = await _read_body(http_request, request)
+            if isinstance(request_or_error, Request):
+                return await self._respond(http_request, self.control.respond(request_or_error))
+            return await self._respond(http_request, request_or_error)
+        target = self.api.resolve(request)
+        faults = self.faults.pick(request, target.operation, self.clock.now())
+        entry = self._log(request, faults)
         self._in_flight += 1
         try:
-            outcome = await self._outcome(request, call, target, faults, entry.time)
+            outcome = await self._outcome(http_request, request, target, faults, entry.time)
             entry.status = outcome.status
-            return await self._respond(request, outcome)
+            return await self._respond(http_request, outcome)
         finally:
             self._in_flight -= 1
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Log a request that is not valid HTTP, and return the error response."""
-        entry = self._log(Call(method="UNKNOWN", path="", query=[]), [])
+        entry = self._log(Request(method="UNKNOWN", path="", query=[]), [])
         entry.status = status
         return self._response(detail(status, message))
 
     async def _outcome(
-        self, request: web.BaseRequest, call: Call, target: Target, faults: list[Fault], arrived_at: float
-    ) -> Reply | Raw:
+        self,
+        http_request: web.BaseRequest,
+        request: Request,
+        target: Target,
+        faults: list[Fault],
+        arrived_at: float,
+    ) -> Response | Raw:
         # Yield to the loop at least once, so that simultaneous requests count as in flight together.
         await asyncio.sleep(self.latency)
-        call_or_error = await _read_body(request, call)
-        if not isinstance(call_or_error, Call):
-            return call_or_error
+        request_or_error = await _read_body(http_request, request)
+        if not isinstance(request_or_error, Request):
+            return request_or_error
         delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if delay:
             # Count from the arrival: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
-        reply = self._call_api(target, call_or_error, faults)
+        response = self._call_api(target, request_or_error, faults)
         # Only the last fault can change the response; see `FaultPlan.pick`.
-        return faults[-1].outcome(reply) if faults else reply
+        return faults[-1].outcome(response) if faults else response
 
-    def _call_api(self, target: Target, call: Call, faults: list[Fault]) -> Reply:
+    def _call_api(self, target: Target, request: Request, faults: list[Fault]) -> Response:
         """Pass the request to the API, unless a fault stops it, and return the response.
 
         If a fault adds a second request, the API acts on both, and the second response is returned.
         """
         if not all(fault.reaches for fault in faults):
             # A placeholder: the fault replaces it.
-            return Reply(200, b"")
-        received = call
+            return Response(200, b"")
+        received = request
         for fault in faults:
             received = fault.received(received)
-        reply = target.respond(received)
+        response = target.respond(received)
         for fault in faults:
-            second_call = fault.second(call)
-            if second_call is not None:
-                reply = self.api.resolve(second_call).respond(second_call)
+            second_request = fault.second(request)
+            if second_request is not None:
+                response = self.api.resolve(second_request).respond(second_request)
         # Not only in `_response`, because some faults write the response's head themselves.
-        return attrs.evolve(reply, headers={**self._date_header(), **reply.headers})
+        return attrs.evolve(response, headers={**self._date_header(), **response.headers})
 
-    async def _respond(self, request: web.BaseRequest, outcome: Reply | Raw) -> web.Response:
-        if isinstance(outcome, Reply):
+    async def _respond(self, http_request: web.BaseRequest, outcome: Response | Raw) -> web.Response:
+        if isinstance(outcome, Response):
             return self._response(outcome)
-        if request.transport is not None:
-            await self._write(request.transport, outcome)
+        if http_request.transport is not None:
+            await self._write(http_request.transport, outcome)
         # The connection is closed: aiohttp discards this response.
         return web.Response()
 
@@ -138,9 +144,9 @@ class App:
         else:
             transport.close()
 
-    def _response(self, reply: Reply) -> web.Response:
-        headers = {"Content-Type": "application/json", **self._date_header(), **reply.headers}
-        return web.Response(status=reply.status, body=reply.body, headers=headers)
+    def _response(self, response: Response) -> web.Response:
+        headers = {"Content-Type": "application/json", **self._date_header(), **response.headers}
+        return web.Response(status=response.status, body=response.body, headers=headers)
 
     def _date_header(self) -> dict[str, str]:
         """Return the ``Date`` header, in the emulator's time."""
@@ -150,11 +156,11 @@ class App:
             self._cached_date = now, {"Date": date}
         return self._cached_date[1]
 
-    def _log(self, call: Call, faults: list[Fault]) -> Request:
-        entry = Request(
-            method=call.method,
-            path=self._without_key(call.path),
-            query=[(self._without_key(key), self._without_key(value)) for key, value in call.query],
+    def _log(self, request: Request, faults: list[Fault]) -> LoggedRequest:
+        entry = LoggedRequest(
+            method=request.method,
+            path=self._without_key(request.path),
+            query=[(self._without_key(key), self._without_key(value)) for key, value in request.query],
             concurrency=self._in_flight + 1,
             time=self.clock.now(),
             faults=[type(fault).__name__ for fault in faults],
@@ -169,27 +175,30 @@ class App:
         return plain.replace(self.api_key, REDACTED)
 
 
-def _parse_call(request: web.BaseRequest) -> Call:
-    raw, _, raw_query = request.raw_path.partition("?")
-    return Call(
-        method=request.method,
+def _parse_request(http_request: web.BaseRequest) -> Request:
+    raw, _, raw_query = http_request.raw_path.partition("?")
+    return Request(
+        method=http_request.method,
         # A request line may hold the whole URL, as for a proxy.
         path=_ORIGIN.sub("", raw),
         query=parse_query(raw_query),
         raw_query=raw_query,
-        host=request.headers.get("Host", ""),
-        authorization=request.headers.get("Authorization"),
+        host=http_request.headers.get("Host", ""),
+        authorization=http_request.headers.get("Authorization"),
     )
 
 
-async def _read_body(request: web.BaseRequest, call: Call) -> Call | Reply | Raw:
-    """Return the call with its body if its method has one; an error response if the body is unreadable."""
-    if call.method not in _METHODS_WITH_BODY:
-        return call
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+async def _read_body(http_request: web.BaseRequest, request: Request) -> Request | Response | Raw:
+    """Return the request with its body if its method has one; an error response if the body is unreadable."""
+    if request.method not in _METHODS_WITH_BODY:
+        return request
+    if (
+        http_request.headers.get("Expect", "").lower() == "100-continue"
+        and http_request.transport is not None
+    ):
+        http_request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        return attrs.evolve(call, body=await request.read())
+        return attrs.evolve(request, body=await http_request.read())
     except web.HTTPRequestEntityTooLarge:
         return detail(413, "Request body too large")
     except web.RequestPayloadError:

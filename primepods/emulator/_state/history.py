@@ -51,23 +51,18 @@ class History:
         """Return all rows by ``terminatedAt`` or ``createdAt``."""
         order = (by, descending)
         if order not in self._sorted:
-            key = _by_creation if by == "createdAt" else _by_end
+
+            def key(row: HistoryRow) -> tuple[float, str]:
+                # Running resources sort as the oldest: last in the default order.
+                end = float("-inf") if row.terminated is None else row.terminated
+                return row.created if by == "createdAt" else end, row.id
+
             self._sorted[order] = sorted(self.rows, key=key, reverse=descending)
         return self._sorted[order]
 
     def as_of(self, then: float) -> History:
         """Return the history as it was at ``then``."""
         return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
-
-
-def _by_creation(row: HistoryRow) -> tuple[float, str]:
-    return row.created, row.id
-
-
-def _by_end(row: HistoryRow) -> tuple[float, str]:
-    # Running resources sort as the oldest: last in the default order.
-    end = float("-inf") if row.terminated is None else row.terminated
-    return end, row.id
 
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:

@@ -122,22 +122,16 @@ def _draw_offers(seed: int) -> Iterator[Offer]:
     """Draw the offers of single machines, of clusters and of machines without a GPU."""
     rng = random_for(seed, "offers")
     for provider in PROVIDERS:
-        for gpu in rng.sample(GPUS, 4):
-            yield from _machine_offers(rng, provider, gpu)
+        for gpu, count in product(rng.sample(GPUS, 4), (1, 2, 4, 8)):
+            offer = _offer(rng, provider, gpu, count, nodes=1)
+            yield offer
+            if rng.random() < SPOT_RATE:
+                price = round(offer.price * SPOT_FACTOR, 2)
+                yield attrs.evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
     for provider, gpu, nodes in product(CLUSTER_PROVIDERS, CLUSTER_GPUS, (2, 4)):
         yield _offer(rng, provider, gpu, 8 * nodes, nodes=nodes)
     for provider, vcpus in product(PROVIDERS[:3], VCPUS):
         yield _cpu_offer(provider, vcpus)
-
-
-def _machine_offers(rng: Random, provider: Provider, gpu: Gpu) -> Iterator[Offer]:
-    """Draw the offers of single machines with a GPU, some of them also at a spot price."""
-    for count in (1, 2, 4, 8):
-        offer = _offer(rng, provider, gpu, count, nodes=1)
-        yield offer
-        if rng.random() < SPOT_RATE:
-            price = round(offer.price * SPOT_FACTOR, 2)
-            yield attrs.evolve(offer, cloud_id=f"{offer.cloud_id}-spot", price=price, spot=True)
 
 
 def _offer(rng: Random, provider: Provider, gpu: Gpu, count: int, *, nodes: int) -> Offer:

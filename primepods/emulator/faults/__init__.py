@@ -1,12 +1,12 @@
 """Faults between a client and the API; a ``FaultPlan`` selects the requests they affect.
 
 Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. For
-your own fault, inherit from ``Fault``, and return a ``Reply`` or ``Raw`` bytes from ``outcome``.
+your own fault, inherit from ``Fault``, and return a ``Response`` or ``Raw`` bytes from ``outcome``.
 """
 
 from __future__ import annotations
 
-from .._api.http import Reply
+from .._api.http import Response
 from ._base import Fault, Raw
 from ._behaviour import Delay, LostDeletion, OtherPod, Rename, Stale
 from ._connections import BadChunk, Cut, Drip, Reset, WrongLength
@@ -29,8 +29,8 @@ __all__ = [
     "Raw",
     "Redirect",
     "Rename",
-    "Reply",
     "Reset",
+    "Response",
     "Stale",
     "Status",
     "WrongLength",

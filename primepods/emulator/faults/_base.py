@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import attrs
 from attrs import validators
 
-from .._api.http import Call, Reply
+from .._api.http import Request, Response
 
 
 def _check_seconds(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
@@ -49,18 +49,18 @@ class Fault:
         """Return whether the API receives the request, and acts on it."""
         return True
 
-    def received(self, call: Call) -> Call:
+    def received(self, request: Request) -> Request:
         """Return the request as the API receives it."""
-        return call
+        return request
 
-    def second(self, call: Call) -> Call | None:
+    def second(self, request: Request) -> Request | None:
         """Return a second request, if any: the API acts on both, and the client gets the second response."""
-        del call
+        del request
         return None
 
-    def outcome(self, reply: Reply) -> Reply | Raw:
-        """Return the data to send; ``reply`` is the API's response, empty if the API was not reached."""
-        return reply
+    def outcome(self, response: Response) -> Response | Raw:
+        """Return the data to send; ``response`` is the API's, empty if the API was not reached."""
+        return response
 
 
 @attrs.frozen

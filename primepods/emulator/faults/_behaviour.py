@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import attrs
 from attrs import validators
 
-from .._api.http import Call, encode
+from .._api.http import Request, encode
 from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 
 
@@ -34,9 +34,9 @@ class Stale(Fault):
     is_last: ClassVar[bool] = False
     seconds: float = attrs.field(validator=DURATION)
 
-    def received(self, call: Call) -> Call:
+    def received(self, request: Request) -> Request:
         """Set the lag of the response; the lags of several faults add up."""
-        return attrs.evolve(call, lag=call.lag + self.seconds)
+        return attrs.evolve(request, lag=request.lag + self.seconds)
 
 
 @attrs.frozen
@@ -54,10 +54,10 @@ class Rename(Fault):
     strip: bool = attrs.field(default=False, kw_only=True, validator=FLAG)
     length: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
-    def received(self, call: Call) -> Call:
+    def received(self, request: Request) -> Request:
         """Change the name in the body of an order; a body without a name is unchanged."""
         try:
-            body: Any = json.loads(call.body)
+            body: Any = json.loads(request.body)
             name: str = body["pod"]["name"]
             if self.lower:
                 name = name.lower()
@@ -65,8 +65,8 @@ class Rename(Fault):
                 name = name.strip()
             body["pod"]["name"] = name[: self.length]
         except (ValueError, LookupError, TypeError, AttributeError):
-            return call
-        return attrs.evolve(call, body=encode(body))
+            return request
+        return attrs.evolve(request, body=encode(body))
 
 
 @attrs.frozen
@@ -80,9 +80,9 @@ class LostDeletion(Fault):
     is_last: ClassVar[bool] = False
     seconds: float = attrs.field(default=5.0, validator=DURATION)
 
-    def received(self, call: Call) -> Call:
+    def received(self, request: Request) -> Request:
         """Set the time after which the deletion is lost."""
-        return attrs.evolve(call, deletion_lost_after=self.seconds)
+        return attrs.evolve(request, deletion_lost_after=self.seconds)
 
 
 @attrs.frozen
@@ -95,6 +95,6 @@ class OtherPod(Fault):
 
     other_id: str = attrs.field(validator=TEXT)
 
-    def second(self, call: Call) -> Call:
+    def second(self, request: Request) -> Request:
         """Return a GET of the other pod."""
-        return attrs.evolve(call, method="GET", path=f"/api/v1/pods/{self.other_id}", query=[], body=b"")
+        return attrs.evolve(request, method="GET", path=f"/api/v1/pods/{self.other_id}", query=[], body=b"")

@@ -7,7 +7,7 @@ import math
 import attrs
 from attrs import validators
 
-from .._api.http import Reply
+from .._api.http import Response
 from ._base import DURATION, Fault, Raw, ReplacedResponse, status_phrase
 
 
@@ -15,9 +15,9 @@ from ._base import DURATION, Fault, Raw, ReplacedResponse, status_phrase
 class Reset(ReplacedResponse):
     """The connection is reset before the API receives the request or, with ``acted``, after it acted."""
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Return no bytes, and a reset."""
-        del reply
+        del response
         return Raw(None, reset=True)
 
 
@@ -30,10 +30,10 @@ class Cut(Fault):
         validator=[validators.instance_of((int, float)), validators.ge(0), validators.lt(1)],
     )
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Return the head and the beginning of the body."""
-        kept = int(len(reply.body) * self.share)
-        return Raw(reply.status, (_head(reply, len(reply.body)), reply.body[:kept]))
+        kept = int(len(response.body) * self.share)
+        return Raw(response.status, (_head(response, len(response.body)), response.body[:kept]))
 
 
 @attrs.frozen
@@ -42,9 +42,9 @@ class WrongLength(Fault):
 
     by: int = attrs.field(default=10, validator=validators.instance_of(int))
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Return a head with a wrong length, and the body."""
-        return Raw(reply.status, (_head(reply, max(0, len(reply.body) + self.by)), reply.body))
+        return Raw(response.status, (_head(response, max(0, len(response.body) + self.by)), response.body))
 
 
 @attrs.frozen
@@ -54,31 +54,33 @@ class Drip(Fault):
     seconds: float = attrs.field(validator=DURATION)
     pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Return the head, then the body piece by piece."""
-        body, size = reply.body, max(1, math.ceil(len(reply.body) / self.pieces))
+        body, size = response.body, max(1, math.ceil(len(response.body) / self.pieces))
         parts = tuple(body[at : at + size] for at in range(0, len(body), size))
-        return Raw(reply.status, (_head(reply, len(body)), *parts), pause=self.seconds / max(1, len(parts)))
+        return Raw(
+            response.status, (_head(response, len(body)), *parts), pause=self.seconds / max(1, len(parts))
+        )
 
 
 @attrs.frozen
 class BadChunk(Fault):
     """The API acts; the response is chunked, and the size of the second chunk is not a number."""
 
-    def outcome(self, reply: Reply) -> Raw:
+    def outcome(self, response: Response) -> Raw:
         """Return a valid chunk and an invalid one."""
-        half = max(1, len(reply.body) // 2)
-        first = b"%x\r\n%s\r\n" % (half, reply.body[:half])
-        second = b"zz\r\n" + reply.body[half:] + b"\r\n0\r\n\r\n"
-        return Raw(reply.status, (_head(reply, None), first, second))
+        half = max(1, len(response.body) // 2)
+        first = b"%x\r\n%s\r\n" % (half, response.body[:half])
+        second = b"zz\r\n" + response.body[half:] + b"\r\n0\r\n\r\n"
+        return Raw(response.status, (_head(response, None), first, second))
 
 
-def _head(reply: Reply, length: int | None) -> bytes:
+def _head(response: Response, length: int | None) -> bytes:
     """Return the head of a response whose body has ``length`` bytes, or is chunked with ``None``."""
     framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
-    headers = {"Content-Type": "application/json", **reply.headers, **framing, "Connection": "close"}
+    headers = {"Content-Type": "application/json", **response.headers, **framing, "Connection": "close"}
     lines = [
-        f"HTTP/1.1 {reply.status} {status_phrase(reply.status)}",
+        f"HTTP/1.1 {response.status} {status_phrase(response.status)}",
         *(f"{k}: {v}" for k, v in headers.items()),
     ]
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n"

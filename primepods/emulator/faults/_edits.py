@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from attrs import validators
 
-from .._api.http import Reply, encode
+from .._api.http import Response, encode
 from ._base import COUNT, FLAG, TEXT, Fault
 
 _ROW_KEYS = {"data", "items"}
@@ -46,12 +46,12 @@ class Edit(Fault):
     )
     rows: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
-    def outcome(self, reply: Reply) -> Reply:
+    def outcome(self, response: Response) -> Response:
         """Return the changed response."""
         try:
-            body: Any = json.loads(reply.body)
+            body: Any = json.loads(response.body)
         except ValueError:
-            return reply
+            return response
         if self.rows is not None:
             for name in _ROW_KEYS & body.keys():
                 body[name] = (body[name] or [])[: self.rows]
@@ -60,7 +60,7 @@ class Edit(Fault):
         for place, value in self.put.items():
             _edit(body, place, value)
         changed = body if self.change is None else self.change(body)
-        return attrs.evolve(reply, body=encode(changed))
+        return attrs.evolve(response, body=encode(changed))
 
 
 @attrs.frozen
@@ -69,21 +69,21 @@ class EmptyData(Fault):
 
     null: bool = attrs.field(default=False, validator=FLAG)
 
-    def outcome(self, reply: Reply) -> Reply:
+    def outcome(self, response: Response) -> Response:
         """Return the response without rows."""
         rows: Any = None if self.null else []
         replacements: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
         edit = Edit(lambda body: {name: replacements.get(name, value) for name, value in body.items()})
-        return edit.outcome(reply)
+        return edit.outcome(response)
 
 
 @attrs.frozen
 class Empty(Fault):
     """The API acts; the response has its status and no body."""
 
-    def outcome(self, reply: Reply) -> Reply:
+    def outcome(self, response: Response) -> Response:
         """Return the status without a body."""
-        return attrs.evolve(reply, body=b"")
+        return attrs.evolve(response, body=b"")
 
 
 def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from attrs import validators
 
-from .._api.http import Reply, encode
+from .._api.http import Response, encode
 from ._base import TEXT, ReplacedResponse, status_phrase
 
 _BODIES: dict[int, object] = {
@@ -39,22 +39,22 @@ class Status(ReplacedResponse):
     body: object = attrs.field(default=None, kw_only=True)
     text: str | None = attrs.field(default=None, kw_only=True, validator=validators.optional(TEXT))
 
-    def outcome(self, reply: Reply) -> Reply:
+    def outcome(self, response: Response) -> Response:
         """Return the error."""
-        del reply
+        del response
         headers: dict[str, str] = {}
         if isinstance(self.retry_after, str):
             headers["Retry-After"] = self.retry_after
         elif self.retry_after is not None:
             headers["Retry-After"] = f"{self.retry_after:g}"
         if self.text is not None:
-            return Reply(self.status, self.text.encode(), {"Content-Type": "text/plain", **headers})
+            return Response(self.status, self.text.encode(), {"Content-Type": "text/plain", **headers})
         if self.body is None and self.status in _GATEWAY_STATUSES:
             return _html(self.status, headers)
         body = self.body
         if body is None:
             body = _BODIES.get(self.status, {"detail": status_phrase(self.status)})
-        return Reply(self.status, encode(body), headers)
+        return Response(self.status, encode(body), headers)
 
 
 @attrs.frozen
@@ -63,9 +63,9 @@ class Html(ReplacedResponse):
 
     status: int = attrs.field(default=200, validator=_STATUS)
 
-    def outcome(self, reply: Reply) -> Reply:
+    def outcome(self, response: Response) -> Response:
         """Return the page."""
-        del reply
+        del response
         return _html(self.status, {})
 
 
@@ -78,12 +78,14 @@ class Redirect(ReplacedResponse):
         default=307, validator=[validators.instance_of(int), validators.ge(300), validators.lt(400)]
     )
 
-    def outcome(self, reply: Reply) -> Reply:
+    def outcome(self, response: Response) -> Response:
         """Return the redirect."""
-        del reply
-        return Reply(self.status, encode({"detail": status_phrase(self.status)}), {"Location": self.location})
+        del response
+        return Response(
+            self.status, encode({"detail": status_phrase(self.status)}), {"Location": self.location}
+        )
 
 
-def _html(status: int, headers: dict[str, str]) -> Reply:
+def _html(status: int, headers: dict[str, str]) -> Response:
     body = f"<html><body>{status} {status_phrase(status)}</body></html>"
-    return Reply(status, body.encode(), {"Content-Type": "text/html", **headers})
+    return Response(status, body.encode(), {"Content-Type": "text/html", **headers})

@@ -1,4 +1,4 @@
-"""Base of pods and status rows: nodes, ports and readiness."""
+"""Readiness, nodes and ports: the base of pods and status rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ _FULL_PROGRESS = 100
 _MAX_TEXT_LENGTH = 100
 _MAX_PORT = 65_535
 _MAX_NODES = 1_000
-_STOPPED_OR_ENDING = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 _NOT_INSTALLED = frozenset({InstallationState.ERROR, InstallationState.TERMINATED})
 
 
@@ -121,13 +120,18 @@ class Machine(Model, PodReference):
         return self.status == PodState.ACTIVE and self.is_installed and self.has_address
 
     @property
+    def has_ended(self) -> bool:
+        """True if the pod was stopped or deleted, or is being deleted."""
+        return self.status is not None and (self.status == PodState.STOPPED or self.status.is_ending)
+
+    @property
     def has_failed(self) -> bool:
         """True if the pod cannot become ready without help: ERROR, or a failed installation.
 
         An ``installation_failure`` alone means that a retry is in progress. STOPPED, DELETING and TERMINATED
         are states that a user asked for, not failures.
         """
-        if self.status in _STOPPED_OR_ENDING:
+        if self.has_ended:
             return False
         return self.status == PodState.ERROR or self.installation_status == InstallationState.ERROR
 

@@ -1,0 +1,151 @@
+"""Rate limiter of all requests to one API with one key."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+from weakref import WeakValueDictionary
+
+from .._utils.clock import Clock
+from ..config import Settings
+from ..errors import RateLimitError
+
+_FIRST_PAUSE: Final = 1.0
+_MAX_PAUSE: Final = 60.0
+"""Seconds; for a 429 without ``Retry-After``."""
+_PACE_WINDOW: Final = 5.0
+"""Seconds over which sent requests are counted, to measure the rate before it is first limited."""
+_MIN_FIRST_RATE: Final = 1.0
+"""Requests per second: less is learned from several 429s only, so that two stray ones stop nobody."""
+_FIRST_RATE_FACTOR: Final = 0.5
+_RATE_FACTOR: Final = 0.8
+"""Factors by which the rate falls when it is first limited, and at each later 429."""
+_PAUSE_MEMORY: Final = 60.0
+"""Seconds after a pause within which another 429 means that the rate is too high."""
+_RATE_INCREASE: Final = 0.1
+"""Requests per second by which the rate grows in each window, if all requests succeed."""
+_MAX_RELATIVE_INCREASE: Final = 0.2
+"""Max fraction by which the rate grows with each response: for rates below one request per window."""
+_MIN_RATE: Final = 1 / 60
+_MAX_RATE: Final = 100.0
+"""Requests per second; above it the limit is lifted."""
+MAX_RETRY_AFTER: Final = 300.0
+"""Seconds; longer pauses are cut. This API documents no limit; others send the time of day, or an hour."""
+
+
+class Pace:
+    """Rate limiter of the requests: no limit until the first 429.
+
+    Then polling pauses for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
+    to half of that, or up to a second if that is longer; other calls go on, since the 429 may be about one
+    endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The rate grows
+    with each response and falls with each 429, so that independent processes converge on a share of what the
+    API allows. The time between two requests is random, from half to one and a half of the mean, so that the
+    processes do not stay in step.
+
+    Args:
+        clock: The clients' clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last_rate_limit: RateLimitError | None = None
+        self._next_pause = _FIRST_PAUSE
+        self._rate = math.inf
+        self._sent_times: deque[float] = deque()
+        self._next_turn_at = -math.inf
+        self.paused_until: float = -math.inf
+
+    @property
+    def pause_cause(self) -> RateLimitError | None:
+        """The 429 that asked for the pause; ``None`` when it is over."""
+        return self._last_rate_limit if self._clock.time() < self.paused_until else None
+
+    @property
+    def next_at(self) -> float:
+        """The time at which the next request may be sent."""
+        return max(self.paused_until, self._next_turn_at)
+
+    def take_turn(self, *, ends_at: float = math.inf) -> float | None:
+        """Return the seconds after which the rate allows a request, and count that request.
+
+        ``None`` if that would be at ``ends_at`` or later: nothing is counted then.
+        """
+        now = turn_at = self._clock.time()
+        if self._rate < math.inf:
+            turn_at = max(now, self._next_turn_at)
+            if turn_at >= ends_at:
+                return None
+            self._next_turn_at = turn_at + (0.5 + self._clock.random()) / self._rate
+        self._sent_times.append(now)
+        while self._sent_times[0] <= now - _PACE_WINDOW:
+            self._sent_times.popleft()
+        return turn_at - now
+
+    async def wait_for_turn(self) -> RateLimitError | None:
+        """Wait until the rate allows a request; in a pause, return its cause instead: send nothing."""
+        if self.pause_cause is None and (delay := self.take_turn()):
+            await self._clock.sleep(delay)
+        return self.pause_cause
+
+    def record_response(self) -> None:
+        """Raise the rate and reset the length of pauses after a response."""
+        self._next_pause = _FIRST_PAUSE
+        if self._rate < math.inf:
+            responses_per_window = max(self._rate * _PACE_WINDOW, 1.0)
+            increase = _RATE_INCREASE / responses_per_window
+            self._rate += min(increase, _MAX_RELATIVE_INCREASE * self._rate)
+            if self._rate > _MAX_RATE:
+                self._rate = math.inf
+
+    def apply_rate_limit(self, error: RateLimitError) -> bool:
+        """Pause, and lower the rate; return whether this began a pause, or made one longer.
+
+        Of several 429s that ask for the same pause, only the first counts. If every 429 drew a random extra
+        and the longest counted, all processes would wait for nearly the longest possible time, and resume
+        together.
+        """
+        now = self._clock.time()
+        if error.retry_after is not None:
+            seconds = min(error.retry_after, MAX_RETRY_AFTER)
+            if now + seconds <= self.paused_until:
+                return False
+        elif now < self.paused_until:
+            return False
+        else:
+            seconds = self._next_pause
+            self._next_pause = min(2 * seconds, _MAX_PAUSE)
+        self._slow_down(resume_at=now + seconds, last_pause_end=self.paused_until)
+        # The random extra keeps processes from resuming together.
+        self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
+        self._last_rate_limit = error
+        return True
+
+    def _slow_down(self, *, resume_at: float, last_pause_end: float) -> None:
+        """Lower the rate after a 429 that asks to wait until ``resume_at``; a single 429 sets no limit."""
+        if self._rate < math.inf:
+            self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
+        elif self._clock.time() < last_pause_end + _PAUSE_MEMORY:
+            measured = len(self._sent_times) / _PACE_WINDOW
+            self._rate = max(_MIN_FIRST_RATE, _FIRST_RATE_FACTOR * measured)
+        else:
+            return
+        self._next_turn_at = max(self._next_turn_at, resume_at + self._clock.random() / self._rate)
+
+
+_paces: WeakValueDictionary[tuple[str, str, int], Pace] = WeakValueDictionary()
+
+
+def shared_pace(settings: Settings) -> Pace:
+    """Return the rate limiter for the API and the key of ``settings``.
+
+    Clients with other timeouts or in other threads, and the poller of waits, share it, because the API limits
+    them together. Event loops share a monotonic time, except simulated ones, which have a clock of their own.
+    """
+    # The id, since a key that referenced the clock would keep alive what the clock references.
+    key = (settings.base_url, settings.api_key, id(settings.clock))
+    pace = _paces.get(key)
+    if pace is None:
+        pace = _paces[key] = Pace(settings.clock)
+    return pace

@@ -1,0 +1,78 @@
+"""``client.pods``, ``client.availability`` and ``client.ssh_keys``, blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec
+
+from .._blocking import Delegate, Lease, Remote, blocking, like, wrapping
+from ..leasing.lease import AsyncLease
+from ..resources.availability import AsyncAvailability
+from ..resources.pods import AsyncPods
+from ..resources.ssh_keys import AsyncSSHKeys
+from ._iterators import Pager, Watch
+
+P = ParamSpec("P")
+
+
+def _leasing(method: Callable[Concatenate[Any, P], AsyncLease]) -> Callable[Concatenate[Any, P], Lease]:
+    """Return the blocking counterpart of ``lease``, whose ``on_change`` runs in the calling thread."""
+
+    @like(method, Lease)
+    def lease(self: Any, /, *args: Any, on_change: Any = None, **kwargs: Any) -> Lease:
+        return Lease(self._portal, method(self._async, *args, **kwargs), on_change)
+
+    return lease
+
+
+class Pods(Delegate[AsyncPods]):
+    """``client.pods``: rent, list, inspect and delete pods.
+
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncPods`.
+    """
+
+    remote: Final = wrapping(AsyncPods.remote, Remote)
+    page: Final = blocking(AsyncPods.page)
+    list: Final = wrapping(AsyncPods.list, Pager)
+    get: Final = blocking(AsyncPods.get)
+    status: Final = blocking(AsyncPods.status)
+    statuses: Final = blocking(AsyncPods.statuses)
+    watch: Final = wrapping(AsyncPods.watch, Watch)
+    wait: Final = blocking(AsyncPods.wait)
+    wait_ready: Final = blocking(AsyncPods.wait_ready)
+    wait_gone: Final = blocking(AsyncPods.wait_gone)
+    create: Final = blocking(AsyncPods.create)
+    ensure: Final = blocking(AsyncPods.ensure)
+    lease: Final = _leasing(AsyncPods.lease)
+    sweep: Final = blocking(AsyncPods.sweep)
+    delete: Final = blocking(AsyncPods.delete)
+    delete_many: Final = blocking(AsyncPods.delete_many)
+    history_page: Final = blocking(AsyncPods.history_page)
+    history: Final = wrapping(AsyncPods.history, Pager)
+    logs: Final = blocking(AsyncPods.logs)
+
+
+class Availability(Delegate[AsyncAvailability]):
+    """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
+
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncAvailability`.
+    """
+
+    gpus: Final = wrapping(AsyncAvailability.gpus, Pager)
+    multi_node: Final = wrapping(AsyncAvailability.multi_node, Pager)
+    disks: Final = wrapping(AsyncAvailability.disks, Pager)
+    find: Final = blocking(AsyncAvailability.find)
+    cheapest: Final = blocking(AsyncAvailability.cheapest)
+    summary: Final = blocking(AsyncAvailability.summary)
+
+
+class SSHKeys(Delegate[AsyncSSHKeys]):
+    """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
+
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncSSHKeys`.
+    """
+
+    list: Final = wrapping(AsyncSSHKeys.list, Pager)
+    add: Final = blocking(AsyncSSHKeys.add)
+    delete: Final = blocking(AsyncSSHKeys.delete)
+    set_primary: Final = blocking(AsyncSSHKeys.set_primary)
