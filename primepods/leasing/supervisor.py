@@ -279,7 +279,7 @@ class LeaseSupervisor:
     async def _first_ready(self) -> Rental:
         """Order the pods one after the other, until a pod is ready; return its order."""
         if self._options.login:
-            self._options.ssh.check_program()
+            await self._options.ssh.check()
         *earlier_orders, (last_account, last_spec) = self._orders
         failures: list[str] = []
         key_refusals = 0

@@ -8,6 +8,8 @@ from typing import Final
 
 _MAX_LOGIN_OUTPUT: Final = 16_384
 _MAX_LINE: Final = 65_536
+_EXIT_CODE: Final = re.compile(rb"[0-9]{1,3}(\n)|[0-9]{0,3}\Z")
+"""An exit code and its line end, or the beginning of it."""
 _END_OF_LINE: Final = re.compile(r"(\r\n|\r|\n)")
 
 
@@ -44,15 +46,19 @@ class MarkedOutput:
                 return b""
             self.is_ready = True
             self._buffer = rest
-        output, found, code = self._buffer.partition(self._exit)
+        output, found, rest = self._buffer.partition(self._exit)
         if not found:
             split = len(output) - self._len_of_partial_mark(output)
             output, self._buffer = output[:split], output[split:]
-        elif b"\n" in code:
-            self.exit_code = int(code.partition(b"\n")[0])
+            return output
+        code = _EXIT_CODE.match(rest)
+        if code is None:
+            # Not a mark of ours, whose code has at most three digits.
             self._buffer = b""
-        else:
-            self._buffer = found + code
+            return output + found + rest
+        if code[1] is not None:
+            self.exit_code = int(code[0])
+        self._buffer = b"" if code[1] is not None else found + rest
         return output
 
     def end(self) -> bytes:

@@ -196,7 +196,7 @@ def check_work(
     from ._exclude import Exclusion
     from ._scripts import command_script, download_script
 
-    command_script(command, env=env or {}, cwd=cwd, has_input=False)
+    command_script(command, env=env or {}, cwd=cwd)
     Exclusion(exclude)
     for path in downloads:
         download_script(path)
