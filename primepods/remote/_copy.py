@@ -187,7 +187,10 @@ class Download(_Copy):
             end = (end + piece)[-len(ready) :]
         kind = stream.readline(len(b"folder\n"))
         if kind not in {b"folder\n", b"file\n"}:
-            return  # the script has failed, or the connection is lost
+            # The script has failed, or the connection is lost: then little follows.
+            if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
+                raise TransferError(f"Could not copy {self._description}: the pod sent something else.")
+            return
         self._is_source_folder = kind == b"folder\n"
         self._folder = create_staging(self._target)
         staged = self._folder / "data"

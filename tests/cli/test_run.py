@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -228,6 +229,38 @@ def test_whatever_ends_it_gives_the_pod_back(
         assert ("Interrupted: deleting" in err) is (when == "booting")
         assert not market.pods
     wait_for(lambda: not begun.exists())
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "code", "is_stderr_stalled"),
+    [
+        (signal.SIGTERM, 143, False),
+        pytest.param(signal.SIGINT, 130, True, marks=pytest.mark.slow),
+        pytest.param(None, 1, True, marks=pytest.mark.slow),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "max-hours"],
+)
+def test_a_reader_that_stalls_stops_no_deletion(
+    market: Emulator, tmp_path: Path, ended_by: signal.Signals | None, code: int, *, is_stderr_stalled: bool
+) -> None:
+    """Nobody reads the output, or the messages: the pod is deleted, and the process ends."""
+    hours = [] if ended_by else ["--max-hours", str(5 / 3600)]
+    words = [sys.executable, "-m", "primepods", "run", *OPTIONS, *hours, "--", "yes & yes >&2"]
+    reader, writer = os.pipe()
+    with (tmp_path / "stderr").open("wb") as file:
+        stderr = writer if is_stderr_stalled else file
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=writer, stderr=stderr)
+    try:
+        wait_for(lambda: not select.select([], [writer], [], 0)[1])
+        if ended_by:
+            process.send_signal(ended_by)
+        assert process.wait(30) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+    assert not market.pods
 
 
 @pytest.mark.slow
