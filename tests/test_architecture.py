@@ -154,7 +154,7 @@ ARROWS: dict[str, set[str]] = {
         "models",
         "retry",
     },
-    "cli": {"", "charts", "config", "doctor", "emulator", "fleet"},
+    "cli": {"", "charts", "config", "doctor", "emulator", "fleet", "remote"},
     "__main__": {"cli"},
     "pytest_plugin": {"", "emulator"},
 }
@@ -193,6 +193,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pydantic": {"prefect"},
     "httpx": {"prefect"},
     "orjson": {"_utils"},
+    "pathspec": {"cli"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -349,6 +350,7 @@ PUBLIC = {
     "primepods.doctor",
     "primepods.emulator",
     "primepods.fleet",
+    "primepods.remote",
 }
 
 

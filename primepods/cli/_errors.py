@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from io import TextIOWrapper
-from typing import BinaryIO, Final, cast
+from typing import Final
 from urllib.parse import unquote
 
 import typer
@@ -21,8 +20,6 @@ from ._text import printable
 
 _MAX_LENGTH = 2_000
 """Maximum characters of an error's line."""
-_MAX_STDERR_DELAY: Final = 2.0
-"""Seconds to wait at the end for a reader of the messages."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 _log = logging.getLogger("primepods.cli")
@@ -120,37 +117,10 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
         command: The command's name as typed, such as ``primepods list``.
         verbose: Show the package's log on stderr, with the tracebacks of rejected arguments.
     """
+    from ._stderr import background_stderr
+
     with background_stderr(), _errors_to_exit_codes(command, verbose=verbose):
         yield
-
-
-@contextmanager
-def background_stderr() -> Generator[None]:
-    """Write to stderr in a background thread while the block runs; at its end, wait at most two seconds."""
-    stderr = sys.stderr
-    try:
-        descriptor = stderr.fileno()
-        stderr.flush()
-    except (AttributeError, OSError, ValueError):  # closed, or in memory
-        yield
-        return
-    from primepods._utils.background_writer import BackgroundStream
-
-    raw = BackgroundStream(descriptor)
-    background = TextIOWrapper(
-        # A text file calls only `write` of its binary one.
-        cast("BinaryIO", raw),
-        encoding=stderr.encoding,
-        errors=stderr.errors,
-        write_through=True,
-    )
-    sys.stderr = background
-    try:
-        yield
-    finally:
-        sys.stderr = stderr
-        background.detach()
-        raw.finish(_MAX_STDERR_DELAY)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import attrs
 
 from ..errors import TransferError
 from ._exclude import Exclusion
+from .results import UploadSize
 
 _PACKED_TYPES: Final = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
 OWNER_MODES: Final = 0o700
@@ -28,19 +29,6 @@ class Progress:
     """
 
     done: int = 0
-
-
-@attrs.frozen
-class UploadSize:
-    """Size of an upload.
-
-    Attributes:
-        files: Number of files and links.
-        bytes: Bytes of the files.
-    """
-
-    files: int
-    bytes: int
 
 
 def measure(source: Path, exclusion: Exclusion) -> UploadSize:

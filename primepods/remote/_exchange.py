@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 import anyio
 
-from .._utils.background_writer import BackgroundWriter
+from ._background import BackgroundWriter
 from ._session import Session, Sink
 from .results import Stream
 

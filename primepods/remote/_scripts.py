@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from .._utils.arguments import check_string, check_words
@@ -103,5 +102,7 @@ def _script(file: str, *arguments: str) -> bytes:
 @cache
 def _read(file: str) -> str:
     """Return a script without its comments, which no pod needs."""
+    from importlib.resources import files
+
     lines = files(__package__).joinpath("scripts", file).read_text(encoding="utf-8").splitlines()
     return "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("#"))

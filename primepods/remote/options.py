@@ -161,9 +161,10 @@ def host_key_settings(pod_id: str) -> dict[str, str]:
     Raises:
         ConfigError: The host keys cannot be stored.
     """
+    # In the path, ssh expands %h, and other letters after a percent sign.
+    path = known_hosts().replace("%", "%%")
     return {
-        # Of the path, ssh expands %h, and other letters after a percent sign.
-        "UserKnownHostsFile": f'"{known_hosts().replace("%", "%%")}"',
+        "UserKnownHostsFile": f'"{path}"' if " " in path else path,
         "HostKeyAlias": host_alias(pod_id),
         "StrictHostKeyChecking": "accept-new",
         "GlobalKnownHostsFile": "/dev/null",

@@ -6,18 +6,20 @@ import asyncio
 import logging
 import os
 import resource
+import sys
 import threading
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
 import primepods
-from primepods.remote import AsyncRemote, wait_for_login
+from primepods.remote import AsyncRemote, host_key_settings, wait_for_login
 from tests.support.eventually import eventually
 
 from .conftest import Pod
-from .sshd import SSHServer, make_key
+from .sshd import SSHServer, children, make_key
 from .test_commands import eventually_ended, read_pid
 
 pytestmark = pytest.mark.anyio
@@ -155,6 +157,45 @@ async def test_an_option_that_there_is_not_is_told_at_once(openssh: Pod) -> None
         with pytest.raises(primepods.ConfigError, match=rf"Change ssh_options.*{said}"):
             await openssh.remote(ssh_options=["-o", option, *openssh.ssh["ssh_options"]]).run("true")
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("given", [None, b"x" * 3_000_000], ids=["no input", "input that is not read"])
+async def test_a_command_ends_with_its_client(openssh: Pod, given: bytes | None) -> None:
+    """Also a client that gets SIGKILL and so can end nothing: the command ends on the pod, and ssh here."""
+    program = (
+        "import anyio, primepods, sys\n"
+        "from primepods.remote import AsyncRemote, SSHOptions\n"
+        f"remote = AsyncRemote('pod1', primepods.{openssh.target!r},"
+        f" SSHOptions(ssh_options={openssh.ssh['ssh_options']!r}))\n"
+        "async def main():\n"
+        "    given = None if sys.argv[1] == '0' else bytes(int(sys.argv[1]))\n"
+        "    await remote.run('echo $$ > pid; sleep 300', input=given)\n"
+        "anyio.run(main)\n"
+    )
+    words = [sys.executable, "-c", program, str(len(given or b""))]
+    client = await asyncio.create_subprocess_exec(*words)
+    pid = await read_pid(openssh.home / "pid")
+    own = children(client.pid)
+    assert own
+    client.kill()
+    await client.wait()
+    await eventually_ended(pid, *own)
+
+
+async def test_ssh_knows_the_host_keys_of_the_library(server: SSHServer, openssh: Pod) -> None:
+    """One name and one file: a pod at the address of an earlier one is logged in to, and checked."""
+    settings = host_key_settings("pod1")
+    words = openssh.target.argv(*openssh.ssh["ssh_options"], "-o", "BatchMode=yes", command="echo in")
+    host_keys = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    argv = [*words[:3], *host_keys, *words[3:]]
+    await openssh.remote().run("true")
+    done = await anyio.run_process(argv)
+    assert done.stdout == b"in\n"
+    server.stop()
+    make_key(server.folder / "host_key")
+    server.start()
+    done = await anyio.run_process(argv, check=False)
+    assert b"REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
 
 
 async def test_where_there_is_no_ssh_that_is_said(openssh: Pod) -> None:

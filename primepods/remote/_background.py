@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Final
-
-_MAX_PENDING: Final = 1 << 20
-"""Bytes of messages to keep while nobody reads; later ones are dropped."""
 
 OnWritten = Callable[[OSError | None], object]
 
@@ -63,49 +58,3 @@ class BackgroundWriter:
                 error = exc
             with suppress(RuntimeError):  # the event loop that waited is closed
                 on_written(error)
-
-
-class BackgroundStream(io.RawIOBase):
-    """File for messages whose writes never wait: at most 1 MiB is kept for a reader that stalls.
-
-    Args:
-        descriptor: The file descriptor.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._writer = BackgroundWriter(descriptor)
-        self._pending = 0
-        self._lock = threading.Lock()
-
-    def write(self, data: object, /) -> int:
-        """Write later, or drop the data if too much is pending."""
-        content = bytes(memoryview(data))  # type: ignore[arg-type]  # the type of RawIOBase is not public
-        with self._lock:
-            is_full = self._pending + len(content) > _MAX_PENDING
-            if not is_full:
-                self._pending += len(content)
-        if not is_full:
-            self._writer.write(content, lambda _: self._forget(len(content)))
-        return len(content)
-
-    def finish(self, timeout: float) -> None:
-        """Wait until all is written, or for ``timeout`` seconds."""
-        self._writer.close()
-        self._writer.join(timeout)
-
-    def writable(self) -> bool:
-        """Return ``True``."""
-        return True
-
-    def fileno(self) -> int:
-        """Return the file descriptor."""
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        """Return whether the file is a terminal."""
-        return os.isatty(self._descriptor)
-
-    def _forget(self, count: int) -> None:
-        with self._lock:
-            self._pending -= count
