@@ -42,7 +42,8 @@ class Pods:
             pod_id: The pod's id, or the pod.
             login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
             ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
-            ssh_command: Command and arguments to use instead of ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
         """
         remote = self._async.remote(
             pod_id, login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command
@@ -316,7 +317,8 @@ class Pods:
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
             ssh_options: Arguments for ``ssh``.
-            ssh_command: Command and arguments to use instead of ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Called in this thread with each :class:`~primepods.PodChange` until it is ready.

@@ -136,9 +136,9 @@ def test_what_a_lost_connection_has_left_is_fetched(
     """The command is not run again; its results are fetched, up to three times, before the pod goes."""
     lossy = tmp_path / "lossy"
     count = f"n=$(cat {tmp_path}/n 2>/dev/null || echo 0); echo $((n+1)) >{tmp_path}/n"
-    # The first session is the login's; of the next few the end does not arrive.
+    # The first call only checks the options, and the second is the login's; of the next few, the end is lost.
     lossy.write_text(
-        f'#!/bin/sh\n{count}\n[ $n -ge 1 ] && [ $n -le {losses} ] || exec {LOCAL_SSH} "$@"\n'
+        f'#!/bin/sh\n{count}\n[ $n -ge 2 ] && [ $n -le {losses + 1} ] || exec {LOCAL_SSH} "$@"\n'
         f'exec 3>&1; {LOCAL_SSH} "$@" 2>&1 1>&3 | head -n 1 >&2\n',
         encoding="utf-8",
     )

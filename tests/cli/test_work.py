@@ -135,7 +135,7 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
 def test_a_large_copy_is_warned_of_and_git_decides_what_is_left_out(
     emulator: Emulator, run: Run, tmp_path: Path
 ) -> None:
-    """By the patterns of a file such as .gitignore; one that cannot be read is told before anything is sent."""
+    """By the patterns of a file; one that cannot be read is told before anything is sent."""
     folder = tmp_path / "project"
     for name in ("data/big", "data/keep", "build/x", "src/build/x", "src/a.py", "src/a.pyc"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

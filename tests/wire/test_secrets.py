@@ -290,6 +290,7 @@ ECHOES: dict[str, Callable[[Received], Answer]] = {
         {"detail": "no"}, 400, headers={"X-Echo": echo(request), "X-Request-Id": echo(request)}
     ),
     "header of a good answer": lambda request: Reply(200, b"{", headers={"X-Echo": echo(request)}),
+    "name of a header": lambda request: reply({"detail": "no"}, 400, headers={echo(request)[7:]: "x"}),
     "no JSON": lambda request: Reply(200, f'{{"a": {echo(request)}'.encode()),
     "wrong shape": lambda request: reply(
         {"total_count": 1, "offset": 0, "limit": 9, "data": [{"id": 1, "x": echo(request)}]}
