@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from primepods.remote import BackgroundWriter
 
@@ -60,9 +60,9 @@ class _BackgroundStream(io.RawIOBase):
         self._pending = 0
         self._lock = threading.Lock()
 
-    def write(self, data: object, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Write later, or drop the data if too much is pending."""
-        content = bytes(memoryview(data))  # type: ignore[arg-type]  # the type of RawIOBase is not public
+        content = bytes(data)
         with self._lock:
             is_full = self._pending + len(content) > _MAX_PENDING
             if not is_full:

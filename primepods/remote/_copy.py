@@ -6,7 +6,6 @@ import os
 import posixpath
 import shutil
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -113,6 +112,7 @@ class Upload(_Copy):
             )
         # The name that was given, also if it is that of a link.
         self._script = upload_script(remote, kind=kind, name=path.name)
+        self._is_sent = False
 
     async def run(self, login: Login) -> None:
         """Run the copy.
@@ -121,10 +121,16 @@ class Upload(_Copy):
             PrimePodsError: See :meth:`AsyncRemote.upload`.
             OSError: A file cannot be read here.
         """
-        write = partial(pack, self._source, self._exclusion, self._progress)
         async with login.session() as session:
-            await self._exchange(session, self._script, write)
+            await self._exchange(session, self._script, self._pack)
         self._check(session.stderr.exit_code, login.pod_id)
+        if not self._is_sent:
+            raise TransferError(f"Could not copy {self._description}: the pod did not read all of it.")
+
+    def _pack(self, stdin: BinaryIO) -> None:
+        pack(self._source, self._exclusion, self._progress, stdin)
+        stdin.flush()
+        self._is_sent = True
 
 
 class Download(_Copy):

@@ -104,5 +104,7 @@ def _read(file: str) -> str:
     """Return a script without its comments, which no pod needs."""
     from importlib.resources import files
 
-    lines = files(__package__).joinpath("scripts", file).read_text(encoding="utf-8").splitlines()
+    lines = (
+        files(__name__.rpartition(".")[0]).joinpath("scripts", file).read_text(encoding="utf-8").splitlines()
+    )
     return "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("#"))

@@ -47,7 +47,7 @@ class LeftOut:
     """
 
     count: int = 0
-    names: list[str] = attrs.field(factory=list)
+    names: list[str] = attrs.field(factory=list[str])
 
     def add(self, text: str) -> None:
         """Count a member."""

@@ -34,7 +34,6 @@ _DEFAULTS: Final = {
     "RemoteCommand": "none",
     "LogLevel": "ERROR",
 }
-_DEFAULT_PROGRAM: Final = "ssh"
 _FIXED: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
 """Options that users cannot override.
 
@@ -56,8 +55,8 @@ def _to_options(value: Sequence[str]) -> tuple[str, ...]:
     return options
 
 
-def _to_program(value: str) -> tuple[str, ...]:
-    if value == _DEFAULT_PROGRAM:
+def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, tuple) or value == "ssh":  # the default
         value = default_ssh_command()
     try:
         words = tuple(shlex.split(check_string("ssh_command", value)))
@@ -85,7 +84,7 @@ class SSHOptions:
 
     login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)
     ssh_options: tuple[str, ...] = attrs.field(default=(), converter=_to_options)
-    ssh_command: tuple[str, ...] = attrs.field(default=_DEFAULT_PROGRAM, converter=_to_program)
+    ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
 
     async def check(self, pod_id: str = "pod", target: SSHTarget = _EXAMPLE) -> None:
         """Check that the program is installed and accepts its options and configuration.

@@ -116,6 +116,17 @@ async def test_a_pod_that_stops_early_and_claims_success_is_not_believed(
     assert names(here) == [".git"]
 
 
+@pytest.mark.parametrize("lines", ["end()", "sys.stdin.buffer.read(5_000_000)\nend()"])
+async def test_a_pod_that_did_not_read_an_upload_is_not_believed(
+    lie: Lie, tmp_path: Path, lines: str
+) -> None:
+    """Whatever it says."""
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(20_000_000)
+    with pytest.raises(primepods.TransferError, match="did not read all of it"):
+        await lie(lines).upload(tmp_path / "big", "big")
+
+
 async def test_an_endless_archive_ends_with_the_copy(lie: Lie, here: Path) -> None:
     """Of what comes after an error, and after the end of the archive, nothing is read for long."""
     for first in (b"\1" * 512, archive()):
