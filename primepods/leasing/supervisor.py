@@ -318,7 +318,7 @@ class LeaseSupervisor:
     async def _use(self) -> None:
         """The first phase: order pods until one is ready, then watch its block; it does not return."""
         if self._options.login:
-            self._options.ssh.check_program()
+            await self._options.ssh.check()
         errors: list[PrimePodsError] = []
         failures: list[str] = []
         listed: list[ListedPod] = []

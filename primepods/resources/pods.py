@@ -131,7 +131,8 @@ class AsyncPods:
             pod_id: The pod's id, or the pod.
             login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
             ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
-            ssh_command: Command and arguments to use instead of ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
         """
         from ..remote import AsyncRemote, SSHOptions
 
@@ -483,7 +484,8 @@ class AsyncPods:
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
             ssh_options: Arguments for ``ssh``.
-            ssh_command: Command and arguments to use instead of ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
