@@ -93,7 +93,7 @@ class _Deletion:
     def delete_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods with these ids, names or beginnings of ids, after confirmation."""
         index = PodIndex.read(self.client, team=self.api.team)
-        ids = index.resolve(handles)
+        ids = index.resolve(handles, is_strict=not self.missing_ok and len(handles) == 1)
         self._confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index])
         return self.delete(ids)
 
