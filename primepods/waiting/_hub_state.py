@@ -142,7 +142,7 @@ class HubState:
     def set_listeners_of(self, pods: Iterable[WatchedPod]) -> None:
         """Send events of the current task to the listeners of all subscriptions to ``pods``."""
         if self.listener_count:
-            subscriptions = {subscription for pod in pods for subscription in pod.subscriptions}
+            subscriptions = dict.fromkeys(subscription for pod in pods for subscription in pod.subscriptions)
             set_listeners([subscription.listeners for subscription in subscriptions])
 
     def record_failure(self, error: Exception, *, pod_count: int) -> None:
