@@ -304,11 +304,12 @@ class Rental:
         elif self._doubt:
             _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
             self._leave_to_sweep()
-        elif not self.is_settled and not self._is_kept:
+        elif not self.is_settled:
             self._remove_file()
-            if self.pod_id is not None:
-                _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
-            self.notify("LeaseReleased", spent=self._final_spent)
+            if not self._is_kept:
+                if self.pod_id is not None:
+                    _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
+                self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 
     async def _delete(self, pod_id: str, *, is_shown: bool) -> str | None:
@@ -410,7 +411,9 @@ class Rental:
 
     def give_up(self, reason: str) -> None:
         """Report that the release has ended before it was done, if a pod may run."""
-        if not self.is_settled and self.needs_list:
+        if self._is_kept and not self._others:
+            self._leave_to_sweep()
+        elif not self.is_settled and self.needs_list:
             self.report_failure(f"{self._doubt or reason}{self._last_failure}")
 
     def report_failure(self, reason: str) -> None:
@@ -436,9 +439,10 @@ class Rental:
         self._leave_to_sweep()
 
     def keep(self) -> None:
-        """Leave the pod to the user."""
+        """Leave the pod to the user; the file stays until the list was searched for others with its name."""
         self._is_kept = True
-        self._remove_file()
+        if self.file is not None:
+            self.file.update(is_kept=True)
         self.notify("LeaseKept")
 
     def _remove_file(self) -> None:

@@ -65,7 +65,8 @@ def test_columns(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         {"name": "train-0", "id": "pod0"}
     ]
     for name in ("price", "PRICE/H", "price_hr"):
-        assert run("list", "--columns", name, "--limit", "1").stdout.split()[::2] == ["PRICE/H", "$2.50"]
+        shown = run("list", "--columns", name, "--limit", "1").stdout.split()
+        assert (shown[0], shown[2]) == ("PRICE/H", "$2.50")
         assert run("list", "--columns", name, "--limit", "1", "-o", "csv").stdout == "price_hr\n2.5\n"
     assert run("status", "pod0", "--columns", "price", "-o", "csv").stdout == "cost_per_hr\n2.5\n"
     assert run("history", "--columns", "id,name", "-o", "csv").stdout == "id,name\n"

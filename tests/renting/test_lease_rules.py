@@ -354,15 +354,43 @@ async def test_an_interrupted_release_has_no_more_than_its_limit(folder: Path) -
         assert it.clock.elapsed - begun <= 5.5
 
 
-async def test_a_kept_pod_has_no_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Also minutes later, in its block: a sweep would take it for an orphan when the process has ended."""
+async def test_a_kept_pod_is_not_swept(folder: Path) -> None:
+    """If its process dies in the block, a sweep deletes only the other pod with its name, then the file."""
     async with stage(folder) as it:
         async with it.client.pods.lease(it.spec) as pod:
             pod.keep()
             await it.clock.sleep(300)
-            assert it.records() == []
+            [record] = it.records()
+            assert record.is_kept
+            LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
+            twin = it.emulator.add_pod(pod.name, boot_seconds=0)
+            assert (await it.client.pods.sweep()).deleted == (twin,)
+            assert it.running() == [pod.id]
         assert (it.running(), it.records()) == ([pod.id], [])
-        assert "written again" not in caplog.text
+        LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
+        assert (await it.client.pods.sweep()).found == ()
+        assert (it.running(), it.records()) == ([pod.id], [])
+
+
+async def test_a_sweep_reads_the_list_under_its_lock(folder: Path) -> None:
+    """A pod that appears under the name after the sweep's first look is deleted, too, with its lease's."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            [record] = it.records()
+            pod.keep()
+        LeaseFile.create(folder, attrs.evolve(record, given_up=True, is_kept=False)).close()
+        reads = 0
+
+        def add_twin(page: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == 1:
+                it.emulator.add_pod(pod.name, boot_seconds=0)
+            return page
+
+        it.emulator.faults.add(Edit(add_twin), on="list")
+        assert len((await it.client.pods.sweep()).deleted) == 2
+        assert it.running() == []
 
 
 async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:

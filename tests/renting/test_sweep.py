@@ -511,14 +511,16 @@ async def test_a_pod_that_has_another_name_by_now_is_told(folder: Path, name: st
 
 
 async def test_a_list_that_fails_deletes_no_pod_of_another(folder: Path) -> None:
-    """`get` shows whose the id in a file is; ours is deleted."""
+    """`get` shows whose the id in a file is; ours is deleted, and its file when the list can be read."""
     async with stage(folder) as it:
         ours, theirs = (it.emulator.add_pod(name, boot_seconds=0) for name in (name_of(), "theirs"))
         await asyncio.to_thread(left_by, it, pod_id=ours, given_up=True)
         await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=theirs, given_up=True)
-        it.emulator.faults.add(Status(403), on="list", times=1)
+        it.emulator.faults.add(Status(403), on="list", times=2)
         sweep = await it.client.pods.sweep()
         assert (sweep.deleted, set(sweep.errors)) == ((ours,), {"pods.list", theirs})
+        assert (it.running(), len(it.records())) == ([theirs], 2)
+        await it.client.pods.sweep()
         assert (it.running(), len(it.records())) == ([theirs], 1)
 
 
