@@ -555,7 +555,7 @@ class CommandError(PrimePodsError):
 
     Attributes:
         pod_id: The pod.
-        exit_code: The exit code; ``None`` if the command was stopped.
+        exit_code: The exit code; ``None`` only of a :class:`CommandTimeoutError`, whose command was stopped.
         stdout: The end of its standard output; empty if it was not kept.
         stderr: The end of its standard error; empty if it was not kept.
         seconds: Its run time.

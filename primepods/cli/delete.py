@@ -48,7 +48,8 @@ def command(
 ) -> None:
     """Delete pods, by their ids or by filters. All data on them is lost.
 
-    Shows the pods and their prices per hour, and asks for confirmation. Prints the ids of the deleted pods;
+    Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, it deletes
+    at once. Prints the ids of the deleted pods;
     a failure does not stop the others.
 
     Examples:

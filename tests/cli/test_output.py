@@ -66,7 +66,7 @@ def test_columns(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     ]
     for name in ("price", "PRICE/H", "price_hr"):
         shown = run("list", "--columns", name, "--limit", "1").stdout.split()
-        assert (shown[0], shown[2]) == ("PRICE/H", "$2.50")
+        assert (shown[0], shown[1]) == ("PRICE/H", "$2.50")
         assert run("list", "--columns", name, "--limit", "1", "-o", "csv").stdout == "price_hr\n2.5\n"
     assert run("status", "pod0", "--columns", "price", "-o", "csv").stdout == "cost_per_hr\n2.5\n"
     assert run("history", "--columns", "id,name", "-o", "csv").stdout == "id,name\n"
