@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from .._utils.arguments import check_texts
@@ -14,7 +14,7 @@ _RANGE: Final = re.compile(r"(.)-(.)|.", re.DOTALL)
 _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-class Exclusion(Iterable[str]):
+class Exclusion(Collection[str]):
     """Matches paths with patterns as rsync and tar do.
 
     ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
@@ -34,6 +34,12 @@ class Exclusion(Iterable[str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, pattern: object) -> bool:
+        return pattern in self._texts
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         """Return whether to leave out a path, relative to the uploaded folder."""

@@ -173,6 +173,64 @@ MUTANTS: Final = (
         "Redirects are followed for ever.",
         ("tests/wire/test_redirects.py::test_a_circle_is_walked_once",),
     ),
+    Mutant(
+        "leasing/_failover.py",
+        "isinstance(error, errors.LoginError) and error.is_key_refused",
+        "True",
+        "Two failures of any kind end a lease of many specs, as two refused keys do.",
+        ("tests/renting/test_login.py::test_logins_that_fail_otherwise_are_tried_on_each_spec",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self._limit.reschedule(min(self._ends_at, hurried_end))",
+        "self._limit.reschedule(hurried_end)",
+        "An interruption prolongs a release beyond its limit.",
+        ("tests/renting/test_lease_rules.py::test_an_interrupted_release_has_no_more_than_its_limit",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self._is_identified = row is not None and is_same_name(self.name, row.name)",
+        "self._is_identified = row is not None",
+        "A lease uses and deletes the pod of another.",
+        ("tests/renting/test_identity.py::test_the_id_of_another_pod_is_neither_used_nor_deleted[True-404]",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)\n",
+        "        pass\n",
+        "A lease ends before its pods are gone.",
+        (
+            "tests/renting/test_refused_orders.py::test_a_pod_that_appears_after_the_refusal_goes_with_the_lease",
+        ),
+    ),
+    Mutant(
+        "leasing/supervisor.py",
+        "self.is_ending and not self._is_ordering)",
+        "self.is_ending)",
+        "The end of a lease cancels an order that was sent.",
+        ("tests/renting/test_lease.py::test_an_order_that_was_sent_is_finished_first",),
+    ),
+    Mutant(
+        "leasing/ledger.py",
+        "        if self._is_removed or self.path.exists():\n",
+        "        if self.path.exists():\n",
+        "The file of a pod that is kept is written again, and a sweep deletes the pod.",
+        ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written_again",),
+    ),
+    Mutant(
+        "leasing/sweeper.py",
+        "return all(any(_is_same",
+        "return any(any(_is_same",
+        "A sweep deletes a pod that nobody was shown.",
+        ("tests/renting/test_sweep.py::test_a_second_pod_that_nobody_has_seen_stays",),
+    ),
+    Mutant(
+        "resources/_orders.py",
+        "vars(explained).update(vars(error))",
+        'vars(explained).update({**vars(error), "transient": False})',
+        "A refusal that passes is told as a final one.",
+        ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
+    ),
 )
 
 
