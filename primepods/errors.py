@@ -59,6 +59,7 @@ __all__ = [
     "ConnectionLostError",
     "CreateUncertainError",
     "FieldError",
+    "JobError",
     "LoginError",
     "NotFoundError",
     "NotReleasedError",
@@ -573,8 +574,25 @@ class CommandError(PrimePodsError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command on a pod ran longer than its ``timeout``, and was stopped there.
+    """A command on a pod ran longer than its ``timeout``: ``run`` has stopped it, ``job.wait`` has not.
 
     Remedy:
         Pass a longer ``timeout``, or ``None`` for no limit.
     """
+
+
+class JobError(PrimePodsError):
+    """A job on a pod cannot be started, found, stopped or followed to its exit code.
+
+    Remedy:
+        ``jobs()`` lists a pod's jobs; a name belongs to one job only.
+
+    Attributes:
+        pod_id: The pod.
+        name: The job.
+    """
+
+    def __init__(self, message: str, *, pod_id: str, name: str) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.name = name

@@ -28,6 +28,7 @@ from . import (
     logs,
     offers,
     run,
+    runs,
     ssh,
     status,
     sweep,
@@ -217,6 +218,9 @@ _COMMANDS = (
     ("Pods", "exec", exec_command.command),
     ("Pods", "cp", cp.command),
     ("Renting", "run", run.command),
+    ("Renting", "runs", runs.command),
+    ("Renting", "attach", runs.attach),
+    ("Renting", "stop", runs.stop),
     ("Renting", "offers", offers.command),
     ("Renting", "create", create.command),
     ("Renting", "delete", delete.command),
@@ -229,3 +233,4 @@ _COMMANDS = (
 )
 for _panel, _name, _command in _COMMANDS:
     app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)
+app.command("_run", hidden=True)(runs.background)

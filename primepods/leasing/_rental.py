@@ -129,6 +129,28 @@ class Rental:
         self.file = LeaseFile.new(account.folder, record)
         await asyncio.to_thread(self.file.write)
 
+    async def resume(self, file: LeaseFile) -> None:
+        """Take over the pod of a lease whose process has died; its time and cost count from its order.
+
+        Raises:
+            PrimePodsError: The pod is gone, or the API does not respond.
+        """
+        record = file.record
+        self.pod_id = record.pod_id
+        self.note_price(record.price_hr)
+        own = new_record(record.name, self.account.settings)
+        await self._update_file(
+            given_up=False,
+            **{
+                name: getattr(own, name)
+                for name in ("host", "boot_id", "pid_namespace", "pid", "process_start")
+            },
+        )
+        self.pod = await self.account.pods.get(str(record.pod_id))
+        now = self.account.server_clock.now() or self._clock.wall()
+        self._ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
+        self.note_price(self.pod.price_hr)
+
     async def order(self) -> None:
         """Order the pod, and record its id.
 

@@ -38,6 +38,7 @@ from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import tries_next_spec
 from ._rental import Rental
+from .ledger import LeaseFile
 from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
 
 _log = logging.getLogger("primepods")
@@ -90,6 +91,7 @@ class LeaseSupervisor:
         self._discard = discard
         self._clock = orders[0][0].settings.clock
         self._rentals: list[Rental] = []
+        self._resumed: LeaseFile | None = None
         self._is_kept = False
         self._is_ordering = False
         self._interruptions = 0
@@ -102,6 +104,14 @@ class LeaseSupervisor:
         """Raise an error if the lease was begun before."""
         if self.has_begun:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
+
+    def resume(self, file: LeaseFile) -> None:
+        """Use the pod of a lease whose process has died, instead of ordering one.
+
+        Args:
+            file: Its file, which this process has claimed.
+        """
+        self._resumed = file
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
@@ -324,6 +334,7 @@ class LeaseSupervisor:
         listed: list[ListedPod] = []
         for account, spec in self._orders:
             rental = Rental(account, spec, self._options)
+            rental.file = self._resumed
             self._rentals.append(rental)
             try:
                 listed = await self._make_ready(rental)
@@ -359,15 +370,18 @@ class LeaseSupervisor:
 
     async def _make_ready(self, rental: Rental) -> list[ListedPod]:
         """Order one pod, and wait until it can be used; return the list of pods that shows whose it is."""
-        await rental.prepare()
-        if self.is_ending:
-            raise asyncio.CancelledError
-        self._is_ordering = True
-        try:
-            await rental.order()
-        finally:
-            self._is_ordering = False
-            self._changed.set()
+        if rental.file is not None:
+            await rental.resume(rental.file)
+        else:
+            await rental.prepare()
+            if self.is_ending:
+                raise asyncio.CancelledError
+            self._is_ordering = True
+            try:
+                await rental.order()
+            finally:
+                self._is_ordering = False
+                self._changed.set()
         rental.check_price()
         rental.check_budget()
         pod_id = str(rental.pod_id)
