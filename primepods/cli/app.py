@@ -48,6 +48,16 @@ _ALIASES = {
     "describe": "get",
 }
 """Names of the same commands in docker, hcloud and the official command."""
+_SAVE_KEY = "save an API key with `prime login`, or set PRIME_API_KEY; primepods config shows what is used"
+_HINTS = {
+    "login": _SAVE_KEY,
+    "logout": _SAVE_KEY,
+    "start": "a pod starts when it is ordered: primepods create",
+    "stop": "pods cannot be stopped; primepods delete ends one, and its data is lost",
+    "top": "primepods watch shows your pods as they change",
+    "version": "primepods --version",
+}
+"""What to type instead of commands that other programs have."""
 
 
 class _Command(TyperCommand):
@@ -93,6 +103,9 @@ class _Root(TyperGroup):
         )
         if not standalone_mode:
             return run()
+        if words and words[0] in _HINTS and words[0] not in self.commands:
+            print_error(f"primepods {words[0]}", f"there is no such command: {_HINTS[words[0]]}")
+            sys.exit(ExitCode.USAGE)
         try:
             code = run()
             if not code:

@@ -12,8 +12,10 @@ import attrs
 
 from .._operations import LISTENERS
 from .._utils.clock import Timeout
+from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
 from ..errors import (
+    BudgetExceededError,
     CreateUncertainError,
     NotFoundError,
     NotReleasedError,
@@ -34,6 +36,7 @@ _log = logging.getLogger("primepods")
 _APPEARANCE_TIMEOUT: Final = 60.0
 # Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
+_HURRIED_INTERVAL: Final = 1.0
 # Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
@@ -94,6 +97,7 @@ class Rental:
         self._is_kept = False
         self._failure: str | None = None
         self._limit: Timeout | None = None
+        self._patience: Timeout | None = None
         self._ends_at = math.inf
         self._accepted_at = math.inf
         self._hurried_at = math.inf
@@ -222,7 +226,8 @@ class Rental:
         """The pod, for messages."""
         if self.pod_id is None:
             return f"A pod named {self.name}"
-        return f"Pod {self.pod_id} (name {self.name}, {self.price_hr:g} an hour)"
+        price = f"{money(self.price_hr)} an hour" if self.price_hr else "of unknown price"
+        return f"Pod {self.pod_id} (name {self.name}, {price})"
 
     @property
     def seconds(self) -> float:
@@ -257,7 +262,7 @@ class Rental:
     def check_price(self) -> None:
         """Raise an error if the pod costs more than was allowed."""
         if self.spec.is_exceeded_by(self.price_hr):
-            message = f"it costs {self.price_hr:g} an hour, more than max_price={self.spec.max_price:g}"
+            message = f"it costs {money(self.price_hr)} an hour, more than max_price={self.spec.max_price:g}"
             raise PriceTooHighError(
                 f"{self.label} was ordered, but {message}. It is deleted: take another offer, or raise "
                 "max_price.",
@@ -265,6 +270,19 @@ class Rental:
                 method="POST",
                 path="/api/v1/pods/",
                 message=message,
+            )
+
+    def check_budget(self) -> None:
+        """Raise an error if the pod's price is unknown, so that ``max_spend`` would be no limit."""
+        max_spend = self._options.max_spend
+        if max_spend is not None and not self.price_hr:
+            raise BudgetExceededError(
+                f"{self.label} was ordered with max_spend={max_spend:g}, which is no limit without a price. "
+                "It is deleted: set max_price of its spec, or take another offer.",
+                pod_id=self.pod_id or "",
+                budget="spend",
+                spent=0.0,
+                limit=max_spend,
             )
 
     @property
@@ -311,6 +329,8 @@ class Rental:
         elif not self.is_settled:
             self._remove_file()
             if not self._is_kept:
+                if self.pod_id is not None:
+                    _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
                 self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 
@@ -334,7 +354,16 @@ class Rental:
                                 return None
                             self._accepted_at = self._clock.time()
                             self._reschedule()
-                        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)
+                        interval = self._options.interval
+                        if self._hurried_at < math.inf:
+                            interval = min(interval, _HURRIED_INTERVAL)
+                        # `hurry` ends this wait, and the next one polls more often.
+                        async with self._clock.timeout_at(self._ends_at) as patience:
+                            self._patience = patience
+                            try:
+                                await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=interval)
+                            finally:
+                                self._patience = None
                     except WaitTimeoutError as exc:
                         status = exc.statuses.get(pod_id)
                         if status is not None and status.status not in _ENDING:
@@ -346,6 +375,8 @@ class Rental:
                         self._note_failure(exc)
                         failures += 1
                         await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 6)))
+                    except TimeoutError:
+                        continue  # hurried
                     else:
                         return None
         except TimeoutError:
@@ -381,8 +412,10 @@ class Rental:
         raise PrimePodsError(msg)
 
     def hurry(self) -> None:
-        """Limit the confirmation of an accepted deletion to 10 seconds from now."""
+        """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
         self._hurried_at = self._clock.time()
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(self._hurried_at)
         self._reschedule()
 
     def _reschedule(self) -> None:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
+from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
     NotReleasedError,
@@ -266,8 +267,7 @@ class LeaseSupervisor:
                 self.interrupt()
             self.end()
             await self._run_release()
-            if self.error is not None and (note := self._deletion_note(self.error)):
-                self.error.add_note(note)
+            self._note_deletion(self.error)
             self.is_ready = False
             if not self._ready.done():
                 self._ready.set_result(None)
@@ -345,7 +345,8 @@ class LeaseSupervisor:
                 errors.append(exc)
                 if not await self._prepare_next(rental, errors):
                     raise
-                failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
+                self._note_deletion(exc)
+                failures.append(str(exc))
                 _log.info("%s; trying the next spec", exc)
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
@@ -382,6 +383,7 @@ class LeaseSupervisor:
                 self._is_ordering = False
                 self._changed.set()
         rental.check_price()
+        rental.check_budget()
         pod_id = str(rental.pod_id)
         status = await self._boot(rental, pod_id)
         listed = await rental.identify()
@@ -402,8 +404,10 @@ class LeaseSupervisor:
                 statuses={pod_id: status},
                 pending=(),
             )
+        _log.info("%s is ready: %s", rental.label, status.ssh)
         if self._options.login:
             await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+            _log.info("%s accepts the login", rental.label)
         return listed
 
     async def _boot(self, rental: Rental, pod_id: str) -> PodStatus:
@@ -449,12 +453,13 @@ class LeaseSupervisor:
                 return (await account.shared_list.read(account))[0]
         return []
 
-    def _deletion_note(self, error: BaseException) -> str:
-        """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
+    def _note_deletion(self, error: BaseException | None) -> None:
+        """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""
         pod_id = self._rentals[-1].pod_id if self._rentals else None
-        if not isinstance(error, WaitError) or pod_id is None or self.release_error is not None:
-            return ""
-        return f"Its lease has deleted pod {pod_id}."
+        if isinstance(error, WaitError) and pod_id is not None and self.release_error is None:
+            text = str(error).removesuffix(error.remedy).rstrip()
+            error.remedy = f"Its lease has deleted pod {pod_id}."
+            error.args = (f"{text} {error.remedy}",)
 
     def _budgets(self) -> list[tuple[float, Literal["hours", "spend"], float]]:
         """Return the hours until each limit is reached, at the highest price seen, with its kind and size."""
@@ -480,7 +485,7 @@ class LeaseSupervisor:
         rental, spent = self._rentals[-1], self._spent
         return BudgetExceededError(
             f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
-            f"{spent:.2f}.",
+            f"about {money(spent)}.",
             pod_id=rental.pod_id or "",
             budget=kind,
             spent=spent,

@@ -67,7 +67,7 @@ class AsyncRemote:
                 only the last 64 KiB of each.
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
-                byte, as it arrives; the result holds none of it.
+                byte, as it arrives; the result holds the last 64 KiB of each.
 
         Raises:
             LoginError: The pod refused all logins. Nothing was run.

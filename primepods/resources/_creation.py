@@ -22,6 +22,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, pod_request
 from .._utils.arguments import check_amount
 from .._utils.exceptions import copy_exception
+from .._utils.money import money
 from .._utils.text import quote
 from .._utils.unique_names import (
     ensured_name,
@@ -93,9 +94,9 @@ class PodCreator:
             raise uncertain_error(Order(spec), [each.id for each in (pod, *others)], "")
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
-                "pod %s costs %g an hour, more than max_price=%g: delete it if that is too much",
+                "pod %s costs %s an hour, more than max_price=%g: delete it if that is too much",
                 pod.id,
-                pod.price_hr,
+                money(pod.price_hr),
                 spec.max_price,
             )
         return pod
