@@ -103,9 +103,9 @@ async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> No
         teams: set[str | None] = set()
         send = it.client._executor.transport.send
 
-        async def note(*args: Any, team_id: str | None, **kwargs: Any) -> Any:
-            teams.add(team_id)
-            return await send(*args, team_id=team_id, **kwargs)
+        async def note(*args: Any, settings: Any, **kwargs: Any) -> Any:
+            teams.add(settings.team_id)
+            return await send(*args, settings=settings, **kwargs)
 
         it.client._executor.transport.send = note  # type: ignore[method-assign]  # it counts what is sent
         async with it.client.pods.lease(attrs.evolve(it.spec, team_id="theirs")):
