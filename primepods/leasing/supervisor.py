@@ -28,6 +28,7 @@ from ..errors import (
     PodFailedError,
     PrimePodsError,
     ProtocolError,
+    SoldOutError,
     WaitError,
 )
 from ..models import Pod, PodChange, PodStatus
@@ -347,7 +348,7 @@ class LeaseSupervisor:
                     raise
                 self._note_deletion(exc)
                 failures.append(str(exc))
-                _log.info("%s; trying the next spec", exc)
+                self._log_failover(rental, exc, tried=len(errors))
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
         self._ready.set_result(None)
@@ -358,6 +359,15 @@ class LeaseSupervisor:
             file, label = self._rentals[-1].file, self._rentals[-1].label
             if file is not None and await asyncio.to_thread(file.restore):
                 _log.warning("the file %s of %s was removed: it is written again", file.path, label)
+
+    def _log_failover(self, rental: Rental, error: PrimePodsError, *, tried: int) -> None:
+        """Say by the pod's name why it is not used."""
+        _log.debug("%s", error)
+        reason = error.reason if isinstance(error, PodFailedError) else str(error)
+        if isinstance(error, SoldOutError):
+            reason = "sold out"
+        left = len(self._orders) - tried
+        _log.warning("%s: %s; trying the next spec (%s left)", rental.name, reason.rstrip("."), left)
 
     async def _prepare_next(self, rental: Rental, errors: list[PrimePodsError]) -> bool:
         """Delete the pod of a spec that has failed; return whether the next spec is tried."""
