@@ -118,7 +118,7 @@ def test_money_runs_out(run: Run) -> None:
     assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path) -> None:
     """SIGTERM is passed on; a terminal sends Ctrl-C to the command itself. What it did is saved."""
     state, script = (

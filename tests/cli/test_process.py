@@ -17,6 +17,7 @@ from tests.cli.conftest import Run, in_terminal
 COMMAND = [sys.executable, "-W", "error", "-m", "primepods"]
 
 
+@pytest.mark.slow
 def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
     """`primepods list | head` says nothing about the reader that has left."""
     for number in range(300):

@@ -57,16 +57,6 @@ def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_only_a_closed_file_can_be_claimed(tmp_path: Path) -> None:
-    """An update appends a line, so that the lock does not move."""
-    file = LeaseFile.create(tmp_path, record())
-    assert claimable(tmp_path) == []
-    file.update(pod_id="p1")
-    assert claimable(tmp_path) == []
-    file.close()
-    assert [found.pod_id for found in claimable(tmp_path)] == ["p1"]
-
-
 def test_two_cannot_claim_the_same(tmp_path: Path) -> None:
     """Two sweeps share the work."""
     LeaseFile.create(tmp_path, record()).close()
@@ -76,23 +66,6 @@ def test_two_cannot_claim_the_same(tmp_path: Path) -> None:
     assert LeaseFile.claim(path) is None
     first.remove()
     assert LeaseFile.claim(path) is None
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"version": 1}', b'{"version": 1, "name": "x"}', b"\xff"]
-)
-def test_other_files_are_passed_over(tmp_path: Path, content: bytes) -> None:
-    """Whatever else lies in the folder."""
-    (tmp_path / "x.json").write_bytes(content)
-    assert list(lease_files(tmp_path)) == []
-    assert list(lease_files(tmp_path / "nowhere")) == []
-
-
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    """Before anything is rented, with the variable that names another."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
-        LeaseFile.create(tmp_path / "file", record())
 
 
 def test_a_file_that_has_no_room_is_refused(tmp_path: Path) -> None:

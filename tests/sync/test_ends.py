@@ -56,7 +56,10 @@ def test_a_script_that_closes_nothing_ends_quietly(run: Run, api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "code", "last"),
-    [("sys.exit(7)", 7, ""), ("client.pods.get('nobody')", 1, "Pod not found")],
+    [
+        pytest.param("sys.exit(7)", 7, "", marks=pytest.mark.slow),
+        ("client.pods.get('nobody')", 1, "Pod not found"),
+    ],
 )
 def test_exit_codes_and_exceptions_survive(run: Run, ending: str, code: int, last: str) -> None:
     """The client closes itself behind them, and changes nothing; what a crash shows is without the key."""
