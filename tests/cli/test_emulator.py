@@ -134,6 +134,7 @@ def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path)
     assert len(Emulator.load(state).pods) == 1
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_file(tmp_path: Path, run: Run) -> None:
     """Saved at the end, read at the next start, with whatever has been done to it over HTTP meanwhile."""
     state = tmp_path / "fleet.json"

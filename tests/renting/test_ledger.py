@@ -184,18 +184,18 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         running.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_dead_process_leaves_its_file_to_be_claimed(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_dead_process_leaves_its_file_to_be_claimed(tmp_path: Path) -> None:
     """However it dies, and not before."""
     with process(tmp_path, 'print("ready", flush=True); time.sleep(60)') as running:
         assert claimable(tmp_path) == []
-        running.send_signal(number)
+        running.kill()
         running.wait()
         (found,) = claimable(tmp_path)
     assert (found.pid, found.may_be_orphaned(has_min_age=False)) == (running.pid, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it told when a process was started")
+@pytest.mark.slow
 def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
     """In a container without an init it stays in the list of processes."""
     with process(tmp_path, 'print("ready", flush=True); time.sleep(60)') as running:
@@ -205,6 +205,7 @@ def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it told when a process was started")
+@pytest.mark.slow
 def test_a_process_may_be_named_anything(tmp_path: Path) -> None:
     """Fifteen bytes of a name are kept, which may end within a character."""
     rename = 'Path("/proc/self/comm").write_bytes(b"train-" + "\u043c".encode()[:1])'
