@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
+from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
     NotReleasedError,
@@ -37,6 +38,7 @@ from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import tries_next_spec
 from ._rental import Rental
+from .ledger import LeaseFile
 from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
 
 _log = logging.getLogger("primepods")
@@ -89,6 +91,7 @@ class LeaseSupervisor:
         self._discard = discard
         self._clock = orders[0][0].settings.clock
         self._rentals: list[Rental] = []
+        self._resumed: LeaseFile | None = None
         self._is_kept = False
         self._is_ordering = False
         self._interruptions = 0
@@ -101,6 +104,14 @@ class LeaseSupervisor:
         """Raise an error if the lease was begun before."""
         if self.has_begun:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
+
+    def resume(self, file: LeaseFile) -> None:
+        """Use the pod of a lease whose process has died, instead of ordering one.
+
+        Args:
+            file: Its file, which this process has claimed.
+        """
+        self._resumed = file
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
@@ -256,8 +267,7 @@ class LeaseSupervisor:
                 self.interrupt()
             self.end()
             await self._run_release()
-            if self.error is not None and (note := self._deletion_note(self.error)):
-                self.error.add_note(note)
+            self._note_deletion(self.error)
             self.is_ready = False
             if not self._ready.done():
                 self._ready.set_result(None)
@@ -324,6 +334,7 @@ class LeaseSupervisor:
         listed: list[ListedPod] = []
         for account, spec in self._orders:
             rental = Rental(account, spec, self._options)
+            rental.file = self._resumed
             self._rentals.append(rental)
             try:
                 listed = await self._make_ready(rental)
@@ -334,7 +345,8 @@ class LeaseSupervisor:
                 errors.append(exc)
                 if not await self._prepare_next(rental, errors):
                     raise
-                failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
+                self._note_deletion(exc)
+                failures.append(str(exc))
                 _log.info("%s; trying the next spec", exc)
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
@@ -358,16 +370,20 @@ class LeaseSupervisor:
 
     async def _make_ready(self, rental: Rental) -> list[ListedPod]:
         """Order one pod, and wait until it can be used; return the list of pods that shows whose it is."""
-        await rental.prepare()
-        if self.is_ending:
-            raise asyncio.CancelledError
-        self._is_ordering = True
-        try:
-            await rental.order()
-        finally:
-            self._is_ordering = False
-            self._changed.set()
+        if rental.file is not None:
+            await rental.resume(rental.file)
+        else:
+            await rental.prepare()
+            if self.is_ending:
+                raise asyncio.CancelledError
+            self._is_ordering = True
+            try:
+                await rental.order()
+            finally:
+                self._is_ordering = False
+                self._changed.set()
         rental.check_price()
+        rental.check_budget()
         pod_id = str(rental.pod_id)
         status = await self._boot(rental, pod_id)
         listed = await rental.identify()
@@ -388,8 +404,10 @@ class LeaseSupervisor:
                 statuses={pod_id: status},
                 pending=(),
             )
+        _log.info("%s is ready: %s", rental.label, status.ssh)
         if self._options.login:
             await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+            _log.info("%s accepts the login", rental.label)
         return listed
 
     async def _boot(self, rental: Rental, pod_id: str) -> PodStatus:
@@ -435,12 +453,13 @@ class LeaseSupervisor:
                 return (await account.shared_list.read(account))[0]
         return []
 
-    def _deletion_note(self, error: BaseException) -> str:
-        """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
+    def _note_deletion(self, error: BaseException | None) -> None:
+        """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""
         pod_id = self._rentals[-1].pod_id if self._rentals else None
-        if not isinstance(error, WaitError) or pod_id is None or self.release_error is not None:
-            return ""
-        return f"Its lease has deleted pod {pod_id}."
+        if isinstance(error, WaitError) and pod_id is not None and self.release_error is None:
+            text = str(error).removesuffix(error.remedy).rstrip()
+            error.remedy = f"Its lease has deleted pod {pod_id}."
+            error.args = (f"{text} {error.remedy}",)
 
     def _budgets(self) -> list[tuple[float, Literal["hours", "spend"], float]]:
         """Return the hours until each limit is reached, at the highest price seen, with its kind and size."""
@@ -466,7 +485,7 @@ class LeaseSupervisor:
         rental, spent = self._rentals[-1], self._spent
         return BudgetExceededError(
             f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
-            f"{spent:.2f}.",
+            f"about {money(spent)}.",
             pod_id=rental.pod_id or "",
             budget=kind,
             spent=spent,

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Final
 
 import anyio
@@ -87,7 +88,7 @@ class SSHOptions:
     ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
 
     async def check(self, pod_id: str = "pod", target: SSHTarget = _EXAMPLE) -> None:
-        """Check that the program is installed and accepts its options and configuration.
+        """Check that the program is installed and, if it is ``ssh``, accepts its options and configuration.
 
         Args:
             pod_id: The pod's id.
@@ -108,7 +109,8 @@ class SSHOptions:
                     env=environment_without_key(),
                     start_new_session=True,
                 )
-                if done.returncode:
+                # Another program need not know `-G`.
+                if done.returncode and PurePath(self.ssh_command[0]).stem == "ssh":
                     said = clip(one_line(done.stderr.decode(errors="replace")), _MAX_MESSAGE_LENGTH)
                     raise ConfigError(
                         "ssh rejects its options or its configuration here, so no pod can be reached: "

@@ -42,14 +42,21 @@ def test_a_word_that_is_nearly_right(run: Run) -> None:
 def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> None:
     """Options of the connection may stand before the command, whose name may be docker's or the vendor's."""
     listed = run("list", "--ids").stdout
+    hints = {"login": "prime login", "stop": "delete", "top": "primepods watch", "version": "--version"}
+    for word, hint in hints.items():
+        result = run(word)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"primepods {word}: there is no such command: " in result.stderr
+        assert hint in result.stderr
     for alias in ("ls", "ps"):
         assert run("--timeout", "20s", alias, "--ids").stdout == listed
     assert run("inspect", "pod0", "-o", "json").stdout == run("get", "pod0", "-o", "json").stdout
     assert "GET /api/v1/pods" in run("--verbose", "list").stderr
     assert run("--team", "nobody", "list", "--ids").stdout == ""
-    assert run("--team", "nobody", "list", "--ids", "--team", "t1").stderr == "No pods match.\n"
+    assert run("--team", "nobody", "list", "--team", "t1").stderr == "No pods match.\n"
+    assert run("list", "--team", "t1", "-q").output == "", "a script that asks for ids gets ids"
     assert run("--base-url", "http://127.0.0.1:9", "list", "--base-url", emulator.url).exit_code == 0
-    assert run("--timeout", "0.3s", "wait", "nobody", "--until", "ready").exit_code == 3
+    assert run("--timeout", "0.3s", "wait", "cm4x7", "--until", "ready").exit_code == 3
     assert (
         run("list", "--json").stdout
         == run("list", "--format", "json").stdout

@@ -97,7 +97,7 @@ async def test_a_price_above_the_limit_is_told(
     api = Api(ManualClock())
     async with api.server, make_client(api.server.url) as client:
         pod = await client.pods.create(spec(max_price=max_price))
-    assert caplog.text.count(f"pod {pod.id} costs 1.9 an hour, more than max_price=1") == warnings
+    assert caplog.text.count(f"pod {pod.id} costs $1.90 an hour, more than max_price=1") == warnings
 
 
 async def test_all_requests_about_an_order_are_for_its_team() -> None:

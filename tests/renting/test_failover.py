@@ -69,14 +69,16 @@ async def test_the_last_error_carries_the_others(folder: Path) -> None:
 
 
 async def test_the_error_of_a_wait_says_that_its_pod_is_deleted(folder: Path) -> None:
-    """By itself it says that the pod goes on and is billed."""
+    """Outside a lease it says that the pod goes on and is billed, and to delete it."""
     async with stage(folder, boot_seconds=900.0) as it:
         with pytest.raises(primepods.WaitTimeoutError) as caught:
             await it.client.pods.lease(specs_of(it)[:2], ready_timeout=60).__aenter__()
         assert it.running() == []
-        first, second = caught.value.__notes__
+        (first,) = caught.value.__notes__
         assert first.startswith("Before that: After 60 s")
-        deleted = re.findall("Its lease has deleted pod (.*)[.]", f"{first}\n{second}")
+        told = f"{first}\n{caught.value}"
+        assert "billed" not in told
+        deleted = re.findall("Its lease has deleted pod (.*)[.]", told)
         assert len(set(deleted)) == it.orders() == 2
 
 

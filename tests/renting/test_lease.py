@@ -224,6 +224,25 @@ async def test_the_third_interruption_gives_up_and_says_so(
         assert (len(it.emulator.pods), it.records()) == (0, [])
 
 
+async def test_a_hurried_release_polls_every_second(folder: Path) -> None:
+    """A pod that goes within the ten seconds is seen to be gone, though the lease polls every half minute."""
+    async with stage(folder, delete_seconds=6.0) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, interval=30.0):
+                await it.clock.sleep(10_000)
+
+        task = asyncio.create_task(use())
+        await it.clock.sleep(500)
+        for _ in range(2):
+            task.cancel()
+            await it.clock.sleep(1)
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert not hasattr(caught.value, "__notes__")
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
 async def test_a_timeout_around_the_block_is_a_timeout(folder: Path) -> None:
     """Asyncio's and anyio's, whose scopes cancel again and again."""
     async with stage(folder) as it:
@@ -273,7 +292,7 @@ async def test_a_budget_deletes_and_raises_in_the_block(folder: Path, budget: st
                 finally:
                     gone[pod.id] = pod.id not in it.emulator.pods
 
-        with pytest.raises(primepods.BudgetExceededError, match=rf"{budget}=.* it has cost \d") as caught:
+        with pytest.raises(primepods.BudgetExceededError, match=rf"{budget}=.* cost about \$\d") as caught:
             await use()
         assert gone == {caught.value.pod_id: True}
         assert caught.value.limit == 1.0

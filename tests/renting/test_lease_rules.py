@@ -178,11 +178,21 @@ async def test_the_highest_price_counts(folder: Path) -> None:
         assert spent == pytest.approx(25, rel=0.05)
 
 
+async def test_a_spend_limit_needs_a_price(folder: Path) -> None:
+    """Without one in the order and in its response nothing limits the cost: the pod is deleted."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create")
+        spec = attrs.evolve(it.spec, max_price=None)
+        with pytest.raises(primepods.BudgetExceededError, match=r"unknown price.* no limit") as caught:
+            await it.client.pods.lease(spec, max_spend=5.0).__aenter__()
+        assert (caught.value.limit, it.orders(), it.running(), it.records()) == (5.0, 1, [], [])
+
+
 async def test_a_price_above_the_limit_ends_the_lease(folder: Path) -> None:
     """Also where the API orders it all the same: the pod is deleted, and the error says what it costs."""
     async with stage(folder) as it:
         it.emulator.faults.add(Edit(put={"priceHr": 100.5}), on="create", times=1)
-        with pytest.raises(primepods.PriceTooHighError, match=r"100\.5"):
+        with pytest.raises(primepods.PriceTooHighError, match=r"100\.50"):
             await it.client.pods.lease(it.spec).__aenter__()
         assert (it.orders(), it.running(), it.records()) == (1, [], [])
 

@@ -79,7 +79,8 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
     [
         ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
         ({"key_fingerprint": "0"}, "another API key"),
-        ({"team_id": "team-9"}, "of team team-9"),
+        ({"team_id": "team-9"}, "of team team-9: sweep with a client of that team_id"),
+        ({"team_id": None}, "without a team: sweep with a client without team_id"),
         ({"host": "elsewhere"}, "host elsewhere is another machine"),
         ({"boot_id": "another start"}, "cannot be seen"),
         ({"pid_namespace": "pid:[4026539999]"}, "cannot be seen"),
@@ -88,7 +89,7 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
 )
 async def test_what_is_left_alone_is_told(folder: Path, changes: dict[str, object], reason: str) -> None:
     """With the reason, so that nobody takes an empty sweep for an empty account."""
-    async with stage(folder) as it:
+    async with stage(folder, options={"team_id": "team-1"}) as it:
         await asyncio.to_thread(left_by, it, pod_id="pod-1", price_hr=2.0, **changes)
         sweep = await it.client.pods.sweep()
         assert (sweep.found, sweep.deleted) == ((), ())
