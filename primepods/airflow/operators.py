@@ -297,8 +297,9 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and waits until it is confirmed gone; an ended pod is a success.
 
-    Best used as the teardown of the create task: ``.as_teardown(setups=create)``. It is skipped if the create
-    task before it has not run; any other missing id is a failure, because a pod may be running.
+    Best used as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. So whoever clears a
+    task between them clears both, and it gets the new pod's address. It is skipped if the create task before
+    it has not run; any other missing id is a failure, because a pod may be running.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.

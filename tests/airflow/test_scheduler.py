@@ -71,6 +71,19 @@ def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator
 
 
 @pytest.mark.newest
+def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: Emulator) -> None:
+    """Create and wait are cleared along with it: it never gets the address of the pod that is deleted."""
+    run = cluster.run("train")
+    assert run.wait_until_done() == "success"
+    first = run.result("train")
+    run.clear("train")
+    wait_for("the second order", lambda: counts(emulator)[0] == 2)
+    assert run.wait_until_done() == "success"
+    assert run.result("train") == run.result("create")["id"] != first
+    assert gone(emulator)
+
+
+@pytest.mark.newest
 def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
     """Its answer has not come yet: the pod is found by its name."""
     emulator.faults.add(Drip(30.0), on="create", times=1)

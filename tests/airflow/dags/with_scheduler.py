@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from primepods.airflow.operators import (
     PrimeCreatePodOperator,
@@ -21,6 +21,18 @@ with DAG("rent", schedule=None) as rent:
     create = PrimeCreatePodOperator(task_id="create", spec=SPEC, appear_grace=2.0, **ONE_RETRY)
     delete = PrimeDeletePodOperator(task_id="delete", pod_id=create.output, interval=0.5)
     create >> delete.as_teardown(setups=create)
+
+with DAG("train", schedule=None) as train_dag:
+
+    @task
+    def train(status: dict[str, Any]) -> str:
+        """Stand for the job: it logs in to this pod."""
+        return str(status["pod_id"])
+
+    rented: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC, appear_grace=0.0, max_hours=None)
+    ready = PrimeWaitPodOperator(task_id="wait", pod_id=rented.output, interval=0.5)
+    gone = PrimeDeletePodOperator(task_id="delete", pod_id=rented.output, interval=0.5)
+    train(ready.output) >> gone.as_teardown(setups=[rented, ready])
 
 with DAG("wait_deferred", schedule=None) as wait_deferred:
     PrimeWaitPodOperator(
