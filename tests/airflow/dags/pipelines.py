@@ -99,6 +99,9 @@ expiring = pipeline(
     create={"spec": SPEC | {"name": "a-long-prefix-of-more-than-28-letters"}}
     | {"max_hours": "{{ 2 }}", "post_execute": break_down_once},
 )
+slow_order = pipeline(
+    "slow_order", create={"execution_timeout": timedelta(seconds=3), "retries": 0, "appear_grace": 20.0}
+)
 misspelt_gpu = pipeline("misspelt_gpu", create={"spec": None, "gpu_type": "RTX3O90"})
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})
 
