@@ -61,9 +61,9 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
-        max_hours: Hours until the pod expires; more than the pipeline takes. Nothing deletes it at that time; a
-            later ``client.pods.sweep(expired=True)`` does, since the pod's name contains the time. ``None``: it
-            does not expire.
+        max_hours: Hours until the pod expires; more than the pipeline takes. Nothing deletes it at that time;
+            a later ``client.pods.sweep(expired=True)`` does, since the pod's name contains the time. With
+            ``None`` it does not expire.
         prime_conn_id: The connection's id.
         appear_grace: Seconds for which a retry looks for the pod of the previous try, and a try that
             ``execution_timeout`` ends for its own, to delete it.

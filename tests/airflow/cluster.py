@@ -130,7 +130,7 @@ class Cluster:
 
     def wait_until_up(self) -> None:
         """Return when the API answers and has all DAGs."""
-        dags = {"rent", "run_job", "train", "wait_deferred", "wait_here"}
+        dags = {"lease", "rent", "run_job", "train", "wait_deferred", "wait_here"}
         wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120, interval=1.0)
 
     def kill(self, part: str) -> None:

@@ -13,6 +13,7 @@ CODE = """
 import inspect, json, sys
 from airflow.sdk import DAG
 from tests.airflow.run_dag import import_file
+CREATE = "PrimeCreatePodOperator"
 kept = {}
 for file in sys.argv[1:]:
     found = list(vars(import_file(file)).values())
@@ -20,9 +21,10 @@ for file in sys.argv[1:]:
             and made.__module__ == "pipelines"]
     for dag in [dag for dag in [*found, *made] if isinstance(dag, DAG)]:
         for task in dag.task_ids:
-            cleared = set(dag.partial_subset([task], include_upstream=False, include_downstream=True).task_ids)
-            rented = [name for name in cleared if type(dag.task_dict[name]).__name__ == "PrimeCreatePodOperator"]
-            users = set().union(*(dag.task_dict[name].get_flat_relative_ids() for name in rented))
+            subset = dag.partial_subset([task], include_upstream=False, include_downstream=True)
+            cleared = set(subset.task_ids)
+            rented = [dag.get_task(name) for name in cleared if dag.get_task(name).task_type == CREATE]
+            users = set().union(*(create.get_flat_relative_ids() for create in rented))
             kept[f"{dag.dag_id}.{task}"] = sorted(users - cleared)
 print("KEPT", json.dumps(kept))
 """

@@ -143,6 +143,16 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     assert "is gone" in run.log("wait")
 
 
+@pytest.mark.newest
+def test_a_lease_in_a_task_that_is_marked_failed_is_left(cluster: Cluster, emulator: Emulator) -> None:
+    """With `exit_on_sigterm`, since a plain task has no `on_kill`."""
+    run = cluster.run("lease")
+    wait_for("the pod", lambda: [pod for pod in emulator.pods.values() if pod.status == "ACTIVE"])
+    run.mark_failed("hold")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    assert counts(emulator) == (1, 1)
+
+
 def begun(folder: Path) -> str:
     """What a command has made in its folder, once it runs on its pod."""
     return wait_for("the command", lambda: next((path.name for path in folder.iterdir()), None))
